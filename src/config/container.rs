@@ -1,0 +1,329 @@
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+
+use super::Network;
+use crate::types::{IdRange, Size, Timeout};
+
+/// A container's `config.toml`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
+pub struct Config {
+    /// Version of this file's format; only 1 exists.
+    pub version: u32,
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub description: String,
+    /// Identity of the container, made at create; the guest's machine-id comes from it.
+    pub uuid: String,
+    #[serde(skip_serializing_if = "is_default")]
+    pub boot: Boot,
+    #[serde(skip_serializing_if = "is_default")]
+    pub security: Security,
+    #[serde(skip_serializing_if = "is_default")]
+    pub limits: Limits,
+    #[serde(skip_serializing_if = "is_default")]
+    pub storage: Storage,
+    #[serde(skip_serializing_if = "is_default")]
+    pub snapshots: Snapshots,
+    /// By the interface's name in the guest, `eth0` first.
+    pub network: BTreeMap<String, Network>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub mount: Vec<Mount>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub device: Vec<Device>,
+    /// Environment of the guest's init.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub environment: BTreeMap<String, String>,
+    /// System credentials handed to a guest's systemd, by name (man systemd.system-credentials).
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub credential: BTreeMap<String, String>,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Config {
+            version: 1,
+            description: String::new(),
+            uuid: String::new(),
+            boot: Boot::default(),
+            security: Security::default(),
+            limits: Limits::default(),
+            storage: Storage::default(),
+            snapshots: Snapshots::default(),
+            network: BTreeMap::new(),
+            mount: Vec::new(),
+            device: Vec::new(),
+            environment: BTreeMap::new(),
+            credential: BTreeMap::new(),
+        }
+    }
+}
+
+fn is_default<T: Default + PartialEq>(value: &T) -> bool {
+    *value == T::default()
+}
+
+/// `[boot]`: how it starts and stops.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
+pub struct Boot {
+    /// Whether a bare host starts it at boot; on a systemd host the enabled unit is the truth.
+    pub autostart: bool,
+    /// Containers to be ready before this one starts at boot.
+    pub autostart_after: Vec<String>,
+    /// As `autostart-after`, and they must have started.
+    pub requires: Vec<String>,
+    pub ready: Ready,
+    /// How long a graceful stop may take before it is forced.
+    pub stop_timeout: Timeout,
+    /// The guest's init; unset means `/sbin/init`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub init: Option<PathBuf>,
+    /// What kind of init it is, where it cannot be told from the root file system.
+    pub init_type: Init,
+}
+
+impl Default for Boot {
+    fn default() -> Self {
+        Boot {
+            autostart: false,
+            autostart_after: Vec::new(),
+            requires: Vec::new(),
+            ready: Ready::Booted,
+            stop_timeout: Timeout::from_secs(60),
+            init: None,
+            init_type: Init::Auto,
+        }
+    }
+}
+
+/// When a container counts as started for those that wait for it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Ready {
+    /// Its init has been executed.
+    Started,
+    /// Its init has said `READY=1`, or runs and cannot say it.
+    Booted,
+}
+
+/// The kind of init, which decides the signals it understands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Init {
+    Auto,
+    Systemd,
+    Sysvinit,
+    Busybox,
+    Openrc,
+    Runit,
+    Other,
+}
+
+/// `[security]`
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
+pub struct Security {
+    /// Root in the guest is root of the host.
+    pub privileged: bool,
+    /// Lets container managers run inside.
+    pub nesting: bool,
+    pub idmap: IdMap,
+    /// Capabilities by name (`sys_time` or `CAP_SYS_TIME`) beyond the default set.
+    pub capabilities_add: Vec<String>,
+    pub capabilities_drop: Vec<String>,
+    pub seccomp: Seccomp,
+}
+
+impl Default for Security {
+    fn default() -> Self {
+        Security {
+            privileged: false,
+            nesting: false,
+            idmap: IdMap::Auto,
+            capabilities_add: Vec::new(),
+            capabilities_drop: Vec::new(),
+            seccomp: Seccomp::Default,
+        }
+    }
+}
+
+/// Which host ids an unprivileged container's ids are mapped to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum IdMap {
+    /// The range that was set aside for it at create.
+    Auto,
+    Fixed(IdRange),
+}
+
+impl std::str::FromStr for IdMap {
+    type Err = crate::error::Error;
+
+    fn from_str(s: &str) -> crate::error::Result<Self> {
+        if s == "auto" { Ok(IdMap::Auto) } else { s.parse().map(IdMap::Fixed) }
+    }
+}
+
+impl std::fmt::Display for IdMap {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            IdMap::Auto => f.write_str("auto"),
+            IdMap::Fixed(range) => range.fmt(f),
+        }
+    }
+}
+
+crate::types::serde_as_text!(IdMap);
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Seccomp {
+    Default,
+    /// No filter at all; only for guests that are trusted as the host is.
+    Off,
+}
+
+/// `[limits]`; unset means unlimited but for `pids`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
+pub struct Limits {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub memory: Option<Size>,
+    /// Above this the guest is slowed and reclaimed from (cgroup v2 only).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub memory_high: Option<Size>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub swap: Option<Size>,
+    /// Processors' worth of time; `1.5` is one and a half.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cpus: Option<f64>,
+    /// 1 to 10000, 100 being the default share.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cpu_weight: Option<u64>,
+    /// Processors it may run on, as the kernel writes lists (`0-1,4`).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cpuset: Option<String>,
+    /// Most processes and threads at once.
+    pub pids: u64,
+    /// 1 to 10000, 100 being the default share.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub io_weight: Option<u64>,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Limits {
+            memory: None,
+            memory_high: None,
+            swap: None,
+            cpus: None,
+            cpu_weight: None,
+            cpuset: None,
+            // As systemd's units for containers: a fork bomb in a guest must not fill the host's pid space.
+            pids: 16_384,
+            io_weight: None,
+        }
+    }
+}
+
+/// `[storage]`
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
+pub struct Storage {
+    /// Most bytes that the root file system may hold, where the backend can limit it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub size: Option<Size>,
+}
+
+/// `[snapshots]`: the schedule of automatic snapshots.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
+pub struct Snapshots {
+    /// `hourly`, `daily`, `weekly` or `monthly`; unset means none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub schedule: Option<String>,
+    /// How many automatic snapshots to keep.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub keep: Option<u32>,
+}
+
+/// `[[mount]]`: a directory or file of the host shown in the guest.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct Mount {
+    pub source: PathBuf,
+    pub target: PathBuf,
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub read_only: bool,
+    /// Start without it when the source does not exist.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub optional: bool,
+}
+
+/// `[[device]]`: a device node of the host given to the guest, with the right to use it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct Device {
+    pub path: PathBuf,
+    /// Octal permissions in the guest; unset keeps the host's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mode: Option<String>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_example_of_the_documentation_is_understood_and_survives_writing() {
+        let text = r#"
+            version = 1
+            description = "web server"
+            uuid = "2f1b1c62-5ec6-4a6e-8f5a-0a5f4f6d9f11"
+            [boot]
+            autostart-after = ["db"]
+            requires = []
+            ready = "booted"
+            stop-timeout = "60s"
+            init = "/sbin/init"
+            [security]
+            privileged = false
+            nesting = false
+            idmap = "auto"
+            capabilities-add = []
+            capabilities-drop = []
+            seccomp = "default"
+            [limits]
+            memory = "2GiB"
+            memory-high = "1800MiB"
+            swap = "0"
+            cpus = 1.5
+            cpu-weight = 100
+            cpuset = "0-1"
+            pids = 4096
+            io-weight = 100
+            [network.eth0]
+            type = "veth"
+            bridge = "lxmbr0"
+            mac = "10:66:6a:00:00:01"
+            ipv4 = "dhcp"
+            ipv6 = "auto"
+            publish = ["8080:80"]
+            [[mount]]
+            source = "/srv/www"
+            target = "/var/www"
+            read-only = true
+            [[device]]
+            path = "/dev/ttyUSB0"
+            mode = "0660"
+            [environment]
+            LANG = "C.UTF-8"
+        "#;
+        let config: Config = toml::from_str(text).unwrap();
+        assert_eq!(config.limits.memory.unwrap().bytes(), 2 << 30);
+        assert_eq!(config.mount[0].target, PathBuf::from("/var/www"));
+        let again: Config = toml::from_str(&toml::to_string(&config).unwrap()).unwrap();
+        assert_eq!(again, config);
+    }
+}

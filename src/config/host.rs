@@ -1,0 +1,45 @@
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use ipnetwork::{Ipv4Network, Ipv6Network};
+use serde::{Deserialize, Serialize};
+
+use crate::types::Size;
+
+/// The host's defaults, `/etc/lxm/lxm.toml`.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
+pub struct HostConfig {
+    /// Where the containers are; unset means `/var/lib/lxm`.
+    pub path: Option<PathBuf>,
+    /// Mirror to make systems from, by template name.
+    pub mirror: BTreeMap<String, String>,
+    /// Template of a `create` without `-t`.
+    pub template: Option<String>,
+    /// Storage backend of a `create` without `--storage`.
+    pub storage: Option<String>,
+    /// Most bytes a console log grows to before its older half is dropped.
+    pub console_log_size: Option<Size>,
+    pub network: HostNetwork,
+}
+
+/// `[network]` of `lxm.toml`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
+pub struct HostNetwork {
+    /// What a new container is wired to: a bridge, `none` or `host`.
+    pub default: String,
+    /// Subnet of the default bridge; unset means a free private one is chosen and kept.
+    pub ipv4: Option<Ipv4Network>,
+    pub ipv6: Option<Ipv6Network>,
+    /// Domain of the guests' names.
+    pub domain: String,
+    /// Servers that names of others are asked from; unset means the host's own.
+    pub upstream: Vec<std::net::IpAddr>,
+}
+
+impl Default for HostNetwork {
+    fn default() -> Self {
+        HostNetwork { default: "lxmbr0".into(), ipv4: None, ipv6: None, domain: "lxm".into(), upstream: Vec::new() }
+    }
+}

@@ -1,0 +1,14 @@
+//! Configuration files: `config.toml` of a container and the host's `lxm.toml`.
+//!
+//! What is written is parsed into the types here, or refused with file, line, key and the nearest
+//! valid key. Nothing here does I/O; [`crate::store`] reads and writes the files.
+
+mod container;
+mod host;
+mod network;
+mod parse;
+
+pub use container::{Boot, Config, Device, IdMap, Init, Limits, Mount, Ready, Seccomp, Security, Snapshots, Storage};
+pub use host::{HostConfig, HostNetwork};
+pub use network::{Address, Network, NetworkType, Publish, PublishProtocol};
+pub use parse::parse;

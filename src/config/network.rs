@@ -1,0 +1,215 @@
+use std::fmt;
+use std::net::IpAddr;
+use std::str::FromStr;
+
+use ipnetwork::IpNetwork;
+use serde::{Deserialize, Serialize};
+
+use crate::error::{Error, Result};
+
+/// `[network.NAME]`: one interface of the guest, called NAME in it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
+pub struct Network {
+    #[serde(rename = "type")]
+    pub kind: NetworkType,
+    /// `veth`: the bridge to join; unset means the host's default one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub bridge: Option<String>,
+    /// `macvlan`, `ipvlan`, `physical`: the host's link.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub parent: Option<String>,
+    /// Made at create, so that an address stays for the container's life.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub mac: Option<String>,
+    pub ipv4: Address,
+    pub ipv6: Address,
+    /// Next hop of the default route where the address is static.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub gateway: Vec<IpAddr>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub mtu: Option<u32>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub vlan: Option<u16>,
+    /// Ports of the host that lead into the guest.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub publish: Vec<Publish>,
+    /// Keeps the guest from its neighbours on the bridge.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub isolated: bool,
+    /// Most traffic into the guest, in bits a second (`100Mbit`).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ingress: Option<String>,
+    /// Most traffic out of the guest, in bits a second.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub egress: Option<String>,
+}
+
+impl Default for Network {
+    fn default() -> Self {
+        Network {
+            kind: NetworkType::Veth,
+            bridge: None,
+            parent: None,
+            mac: None,
+            ipv4: Address::Dhcp,
+            ipv6: Address::Auto,
+            gateway: Vec::new(),
+            mtu: None,
+            vlan: None,
+            publish: Vec::new(),
+            isolated: false,
+            ingress: None,
+            egress: None,
+        }
+    }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum NetworkType {
+    /// Loopback alone.
+    None,
+    /// The host's own network namespace.
+    Host,
+    Veth,
+    Macvlan,
+    Ipvlan,
+    /// A link of the host moved into the guest.
+    Physical,
+}
+
+/// Where an interface's address comes from.
+///
+/// `dhcp`: a lease. `auto`: what the network announces. `none`: no address. An address without a
+/// prefix length is a reservation in the bridge's range; with one it is set before init runs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Address {
+    None,
+    Dhcp,
+    Auto,
+    Reserved(IpAddr),
+    Static(IpNetwork),
+}
+
+impl FromStr for Address {
+    type Err = Error;
+
+    fn from_str(s: &str) -> Result<Self> {
+        match s {
+            "none" => Ok(Address::None),
+            "dhcp" => Ok(Address::Dhcp),
+            "auto" => Ok(Address::Auto),
+            _ if s.contains('/') => s.parse().map(Address::Static).map_err(|_| bad_address(s)),
+            _ => s.parse().map(Address::Reserved).map_err(|_| bad_address(s)),
+        }
+    }
+}
+
+fn bad_address(s: &str) -> Error {
+    Error::config(format!("`{s}` is not an address")).hint("write `dhcp`, `auto`, `none`, `10.1.2.3` or `10.1.2.3/24`")
+}
+
+impl fmt::Display for Address {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Address::None => f.write_str("none"),
+            Address::Dhcp => f.write_str("dhcp"),
+            Address::Auto => f.write_str("auto"),
+            Address::Reserved(address) => address.fmt(f),
+            Address::Static(network) => network.fmt(f),
+        }
+    }
+}
+
+crate::types::serde_as_text!(Address);
+
+/// A published port: `[HOST_ADDRESS:]HOST_PORT:GUEST_PORT[/tcp|/udp]`, IPv6 addresses in brackets.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Publish {
+    /// `None` means every address of the host, IPv4 and IPv6.
+    pub listen: Option<IpAddr>,
+    pub host_port: u16,
+    pub guest_port: u16,
+    pub protocol: PublishProtocol,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum PublishProtocol {
+    Tcp,
+    Udp,
+}
+
+impl FromStr for Publish {
+    type Err = Error;
+
+    fn from_str(s: &str) -> Result<Self> {
+        let bad = || {
+            Error::config(format!("`{s}` is not a published port"))
+                .hint("write `8080:80`, `127.0.0.1:2222:22/tcp` or `[::]:53:53/udp`")
+        };
+        let (ports, protocol) = match s.rsplit_once('/') {
+            None => (s, PublishProtocol::Tcp),
+            Some((ports, "tcp")) => (ports, PublishProtocol::Tcp),
+            Some((ports, "udp")) => (ports, PublishProtocol::Udp),
+            Some(_) => return Err(bad()),
+        };
+        let port = |text: &str| text.parse::<u16>().ok().filter(|&port| port != 0).ok_or_else(bad);
+        let (rest, guest) = ports.rsplit_once(':').ok_or_else(bad)?;
+        let (listen, host) = match rest.rsplit_once(':') {
+            None => (None, rest),
+            Some((address, host)) => {
+                let bare = address.strip_prefix('[').and_then(|a| a.strip_suffix(']'));
+                let listen: IpAddr = bare.unwrap_or(address).parse().map_err(|_| bad())?;
+                if listen.is_ipv6() != bare.is_some() {
+                    return Err(bad());
+                }
+                (Some(listen), host)
+            }
+        };
+        Ok(Publish { listen, host_port: port(host)?, guest_port: port(guest)?, protocol })
+    }
+}
+
+impl fmt::Display for Publish {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.listen {
+            None => {}
+            Some(IpAddr::V4(address)) => write!(f, "{address}:")?,
+            Some(IpAddr::V6(address)) => write!(f, "[{address}]:")?,
+        }
+        let protocol = match self.protocol {
+            PublishProtocol::Tcp => "tcp",
+            PublishProtocol::Udp => "udp",
+        };
+        write!(f, "{}:{}/{protocol}", self.host_port, self.guest_port)
+    }
+}
+
+crate::types::serde_as_text!(Publish);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn published_ports_read_back_as_written() {
+        for (text, canonical) in [
+            ("8080:80", "8080:80/tcp"),
+            ("127.0.0.1:2222:22/tcp", "127.0.0.1:2222:22/tcp"),
+            ("[::]:53:53/udp", "[::]:53:53/udp"),
+        ] {
+            assert_eq!(text.parse::<Publish>().unwrap().to_string(), canonical);
+        }
+        for text in ["", "80", "0:80", "80:0", "a:b", "::1:80:80", "[10.0.0.1]:80:80", "80:80/sctp", "65536:1"] {
+            assert!(text.parse::<Publish>().is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn an_address_is_a_reservation_without_and_static_with_a_prefix() {
+        assert_eq!("10.0.0.5".parse::<Address>().unwrap(), Address::Reserved("10.0.0.5".parse().unwrap()));
+        assert_eq!("10.0.0.5/24".parse::<Address>().unwrap(), Address::Static("10.0.0.5/24".parse().unwrap()));
+        assert!("10.0.0.500".parse::<Address>().is_err());
+    }
+}

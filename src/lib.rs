@@ -1,0 +1,20 @@
+//! lxm: system containers on one Linux host. `docs/ARCHITECTURE.md` is the map and the invariants.
+
+pub mod attach;
+pub mod cgroup;
+pub mod cli;
+pub mod config;
+pub mod distro;
+pub mod error;
+pub mod host;
+pub mod image;
+pub mod inside;
+pub mod net;
+pub mod ops;
+pub mod proto;
+pub mod storage;
+pub mod store;
+pub mod supervisor;
+pub mod sys;
+pub mod template;
+pub mod types;

@@ -1,0 +1,132 @@
+//! The control socket of a supervisor (`/run/lxm/NAME/control.sock`, `SOCK_SEQPACKET`).
+//!
+//! A client sends one [`Request`] per connection, with the descriptors its documentation names,
+//! and reads [`Reply`]s until the one that ends it. Only root can connect (mode 0600).
+
+use serde::{Deserialize, Serialize};
+
+use crate::error::Error;
+use crate::types::Signal;
+
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub enum Request {
+    /// One [`Reply::Status`].
+    Status,
+    /// Stops the container. [`Reply::Rung`] for each escalation, then [`Reply::Stopped`].
+    Stop(Stop),
+    /// Shuts the guest down in its own way and boots it again, as `reboot` in the guest does.
+    /// [`Reply::Rung`]s, then [`Reply::Rebooted`].
+    Reboot(Stop),
+    /// Runs a command in the guest. Descriptors: standard input, output and error, unless `tty`.
+    /// [`Reply::Terminal`] first where `tty`, then [`Reply::Exited`], or [`Reply::NotRun`].
+    Attach(Attach),
+    /// Joins the console. Descriptor: one end of a stream socket that will carry it both ways.
+    /// [`Reply::Console`]; the socket lives on without the connection.
+    Console { rows: u16, cols: u16 },
+    /// Sets the console's window size. One [`Reply::Done`].
+    Resize { rows: u16, cols: u16 },
+    /// [`Reply::Status`] at once and at each change, until the container stops (end of file).
+    Watch,
+}
+
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct Stop {
+    /// How long the guest may take to shut down in order; 0 kills it at once.
+    pub timeout_ms: u64,
+}
+
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct Attach {
+    /// Program and arguments; empty means the user's login shell.
+    pub command: Vec<String>,
+    /// `NAME`, `NAME:GROUP` or numbers; unset means root.
+    pub user: Option<String>,
+    pub cwd: Option<String>,
+    /// `K=V`, in force over everything else.
+    pub env: Vec<String>,
+    /// Start from an empty environment rather than the guest's default one.
+    pub clear_env: bool,
+    pub tty: bool,
+    /// Window size where `tty`.
+    pub rows: u16,
+    pub cols: u16,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub enum Reply {
+    Status(Status),
+    Rung(Rung),
+    Stopped(Rung),
+    Rebooted(Rung),
+    /// Descriptor: the master side of a terminal in the guest's own devpts.
+    Terminal,
+    Exited(Exit),
+    /// The command was found but not executable, or not found, or something of ours failed.
+    NotRun {
+        status: u8,
+        error: Error,
+    },
+    /// The console log holds all that came before the socket: show `from..to` of it first.
+    Console {
+        from: u64,
+        to: u64,
+    },
+    Done,
+    Failed(Error),
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum State {
+    Starting,
+    Running,
+    Stopping,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct Status {
+    pub state: State,
+    pub leader: i32,
+    /// The guest has said `READY=1`; `None` for an init that does not say it.
+    pub ready: Option<bool>,
+    /// The last `STATUS=` of the guest's init.
+    pub text: String,
+    /// Microseconds that the guest took from the execution of init to `READY=1`.
+    pub boot_us: Option<u64>,
+    pub boots: u32,
+}
+
+/// What it took to stop a guest.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Rung {
+    /// It went down by itself.
+    Exited,
+    /// It shut down in order after its init's own signal.
+    Signalled(Signal),
+    /// It was killed.
+    Killed,
+}
+
+/// How a command ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Exit {
+    Code(u8),
+    Signal(i32),
+}
+
+impl Exit {
+    /// The status a shell would give: the code, or 128 plus the signal's number.
+    pub fn status(self) -> u8 {
+        match self {
+            Exit::Code(code) => code,
+            Exit::Signal(signal) => (128 + signal).clamp(0, 255) as u8,
+        }
+    }
+}

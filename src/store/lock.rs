@@ -1,0 +1,156 @@
+//! The two locks: the operation lock (a command changing a container) and the alive lock (its
+//! supervisor). Lock files are never unlinked: a lock on a deleted file locks nobody out.
+//!
+//! They are open-file-description locks (fcntl_locking(2)) rather than flock(2) ones, because
+//! those can be tested without being taken: a `list` must not make a `start` fail.
+
+use std::fs::File;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use nix::errno::Errno;
+use nix::fcntl::{FcntlArg, fcntl};
+
+use super::Layout;
+use crate::error::{Context, Error, Result};
+use crate::types::ContainerName;
+
+/// An exclusive lock on a file, held until dropped.
+#[derive(Debug)]
+pub struct FileLock {
+    file: File,
+    path: PathBuf,
+}
+
+impl FileLock {
+    /// Takes the lock on `path`, or says that somebody has it (`None`).
+    pub fn try_acquire(path: &Path) -> Result<Option<Self>> {
+        let file = open_lock_file(path)?;
+        match fcntl(&file, FcntlArg::F_OFD_SETLK(&exclusive())) {
+            Ok(_) => Ok(Some(FileLock { file, path: path.to_owned() })),
+            Err(Errno::EAGAIN | Errno::EACCES) => Ok(None),
+            Err(e) => Err(Error::from(e).step(format!("lock `{}`", path.display()))),
+        }
+    }
+
+    /// Takes the lock on `path`, waiting for whoever has it.
+    pub fn acquire(path: &Path) -> Result<Self> {
+        let file = open_lock_file(path)?;
+        loop {
+            match fcntl(&file, FcntlArg::F_OFD_SETLKW(&exclusive())) {
+                Ok(_) => return Ok(FileLock { file, path: path.to_owned() }),
+                Err(Errno::EINTR) => {}
+                Err(e) => return Err(Error::from(e).step(format!("lock `{}`", path.display()))),
+            }
+        }
+    }
+
+    /// Whether somebody holds the lock on `path`; a missing file is locked by nobody.
+    pub fn is_held(path: &Path) -> Result<bool> {
+        let file = match File::open(path) {
+            Ok(file) => file,
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(false),
+            Err(e) => return Err(Error::from(e).step(format!("open `{}`", path.display()))),
+        };
+        let mut probe = exclusive();
+        fcntl(&file, FcntlArg::F_OFD_GETLK(&mut probe)).context(|| format!("test the lock on `{}`", path.display()))?;
+        Ok(i32::from(probe.l_type) != libc::F_UNLCK)
+    }
+
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    pub fn file(&self) -> &File {
+        &self.file
+    }
+}
+
+fn exclusive() -> libc::flock {
+    // l_pid must be 0 for OFD locks (fcntl_locking(2)); start and length 0 mean the whole file.
+    libc::flock { l_type: libc::F_WRLCK as i16, l_whence: libc::SEEK_SET as i16, l_start: 0, l_len: 0, l_pid: 0 }
+}
+
+fn open_lock_file(path: &Path) -> Result<File> {
+    if let Some(dir) = path.parent() {
+        std::fs::create_dir_all(dir).context(|| format!("make `{}`", dir.display()))?;
+    }
+    let mut options = File::options();
+    options.read(true).write(true).create(true).truncate(false).mode(0o600);
+    options.open(path).context(|| format!("open lock file `{}`", path.display()))
+}
+
+/// Held by a command while it changes a container.
+#[derive(Debug)]
+pub struct OperationLock(#[expect(dead_code, reason = "held, not read")] FileLock);
+
+impl OperationLock {
+    /// How long a command waits for another one on the same container.
+    const PATIENCE: Duration = Duration::from_secs(10);
+
+    /// Takes the operation lock; fails with `Kind::Conflict` when another command keeps it for 10 s.
+    pub fn acquire(layout: &Layout, name: &ContainerName) -> Result<Self> {
+        let path = layout.lock_dir().join(name);
+        let deadline = Instant::now() + Self::PATIENCE;
+        loop {
+            if let Some(lock) = FileLock::try_acquire(&path)? {
+                return Ok(OperationLock(lock));
+            }
+            if Instant::now() >= deadline {
+                return Err(Error::conflict(format!("another command is working on `{name}`"))
+                    .hint(format!("`fuser {}` shows which", path.display())));
+            }
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    }
+}
+
+/// Held by a supervisor for its whole life: *running* means that this lock is held.
+#[derive(Debug)]
+pub struct AliveLock(#[expect(dead_code, reason = "held, not read")] FileLock);
+
+impl AliveLock {
+    fn path(layout: &Layout, name: &ContainerName) -> PathBuf {
+        layout.run_dir(name).join("alive")
+    }
+
+    /// Takes it; `None` when the container runs already.
+    pub fn take(layout: &Layout, name: &ContainerName) -> Result<Option<Self>> {
+        Ok(FileLock::try_acquire(&Self::path(layout, name))?.map(AliveLock))
+    }
+
+    pub fn is_held(layout: &Layout, name: &ContainerName) -> Result<bool> {
+        FileLock::is_held(&Self::path(layout, name))
+    }
+
+    /// Waits until no supervisor holds it, at most `limit`; says whether that came to pass.
+    pub fn wait_released(layout: &Layout, name: &ContainerName, limit: Duration) -> Result<bool> {
+        let deadline = Instant::now() + limit;
+        while Self::is_held(layout, name)? {
+            if Instant::now() >= deadline {
+                return Ok(false);
+            }
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        Ok(true)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_lock_is_seen_by_others_without_being_taken_and_goes_with_its_holder() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("sub/lock");
+        assert!(!FileLock::is_held(&path).unwrap());
+        let lock = FileLock::try_acquire(&path).unwrap().expect("nobody has it");
+        assert!(FileLock::is_held(&path).unwrap());
+        assert!(FileLock::try_acquire(&path).unwrap().is_none());
+        drop(lock);
+        assert!(!FileLock::is_held(&path).unwrap());
+        assert!(FileLock::try_acquire(&path).unwrap().is_some());
+    }
+}

@@ -1,0 +1,14 @@
+//! What is on disk: where it is, how it is locked and how it is written so that a crash at any
+//! point leaves either nothing or something that the next command sweeps.
+
+mod atomic;
+mod layout;
+mod lock;
+mod origin;
+mod record;
+
+pub use atomic::{remove_tree, replace_file, sync_dir};
+pub use layout::Layout;
+pub use lock::{AliveLock, FileLock, OperationLock};
+pub use origin::Origin;
+pub use record::{BootRecord, Generation, StageTime};

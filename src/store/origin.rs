@@ -1,0 +1,45 @@
+use std::path::Path;
+
+use serde::{Deserialize, Serialize};
+
+use super::{Layout, replace_file};
+use crate::config;
+use crate::error::{Context, Error, Result};
+use crate::types::{Arch, ContainerName, IdRange};
+
+/// A container's provenance, `origin.toml`: written once, at create.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct Origin {
+    pub template: String,
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub release: String,
+    pub arch: Arch,
+    /// Id of the image it was made from.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub image: String,
+    /// Storage backend that holds its root file system.
+    pub storage: String,
+    /// RFC 3339, UTC.
+    pub created: String,
+    /// Version of lxm that made it.
+    pub lxm: String,
+    /// The host ids set aside for it; no two containers share one.
+    pub ids: IdRange,
+}
+
+impl Origin {
+    pub fn read(layout: &Layout, name: &ContainerName) -> Result<Self> {
+        Self::read_file(&layout.origin_file(name))
+    }
+
+    pub fn read_file(file: &Path) -> Result<Self> {
+        let text = std::fs::read_to_string(file).context(|| format!("read `{}`", file.display()))?;
+        config::parse(&text, file)
+    }
+
+    pub fn write_file(&self, file: &Path) -> Result<()> {
+        let text = toml::to_string(self).map_err(|e| Error::failed(e.to_string()))?;
+        replace_file(file, text.as_bytes(), 0o644)
+    }
+}

@@ -1,0 +1,75 @@
+use std::path::Path;
+
+use serde::{Deserialize, Serialize};
+
+use super::Layout;
+use crate::config;
+use crate::error::{Context, Error, Result};
+use crate::types::{ContainerName, IdRange};
+
+/// `boot.toml`: what of a running container cannot be observed from outside.
+///
+/// It is only worth anything while the alive lock is held.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct BootRecord {
+    pub supervisor: Generation,
+    /// The guest's PID 1 seen from the host.
+    pub leader: Generation,
+    /// RFC 3339, UTC.
+    pub started: String,
+    pub privileged: bool,
+    pub init: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ids: Option<IdRange>,
+    /// Its cgroup below each hierarchy's mount point, without a leading slash: `lxm/web`.
+    pub cgroup: String,
+    /// Host-side names of its network links.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub links: Vec<String>,
+    /// Where the time of the start went.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub stages: Vec<StageTime>,
+}
+
+/// A process, told apart from a later one with the same pid.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct Generation {
+    pub pid: i32,
+    /// Clock ticks from boot to its start: field 22 of /proc/PID/stat.
+    pub start_time: u64,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct StageTime {
+    pub stage: String,
+    pub us: u64,
+}
+
+impl BootRecord {
+    /// Reads it; `None` where there is none.
+    pub fn read(layout: &Layout, name: &ContainerName) -> Result<Option<Self>> {
+        let file = layout.boot_record(name);
+        match std::fs::read_to_string(&file) {
+            Ok(text) => config::parse(&text, &file).map(Some),
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(None),
+            Err(e) => Err(e).context(|| format!("read `{}`", file.display())),
+        }
+    }
+
+    /// Writes it. Not synced: it is on a tmpfs and worthless after a crash of the host.
+    pub fn write(&self, layout: &Layout, name: &ContainerName) -> Result<()> {
+        write_volatile(&layout.boot_record(name), self)
+    }
+}
+
+/// Replaces a record under /run by rename, so that a reader sees the old or the new.
+pub(crate) fn write_volatile<T: Serialize>(file: &Path, record: &T) -> Result<()> {
+    let text = toml::to_string(record).map_err(|e| Error::failed(e.to_string()))?;
+    let temp = file.with_extension("tmp");
+    std::fs::write(&temp, text)
+        .and_then(|()| std::fs::rename(&temp, file))
+        .context(|| format!("write `{}`", file.display()))
+}

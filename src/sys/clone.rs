@@ -1,0 +1,86 @@
+//! clone3(2) and fork without surprises: only from a process that has one thread.
+
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+
+use nix::unistd::Pid;
+
+use crate::error::{Context, Error, Result};
+
+/// clone3(2); libc's constant is an i32 and overflows.
+const CLONE_INTO_CGROUP: u64 = 0x2_0000_0000;
+
+/// Proof that this process has one thread, consumed by the clone that relies on it.
+///
+/// A child of a process with more threads has the locks (malloc's, stdio's) as they happened to
+/// be and nobody to unlock them; `setns` and `unshare` of user and mount namespaces refuse threads.
+#[derive(Debug)]
+pub struct SingleThreaded(());
+
+impl SingleThreaded {
+    /// Counts the threads; fails if there is more than this one.
+    pub fn check() -> Result<Self> {
+        // Field 20 of stat(5) costs one read; listing /proc/self/task costs four calls.
+        let stat = std::fs::read_to_string("/proc/self/stat").context(|| "count the threads")?;
+        let after_name = stat.rsplit_once(") ").map_or("", |(_, rest)| rest);
+        match after_name.split(' ').nth(17) {
+            Some("1") => Ok(SingleThreaded(())),
+            other => {
+                Err(Error::failed(format!("this process has {} threads where only one is safe", other.unwrap_or("?"))))
+            }
+        }
+    }
+}
+
+/// A child as seen by its parent.
+#[derive(Debug)]
+pub struct Child {
+    pub pid: Pid,
+    pub pidfd: OwnedFd,
+}
+
+/// Clones this process as fork(2) does, with `flags` and, where given, born in the v2 cgroup `cgroup`.
+///
+/// `child` runs in the child and must not return: it executes another program or calls [`exit`].
+pub fn clone(
+    witness: SingleThreaded,
+    flags: u64,
+    cgroup: Option<BorrowedFd<'_>>,
+    child: impl FnOnce() -> Never,
+) -> Result<Child> {
+    let mut pidfd: RawFd = -1;
+    // SAFETY: `clone_args` is a plain C struct for which all zeroes is a valid value.
+    let mut args: libc::clone_args = unsafe { std::mem::zeroed() };
+    args.flags = flags | libc::CLONE_PIDFD as u64;
+    args.pidfd = &raw mut pidfd as u64;
+    args.exit_signal = libc::SIGCHLD as u64;
+    if let Some(cgroup) = cgroup {
+        args.flags |= CLONE_INTO_CGROUP;
+        args.cgroup = cgroup.as_raw_fd() as u64;
+    }
+    // SAFETY: `args` outlives the call and the size given is its true size. Without CLONE_VM the
+    // child has a copy of all memory, and `witness` proves that no other thread held a lock when it
+    // was copied. The child never leaves this block: `child` returns `Never`.
+    let pid = unsafe { libc::syscall(libc::SYS_clone3, &raw const args, size_of::<libc::clone_args>()) };
+    drop(witness);
+    match pid {
+        -1 => Err(std::io::Error::last_os_error()).context(|| "clone3"),
+        0 => {
+            let never = child();
+            match never {}
+        }
+        pid => {
+            // SAFETY: the kernel has stored a new descriptor there, which nobody else owns.
+            let pidfd = unsafe { OwnedFd::from_raw_fd(pidfd) };
+            Ok(Child { pid: Pid::from_raw(pid as i32), pidfd })
+        }
+    }
+}
+
+/// What a function that does not return returns.
+pub type Never = std::convert::Infallible;
+
+/// Ends the process at once: no destructor, no atexit handler of the parent's runs twice.
+pub fn exit(status: u8) -> Never {
+    // SAFETY: `_exit` takes any status and does not return.
+    unsafe { libc::_exit(i32::from(status)) }
+}

@@ -1,0 +1,50 @@
+//! User ids, process attributes and limits of this process.
+
+use crate::error::{Context, Result};
+
+fn check(result: libc::c_long) -> std::io::Result<()> {
+    if result == -1 { Err(std::io::Error::last_os_error()) } else { Ok(()) }
+}
+
+/// Runs `f` with the effective uid `uid` and all capabilities kept.
+///
+/// A user namespace is charged to the effective uid that made it (ucounts), and with it every
+/// inotify instance and user namespace of its members: made as root, all guests share root's.
+pub fn with_effective_uid<T>(uid: u32, f: impl FnOnce() -> T) -> Result<T> {
+    let caps = caps::read(None, caps::CapSet::Effective)
+        .map_err(|e| crate::error::Error::failed(e.to_string()))
+        .context(|| "read the capabilities")?;
+    let set_euid = |uid: u32| {
+        // The raw call changes this thread alone, which is all threads; glibc's wrapper would do the same.
+        // SAFETY: takes integers only.
+        check(unsafe { libc::syscall(libc::SYS_setresuid, -1i32, uid, -1i32) })
+    };
+    set_euid(uid).context(|| format!("take the effective uid {uid}"))?;
+    // Leaving uid 0 clears the effective set (capabilities(7)), not the permitted one.
+    let raised = caps::set(None, caps::CapSet::Effective, &caps);
+    let result = raised.map(|()| f());
+    set_euid(0).context(|| "take back the effective uid 0")?;
+    result.map_err(|e| crate::error::Error::failed(e.to_string()).step("keep the capabilities"))
+}
+
+/// Makes the kernel send this process `signal` when its parent dies.
+///
+/// Cleared by a change of ids, so call it after those (pr_set_pdeathsig(2const)).
+pub fn die_with_parent(signal: i32) -> Result<()> {
+    // SAFETY: takes integers only.
+    check(unsafe { libc::prctl(libc::PR_SET_PDEATHSIG, signal) }.into()).context(|| "tie to the parent's life")
+}
+
+/// Marks all descriptors from `first` close-on-exec.
+pub fn close_on_exec_from(first: u32) -> Result<()> {
+    // SAFETY: takes integers only, and only sets a flag on descriptors.
+    check(unsafe { libc::syscall(libc::SYS_close_range, first, u32::MAX, libc::CLOSE_RANGE_CLOEXEC) })
+        .context(|| "mark descriptors close-on-exec")
+}
+
+/// Closes all descriptors from `first` on. Only for a process that owns none of them in Rust values.
+pub fn close_from(first: u32) -> Result<()> {
+    // SAFETY: the callers are fresh programs and children about to execute one, which use no
+    // descriptor at or above `first` any more.
+    check(unsafe { libc::syscall(libc::SYS_close_range, first, u32::MAX, 0) }).context(|| "close descriptors")
+}

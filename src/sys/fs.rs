@@ -1,0 +1,67 @@
+//! Opening paths of a tree that somebody else controls.
+
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::Path;
+
+use rustix::fs::{Mode, OFlags, ResolveFlags, openat2};
+
+use crate::error::{Context, Result};
+
+/// Opens `path` below the directory `root` as if `root` were `/`: no `..`, absolute path or
+/// symbolic link leads out of it, however the tree changes meanwhile (openat2(2)).
+pub fn open_in_root(root: impl AsFd, path: impl AsRef<Path>, flags: OFlags, mode: Mode) -> Result<OwnedFd> {
+    let path = path.as_ref();
+    let resolve = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
+    loop {
+        match openat2(root.as_fd(), path, flags | OFlags::CLOEXEC, mode, resolve) {
+            // A rename somewhere in the tree raced with the look-up (openat2(2), EAGAIN).
+            Err(rustix::io::Errno::AGAIN | rustix::io::Errno::INTR) => {}
+            other => return other.context(|| format!("open `{}`", path.display())),
+        }
+    }
+}
+
+/// Reads a file below `root`, at most `limit` bytes of it; fails on what is not a regular file.
+pub fn read_in_root(root: impl AsFd, path: impl AsRef<Path>, limit: u64) -> Result<Vec<u8>> {
+    use std::io::Read;
+    let path = path.as_ref();
+    // Non-blocking: a fifo in place of the file must not hang us.
+    let fd = open_in_root(root, path, OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY, Mode::empty())?;
+    let file = std::fs::File::from(fd);
+    let read = || -> std::io::Result<Vec<u8>> {
+        if !file.metadata()?.is_file() {
+            return Err(std::io::Error::other("not a regular file"));
+        }
+        let mut contents = Vec::new();
+        (&file).take(limit).read_to_end(&mut contents)?;
+        Ok(contents)
+    };
+    read().context(|| format!("read `{}`", path.display()))
+}
+
+/// Opens a directory to be used as the root of such look-ups.
+pub fn open_dir(path: impl AsRef<Path>) -> Result<OwnedFd> {
+    let path = path.as_ref();
+    rustix::fs::open(path, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
+        .context(|| format!("open `{}`", path.display()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_path_leads_out_of_the_root() {
+        let dir = tempfile::tempdir().unwrap();
+        let root_path = dir.path().join("root");
+        std::fs::create_dir_all(root_path.join("etc")).unwrap();
+        std::fs::write(dir.path().join("secret"), "host").unwrap();
+        std::fs::write(root_path.join("secret"), "guest").unwrap();
+        std::os::unix::fs::symlink("../../secret", root_path.join("up")).unwrap();
+        std::os::unix::fs::symlink("/secret", root_path.join("etc/abs")).unwrap();
+        let root = open_dir(&root_path).unwrap();
+        for path in ["secret", "/secret", "../secret", "etc/../../secret", "up", "etc/abs"] {
+            assert_eq!(read_in_root(&root, path, 100).unwrap(), b"guest", "{path}");
+        }
+    }
+}

@@ -1,0 +1,91 @@
+//! The mount calls: detached mounts, attached by descriptor.
+
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::path::Path;
+
+use rustix::mount::{
+    FsMountFlags, FsOpenFlags, MountAttrFlags, MoveMountFlags, OpenTreeFlags, fsconfig_create, fsconfig_set_flag,
+    fsconfig_set_string, fsmount, fsopen, move_mount, open_tree,
+};
+
+use crate::error::{Context, Result};
+
+/// Makes a detached mount of a new file system, for example `("tmpfs", &["mode=0755"], …)`.
+///
+/// An option is `key=value`, or a flag without `=`.
+pub fn new_filesystem(kind: &str, options: &[&str], attributes: MountAttrFlags) -> Result<OwnedFd> {
+    let make = || -> rustix::io::Result<OwnedFd> {
+        let fs = fsopen(kind, FsOpenFlags::FSOPEN_CLOEXEC)?;
+        for option in options {
+            match option.split_once('=') {
+                Some((key, value)) => fsconfig_set_string(&fs, key, value)?,
+                None => fsconfig_set_flag(&fs, *option)?,
+            }
+        }
+        fsconfig_create(&fs)?;
+        fsmount(&fs, FsMountFlags::FSMOUNT_CLOEXEC, attributes)
+    };
+    make().context(|| format!("make a `{kind}` file system"))
+}
+
+/// A detached copy of the mount at `path`, its submounts too where `recursive`.
+pub fn copy_tree(path: impl AsRef<Path>, recursive: bool) -> Result<OwnedFd> {
+    let path = path.as_ref();
+    let mut flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC;
+    if recursive {
+        flags |= OpenTreeFlags::AT_RECURSIVE;
+    }
+    open_tree(rustix::fs::CWD, path, flags).context(|| format!("copy the mount of `{}`", path.display()))
+}
+
+/// Attaches a detached mount on `target`, following no symbolic link at its end.
+pub fn attach(mount: impl AsFd, target: impl AsRef<Path>) -> Result<()> {
+    let target = target.as_ref();
+    move_mount(mount, c"", rustix::fs::CWD, target, MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH)
+        .context(|| format!("mount on `{}`", target.display()))
+}
+
+/// Attaches a detached mount on an open file or directory.
+pub fn attach_at(mount: impl AsFd, target: impl AsFd) -> Result<()> {
+    let flags = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH | MoveMountFlags::MOVE_MOUNT_T_EMPTY_PATH;
+    move_mount(mount, c"", target, c"", flags).context(|| "attach a mount")
+}
+
+/// What [`set_attributes`] changes.
+#[derive(Debug, Default)]
+pub struct Attributes<'a> {
+    pub set: u64,
+    pub clear: u64,
+    /// `MS_SHARED`, `MS_PRIVATE`, `MS_SLAVE` or 0.
+    pub propagation: u64,
+    /// Map ids as this user namespace does (MOUNT_ATTR_IDMAP).
+    pub idmap: Option<BorrowedFd<'a>>,
+    pub recursive: bool,
+}
+
+/// mount_setattr(2) on an open mount.
+pub fn set_attributes(mount: impl AsFd, change: &Attributes<'_>) -> std::io::Result<()> {
+    let mut attr = libc::mount_attr {
+        attr_set: change.set,
+        attr_clr: change.clear,
+        propagation: change.propagation,
+        userns_fd: 0,
+    };
+    if let Some(userns) = change.idmap {
+        attr.attr_set |= libc::MOUNT_ATTR_IDMAP;
+        attr.userns_fd = userns.as_raw_fd() as u64;
+    }
+    let flags = libc::AT_EMPTY_PATH | if change.recursive { libc::AT_RECURSIVE } else { 0 };
+    // SAFETY: the path is a C string, `attr` outlives the call and the size given is its true size.
+    let result = unsafe {
+        libc::syscall(
+            libc::SYS_mount_setattr,
+            mount.as_fd().as_raw_fd(),
+            c"".as_ptr(),
+            flags,
+            &raw const attr,
+            size_of::<libc::mount_attr>(),
+        )
+    };
+    if result == -1 { Err(std::io::Error::last_os_error()) } else { Ok(()) }
+}

@@ -1,0 +1,71 @@
+//! Processes by descriptor: no pid is ever mistaken for a later one.
+
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::time::Duration;
+
+use nix::sys::wait::{Id, WaitPidFlag, WaitStatus, waitid};
+use nix::unistd::Pid;
+
+use crate::error::{Context, Result};
+use crate::types::Signal;
+
+/// Opens a process by number; the caller makes sure that it is still the one meant.
+pub fn open(pid: Pid) -> Result<OwnedFd> {
+    let pid = rustix::process::Pid::from_raw(pid.as_raw()).ok_or(nix::errno::Errno::ESRCH)?;
+    rustix::process::pidfd_open(pid, rustix::process::PidfdFlags::empty()).context(|| "open a process")
+}
+
+/// Sends `signal`; a process that is gone already is not an error.
+pub fn send_signal(pidfd: impl AsFd, signal: Signal) -> Result<()> {
+    // SAFETY: the descriptor is open, the signal is a valid number and a null siginfo is allowed.
+    let result = unsafe {
+        libc::syscall(
+            libc::SYS_pidfd_send_signal,
+            pidfd.as_fd().as_raw_fd(),
+            signal.number(),
+            std::ptr::null::<libc::siginfo_t>(),
+            0u32,
+        )
+    };
+    match result {
+        -1 => match nix::errno::Errno::last() {
+            nix::errno::Errno::ESRCH => Ok(()),
+            e => Err(e).context(|| format!("send {signal}")),
+        },
+        _ => Ok(()),
+    }
+}
+
+/// Reaps the child behind `pidfd` if it has ended.
+pub fn try_reap(pidfd: impl AsFd) -> Result<Option<WaitStatus>> {
+    match waitid(Id::PIDFd(pidfd.as_fd()), WaitPidFlag::WEXITED | WaitPidFlag::WNOHANG) {
+        Ok(WaitStatus::StillAlive) => Ok(None),
+        Ok(status) => Ok(Some(status)),
+        Err(e) => Err(e).context(|| "wait for a child"),
+    }
+}
+
+/// Waits until the process behind `pidfd` has ended, at most `limit`; says whether it has.
+pub fn wait_exit(pidfd: impl AsFd, limit: Duration) -> Result<bool> {
+    use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+    let deadline = std::time::Instant::now() + limit;
+    loop {
+        let left = deadline.saturating_duration_since(std::time::Instant::now());
+        // Rounded up, so that the last wait is not a busy loop of zero-millisecond ones.
+        let ms = i32::try_from(left.as_micros().div_ceil(1000)).unwrap_or(i32::MAX);
+        let mut fds = [PollFd::new(pidfd.as_fd(), PollFlags::POLLIN)];
+        match poll(&mut fds, PollTimeout::try_from(ms).unwrap_or(PollTimeout::MAX)) {
+            Ok(0) if left.is_zero() => return Ok(false),
+            Ok(0) | Err(nix::errno::Errno::EINTR) => {}
+            Ok(_) => return Ok(true),
+            Err(e) => return Err(e).context(|| "wait for a process"),
+        }
+    }
+}
+
+/// Joins the namespaces in `flags` (`CLONE_NEW*`) of the process behind `pidfd`.
+pub fn enter(pidfd: impl AsFd, flags: i32) -> Result<()> {
+    // SAFETY: takes integers only. Callers have one thread, as joining user and mount namespaces needs.
+    let result = unsafe { libc::setns(pidfd.as_fd().as_raw_fd(), flags) };
+    nix::errno::Errno::result(result).map(drop).context(|| "enter the namespaces")
+}

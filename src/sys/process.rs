@@ -1,0 +1,37 @@
+//! Facts about processes from /proc.
+
+use nix::unistd::Pid;
+
+use crate::error::{Context, Error, Result};
+use crate::store::Generation;
+
+/// When `pid` started, in clock ticks since boot: with the pid, its identity.
+pub fn generation(pid: Pid) -> Result<Generation> {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat"))
+        .context(|| format!("read the start time of process {pid}"))?;
+    // The name may hold spaces and parentheses; the last `)` ends it (proc_pid_stat(5)).
+    let fields = stat.rsplit_once(") ").map_or("", |(_, rest)| rest);
+    let start_time = fields.split(' ').nth(19).and_then(|field| field.parse().ok());
+    let start_time =
+        start_time.ok_or_else(|| Error::failed(format!("/proc/{pid}/stat is not as proc_pid_stat(5) says")))?;
+    Ok(Generation { pid: pid.as_raw(), start_time })
+}
+
+/// Whether the process that a record speaks of is still that process.
+pub fn is_same(generation_then: &Generation) -> bool {
+    generation(Pid::from_raw(generation_then.pid)).is_ok_and(|now| now == *generation_then)
+}
+
+/// The signals that a process neither ignores nor leaves to the default action: it catches or
+/// blocks them. One bit a signal, bit 0 being signal 1.
+///
+/// systemd blocks what it reads from a signalfd, so both masks count.
+pub fn handled_signals(pid: Pid) -> Result<u64> {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status"))
+        .context(|| format!("read the signals of process {pid}"))?;
+    let mask = |key: &str| {
+        let line = status.lines().find_map(|line| line.strip_prefix(key));
+        line.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok()).unwrap_or(0)
+    };
+    Ok(mask("SigCgt:") | mask("SigBlk:"))
+}

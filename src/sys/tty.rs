@@ -1,0 +1,44 @@
+//! Terminals: raw mode that is always taken back, window sizes.
+
+use std::os::fd::{AsFd, OwnedFd};
+
+use nix::sys::termios::{SetArg, Termios, cfmakeraw, tcgetattr, tcsetattr};
+
+use crate::error::{Context, Result};
+
+/// A terminal in raw mode, restored when dropped.
+#[derive(Debug)]
+pub struct RawMode {
+    terminal: OwnedFd,
+    before: Termios,
+}
+
+impl RawMode {
+    pub fn enter(terminal: impl AsFd) -> Result<Self> {
+        let terminal = terminal.as_fd().try_clone_to_owned().context(|| "keep the terminal")?;
+        let before = tcgetattr(&terminal).context(|| "read the terminal's mode")?;
+        let mut raw = before.clone();
+        cfmakeraw(&mut raw);
+        tcsetattr(&terminal, SetArg::TCSANOW, &raw).context(|| "set the terminal to raw mode")?;
+        Ok(RawMode { terminal, before })
+    }
+}
+
+impl Drop for RawMode {
+    fn drop(&mut self) {
+        let _ = tcsetattr(&self.terminal, SetArg::TCSADRAIN, &self.before);
+    }
+}
+
+/// Rows and columns of a terminal; 24 by 80 of what does not say.
+pub fn window_size(terminal: impl AsFd) -> (u16, u16) {
+    match rustix::termios::tcgetwinsize(terminal) {
+        Ok(size) if size.ws_row > 0 && size.ws_col > 0 => (size.ws_row, size.ws_col),
+        _ => (24, 80),
+    }
+}
+
+pub fn set_window_size(terminal: impl AsFd, rows: u16, cols: u16) -> Result<()> {
+    let size = rustix::termios::Winsize { ws_row: rows, ws_col: cols, ws_xpixel: 0, ws_ypixel: 0 };
+    rustix::termios::tcsetwinsize(terminal, size).context(|| "set the window size")
+}

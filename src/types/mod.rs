@@ -1,0 +1,33 @@
+//! Values that are right once they exist: parsed at the edge, trusted afterwards.
+
+mod arch;
+mod duration;
+mod id_range;
+mod name;
+mod signal;
+mod size;
+
+pub use arch::Arch;
+pub use duration::Timeout;
+pub use id_range::IdRange;
+pub use name::ContainerName;
+pub use signal::Signal;
+pub use size::Size;
+
+/// Serde through `FromStr` and `Display`, so that a file and a command line accept the same text.
+macro_rules! serde_as_text {
+    ($type:ty) => {
+        impl serde::Serialize for $type {
+            fn serialize<S: serde::Serializer>(&self, s: S) -> Result<S::Ok, S::Error> {
+                s.collect_str(self)
+            }
+        }
+        impl<'de> serde::Deserialize<'de> for $type {
+            fn deserialize<D: serde::Deserializer<'de>>(d: D) -> Result<Self, D::Error> {
+                let text = <std::borrow::Cow<'de, str>>::deserialize(d)?;
+                text.parse().map_err(serde::de::Error::custom)
+            }
+        }
+    };
+}
+pub(crate) use serde_as_text;

@@ -1,0 +1,68 @@
+use std::fmt;
+use std::str::FromStr;
+
+use crate::error::{Error, Result};
+
+/// A quantity of bytes, always written with its unit (`512MiB`, `2GB`); `0` needs none.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Size(u64);
+
+impl Size {
+    pub const fn from_bytes(bytes: u64) -> Self {
+        Size(bytes)
+    }
+
+    pub const fn bytes(self) -> u64 {
+        self.0
+    }
+}
+
+impl FromStr for Size {
+    type Err = Error;
+
+    fn from_str(s: &str) -> Result<Self> {
+        let has_unit = s.ends_with(|c: char| c.is_ascii_alphabetic());
+        if s != "0" && !has_unit {
+            return Err(Error::usage(format!("`{s}` is not a size: it has no unit"))
+                .hint("write for example `512MiB` or `2GiB`"));
+        }
+        s.parse::<bytesize::ByteSize>()
+            .map(|size| Size(size.as_u64()))
+            .map_err(|_| Error::usage(format!("`{s}` is not a size")).hint("write for example `512MiB` or `2GiB`"))
+    }
+}
+
+impl fmt::Display for Size {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // The largest unit that loses nothing, so that a value read back is the value written.
+        let units = [("TiB", 1u64 << 40), ("GiB", 1 << 30), ("MiB", 1 << 20), ("KiB", 1 << 10)];
+        match units.iter().find(|(_, unit)| self.0 != 0 && self.0 % unit == 0) {
+            Some((name, unit)) => write!(f, "{}{name}", self.0 / unit),
+            None if self.0 == 0 => f.write_str("0"),
+            None => write!(f, "{}B", self.0),
+        }
+    }
+}
+
+super::serde_as_text!(Size);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sizes_read_back_as_written() {
+        for (text, bytes) in [("0", 0), ("1B", 1), ("512MiB", 512 << 20), ("2GiB", 2 << 30), ("2GB", 2_000_000_000)] {
+            let size: Size = text.parse().unwrap();
+            assert_eq!(size.bytes(), bytes);
+            assert_eq!(size.to_string().parse::<Size>().unwrap(), size);
+        }
+    }
+
+    #[test]
+    fn a_size_without_a_unit_is_refused() {
+        for text in ["", "5", "-1MiB", "2 parsecs", "MiB"] {
+            assert!(text.parse::<Size>().is_err(), "{text}");
+        }
+    }
+}
