@@ -40,12 +40,12 @@ pub struct Child {
 
 /// Clones this process as fork(2) does, with `flags` and, where given, born in the v2 cgroup `cgroup`.
 ///
-/// `child` runs in the child and must not return: it executes another program or calls [`exit`].
+/// `child` runs in the child: it executes another program, or returns the status to exit with.
 pub fn clone(
     witness: SingleThreaded,
     flags: u64,
     cgroup: Option<BorrowedFd<'_>>,
-    child: impl FnOnce() -> Never,
+    child: impl FnOnce() -> u8,
 ) -> Result<Child> {
     let mut pidfd: RawFd = -1;
     // SAFETY: `clone_args` is a plain C struct for which all zeroes is a valid value.
@@ -59,15 +59,12 @@ pub fn clone(
     }
     // SAFETY: `args` outlives the call and the size given is its true size. Without CLONE_VM the
     // child has a copy of all memory, and `witness` proves that no other thread held a lock when it
-    // was copied. The child never leaves this block: `child` returns `Never`.
+    // was copied. The child never returns to the caller: it ends in `exit`.
     let pid = unsafe { libc::syscall(libc::SYS_clone3, &raw const args, size_of::<libc::clone_args>()) };
     drop(witness);
     match pid {
         -1 => Err(std::io::Error::last_os_error()).context(|| "clone3"),
-        0 => {
-            let never = child();
-            match never {}
-        }
+        0 => exit(child()),
         pid => {
             // SAFETY: the kernel has stored a new descriptor there, which nobody else owns.
             let pidfd = unsafe { OwnedFd::from_raw_fd(pidfd) };
@@ -76,11 +73,8 @@ pub fn clone(
     }
 }
 
-/// What a function that does not return returns.
-pub type Never = std::convert::Infallible;
-
 /// Ends the process at once: no destructor, no atexit handler of the parent's runs twice.
-pub fn exit(status: u8) -> Never {
+pub fn exit(status: u8) -> ! {
     // SAFETY: `_exit` takes any status and does not return.
     unsafe { libc::_exit(i32::from(status)) }
 }
