@@ -11,6 +11,7 @@ pub mod image;
 pub mod inside;
 pub mod net;
 pub mod ops;
+pub mod progress;
 pub mod proto;
 pub mod storage;
 pub mod store;
