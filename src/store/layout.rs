@@ -105,6 +105,24 @@ impl Layout {
         self.run_dir(name).join("failure.toml")
     }
 
+    /// The container's cgroup below each hierarchy's mount point.
+    ///
+    /// `lxm/NAME`; a state directory of its own (`LXM_ROOT`, `--path`) has groups of its own,
+    /// because two containers of one name may run.
+    pub fn cgroup(&self, name: &ContainerName) -> String {
+        format!("{}/{name}", self.cgroup_base())
+    }
+
+    /// The group above all containers' groups.
+    pub fn cgroup_base(&self) -> String {
+        use sha2::{Digest, Sha256};
+        if self.containers == Path::new("/var/lib/lxm") {
+            return "lxm".into();
+        }
+        let digest = Sha256::digest(self.containers.as_os_str().as_encoded_bytes());
+        format!("lxm-{:02x}{:02x}{:02x}{:02x}", digest[0], digest[1], digest[2], digest[3])
+    }
+
     pub fn etc(&self) -> PathBuf {
         self.root.join("etc/lxm")
     }

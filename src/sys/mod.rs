@@ -3,6 +3,7 @@
 //! The only place with `unsafe`; each block names the invariant it relies on.
 #![allow(unsafe_code)]
 
+pub mod bpf;
 pub mod clone;
 pub mod creds;
 pub mod fs;

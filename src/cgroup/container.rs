@@ -1,0 +1,271 @@
+use std::fs;
+use std::io::ErrorKind;
+use std::os::fd::OwnedFd;
+use std::os::unix::fs::chown;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use nix::unistd::Pid;
+
+use super::{DeviceRule, Hierarchies};
+use crate::config::Limits;
+use crate::error::{Context, Error, Result};
+use crate::types::IdRange;
+
+/// One container's groups.
+#[derive(Debug, Clone)]
+pub struct ContainerCgroup {
+    hierarchies: Hierarchies,
+    /// `lxm/web`, the same below every mount point.
+    group: String,
+}
+
+/// What a delegatee may write in its root group (/sys/kernel/cgroup/delegate, and systemd's list
+/// in docs/CGROUP_DELEGATION.md). Limits are not among them.
+const DELEGATED_FILES: [&str; 4] = ["cgroup.procs", "cgroup.subtree_control", "cgroup.threads", "memory.oom.group"];
+
+/// How long the kernel may take to bury processes that were killed.
+const BURIAL: Duration = Duration::from_secs(10);
+
+impl ContainerCgroup {
+    pub fn new(hierarchies: Hierarchies, group: impl Into<String>) -> Self {
+        ContainerCgroup { hierarchies, group: group.into() }
+    }
+
+    /// The group's path below each mount point.
+    pub fn group(&self) -> &str {
+        &self.group
+    }
+
+    pub fn hierarchies(&self) -> &Hierarchies {
+        &self.hierarchies
+    }
+
+    fn unified(&self) -> Result<PathBuf> {
+        Ok(self.hierarchies.require_unified()?.join(&self.group))
+    }
+
+    /// The guest's group in the v2 tree.
+    pub fn payload(&self) -> Result<PathBuf> {
+        Ok(self.unified()?.join("payload"))
+    }
+
+    /// Makes the groups in every hierarchy with their limits; those that exist are used.
+    ///
+    /// The payload is delegated to the guest's root where its ids are mapped.
+    pub fn create(&self, limits: &Limits, ids: Option<IdRange>) -> Result<()> {
+        let group = self.unified()?;
+        let payload = self.payload()?;
+        for dir in [&group.join("supervisor"), &payload] {
+            fs::create_dir_all(dir).context(|| format!("make cgroup `{}`", dir.display()))?;
+        }
+        let controllers = self.enable_controllers(&group)?;
+        super::limits::require_controllers(&self.hierarchies, &controllers, limits)?;
+        super::limits::apply_v2(&group, limits)?;
+        for mount in self.hierarchies.v1_mounts() {
+            make_v1(mount, &self.group)?;
+        }
+        super::limits::apply_v1(&self.hierarchies, &self.group, limits)?;
+        match ids {
+            Some(ids) => delegate(&payload, ids.base),
+            None => Ok(()),
+        }
+    }
+
+    /// Enables in `group`'s ancestors and itself what controllers the v2 tree has, so that limits
+    /// and accounting exist in it. A tree whose controllers v1 holds has none.
+    /// Returns their names.
+    fn enable_controllers(&self, group: &Path) -> Result<String> {
+        let root = self.hierarchies.require_unified()?;
+        let available =
+            fs::read_to_string(root.join("cgroup.controllers")).context(|| "read the cgroup controllers")?;
+        let wanted: Vec<String> = available
+            .split_whitespace()
+            .filter(|name| ["cpu", "cpuset", "io", "memory", "pids"].contains(name))
+            .map(|name| format!("+{name}"))
+            .collect();
+        if wanted.is_empty() {
+            return Ok(available);
+        }
+        let below_root = group.strip_prefix(root).expect("the group is below the root").ancestors();
+        let mut dirs: Vec<PathBuf> = below_root.map(|dir| root.join(dir)).collect();
+        dirs.reverse();
+        for dir in dirs {
+            let file = dir.join("cgroup.subtree_control");
+            fs::write(&file, wanted.join(" ")).context(|| format!("enable controllers in `{}`", dir.display()))?;
+        }
+        Ok(available)
+    }
+
+    /// Closes the guest's list of devices to `rules`.
+    pub fn restrict_devices(&self, rules: &[DeviceRule]) -> Result<()> {
+        crate::sys::bpf::attach_device_program(self.open_payload()?, &super::devices::program(rules))
+    }
+
+    /// The directory a supervisor is cloned into.
+    pub fn open_supervisor(&self) -> Result<OwnedFd> {
+        crate::sys::fs::open_dir(self.unified()?.join("supervisor"))
+    }
+
+    /// The directory a guest's init is cloned into.
+    pub fn open_payload(&self) -> Result<OwnedFd> {
+        crate::sys::fs::open_dir(self.payload()?)
+    }
+
+    /// The directory an attached command is cloned into: a leaf of its own, because the guest's
+    /// systemd enables controllers in the payload and no process may then join it.
+    pub fn open_attach(&self, ids: Option<IdRange>) -> Result<OwnedFd> {
+        let dir = self.payload()?.join(".lxm");
+        match fs::create_dir(&dir) {
+            Ok(()) => {
+                if let Some(ids) = ids {
+                    delegate(&dir, ids.base)?;
+                }
+            }
+            Err(e) if e.kind() == ErrorKind::AlreadyExists => {}
+            Err(e) => return Err(e).context(|| format!("make cgroup `{}`", dir.display())),
+        }
+        crate::sys::fs::open_dir(&dir)
+    }
+
+    /// Moves `pid` into the v1 groups. The first write waits for an RCU grace period.
+    pub fn join_v1(&self, pid: Pid) -> Result<()> {
+        for mount in self.hierarchies.v1_mounts() {
+            let dir = mount.join(&self.group);
+            fs::write(dir.join("cgroup.procs"), pid.to_string())
+                .context(|| format!("move process {pid} to cgroup `{}`", dir.display()))?;
+        }
+        Ok(())
+    }
+
+    /// Freezes or thaws the guest and waits until it is.
+    ///
+    /// Fails with `Kind::TimedOut` when the kernel does not manage within `limit`.
+    pub fn set_frozen(&self, frozen: bool, limit: Duration) -> Result<()> {
+        let payload = self.payload()?;
+        let (word, value) = if frozen { ("freeze", "1") } else { ("thaw", "0") };
+        fs::write(payload.join("cgroup.freeze"), value).context(|| format!("{word} cgroup `{}`", payload.display()))?;
+        let deadline = Instant::now() + limit;
+        while self.is_frozen()? != frozen {
+            if Instant::now() >= deadline {
+                return Err(Error::timed_out(format!("{word} cgroup `{}`", payload.display())));
+            }
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        Ok(())
+    }
+
+    /// Whether the guest is frozen.
+    pub fn is_frozen(&self) -> Result<bool> {
+        Ok(self.event("frozen")? == Some(true))
+    }
+
+    fn event(&self, key: &str) -> Result<Option<bool>> {
+        let file = self.payload()?.join("cgroup.events");
+        let text = match fs::read_to_string(&file) {
+            Ok(text) => text,
+            Err(e) if e.kind() == ErrorKind::NotFound => return Ok(None),
+            Err(e) => return Err(e).context(|| format!("read `{}`", file.display())),
+        };
+        Ok(text.lines().find_map(|line| line.strip_prefix(key)?.strip_prefix(' ')).map(|value| value == "1"))
+    }
+
+    /// Kills every process of the guest, frozen ones too; nothing can fork away from it
+    /// (cgroup.kill, Linux 5.14). A missing group has nobody to kill.
+    pub fn kill(&self) -> Result<()> {
+        let file = self.payload()?.join("cgroup.kill");
+        match fs::write(&file, "1") {
+            Err(e) if e.kind() != ErrorKind::NotFound => Err(e).context(|| format!("write `{}`", file.display())),
+            _ => Ok(()),
+        }
+    }
+
+    /// Kills what is left of the guest and waits until it is buried.
+    pub fn kill_and_wait(&self) -> Result<()> {
+        let deadline = Instant::now() + BURIAL;
+        while self.event("populated")? == Some(true) {
+            self.kill()?;
+            if Instant::now() >= deadline {
+                return Err(Error::timed_out(format!(
+                    "processes in cgroup `{}` do not die",
+                    self.payload()?.display()
+                ))
+                .hint("a process in uninterruptible sleep waits for a device or a network file system"));
+            }
+            std::thread::sleep(Duration::from_micros(300));
+        }
+        Ok(())
+    }
+
+    /// Removes the guest's groups, so that the next boot finds a clean payload.
+    pub fn remove_payload(&self) -> Result<()> {
+        remove_groups(&self.payload()?)
+    }
+
+    /// Removes the container's groups from every hierarchy, after whatever is left in the v2 tree
+    /// was killed. What the calling process still sits in stays for the next sweep.
+    pub fn remove(&self) -> Result<()> {
+        let mut result = self.remove_payload().and_then(|()| remove_groups(&self.unified()?));
+        for mount in self.hierarchies.v1_mounts() {
+            result = result.and(remove_groups(&mount.join(&self.group)));
+        }
+        result
+    }
+}
+
+/// Hands a v2 group to the host id `uid`: the directory and the files a delegatee may write.
+fn delegate(dir: &Path, uid: u32) -> Result<()> {
+    let give = |path: &Path| match chown(path, Some(uid), Some(uid)) {
+        Err(e) if e.kind() != ErrorKind::NotFound => {
+            Err(e).context(|| format!("give `{}` to the guest", path.display()))
+        }
+        _ => Ok(()),
+    };
+    give(dir)?;
+    DELEGATED_FILES.iter().try_for_each(|file| give(&dir.join(file)))
+}
+
+/// Makes a v1 group. A cpuset is born empty and takes nobody until it has processors and memory.
+fn make_v1(mount: &Path, group: &str) -> Result<()> {
+    let mut dir = mount.to_owned();
+    for part in Path::new(group) {
+        let parent = dir.clone();
+        dir.push(part);
+        match fs::create_dir(&dir) {
+            Ok(()) => {}
+            Err(e) if e.kind() == ErrorKind::AlreadyExists => {}
+            Err(e) => return Err(e).context(|| format!("make cgroup `{}`", dir.display())),
+        }
+        for file in ["cpuset.cpus", "cpuset.mems"] {
+            let Ok(inherited) = fs::read_to_string(parent.join(file)) else { continue };
+            if fs::read_to_string(dir.join(file)).is_ok_and(|own| own.trim().is_empty()) {
+                fs::write(dir.join(file), inherited.trim()).context(|| format!("set up `{}`", dir.display()))?;
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Removes a group and those below it, deepest first; a missing one is removed already.
+fn remove_groups(dir: &Path) -> Result<()> {
+    let entries = match fs::read_dir(dir) {
+        Ok(entries) => entries,
+        Err(e) if e.kind() == ErrorKind::NotFound => return Ok(()),
+        Err(e) => return Err(e).context(|| format!("read `{}`", dir.display())),
+    };
+    for entry in entries.flatten().filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir())) {
+        remove_groups(&entry.path())?;
+    }
+    // The last process may be dead but not yet buried: its group is busy for a moment.
+    let deadline = Instant::now() + Duration::from_secs(2);
+    loop {
+        match fs::remove_dir(dir) {
+            Ok(()) => return Ok(()),
+            Err(e) if e.kind() == ErrorKind::NotFound => return Ok(()),
+            Err(e) if e.raw_os_error() == Some(libc::EBUSY) && Instant::now() < deadline => {
+                std::thread::sleep(Duration::from_micros(500));
+            }
+            Err(e) => return Err(e).context(|| format!("remove cgroup `{}`", dir.display())),
+        }
+    }
+}

@@ -1,0 +1,112 @@
+//! A container's limits as the kernel's files know them, v2 and v1.
+
+use std::fs;
+use std::io::ErrorKind;
+use std::path::Path;
+
+use super::Hierarchies;
+use crate::config::Limits;
+use crate::error::{Context, Error, Result};
+
+/// Length of a cpu quota period, the kernel's default, in microseconds.
+const PERIOD_US: u64 = 100_000;
+
+/// File and value for each limit in the v2 tree.
+fn v2_files(limits: &Limits) -> Vec<(&'static str, String)> {
+    let quota = |cpus: f64| format!("{} {PERIOD_US}", (cpus * PERIOD_US as f64) as u64);
+    let files = [
+        ("memory.max", limits.memory.map(|size| size.bytes().to_string())),
+        ("memory.high", limits.memory_high.map(|size| size.bytes().to_string())),
+        ("memory.swap.max", limits.swap.map(|size| size.bytes().to_string())),
+        ("cpu.max", limits.cpus.map(quota)),
+        ("cpu.weight", limits.cpu_weight.map(|weight| weight.to_string())),
+        ("cpuset.cpus", limits.cpuset.clone()),
+        ("pids.max", Some(limits.pids.to_string())),
+        ("io.weight", limits.io_weight.map(|weight| weight.to_string())),
+    ];
+    files.into_iter().filter_map(|(file, value)| Some((file, value?))).collect()
+}
+
+/// Controller, file and value for each limit in the v1 hierarchies.
+fn v1_files(limits: &Limits) -> Vec<(&'static str, &'static str, String)> {
+    // Version 1 limits memory and swap together; without a memory limit there is nothing to add to.
+    let both = limits.memory.zip(limits.swap).map(|(memory, swap)| (memory.bytes() + swap.bytes()).to_string());
+    let files = [
+        ("memory", "memory.limit_in_bytes", limits.memory.map(|size| size.bytes().to_string())),
+        ("memory", "memory.memsw.limit_in_bytes", both),
+        ("cpu", "cpu.cfs_quota_us", limits.cpus.map(|cpus| ((cpus * PERIOD_US as f64) as u64).to_string())),
+        // Weight 100 is 1024 shares.
+        ("cpu", "cpu.shares", limits.cpu_weight.map(|weight| (weight * 1024 / 100).max(2).to_string())),
+        ("cpuset", "cpuset.cpus", limits.cpuset.clone()),
+        // The supervisor shares the group: one more.
+        ("pids", "pids.max", Some((limits.pids + 1).to_string())),
+        ("blkio", "blkio.bfq.weight", limits.io_weight.map(|weight| weight.min(1000).to_string())),
+    ];
+    files.into_iter().filter_map(|(controller, file, value)| Some((controller, file, value?))).collect()
+}
+
+/// Sets the limits of the v2 group `dir`. A limit whose controller is elsewhere is not for here.
+pub(super) fn apply_v2(dir: &Path, limits: &Limits) -> Result<()> {
+    for (file, value) in v2_files(limits) {
+        write_limit(&dir.join(file), &value)?;
+    }
+    Ok(())
+}
+
+/// Sets the limits of `group` in the v1 hierarchies that hold their controllers.
+pub(super) fn apply_v1(hierarchies: &Hierarchies, group: &str, limits: &Limits) -> Result<()> {
+    for (controller, file, value) in v1_files(limits) {
+        if let Some(dir) = hierarchies.v1_dir(controller, group) {
+            write_limit(&dir.join(file), &value)?;
+        }
+    }
+    Ok(())
+}
+
+fn write_limit(file: &Path, value: &str) -> Result<()> {
+    match fs::write(file, value) {
+        Err(e) if e.kind() == ErrorKind::NotFound => Ok(()),
+        other => other
+            .context(|| format!("set `{}` to {value}", file.display()))
+            .map_err(|e| if e.errno() == Some(libc::EINVAL) { e.with_kind(crate::error::Kind::Config) } else { e }),
+    }
+}
+
+/// Fails with `Kind::HostLacks` where a limit is set that no controller of this host can hold.
+pub(super) fn require_controllers(hierarchies: &Hierarchies, v2_controllers: &str, limits: &Limits) -> Result<()> {
+    let wanted = [
+        ("limits.memory", "memory", limits.memory.is_some()),
+        ("limits.memory-high", "memory", limits.memory_high.is_some()),
+        ("limits.cpus", "cpu", limits.cpus.is_some()),
+        ("limits.cpu-weight", "cpu", limits.cpu_weight.is_some()),
+        ("limits.cpuset", "cpuset", limits.cpuset.is_some()),
+    ];
+    let has = |controller: &str| {
+        hierarchies.v1.contains_key(controller) || v2_controllers.split_whitespace().any(|name| name == controller)
+    };
+    match wanted.iter().find(|(_, controller, set)| *set && !has(controller)) {
+        None => Ok(()),
+        Some((key, controller, _)) => {
+            Err(Error::host_lacks(format!("`{key}` is set, but this host has no `{controller}` cgroup controller"))
+                .hint(format!("`lxm config unset NAME {key}` starts it without the limit")))
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn limits_are_written_as_each_version_reads_them() {
+        let limits: Limits =
+            toml::from_str("memory = \"1GiB\"\nswap = \"1GiB\"\ncpus = 1.5\ncpu-weight = 200\npids = 10").unwrap();
+        let v2 = v2_files(&limits);
+        assert!(v2.contains(&("cpu.max", "150000 100000".into())));
+        assert!(v2.contains(&("memory.swap.max", (1u64 << 30).to_string())));
+        let v1 = v1_files(&limits);
+        assert!(v1.contains(&("memory", "memory.memsw.limit_in_bytes", (2u64 << 30).to_string())));
+        assert!(v1.contains(&("cpu", "cpu.shares", "2048".into())));
+        assert!(v1.contains(&("pids", "pids.max", "11".into())));
+    }
+}
