@@ -1,1 +1,3 @@
-//! image
+//! Root file systems on their way: out of archives and into them, copied, and kept as images.
+
+pub mod compress;
