@@ -1,0 +1,35 @@
+//! The privileged suite: every trial is run by root on the real kernel, in namespaces of its own,
+//! and ends with a check that nothing of ours is left.
+//!
+//! `cargo test --test host` runs it; `-- boot::` selects. `support` is the harness, and each other
+//! module is the trials of one area.
+
+mod harness;
+mod support;
+
+use std::process::ExitCode;
+
+use support::{Trial, isolate};
+
+/// Trials that a machine which runs the suite for real (`LXM_TESTS_MUST_RUN=1`, as `make test`
+/// sets it for root) may not skip: a name, or the beginning of names.
+const MAY_NOT_BE_SKIPPED: &[&str] = &["harness::"];
+
+fn trials() -> Vec<Trial> {
+    [harness::trials()].into_iter().flatten().collect()
+}
+
+fn main() -> ExitCode {
+    let trials = trials();
+    if let Some(code) = isolate::run_role(&trials) {
+        return code;
+    }
+    let args = libtest_mimic::Arguments::from_args();
+    let (tests, skipped) = support::trial::into_tests(trials, MAY_NOT_BE_SKIPPED);
+    if !args.list {
+        for (name, reason) in &skipped {
+            eprintln!("skip {name}: {reason}");
+        }
+    }
+    libtest_mimic::run(&args, tests).exit_code()
+}

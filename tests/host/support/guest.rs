@@ -1,0 +1,175 @@
+//! The root file systems that trials boot, made once for all of them by the real `lxm create`.
+//!
+//! They are kept in the image store of an `LXM_ROOT` below [`CACHE`], named after the digest of
+//! what makes them, so that a changed template makes new ones. Every sandbox sees that store as
+//! its own.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::{Mutex, OnceLock};
+use std::time::{Duration, SystemTime};
+
+use nix::mount::{MsFlags, mount};
+use sha2::{Digest, Sha256};
+
+use super::sandbox::{program, source_tree};
+use super::{Need, Sandbox, command};
+
+const CACHE: &str = "/var/cache/lxm-tests";
+
+/// Downloads and installs a distribution, perhaps from a slow mirror.
+const BUILD_LIMIT: Duration = Duration::from_secs(900);
+
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub enum Guest {
+    /// `tests/probe`: an init that reports what it sees.
+    Probe,
+    Busybox,
+    Bookworm,
+    Trixie,
+    Sid,
+    /// Debian bookworm with sysvinit instead of systemd.
+    Sysvinit,
+}
+
+impl Guest {
+    /// What a machine must have to make it.
+    pub fn needs(self) -> Vec<Need> {
+        match self {
+            Guest::Probe => vec![Need::Tool("rustc")],
+            Guest::Busybox => vec![],
+            _ => vec![Need::Tool("mmdebstrap")],
+        }
+    }
+
+    /// Arguments of `lxm create` that make a container of it.
+    pub fn create_arguments(self) -> Vec<String> {
+        let words: &[&str] = match self {
+            Guest::Probe => {
+                let archive = probe_archive().to_string_lossy().into_owned();
+                return ["-t", "archive", "--", "--file", &archive].map(String::from).into();
+            }
+            Guest::Busybox => &["-t", "busybox"],
+            Guest::Bookworm => &["-t", "debian", "-r", "bookworm"],
+            Guest::Trixie => &["-t", "debian", "-r", "trixie"],
+            Guest::Sid => &["-t", "debian", "-r", "sid"],
+            Guest::Sysvinit => &["-t", "debian", "-r", "bookworm", "--packages", "sysvinit-core"],
+        };
+        words.iter().map(|word| word.to_string()).collect()
+    }
+
+    /// Makes it, unless it is there; trials that share a guest wait for one maker.
+    pub fn prepare(self) -> Result<(), String> {
+        static MADE: Mutex<BTreeMap<Guest, Result<(), String>>> = Mutex::new(BTreeMap::new());
+        let mut made = MADE.lock().expect("no maker of guests panics");
+        made.entry(self).or_insert_with(|| self.make()).clone()
+    }
+
+    fn make(self) -> Result<(), String> {
+        let store = store();
+        fs::create_dir_all(store).map_err(|e| format!("make {}: {e}", store.display()))?;
+        // Another run of the suite may be making the same.
+        let _lock = lxm::store::FileLock::acquire(&store.join("lock")).map_err(|e| e.to_string())?;
+        let ready = store.join(format!("ready-{self:?}"));
+        if ready.exists() {
+            return Ok(());
+        }
+        forget_old_stores();
+        if self == Guest::Probe {
+            make_probe()?;
+        } else {
+            eprintln!("making the guest {self:?}, which later runs find in {}", store.display());
+            let mut create = Command::new(program());
+            create.env("LXM_ROOT", store).env("LXM_TEMPLATES", source_tree().join("templates"));
+            create.args(["create", "make", "--network", "none"]).args(self.create_arguments());
+            checked(create, BUILD_LIMIT)?;
+            let mut destroy = Command::new(program());
+            destroy.env("LXM_ROOT", store).args(["destroy", "-f", "make"]);
+            checked(destroy, BUILD_LIMIT)?;
+        }
+        fs::write(&ready, "").map_err(|e| format!("write {}: {e}", ready.display()))
+    }
+
+    /// Lets a sandbox see the store of made images as its own.
+    pub fn offer(self, sandbox: &Sandbox) {
+        let (from, to) = (store().join("var/cache/lxm/images"), sandbox.path("var/cache/lxm/images"));
+        if from.is_dir() && !to.exists() {
+            fs::create_dir_all(&to).expect("make the place of the images");
+            mount(Some(&from), &to, None::<&str>, MsFlags::MS_BIND, None::<&str>).expect("bind the image store");
+        }
+    }
+}
+
+/// The directory for everything that today's templates and probe make.
+fn store() -> &'static Path {
+    static STORE: OnceLock<PathBuf> = OnceLock::new();
+    STORE.get_or_init(|| {
+        let mut digest = Sha256::new();
+        for dir in ["templates", "templates/keyrings", "tests/probe"] {
+            for file in files(&source_tree().join(dir)) {
+                digest.update(file.to_string_lossy().as_bytes());
+                digest.update(fs::read(&file).unwrap_or_default());
+            }
+        }
+        let digest: String = digest.finalize().iter().take(8).map(|byte| format!("{byte:02x}")).collect();
+        Path::new(CACHE).join(digest)
+    })
+}
+
+fn files(dir: &Path) -> Vec<PathBuf> {
+    let entries = fs::read_dir(dir).into_iter().flatten().flatten();
+    let mut files: Vec<PathBuf> = entries.map(|entry| entry.path()).filter(|path| path.is_file()).collect();
+    files.sort();
+    files
+}
+
+/// Removes the stores that no run has added to for a week.
+fn forget_old_stores() {
+    let week = Duration::from_secs(7 * 24 * 3600);
+    for entry in fs::read_dir(CACHE).into_iter().flatten().flatten() {
+        let changed = entry.metadata().and_then(|data| data.modified()).unwrap_or_else(|_| SystemTime::now());
+        if entry.path() != store() && changed.elapsed().is_ok_and(|age| age > week) {
+            fs::remove_dir_all(entry.path()).ok();
+        }
+    }
+}
+
+fn probe_archive() -> PathBuf {
+    store().join("probe.tar")
+}
+
+/// Compiles the probe into a static program and packs it as a root file system of little else.
+fn make_probe() -> Result<(), String> {
+    let root = tempfile::tempdir_in(store()).map_err(|e| format!("make a temporary directory: {e}"))?;
+    let root = root.path();
+    for dir in ["bin", "sbin", "etc", "proc", "sys", "dev", "run", "tmp", "root", "var/log"] {
+        fs::create_dir_all(root.join(dir)).map_err(|e| format!("make {dir}: {e}"))?;
+    }
+    let mut rustc = Command::new("rustc");
+    rustc.args(["--edition", "2024", "-C", "target-feature=+crt-static", "-C", "opt-level=s", "-C", "strip=symbols"]);
+    rustc.args(["-C", "panic=abort", "--crate-name", "probe", "-o"]).arg(root.join("bin/probe"));
+    rustc.arg(source_tree().join("tests/probe/probe.rs"));
+    checked(rustc, BUILD_LIMIT)?;
+    let link = |target: &str, at: &str| std::os::unix::fs::symlink(target, root.join(at));
+    link("/bin/probe", "sbin/init").map_err(|e| format!("link sbin/init: {e}"))?;
+    let files = [
+        ("etc/os-release", "ID=probe\nNAME=Probe\nPRETTY_NAME=\"lxm probe\"\n"),
+        ("etc/passwd", "root:x:0:0:root:/root:/bin/probe\ndaemon:x:1:1:daemon:/:/bin/probe\n"),
+        ("etc/group", "root:x:0:\ntty:x:5:\ndaemon:x:1:\nstaff:x:50:daemon\n"),
+        ("etc/hostname", "probe\n"),
+    ];
+    for (name, text) in files {
+        fs::write(root.join(name), text).map_err(|e| format!("write {name}: {e}"))?;
+    }
+    let mut tar = Command::new("tar");
+    tar.arg("-C").arg(root).arg("-cf").arg(probe_archive()).args(["--owner=0", "--group=0", "."]);
+    checked(tar, BUILD_LIMIT)
+}
+
+fn checked(mut command: Command, limit: Duration) -> Result<(), String> {
+    command.env_remove("RUST_BACKTRACE");
+    let outcome = command::bounded(command, b"", limit);
+    if outcome.status == 0 { Ok(()) } else { Err(outcome.to_string()) }
+}
