@@ -1,1 +1,4 @@
-//! net
+//! The network of containers: bridges, links, rules, leases and names.
+
+pub mod serve;
+pub mod settings;

@@ -132,9 +132,14 @@ impl Layout {
         self.etc().join("network.toml")
     }
 
-    /// Leases and sockets of the lease and name servers.
+    /// One directory a bridge for what its lease and name server knows while it runs.
     pub fn network_run(&self) -> PathBuf {
         self.run().join(".network")
+    }
+
+    /// One directory a bridge for its leases, which outlive the host's reboot.
+    pub fn network_state(&self) -> PathBuf {
+        self.root.join("var/lib/lxm/.network")
     }
 
     /// Where templates are looked for, the admin's first.

@@ -3,6 +3,7 @@
 mod arch;
 mod duration;
 mod id_range;
+mod mac;
 mod name;
 mod signal;
 mod size;
@@ -10,6 +11,7 @@ mod size;
 pub use arch::Arch;
 pub use duration::Timeout;
 pub use id_range::IdRange;
+pub use mac::Mac;
 pub use name::ContainerName;
 pub use signal::Signal;
 pub use size::Size;

@@ -1,0 +1,131 @@
+//! Which containers run on a bridge: one small file each, written by whoever wires them, read by
+//! the bridge's server, which watches the directory.
+//!
+//! The file's presence is the fact. A supervisor that was killed leaves its file behind; the sweep
+//! of its container removes it with [`retract_all`].
+
+use std::collections::HashMap;
+use std::fs;
+use std::net::{IpAddr, Ipv4Addr};
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+
+use crate::config;
+use crate::error::{Context, Error, Result};
+use crate::store::{Layout, remove_tree, replace_file};
+use crate::types::{ContainerName, Mac};
+
+/// One interface of a running container.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct GuestEntry {
+    pub name: ContainerName,
+    pub mac: Mac,
+    /// The address that its lease must have; unset means any of the pool.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reserved: Option<Ipv4Addr>,
+    /// Addresses that lxm itself set before init ran: known by name without a lease.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub addresses: Vec<IpAddr>,
+}
+
+/// The running guests of one bridge, by MAC.
+pub type Guests = HashMap<Mac, GuestEntry>;
+
+pub(super) fn directory(layout: &Layout, bridge: &str) -> PathBuf {
+    layout.network_run().join(bridge).join("guests")
+}
+
+fn file(layout: &Layout, bridge: &str, mac: Mac) -> PathBuf {
+    directory(layout, bridge).join(mac.to_string())
+}
+
+/// Tells the bridge's server of a guest, before its init runs; again with other facts replaces them.
+///
+/// Needs no running server: one that starts later reads the file.
+pub fn announce(layout: &Layout, bridge: &str, entry: &GuestEntry) -> Result<()> {
+    let text = toml::to_string(entry).map_err(|e| Error::failed(format!("write a guest as TOML: {e}")))?;
+    replace_file(&file(layout, bridge, entry.mac), text.as_bytes(), 0o644)
+        .context(|| format!("announce `{}` on `{bridge}`", entry.name))
+}
+
+/// Ends what [`announce`] began: the name goes at once; an unknown guest is fine.
+pub fn retract(layout: &Layout, bridge: &str, mac: Mac) -> Result<()> {
+    remove_tree(&file(layout, bridge, mac))
+}
+
+/// Retracts a container from every bridge, for the sweep of what a killed supervisor left.
+pub fn retract_all(layout: &Layout, name: &ContainerName) -> Result<()> {
+    for bridge in bridges(layout)? {
+        for entry in read(layout, &bridge)?.into_values().filter(|entry| entry.name == *name) {
+            retract(layout, &bridge, entry.mac)?;
+        }
+    }
+    Ok(())
+}
+
+/// The bridges that guests were ever announced on since the host booted.
+fn bridges(layout: &Layout) -> Result<Vec<String>> {
+    let dir = layout.network_run();
+    let entries = match fs::read_dir(&dir) {
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
+        other => other.context(|| format!("read `{}`", dir.display()))?,
+    };
+    Ok(entries.filter_map(|entry| entry.ok()?.file_name().into_string().ok()).collect())
+}
+
+/// Reads all guests of a bridge. A file that is not a guest's is left out: it is a half-made one.
+pub fn read(layout: &Layout, bridge: &str) -> Result<Guests> {
+    let dir = directory(layout, bridge);
+    let entries = match fs::read_dir(&dir) {
+        Err(e) if matches!(e.kind(), std::io::ErrorKind::NotFound | std::io::ErrorKind::NotADirectory) => {
+            return Ok(Guests::new());
+        }
+        other => other.context(|| format!("read `{}`", dir.display()))?,
+    };
+    let guest = |entry: fs::DirEntry| -> Option<GuestEntry> {
+        let mac: Mac = entry.file_name().to_str()?.parse().ok()?;
+        let text = fs::read_to_string(entry.path()).ok()?;
+        config::parse::<GuestEntry>(&text, &entry.path()).ok().filter(|guest| guest.mac == mac)
+    };
+    Ok(entries.filter_map(|entry| guest(entry.ok()?)).map(|guest| (guest.mac, guest)).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_guest_is_there_from_announce_to_retract() {
+        let dir = tempfile::tempdir().unwrap();
+        let layout = Layout::new(dir.path());
+        let entry = GuestEntry {
+            name: "web".parse().unwrap(),
+            mac: "10:66:6a:00:00:01".parse().unwrap(),
+            reserved: Some(Ipv4Addr::new(10, 0, 3, 9)),
+            addresses: vec!["fd00::9".parse().unwrap()],
+        };
+        assert!(read(&layout, "lxmbr0").unwrap().is_empty());
+        announce(&layout, "lxmbr0", &entry).unwrap();
+        announce(&layout, "lxmbr0", &entry).unwrap();
+        assert_eq!(read(&layout, "lxmbr0").unwrap(), Guests::from([(entry.mac, entry.clone())]));
+        retract_all(&layout, &"db".parse().unwrap()).unwrap();
+        assert_eq!(read(&layout, "lxmbr0").unwrap().len(), 1);
+        retract_all(&layout, &entry.name).unwrap();
+        retract(&layout, "lxmbr0", entry.mac).unwrap();
+        assert!(read(&layout, "lxmbr0").unwrap().is_empty());
+    }
+
+    #[test]
+    fn what_is_not_a_guest_is_left_out() {
+        let dir = tempfile::tempdir().unwrap();
+        let layout = Layout::new(dir.path());
+        let guests = directory(&layout, "b");
+        fs::create_dir_all(&guests).unwrap();
+        fs::write(guests.join(".tmp12"), "x").unwrap();
+        fs::write(guests.join("10:66:6a:00:00:01"), "name = \"we").unwrap();
+        fs::write(guests.join("10:66:6a:00:00:02"), "name = \"web\"\nmac = \"10:66:6a:00:00:03\"\n").unwrap();
+        assert!(read(&layout, "b").unwrap().is_empty());
+    }
+}

@@ -1,0 +1,262 @@
+//! `/etc/lxm/network.toml`: the bridges that lxm made, with the addresses it chose and keeps.
+//!
+//! Written by `lxm network …` and by the first start of a container with a network; read by the
+//! lease and name server of each bridge.
+
+use std::collections::BTreeMap;
+use std::net::{IpAddr, Ipv4Addr};
+use std::path::Path;
+use std::str::FromStr;
+use std::{fmt, io};
+
+use ipnetwork::{Ipv4Network, Ipv6Network};
+use serde::{Deserialize, Serialize};
+
+use crate::config;
+use crate::error::{Context, Error, Result};
+use crate::store::{Layout, replace_file};
+use crate::types::Timeout;
+
+/// All bridges, by name.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
+pub struct NetworkFile {
+    pub bridge: BTreeMap<String, BridgeSettings>,
+}
+
+/// `[bridge.NAME]`: one bridge's addresses and what is served on it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct BridgeSettings {
+    /// The bridge's own address, the guests' gateway, with the prefix length of the subnet.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ipv4: Option<Ipv4Network>,
+    /// The same for IPv6; guests make their addresses themselves, so the prefix is a /64.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ipv6: Option<Ipv6Network>,
+    /// Whether guests reach the outside under the host's address.
+    #[serde(default = "yes")]
+    pub nat: bool,
+    /// Whether leases, router advertisements and names are served.
+    #[serde(default = "yes")]
+    pub dhcp: bool,
+    /// Domain of the guests' names.
+    #[serde(default = "default_domain")]
+    pub domain: String,
+    /// Addresses that leases are given from; unset means the whole subnet.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub range: Option<Range>,
+    /// How long a lease lasts; a guest renews it at half of that.
+    #[serde(default = "default_lease_time")]
+    pub lease_time: Timeout,
+    /// Servers that names of others are asked from; none means the host's own.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub upstream: Vec<IpAddr>,
+    /// Time servers that guests are told of.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub ntp: Vec<Ipv4Addr>,
+    /// Routes besides the default one that guests are told of.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub route: Vec<Route>,
+    /// Unset means the kernel's default, 1500.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mtu: Option<u16>,
+}
+
+fn yes() -> bool {
+    true
+}
+
+fn default_domain() -> String {
+    "lxm".into()
+}
+
+fn default_lease_time() -> Timeout {
+    Timeout::from_secs(3600)
+}
+
+impl Default for BridgeSettings {
+    fn default() -> Self {
+        BridgeSettings {
+            ipv4: None,
+            ipv6: None,
+            nat: true,
+            dhcp: true,
+            domain: default_domain(),
+            range: None,
+            lease_time: default_lease_time(),
+            upstream: Vec::new(),
+            ntp: Vec::new(),
+            route: Vec::new(),
+            mtu: None,
+        }
+    }
+}
+
+impl BridgeSettings {
+    /// First and last address that a lease may have: the configured range, or every host address
+    /// of the subnet. The gateway may lie within.
+    pub fn pool(&self) -> Option<(Ipv4Addr, Ipv4Addr)> {
+        let subnet = self.ipv4?;
+        let range = self.range.map(|range| (range.first, range.last));
+        // A /31 and a /32 have no room for anyone but the gateway.
+        let whole = (subnet.prefix() <= 30).then(|| {
+            (Ipv4Addr::from(u32::from(subnet.network()) + 1), Ipv4Addr::from(u32::from(subnet.broadcast()) - 1))
+        });
+        range.or(whole)
+    }
+
+    /// Refuses what cannot work, naming the key.
+    pub fn check(&self, bridge: &str) -> Result<()> {
+        let fault = |key: &str, why: String| Err(Error::config(format!("bridge `{bridge}`: `{key}` {why}")));
+        if let (Some(range), Some(subnet)) = (self.range, self.ipv4)
+            && !(subnet.contains(range.first) && subnet.contains(range.last))
+        {
+            return fault("range", format!("({range}) is not within {subnet}"));
+        }
+        if let Some(ipv6) = self.ipv6
+            && ipv6.prefix() != 64
+        {
+            return fault("ipv6", format!("({ipv6}) must be a /64: guests make their addresses from it"));
+        }
+        if self.lease_time < Timeout::from_secs(10) {
+            return fault("lease-time", format!("({}) is shorter than 10s", self.lease_time));
+        }
+        let label = |label: &str| label.parse::<crate::types::ContainerName>().is_ok();
+        if self.domain.len() > 200 || !self.domain.split('.').all(label) {
+            return fault("domain", format!("(`{}`) is not a domain name", self.domain.escape_default()));
+        }
+        Ok(())
+    }
+}
+
+impl NetworkFile {
+    /// Reads it; a missing file is one without bridges.
+    pub fn load(layout: &Layout) -> Result<Self> {
+        let path = layout.network_file();
+        match std::fs::read_to_string(&path) {
+            Ok(text) => Self::parse(&text, &path),
+            Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(Self::default()),
+            Err(e) => Err(e).context(|| format!("read `{}`", path.display())),
+        }
+    }
+
+    fn parse(text: &str, path: &Path) -> Result<Self> {
+        let file: Self = config::parse(text, path)?;
+        file.bridge.iter().try_for_each(|(name, bridge)| bridge.check(name)).context(|| path.display().to_string())?;
+        Ok(file)
+    }
+
+    /// Replaces it. The caller holds the lock that orders the writers.
+    pub fn save(&self, layout: &Layout) -> Result<()> {
+        let text = toml::to_string(self).map_err(|e| Error::failed(format!("write the bridges as TOML: {e}")))?;
+        replace_file(&layout.network_file(), text.as_bytes(), 0o644)
+    }
+
+    /// The settings of a bridge of ours; fails with `Kind::NotFound` for any other.
+    pub fn get(&self, bridge: &str) -> Result<&BridgeSettings> {
+        self.bridge.get(bridge).ok_or_else(|| {
+            Error::not_found(format!("bridge `{bridge}` is not one of lxm's")).hint("`lxm network show` lists them")
+        })
+    }
+}
+
+/// `10.0.3.10-10.0.3.99`: both ends belong to it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Range {
+    pub first: Ipv4Addr,
+    pub last: Ipv4Addr,
+}
+
+impl FromStr for Range {
+    type Err = Error;
+
+    fn from_str(s: &str) -> Result<Self> {
+        let bad = || Error::config(format!("`{s}` is not a range")).hint("write `10.0.3.10-10.0.3.99`");
+        let (first, last) = s.split_once('-').ok_or_else(bad)?;
+        let parse = |text: &str| text.trim().parse::<Ipv4Addr>().map_err(|_| bad());
+        let range = Range { first: parse(first)?, last: parse(last)? };
+        if range.first > range.last { Err(bad()) } else { Ok(range) }
+    }
+}
+
+impl fmt::Display for Range {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}-{}", self.first, self.last)
+    }
+}
+
+crate::types::serde_as_text!(Range);
+
+/// `192.168.9.0/24 via 10.0.3.7`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Route {
+    pub to: Ipv4Network,
+    pub via: Ipv4Addr,
+}
+
+impl FromStr for Route {
+    type Err = Error;
+
+    fn from_str(s: &str) -> Result<Self> {
+        let bad = || Error::config(format!("`{s}` is not a route")).hint("write `192.168.9.0/24 via 10.0.3.7`");
+        let (to, via) = s.split_once(" via ").ok_or_else(bad)?;
+        Ok(Route { to: to.trim().parse().map_err(|_| bad())?, via: via.trim().parse().map_err(|_| bad())? })
+    }
+}
+
+impl fmt::Display for Route {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} via {}", self.to, self.via)
+    }
+}
+
+crate::types::serde_as_text!(Route);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(text: &str) -> Result<NetworkFile> {
+        NetworkFile::parse(text, Path::new("network.toml"))
+    }
+
+    #[test]
+    fn what_is_written_reads_back() {
+        let text = "[bridge.lxmbr0]\nipv4 = \"10.9.8.1/24\"\nipv6 = \"fd00:1::1/64\"\nrange = \"10.9.8.10-10.9.8.20\"\n\
+                    route = [\"192.168.9.0/24 via 10.9.8.7\"]\nlease-time = \"20s\"\nntp = [\"10.9.8.1\"]\nmtu = 1400\n";
+        let file = parse(text).unwrap();
+        let bridge = file.get("lxmbr0").unwrap();
+        assert_eq!((bridge.nat, bridge.dhcp, bridge.domain.as_str()), (true, true, "lxm"));
+        assert_eq!(parse(&toml::to_string(&file).unwrap()).unwrap(), file);
+        assert_eq!(file.get("br0").unwrap_err().kind().exit_status(), 3);
+    }
+
+    #[test]
+    fn the_pool_is_the_range_or_every_host_address() {
+        let pool = |text: &str| parse(text).unwrap().get("b").unwrap().pool();
+        let pair = |a: &str, b: &str| Some((a.parse().unwrap(), b.parse().unwrap()));
+        assert_eq!(pool("[bridge.b]\nipv4 = \"10.9.8.1/24\""), pair("10.9.8.1", "10.9.8.254"));
+        let ranged = "[bridge.b]\nipv4 = \"10.9.8.1/24\"\nrange = \"10.9.8.2-10.9.8.3\"";
+        assert_eq!(pool(ranged), pair("10.9.8.2", "10.9.8.3"));
+        assert_eq!(pool("[bridge.b]\nipv4 = \"10.9.8.1/32\""), None);
+        assert_eq!(pool("[bridge.b]"), None);
+    }
+
+    #[test]
+    fn what_cannot_work_is_refused_with_its_key() {
+        for (line, key) in [
+            ("ipv4 = \"10.9.8.1/24\"\nrange = \"10.9.7.2-10.9.8.3\"", "range"),
+            ("range = \"10.9.8.3-10.9.8.2\"", "range"),
+            ("ipv6 = \"fd00::1/48\"", "ipv6"),
+            ("lease-time = \"1s\"", "lease-time"),
+            ("domain = \"a..b\"", "domain"),
+            ("domain = \"\"", "domain"),
+            ("route = [\"10.0.0.0/8\"]", "route"),
+        ] {
+            let e = parse(&format!("[bridge.b]\n{line}\n")).unwrap_err();
+            assert!(e.to_string().contains(key), "{e}");
+            assert_eq!(e.kind().exit_status(), 6, "{e}");
+        }
+    }
+}
