@@ -27,6 +27,34 @@ pub fn with_effective_uid<T>(uid: u32, f: impl FnOnce() -> T) -> Result<T> {
     result.map_err(|e| crate::error::Error::failed(e.to_string()).step("keep the capabilities"))
 }
 
+/// Runs `f` in this thread with the file-system ids `uid` and `gid` and all capabilities kept.
+///
+/// For overlayfs, which keeps the credentials of whoever mounts it and makes files with them.
+pub fn with_fs_ids<T>(uid: u32, gid: u32, f: impl FnOnce() -> T) -> Result<T> {
+    let caps = caps::read(None, caps::CapSet::Effective)
+        .map_err(|e| crate::error::Error::failed(e.to_string()))
+        .context(|| "read the capabilities")?;
+    // setfsuid(2) never fails visibly; a second call with an invalid id tells what is in force.
+    let set = |number: libc::c_long, id: u32| -> std::io::Result<()> {
+        // SAFETY: takes integers only, and changes this thread alone.
+        unsafe { libc::syscall(number, id) };
+        // SAFETY: as above.
+        let now = unsafe { libc::syscall(number, -1i32) };
+        if now == libc::c_long::from(id) { Ok(()) } else { Err(std::io::Error::from_raw_os_error(libc::EPERM)) }
+    };
+    let take = || -> Result<()> {
+        set(libc::SYS_setfsgid, gid).context(|| format!("take the file-system gid {gid}"))?;
+        set(libc::SYS_setfsuid, uid).context(|| format!("take the file-system uid {uid}"))?;
+        // Leaving fsuid 0 clears the file capabilities of the effective set (capabilities(7)).
+        caps::set(None, caps::CapSet::Effective, &caps)
+            .map_err(|e| crate::error::Error::failed(e.to_string()).step("keep the capabilities"))
+    };
+    let result = take().map(|()| f());
+    set(libc::SYS_setfsuid, 0).context(|| "take back the file-system uid 0")?;
+    set(libc::SYS_setfsgid, 0).context(|| "take back the file-system gid 0")?;
+    result
+}
+
 /// Makes the kernel send this process `signal` when its parent dies.
 ///
 /// Cleared by a change of ids, so call it after those (pr_set_pdeathsig(2const)).

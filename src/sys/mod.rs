@@ -4,6 +4,7 @@
 #![allow(unsafe_code)]
 
 pub mod bpf;
+pub mod btrfs;
 pub mod clone;
 pub mod creds;
 pub mod fs;
