@@ -1,8 +1,12 @@
 //! Which backend a new container gets.
 
-use super::{backend, dir};
-use crate::error::Result;
+use std::path::Path;
+
+use super::layers::Layers;
+use super::{assemble, backend, btrfs, dir, overlay};
+use crate::error::{Context, Error, Result};
 use crate::store::Layout;
+use crate::sys;
 
 /// A backend and why it was taken, to be shown to the admin.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -12,10 +16,59 @@ pub struct Choice {
 }
 
 /// The backend for a new container: `requested` (a backend's name, or `auto`).
+///
+/// `auto` takes what makes containers in milliseconds where they are kept: snapshots of subvolumes
+/// on btrfs, reflinks where the file system has them, else an overlay on the image.
 pub fn choose(layout: &Layout, requested: &str) -> Result<Choice> {
+    let containers = layout.containers();
+    std::fs::create_dir_all(containers).context(|| format!("make `{}`", containers.display()))?;
+    let on_btrfs = sys::btrfs::is_btrfs(containers)?;
+    let dir = containers.display();
     if requested != "auto" {
-        let backend = backend(layout, requested)?.name();
-        return Ok(Choice { backend, why: "as asked for".into() });
+        let chosen = backend(layout, requested)?.name();
+        if chosen == btrfs::NAME && !on_btrfs {
+            return Err(Error::host_lacks(format!("storage `btrfs`: `{dir}` is not on a btrfs"))
+                .hint("`auto` takes what suits the file system"));
+        }
+        return Ok(Choice { backend: chosen, why: "as asked for".into() });
     }
-    Ok(Choice { backend: dir::NAME, why: "works everywhere".into() })
+    let choice = |backend, why: String| Ok(Choice { backend, why });
+    if on_btrfs {
+        return choice(btrfs::NAME, format!("`{dir}` is on a btrfs"));
+    }
+    let images = layout.images();
+    std::fs::create_dir_all(&images).context(|| format!("make `{}`", images.display()))?;
+    if reflinks(&images, containers)? {
+        return choice(dir::NAME, format!("the file system of `{dir}` has reflinks"));
+    }
+    match overlay_works(layout) {
+        Ok(()) => choice(overlay::NAME, format!("the file system of `{dir}` has no reflinks")),
+        Err(e) => choice(dir::NAME, format!("no overlay on `{dir}`: {e}")),
+    }
+}
+
+/// Whether a file in `from` can share its blocks with one in `to`.
+fn reflinks(from: &Path, to: &Path) -> Result<bool> {
+    use std::io::Write;
+    let try_it = || -> std::io::Result<bool> {
+        let mut source = tempfile::tempfile_in(from)?;
+        // Nothing of an empty file can be shared, and any file system may say that this worked.
+        source.write_all(&[1; 4096])?;
+        let target = tempfile::tempfile_in(to)?;
+        Ok(rustix::fs::ioctl_ficlone(&target, &source).is_ok())
+    };
+    try_it().context(|| format!("look for reflinks in `{}`", to.display()))
+}
+
+/// Tries to merge two empty layers where the containers are: the kernel alone knows what it can use.
+fn overlay_works(layout: &Layout) -> Result<()> {
+    let layers = Layers::new(layout);
+    let prepared = layers.prepare(&layout.staging())?;
+    let lower = layers.prepare(&layout.staging())?;
+    let parts = assemble::Parts { lowers: vec![lower.join("fs")], upper: Some(prepared.clone()) };
+    let tried = super::tree::in_private_namespace(|| assemble::merge(&parts, None, &layout.staging()));
+    for dir in [prepared, lower] {
+        crate::store::remove_tree(&dir)?;
+    }
+    tried.map(drop)
 }

@@ -27,3 +27,13 @@ pub(super) fn prepare_mount(mount: impl AsFd, userns: Option<BorrowedFd<'_>>) ->
         Err(e) => Err(e).context(|| "set the attributes of the mount"),
     }
 }
+
+/// As [`prepare_mount`] for an overlay, whose layers have their ids mapped already.
+pub(super) fn prepare_merged(mount: impl AsFd, userns: Option<BorrowedFd<'_>>) -> Result<()> {
+    let change = Attributes {
+        set: if userns.is_some() { libc::MOUNT_ATTR_NODEV } else { 0 },
+        propagation: libc::MS_PRIVATE,
+        ..Attributes::default()
+    };
+    set_attributes(mount, &change).context(|| "set the attributes of the mount")
+}

@@ -1,45 +1,107 @@
 //! Where a container's root file system lives: one narrow trait, one file a backend.
+//!
+//! A *place* is a directory that holds a tree in the backend's own form: a container's directory
+//! (`/var/lib/lxm/NAME`, or its staging place while it is made) or a snapshot's below it.
 
+mod assemble;
+mod btrfs;
 mod choose;
+mod copy;
 mod dir;
 mod idmap;
+mod layers;
+mod overlay;
+mod tree;
 
 use std::os::fd::{BorrowedFd, OwnedFd};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 pub use choose::{Choice, choose};
+pub use tree::{Tree, is_mount_point};
 
-use crate::error::{Error, Result};
+use crate::error::{Context, Error, Result};
 use crate::progress::Progress;
 use crate::store::Layout;
 
-/// A way to keep root file systems. `container` is the container's directory
-/// (`/var/lib/lxm/NAME`, or its staging place while it is made).
-pub trait Backend {
+/// Whether somebody may write to a tree while it is duplicated.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Activity {
+    /// It is mounted nowhere.
+    Idle,
+    /// It is mounted, by a guest that is frozen for the moment.
+    Running,
+}
+
+/// What a duplicate is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Purpose {
+    /// To be started.
+    Container,
+    /// To be kept as it is.
+    Snapshot,
+}
+
+/// A way to keep root file systems.
+pub trait Backend: Send + Sync {
     /// As recorded in `origin.toml`: `dir`, `overlay`, `btrfs`.
     fn name(&self) -> &'static str;
 
     /// Makes the root file system of `container` from the read-only tree `image`.
     fn create(&self, image: &Path, container: &Path, progress: &Progress) -> Result<()>;
 
-    /// Makes a detached mount of the root file system, with ids mapped as `userns` maps them.
-    ///
-    /// Called by the supervisor in a mount namespace of its own, so nothing it mounts outlives it.
-    /// The mount is private and has no submounts.
-    fn mount(&self, container: &Path, userns: Option<BorrowedFd<'_>>) -> Result<OwnedFd>;
+    /// Makes the root file system of `container` from what `fill` puts into the empty directory it is given.
+    fn fill(&self, container: &Path, fill: &mut dyn FnMut(&Path) -> Result<()>) -> Result<()>;
 
-    /// Removes the root file system; `container` is in the trash and used by nobody.
-    fn destroy(&self, container: &Path) -> Result<()>;
+    /// Makes in the place `to` a duplicate of the tree of `from`, sharing what can be shared.
+    fn duplicate(
+        &self,
+        from: &Path,
+        activity: Activity,
+        to: &Path,
+        purpose: Purpose,
+        progress: &Progress,
+    ) -> Result<()>;
+
+    /// Exchanges the trees of two places on one file system, at once.
+    fn exchange(&self, a: &Path, b: &Path) -> Result<()>;
+
+    /// Makes a detached mount of a place's tree, with ids mapped as `userns` maps them.
+    ///
+    /// Called in a mount namespace of the caller's own, so nothing it mounts outlives it; from
+    /// elsewhere use [`Tree::open`]. The mount is private and has no submounts; nobody may write to
+    /// a snapshot's.
+    fn mount(&self, place: &Path, userns: Option<BorrowedFd<'_>>) -> Result<OwnedFd>;
+
+    /// Where a place's tree can be worked on, if that takes no mount.
+    fn tree(&self, place: &Path) -> Option<PathBuf>;
+
+    /// Removes a place's tree; it is used by nobody.
+    fn destroy(&self, place: &Path) -> Result<()>;
 }
 
 /// The names that `--storage` takes, `auto` apart.
-pub const BACKENDS: [&str; 1] = [dir::NAME];
+pub const BACKENDS: [&str; 3] = [btrfs::NAME, dir::NAME, overlay::NAME];
 
 /// The backend that `origin.toml` names.
-pub fn backend(_layout: &Layout, name: &str) -> Result<Box<dyn Backend>> {
+pub fn backend(layout: &Layout, name: &str) -> Result<Box<dyn Backend>> {
     match name {
+        btrfs::NAME => Ok(Box::new(btrfs::Btrfs)),
         dir::NAME => Ok(Box::new(dir::Dir)),
+        overlay::NAME => Ok(Box::new(overlay::Overlay::new(layout))),
         _ => Err(Error::usage(format!("there is no storage backend `{name}`"))
-            .hint(format!("there are `auto` and {}", BACKENDS.map(|b| format!("`{b}`")).join(", ")))),
+            .hint(format!("there are `auto`, {}", BACKENDS.map(|b| format!("`{b}`")).join(", ")))),
     }
+}
+
+/// The backend of a container.
+pub fn of_container(layout: &Layout, name: &crate::types::ContainerName) -> Result<Box<dyn Backend>> {
+    let origin = crate::store::Origin::read(layout, name)?;
+    backend(layout, &origin.storage)
+}
+
+/// Exchanges two paths on one file system, at once.
+fn exchange_paths(a: &Path, b: &Path) -> Result<()> {
+    use rustix::fs::{CWD, RenameFlags, renameat_with};
+    renameat_with(CWD, a, CWD, b, RenameFlags::EXCHANGE)
+        .context(|| format!("exchange `{}` and `{}`", a.display(), b.display()))
 }

@@ -5,6 +5,7 @@
 //! module is the trials of one area.
 
 mod harness;
+mod storage;
 mod support;
 
 use std::process::ExitCode;
@@ -13,10 +14,10 @@ use support::{Trial, isolate};
 
 /// Trials that a machine which runs the suite for real (`LXM_TESTS_MUST_RUN=1`, as `make test`
 /// sets it for root) may not skip: a name, or the beginning of names.
-const MAY_NOT_BE_SKIPPED: &[&str] = &["harness::"];
+const MAY_NOT_BE_SKIPPED: &[&str] = &["harness::", "storage::"];
 
 fn trials() -> Vec<Trial> {
-    [harness::trials()].into_iter().flatten().collect()
+    [harness::trials(), storage::trials()].into_iter().flatten().collect()
 }
 
 fn main() -> ExitCode {

@@ -1,0 +1,89 @@
+//! `btrfs`: the root file system is a subvolume, its image, snapshots and clones share its blocks.
+
+use std::os::fd::{BorrowedFd, OwnedFd};
+use std::path::{Path, PathBuf};
+
+use super::dir::{mount_rootfs, rootfs};
+use super::{Activity, Backend, Purpose, copy, exchange_paths};
+use crate::error::{Context, Error, Result};
+use crate::progress::Progress;
+use crate::store;
+use crate::sys::btrfs;
+
+pub(super) const NAME: &str = "btrfs";
+
+#[derive(Debug)]
+pub(super) struct Btrfs;
+
+impl Backend for Btrfs {
+    fn name(&self) -> &'static str {
+        NAME
+    }
+
+    fn create(&self, image: &Path, container: &Path, progress: &Progress) -> Result<()> {
+        if can_snapshot(image, container)? {
+            return snapshot_all(image, &rootfs(container));
+        }
+        self.fill(container, &mut |rootfs| copy::tree(image, rootfs, progress))
+    }
+
+    fn fill(&self, container: &Path, fill: &mut dyn FnMut(&Path) -> Result<()>) -> Result<()> {
+        let rootfs = rootfs(container);
+        btrfs::create_subvolume(&rootfs)?;
+        fill(&rootfs)
+    }
+
+    fn duplicate(&self, from: &Path, _: Activity, to: &Path, purpose: Purpose, _: &Progress) -> Result<()> {
+        let target = rootfs(to);
+        snapshot_all(&rootfs(from), &target)?;
+        match purpose {
+            Purpose::Container => Ok(()),
+            Purpose::Snapshot => btrfs::set_read_only(&target, true),
+        }
+    }
+
+    fn exchange(&self, a: &Path, b: &Path) -> Result<()> {
+        exchange_paths(&rootfs(a), &rootfs(b))
+    }
+
+    fn mount(&self, place: &Path, userns: Option<BorrowedFd<'_>>) -> Result<OwnedFd> {
+        mount_rootfs(place, userns)
+    }
+
+    fn tree(&self, place: &Path) -> Option<PathBuf> {
+        Some(rootfs(place))
+    }
+
+    fn destroy(&self, place: &Path) -> Result<()> {
+        remove_subvolume_or_tree(&rootfs(place))
+    }
+}
+
+/// Whether `container` can be a snapshot of `image`: a subvolume on the same file system.
+fn can_snapshot(image: &Path, container: &Path) -> Result<bool> {
+    Ok(btrfs::is_subvolume(image)?
+        && btrfs::is_btrfs(container)?
+        && btrfs::file_system_id(image)? == btrfs::file_system_id(container)?)
+}
+
+/// Snapshots `source` with the subvolumes below it, which a plain snapshot shows as empty directories.
+fn snapshot_all(source: &Path, target: &Path) -> Result<()> {
+    btrfs::snapshot(source, target)?;
+    for child in btrfs::children(source)? {
+        let place = target.join(&child);
+        // The empty directory in the snapshot stands where the child is to be.
+        std::fs::remove_dir(&place).context(|| format!("remove `{}`", place.display()))?;
+        snapshot_all(&source.join(&child), &place)?;
+    }
+    Ok(())
+}
+
+/// Removes a tree that was made as a subvolume, or else as a directory.
+fn remove_subvolume_or_tree(path: &Path) -> Result<()> {
+    match path.symlink_metadata() {
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(()),
+        Err(e) => Err(Error::from(e).step(format!("look at `{}`", path.display()))),
+        Ok(_) if btrfs::is_subvolume(path)? => btrfs::delete_subvolume(path),
+        Ok(_) => store::remove_tree(path),
+    }
+}

@@ -1,0 +1,235 @@
+//! The layers of overlays: `.layers/ID/fs` beside the containers, shared by those that name them.
+//!
+//! Who uses a layer is observed, not counted: every place with a tree (container, snapshot, those in
+//! the making and in the trash) has an `overlay.toml` that names its layers, and what none of them
+//! names is removed by [`Layers::sweep`].
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::io::ErrorKind;
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+use crate::config;
+use crate::error::{Context, Error, Result};
+use crate::store::{self, FileLock, Layout};
+
+/// What the tree of a place is made of: its `overlay.toml`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub(super) struct Stack {
+    /// The lowest layer's path below the images' directory.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub image: Option<String>,
+    /// Ids of the layers above it, lowest first.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub layers: Vec<String>,
+    /// Id of the layer that is written to; a snapshot has none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub upper: Option<String>,
+}
+
+impl Stack {
+    fn ids(&self) -> impl Iterator<Item = &String> {
+        self.layers.iter().chain(&self.upper)
+    }
+}
+
+#[derive(Debug)]
+pub(super) struct Layers {
+    layout: Layout,
+}
+
+impl Layers {
+    const RECORD: &str = "overlay.toml";
+
+    pub fn new(layout: &Layout) -> Self {
+        Layers { layout: layout.clone() }
+    }
+
+    pub fn dir(&self) -> PathBuf {
+        self.layout.containers().join(".layers")
+    }
+
+    /// The tree of a layer.
+    pub fn tree(&self, id: &str) -> PathBuf {
+        self.dir().join(id).join("fs")
+    }
+
+    /// The tree of an image that a [`Stack`] names.
+    pub fn image(&self, image: &str) -> PathBuf {
+        self.layout.images().join(image)
+    }
+
+    /// How a [`Stack`] names the image whose tree is `path`.
+    pub fn image_name(&self, path: &Path) -> Result<String> {
+        path.strip_prefix(self.layout.images()).ok().and_then(Path::to_str).map(str::to_owned).ok_or_else(|| {
+            Error::failed(format!("`{}` is not an image of `{}`", path.display(), self.layout.images().display()))
+        })
+    }
+
+    /// Keeps layers from being swept and made by others; to be held from making a layer until a
+    /// record names it.
+    pub fn lock(&self) -> Result<FileLock> {
+        FileLock::acquire(&self.layout.lock_dir().join(".layers"))
+    }
+
+    pub fn record(place: &Path) -> PathBuf {
+        place.join(Self::RECORD)
+    }
+
+    pub fn read(place: &Path) -> Result<Stack> {
+        let file = Self::record(place);
+        let text = fs::read_to_string(&file).context(|| format!("read `{}`", file.display()))?;
+        let stack: Stack = config::parse(&text, &file)?;
+        let plain = |id: &String| !id.is_empty() && !id.starts_with('.') && !id.contains('/');
+        let image_plain = |image: &String| image.split('/').all(|part| !part.is_empty() && !part.starts_with('.'));
+        if !stack.ids().all(plain) || !stack.image.iter().all(image_plain) {
+            return Err(Error::config(format!("`{}` names a layer that cannot be", file.display())));
+        }
+        Ok(stack)
+    }
+
+    pub fn write(place: &Path, stack: &Stack) -> Result<()> {
+        let text = toml::to_string(stack).map_err(|e| Error::failed(e.to_string()))?;
+        store::replace_file(&Self::record(place), text.as_bytes(), 0o600)
+    }
+
+    /// Makes an empty layer whose root looks as that of `like`: what is seen of a merged tree's root
+    /// is the uppermost layer's.
+    pub fn make(&self, like: &Path, _lock: &FileLock) -> Result<String> {
+        let dir = self.make_dir(&self.dir())?;
+        let make = || -> Result<()> {
+            for part in ["fs", "work"] {
+                fs::create_dir(dir.join(part))?;
+            }
+            let meta = fs::metadata(like)?;
+            let root = dir.join("fs");
+            std::os::unix::fs::chown(&root, Some(meta.uid()), Some(meta.gid()))?;
+            fs::set_permissions(&root, fs::Permissions::from_mode(meta.mode() & 0o7777))?;
+            Ok(())
+        };
+        make().context(|| format!("make layer `{}`", dir.display()))?;
+        Ok(name_of(&dir))
+    }
+
+    /// Makes a place for a layer to be filled in, in `place`; [`Layers::adopt`] makes it one.
+    pub fn prepare(&self, place: &Path) -> Result<PathBuf> {
+        let dir = self.make_dir(place)?;
+        for part in ["fs", "work"] {
+            let part = dir.join(part);
+            fs::create_dir(&part).context(|| format!("make `{}`", part.display()))?;
+        }
+        Ok(dir)
+    }
+
+    /// Makes what [`Layers::prepare`] made a layer.
+    pub fn adopt(&self, prepared: &Path, _lock: &FileLock) -> Result<String> {
+        let dir = self.make_dir(&self.dir())?;
+        fs::rename(prepared, &dir).context(|| format!("make `{}` a layer", prepared.display()))?;
+        Ok(name_of(&dir))
+    }
+
+    fn make_dir(&self, parent: &Path) -> Result<PathBuf> {
+        // 0700: there are set-user-id programs in layers, which nobody of the host may reach.
+        let make = || {
+            fs::DirBuilder::new().recursive(true).mode(0o700).create(parent)?;
+            tempfile::Builder::new().prefix("l").rand_bytes(15).tempdir_in(parent)
+        };
+        Ok(make().context(|| format!("make a directory in `{}`", parent.display()))?.keep())
+    }
+
+    /// Removes the layers that nothing names. Returns how many.
+    pub fn sweep(&self) -> Result<usize> {
+        let Some(entries) = read_dir(&self.dir())? else { return Ok(0) };
+        let _lock = self.lock()?;
+        let used: BTreeSet<String> = self.stacks()?.iter().flat_map(|(_, s)| s.ids().cloned()).collect();
+        let mut removed = 0;
+        for entry in entries {
+            let name = entry.file_name().into_string().unwrap_or_default();
+            if name.starts_with('l') && !used.contains(&name) {
+                store::remove_tree(&entry.path())?;
+                removed += 1;
+            }
+        }
+        // Succeeds when it is empty. Layers are made in it with the lock held.
+        let _ = fs::remove_dir(self.dir());
+        Ok(removed)
+    }
+
+    /// Every place that has an `overlay.toml`, with it.
+    ///
+    /// Fails when one cannot be read: what it names must not be taken for unused.
+    pub fn stacks(&self) -> Result<Vec<(PathBuf, Stack)>> {
+        let mut stacks = Vec::new();
+        let containers = self.layout.containers();
+        for parent in [containers.to_owned(), self.layout.staging(), self.layout.trash()] {
+            for container in read_dir(&parent)?.unwrap_or_default() {
+                collect(&container.path(), &mut stacks)?;
+                for snapshot in read_dir(&container.path().join("snapshots"))?.unwrap_or_default() {
+                    collect(&snapshot.path(), &mut stacks)?;
+                }
+            }
+        }
+        Ok(stacks)
+    }
+}
+
+fn collect(place: &Path, stacks: &mut Vec<(PathBuf, Stack)>) -> Result<()> {
+    match Layers::record(place).symlink_metadata() {
+        Ok(_) => stacks.push((place.to_owned(), Layers::read(place)?)),
+        Err(e) if matches!(e.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => {}
+        Err(e) => return Err(Error::from(e).step(format!("look for a record in `{}`", place.display()))),
+    }
+    Ok(())
+}
+
+/// The entries of a directory, `None` where there is no such directory.
+fn read_dir(dir: &Path) -> Result<Option<Vec<fs::DirEntry>>> {
+    let step = || format!("read `{}`", dir.display());
+    match fs::read_dir(dir) {
+        Ok(entries) => entries.collect::<std::io::Result<_>>().map(Some).context(step),
+        Err(e) if matches!(e.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => Ok(None),
+        Err(e) => Err(e).context(step),
+    }
+}
+
+fn name_of(dir: &Path) -> String {
+    dir.file_name().and_then(|name| name.to_str()).expect("made by us, of ASCII").to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn layers_that_a_container_a_snapshot_or_the_trash_names_survive_the_sweep() {
+        let root = tempfile::tempdir().unwrap();
+        let layout = Layout::new(root.path());
+        let layers = Layers::new(&layout);
+        let lock = layers.lock().unwrap();
+        let ids: Vec<String> = (0..5).map(|_| layers.make(root.path(), &lock).unwrap()).collect();
+        drop(lock);
+        let stack = |id: &str| Stack { image: None, layers: vec![id.to_owned()], upper: None };
+        for (place, id) in [("web", 0), ("web/snapshots/a", 1), (".trash/x", 2), (".staging/y", 3)] {
+            let place = layout.containers().join(place);
+            fs::create_dir_all(&place).unwrap();
+            Layers::write(&place, &stack(&ids[id])).unwrap();
+        }
+        assert_eq!(layers.sweep().unwrap(), 1);
+        for (i, id) in ids.iter().enumerate() {
+            assert_eq!(layers.tree(id).exists(), i != 4, "{i}");
+        }
+    }
+
+    #[test]
+    fn a_record_that_leads_elsewhere_is_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        for text in ["layers = [\"../x\"]", "upper = \"\"", "image = \"../../etc\"", "image = \"/etc\""] {
+            fs::write(dir.path().join("overlay.toml"), text).unwrap();
+            assert!(Layers::read(dir.path()).is_err(), "{text}");
+        }
+    }
+}

@@ -1,0 +1,154 @@
+//! `overlay`: an own upper layer on a read-only image, merged by overlayfs at start.
+//!
+//! A snapshot of a stopped container freezes its upper layer and gives it a new one, so it costs the
+//! same however much the layer holds; a clone starts from the frozen layers too.
+
+use std::os::fd::{BorrowedFd, OwnedFd};
+use std::path::{Path, PathBuf};
+
+use super::assemble::{self, Parts};
+use super::layers::{Layers, Stack};
+use super::{Activity, Backend, Purpose, copy, exchange_paths};
+use crate::error::{Context, Error, Result};
+use crate::progress::Progress;
+use crate::store::{self, Layout};
+
+pub(super) const NAME: &str = "overlay";
+
+#[derive(Debug)]
+pub(super) struct Overlay {
+    layers: Layers,
+}
+
+impl Overlay {
+    pub fn new(layout: &Layout) -> Self {
+        Overlay { layers: Layers::new(layout) }
+    }
+
+    fn parts(&self, stack: &Stack) -> Parts {
+        let image = stack.image.as_deref().map(|image| self.layers.image(image));
+        let lowers = image.into_iter().chain(stack.layers.iter().map(|id| self.layers.tree(id))).collect();
+        Parts { lowers, upper: stack.upper.as_deref().map(|id| self.layers.dir().join(id)) }
+    }
+
+    /// Gives `stack` a new upper layer; `like` is the tree below it.
+    fn commit(&self, place: &Path, mut stack: Stack, purpose: Purpose, lock: &store::FileLock) -> Result<()> {
+        if purpose == Purpose::Container {
+            let top = self.parts(&stack).lowers.pop().ok_or_else(|| Error::failed("an overlay needs a lower layer"))?;
+            stack.upper = Some(self.layers.make(&top, lock)?);
+            let mount_point = place.join("rootfs");
+            std::fs::create_dir_all(&mount_point).context(|| format!("make `{}`", mount_point.display()))?;
+        }
+        Layers::write(place, &stack)
+    }
+
+    /// The layers of `place` as they are now, not to be written to any more.
+    fn freeze(&self, place: &Path, activity: Activity, target: &Path, progress: &Progress) -> Result<Stack> {
+        let mut stack = Layers::read(place)?;
+        let Some(upper) = stack.upper.take() else { return Ok(stack) };
+        let tree = self.layers.tree(&upper);
+        if is_unused(&tree, &self.parts(&stack))? {
+            return Ok(stack);
+        }
+        if stack.layers.len() + 2 >= assemble::MOST_LAYERS {
+            return Err(Error::failed(format!(
+                "`{}` has {} layers, the most there can be",
+                place.display(),
+                stack.layers.len() + 1
+            ))
+            .hint("`lxm copy --storage dir` makes a container of it that has none"));
+        }
+        match activity {
+            Activity::Idle => {
+                let lock = self.layers.lock()?;
+                let next = self.layers.make(&tree, &lock)?;
+                stack.layers.push(upper);
+                Layers::write(place, &Stack { upper: Some(next), ..stack.clone() })?;
+            }
+            // The upper layer of a mounted overlay cannot be changed for another.
+            Activity::Running => {
+                let prepared = self.layers.prepare(target)?;
+                copy::tree(&tree, &prepared.join("fs"), progress)?;
+                let lock = self.layers.lock()?;
+                stack.layers.push(self.layers.adopt(&prepared, &lock)?);
+                // Named before the lock goes, so that no sweep takes it.
+                Layers::write(target, &stack)?;
+            }
+        }
+        Ok(stack)
+    }
+}
+
+/// Whether nothing was ever written to a layer.
+fn is_unused(tree: &Path, below: &Parts) -> Result<bool> {
+    use std::os::unix::fs::MetadataExt;
+    let look = |path: &Path| path.symlink_metadata().context(|| format!("look at `{}`", path.display()));
+    let mut entries = std::fs::read_dir(tree).context(|| format!("read `{}`", tree.display()))?;
+    if entries.next().is_some() {
+        return Ok(false);
+    }
+    let Some(lower) = below.lowers.last() else { return Ok(false) };
+    let (lower, upper) = (look(lower)?, look(tree)?);
+    Ok((lower.mode(), lower.uid(), lower.gid()) == (upper.mode(), upper.uid(), upper.gid()))
+}
+
+impl Backend for Overlay {
+    fn name(&self) -> &'static str {
+        NAME
+    }
+
+    fn create(&self, image: &Path, container: &Path, _progress: &Progress) -> Result<()> {
+        let stack = Stack { image: Some(self.layers.image_name(image)?), layers: Vec::new(), upper: None };
+        let lock = self.layers.lock()?;
+        self.commit(container, stack, Purpose::Container, &lock)
+    }
+
+    fn fill(&self, container: &Path, fill: &mut dyn FnMut(&Path) -> Result<()>) -> Result<()> {
+        let prepared = self.layers.prepare(container)?;
+        fill(&prepared.join("fs"))?;
+        let lock = self.layers.lock()?;
+        let layer = self.layers.adopt(&prepared, &lock)?;
+        self.commit(container, Stack { image: None, layers: vec![layer], upper: None }, Purpose::Container, &lock)
+    }
+
+    fn duplicate(
+        &self,
+        from: &Path,
+        activity: Activity,
+        to: &Path,
+        purpose: Purpose,
+        progress: &Progress,
+    ) -> Result<()> {
+        let stack = self.freeze(from, activity, to, progress)?;
+        let lock = self.layers.lock()?;
+        self.commit(to, stack, purpose, &lock)
+    }
+
+    fn exchange(&self, a: &Path, b: &Path) -> Result<()> {
+        exchange_paths(&Layers::record(a), &Layers::record(b))
+    }
+
+    fn mount(&self, place: &Path, userns: Option<BorrowedFd<'_>>) -> Result<OwnedFd> {
+        let stack = Layers::read(place)?;
+        let mount_point = place.join("rootfs");
+        if super::is_mount_point(&mount_point)? {
+            return Err(Error::conflict(format!("`{}` is mounted", mount_point.display())).hint("`lxm umount` first"));
+        }
+        assemble::merge(&self.parts(&stack), userns, place)
+            .context(|| format!("mount the tree of `{}`", place.display()))
+    }
+
+    fn tree(&self, _place: &Path) -> Option<PathBuf> {
+        None
+    }
+
+    fn destroy(&self, place: &Path) -> Result<()> {
+        let mount_point = place.join("rootfs");
+        if super::is_mount_point(&mount_point)? {
+            return Err(Error::conflict(format!("`{}` is mounted", mount_point.display())).hint("`lxm umount` first"));
+        }
+        store::remove_tree(&Layers::record(place))?;
+        store::remove_tree(&mount_point)?;
+        self.layers.sweep().map(drop)
+    }
+}

@@ -1,0 +1,64 @@
+//! A place's tree as a directory to work on, from a process that runs in the host's mount namespace.
+
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::path::{Path, PathBuf};
+
+use nix::mount::MsFlags;
+use nix::sched::CloneFlags;
+
+use super::Backend;
+use crate::error::{Context, Error, Result};
+
+/// A place's tree, ids from 0, for as long as this lives.
+#[derive(Debug)]
+pub struct Tree {
+    path: PathBuf,
+    /// Its mount, attached nowhere, where it takes one.
+    mount: Option<OwnedFd>,
+}
+
+impl Tree {
+    /// Opens the tree of `place`, which nobody else has mounted.
+    pub fn open(backend: &dyn Backend, place: &Path) -> Result<Self> {
+        if let Some(path) = backend.tree(place) {
+            return Ok(Tree { path, mount: None });
+        }
+        let mount = in_private_namespace(|| backend.mount(place, None))?;
+        Ok(Tree { path: format!("/proc/self/fd/{}", mount.as_raw_fd()).into(), mount: Some(mount) })
+    }
+
+    /// A path that leads to it, in this process.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Its mount, where it has one of its own.
+    pub fn mount(&self) -> Option<&OwnedFd> {
+        self.mount.as_ref()
+    }
+}
+
+/// Runs `f` in a mount namespace of its own, which ends with the call.
+///
+/// In a thread: a mount namespace is a thread's property, and this process keeps the host's.
+pub(super) fn in_private_namespace<T: Send>(f: impl FnOnce() -> Result<T> + Send) -> Result<T> {
+    std::thread::scope(|scope| {
+        let work = scope.spawn(|| {
+            nix::sched::unshare(CloneFlags::CLONE_NEWNS).context(|| "make a mount namespace")?;
+            nix::mount::mount(None::<&str>, "/", None::<&str>, MsFlags::MS_REC | MsFlags::MS_PRIVATE, None::<&str>)
+                .context(|| "make the mount namespace private")?;
+            f()
+        });
+        work.join().map_err(|_| Error::failed("a thread failed"))?
+    })
+}
+
+/// Whether something is mounted on `path`; a missing one is no mount point.
+pub fn is_mount_point(path: &Path) -> Result<bool> {
+    use rustix::fs::{AtFlags, CWD, StatxAttributes, StatxFlags, statx};
+    match statx(CWD, path, AtFlags::SYMLINK_NOFOLLOW | AtFlags::NO_AUTOMOUNT, StatxFlags::empty()) {
+        Ok(stat) => Ok(stat.stx_attributes.contains(StatxAttributes::MOUNT_ROOT)),
+        Err(rustix::io::Errno::NOENT) => Ok(false),
+        Err(e) => Err(e).context(|| format!("look at `{}`", path.display())),
+    }
+}

@@ -1,0 +1,315 @@
+//! Every backend on every file system that it runs on: one suite, run on each.
+
+use std::fs;
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+use lxm::progress::Progress;
+use lxm::storage::{self, Activity, Backend, Purpose, Tree};
+use lxm::store::Layout;
+use lxm::sys;
+
+use super::support::{Need, Sandbox, Trial, eventually, run};
+
+pub fn trials() -> Vec<Trial> {
+    let on_btrfs = |trial: Trial| trial.needs(Need::FileSystem("btrfs")).needs(Need::Tool("mkfs.btrfs"));
+    let on_xfs = |trial: Trial| trial.needs(Need::FileSystem("xfs")).needs(Need::Tool("mkfs.xfs"));
+    vec![
+        Trial::new("storage::dir_on_the_hosts_own", |s| suite(&s.layout(), "dir")),
+        Trial::new("storage::overlay_on_the_hosts_own", |s| suite(&s.layout(), "overlay")),
+        on_xfs(Trial::new("storage::dir_on_xfs", |s| suite(&xfs(s).layout(), "dir"))),
+        on_xfs(Trial::new("storage::overlay_on_xfs", |s| suite(&xfs(s).layout(), "overlay"))),
+        on_btrfs(Trial::new("storage::dir_on_btrfs", |s| suite(&btrfs(s).layout(), "dir"))),
+        on_btrfs(Trial::new("storage::overlay_on_btrfs", |s| suite(&btrfs(s).layout(), "overlay"))),
+        on_btrfs(Trial::new("storage::btrfs_on_btrfs", |s| suite(&btrfs(s).layout(), "btrfs"))),
+        on_btrfs(Trial::new("storage::subvolumes_in_a_guest_are_snapshotted_and_removed_with_it", nested_subvolumes)),
+        on_btrfs(on_xfs(Trial::new("storage::auto_takes_what_suits_the_file_system", auto_suits))),
+    ]
+}
+
+/// A file system in a file, mounted for as long as this lives.
+struct Mounted(PathBuf);
+
+fn xfs(sandbox: &Sandbox) -> Mounted {
+    Mounted::new(sandbox, "xfs", &["mkfs.xfs", "-q"])
+}
+
+fn btrfs(sandbox: &Sandbox) -> Mounted {
+    Mounted::new(sandbox, "btrfs", &["mkfs.btrfs", "-q"])
+}
+
+impl Mounted {
+    fn new(sandbox: &Sandbox, kind: &str, mkfs: &[&str]) -> Self {
+        let (file, dir) = (sandbox.path(format!("{kind}.img")), sandbox.path(kind));
+        fs::create_dir(&dir).unwrap();
+        fs::File::create(&file).unwrap().set_len(400 << 20).unwrap();
+        let (file, at) = (file.to_str().unwrap(), dir.to_str().unwrap());
+        run(mkfs[0], &[&mkfs[1..], &[file]].concat()).ok();
+        run("mount", &["-o", "loop", file, at]).ok();
+        Mounted(dir)
+    }
+
+    fn layout(&self) -> Layout {
+        Layout::new(&self.0)
+    }
+}
+
+impl Drop for Mounted {
+    fn drop(&mut self) {
+        // A descriptor that was left open keeps it busy: that is a finding.
+        run("umount", &[&self.0]).ok();
+    }
+}
+
+/// A user namespace with a container's ids, for as long as it lives.
+struct Ids(Child);
+
+const BASE: u32 = 786_432;
+
+impl Ids {
+    fn new() -> Self {
+        let child = Command::new("unshare").args(["--user", "cat"]).stdin(Stdio::piped()).spawn().unwrap();
+        let proc = PathBuf::from(format!("/proc/{}", child.id()));
+        let ours = fs::read_link("/proc/self/ns/user").unwrap();
+        let unshared = || fs::read_link(proc.join("ns/user")).is_ok_and(|theirs| theirs != ours);
+        eventually("a user namespace", Duration::from_secs(5), unshared);
+        for map in ["uid_map", "gid_map"] {
+            fs::write(proc.join(map), format!("0 {BASE} 65536")).unwrap();
+        }
+        Ids(child)
+    }
+
+    fn open(&self) -> OwnedFd {
+        fs::File::open(format!("/proc/{}/ns/user", self.0.id())).unwrap().into()
+    }
+}
+
+impl Drop for Ids {
+    fn drop(&mut self) {
+        self.0.kill().ok();
+        self.0.wait().ok();
+    }
+}
+
+/// What a guest's root does in its tree.
+fn as_guest<T>(f: impl FnOnce() -> T) -> T {
+    sys::creds::with_fs_ids(BASE, BASE, f).unwrap()
+}
+
+fn path_of(mount: &OwnedFd) -> PathBuf {
+    format!("/proc/self/fd/{}", mount.as_raw_fd()).into()
+}
+
+fn make_image(layout: &Layout) -> PathBuf {
+    let image = layout.images().join("abc");
+    fs::create_dir_all(&image).unwrap();
+    let rootfs = image.join("rootfs");
+    if sys::btrfs::is_btrfs(&image).unwrap() {
+        sys::btrfs::create_subvolume(&rootfs).unwrap();
+    } else {
+        fs::create_dir(&rootfs).unwrap();
+    }
+    fs::create_dir_all(rootfs.join("etc/deep/er")).unwrap();
+    fs::create_dir_all(rootfs.join("home/user")).unwrap();
+    fs::write(rootfs.join("etc/motd"), "image").unwrap();
+    fs::write(rootfs.join("etc/gone"), "soon").unwrap();
+    fs::write(rootfs.join("etc/su"), "program").unwrap();
+    fs::set_permissions(rootfs.join("etc/su"), fs::Permissions::from_mode(0o4755)).unwrap();
+    fs::hard_link(rootfs.join("etc/motd"), rootfs.join("etc/motd2")).unwrap();
+    std::os::unix::fs::symlink("/etc/motd", rootfs.join("etc/link")).unwrap();
+    for file in ["home/user", "etc/deep"] {
+        std::os::unix::fs::chown(rootfs.join(file), Some(1000), Some(1000)).unwrap();
+    }
+    rootfs
+}
+
+struct Bench<'a> {
+    backend: &'a dyn Backend,
+    containers: PathBuf,
+}
+
+impl Bench<'_> {
+    fn place(&self, name: &str) -> PathBuf {
+        let place = self.containers.join(name);
+        fs::create_dir_all(&place).unwrap();
+        place
+    }
+
+    fn duplicate(&self, from: &str, activity: Activity, to: &str, purpose: Purpose) {
+        let (from, to) = (self.place(from), self.place(to));
+        self.backend.duplicate(&from, activity, &to, purpose, &Progress::hidden()).unwrap();
+    }
+
+    #[track_caller]
+    fn holds(&self, place: &str, file: &str, contents: Option<&str>) {
+        let tree = Tree::open(self.backend, &self.place(place)).unwrap();
+        let found = fs::read_to_string(tree.path().join(file)).ok();
+        assert_eq!(found.as_deref(), contents, "{file} of {place}");
+    }
+
+    fn write(&self, place: &str, file: &str, contents: &str) {
+        let tree = Tree::open(self.backend, &self.place(place)).unwrap();
+        fs::write(tree.path().join(file), contents).unwrap();
+    }
+}
+
+fn suite(layout: &Layout, name: &str) {
+    let image = make_image(layout);
+    let before = listing(&image);
+    let backend = storage::backend(layout, name).unwrap();
+    let backend = backend.as_ref();
+    let bench = Bench { backend, containers: layout.containers().to_owned() };
+    backend.create(&image, &bench.place("web"), &Progress::hidden()).unwrap();
+
+    a_guest_sees_and_leaves_its_own_ids(&bench);
+    a_snapshot_keeps_what_was(&bench);
+    a_clone_goes_its_own_way(&bench);
+    a_running_container_is_snapshotted(&bench);
+    any_snapshot_is_restored(&bench);
+    a_filled_container_works_as_others(&bench);
+
+    let places = ["web", "web2", "made", "web/snapshots/one", "web/snapshots/two", "web/snapshots/live"];
+    for place in places {
+        backend.destroy(&bench.place(place)).unwrap();
+    }
+    assert_eq!(before, listing(&image), "the image");
+    assert_eq!(left_over(layout.containers()), Vec::<PathBuf>::new());
+    fs::remove_dir_all(layout.containers()).unwrap();
+}
+
+fn a_guest_sees_and_leaves_its_own_ids(bench: &Bench) {
+    let ids = Ids::new();
+    let mount = bench.backend.mount(&bench.place("web"), Some(ids.open().as_fd())).unwrap();
+    let root = path_of(&mount);
+    let owner = |file: &str| root.join(file).symlink_metadata().map(|m| (m.uid(), m.gid())).unwrap();
+    assert_eq!(owner("etc/motd"), (BASE, BASE));
+    assert_eq!(owner("home/user"), (BASE + 1000, BASE + 1000));
+    assert_eq!(root.join("etc/su").metadata().unwrap().mode() & 0o7777, 0o4755);
+    as_guest(|| {
+        fs::write(root.join("etc/new"), "guest").unwrap();
+        fs::write(root.join("etc/motd"), "changed").unwrap();
+        fs::remove_file(root.join("etc/gone")).unwrap();
+        fs::rename(root.join("etc/deep"), root.join("etc/moved")).unwrap();
+        std::os::unix::fs::chown(root.join("etc/su"), Some(BASE + 33), None).unwrap();
+    });
+    assert_eq!(owner("etc/new"), (BASE, BASE));
+    drop(mount);
+    let tree = Tree::open(bench.backend, &bench.place("web")).unwrap();
+    let owner = |file: &str| tree.path().join(file).symlink_metadata().map(|m| (m.uid(), m.gid())).unwrap();
+    assert_eq!(owner("etc/new"), (0, 0));
+    assert_eq!(owner("etc/su"), (33, 0));
+    assert_eq!(owner("etc/moved"), (1000, 1000));
+    assert!(tree.path().join("etc/moved/er").is_dir());
+    assert!(!tree.path().join("etc/gone").exists());
+}
+
+fn a_snapshot_keeps_what_was(bench: &Bench) {
+    bench.duplicate("web", Activity::Idle, "web/snapshots/one", Purpose::Snapshot);
+    bench.write("web", "etc/motd", "later");
+    fs::remove_file(Tree::open(bench.backend, &bench.place("web")).unwrap().path().join("etc/new")).unwrap();
+    // Nothing was written between these two.
+    bench.duplicate("web", Activity::Idle, "web/snapshots/two", Purpose::Snapshot);
+    bench.holds("web/snapshots/one", "etc/motd", Some("changed"));
+    bench.holds("web/snapshots/one", "etc/new", Some("guest"));
+    bench.holds("web/snapshots/one", "etc/gone", None);
+    bench.holds("web/snapshots/two", "etc/motd", Some("later"));
+    bench.holds("web/snapshots/two", "etc/new", None);
+    bench.holds("web", "etc/motd", Some("later"));
+}
+
+fn a_clone_goes_its_own_way(bench: &Bench) {
+    bench.duplicate("web/snapshots/one", Activity::Idle, "web2", Purpose::Container);
+    bench.write("web2", "etc/motd", "clone");
+    bench.write("web", "etc/motd", "original");
+    bench.holds("web2", "etc/motd", Some("clone"));
+    bench.holds("web2", "etc/new", Some("guest"));
+    bench.holds("web", "etc/motd", Some("original"));
+    bench.holds("web/snapshots/one", "etc/motd", Some("changed"));
+}
+
+fn a_running_container_is_snapshotted(bench: &Bench) {
+    let ids = Ids::new();
+    let mount = bench.backend.mount(&bench.place("web"), Some(ids.open().as_fd())).unwrap();
+    let root = path_of(&mount);
+    as_guest(|| fs::write(root.join("etc/live"), "1").unwrap());
+    bench.duplicate("web", Activity::Running, "web/snapshots/live", Purpose::Snapshot);
+    as_guest(|| fs::write(root.join("etc/live"), "2").unwrap());
+    drop(mount);
+    bench.holds("web/snapshots/live", "etc/live", Some("1"));
+    bench.holds("web/snapshots/live", "etc/gone", None);
+    bench.holds("web", "etc/live", Some("2"));
+}
+
+fn any_snapshot_is_restored(bench: &Bench) {
+    for (snapshot, motd) in [("web/snapshots/one", "changed"), ("web/snapshots/two", "later")] {
+        bench.duplicate(snapshot, Activity::Idle, ".staging/back", Purpose::Container);
+        bench.backend.exchange(&bench.place(".staging/back"), &bench.place("web")).unwrap();
+        bench.backend.destroy(&bench.place(".staging/back")).unwrap();
+        bench.holds("web", "etc/motd", Some(motd));
+        bench.write("web", "etc/motd", "written after a restore");
+        bench.holds(snapshot, "etc/motd", Some(motd));
+    }
+}
+
+fn a_filled_container_works_as_others(bench: &Bench) {
+    let mut fill = |root: &Path| -> lxm::error::Result<()> { Ok(fs::write(root.join("file"), "filled")?) };
+    bench.backend.fill(&bench.place("made"), &mut fill).unwrap();
+    bench.holds("made", "file", Some("filled"));
+    bench.write("made", "file", "changed");
+    bench.holds("made", "file", Some("changed"));
+}
+
+/// Paths, owners, modes and contents of a tree.
+fn listing(root: &Path) -> String {
+    run(
+        "sh",
+        &["-c", &format!("cd {} && find . -printf '%p %U %G %m %n %l\\n' | sort && cat etc/motd", root.display())],
+    )
+    .ok()
+    .stdout
+}
+
+/// What is in the containers' directory apart from the empty directories of places.
+fn left_over(containers: &Path) -> Vec<PathBuf> {
+    let found = run("find", &[containers.to_str().unwrap(), "-not", "-type", "d", "-o", "-name", "rootfs"]).ok();
+    let layers = containers.join(".layers");
+    found.stdout.lines().map(PathBuf::from).chain(layers.exists().then_some(layers)).collect()
+}
+
+fn nested_subvolumes(sandbox: &Sandbox) {
+    let mounted = btrfs(sandbox);
+    let layout = mounted.layout();
+    let image = make_image(&layout);
+    let backend = storage::backend(&layout, "btrfs").unwrap();
+    let bench = Bench { backend: backend.as_ref(), containers: layout.containers().to_owned() };
+    backend.create(&image, &bench.place("web"), &Progress::hidden()).unwrap();
+    let inner = bench.place("web").join("rootfs/home/inner");
+    sys::btrfs::create_subvolume(&inner).unwrap();
+    sys::btrfs::create_subvolume(&inner.join("most")).unwrap();
+    fs::write(inner.join("most/file"), "deep").unwrap();
+    bench.duplicate("web", Activity::Idle, "web/snapshots/one", Purpose::Snapshot);
+    fs::write(inner.join("most/file"), "changed").unwrap();
+    bench.holds("web/snapshots/one", "home/inner/most/file", Some("deep"));
+    bench.duplicate("web/snapshots/one", Activity::Idle, "web2", Purpose::Container);
+    bench.write("web2", "home/inner/most/file", "clone");
+    for place in ["web", "web/snapshots/one", "web2"] {
+        backend.destroy(&bench.place(place)).unwrap();
+    }
+    assert_eq!(left_over(layout.containers()), Vec::<PathBuf>::new());
+}
+
+fn auto_suits(sandbox: &Sandbox) {
+    let own = sandbox.layout();
+    // The suite may be run on any file system; these have no reflinks.
+    if run("stat", &["-f", "-c", "%T", sandbox.root().to_str().unwrap()]).ok().line() == "ext2/ext3" {
+        assert_eq!(storage::choose(&own, "auto").unwrap().backend, "overlay");
+    }
+    assert_eq!(storage::choose(&own, "btrfs").unwrap_err().kind().exit_status(), 5);
+    assert_eq!(storage::choose(&own, "zfs").unwrap_err().kind().exit_status(), 2);
+    assert_eq!(storage::choose(&xfs(sandbox).layout(), "auto").unwrap().backend, "dir");
+    assert_eq!(storage::choose(&btrfs(sandbox).layout(), "auto").unwrap().backend, "btrfs");
+    assert_eq!(storage::choose(&own, "overlay").unwrap().backend, "overlay");
+}
