@@ -94,12 +94,17 @@ impl Guest {
 
     /// Lets a sandbox see the store of made images as its own.
     pub fn offer(self, sandbox: &Sandbox) {
-        let (from, to) = (store().join("var/cache/lxm/images"), sandbox.path("var/cache/lxm/images"));
+        let (from, to) = (images(), sandbox.path("var/cache/lxm/images"));
         if from.is_dir() && !to.exists() {
             fs::create_dir_all(&to).expect("make the place of the images");
             mount(Some(&from), &to, None::<&str>, MsFlags::MS_BIND, None::<&str>).expect("bind the image store");
         }
     }
+}
+
+/// Where the made images are: an `images` directory of lxm's.
+pub fn images() -> PathBuf {
+    store().join("var/cache/lxm/images")
 }
 
 /// The directory for everything that today's templates and probe make.
