@@ -164,14 +164,18 @@ fn launch(lower: &Path, work: &Path, cgroup: &Path) -> (Child, u32) {
     let mut command = Command::new("/bin/sh");
     command.args(["-c", "echo $$ >\"$0/cgroup.procs\" && exec \"$@\""]).arg(cgroup);
     command.arg(source_tree().join("tests/systemd/boot-host")).arg(lower).arg(work);
-    let launcher = command.stdin(Stdio::null()).stdout(log).stderr(error).spawn().expect("run boot-host");
+    let mut launcher = command.stdin(Stdio::null()).stdout(log).stderr(error).spawn().expect("run boot-host");
     let deadline = Instant::now() + Duration::from_secs(20);
     loop {
         if let Some(init) = child_of(launcher.id()).filter(|pid| is_systemd(*pid)) {
             return (launcher, init);
         }
-        let said = || fs::read_to_string(work.join("boot.log")).unwrap_or_default();
-        assert!(Instant::now() < deadline, "the host's PID 1 did not start:\n{}", said());
+        if Instant::now() >= deadline {
+            launcher.kill().ok();
+            launcher.wait().ok();
+            let said = fs::read_to_string(work.join("boot.log")).unwrap_or_default();
+            panic!("the host's PID 1 did not start:\n{said}");
+        }
         std::thread::sleep(Duration::from_millis(5));
     }
 }

@@ -59,7 +59,7 @@ pub fn host(release: &str) -> Result<PathBuf, String> {
         let root = dir.join("rootfs");
         debootstrap(release, PACKAGES, &root)?;
         let mask = |unit: &&str| std::os::unix::fs::symlink("/dev/null", root.join("etc/systemd/system").join(unit));
-        MASKED.iter().try_for_each(|unit| mask(unit)).map_err(|e| format!("mask a unit: {e}"))?;
+        MASKED.iter().try_for_each(mask).map_err(|e| format!("mask a unit: {e}"))?;
         fs::write(root.join("etc/hostname"), "testhost\n").map_err(|e| format!("name the host: {e}"))
     })?;
     Ok(dir.join("rootfs"))
