@@ -8,7 +8,7 @@
 mod host;
 mod rootfs;
 #[path = "../host/support/mod.rs"]
-#[allow(unused, reason = "the harness of the bare hosts has more than these trials use")]
+#[allow(dead_code, reason = "the harness of the bare hosts has more than these trials use")]
 mod support;
 
 mod harness;

@@ -5,10 +5,10 @@
 
 mod machine;
 #[path = "../systemd/rootfs.rs"]
-#[allow(unused, reason = "shared with the suite of the systemd hosts")]
+#[allow(dead_code, reason = "shared with the suite of the systemd hosts")]
 mod rootfs;
 #[path = "../host/support/mod.rs"]
-#[allow(unused, reason = "the harness of the bare hosts has more than these trials use")]
+#[allow(dead_code, reason = "the harness of the bare hosts has more than these trials use")]
 mod support;
 
 use std::process::ExitCode;
