@@ -1,3 +1,23 @@
 //! Root file systems on their way: out of archives and into them, copied, and kept as images.
 
+mod acl;
+mod archive;
+mod attributes;
 pub mod compress;
+#[cfg(test)]
+pub mod fingerprint;
+pub mod unpack;
+
+/// A name out of an archive or a tree, for a message: no control characters, not endless.
+fn shown(name: &[u8]) -> String {
+    const LONGEST: usize = 300;
+    let text = String::from_utf8_lossy(&name[..name.len().min(LONGEST)]);
+    let mut shown = String::new();
+    for c in text.chars() {
+        if c.is_control() { shown.extend(c.escape_default()) } else { shown.push(c) }
+    }
+    if name.len() > LONGEST {
+        shown.push('…');
+    }
+    shown
+}

@@ -1,4 +1,229 @@
-//! The network of containers: bridges, links, rules, leases and names.
+//! The network of guests: links, bridges, addresses, rules of the firewall, published ports.
+//!
+//! All functions block. Those that make or delete links are called in short-lived processes: they
+//! build a runtime, and the supervisor must not have one. [`connect`] runs between the clone of a
+//! guest's leader and the execution of its init.
 
+pub mod bridge;
+mod limit;
+mod link;
+pub mod names;
+mod plan;
+mod rate;
+mod record;
 pub mod serve;
 pub mod settings;
+mod sysctl;
+mod wire;
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+
+use nix::unistd::Pid;
+
+pub use record::{GuestRecord, LinkRecord};
+
+use crate::config::{Config, NetworkType};
+use crate::error::{Context, Result};
+use crate::store::Layout;
+use crate::types::{ContainerName, Mac};
+use bridge::Bridge;
+use link::Place;
+use names::Role;
+use plan::{Interface, Kind};
+use wire::Wire;
+
+/// One link of a guest that is wired up.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Link {
+    /// Its name in the guest.
+    pub guest: String,
+    /// Its other end on the host, where it has one.
+    pub host: Option<String>,
+    pub mac: Mac,
+}
+
+/// Wires a guest up: loopback, and what its configuration asks for. The bridge is made if this is
+/// its first use; addresses that are static are set when this returns.
+///
+/// Run it in a short-lived process, after the leader's clone and before its init is executed.
+/// On failure nothing of it stays.
+pub fn connect(layout: &Layout, name: &ContainerName, config: &Config, leader: Pid) -> Result<Vec<Link>> {
+    if config.network.values().any(|network| network.kind == NetworkType::Host) {
+        return Ok(Vec::new());
+    }
+    let host_config = layout.host_config()?;
+    let interfaces = plan::interfaces(name, config, bridge::default_name(&host_config))?;
+    let mut bridges = BTreeMap::new();
+    for interface in &interfaces {
+        if let Kind::Veth { bridge } = &interface.kind
+            && !bridges.contains_key(bridge)
+        {
+            bridges.insert(bridge.clone(), bridge::ensure(layout, bridge)?);
+        }
+    }
+    let record = record_of(layout, name, leader, &interfaces);
+    record.write(layout, name)?;
+    let netns = open_netns(leader)?;
+    let wired = wire_up(layout, name, &interfaces, &bridges, netns.as_fd());
+    if let Err(e) = wired {
+        // The first failure is the one worth reading.
+        let _ = disconnect(layout, name, &[], Some(netns.as_fd()));
+        return Err(e.step(format!("network of `{name}`")));
+    }
+    let links = record.links.into_iter();
+    Ok(links.map(|link| Link { guest: link.guest, host: link.host, mac: link.mac }).collect())
+}
+
+fn record_of(layout: &Layout, name: &ContainerName, leader: Pid, interfaces: &[Interface]) -> GuestRecord {
+    let link_of = |interface: &Interface| {
+        let on_host = |role| names::host_link(layout, name, &interface.guest, role);
+        let mut link = LinkRecord {
+            guest: interface.guest.clone(),
+            mac: interface.mac,
+            host: None,
+            helpers: Vec::new(),
+            bridge: None,
+            lent: None,
+            addresses: interface.addresses.iter().map(|network| network.ip()).collect(),
+            publish: interface.publish.clone(),
+        };
+        match &interface.kind {
+            Kind::Veth { bridge } => {
+                link.host = Some(on_host(Role::Veth));
+                link.bridge = Some(bridge.clone());
+                if interface.egress.is_some() {
+                    link.helpers.push(on_host(Role::Shaper));
+                }
+            }
+            Kind::Macvlan { .. } | Kind::Ipvlan { .. } if interface.vlan.is_some() => {
+                link.helpers.push(on_host(Role::Vlan));
+            }
+            Kind::Macvlan { .. } | Kind::Ipvlan { .. } => {}
+            Kind::Physical { parent } => link.lent = Some(parent.clone()),
+        }
+        link
+    };
+    GuestRecord { leader: leader.as_raw(), links: interfaces.iter().map(link_of).collect() }
+}
+
+fn wire_up(
+    layout: &Layout,
+    name: &ContainerName,
+    interfaces: &[Interface],
+    bridges: &BTreeMap<String, Bridge>,
+    netns: BorrowedFd<'_>,
+) -> Result<()> {
+    let wire = Wire::new()?;
+    let (host, guest) = (wire.open()?, wire.open_in(netns)?);
+    let place = Place { host: &host, guest: &guest, netns: netns.as_raw_fd() };
+    wire.run(make_all(place, layout, name, interfaces, bridges))?;
+    for interface in interfaces.iter().filter(|interface| interface.without_ipv6) {
+        // /proc/sys/net shows the network namespace of the thread that looks.
+        wire::in_netns(netns, || sysctl::set(&format!("net/ipv6/conf/{}/disable_ipv6", interface.guest), "1"))?;
+    }
+    Ok(())
+}
+
+async fn make_all(
+    place: Place<'_>,
+    layout: &Layout,
+    name: &ContainerName,
+    interfaces: &[Interface],
+    bridges: &BTreeMap<String, Bridge>,
+) -> Result<()> {
+    link::loopback_up(place.guest).await?;
+    for interface in interfaces {
+        make(place, layout, name, interface, bridges).await.context(|| format!("`{}`", interface.guest))?;
+    }
+    Ok(())
+}
+
+async fn make(
+    place: Place<'_>,
+    layout: &Layout,
+    name: &ContainerName,
+    interface: &Interface,
+    bridges: &BTreeMap<String, Bridge>,
+) -> Result<()> {
+    let full_name = names::full_name(name, &interface.guest);
+    let on_host = |role| names::host_link(layout, name, &interface.guest, role);
+    let mut interface = interface.clone();
+    match &interface.kind {
+        Kind::Veth { bridge } => {
+            let bridge = &bridges[bridge];
+            bridge.complete_gateways(&mut interface);
+            let host_link = on_host(Role::Veth);
+            let group = bridge.group(&interface);
+            let port = link::make_veth(place, &interface, &host_link, &full_name, bridge.index, group).await?;
+            if let Some(rate) = interface.ingress {
+                limit::limit_into_guest(place.host, port, rate).await?;
+            }
+            if let Some(rate) = interface.egress {
+                limit::limit_out_of_guest(place.host, port, &on_host(Role::Shaper), rate).await?;
+            }
+        }
+        Kind::Macvlan { parent } => link::make_macvlan(place, &interface, parent, &on_host(Role::Vlan)).await?,
+        Kind::Ipvlan { parent } => link::make_ipvlan(place, &interface, parent, &on_host(Role::Vlan)).await?,
+        Kind::Physical { parent } => link::lend(place, &interface, parent, &full_name).await?,
+    }
+    if interface.addresses.is_empty() && interface.gateways.is_empty() {
+        return Ok(());
+    }
+    link::address(place.guest, &interface).await
+}
+
+fn open_netns(leader: Pid) -> Result<File> {
+    File::open(format!("/proc/{leader}/ns/net")).context(|| "open the guest's network namespace")
+}
+
+/// Keeps the guest's network namespace until [`disconnect`], if a link of the host is lent to it.
+///
+/// A link that is not hardware dies with its namespace, and hardware would come back under whatever
+/// name the guest has given it.
+pub fn hold(config: &Config, leader: Pid) -> Result<Option<OwnedFd>> {
+    if config.network.values().all(|network| network.kind != NetworkType::Physical) {
+        return Ok(None);
+    }
+    open_netns(leader).map(|netns| Some(netns.into()))
+}
+
+/// Takes a stopped guest's links away; what is gone already is fine.
+///
+/// `links` are the host's ends that `boot.toml` names, `held` is what [`hold`] gave. Goes on after
+/// a failure and returns the first one.
+pub fn disconnect(layout: &Layout, name: &ContainerName, links: &[String], held: Option<BorrowedFd<'_>>) -> Result<()> {
+    let record = GuestRecord::read(layout, name)?.unwrap_or_default();
+    let mut ours: Vec<&String> = links.iter().collect();
+    ours.extend(record.links.iter().flat_map(|link| link.host.iter().chain(&link.helpers)));
+    ours.sort();
+    ours.dedup();
+    let lent: Vec<_> = record.links.iter().filter_map(|link| Some((&link.guest, link.lent.as_ref()?))).collect();
+    if !ours.is_empty() || !lent.is_empty() {
+        let wire = Wire::new()?;
+        let host = wire.open()?;
+        let guest = held.map(|netns| wire.open_in(netns)).transpose()?;
+        let home = File::open("/proc/thread-self/ns/net").context(|| "open the host's network namespace")?;
+        wire.run(async {
+            let mut first = Ok(());
+            for link in ours {
+                first = first.and(wire::delete_link(&host, link).await);
+            }
+            for (interface, old_name) in lent {
+                let full_name = names::full_name(name, interface);
+                if let Some(guest) = &guest {
+                    first = first.and(link::give_back(guest, home.as_raw_fd(), &full_name, old_name).await);
+                }
+                first = first.and(link::rename_returned(&host, &full_name, old_name).await.map(drop));
+            }
+            first
+        })?;
+    }
+    GuestRecord::remove(layout, name)
+}
+
+/// Takes away what the links of a killed supervisor's guest have left.
+pub fn sweep(layout: &Layout, name: &ContainerName) -> Result<()> {
+    disconnect(layout, name, &[], None)
+}

@@ -11,4 +11,5 @@ pub use atomic::{remove_tree, replace_file, sync_dir};
 pub use layout::Layout;
 pub use lock::{AliveLock, FileLock, OperationLock};
 pub use origin::Origin;
+pub(crate) use record::write_volatile;
 pub use record::{BootRecord, Generation, StageTime};

@@ -21,6 +21,23 @@ pub fn open_in_root(root: impl AsFd, path: impl AsRef<Path>, flags: OFlags, mode
     }
 }
 
+/// Opens `path` below the directory `root`; fails with `EXDEV` on a path that leads out of it by
+/// `..`, by being absolute or by a symbolic link that does either (openat2(2), RESOLVE_BENEATH).
+pub fn open_beneath(
+    root: impl AsFd,
+    path: impl rustix::path::Arg + Copy,
+    flags: OFlags,
+    mode: Mode,
+) -> Result<OwnedFd> {
+    let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_MAGICLINKS;
+    loop {
+        match openat2(root.as_fd(), path, flags | OFlags::CLOEXEC, mode, resolve) {
+            Err(rustix::io::Errno::AGAIN | rustix::io::Errno::INTR) => {}
+            other => return Ok(other?),
+        }
+    }
+}
+
 /// Reads a file below `root`, at most `limit` bytes of it; fails on what is not a regular file.
 pub fn read_in_root(root: impl AsFd, path: impl AsRef<Path>, limit: u64) -> Result<Vec<u8>> {
     use std::io::Read;

@@ -1,0 +1,202 @@
+//! What a file carries besides its contents, and how a new one is given it.
+
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
+
+use rustix::fs::{AtFlags, Gid, Mode, Timespec, Timestamps, UTIME_OMIT, Uid, XattrFlags};
+
+use crate::error::{Context, Result};
+
+/// Owner, permissions, time and extended attributes of a file; access control lists are two of
+/// the latter (`system.posix_acl_*`).
+#[derive(Debug, Clone)]
+pub(super) struct Attributes {
+    /// The lower twelve bits of `st_mode`.
+    pub mode: u32,
+    pub uid: u32,
+    pub gid: u32,
+    pub mtime: Timespec,
+    pub xattrs: Vec<(Vec<u8>, Vec<u8>)>,
+}
+
+/// Gives new files their attributes, without the calls that would change nothing: most files of
+/// a root file system are root's, with permissions that the umask lets through.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Attributor {
+    umask: u32,
+    uid: u32,
+    gid: u32,
+}
+
+impl Attributor {
+    pub fn new() -> Self {
+        Attributor {
+            umask: umask(),
+            uid: rustix::process::geteuid().as_raw(),
+            gid: rustix::process::getegid().as_raw(),
+        }
+    }
+
+    /// Makes `dir` hand nothing down to what is made in it: no access control list, no group.
+    /// Every directory made by us must be like this until it has been filled.
+    pub fn neutralise(&self, dir: impl AsFd) -> Result<()> {
+        let dir = dir.as_fd();
+        rustix::fs::fchown(dir, Some(Uid::from_raw(self.uid)), Some(Gid::from_raw(self.gid)))?;
+        rustix::fs::fchmod(dir, Mode::RWXU)?;
+        for acl in ["system.posix_acl_access", "system.posix_acl_default"] {
+            match rustix::fs::fremovexattr(dir, acl) {
+                Ok(()) | Err(rustix::io::Errno::NODATA | rustix::io::Errno::OPNOTSUPP) => {}
+                Err(e) => return Err(e).context(|| format!("remove `{acl}`")),
+            }
+        }
+        Ok(())
+    }
+
+    /// The permissions to create a file with.
+    pub fn creation_mode(&self, attributes: &Attributes) -> Mode {
+        Mode::from_raw_mode(attributes.mode & 0o777)
+    }
+
+    /// Completes a file made with [`Self::creation_mode`] in a neutral directory.
+    pub fn complete_file(&self, file: BorrowedFd, attributes: &Attributes) -> Result<()> {
+        let of_others = self.is_of_others(attributes);
+        if of_others {
+            rustix::fs::fchown(file, Some(uid(attributes)), Some(gid(attributes))).context(|| "set the owner")?;
+        }
+        // chown(2) clears set-user-id; and so does write(2).
+        if attributes.mode != attributes.mode & 0o777 & !self.umask {
+            rustix::fs::fchmod(file, Mode::from_raw_mode(attributes.mode)).context(|| "set the permissions")?;
+        }
+        // After chown(2), which removes capabilities; and after chmod(2), because an access
+        // control list has the last word on the group's permissions.
+        set_xattrs(file, &attributes.xattrs)?;
+        rustix::fs::futimens(file, &times(attributes)).context(|| "set the time")
+    }
+
+    /// Completes a directory, once nothing will be made in it any more.
+    pub fn complete_directory(&self, dir: BorrowedFd, attributes: &Attributes) -> Result<()> {
+        if self.is_of_others(attributes) {
+            rustix::fs::fchown(dir, Some(uid(attributes)), Some(gid(attributes))).context(|| "set the owner")?;
+        }
+        rustix::fs::fchmod(dir, Mode::from_raw_mode(attributes.mode)).context(|| "set the permissions")?;
+        set_xattrs(dir, &attributes.xattrs)?;
+        rustix::fs::futimens(dir, &times(attributes)).context(|| "set the time")
+    }
+
+    /// Completes the symbolic link `name` just made in `dir`.
+    pub fn complete_symlink(&self, dir: BorrowedFd, name: &[u8], attributes: &Attributes) -> Result<()> {
+        self.complete_named(dir, name, attributes, false)
+    }
+
+    /// Completes the fifo, socket or device node `name` just made in `dir`.
+    pub fn complete_node(&self, dir: BorrowedFd, name: &[u8], attributes: &Attributes) -> Result<()> {
+        self.complete_named(dir, name, attributes, true)
+    }
+
+    fn complete_named(&self, dir: BorrowedFd, name: &[u8], attributes: &Attributes, has_mode: bool) -> Result<()> {
+        let nofollow = AtFlags::SYMLINK_NOFOLLOW;
+        if self.is_of_others(attributes) {
+            rustix::fs::chownat(dir, name, Some(uid(attributes)), Some(gid(attributes)), nofollow)
+                .context(|| "set the owner")?;
+        }
+        if has_mode && attributes.mode != attributes.mode & 0o777 & !self.umask {
+            // fchmodat(2) has no nofollow before Linux 6.6; nobody else reaches this directory.
+            rustix::fs::chmodat(dir, name, Mode::from_raw_mode(attributes.mode), AtFlags::empty())
+                .context(|| "set the permissions")?;
+        }
+        for (xattr, value) in &attributes.xattrs {
+            rustix::fs::lsetxattr(in_dir(dir, name), &**xattr, value, XattrFlags::empty())
+                .context(|| format!("set the extended attribute `{}`", super::shown(xattr)))?;
+        }
+        rustix::fs::utimensat(dir, name, &times(attributes), nofollow).context(|| "set the time")
+    }
+
+    fn is_of_others(&self, attributes: &Attributes) -> bool {
+        (attributes.uid, attributes.gid) != (self.uid, self.gid)
+    }
+}
+
+fn set_xattrs(file: BorrowedFd, xattrs: &[(Vec<u8>, Vec<u8>)]) -> Result<()> {
+    for (name, value) in xattrs {
+        rustix::fs::fsetxattr(file, &**name, value, XattrFlags::empty())
+            .context(|| format!("set the extended attribute `{}`", super::shown(name)))?;
+    }
+    Ok(())
+}
+
+/// The extended attributes of an open file.
+pub(super) fn xattrs_of_file(file: BorrowedFd) -> Result<Vec<(Vec<u8>, Vec<u8>)>> {
+    read_xattrs(|list| rustix::fs::flistxattr(file, list), |name, value| rustix::fs::fgetxattr(file, name, value))
+}
+
+/// The extended attributes of what `name` in `dir` is, be it a symbolic link or a fifo.
+pub(super) fn xattrs_of_named(dir: BorrowedFd, name: &[u8]) -> Result<Vec<(Vec<u8>, Vec<u8>)>> {
+    let path = in_dir(dir, name);
+    read_xattrs(|list| rustix::fs::llistxattr(&path, list), |name, value| rustix::fs::lgetxattr(&path, name, value))
+}
+
+fn read_xattrs(
+    list: impl Fn(&mut [u8]) -> rustix::io::Result<usize>,
+    get: impl Fn(&[u8], &mut [u8]) -> rustix::io::Result<usize>,
+) -> Result<Vec<(Vec<u8>, Vec<u8>)>> {
+    // Nearly every file has none, and this is called for each: no allocation for those.
+    let mut few = [0; 512];
+    let names = match list(&mut few) {
+        Ok(0) | Err(rustix::io::Errno::OPNOTSUPP) => return Ok(Vec::new()),
+        Ok(length) => few[..length].to_vec(),
+        Err(rustix::io::Errno::RANGE) => growing(&list).context(|| "list the extended attributes")?,
+        Err(e) => return Err(e).context(|| "list the extended attributes"),
+    };
+    let mut xattrs = Vec::new();
+    for name in names.split(|&byte| byte == 0).filter(|name| !name.is_empty()) {
+        match growing(|value| get(name, value)) {
+            Ok(value) => xattrs.push((name.to_vec(), value)),
+            // Removed since it was listed.
+            Err(rustix::io::Errno::NODATA) => {}
+            Err(e) => return Err(e).context(|| format!("read the extended attribute `{}`", super::shown(name))),
+        }
+    }
+    Ok(xattrs)
+}
+
+/// Calls `fill` with larger and larger buffers; the kernel's own limit is 64 KiB (xattr(7)).
+fn growing(fill: impl Fn(&mut [u8]) -> rustix::io::Result<usize>) -> rustix::io::Result<Vec<u8>> {
+    let mut buffer = vec![0; 256];
+    loop {
+        match fill(&mut buffer) {
+            Ok(length) => {
+                buffer.truncate(length);
+                return Ok(buffer);
+            }
+            Err(rustix::io::Errno::RANGE) if buffer.len() < 1 << 20 => buffer.resize(buffer.len() * 4, 0),
+            Err(e) => return Err(e),
+        }
+    }
+}
+
+/// A path for the calls on extended attributes, which take no directory descriptor before Linux
+/// 6.13. `name` is one component, so nothing but the last one can be a symbolic link.
+fn in_dir(dir: BorrowedFd, name: &[u8]) -> Vec<u8> {
+    let mut path = format!("/proc/self/fd/{}/", dir.as_raw_fd()).into_bytes();
+    path.extend_from_slice(name);
+    path
+}
+
+fn uid(attributes: &Attributes) -> Uid {
+    Uid::from_raw(attributes.uid)
+}
+
+fn gid(attributes: &Attributes) -> Gid {
+    Gid::from_raw(attributes.gid)
+}
+
+fn times(attributes: &Attributes) -> Timestamps {
+    let omit = Timespec { tv_sec: 0, tv_nsec: UTIME_OMIT };
+    Timestamps { last_access: omit, last_modification: attributes.mtime }
+}
+
+/// The process's umask, without changing it as umask(2) would; unknown is all of it.
+fn umask() -> u32 {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let digits = status.lines().find_map(|line| line.strip_prefix("Umask:"));
+    digits.and_then(|digits| u32::from_str_radix(digits.trim(), 8).ok()).unwrap_or(0o777)
+}

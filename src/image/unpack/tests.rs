@@ -1,0 +1,319 @@
+//! Against GNU tar on the same archives. They need root, for owners, capabilities and devices.
+
+use std::path::PathBuf;
+use std::process::Command;
+
+use super::*;
+use crate::image::fingerprint::{assert_same, fingerprint};
+
+/// A directory for one test, and shell commands in it.
+struct Bench(tempfile::TempDir);
+
+impl Bench {
+    fn new() -> Self {
+        assert!(rustix::process::geteuid().is_root(), "this test needs root");
+        Bench(tempfile::tempdir().unwrap())
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.0.path().join(name)
+    }
+
+    fn sh(&self, script: &str) {
+        let output = Command::new("bash").args(["-ec", script]).current_dir(self.0.path()).output().unwrap();
+        assert!(output.status.success(), "{script}\n{}", String::from_utf8_lossy(&output.stderr));
+    }
+
+    fn unpack(&self, archive: &[u8]) -> Result<Summary> {
+        std::fs::remove_dir_all(self.path("root")).ok();
+        unpack(archive, &self.path("root"), &Progress::hidden())
+    }
+}
+
+/// A tree with everything that a root file system may hold, in `src`; device nodes in `src/dev`.
+const TORTURE: &str = r#"
+    mkdir -p src/{usr/bin,etc,var/log/journal,dev,tmp,empty,closed}; cd src
+    echo shared > usr/bin/one; ln usr/bin/one usr/bin/two; ln usr/bin/two etc/three
+    cp /bin/true usr/bin/suid; chown 0:33 usr/bin/suid; chmod 6755 usr/bin/suid
+    cp /bin/true usr/bin/ping; setcap cap_net_raw+ep usr/bin/ping
+    echo shadow > etc/shadow; chown 0:42 etc/shadow; chmod 0640 etc/shadow
+    echo odd > etc/odd; chown 3000000:4294967294 etc/odd; chmod 0 etc/odd
+    chmod 1777 tmp; chmod 000 closed; chown 1000:1000 closed; : > closed/file
+    setfattr -n user.note -v $'with\nnewline=and\x01more' etc/shadow
+    setfattr -n user.binary -v 0x000a0d00ff etc/odd
+    setfattr -n 'user.a=b%c' -v odd etc/odd; setfattr -n trusted.t -v t etc
+    setfacl -m u:1234:rwx,g:5678:r-x,m::r-x var/log/journal; setfacl -d -m g:4:r-x,g:root:rwx var/log/journal
+    : > var/log/journal/made-before-the-list; setfacl -m u:99:r etc/shadow
+    mkfifo -m 622 tmp/fifo; chown 7:8 tmp/fifo; setfattr -hn trusted.f -v f tmp/fifo
+    ln -s /etc/shadow etc/absolute; ln -s ../../../.. etc/upwards; ln -s usr/bin bin; chown -h 5:6 etc/absolute
+    setfattr -hn trusted.link -v l bin; ln bin etc/link-to-a-link
+    touch -hd '1960-02-03 04:05:06.789 UTC' bin; touch -d '2033-01-01 00:00:00.123456789 UTC' etc/shadow
+    touch -d '1955-05-05 05:05:05.000000001 UTC' etc/odd
+    long=$(printf 'n%.0s' {1..250}); mkdir -p "$long/$long"; echo deep > "$long/$long/$long"; ln -s "$long/$long" to-long
+    printf 'latin1' > $'etc/caf\xe9'; printf 'line' > $'etc/new\nline'; : > 'etc/ space '; : > 'etc/back\slash'
+    truncate -s 5M sparse; echo middle | dd of=sparse bs=1 seek=2M conv=notrunc status=none; ln sparse sparse-link
+    truncate -s 3M all-hole; truncate -s 1M tail; dd if=/dev/urandom of=tail bs=4k seek=255 count=1 conv=notrunc status=none
+    for i in $(seq 0 2 200); do dd if=/dev/zero bs=4k count=1 status=none | tr '\0' x | dd of=comb bs=4k seek=$i conv=notrunc status=none; done
+    head -c 3000000 /dev/urandom > big; : > empty-file; head -c 512 /dev/urandom > exactly
+    touch -d '2001-02-03 04:05:06.7 UTC' usr/bin usr var/log/journal closed tmp .
+"#;
+
+const EVERYTHING: &str = "--xattrs --xattrs-include='*' --numeric-owner";
+
+#[test]
+fn a_tree_comes_out_as_gnu_tar_makes_it() {
+    let bench = Bench::new();
+    bench.sh(TORTURE);
+    for flags in [
+        "--format=gnu",
+        "--format=gnu -S",
+        "--format=pax",
+        "--format=pax -S",
+        "--format=pax -S --sparse-version=0.0",
+        "--format=pax -S --sparse-version=0.1",
+        "--format=pax --xattrs --xattrs-include='*'",
+        "--format=pax --xattrs --xattrs-include='*' -S",
+        "--format=pax --xattrs --xattrs-include='*' --acls -S",
+        "--format=pax --acls",
+        "--sort=name --hard-dereference --format=gnu",
+    ] {
+        bench.sh(&format!("rm -rf gnu a.tar; tar {flags} --numeric-owner -C src -cf a.tar ."));
+        // Given `--acls`, GNU tar removes lists that an archive without them has as attributes.
+        let acls = if flags.contains("--acls") { "--acls" } else { "" };
+        bench.sh(&format!("mkdir gnu; tar {EVERYTHING} {acls} -C gnu -xf a.tar"));
+        let archive = std::fs::read(bench.path("a.tar")).unwrap();
+        let summary = bench.unpack(&archive).unwrap_or_else(|e| panic!("{flags}: {e}"));
+        println!("{flags}: {summary:?}");
+        assert_same(&bench.path("root"), &bench.path("gnu"));
+        if flags.contains("--xattrs") && flags.contains("-S") {
+            assert_same(&bench.path("root"), &bench.path("src"));
+        }
+    }
+}
+
+#[test]
+fn old_and_ustar_archives_come_out_as_gnu_tar_makes_them() {
+    let bench = Bench::new();
+    bench.sh("mkdir -p src/a/b; cd src; echo x > a/b/c; ln a/b/c d; ln -s d e; mkdir -p $(printf 'p%.0s' {1..90})/q; \
+              echo y > $(printf 'p%.0s' {1..90})/q/r; touch -d @1234567890 a/b/c d .");
+    for format in ["v7", "oldgnu", "ustar"] {
+        bench.sh(&format!("rm -rf gnu a.tar; tar --format={format} -C src -cf a.tar ."));
+        bench.sh(&format!("mkdir gnu; tar {EVERYTHING} -C gnu -xf a.tar"));
+        bench.unpack(&std::fs::read(bench.path("a.tar")).unwrap()).unwrap_or_else(|e| panic!("{format}: {e}"));
+        assert_same(&bench.path("root"), &bench.path("gnu"));
+    }
+}
+
+#[test]
+fn a_path_that_comes_twice_is_what_came_last() {
+    let bench = Bench::new();
+    bench.sh("mkdir a b; cd a; mkdir dir keep; echo 1 > file; ln -s keep link; echo old > hard; ln hard hard2; cd ../b
+         echo now-a-file > keepme; mkdir file; echo in > file/in; mkdir link; echo new > hard; mkdir dir; chmod 700 dir
+         cd ..; touch -d @5 a/* a b/* b; tar -cf x.tar -C a .; tar -rf x.tar -C b .
+         mkdir gnu; tar --numeric-owner -C gnu -xf x.tar");
+    bench.unpack(&std::fs::read(bench.path("x.tar")).unwrap()).unwrap();
+    assert_same(&bench.path("root"), &bench.path("gnu"));
+}
+
+#[test]
+fn directories_that_the_archive_does_not_name_are_made() {
+    let bench = Bench::new();
+    bench.sh("mkdir -p src/a/b/c; echo x > src/a/b/c/d; tar -cf a.tar -C src a/b/c/d; mkdir gnu; tar -C gnu -xf a.tar");
+    bench.unpack(&std::fs::read(bench.path("a.tar")).unwrap()).unwrap();
+    let mode = |tree: &str| fingerprint(&bench.path(tree))[&b"a/b"[..]][..17].to_owned();
+    assert_eq!(mode("root"), mode("gnu"));
+    assert_eq!(std::fs::read(bench.path("root/a/b/c/d")).unwrap(), b"x\n");
+}
+
+#[test]
+fn device_nodes_are_left_out_and_counted() {
+    let bench = Bench::new();
+    bench.sh(
+        "mkdir src; cd src; mknod -m 666 null c 1 3; mknod whiteout c 0 0; mknod disk b 8 0; ln null null2; echo x > file
+         tar -cf ../a.tar .",
+    );
+    let summary = bench.unpack(&std::fs::read(bench.path("a.tar")).unwrap()).unwrap();
+    assert_eq!(summary.devices_skipped, 4);
+    let found: Vec<_> = fingerprint(&bench.path("root")).into_keys().collect();
+    assert_eq!(found, [b"".to_vec(), b"file".to_vec()]);
+}
+
+/// A ustar header by hand, for what GNU tar would not write.
+fn header(kind: u8, name: &[u8], target: &[u8], size: u64) -> Vec<u8> {
+    let mut block = vec![0; 512];
+    let mut put = |at: usize, bytes: &[u8]| block[at..at + bytes.len()].copy_from_slice(bytes);
+    put(0, name);
+    put(100, b"0000644\0");
+    put(108, b"0000000\0");
+    put(116, b"0000000\0");
+    put(124, format!("{size:011o}\0").as_bytes());
+    put(136, b"00000000000\0");
+    put(148, b"        ");
+    put(156, &[kind]);
+    put(157, target);
+    put(257, b"ustar\x0000");
+    let sum: u32 = block.iter().map(|&byte| u32::from(byte)).sum();
+    block[148..156].copy_from_slice(format!("{sum:06o}\0 ").as_bytes());
+    block
+}
+
+fn file(name: &str) -> Vec<u8> {
+    let mut entry = header(b'0', name.as_bytes(), b"", 4);
+    entry.extend(b"evil");
+    entry.resize(1024, 0);
+    entry
+}
+
+fn pax(records: &[(&str, &[u8])]) -> Vec<u8> {
+    let mut content = Vec::new();
+    for (key, value) in records {
+        let rest = key.len() + value.len() + 3;
+        let length = (1..).map(|digits| rest + digits).find(|all| all.to_string().len() + rest == *all).unwrap();
+        content.extend(format!("{length} {key}=").as_bytes());
+        content.extend(*value);
+        content.push(b'\n');
+    }
+    let mut entry = header(b'x', b"pax", b"", content.len() as u64);
+    entry.extend(&content);
+    entry.resize(entry.len().next_multiple_of(512), 0);
+    entry
+}
+
+#[test]
+fn what_would_leave_the_tree_is_refused_by_name_and_leaves_nothing_outside() {
+    let link = |name: &str, target: &str| header(b'2', name.as_bytes(), target.as_bytes(), 0);
+    let hard = |name: &str, target: &str| header(b'1', name.as_bytes(), target.as_bytes(), 0);
+    let cases: Vec<(&str, Vec<Vec<u8>>)> = vec![
+        ("../escaped", vec![file("../escaped")]),
+        ("a/../../escaped", vec![file("a/../../escaped")]),
+        ("/tmp/lxm-escaped", vec![file("/tmp/lxm-escaped")]),
+        ("..", vec![header(b'5', b"..", b"", 0)]),
+        ("l/escaped", vec![link("l", ".."), file("l/escaped")]),
+        ("l/escaped", vec![link("l", "/"), file("l/escaped")]),
+        ("l/escaped", vec![link("l", "/proc/self/cwd"), file("l/escaped")]),
+        ("m/escaped", vec![link("l", "../outside"), link("m", "l"), file("m/escaped")]),
+        ("l/d/escaped", vec![link("l", "../outside"), file("l/d/escaped")]),
+        ("l/d/", vec![link("l", "../outside"), header(b'5', b"l/d/", b"", 0)]),
+        ("got", vec![hard("got", "../secret")]),
+        ("got", vec![hard("got", "/etc/passwd")]),
+        ("got", vec![link("l", ".."), hard("got", "l/secret")]),
+        ("l/s", vec![link("l", "../outside"), link("l/s", "target")]),
+        ("l/f", vec![link("l", "../outside"), header(b'6', b"l/f", b"", 0)]),
+        ("./", vec![header(b'2', b"./", b"outside", 0)]),
+        ("long/../../escaped", vec![pax(&[("path", b"long/../../escaped")]), file("harmless")]),
+        ("got", vec![pax(&[("linkpath", b"../secret")]), hard("got", "harmless")]),
+    ];
+    let bench = Bench::new();
+    for (name, entries) in cases {
+        bench.sh("rm -rf outside escaped; mkdir outside; echo secret > secret");
+        let error = bench.unpack(&[entries.concat(), vec![0; 1024]].concat()).expect_err(name);
+        assert!(error.to_string().contains(&format!("unpack `{name}`")), "{name}: {error}");
+        bench.sh(
+            "test -z \"$(ls outside)\"; test ! -e escaped; test ! -e /tmp/lxm-escaped; test $(stat -c %h secret) = 1",
+        );
+    }
+}
+
+#[test]
+fn a_link_that_stays_inside_may_be_gone_through_and_one_in_the_way_is_replaced() {
+    let bench = Bench::new();
+    let link = |name: &str, target: &str| header(b'2', name.as_bytes(), target.as_bytes(), 0);
+    let entries = [
+        header(b'5', b"usr/bin/", b"", 0),
+        link("bin", "usr/bin"),
+        file("bin/through"),
+        link("up", "usr/../usr/bin"),
+        file("up/round"),
+        // Not written through the link to the host's file.
+        link("passwd", "/etc/passwd"),
+        file("passwd"),
+    ];
+    bench.unpack(&[entries.concat(), vec![0; 1024]].concat()).unwrap();
+    for path in ["usr/bin/through", "usr/bin/round", "passwd"] {
+        assert!(bench.path("root").join(path).symlink_metadata().unwrap().is_file(), "{path}");
+    }
+}
+
+#[test]
+fn damaged_archives_say_what_is_wrong_and_where() {
+    let good = [file("first"), file("second"), vec![0; 1024]].concat();
+    let sparse = |map: &[u8], size: &[u8]| {
+        let records = pax(&[("GNU.sparse.major", b"0"), ("GNU.sparse.map", map), ("GNU.sparse.size", size)]);
+        [records, file("s"), vec![0; 1024]].concat()
+    };
+    let mut bad_sum = good.clone();
+    bad_sum[1024 + 5] ^= 1;
+    let huge = [header(b'0', b"huge", b"", 0o77777777777), vec![0; 5000]].concat();
+    let named = |name: &[u8]| [pax(&[("path", name)]), file("x"), vec![0; 1024]].concat();
+    let deep = vec![b"d".to_vec(); 3000].join(&b'/');
+    for (archive, expected) in [
+        (vec![], "empty"),
+        (b"hello".to_vec(), "not a tar archive"),
+        (vec![b'x'; 5000], "not a tar archive"),
+        (vec![0; 512], "not a tar archive"),
+        (good[..600].to_vec(), "`first`: the archive ends in the middle"),
+        (good[..1024].to_vec(), "truncated: it ends at byte 1024, after `first`"),
+        (good[..1300].to_vec(), "truncated: it ends at byte 1300, after `first`"),
+        (good[..2048].to_vec(), "after `second`"),
+        (bad_sum, "damaged at byte 1024, after `first`"),
+        (huge, "`huge`: the archive ends in the middle"),
+        (named(&[b'n'; 256]), "File name too long"),
+        (named(&deep), "exceeds limit"),
+        (named(b"a\0b"), "unpack `a\\u{0}b`: Invalid argument"),
+        (sparse(b"0,2,1,2", b"10"), "contradicts itself"),
+        (sparse(b"5,9", b"10"), "contradicts itself"),
+        (sparse(b"18446744073709551615,2", b"10"), "contradicts itself"),
+        (sparse(b"0,4", b"18446744073709551615"), "unpack `s`: make it 18446744073709551615 bytes long"),
+        (sparse(&b"0,1,".repeat(1_000_001), b"10"), "too many sparse entries"),
+        (sparse(b"0,x", b"10"), "sparse map"),
+        ([header(b'M', b"rest", b"", 0), vec![0; 1024]].concat(), "type `M`"),
+        ([header(b'1', b"l", b"missing", 0), vec![0; 1024]].concat(), "unpack `l`: link it to `missing`: No such file"),
+        ([pax(&[("uid", b"-5")]), file("u"), vec![0; 1024]].concat(), "`uid`"),
+        ([pax(&[("uid", b"4294967295")]), file("u"), vec![0; 1024]].concat(), "read `u`: its owner"),
+        ([pax(&[("SCHILY.xattr.nonsense", b"x")]), file("u"), vec![0; 1024]].concat(), "attribute `nonsense`"),
+        (
+            [pax(&[("SCHILY.acl.access", b"user:x")]), file("u"), vec![0; 1024]].concat(),
+            "access control entry `user:x`",
+        ),
+        ([header(b'L', b"", b"", 1 << 33), vec![0; 5000]].concat(), "metadata exceeds limit"),
+    ] {
+        let error = Bench::new().unpack(&archive).expect_err(expected).to_string();
+        assert!(error.contains(expected), "`{error}` should say `{expected}`");
+    }
+}
+
+#[test]
+fn a_pax_value_cannot_smuggle_in_another_record() {
+    let bench = Bench::new();
+    let value = b"x\n20 path=../escaped\n";
+    let archive = [pax(&[("SCHILY.xattr.user.note", value)]), file("plain"), vec![0; 1024]].concat();
+    bench.unpack(&archive).unwrap();
+    assert!(fingerprint(&bench.path("root"))[&b"plain"[..]].contains("user.note=x\\n20 path="));
+}
+
+#[test]
+fn compressed_archives_are_known_by_their_contents_and_checked_to_their_end() {
+    let bench = Bench::new();
+    bench.sh("mkdir src; head -c 100000 /dev/urandom > src/f; echo x > src/g; touch -d @5 src/f src/g src; tar -C src -cf a.tar .; gzip -k a.tar; xz -k a.tar; zstd -qk a.tar");
+    for name in ["a.tar", "a.tar.gz", "a.tar.xz", "a.tar.zst"] {
+        unpack_file(&bench.path(name), &bench.path(&format!("root-{name}"))).unwrap();
+        assert_same(&bench.path(&format!("root-{name}")), &bench.path("src"));
+        let archive = std::fs::read(bench.path(name)).unwrap();
+        for cut in [archive.len() / 2, archive.len() - if name == "a.tar" { 10240 } else { 3 }] {
+            bench.unpack(&archive[..cut]).expect_err(name);
+        }
+    }
+    let error = unpack_file(&bench.path("no-such.tar"), &bench.path("root")).unwrap_err().to_string();
+    assert!(error.contains("no-such.tar"), "{error}");
+}
+
+#[test]
+fn what_the_surroundings_would_hand_down_does_not_reach_the_tree() {
+    let bench = Bench::new();
+    bench.sh(
+        "mkdir -p src/d; echo x > src/d/f; chmod 755 src src/d; touch -d @5 src/d/f src/d src; tar -C src -cf a.tar .
+         setfacl -d -m u:77:rwx .; chgrp 88 .; chmod g+s .",
+    );
+    bench.unpack(&std::fs::read(bench.path("a.tar")).unwrap()).unwrap();
+    assert_same(&bench.path("root"), &bench.path("src"));
+}

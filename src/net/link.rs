@@ -1,0 +1,263 @@
+//! The links of a guest: made, addressed and taken away by netlink.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::os::fd::RawFd;
+
+use futures_util::TryStreamExt;
+use ipnetwork::IpNetwork;
+use rtnetlink::packet_route::address::{AddressAttribute, AddressFlags};
+use rtnetlink::packet_route::link::{
+    AfSpecBridge, BridgeVlanInfo, BridgeVlanInfoFlags, InfoBridge, InfoData, InfoKind, InfoVeth, IpVlanMode,
+    LinkAttribute, LinkInfo, LinkMessage, MacVlanMode,
+};
+use rtnetlink::packet_route::neighbour::{NeighbourFlags, NeighbourState};
+use rtnetlink::{
+    Handle, LinkBridgePort, LinkBridgeVlan, LinkIpVlan, LinkMacVlan, LinkMessageBuilder, LinkUnspec, LinkVlan,
+    RouteMessageBuilder,
+};
+
+use super::plan::Interface;
+use super::wire::{delete_link, index_of, link_by_name, name_of};
+use crate::error::{Context, Error, Result};
+use crate::types::Mac;
+
+/// The group of the host's ends of guests' links; its low bits say what the bridge's rules do with
+/// the port ([`super::nft`]). In the link itself, they need no rule a guest and survive a flush.
+pub const GROUP: u32 = 0x6c78_6d00;
+/// The port's IPv4 and IPv6 addresses are checked: the bridge is ours, so we know them.
+pub const GROUP_CHECKED: u32 = 1;
+/// The port may talk to the host alone.
+pub const GROUP_ISOLATED: u32 = 2;
+
+/// Where a guest's interface is made.
+#[derive(Debug, Clone, Copy)]
+pub struct Place<'a> {
+    /// A socket on the host's side.
+    pub host: &'a Handle,
+    /// A socket in the guest's network namespace.
+    pub guest: &'a Handle,
+    /// That namespace.
+    pub netns: RawFd,
+}
+
+pub async fn loopback_up(guest: &Handle) -> Result<()> {
+    // The kernel gives `lo` the index 1 in every network namespace.
+    let up = LinkMessageBuilder::<LinkUnspec>::new().index(1).up().build();
+    guest.link().change(up).execute().await.context(|| "bring up `lo` in the guest")
+}
+
+async fn bring_up(guest: &Handle, name: &str) -> Result<()> {
+    let up = LinkUnspec::new_with_name(name).up().build();
+    guest.link().change(up).execute().await.context(|| format!("bring up `{name}` in the guest"))
+}
+
+/// A veth pair on `bridge`, its peer born in the guest under its final name and address.
+pub async fn make_veth(
+    place: Place<'_>,
+    interface: &Interface,
+    host_link: &str,
+    full_name: &str,
+    bridge: u32,
+    group: u32,
+) -> Result<u32> {
+    let mut ours = LinkMessageBuilder::<LinkUnspec>::new_with_info_kind(InfoKind::Veth)
+        .name(host_link)
+        // A bridge without an address of its own takes the lowest of its ports': this is never it.
+        .address([&[0xfe], &interface.mac.0[1..]].concat())
+        .link_group(group)
+        .controller(bridge)
+        .up();
+    let mut theirs = LinkMessageBuilder::<LinkUnspec>::new()
+        .name(interface.guest.clone())
+        .address(interface.mac.0.to_vec())
+        .setns_by_fd(place.netns);
+    if let Some(mtu) = interface.mtu {
+        ours = ours.mtu(mtu);
+        theirs = theirs.mtu(mtu);
+    }
+    let pair = ours.set_info_data(InfoData::Veth(InfoVeth::Peer(theirs.build()))).build();
+    add_replacing(place.host, pair, host_link).await?;
+    // Not in the message above: a veth refuses to come up before it has a peer (ENOTCONN).
+    bring_up(place.guest, &interface.guest).await?;
+    let index = index_of(place.host, host_link).await?;
+    guard_port(place.host, index, interface.mac).await?;
+    if let Some(vlan) = interface.vlan {
+        set_access_vlan(place.host, index, bridge, vlan).await?;
+    }
+    match place.host.link().property_add(index).alt_ifname(&[full_name]).execute().await.map_err(Error::from) {
+        // A container of this name elsewhere (`--path`) has it; only the short name must be unique.
+        Err(e) if e.errno() == Some(libc::EEXIST) => {}
+        result => result.context(|| format!("name the link `{host_link}` `{full_name}`"))?,
+    }
+    Ok(index)
+}
+
+/// Lets the port carry frames of this one station: others' are dropped before they are learned.
+async fn guard_port(host: &Handle, port: u32, mac: Mac) -> Result<()> {
+    let station =
+        host.neighbours().add_bridge(port, &mac.0).state(NeighbourState::Noarp).flags(NeighbourFlags::Controller);
+    station.replace().execute().await.context(|| format!("tie `{mac}` to its bridge port"))?;
+    let locked = LinkBridgePort::new(port).locked(true).build();
+    host.link().set_port(locked).execute().await.context(|| "lock the bridge port to its guest")
+}
+
+/// Makes the port an access port of `vlan`.
+async fn set_access_vlan(host: &Handle, port: u32, bridge: u32, vlan: u16) -> Result<()> {
+    if !filters_vlans(host, bridge).await? {
+        return Err(Error::host_lacks(format!("vlan {vlan}: the bridge does not keep VLANs apart"))
+            .hint("`ip link set BRIDGE type bridge vlan_filtering 1`, on a kernel with VLAN_8021Q"));
+    }
+    let default = LinkBridgeVlan::new(port)
+        .append_af_spec(AfSpecBridge::VlanInfo(BridgeVlanInfo { vid: 1, flags: BridgeVlanInfoFlags::empty() }))
+        .build();
+    // Absent where the bridge's default VLAN is another one.
+    let _ = host.link().del_with_message(default).execute().await;
+    let access =
+        LinkBridgeVlan::new(port).vlan(vlan, BridgeVlanInfoFlags::Pvid | BridgeVlanInfoFlags::Untagged).build();
+    host.link().set(access).execute().await.context(|| format!("put the bridge port into vlan {vlan}"))
+}
+
+async fn filters_vlans(host: &Handle, bridge: u32) -> Result<bool> {
+    let link = host.link().get().match_index(bridge).execute().try_next().await?;
+    let infos = link.iter().flat_map(|link| &link.attributes).filter_map(|attribute| match attribute {
+        LinkAttribute::LinkInfo(infos) => Some(infos),
+        _ => None,
+    });
+    let filters = |data: &[InfoBridge]| data.iter().any(|option| matches!(option, InfoBridge::VlanFiltering(true)));
+    Ok(infos.flatten().any(|info| matches!(info, LinkInfo::Data(InfoData::Bridge(data)) if filters(data))))
+}
+
+/// A macvlan of `parent` (in its VLAN where one is given), born in the guest.
+pub async fn make_macvlan(place: Place<'_>, interface: &Interface, parent: &str, vlan_link: &str) -> Result<()> {
+    let base = base_link(place.host, interface, parent, vlan_link).await?;
+    let link = LinkMacVlan::new(&interface.guest, base, MacVlanMode::Bridge).address(interface.mac.0.to_vec());
+    make_sub_link(place, interface, link, "macvlan", parent).await
+}
+
+/// An ipvlan of `parent`: it has its parent's hardware address.
+pub async fn make_ipvlan(place: Place<'_>, interface: &Interface, parent: &str, vlan_link: &str) -> Result<()> {
+    let base = base_link(place.host, interface, parent, vlan_link).await?;
+    let link = LinkIpVlan::new(&interface.guest, base, IpVlanMode::L2);
+    make_sub_link(place, interface, link, "ipvlan", parent).await
+}
+
+async fn make_sub_link<T>(
+    place: Place<'_>,
+    interface: &Interface,
+    link: LinkMessageBuilder<T>,
+    kind: &str,
+    parent: &str,
+) -> Result<()> {
+    let mut link = link.setns_by_fd(place.netns).up();
+    if let Some(mtu) = interface.mtu {
+        link = link.mtu(mtu);
+    }
+    let made = place.host.link().add(link.build()).execute().await;
+    made.map_err(|e| unsupported(e.into(), kind)).context(|| format!("make a {kind} of `{parent}`"))
+}
+
+async fn base_link(host: &Handle, interface: &Interface, parent: &str, vlan_link: &str) -> Result<u32> {
+    let parent_index = index_of(host, parent).await?;
+    let Some(vlan) = interface.vlan else { return Ok(parent_index) };
+    let link = LinkVlan::new(vlan_link, parent_index, vlan).up().build();
+    let made = add_replacing(host, link, vlan_link).await.map_err(|e| unsupported(e, "VLAN"));
+    made.context(|| format!("make vlan {vlan} of `{parent}`"))?;
+    index_of(host, vlan_link).await
+}
+
+fn unsupported(e: Error, kind: &str) -> Error {
+    if e.errno() == Some(libc::EOPNOTSUPP) {
+        let module = if kind == "VLAN" { "8021q" } else { kind };
+        return e
+            .step(format!("this kernel has no {kind} links"))
+            .with_kind(crate::error::Kind::HostLacks)
+            .hint(format!("try `modprobe {module}`"));
+    }
+    e
+}
+
+/// Adds a link, first deleting what an earlier generation left under its name on the host.
+pub async fn add_replacing(host: &Handle, link: LinkMessage, name: &str) -> Result<()> {
+    let made = host.link().add(link.clone()).execute().await.map_err(Error::from);
+    match made {
+        Err(e) if e.errno() == Some(libc::EEXIST) => {
+            delete_link(host, name).await?;
+            host.link().add(link).execute().await.context(|| format!("make the link `{name}`"))
+        }
+        result => result.context(|| format!("make the link `{name}`")),
+    }
+}
+
+/// Moves the host's link `parent` into the guest; an alternative name says from then on whose it is.
+pub async fn lend(place: Place<'_>, interface: &Interface, parent: &str, full_name: &str) -> Result<()> {
+    let index = index_of(place.host, parent).await?;
+    match place.host.link().property_add(index).alt_ifname(&[full_name]).execute().await.map_err(Error::from) {
+        Err(e) if e.errno() == Some(libc::EEXIST) => {}
+        result => result.context(|| format!("mark the link `{parent}`"))?,
+    }
+    let mut into_guest =
+        LinkMessageBuilder::<LinkUnspec>::new().index(index).name(interface.guest.clone()).setns_by_fd(place.netns);
+    if let Some(mtu) = interface.mtu {
+        into_guest = into_guest.mtu(mtu);
+    }
+    let moved = place.host.link().change(into_guest.build()).execute().await;
+    moved.context(|| format!("move the link `{parent}` into the guest"))?;
+    bring_up(place.guest, &interface.guest).await
+}
+
+/// Brings a lent link back from the guest's namespace to `home`, under its old name.
+pub async fn give_back(guest: &Handle, home: RawFd, full_name: &str, old_name: &str) -> Result<()> {
+    let Some(link) = link_by_name(guest, full_name).await? else { return Ok(()) };
+    let back =
+        LinkMessageBuilder::<LinkUnspec>::new().index(link.header.index).name(old_name).setns_by_fd(home).build();
+    let moved = guest.link().change(back).execute().await;
+    moved.context(|| format!("move the link `{old_name}` back from the guest"))
+}
+
+/// Gives a link that the kernel has returned its old name; says whether it was there.
+pub async fn rename_returned(host: &Handle, full_name: &str, old_name: &str) -> Result<bool> {
+    let Some(link) = link_by_name(host, full_name).await? else { return Ok(false) };
+    let index = link.header.index;
+    if name_of(&link) != Some(old_name) {
+        let renamed = LinkMessageBuilder::<LinkUnspec>::new().index(index).name(old_name).build();
+        let step = || format!("give the link its name `{old_name}` back");
+        host.link().change(renamed).execute().await.context(step)?;
+    }
+    let unmarked = host.link().property_del(index).alt_ifname(&[full_name]).execute().await;
+    unmarked.context(|| format!("unmark the link `{old_name}`"))?;
+    Ok(true)
+}
+
+/// Sets static addresses and default routes in the guest.
+pub async fn address(guest: &Handle, interface: &Interface) -> Result<()> {
+    let index = index_of(guest, &interface.guest).await?;
+    for network in &interface.addresses {
+        let mut add = guest.address().add(index, network.ip(), network.prefix());
+        if network.is_ipv6() {
+            // Its owner is known, and a service of the guest may bind it at once.
+            add.message_mut().attributes.push(AddressAttribute::Flags(AddressFlags::Nodad));
+        }
+        add.execute().await.context(|| format!("set {network} on `{}`", interface.guest))?;
+    }
+    for gateway in &interface.gateways {
+        let mut route = match gateway {
+            IpAddr::V4(gateway) => {
+                RouteMessageBuilder::<Ipv4Addr>::new().gateway(*gateway).output_interface(index).build()
+            }
+            IpAddr::V6(gateway) => {
+                RouteMessageBuilder::<Ipv6Addr>::new().gateway(*gateway).output_interface(index).build()
+            }
+        };
+        if !reaches(&interface.addresses, *gateway) {
+            route.header.flags |= rtnetlink::packet_route::route::RouteFlags::Onlink;
+        }
+        guest.route().add(route).execute().await.context(|| format!("route by {gateway} in the guest"))?;
+    }
+    Ok(())
+}
+
+/// Whether a neighbour has this address: it is in one of the networks, or link-local.
+fn reaches(networks: &[IpNetwork], gateway: IpAddr) -> bool {
+    let link_local = matches!(gateway, IpAddr::V6(gateway) if gateway.is_unicast_link_local());
+    link_local || networks.iter().any(|network| network.contains(gateway))
+}

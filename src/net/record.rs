@@ -1,0 +1,94 @@
+//! `/run/lxm/NAME/network.toml`: how a started container is wired.
+//!
+//! Written before the first link is made and removed after the last is gone, so that a killed
+//! supervisor's links can be found.
+
+use std::net::IpAddr;
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+
+use crate::config::{self, Publish};
+use crate::error::{Context, Error, Result};
+use crate::store::Layout;
+use crate::types::{ContainerName, Mac};
+
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct GuestRecord {
+    /// The guest's PID 1 seen from the host.
+    pub leader: i32,
+    #[serde(default, rename = "link", skip_serializing_if = "Vec::is_empty")]
+    pub links: Vec<LinkRecord>,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct LinkRecord {
+    /// Its name in the guest.
+    pub guest: String,
+    pub mac: Mac,
+    /// The host's end of a veth pair.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub host: Option<String>,
+    /// Other links of the host made for it, to be deleted with it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub helpers: Vec<String>,
+    /// The bridge that the host's end is on.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub bridge: Option<String>,
+    /// What a link lent to the guest is called on the host.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lent: Option<String>,
+    /// Addresses that lxm has set.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub addresses: Vec<IpAddr>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub publish: Vec<Publish>,
+}
+
+impl GuestRecord {
+    fn file(layout: &Layout, name: &ContainerName) -> PathBuf {
+        layout.run_dir(name).join("network.toml")
+    }
+
+    /// Reads it; `None` where the container is not wired.
+    pub fn read(layout: &Layout, name: &ContainerName) -> Result<Option<Self>> {
+        let file = Self::file(layout, name);
+        match std::fs::read_to_string(&file) {
+            Ok(text) => config::parse(&text, &file).map(Some),
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(None),
+            Err(e) => Err(e).context(|| format!("read `{}`", file.display())),
+        }
+    }
+
+    /// All containers that are wired, by name. One that cannot be read is left out: it is another
+    /// command's to report, and must not keep the rest from working.
+    pub fn all(layout: &Layout) -> Vec<(ContainerName, Self)> {
+        let Ok(entries) = std::fs::read_dir(layout.run()) else { return Vec::new() };
+        let record_of = |entry: std::fs::DirEntry| {
+            let name = entry.file_name().to_str()?.parse::<ContainerName>().ok()?;
+            let record = Self::read(layout, &name).ok()??;
+            Some((name, record))
+        };
+        let mut all: Vec<_> = entries.filter_map(|entry| record_of(entry.ok()?)).collect();
+        all.sort_by(|a, b| a.0.cmp(&b.0));
+        all
+    }
+
+    pub(super) fn write(&self, layout: &Layout, name: &ContainerName) -> Result<()> {
+        let dir = layout.run_dir(name);
+        std::fs::create_dir_all(&dir).context(|| format!("make `{}`", dir.display()))?;
+        crate::store::write_volatile(&Self::file(layout, name), self)
+    }
+
+    pub(super) fn remove(layout: &Layout, name: &ContainerName) -> Result<()> {
+        let file = Self::file(layout, name);
+        match std::fs::remove_file(&file) {
+            Err(e) if e.kind() != std::io::ErrorKind::NotFound => {
+                Err(Error::from(e).step(format!("remove `{}`", file.display())))
+            }
+            _ => Ok(()),
+        }
+    }
+}
