@@ -4,8 +4,11 @@ mod acl;
 mod archive;
 mod attributes;
 pub mod compress;
+pub mod copy;
 #[cfg(test)]
 pub mod fingerprint;
+#[cfg(test)]
+mod testing;
 pub mod unpack;
 
 /// A name out of an archive or a tree, for a message: no control characters, not endless.

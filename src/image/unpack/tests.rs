@@ -1,62 +1,13 @@
 //! Against GNU tar on the same archives. They need root, for owners, capabilities and devices.
 
-use std::path::PathBuf;
-use std::process::Command;
-
 use super::*;
 use crate::image::fingerprint::{assert_same, fingerprint};
+use crate::image::testing::{Bench, TORTURE};
 
-/// A directory for one test, and shell commands in it.
-struct Bench(tempfile::TempDir);
-
-impl Bench {
-    fn new() -> Self {
-        assert!(rustix::process::geteuid().is_root(), "this test needs root");
-        Bench(tempfile::tempdir().unwrap())
-    }
-
-    fn path(&self, name: &str) -> PathBuf {
-        self.0.path().join(name)
-    }
-
-    fn sh(&self, script: &str) {
-        let output = Command::new("bash").args(["-ec", script]).current_dir(self.0.path()).output().unwrap();
-        assert!(output.status.success(), "{script}\n{}", String::from_utf8_lossy(&output.stderr));
-    }
-
-    fn unpack(&self, archive: &[u8]) -> Result<Summary> {
-        std::fs::remove_dir_all(self.path("root")).ok();
-        unpack(archive, &self.path("root"), &Progress::hidden())
-    }
+fn unpack_into(bench: &Bench, archive: &[u8]) -> Result<Summary> {
+    std::fs::remove_dir_all(bench.path("root")).ok();
+    unpack(archive, &bench.path("root"), &Progress::hidden())
 }
-
-/// A tree with everything that a root file system may hold, in `src`; device nodes in `src/dev`.
-const TORTURE: &str = r#"
-    mkdir -p src/{usr/bin,etc,var/log/journal,dev,tmp,empty,closed}; cd src
-    echo shared > usr/bin/one; ln usr/bin/one usr/bin/two; ln usr/bin/two etc/three
-    cp /bin/true usr/bin/suid; chown 0:33 usr/bin/suid; chmod 6755 usr/bin/suid
-    cp /bin/true usr/bin/ping; setcap cap_net_raw+ep usr/bin/ping
-    echo shadow > etc/shadow; chown 0:42 etc/shadow; chmod 0640 etc/shadow
-    echo odd > etc/odd; chown 3000000:4294967294 etc/odd; chmod 0 etc/odd
-    chmod 1777 tmp; chmod 000 closed; chown 1000:1000 closed; : > closed/file
-    setfattr -n user.note -v $'with\nnewline=and\x01more' etc/shadow
-    setfattr -n user.binary -v 0x000a0d00ff etc/odd
-    setfattr -n 'user.a=b%c' -v odd etc/odd; setfattr -n trusted.t -v t etc
-    setfacl -m u:1234:rwx,g:5678:r-x,m::r-x var/log/journal; setfacl -d -m g:4:r-x,g:root:rwx var/log/journal
-    : > var/log/journal/made-before-the-list; setfacl -m u:99:r etc/shadow
-    mkfifo -m 622 tmp/fifo; chown 7:8 tmp/fifo; setfattr -hn trusted.f -v f tmp/fifo
-    ln -s /etc/shadow etc/absolute; ln -s ../../../.. etc/upwards; ln -s usr/bin bin; chown -h 5:6 etc/absolute
-    setfattr -hn trusted.link -v l bin; ln bin etc/link-to-a-link
-    touch -hd '1960-02-03 04:05:06.789 UTC' bin; touch -d '2033-01-01 00:00:00.123456789 UTC' etc/shadow
-    touch -d '1955-05-05 05:05:05.000000001 UTC' etc/odd
-    long=$(printf 'n%.0s' {1..250}); mkdir -p "$long/$long"; echo deep > "$long/$long/$long"; ln -s "$long/$long" to-long
-    printf 'latin1' > $'etc/caf\xe9'; printf 'line' > $'etc/new\nline'; : > 'etc/ space '; : > 'etc/back\slash'
-    truncate -s 5M sparse; echo middle | dd of=sparse bs=1 seek=2M conv=notrunc status=none; ln sparse sparse-link
-    truncate -s 3M all-hole; truncate -s 1M tail; dd if=/dev/urandom of=tail bs=4k seek=255 count=1 conv=notrunc status=none
-    for i in $(seq 0 2 200); do dd if=/dev/zero bs=4k count=1 status=none | tr '\0' x | dd of=comb bs=4k seek=$i conv=notrunc status=none; done
-    head -c 3000000 /dev/urandom > big; : > empty-file; head -c 512 /dev/urandom > exactly
-    touch -d '2001-02-03 04:05:06.7 UTC' usr/bin usr var/log/journal closed tmp .
-"#;
 
 const EVERYTHING: &str = "--xattrs --xattrs-include='*' --numeric-owner";
 
@@ -82,7 +33,7 @@ fn a_tree_comes_out_as_gnu_tar_makes_it() {
         let acls = if flags.contains("--acls") { "--acls" } else { "" };
         bench.sh(&format!("mkdir gnu; tar {EVERYTHING} {acls} -C gnu -xf a.tar"));
         let archive = std::fs::read(bench.path("a.tar")).unwrap();
-        let summary = bench.unpack(&archive).unwrap_or_else(|e| panic!("{flags}: {e}"));
+        let summary = unpack_into(&bench, &archive).unwrap_or_else(|e| panic!("{flags}: {e}"));
         println!("{flags}: {summary:?}");
         assert_same(&bench.path("root"), &bench.path("gnu"));
         if flags.contains("--xattrs") && flags.contains("-S") {
@@ -99,7 +50,7 @@ fn old_and_ustar_archives_come_out_as_gnu_tar_makes_them() {
     for format in ["v7", "oldgnu", "ustar"] {
         bench.sh(&format!("rm -rf gnu a.tar; tar --format={format} -C src -cf a.tar ."));
         bench.sh(&format!("mkdir gnu; tar {EVERYTHING} -C gnu -xf a.tar"));
-        bench.unpack(&std::fs::read(bench.path("a.tar")).unwrap()).unwrap_or_else(|e| panic!("{format}: {e}"));
+        unpack_into(&bench, &std::fs::read(bench.path("a.tar")).unwrap()).unwrap_or_else(|e| panic!("{format}: {e}"));
         assert_same(&bench.path("root"), &bench.path("gnu"));
     }
 }
@@ -111,7 +62,7 @@ fn a_path_that_comes_twice_is_what_came_last() {
          echo now-a-file > keepme; mkdir file; echo in > file/in; mkdir link; echo new > hard; mkdir dir; chmod 700 dir
          cd ..; touch -d @5 a/* a b/* b; tar -cf x.tar -C a .; tar -rf x.tar -C b .
          mkdir gnu; tar --numeric-owner -C gnu -xf x.tar");
-    bench.unpack(&std::fs::read(bench.path("x.tar")).unwrap()).unwrap();
+    unpack_into(&bench, &std::fs::read(bench.path("x.tar")).unwrap()).unwrap();
     assert_same(&bench.path("root"), &bench.path("gnu"));
 }
 
@@ -119,7 +70,7 @@ fn a_path_that_comes_twice_is_what_came_last() {
 fn directories_that_the_archive_does_not_name_are_made() {
     let bench = Bench::new();
     bench.sh("mkdir -p src/a/b/c; echo x > src/a/b/c/d; tar -cf a.tar -C src a/b/c/d; mkdir gnu; tar -C gnu -xf a.tar");
-    bench.unpack(&std::fs::read(bench.path("a.tar")).unwrap()).unwrap();
+    unpack_into(&bench, &std::fs::read(bench.path("a.tar")).unwrap()).unwrap();
     let mode = |tree: &str| fingerprint(&bench.path(tree))[&b"a/b"[..]][..17].to_owned();
     assert_eq!(mode("root"), mode("gnu"));
     assert_eq!(std::fs::read(bench.path("root/a/b/c/d")).unwrap(), b"x\n");
@@ -132,7 +83,7 @@ fn device_nodes_are_left_out_and_counted() {
         "mkdir src; cd src; mknod -m 666 null c 1 3; mknod whiteout c 0 0; mknod disk b 8 0; ln null null2; echo x > file
          tar -cf ../a.tar .",
     );
-    let summary = bench.unpack(&std::fs::read(bench.path("a.tar")).unwrap()).unwrap();
+    let summary = unpack_into(&bench, &std::fs::read(bench.path("a.tar")).unwrap()).unwrap();
     assert_eq!(summary.devices_skipped, 4);
     let found: Vec<_> = fingerprint(&bench.path("root")).into_keys().collect();
     assert_eq!(found, [b"".to_vec(), b"file".to_vec()]);
@@ -206,7 +157,7 @@ fn what_would_leave_the_tree_is_refused_by_name_and_leaves_nothing_outside() {
     let bench = Bench::new();
     for (name, entries) in cases {
         bench.sh("rm -rf outside escaped; mkdir outside; echo secret > secret");
-        let error = bench.unpack(&[entries.concat(), vec![0; 1024]].concat()).expect_err(name);
+        let error = unpack_into(&bench, &[entries.concat(), vec![0; 1024]].concat()).expect_err(name);
         assert!(error.to_string().contains(&format!("unpack `{name}`")), "{name}: {error}");
         bench.sh(
             "test -z \"$(ls outside)\"; test ! -e escaped; test ! -e /tmp/lxm-escaped; test $(stat -c %h secret) = 1",
@@ -228,7 +179,7 @@ fn a_link_that_stays_inside_may_be_gone_through_and_one_in_the_way_is_replaced()
         link("passwd", "/etc/passwd"),
         file("passwd"),
     ];
-    bench.unpack(&[entries.concat(), vec![0; 1024]].concat()).unwrap();
+    unpack_into(&bench, &[entries.concat(), vec![0; 1024]].concat()).unwrap();
     for path in ["usr/bin/through", "usr/bin/round", "passwd"] {
         assert!(bench.path("root").join(path).symlink_metadata().unwrap().is_file(), "{path}");
     }
@@ -272,12 +223,12 @@ fn damaged_archives_say_what_is_wrong_and_where() {
         ([pax(&[("uid", b"4294967295")]), file("u"), vec![0; 1024]].concat(), "read `u`: its owner"),
         ([pax(&[("SCHILY.xattr.nonsense", b"x")]), file("u"), vec![0; 1024]].concat(), "attribute `nonsense`"),
         (
-            [pax(&[("SCHILY.acl.access", b"user:x")]), file("u"), vec![0; 1024]].concat(),
-            "access control entry `user:x`",
+            [pax(&[("SCHILY.acl.access", b"user:x:r:y")]), file("u"), vec![0; 1024]].concat(),
+            "access control entry `user:x:r:y`",
         ),
         ([header(b'L', b"", b"", 1 << 33), vec![0; 5000]].concat(), "metadata exceeds limit"),
     ] {
-        let error = Bench::new().unpack(&archive).expect_err(expected).to_string();
+        let error = unpack_into(&Bench::new(), &archive).expect_err(expected).to_string();
         assert!(error.contains(expected), "`{error}` should say `{expected}`");
     }
 }
@@ -287,7 +238,7 @@ fn a_pax_value_cannot_smuggle_in_another_record() {
     let bench = Bench::new();
     let value = b"x\n20 path=../escaped\n";
     let archive = [pax(&[("SCHILY.xattr.user.note", value)]), file("plain"), vec![0; 1024]].concat();
-    bench.unpack(&archive).unwrap();
+    unpack_into(&bench, &archive).unwrap();
     assert!(fingerprint(&bench.path("root"))[&b"plain"[..]].contains("user.note=x\\n20 path="));
 }
 
@@ -300,7 +251,7 @@ fn compressed_archives_are_known_by_their_contents_and_checked_to_their_end() {
         assert_same(&bench.path(&format!("root-{name}")), &bench.path("src"));
         let archive = std::fs::read(bench.path(name)).unwrap();
         for cut in [archive.len() / 2, archive.len() - if name == "a.tar" { 10240 } else { 3 }] {
-            bench.unpack(&archive[..cut]).expect_err(name);
+            unpack_into(&bench, &archive[..cut]).expect_err(name);
         }
     }
     let error = unpack_file(&bench.path("no-such.tar"), &bench.path("root")).unwrap_err().to_string();
@@ -314,6 +265,6 @@ fn what_the_surroundings_would_hand_down_does_not_reach_the_tree() {
         "mkdir -p src/d; echo x > src/d/f; chmod 755 src src/d; touch -d @5 src/d/f src/d src; tar -C src -cf a.tar .
          setfacl -d -m u:77:rwx .; chgrp 88 .; chmod g+s .",
     );
-    bench.unpack(&std::fs::read(bench.path("a.tar")).unwrap()).unwrap();
+    unpack_into(&bench, &std::fs::read(bench.path("a.tar")).unwrap()).unwrap();
     assert_same(&bench.path("root"), &bench.path("src"));
 }

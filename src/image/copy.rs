@@ -1,0 +1,393 @@
+//! Copying a root file system whole, by several threads, without going through user space.
+//!
+//! Nothing is synced to disk here: a copy is made of an image that stays (and was synced once, in
+//! [`super::cache`]), so what a power cut takes can be made again, whereas waiting for the disk
+//! would cost more than the copy. The kernel writes it back within its usual 30 s.
+
+use std::collections::HashMap;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard};
+
+use rustix::fs::{AtFlags, FileType, Mode, OFlags, RawDir, ResolveFlags, SeekFrom, Stat, Timespec};
+use rustix::io::Errno;
+
+use super::attributes::{Attributes, Attributor, xattrs_of_file, xattrs_of_named};
+use super::shown;
+use crate::error::{Context, Error, Result};
+use crate::progress::Progress;
+
+/// Copies the tree below `source` to `target`, a directory that is empty or not there yet.
+///
+/// All of a file's metadata, hard links and holes are kept, and blocks are shared where the file
+/// system can. What is mounted in the tree is left out. `progress` counts bytes of contents.
+pub fn copy_tree(source: &Path, target: &Path, progress: &Progress) -> Result<()> {
+    let step = || format!("copy `{}` to `{}`", source.display(), target.display());
+    if let Err(e) = std::fs::create_dir(target)
+        && e.kind() != std::io::ErrorKind::AlreadyExists
+    {
+        return Err(e).context(|| format!("make `{}`", target.display()));
+    }
+    let copy = Copy {
+        attributor: Attributor::new(),
+        reflinks: AtomicBool::new(true),
+        links: Mutex::new(HashMap::new()),
+        queue: Queue::default(),
+        target: open_directory(rustix::fs::CWD, target).context(step)?,
+        progress,
+    };
+    copy.attributor.neutralise(&copy.target).context(step)?;
+    let source = open_source_directory(rustix::fs::CWD, source, ResolveFlags::empty()).context(step)?;
+    let target = copy.target.try_clone().context(step)?;
+    copy.queue.push(Job::Root { source, target });
+    let threads = std::thread::available_parallelism().map_or(2, |n| n.get().clamp(2, 8));
+    std::thread::scope(|scope| {
+        for _ in 1..threads {
+            scope.spawn(|| copy.work());
+        }
+        copy.work();
+    });
+    copy.queue.outcome().context(step)
+}
+
+/// What is known to all threads of one copy.
+struct Copy<'a> {
+    attributor: Attributor,
+    /// Until the file system has said that it has no reflinks.
+    reflinks: AtomicBool,
+    /// Files with several names, by device and inode, and the first path of theirs in the target.
+    links: Mutex<HashMap<(u64, u64), Vec<u8>>>,
+    queue: Queue,
+    target: OwnedFd,
+    progress: &'a Progress,
+}
+
+/// A directory to copy; it exists in the target, empty.
+enum Job {
+    Root { source: OwnedFd, target: OwnedFd },
+    Below { parent: Arc<Directory>, name: Vec<u8> },
+}
+
+/// A directory in both trees. Kept open while directories in it are waiting to be copied.
+struct Directory {
+    source: OwnedFd,
+    target: OwnedFd,
+    /// Below the root of the tree, empty for the root itself.
+    path: Vec<u8>,
+}
+
+impl Directory {
+    fn path_of(&self, name: &[u8]) -> Vec<u8> {
+        if self.path.is_empty() { name.to_vec() } else { [&self.path, b"/".as_slice(), name].concat() }
+    }
+}
+
+impl Copy<'_> {
+    fn work(&self) {
+        let mut buffers = Buffers::new();
+        while let Some(job) = self.queue.next() {
+            let outcome = self.copy_directory(job, &mut buffers);
+            self.queue.done(outcome);
+        }
+    }
+
+    fn copy_directory(&self, job: Job, buffers: &mut Buffers) -> Result<()> {
+        let dir = match job {
+            Job::Root { source, target } => Directory { source, target, path: Vec::new() },
+            Job::Below { parent, name } => {
+                let path = parent.path_of(&name);
+                let step = || format!("open `{}`", shown(&path));
+                let source = match open_source_directory(parent.source.as_fd(), &*name, ResolveFlags::NO_XDEV) {
+                    // A mount point: what is mounted on it is not part of the tree.
+                    Err(Errno::XDEV) => return Ok(()),
+                    other => other.context(step)?,
+                };
+                let target = open_directory(parent.target.as_fd(), &*name).context(step)?;
+                Directory { source, target, path }
+            }
+        };
+        let dir = Arc::new(dir);
+        let mut below = Vec::new();
+        let mut entries = RawDir::new(&dir.source, &mut buffers.entries);
+        while let Some(entry) = entries.next() {
+            let entry = entry.context(|| format!("read `{}`", shown(&dir.path)))?;
+            let name = entry.file_name().to_bytes();
+            if matches!(name, b"." | b"..") {
+                continue;
+            }
+            self.copy_entry(&dir, name, entry.file_type(), &mut below, &mut buffers.contents)
+                .context(|| format!("copy `{}`", shown(&dir.path_of(name))))?;
+        }
+        let complete = || {
+            let stat = rustix::fs::fstat(&dir.source)?;
+            let attributes = attributes(&stat, xattrs_of_file(dir.source.as_fd())?);
+            // Nothing is made in it any more, only in the directories that are in it.
+            self.attributor.complete_directory(dir.target.as_fd(), &attributes)
+        };
+        complete().context(|| format!("copy `{}`", shown(&dir.path)))?;
+        self.queue.push_all(below.into_iter().map(|name| Job::Below { parent: dir.clone(), name }));
+        Ok(())
+    }
+
+    fn copy_entry(
+        &self,
+        dir: &Directory,
+        name: &[u8],
+        kind: FileType,
+        below: &mut Vec<Vec<u8>>,
+        buffer: &mut [u8],
+    ) -> Result<()> {
+        let stat = || rustix::fs::statat(&dir.source, name, AtFlags::SYMLINK_NOFOLLOW);
+        let kind = match kind {
+            // Some file systems do not say it in the directory.
+            FileType::Unknown => FileType::from_raw_mode(stat()?.st_mode),
+            known => known,
+        };
+        match kind {
+            FileType::Directory => {
+                rustix::fs::mkdirat(&dir.target, name, Mode::RWXU).context(|| "make the directory")?;
+                below.push(name.to_vec());
+                Ok(())
+            }
+            FileType::RegularFile => {
+                let source = open_source(dir.source.as_fd(), name, OFlags::NONBLOCK)?;
+                let stat = rustix::fs::fstat(&source)?;
+                self.once(dir, name, &stat, || self.copy_file(dir, name, &source, &stat, buffer))
+            }
+            _ => {
+                let stat = stat()?;
+                self.once(dir, name, &stat, || self.copy_special(dir, name, &stat))
+            }
+        }
+    }
+
+    /// Copies a file, or makes a hard link to its copy where another name of it came first.
+    fn once(&self, dir: &Directory, name: &[u8], stat: &Stat, copy: impl FnOnce() -> Result<()>) -> Result<()> {
+        if stat.st_nlink < 2 {
+            return copy();
+        }
+        // Held over the copy, so that no other thread links to what is not there yet.
+        let mut links = lock(&self.links);
+        let id = (stat.st_dev, stat.st_ino);
+        if let Some(first) = links.get(&id) {
+            return rustix::fs::linkat(&self.target, &**first, &dir.target, name, AtFlags::empty())
+                .context(|| format!("link it to `{}`", shown(first)));
+        }
+        copy()?;
+        links.insert(id, dir.path_of(name));
+        Ok(())
+    }
+
+    fn copy_file(&self, dir: &Directory, name: &[u8], source: &OwnedFd, stat: &Stat, buffer: &mut [u8]) -> Result<()> {
+        let attributes = attributes(stat, xattrs_of_file(source.as_fd())?);
+        let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let mode = self.attributor.creation_mode(&attributes);
+        let target = rustix::fs::openat(&dir.target, name, flags, mode).context(|| "make the file")?;
+        if stat.st_size > 0 && !self.reflink(source, &target)? {
+            copy_contents(source, &target, stat, buffer)?;
+        }
+        self.progress.inc(stat.st_size as u64);
+        self.attributor.complete_file(target.as_fd(), &attributes)
+    }
+
+    fn reflink(&self, source: &OwnedFd, target: &OwnedFd) -> Result<bool> {
+        if !self.reflinks.load(Ordering::Relaxed) {
+            return Ok(false);
+        }
+        match rustix::fs::ioctl_ficlone(target, source) {
+            Ok(()) => Ok(true),
+            Err(Errno::OPNOTSUPP | Errno::NOTTY | Errno::NOSYS | Errno::XDEV) => {
+                self.reflinks.store(false, Ordering::Relaxed);
+                Ok(false)
+            }
+            // This file only: another checksum setting on btrfs, for one.
+            Err(Errno::INVAL | Errno::TXTBSY | Errno::PERM) => Ok(false),
+            Err(e) => Err(e).context(|| "share the blocks"),
+        }
+    }
+
+    fn copy_special(&self, dir: &Directory, name: &[u8], stat: &Stat) -> Result<()> {
+        let attributes = attributes(stat, xattrs_of_named(dir.source.as_fd(), name)?);
+        let kind = FileType::from_raw_mode(stat.st_mode);
+        if kind == FileType::Symlink {
+            let link = rustix::fs::readlinkat(&dir.source, name, Vec::new()).context(|| "read the link")?;
+            rustix::fs::symlinkat(&link, &dir.target, name).context(|| "make the link")?;
+            return self.attributor.complete_symlink(dir.target.as_fd(), name, &attributes);
+        }
+        let mode = self.attributor.creation_mode(&attributes);
+        rustix::fs::mknodat(&dir.target, name, kind, mode, stat.st_rdev).context(|| "make the node")?;
+        self.attributor.complete_node(dir.target.as_fd(), name, &attributes)
+    }
+}
+
+fn attributes(stat: &Stat, xattrs: Vec<(Vec<u8>, Vec<u8>)>) -> Attributes {
+    Attributes {
+        mode: stat.st_mode & 0o7777,
+        uid: stat.st_uid,
+        gid: stat.st_gid,
+        mtime: Timespec { tv_sec: stat.st_mtime, tv_nsec: stat.st_mtime_nsec as _ },
+        xattrs,
+    }
+}
+
+fn copy_contents(source: &OwnedFd, target: &OwnedFd, stat: &Stat, buffer: &mut [u8]) -> Result<()> {
+    let size = stat.st_size as u64;
+    // Without a hole it takes up at least as many blocks as its size needs.
+    if stat.st_blocks as u64 * 512 >= size {
+        return copy_range(source, target, 0, size, buffer);
+    }
+    rustix::fs::ftruncate(target, size).context(|| "set the length")?;
+    let mut at = 0;
+    while at < size {
+        let start = match rustix::fs::seek(source, SeekFrom::Data(at)) {
+            Ok(start) => start,
+            // No data behind `at`.
+            Err(Errno::NXIO) => break,
+            // The file system cannot tell holes.
+            Err(Errno::INVAL) => return copy_range(source, target, at, size, buffer),
+            Err(e) => return Err(e).context(|| "look for holes"),
+        };
+        let end = rustix::fs::seek(source, SeekFrom::Hole(start)).context(|| "look for holes")?.min(size);
+        copy_range(source, target, start, end, buffer)?;
+        at = end;
+    }
+    Ok(())
+}
+
+fn copy_range(source: &OwnedFd, target: &OwnedFd, start: u64, end: u64, buffer: &mut [u8]) -> Result<()> {
+    let (mut from, mut to) = (start, start);
+    // Below this size the setup of a copy within the kernel costs more than the detour.
+    while end - start > buffer.len() as u64 && from < end {
+        let left = usize::try_from(end - from).unwrap_or(usize::MAX);
+        match rustix::fs::copy_file_range(source, Some(&mut from), target, Some(&mut to), left) {
+            // Shorter than it was when we looked.
+            Ok(0) => return Ok(()),
+            Ok(_) => {}
+            Err(Errno::INTR) => {}
+            // Two file systems, or one that does not have the call: by hand.
+            Err(Errno::XDEV | Errno::OPNOTSUPP | Errno::INVAL | Errno::NOSYS | Errno::PERM) => break,
+            Err(e) => return Err(e).context(|| "copy the contents"),
+        }
+    }
+    while from < end {
+        let wanted = buffer.len().min(usize::try_from(end - from).unwrap_or(usize::MAX));
+        let read = match rustix::io::pread(source, &mut buffer[..wanted], from) {
+            Ok(0) => return Ok(()),
+            Err(Errno::INTR) => continue,
+            other => other.context(|| "read the contents")?,
+        };
+        let mut written = 0;
+        while written < read {
+            match rustix::io::pwrite(target, &buffer[written..read], from + written as u64) {
+                Err(Errno::INTR) => {}
+                other => written += other.context(|| "write the contents")?,
+            }
+        }
+        from += read as u64;
+    }
+    Ok(())
+}
+
+/// Opens something of the tree that is copied, which may be a container's own and change
+/// meanwhile: no symbolic link is followed, and the access times stay.
+fn open_source(dir: BorrowedFd, name: &[u8], flags: OFlags) -> Result<OwnedFd> {
+    let flags = flags | OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NOATIME | OFlags::CLOEXEC;
+    rustix::fs::openat(dir, name, flags, Mode::empty()).context(|| "open the file")
+}
+
+fn open_source_directory(
+    dir: BorrowedFd,
+    name: impl rustix::path::Arg + std::marker::Copy,
+    resolve: ResolveFlags,
+) -> rustix::io::Result<OwnedFd> {
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::NOATIME | OFlags::CLOEXEC;
+    loop {
+        match rustix::fs::openat2(dir, name, flags, Mode::empty(), resolve) {
+            Err(Errno::AGAIN | Errno::INTR) => {}
+            other => return other,
+        }
+    }
+}
+
+fn open_directory(dir: BorrowedFd, name: impl rustix::path::Arg) -> rustix::io::Result<OwnedFd> {
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    rustix::fs::openat(dir, name, flags, Mode::empty())
+}
+
+/// One thread's.
+struct Buffers {
+    entries: Vec<std::mem::MaybeUninit<u8>>,
+    contents: Vec<u8>,
+}
+
+impl Buffers {
+    fn new() -> Self {
+        Buffers { entries: vec![std::mem::MaybeUninit::uninit(); 32 * 1024], contents: vec![0; 64 * 1024] }
+    }
+}
+
+/// The directories that wait to be copied. Last in, first out, so that few are open at a time.
+#[derive(Default)]
+struct Queue {
+    state: Mutex<State>,
+    changed: Condvar,
+}
+
+#[derive(Default)]
+struct State {
+    jobs: Vec<Job>,
+    running: usize,
+    failure: Option<Error>,
+}
+
+impl Queue {
+    fn push(&self, job: Job) {
+        self.push_all([job]);
+    }
+
+    fn push_all(&self, jobs: impl IntoIterator<Item = Job>) {
+        lock(&self.state).jobs.extend(jobs);
+        self.changed.notify_all();
+    }
+
+    /// The next job; `None` once there is nothing more to do or something has failed.
+    fn next(&self) -> Option<Job> {
+        let mut state = lock(&self.state);
+        loop {
+            if state.failure.is_some() {
+                return None;
+            }
+            if let Some(job) = state.jobs.pop() {
+                state.running += 1;
+                return Some(job);
+            }
+            if state.running == 0 {
+                return None;
+            }
+            state = self.changed.wait(state).unwrap_or_else(|e| e.into_inner());
+        }
+    }
+
+    fn done(&self, outcome: Result<()>) {
+        let mut state = lock(&self.state);
+        state.running -= 1;
+        if let Err(e) = outcome {
+            state.failure.get_or_insert(e);
+        }
+        drop(state);
+        self.changed.notify_all();
+    }
+
+    fn outcome(self) -> Result<()> {
+        let state = self.state.into_inner().unwrap_or_else(|e| e.into_inner());
+        state.failure.map_or(Ok(()), Err)
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(|e| e.into_inner())
+}
+
+#[cfg(test)]
+mod tests;
