@@ -1,5 +1,9 @@
 //! Facts about processes from /proc.
 
+use std::os::unix::process::CommandExt;
+use std::process::Command;
+
+use nix::sys::signal::Signal;
 use nix::unistd::Pid;
 
 use crate::error::{Context, Error, Result};
@@ -34,4 +38,23 @@ pub fn handled_signals(pid: Pid) -> Result<u64> {
         line.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok()).unwrap_or(0)
     };
     Ok(mask("SigCgt:") | mask("SigBlk:"))
+}
+
+/// Has `command` signalled when this process dies, however it dies: nobody is left to wait for it.
+///
+/// To be called in the thread that spawns it and stays: the kernel watches the thread
+/// (PR_SET_PDEATHSIG, prctl(2)).
+pub fn end_with_parent(command: &mut Command, signal: Signal) {
+    let parent = nix::unistd::getpid();
+    // SAFETY: what runs between fork and exec makes two system calls and touches no lock or heap.
+    unsafe {
+        command.pre_exec(move || {
+            nix::sys::prctl::set_pdeathsig(signal)?;
+            // It may have died before the call, and then nothing would be sent.
+            if nix::unistd::getppid() != parent {
+                return Err(std::io::Error::from_raw_os_error(libc::ESRCH));
+            }
+            Ok(())
+        });
+    }
 }

@@ -1,0 +1,108 @@
+//! Guests that boot systemd: what they must start, what they must not, and their network.
+
+use super::{Edit, View, has_network_configuration, units};
+use crate::error::Result;
+
+/// Units that make no sense in a container. Most others find that out by their own conditions
+/// (a read-only /sys, `ConditionVirtualization=!container`) at no cost.
+const MASKED: [&str; 7] = [
+    // Look after block devices, which a container has none of.
+    "e2scrub_reap.service",
+    "e2scrub_all.timer",
+    // Saves what a crashed kernel left in the firmware: the host's business.
+    "systemd-pstore.service",
+    // Load modules into the host's kernel.
+    "systemd-modules-load.service",
+    "kmod-static-nodes.service",
+    // Devices come from the host. /sys is read-only, but the package's trigger unit may wait for them.
+    "systemd-udev-settle.service",
+    // Asks for passwords of encrypted disks on the console.
+    "systemd-ask-password-console.path",
+];
+
+const NETWORK: &str = "\
+# Written by lxm: the guest's interface is eth0 whatever it is wired to.
+[Match]
+Name=eth0
+
+[Network]
+DHCP=yes
+IPv6AcceptRA=yes
+
+[DHCPv4]
+# An address belongs to the interface, whose MAC lxm keeps; a clone has another one.
+ClientIdentifier=mac
+UseDomains=yes
+
+[IPv6AcceptRA]
+UseDomains=yes
+";
+
+/// Bounds what network-online.target waits for: at boot only a unit that asks for it waits at all.
+const WAIT_ONLINE: &str = "\
+# Written by lxm: wait for eth0 alone, where there is one, and not for long.
+[Unit]
+ConditionPathExists=/sys/class/net/eth0
+
+[Service]
+ExecStart=
+ExecStart=/usr/lib/systemd/systemd-networkd-wait-online --interface=eth0 --timeout=15
+";
+
+/// For guests whose own package does not make missing keys (Debian 12 and older).
+const SSH_KEYS: &str = "\
+# Written by lxm: makes ssh host keys where lxm could not make them at create.
+[Unit]
+Description=Make missing ssh host keys
+ConditionPathExists=!/etc/ssh/ssh_host_ed25519_key
+Before=ssh.service ssh.socket
+
+[Service]
+Type=oneshot
+ExecStart=/usr/bin/ssh-keygen -A
+
+[Install]
+WantedBy=ssh.service ssh.socket
+";
+
+/// What every guest with systemd gets when its image is made.
+pub fn edits(view: &View) -> Result<Vec<Edit>> {
+    let mut edits: Vec<Edit> = MASKED.iter().filter_map(|unit| units::mask(view, unit)).collect();
+    // Started by a generator in containers, but under conditions that changed with systemd 258.
+    edits.extend(units::enable(view, "console-getty.service")?);
+    // There is no virtual terminal.
+    edits.push(Edit::remove("etc/systemd/system/getty.target.wants/getty@tty1.service"));
+    // graphical.target, the default as shipped, is one more target to reach.
+    edits.push(Edit::link("etc/systemd/system/default.target", "/usr/lib/systemd/system/multi-user.target"));
+    edits.extend(up_to_date());
+    if view.exists("usr/sbin/sshd") && !view.exists("usr/lib/systemd/system/sshd-keygen.service") {
+        edits.push(Edit::write("etc/systemd/system/lxm-ssh-keys.service", SSH_KEYS));
+        for wanted_by in ["ssh.service", "ssh.socket"] {
+            let link = format!("etc/systemd/system/{wanted_by}.wants/lxm-ssh-keys.service");
+            edits.push(Edit::link(link, "/etc/systemd/system/lxm-ssh-keys.service"));
+        }
+    }
+    if view.exists("usr/lib/systemd/systemd-networkd") && !has_network_configuration(view) {
+        edits.extend(network(view)?);
+    }
+    Ok(edits)
+}
+
+fn network(view: &View) -> Result<Vec<Edit>> {
+    let mut edits = vec![
+        Edit::write("etc/systemd/network/50-lxm-eth0.network", NETWORK),
+        Edit::write("etc/systemd/system/systemd-networkd-wait-online.service.d/lxm.conf", WAIT_ONLINE),
+    ];
+    edits.extend(units::enable(view, "systemd-networkd.service")?);
+    if view.exists("usr/lib/systemd/systemd-resolved") {
+        edits.extend(units::enable(view, "systemd-resolved.service")?);
+        edits.push(Edit::link("etc/resolv.conf", "../run/systemd/resolve/stub-resolv.conf"));
+    }
+    Ok(edits)
+}
+
+/// Says that /etc and /var match /usr, as they do in a fresh system: else the first boot of every
+/// container would rebuild caches (`ConditionNeedsUpdate=`), 100 ms and more.
+fn up_to_date() -> [Edit; 2] {
+    ["etc/.updated", "var/.updated"].map(|path| Edit::write(path, "# Written by lxm; see systemd-update-done(8).\n"))
+}
