@@ -1,1 +1,44 @@
-//! template
+//! How root file systems are made: templates are data, read here and carried out by a builder.
+//!
+//! [`find`] reads a template, [`Recipe::new`] makes every choice that the command line leaves to
+//! it, and [`build`] fills a directory.
+
+mod archive;
+mod bootstrap;
+mod busybox;
+mod command;
+mod find;
+mod model;
+mod recipe;
+mod script;
+
+use std::path::Path;
+
+pub use find::{Found, find, names};
+pub use model::{Builder, Template};
+pub use recipe::{Order, Recipe};
+
+use crate::distro;
+use crate::error::{Context, Result};
+use crate::progress::Progress;
+
+/// Fills the empty directory `target` with the system that `recipe` describes, fit to be a guest.
+///
+/// What the builder says goes to `log`, whose last lines are in the error when it fails. On
+/// failure `target` holds whatever was made so far; the caller removes it.
+pub fn build(recipe: &Recipe, target: &Path, log: &Path) -> Result<()> {
+    let step = || match recipe.release.as_str() {
+        "" => format!("build `{}`", recipe.found.name),
+        release => format!("build `{}` {release} ({})", recipe.found.name, recipe.arch),
+    };
+    let progress = Progress::spinner(step());
+    let made = match recipe.found.template.builder {
+        Builder::Bootstrap => bootstrap::build(recipe, target, log, &progress),
+        Builder::Archive => archive::build(recipe, target),
+        Builder::Busybox => busybox::build(target),
+        Builder::Script => script::build(recipe, target, log, &progress),
+    };
+    made.and_then(|()| distro::prepare(target, &recipe.extras()?)).context(step)?;
+    progress.finish();
+    Ok(())
+}

@@ -1,0 +1,13 @@
+//! Builder `archive`: a root file system that somebody packed.
+
+use std::path::Path;
+
+use super::recipe::Recipe;
+use crate::error::{Error, Result};
+use crate::image::unpack::unpack_file;
+
+pub fn build(recipe: &Recipe, target: &Path) -> Result<()> {
+    let file = recipe.archive().ok_or_else(|| Error::config("builder `archive` needs an option `file`"))?;
+    unpack_file(&file, target)?;
+    Ok(())
+}

@@ -1,0 +1,124 @@
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use serde::Deserialize;
+
+/// A template file as written.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct Template {
+    #[serde(default)]
+    pub description: String,
+    pub builder: Builder,
+    /// Release of a `create` without `-r`.
+    #[serde(default)]
+    pub default_release: String,
+    /// By the name that `-r` takes.
+    #[serde(default)]
+    pub release: BTreeMap<String, Release>,
+    /// Packages of every release.
+    #[serde(default)]
+    pub packages: Vec<String>,
+    /// Who logs in; unset leaves the accounts of the root file system as they are.
+    pub user: Option<String>,
+    /// Units to enable beyond those that every guest of its kind gets.
+    #[serde(default)]
+    pub enable: Vec<String>,
+    /// Units never to start.
+    #[serde(default)]
+    pub mask: Vec<String>,
+    /// Choices that its arguments (`-- --NAME VALUE`) make.
+    #[serde(default)]
+    pub option: BTreeMap<String, TemplateOption>,
+    /// Files and links written into the root file system.
+    #[serde(default)]
+    pub file: Vec<File>,
+    #[serde(default)]
+    pub bootstrap: Bootstrap,
+    /// The executable of builder `script`, relative to the template file.
+    pub script: Option<PathBuf>,
+}
+
+/// What makes the root file system.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Builder {
+    /// mmdebstrap, or debootstrap where that is missing.
+    Bootstrap,
+    /// A tar archive named by the argument `--file`.
+    Archive,
+    /// The host's static busybox with links for its applets.
+    Busybox,
+    /// An executable of the administrator's.
+    Script,
+}
+
+/// `[release.NAME]`
+#[derive(Debug, Clone, Default, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
+pub struct Release {
+    /// Packages beyond the template's.
+    pub packages: Vec<String>,
+    /// Name in the archive where it is another one.
+    pub suite: Option<String>,
+}
+
+/// `[option.NAME]`
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct TemplateOption {
+    #[serde(default)]
+    pub description: String,
+    /// Its value where the argument is not given; unset makes the argument mandatory.
+    pub default: Option<String>,
+    /// The values it may have, with what each adds; empty means any value.
+    #[serde(default)]
+    pub value: BTreeMap<String, OptionValue>,
+}
+
+/// `[option.NAME.value.VALUE]`
+#[derive(Debug, Clone, Default, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
+pub struct OptionValue {
+    pub packages: Vec<String>,
+}
+
+/// `[[file]]`: exactly one of `contents`, `source` and `link`.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct File {
+    pub path: String,
+    pub contents: Option<String>,
+    /// A file beside the template, relative to it.
+    pub source: Option<PathBuf>,
+    /// Target of a symbolic link.
+    pub link: Option<String>,
+    /// Octal permissions.
+    pub mode: Option<String>,
+}
+
+/// `[bootstrap]`
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
+pub struct Bootstrap {
+    /// Keys that sign the archive: a file in `keyrings` beside the template.
+    pub keyring: Option<PathBuf>,
+    pub components: Vec<String>,
+    pub variant: String,
+    /// Mirror to use; unset means the tool's own default.
+    pub mirror: Option<String>,
+    /// debootstrap's script for releases that it does not know yet.
+    pub debootstrap_script: Option<String>,
+}
+
+impl Default for Bootstrap {
+    fn default() -> Self {
+        Bootstrap {
+            keyring: None,
+            components: vec!["main".into()],
+            variant: "minbase".into(),
+            mirror: None,
+            debootstrap_script: None,
+        }
+    }
+}
