@@ -57,6 +57,15 @@ impl Progress {
         Self::new(label.into(), 0, "{prefix} {spinner} {elapsed} {wide_msg}")
     }
 
+    /// Shows work of unknown size by plain lines even on a terminal: it starts no thread.
+    pub fn lines(label: impl Into<String>) -> Self {
+        if QUIET.load(Ordering::Relaxed) {
+            Self::hidden()
+        } else {
+            Progress(Face::Plain(Plain::begin(label.into(), 0)))
+        }
+    }
+
     /// Shows nothing.
     pub fn hidden() -> Self {
         Progress(Face::Hidden)

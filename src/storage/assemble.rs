@@ -71,7 +71,10 @@ fn explain(e: nix::errno::Errno, parts: &Parts) -> Error {
 
 fn layer(path: &Path, userns: Option<BorrowedFd<'_>>) -> Result<OwnedFd> {
     let mount = sys::mount::copy_tree(path, false)?;
-    idmap::prepare_mount(&mount, userns).context(|| format!("mount layer `{}`", path.display()))?;
+    if !idmap::prepare_mount(&mount, userns.into()).context(|| format!("mount layer `{}`", path.display()))? {
+        return Err(Error::host_lacks(format!("the file system of `{}` cannot map ids", path.display()))
+            .hint("with `--storage dir` they are shifted in the files themselves"));
+    }
     Ok(mount)
 }
 

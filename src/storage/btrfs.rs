@@ -50,8 +50,8 @@ impl Backend for Btrfs {
         mount_rootfs(place, userns)
     }
 
-    fn tree(&self, place: &Path) -> Option<PathBuf> {
-        Some(rootfs(place))
+    fn tree(&self, place: &Path) -> Result<Option<PathBuf>> {
+        Ok(Some(rootfs(place)))
     }
 
     fn destroy(&self, place: &Path) -> Result<()> {

@@ -3,7 +3,8 @@
 use std::os::fd::{BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
-use super::{Activity, Backend, Purpose, copy, exchange_paths, idmap};
+use super::idmap::{self, Ids};
+use super::{Activity, Backend, Purpose, copy, exchange_paths, shift};
 use crate::error::{Context, Result};
 use crate::progress::Progress;
 use crate::store;
@@ -19,11 +20,29 @@ pub(super) fn rootfs(place: &Path) -> PathBuf {
 }
 
 /// The mount of a place whose tree is at `rootfs`.
+///
+/// Where the file system cannot map ids, those of the files are shifted, once.
 pub(super) fn mount_rootfs(place: &Path, userns: Option<BorrowedFd<'_>>) -> Result<OwnedFd> {
     let rootfs = rootfs(place);
     let mount = sys::mount::copy_tree(&rootfs, false)?;
-    idmap::prepare_mount(&mount, userns).context(|| format!("mount `{}`", rootfs.display()))?;
+    let step = || format!("mount `{}`", rootfs.display());
+    let Some(userns) = userns else {
+        shift::ensure(place, &rootfs, 0)?;
+        idmap::prepare_mount(&mount, Ids::Host).context(step)?;
+        return Ok(mount);
+    };
+    if shift::stored_base(place)? != Some(0) || !idmap::prepare_mount(&mount, Ids::Mapped(userns)).context(step)? {
+        shift::ensure(place, &rootfs, idmap::base(userns)?)?;
+        idmap::prepare_mount(&mount, Ids::Shifted).context(step)?;
+    }
     Ok(mount)
+}
+
+/// The tree of a place that nobody has mounted, ids from 0.
+pub(super) fn idle_rootfs(place: &Path) -> Result<PathBuf> {
+    let rootfs = rootfs(place);
+    shift::ensure(place, &rootfs, 0)?;
+    Ok(rootfs)
 }
 
 impl Backend for Dir {
@@ -41,20 +60,29 @@ impl Backend for Dir {
         fill(&rootfs)
     }
 
-    fn duplicate(&self, from: &Path, _: Activity, to: &Path, _: Purpose, progress: &Progress) -> Result<()> {
-        self.create(&rootfs(from), to, progress)
+    fn duplicate(&self, from: &Path, activity: Activity, to: &Path, _: Purpose, progress: &Progress) -> Result<()> {
+        let source = match activity {
+            Activity::Idle => idle_rootfs(from)?,
+            Activity::Running => rootfs(from),
+        };
+        shift::copy_record(from, to)?;
+        self.create(&source, to, progress)
     }
 
     fn exchange(&self, a: &Path, b: &Path) -> Result<()> {
-        exchange_paths(&rootfs(a), &rootfs(b))
+        exchange_paths(&idle_rootfs(a)?, &idle_rootfs(b)?)
     }
 
     fn mount(&self, place: &Path, userns: Option<BorrowedFd<'_>>) -> Result<OwnedFd> {
         mount_rootfs(place, userns)
     }
 
-    fn tree(&self, place: &Path) -> Option<PathBuf> {
-        Some(rootfs(place))
+    fn peek(&self, place: &Path) -> Result<OwnedFd> {
+        sys::mount::copy_tree(rootfs(place), false)
+    }
+
+    fn tree(&self, place: &Path) -> Result<Option<PathBuf>> {
+        idle_rootfs(place).map(Some)
     }
 
     fn destroy(&self, place: &Path) -> Result<()> {

@@ -11,7 +11,9 @@ mod dir;
 mod idmap;
 mod layers;
 mod overlay;
+mod shift;
 mod tree;
+mod xattr_ids;
 
 use std::os::fd::{BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
@@ -72,8 +74,15 @@ pub trait Backend: Send + Sync {
     /// a snapshot's.
     fn mount(&self, place: &Path, userns: Option<BorrowedFd<'_>>) -> Result<OwnedFd>;
 
-    /// Where a place's tree can be worked on, if that takes no mount.
-    fn tree(&self, place: &Path) -> Option<PathBuf>;
+    /// Makes a detached mount of a place's tree to look at, its ids being as they happen to be stored.
+    ///
+    /// Called as [`Backend::mount`] is.
+    fn peek(&self, place: &Path) -> Result<OwnedFd> {
+        self.mount(place, None)
+    }
+
+    /// Where the tree of a place, mounted nowhere, can be worked on, if that takes no mount.
+    fn tree(&self, place: &Path) -> Result<Option<PathBuf>>;
 
     /// Removes a place's tree; it is used by nobody.
     fn destroy(&self, place: &Path) -> Result<()>;

@@ -138,8 +138,8 @@ impl Backend for Overlay {
             .context(|| format!("mount the tree of `{}`", place.display()))
     }
 
-    fn tree(&self, _place: &Path) -> Option<PathBuf> {
-        None
+    fn tree(&self, _place: &Path) -> Result<Option<PathBuf>> {
+        Ok(None)
     }
 
     fn destroy(&self, place: &Path) -> Result<()> {

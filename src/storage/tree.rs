@@ -20,7 +20,7 @@ pub struct Tree {
 impl Tree {
     /// Opens the tree of `place`, which nobody else has mounted.
     pub fn open(backend: &dyn Backend, place: &Path) -> Result<Self> {
-        if let Some(path) = backend.tree(place) {
+        if let Some(path) = backend.tree(place)? {
             return Ok(Tree { path, mount: None });
         }
         let mount = in_private_namespace(|| backend.mount(place, None))?;

@@ -1,0 +1,223 @@
+//! Ids shifted in the files themselves, for file systems that cannot map them at the mount.
+//!
+//! `ids.toml` in the place says which host id the tree's id 0 is stored as, and which it is being
+//! changed to: a shift that was killed goes on where it was, because an id in the new range has
+//! been shifted already (the ranges do not overlap).
+
+use std::fs::{self, File};
+use std::os::fd::AsFd;
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{AtFlags, CWD, Dir, FileType, Gid, Mode, OFlags, Uid};
+use serde::{Deserialize, Serialize};
+
+use super::xattr_ids;
+use crate::config;
+use crate::error::{Context, Error, Result};
+use crate::progress::Progress;
+use crate::store;
+use crate::types::IdRange;
+
+/// `ids.toml`; a missing one means that ids are stored from 0.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
+struct Stored {
+    /// Host id of the tree's id 0.
+    base: u32,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    shifting_to: Option<u32>,
+    /// A file in the middle of its change, which a chown robs of its mode and capabilities.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pending: Option<Pending>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+struct Pending {
+    /// Below the tree, raw bytes.
+    path: Vec<u8>,
+    mode: u32,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    capability: Option<Vec<u8>>,
+}
+
+impl Stored {
+    fn file(place: &Path) -> PathBuf {
+        place.join("ids.toml")
+    }
+
+    fn read(place: &Path) -> Result<Self> {
+        let file = Self::file(place);
+        match fs::read_to_string(&file) {
+            Ok(text) => config::parse(&text, &file),
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(Self::default()),
+            Err(e) => Err(e).context(|| format!("read `{}`", file.display())),
+        }
+    }
+
+    fn write(&self, place: &Path) -> Result<()> {
+        if *self == Self::default() {
+            return store::remove_tree(&Self::file(place));
+        }
+        let text = toml::to_string(self).map_err(|e| Error::failed(e.to_string()))?;
+        store::replace_file(&Self::file(place), text.as_bytes(), 0o600)
+    }
+}
+
+/// The host id that the id 0 of the tree of `place` is stored as; `None` while it is being changed.
+pub(super) fn stored_base(place: &Path) -> Result<Option<u32>> {
+    let stored = Stored::read(place)?;
+    Ok(stored.shifting_to.is_none().then_some(stored.base))
+}
+
+/// Says of the copy of a tree in `to` what is said of the one in `from`.
+pub(super) fn copy_record(from: &Path, to: &Path) -> Result<()> {
+    Stored::read(from)?.write(to)
+}
+
+/// Changes the stored ids of the tree `rootfs` of `place` so that its id 0 is the host's `base`.
+///
+/// Starts no thread: supervisors call it.
+pub(super) fn ensure(place: &Path, rootfs: &Path, base: u32) -> Result<()> {
+    let mut stored = Stored::read(place)?;
+    // A shift that was cut short ends where it was going, or its ids would be in three ranges.
+    for to in stored.shifting_to.into_iter().chain([base]) {
+        if stored.base == to && stored.shifting_to.is_none() {
+            continue;
+        }
+        stored.shifting_to = Some(to);
+        stored.write(place)?;
+        let progress = Progress::lines(format!("shift the ids of `{}`", rootfs.display()));
+        let mut shift = Shift { place, stored: &mut stored, to, progress: &progress, files: 0 };
+        shift.finish_pending(rootfs)?;
+        shift.tree(rootfs)?;
+        progress.finish();
+        stored = Stored { base: to, ..Stored::default() };
+        // Nothing says that the new owners are on disk when this record is.
+        let root = File::open(rootfs).context(|| format!("open `{}`", rootfs.display()))?;
+        rustix::fs::syncfs(&root).context(|| format!("sync `{}`", rootfs.display()))?;
+        stored.write(place)?;
+    }
+    Ok(())
+}
+
+struct Shift<'a> {
+    place: &'a Path,
+    stored: &'a mut Stored,
+    to: u32,
+    progress: &'a Progress,
+    files: u64,
+}
+
+impl Shift<'_> {
+    /// What `id` becomes: unchanged where it is none of the tree's own, or changed already.
+    fn id(&self, id: u32) -> u32 {
+        shifted(id, self.stored.base, self.to)
+    }
+
+    fn tree(&mut self, root: &Path) -> Result<()> {
+        let dir = rustix::fs::open(root, OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
+            .context(|| format!("open `{}`", root.display()))?;
+        self.directory(dir.as_fd(), &mut PathBuf::new())
+            .context(|| format!("shift the ids of `{}`", root.display()))?;
+        self.entry(CWD, root, Path::new("")).context(|| format!("shift the ids of `{}`", root.display()))
+    }
+
+    fn directory(&mut self, dir: impl AsFd, path: &mut PathBuf) -> Result<()> {
+        let entries = Dir::read_from(&dir).context(|| format!("read `{}`", path.display()))?;
+        for entry in entries {
+            let entry = entry.context(|| format!("read `{}`", path.display()))?;
+            let name = entry.file_name();
+            if matches!(name.to_bytes(), b"." | b"..") {
+                continue;
+            }
+            let name = Path::new(std::ffi::OsStr::from_bytes(name.to_bytes()));
+            path.push(name);
+            let stat = rustix::fs::statat(&dir, name, AtFlags::SYMLINK_NOFOLLOW)
+                .context(|| format!("look at `{}`", path.display()))?;
+            if FileType::from_raw_mode(stat.st_mode) == FileType::Directory {
+                let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+                let below = rustix::fs::openat(&dir, name, flags, Mode::empty())
+                    .context(|| format!("open `{}`", path.display()))?;
+                self.directory(below, path)?;
+            }
+            let whole = path.clone();
+            self.entry(&dir, name, &whole).context(|| format!("shift `{}`", path.display()))?;
+            path.pop();
+        }
+        Ok(())
+    }
+
+    /// Shifts one file; `path` is the whole one below the tree.
+    fn entry(&mut self, dir: impl AsFd, name: &Path, path: &Path) -> Result<()> {
+        let stat = rustix::fs::statat(&dir, name, AtFlags::SYMLINK_NOFOLLOW)?;
+        let (uid, gid) = (self.id(stat.st_uid), self.id(stat.st_gid));
+        if (uid, gid) == (stat.st_uid, stat.st_gid) {
+            return Ok(());
+        }
+        let kind = FileType::from_raw_mode(stat.st_mode);
+        let chown = || {
+            let (uid, gid) = (Some(Uid::from_raw(uid)), Some(Gid::from_raw(gid)));
+            rustix::fs::chownat(&dir, name, uid, gid, AtFlags::SYMLINK_NOFOLLOW)
+        };
+        if kind == FileType::Symlink {
+            return Ok(chown()?);
+        }
+        // A magic link to the file itself: the calls for modes and attributes take no `*at` form.
+        let file = rustix::fs::openat(&dir, name, OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC, Mode::empty())?;
+        let link = xattr_ids::magic_link(&file);
+        let (from, to) = (self.stored.base, self.to);
+        // First: once the owner is changed the file counts as done.
+        xattr_ids::shift_acls(&link, |id| shifted(id, from, to))?;
+        let capability = xattr_ids::capability(&link)?;
+        let special = stat.st_mode & 0o6000 != 0 && kind != FileType::Directory;
+        if special || capability.is_some() {
+            let capability = capability.map(|value| xattr_ids::capability_for(&value, to)).transpose()?;
+            let pending = Pending { path: path.as_os_str().as_bytes().into(), mode: stat.st_mode & 0o7777, capability };
+            self.stored.pending = Some(pending.clone());
+            self.stored.write(self.place)?;
+            chown()?;
+            restore(&link, &pending)?;
+            self.stored.pending = None;
+            self.stored.write(self.place)?;
+        } else {
+            chown()?;
+        }
+        self.files += 1;
+        if self.files.is_multiple_of(1000) {
+            self.progress.set_message(format!("{} files", self.files));
+        }
+        Ok(())
+    }
+
+    /// Gives a file whose change was cut short what the chown took from it, if it came to that.
+    fn finish_pending(&mut self, root: &Path) -> Result<()> {
+        let Some(pending) = self.stored.pending.take() else { return Ok(()) };
+        let path = Path::new(std::ffi::OsStr::from_bytes(&pending.path));
+        let root_dir = crate::sys::fs::open_dir(root)?;
+        let file = crate::sys::fs::open_in_root(&root_dir, path, OFlags::PATH | OFlags::NOFOLLOW, Mode::empty())?;
+        let owner = rustix::fs::fstat(&file)?;
+        // Else its owner is still the old one, and the walk comes to it.
+        if self.id(owner.st_uid) == owner.st_uid {
+            restore(&xattr_ids::magic_link(&file), &pending).context(|| format!("shift `{}`", path.display()))?;
+        }
+        self.stored.write(self.place)
+    }
+}
+
+fn shifted(id: u32, from: u32, to: u32) -> u32 {
+    match id.checked_sub(from) {
+        Some(inner) if inner < IdRange::LEN => to + inner,
+        _ => id,
+    }
+}
+
+fn restore(link: &Path, pending: &Pending) -> Result<()> {
+    use std::os::unix::fs::PermissionsExt;
+    fs::set_permissions(link, fs::Permissions::from_mode(pending.mode))?;
+    if let Some(value) = &pending.capability {
+        xattr_ids::set_capability(link, value)?;
+    }
+    Ok(())
+}
