@@ -4,8 +4,9 @@ use std::os::fd::{BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
 use super::dir::{mount_rootfs, rootfs};
-use super::{Activity, Backend, Purpose, copy, exchange_paths};
+use super::{Activity, Backend, Purpose, exchange_paths};
 use crate::error::{Context, Error, Result};
+use crate::image::copy::copy_tree;
 use crate::progress::Progress;
 use crate::store;
 use crate::sys::btrfs;
@@ -24,7 +25,7 @@ impl Backend for Btrfs {
         if can_snapshot(image, container)? {
             return snapshot_all(image, &rootfs(container));
         }
-        self.fill(container, &mut |rootfs| copy::tree(image, rootfs, progress))
+        self.fill(container, &mut |rootfs| copy_tree(image, rootfs, progress))
     }
 
     fn fill(&self, container: &Path, fill: &mut dyn FnMut(&Path) -> Result<()>) -> Result<()> {

@@ -4,8 +4,9 @@ use std::os::fd::{BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
 use super::idmap::{self, Ids};
-use super::{Activity, Backend, Purpose, copy, exchange_paths, shift};
+use super::{Activity, Backend, Purpose, exchange_paths, shift};
 use crate::error::{Context, Result};
+use crate::image::copy::copy_tree;
 use crate::progress::Progress;
 use crate::store;
 use crate::sys;
@@ -51,7 +52,7 @@ impl Backend for Dir {
     }
 
     fn create(&self, image: &Path, container: &Path, progress: &Progress) -> Result<()> {
-        self.fill(container, &mut |rootfs| copy::tree(image, rootfs, progress))
+        self.fill(container, &mut |rootfs| copy_tree(image, rootfs, progress))
     }
 
     fn fill(&self, container: &Path, fill: &mut dyn FnMut(&Path) -> Result<()>) -> Result<()> {

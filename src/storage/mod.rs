@@ -6,7 +6,6 @@
 mod assemble;
 mod btrfs;
 mod choose;
-mod copy;
 mod dir;
 mod idmap;
 mod layers;

@@ -8,8 +8,9 @@ use std::path::{Path, PathBuf};
 
 use super::assemble::{self, Parts};
 use super::layers::{Layers, Stack};
-use super::{Activity, Backend, Purpose, copy, exchange_paths};
+use super::{Activity, Backend, Purpose, exchange_paths};
 use crate::error::{Context, Error, Result};
+use crate::image::copy::copy_tree;
 use crate::progress::Progress;
 use crate::store::{self, Layout};
 
@@ -68,7 +69,7 @@ impl Overlay {
             // The upper layer of a mounted overlay cannot be changed for another.
             Activity::Running => {
                 let prepared = self.layers.prepare(target)?;
-                copy::tree(&tree, &prepared.join("fs"), progress)?;
+                copy_tree(&tree, &prepared.join("fs"), progress)?;
                 let lock = self.layers.lock()?;
                 stack.layers.push(self.layers.adopt(&prepared, &lock)?);
                 // Named before the lock goes, so that no sweep takes it.
