@@ -13,7 +13,6 @@ mod sysv;
 mod units;
 mod view;
 
-use std::os::fd::OwnedFd;
 use std::path::Path;
 
 pub use accounts::Login;
@@ -62,11 +61,10 @@ pub fn family_edits(view: &View, init: Init) -> Result<Vec<Edit>> {
 
 /// Gives a container's root file system its identity; also that of a clone, which must share none.
 ///
-/// `rootfs` is the tree as the container sees it, its ids beginning at 0: the backend's mount
-/// without a user namespace.
-pub fn customize(rootfs: OwnedFd, identity: &Identity) -> Result<()> {
+/// `rootfs` is the tree with its ids beginning at 0, as `storage::Tree` opens it.
+pub fn customize(rootfs: &Path, identity: &Identity) -> Result<()> {
     let step = || format!("give `{}` its identity", identity.hostname);
-    let view = View::at(rootfs);
+    let view = View::open(rootfs).context(step)?;
     let has_sshd = view.exists("usr/sbin/sshd");
     let host_keys = match identity.keys {
         HostKeys::Fresh if has_sshd => identity::make_host_keys(&identity.hostname).context(step)?,

@@ -19,11 +19,6 @@ impl View {
         Ok(View { root: open_dir(rootfs)? })
     }
 
-    /// The root file system that is open as `root`, a detached mount for example.
-    pub fn at(root: OwnedFd) -> Self {
-        View { root }
-    }
-
     pub fn fd(&self) -> BorrowedFd<'_> {
         self.root.as_fd()
     }

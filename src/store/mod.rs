@@ -2,10 +2,12 @@
 //! point leaves either nothing or something that the next command sweeps.
 
 mod atomic;
+pub mod ids;
 mod layout;
 mod lock;
 mod origin;
 mod record;
+mod staging;
 
 pub use atomic::{remove_tree, replace_file, sync_dir};
 pub use layout::Layout;
@@ -13,3 +15,4 @@ pub use lock::{AliveLock, FileLock, OperationLock};
 pub use origin::Origin;
 pub(crate) use record::write_volatile;
 pub use record::{BootRecord, Generation, StageTime};
+pub use staging::{Staging, require_free, sweep_staging};

@@ -1,0 +1,122 @@
+//! Sets aside host ids for containers, never the same for two (DESIGN 5, FACTS 4.12).
+
+use std::path::Path;
+
+use super::{FileLock, Layout, Origin};
+use crate::config::IdMap;
+use crate::error::{Context, Error, Result};
+use crate::types::IdRange;
+
+/// A range that nobody else takes while this lives: until `origin.toml`, which says that it is
+/// taken, has been written.
+#[derive(Debug)]
+pub struct ReservedIds {
+    pub range: IdRange,
+    _lock: FileLock,
+}
+
+/// Finds the first range that no container and no user of the host has.
+///
+/// Waits for whoever is choosing one.
+pub fn reserve(layout: &Layout) -> Result<ReservedIds> {
+    let step = || "set aside ids for the container";
+    let lock = FileLock::acquire(&layout.lock_dir().join(".ids")).context(step)?;
+    let mut taken = of_containers(layout).context(step)?;
+    for file in ["/etc/subuid", "/etc/subgid"] {
+        taken.extend(of_sub_ids(&read(Path::new(file))));
+    }
+    for file in ["/etc/passwd", "/etc/group"] {
+        taken.extend(of_accounts(&read(Path::new(file))));
+    }
+    let range = first_free(&taken)
+        .ok_or_else(|| Error::host_lacks("every range of ids for containers is taken").step(step()))?;
+    Ok(ReservedIds { range, _lock: lock })
+}
+
+/// The ranges of all containers, those in the making included.
+fn of_containers(layout: &Layout) -> Result<Vec<IdRange>> {
+    let mut taken = Vec::new();
+    for name in layout.names()? {
+        // An unreadable configuration hides at most a range that its owner wrote by hand.
+        if let Ok(config) = layout.config(&name)
+            && let IdMap::Fixed(range) = config.security.idmap
+        {
+            taken.push(range);
+        }
+        match Origin::read(layout, &name) {
+            Ok(origin) => taken.push(origin.ids),
+            Err(e) if e.errno() == Some(libc::ENOENT) => {}
+            Err(e) => return Err(e.hint(format!("without it, its ids are unknown; `lxm destroy {name}` removes it"))),
+        }
+    }
+    let staged = std::fs::read_dir(layout.staging()).into_iter().flatten().flatten();
+    taken.extend(staged.filter_map(|entry| Some(Origin::read_file(&entry.path().join("origin.toml")).ok()?.ids)));
+    Ok(taken)
+}
+
+/// The ranges of subuid(5): `NAME:FIRST:COUNT`.
+fn of_sub_ids(text: &str) -> Vec<IdRange> {
+    let range = |line: &str| {
+        let mut fields = line.split(':').skip(1);
+        Some(IdRange { base: fields.next()?.trim().parse().ok()?, len: fields.next()?.trim().parse().ok()? })
+    };
+    text.lines().filter_map(range).collect()
+}
+
+/// The ids of passwd(5) and group(5), each a range of one.
+fn of_accounts(text: &str) -> Vec<IdRange> {
+    let id = |line: &str| Some(IdRange { base: line.split(':').nth(2)?.parse().ok()?, len: 1 });
+    text.lines().filter_map(id).collect()
+}
+
+fn first_free(taken: &[IdRange]) -> Option<IdRange> {
+    let bases = (IdRange::FIRST_BASE..=IdRange::LAST_BASE).step_by(IdRange::LEN as usize);
+    bases.map(IdRange::new).find(|range| !taken.iter().any(|other| range.overlaps(other)))
+}
+
+fn read(file: &Path) -> String {
+    std::fs::read(file).map(|text| String::from_utf8_lossy(&text).into_owned()).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_first_range_that_nobody_has_is_taken() {
+        let at = |n: u32| IdRange::new(IdRange::FIRST_BASE + n * IdRange::LEN);
+        assert_eq!(first_free(&[]), Some(at(0)));
+        assert_eq!(first_free(&[at(0), at(2)]), Some(at(1)));
+        assert_eq!(first_free(&of_sub_ids("a:100000:65536\nb:524288:65537\n# x\n")), Some(at(2)));
+        assert_eq!(first_free(&of_accounts("r:x:0:0::/:\nu:x:524300:1::/:\n")), Some(at(1)));
+    }
+
+    #[test]
+    fn two_at_once_get_different_ranges() {
+        let dir = tempfile::tempdir().unwrap();
+        let layout = Layout::new(dir.path());
+        let ranges = std::thread::scope(|scope| {
+            let reserve = |name: &'static str| {
+                let layout = &layout;
+                move || {
+                    let reserved = reserve(layout).unwrap();
+                    let origin = Origin {
+                        template: "t".into(),
+                        release: String::new(),
+                        arch: crate::types::Arch::Amd64,
+                        image: String::new(),
+                        storage: "dir".into(),
+                        created: String::new(),
+                        lxm: String::new(),
+                        ids: reserved.range,
+                    };
+                    origin.write_file(&layout.staging().join(name).join("origin.toml")).unwrap();
+                    reserved.range
+                }
+            };
+            let both = [scope.spawn(reserve("a")), scope.spawn(reserve("b"))];
+            both.map(|thread| thread.join().unwrap())
+        });
+        assert!(!ranges[0].overlaps(&ranges[1]), "{ranges:?}");
+    }
+}
