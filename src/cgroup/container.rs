@@ -57,13 +57,13 @@ impl ContainerCgroup {
         let group = self.unified()?;
         let payload = self.payload()?;
         for dir in [&group.join("supervisor"), &payload] {
-            fs::create_dir_all(dir).context(|| format!("make cgroup `{}`", dir.display()))?;
+            persist(|| fs::create_dir_all(dir).context(|| format!("make cgroup `{}`", dir.display())))?;
         }
         let controllers = self.enable_controllers(&group)?;
         super::limits::require_controllers(&self.hierarchies, &controllers, limits)?;
         super::limits::apply_v2(&group, limits)?;
         for mount in self.hierarchies.v1_mounts() {
-            make_v1(mount, &self.group)?;
+            persist(|| make_v1(mount, &self.group))?;
         }
         super::limits::apply_v1(&self.hierarchies, &self.group, limits)?;
         match ids {
@@ -92,7 +92,8 @@ impl ContainerCgroup {
         dirs.reverse();
         for dir in dirs {
             let file = dir.join("cgroup.subtree_control");
-            fs::write(&file, wanted.join(" ")).context(|| format!("enable controllers in `{}`", dir.display()))?;
+            super::write_control(&file, wanted.join(" "))
+                .context(|| format!("enable controllers in `{}`", dir.display()))?;
         }
         Ok(available)
     }
@@ -132,7 +133,7 @@ impl ContainerCgroup {
     pub fn join_v1(&self, pid: Pid) -> Result<()> {
         for mount in self.hierarchies.v1_mounts() {
             let dir = mount.join(&self.group);
-            fs::write(dir.join("cgroup.procs"), pid.to_string())
+            super::write_control(dir.join("cgroup.procs"), pid.to_string())
                 .context(|| format!("move process {pid} to cgroup `{}`", dir.display()))?;
         }
         Ok(())
@@ -144,7 +145,8 @@ impl ContainerCgroup {
     pub fn set_frozen(&self, frozen: bool, limit: Duration) -> Result<()> {
         let payload = self.payload()?;
         let (word, value) = if frozen { ("freeze", "1") } else { ("thaw", "0") };
-        fs::write(payload.join("cgroup.freeze"), value).context(|| format!("{word} cgroup `{}`", payload.display()))?;
+        super::write_control(payload.join("cgroup.freeze"), value)
+            .context(|| format!("{word} cgroup `{}`", payload.display()))?;
         let deadline = Instant::now() + limit;
         while self.is_frozen()? != frozen {
             if Instant::now() >= deadline {
@@ -174,7 +176,7 @@ impl ContainerCgroup {
     /// (cgroup.kill, Linux 5.14). A missing group has nobody to kill.
     pub fn kill(&self) -> Result<()> {
         let file = self.payload()?.join("cgroup.kill");
-        match fs::write(&file, "1") {
+        match super::write_control(&file, "1") {
             Err(e) if e.kind() != ErrorKind::NotFound => Err(e).context(|| format!("write `{}`", file.display())),
             _ => Ok(()),
         }
@@ -197,6 +199,23 @@ impl ContainerCgroup {
         Ok(())
     }
 
+    /// Removes what the guest made below its group, so that the next boot finds it as the first did.
+    /// The group itself stays, with its device list.
+    pub fn clear_payload(&self) -> Result<()> {
+        remove_children(&self.payload()?)
+    }
+
+    /// Takes this process out of the container's groups, so that they can be removed.
+    pub fn leave(&self) -> Result<()> {
+        let me = nix::unistd::getpid().to_string();
+        let roots = self.hierarchies.v1_mounts().into_iter().chain([self.hierarchies.require_unified()?]);
+        for root in roots.filter(|root| root.join(&self.group).exists()) {
+            super::write_control(root.join("cgroup.procs"), &me)
+                .context(|| format!("leave cgroup `{}`", self.group))?;
+        }
+        Ok(())
+    }
+
     /// Removes the guest's groups, so that the next boot finds a clean payload.
     pub fn remove_payload(&self) -> Result<()> {
         remove_groups(&self.payload()?)
@@ -209,8 +228,21 @@ impl ContainerCgroup {
         for mount in self.hierarchies.v1_mounts() {
             result = result.and(remove_groups(&mount.join(&self.group)));
         }
+        // The group above all containers goes with the last of them; others keep it, and so does
+        // systemd its slices.
+        let base = Path::new(&self.group).parent().filter(|base| base.to_string_lossy().starts_with("lxm"));
+        let Some(base) = base else { return result };
+        for mount in self.hierarchies.v1_mounts().into_iter().chain(self.hierarchies.unified.as_deref()) {
+            let _ = fs::remove_dir(mount.join(base));
+        }
         result
     }
+}
+
+/// Runs `make` again if the end of the last other container has just taken away the group above all.
+fn persist(make: impl Fn() -> Result<()>) -> Result<()> {
+    let gone = |result: &Result<()>| result.as_ref().is_err_and(|e| e.errno() == Some(libc::ENOENT));
+    (0..10).map(|_| make()).find(|result| !gone(result)).unwrap_or_else(make)
 }
 
 /// Hands a v2 group to the host id `uid`: the directory and the files a delegatee may write.
@@ -239,15 +271,16 @@ fn make_v1(mount: &Path, group: &str) -> Result<()> {
         for file in ["cpuset.cpus", "cpuset.mems"] {
             let Ok(inherited) = fs::read_to_string(parent.join(file)) else { continue };
             if fs::read_to_string(dir.join(file)).is_ok_and(|own| own.trim().is_empty()) {
-                fs::write(dir.join(file), inherited.trim()).context(|| format!("set up `{}`", dir.display()))?;
+                super::write_control(dir.join(file), inherited.trim())
+                    .context(|| format!("set up `{}`", dir.display()))?;
             }
         }
     }
     Ok(())
 }
 
-/// Removes a group and those below it, deepest first; a missing one is removed already.
-fn remove_groups(dir: &Path) -> Result<()> {
+/// Removes the groups below `dir`, deepest first; of a missing one there are none.
+fn remove_children(dir: &Path) -> Result<()> {
     let entries = match fs::read_dir(dir) {
         Ok(entries) => entries,
         Err(e) if e.kind() == ErrorKind::NotFound => return Ok(()),
@@ -256,6 +289,12 @@ fn remove_groups(dir: &Path) -> Result<()> {
     for entry in entries.flatten().filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir())) {
         remove_groups(&entry.path())?;
     }
+    Ok(())
+}
+
+/// Removes a group and those below it; a missing one is removed already.
+fn remove_groups(dir: &Path) -> Result<()> {
+    remove_children(dir)?;
     // The last process may be dead but not yet buried: its group is busy for a moment.
     let deadline = Instant::now() + Duration::from_secs(2);
     loop {

@@ -1,6 +1,5 @@
 //! A container's limits as the kernel's files know them, v2 and v1.
 
-use std::fs;
 use std::io::ErrorKind;
 use std::path::Path;
 
@@ -64,7 +63,7 @@ pub(super) fn apply_v1(hierarchies: &Hierarchies, group: &str, limits: &Limits) 
 }
 
 fn write_limit(file: &Path, value: &str) -> Result<()> {
-    match fs::write(file, value) {
+    match super::write_control(file, value) {
         Err(e) if e.kind() == ErrorKind::NotFound => Ok(()),
         other => other
             .context(|| format!("set `{}` to {value}", file.display()))

@@ -19,3 +19,10 @@ mod limits;
 pub use container::ContainerCgroup;
 pub use devices::{Access, DEFAULT_DEVICES, DeviceKind, DeviceRule};
 pub use hierarchies::{CgroupLayout, Hierarchies};
+
+/// Writes a control file. Not `fs::write`: that asks to make a missing file, which cgroupfs refuses
+/// with `EACCES` where "not found" is what we need to hear.
+fn write_control(file: impl AsRef<std::path::Path>, value: impl AsRef<[u8]>) -> std::io::Result<()> {
+    use std::io::Write;
+    std::fs::File::options().write(true).open(file)?.write_all(value.as_ref())
+}

@@ -1,1 +1,33 @@
-//! inside
+//! What runs in the container before its init: from the clone to the exec.
+//!
+//! This code runs in a child of the supervisor that has not executed anything yet. It never
+//! returns into the supervisor's code: [`boot`] ends in `execve` or gives the status to exit with.
+//! What it needs was computed before the clone ([`BootPlan`]); what only the host can make
+//! (mounts, device nodes) comes as descriptors over the boot socket. It names neither the network
+//! nor the host's service manager, and starts no runtime and no thread.
+//!
+//! ```text
+//! supervisor                       child
+//! clone3 ------------------------>
+//! write id maps
+//! Root {rootfs, dev} ------------> pivot_root, /proc, /sys, /dev, /run
+//! Bind {mount} … ---------------->
+//! wire the network                 console pty, notify socket
+//!                <---------------- Prepared {console, notify}
+//! Release ------------------------> drop capabilities, seccomp, execve
+//!                <---------------- end of file: init is running; or Failed(error)
+//! ```
+
+mod capabilities;
+mod confine;
+mod init;
+mod mounts;
+mod plan;
+mod run_host;
+pub mod seccomp;
+
+pub use capabilities::CapabilitySet;
+pub use confine::{Confinement, confine};
+pub use init::boot;
+pub use mounts::DEV_DIRECTORIES;
+pub use plan::{BootPlan, FromChild, NetworkView, ToChild};

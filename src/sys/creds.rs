@@ -87,3 +87,10 @@ pub fn close_from(first: u32) -> Result<()> {
     // descriptor at or above `first` any more.
     check(unsafe { libc::syscall(libc::SYS_close_range, first, u32::MAX, 0) }).context(|| "close descriptors")
 }
+
+/// Starts a session keyring of this process's own. A kernel without keyrings needs none.
+pub fn new_session_keyring() {
+    const KEYCTL_JOIN_SESSION_KEYRING: libc::c_long = 1;
+    // SAFETY: a null name asks for an anonymous keyring (keyctl_join_session_keyring(3)).
+    unsafe { libc::syscall(libc::SYS_keyctl, KEYCTL_JOIN_SESSION_KEYRING, std::ptr::null::<libc::c_char>()) };
+}

@@ -47,20 +47,7 @@ pub fn try_reap(pidfd: impl AsFd) -> Result<Option<WaitStatus>> {
 
 /// Waits until the process behind `pidfd` has ended, at most `limit`; says whether it has.
 pub fn wait_exit(pidfd: impl AsFd, limit: Duration) -> Result<bool> {
-    use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-    let deadline = std::time::Instant::now() + limit;
-    loop {
-        let left = deadline.saturating_duration_since(std::time::Instant::now());
-        // Rounded up, so that the last wait is not a busy loop of zero-millisecond ones.
-        let ms = i32::try_from(left.as_micros().div_ceil(1000)).unwrap_or(i32::MAX);
-        let mut fds = [PollFd::new(pidfd.as_fd(), PollFlags::POLLIN)];
-        match poll(&mut fds, PollTimeout::try_from(ms).unwrap_or(PollTimeout::MAX)) {
-            Ok(0) if left.is_zero() => return Ok(false),
-            Ok(0) | Err(nix::errno::Errno::EINTR) => {}
-            Ok(_) => return Ok(true),
-            Err(e) => return Err(e).context(|| "wait for a process"),
-        }
-    }
+    super::poll::wait_readable(pidfd, limit).context(|| "wait for a process")
 }
 
 /// Joins the namespaces in `flags` (`CLONE_NEW*`) of the process behind `pidfd`.

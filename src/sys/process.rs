@@ -26,18 +26,22 @@ pub fn is_same(generation_then: &Generation) -> bool {
     generation(Pid::from_raw(generation_then.pid)).is_ok_and(|now| now == *generation_then)
 }
 
-/// The signals that a process neither ignores nor leaves to the default action: it catches or
-/// blocks them. One bit a signal, bit 0 being signal 1.
+/// Whether a process takes `signal`: it catches it, blocks it, or waits for it.
 ///
-/// systemd blocks what it reads from a signalfd, so both masks count.
-pub fn handled_signals(pid: Pid) -> Result<u64> {
+/// systemd blocks what it reads from a signalfd. busybox's init waits in sigtimedwait(2), during
+/// which the kernel unblocks what is waited for and no mask shows it.
+pub fn takes_signal(pid: Pid, signal: crate::types::Signal) -> Result<bool> {
     let status = std::fs::read_to_string(format!("/proc/{pid}/status"))
         .context(|| format!("read the signals of process {pid}"))?;
     let mask = |key: &str| {
         let line = status.lines().find_map(|line| line.strip_prefix(key));
         line.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok()).unwrap_or(0)
     };
-    Ok(mask("SigCgt:") | mask("SigBlk:"))
+    if (mask("SigCgt:") | mask("SigBlk:")) & (1 << (signal.number() - 1)) != 0 {
+        return Ok(true);
+    }
+    let waits_in = std::fs::read_to_string(format!("/proc/{pid}/wchan")).unwrap_or_default();
+    Ok(waits_in.contains("sigtimedwait"))
 }
 
 /// Has `command` signalled when this process dies, however it dies: nobody is left to wait for it.

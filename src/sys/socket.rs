@@ -48,6 +48,12 @@ impl Packets {
             .context(|| "send a message")
     }
 
+    /// As [`Self::recv`]; fails with `Kind::TimedOut` when nothing comes within `limit`.
+    pub fn recv_within<T: DeserializeOwned>(&self, limit: std::time::Duration) -> Result<Option<(T, Vec<OwnedFd>)>> {
+        let came = super::poll::wait_readable(self, limit).context(|| "wait for a message")?;
+        if came { self.recv() } else { Err(Error::timed_out("no answer came")) }
+    }
+
     /// The next message and its descriptors; `None` at the end of the connection.
     pub fn recv<T: DeserializeOwned>(&self) -> Result<Option<(T, Vec<OwnedFd>)>> {
         let mut data = vec![0; MAX_MESSAGE];
@@ -133,6 +139,14 @@ impl PacketListener {
 impl AsFd for PacketListener {
     fn as_fd(&self) -> std::os::fd::BorrowedFd<'_> {
         self.0.as_fd()
+    }
+}
+
+/// Closes descriptors that came beside a message and are not wanted.
+pub fn close_received(fds: Vec<RawFd>) {
+    for fd in fds {
+        // SAFETY: the kernel has just installed the descriptor for us; nobody else owns it.
+        drop(unsafe { OwnedFd::from_raw_fd(fd) });
     }
 }
 

@@ -42,3 +42,28 @@ pub fn set_window_size(terminal: impl AsFd, rows: u16, cols: u16) -> Result<()> 
     let size = rustix::termios::Winsize { ws_row: rows, ws_col: cols, ws_xpixel: 0, ws_ypixel: 0 };
     rustix::termios::tcsetwinsize(terminal, size).context(|| "set the window size")
 }
+
+/// Opens a new terminal of the devpts that `ptmx` belongs to: master, slave, and the slave's path.
+pub fn open_pty(ptmx: &str) -> Result<(OwnedFd, OwnedFd, String)> {
+    use rustix::fs::{Mode, OFlags};
+    use rustix::pty::{OpenptFlags, ioctl_tiocgptpeer, ptsname, unlockpt};
+    let open = || -> rustix::io::Result<_> {
+        let flags = OFlags::RDWR | OFlags::NOCTTY | OFlags::CLOEXEC;
+        let master = rustix::fs::open(ptmx, flags, Mode::empty())?;
+        unlockpt(&master)?;
+        // By descriptor: the path may lead elsewhere in a tree that somebody else controls.
+        let slave = ioctl_tiocgptpeer(&master, OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC)?;
+        let path = ptsname(&master, Vec::new())?;
+        Ok((master, slave, path.to_string_lossy().into_owned()))
+    };
+    open().context(|| "open a terminal")
+}
+
+/// Makes `fd` standard input, output and error of this process.
+pub fn make_standard(fd: impl AsFd) -> Result<()> {
+    let fd = fd.as_fd();
+    rustix::stdio::dup2_stdin(fd)?;
+    rustix::stdio::dup2_stdout(fd)?;
+    rustix::stdio::dup2_stderr(fd)?;
+    Ok(())
+}

@@ -1,0 +1,105 @@
+use caps::{CapSet, Capability};
+
+use crate::error::{Error, Kind, Result};
+
+/// The capabilities a guest's processes can ever have: its bounding set.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CapabilitySet(Vec<Capability>);
+
+/// What systemd-nspawn keeps (src/nspawn/nspawn.c), with NET_ADMIN for a network of its own.
+///
+/// Not here: what is not namespaced and changes the host (SYS_MODULE, SYS_RAWIO, SYS_TIME, SYSLOG,
+/// MAC_*, WAKE_ALARM, BLOCK_SUSPEND, AUDIT_READ, PERFMON, BPF, CHECKPOINT_RESTORE).
+const DEFAULT: [Capability; 27] = [
+    Capability::CAP_AUDIT_CONTROL,
+    Capability::CAP_AUDIT_WRITE,
+    Capability::CAP_CHOWN,
+    Capability::CAP_DAC_OVERRIDE,
+    Capability::CAP_DAC_READ_SEARCH,
+    Capability::CAP_FOWNER,
+    Capability::CAP_FSETID,
+    Capability::CAP_IPC_OWNER,
+    Capability::CAP_KILL,
+    Capability::CAP_LEASE,
+    Capability::CAP_LINUX_IMMUTABLE,
+    Capability::CAP_MKNOD,
+    Capability::CAP_NET_ADMIN,
+    Capability::CAP_NET_BIND_SERVICE,
+    Capability::CAP_NET_BROADCAST,
+    Capability::CAP_NET_RAW,
+    Capability::CAP_SETFCAP,
+    Capability::CAP_SETGID,
+    Capability::CAP_SETPCAP,
+    Capability::CAP_SETUID,
+    Capability::CAP_SYS_ADMIN,
+    Capability::CAP_SYS_BOOT,
+    Capability::CAP_SYS_CHROOT,
+    Capability::CAP_SYS_NICE,
+    Capability::CAP_SYS_PTRACE,
+    Capability::CAP_SYS_RESOURCE,
+    Capability::CAP_SYS_TTY_CONFIG,
+];
+
+impl CapabilitySet {
+    /// The default set with the names in `add` added and those in `drop` taken away.
+    ///
+    /// A name is `sys_time`, `SYS_TIME` or `CAP_SYS_TIME`; an unknown one is a `Kind::Config` error.
+    pub fn new(add: &[String], drop: &[String], own_network: bool) -> Result<Self> {
+        let mut set: Vec<Capability> = DEFAULT.to_vec();
+        if !own_network {
+            // With the host's network it would be power over the host's.
+            set.retain(|capability| *capability != Capability::CAP_NET_ADMIN);
+        }
+        for name in add {
+            let capability = parse(name)?;
+            if !set.contains(&capability) {
+                set.push(capability);
+            }
+        }
+        for name in drop {
+            let capability = parse(name)?;
+            set.retain(|kept| *kept != capability);
+        }
+        Ok(CapabilitySet(set))
+    }
+
+    /// Whether `capability` is kept.
+    pub fn keeps(&self, capability: Capability) -> bool {
+        self.0.contains(&capability)
+    }
+
+    /// Takes everything else out of this process's bounding set, and so from all it executes.
+    pub fn limit_this_process(&self) -> Result<()> {
+        let fail = |e: caps::errors::CapsError| Error::failed(e.to_string()).step("drop capabilities");
+        for capability in caps::runtime::thread_all_supported() {
+            if !self.keeps(capability) {
+                caps::drop(None, CapSet::Bounding, capability).map_err(fail)?;
+            }
+        }
+        caps::clear(None, CapSet::Inheritable).map_err(fail)
+    }
+}
+
+fn parse(name: &str) -> Result<Capability> {
+    let upper = name.to_ascii_uppercase();
+    let full = if upper.starts_with("CAP_") { upper } else { format!("CAP_{upper}") };
+    full.parse().map_err(|_| {
+        Error::new(Kind::Config, format!("`{name}` is not a capability"))
+            .hint("see capabilities(7); for example `sys_time`")
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn capabilities_are_added_and_dropped_by_any_of_their_names() {
+        let add = ["sys_time".to_owned(), "CAP_SYSLOG".to_owned()];
+        let set = CapabilitySet::new(&add, &["net_raw".to_owned()], true).unwrap();
+        assert!(set.keeps(Capability::CAP_SYS_TIME) && set.keeps(Capability::CAP_SYSLOG));
+        assert!(!set.keeps(Capability::CAP_NET_RAW) && !set.keeps(Capability::CAP_SYS_MODULE));
+        assert_eq!(CapabilitySet::new(&["fly".to_owned()], &[], true).unwrap_err().kind(), Kind::Config);
+        assert!(!CapabilitySet::new(&[], &[], false).unwrap().keeps(Capability::CAP_NET_ADMIN));
+    }
+}

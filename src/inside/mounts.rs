@@ -1,0 +1,163 @@
+//! The guest's mount tree: its root, the kernel's file systems, and what is hidden of them.
+
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::Path;
+
+use nix::mount::{MntFlags, MsFlags, mount, umount2};
+use rustix::fs::{Mode, OFlags};
+use rustix::mount::MountAttrFlags;
+
+use super::{BootPlan, NetworkView};
+use crate::error::{Context, Error, Result};
+use crate::sys::mount::{self as sys_mount, Attributes, attach, copy_tree, new_filesystem};
+
+const NOSUID: MountAttrFlags = MountAttrFlags::MOUNT_ATTR_NOSUID;
+const NODEV: MountAttrFlags = MountAttrFlags::MOUNT_ATTR_NODEV;
+const NOEXEC: MountAttrFlags = MountAttrFlags::MOUNT_ATTR_NOEXEC;
+const RDONLY: MountAttrFlags = MountAttrFlags::MOUNT_ATTR_RDONLY;
+
+/// Directories that the /dev made by the supervisor must have: others are mounted on them.
+pub const DEV_DIRECTORIES: [&str; 3] = ["pts", "shm", "mqueue"];
+
+/// Hidden behind /dev/null: they speak of the host, or act on it.
+const INACCESSIBLE: [&str; 5] =
+    ["/proc/kallsyms", "/proc/kcore", "/proc/keys", "/proc/sysrq-trigger", "/proc/timer_list"];
+
+/// Shown but not to be written, as systemd-nspawn does.
+const READ_ONLY: [&str; 7] =
+    ["/proc/acpi", "/proc/apm", "/proc/asound", "/proc/bus", "/proc/fs", "/proc/irq", "/proc/scsi"];
+
+/// The kernel's file systems, made while the host's mount tree is still visible: the kernel lets
+/// a user namespace mount proc and sysfs only where it can already see a whole one
+/// (mount_too_revealing in fs/namespace.c).
+pub struct KernelFilesystems {
+    proc: OwnedFd,
+    sys: OwnedFd,
+    cgroup: OwnedFd,
+    /// Unmasked ones kept for container managers in the guest, for the same rule.
+    for_nesting: Option<(OwnedFd, OwnedFd)>,
+}
+
+impl KernelFilesystems {
+    pub fn make(plan: &BootPlan) -> Result<Self> {
+        let proc = || new_filesystem("proc", &[], NOSUID | NODEV | NOEXEC);
+        let sys = || match plan.network {
+            NetworkView::Own => new_filesystem("sysfs", &[], NOSUID | NODEV | NOEXEC | RDONLY),
+            // sysfs shows a network namespace, and mounting it asks for power over that one.
+            NetworkView::Host => {
+                let tree = copy_tree("/sys", true)?;
+                let change = Attributes { set: libc::MOUNT_ATTR_RDONLY, recursive: true, ..Attributes::default() };
+                sys_mount::set_attributes(&tree, &change).context(|| "make /sys read-only")?;
+                Ok(tree)
+            }
+        };
+        let for_nesting = if plan.nesting { Some((proc()?, sys()?)) } else { None };
+        Ok(KernelFilesystems {
+            proc: proc()?,
+            sys: sys()?,
+            cgroup: new_filesystem("cgroup2", &[], NOSUID | NODEV | NOEXEC)?,
+            for_nesting,
+        })
+    }
+}
+
+/// Makes `root` this process's root; nothing of the host's tree stays reachable.
+pub fn change_root(root: BorrowedFd<'_>) -> Result<()> {
+    let call = |step: &'static str| move || format!("change the root: {step}");
+    // Nothing done below may travel to the host's mount namespace.
+    mount(None::<&str>, "/", None::<&str>, MsFlags::MS_REC | MsFlags::MS_PRIVATE, None::<&str>)
+        .context(call("make mounts private"))?;
+    let old_root = rustix::fs::open("/", OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
+        .context(call("open /"))?;
+    attach(root, "/").context(call("attach the root file system"))?;
+    nix::unistd::fchdir(root).context(call("enter it"))?;
+    // pivot_root(2) takes the same directory twice: the old root ends up on top of the new one,
+    // from where it is taken off again, and no directory for it is needed in the guest.
+    nix::unistd::pivot_root(".", ".").context(call("pivot_root"))?;
+    nix::unistd::fchdir(&old_root).context(call("enter the old root"))?;
+    umount2(".", MntFlags::MNT_DETACH).context(call("take the old root off"))?;
+    nix::unistd::chdir("/").context(call("enter the new root"))
+}
+
+/// Mounts everything on the new root. `dev` is the tree the supervisor made.
+pub fn mount_all(kernel: KernelFilesystems, dev: BorrowedFd<'_>) -> Result<()> {
+    for (mount, target) in [(kernel.proc.as_fd(), "/proc"), (kernel.sys.as_fd(), "/sys"), (dev, "/dev")] {
+        attach_in_root(mount, target)?;
+    }
+    attach(&kernel.cgroup, "/sys/fs/cgroup")?;
+    // Group 5 is `tty` on every distribution.
+    let pts = new_filesystem("devpts", &["mode=620", "gid=5", "ptmxmode=0666"], NOSUID | NOEXEC)?;
+    attach(pts, "/dev/pts")?;
+    attach(new_filesystem("tmpfs", &["mode=1777", "size=10%", "nr_inodes=400k"], NOSUID | NODEV)?, "/dev/shm")?;
+    attach(new_filesystem("mqueue", &[], NOSUID | NODEV | NOEXEC)?, "/dev/mqueue")?;
+    attach_in_root(new_filesystem("tmpfs", &["mode=0755", "size=20%", "nr_inodes=800k"], NOSUID | NODEV)?, "/run")?;
+    if let Some((proc, sys)) = &kernel.for_nesting {
+        for (mount, target) in [(proc, "/dev/.lxm/proc"), (sys, "/dev/.lxm/sys")] {
+            std::fs::create_dir_all(target).context(|| format!("make `{target}`"))?;
+            attach(mount, target)?;
+        }
+    }
+    protect_proc()
+}
+
+/// Attaches on a directory of the root file system, which is made if the archive lacked it.
+pub fn attach_in_root(mount: impl AsFd, target: &str) -> Result<()> {
+    if let Err(e) = std::fs::create_dir(target) {
+        let is_directory = std::fs::symlink_metadata(target).is_ok_and(|meta| meta.is_dir());
+        if !is_directory {
+            return Err(Error::from(e).step(format!("`{target}` is not a directory of the root file system")));
+        }
+    }
+    attach(mount, target)
+}
+
+fn protect_proc() -> Result<()> {
+    let read_only = |path: &str| -> Result<OwnedFd> {
+        let tree = copy_tree(path, false)?;
+        let change = Attributes { set: libc::MOUNT_ATTR_RDONLY, ..Attributes::default() };
+        sys_mount::set_attributes(&tree, &change).context(|| format!("make `{path}` read-only"))?;
+        Ok(tree)
+    };
+    // Network settings belong to the guest's own network namespace; copied before they are covered.
+    let net = copy_tree("/proc/sys/net", false)?;
+    attach(read_only("/proc/sys")?, "/proc/sys")?;
+    attach(net, "/proc/sys/net")?;
+    for path in READ_ONLY.iter().filter(|path| Path::new(path).exists()) {
+        attach(read_only(path)?, path)?;
+    }
+    for path in INACCESSIBLE.iter().filter(|path| Path::new(path).exists()) {
+        attach(copy_tree("/dev/null", false)?, path)?;
+    }
+    Ok(())
+}
+
+/// Attaches what `[[mount]]` and `[[device]]` ask for, making the target where it is missing.
+///
+/// This process's root is the guest's, so no path or symbolic link of the guest leads out of it.
+pub fn bind(mount: BorrowedFd<'_>, target: &str, directory: bool) -> Result<()> {
+    let path = Path::new(target);
+    let make = || -> std::io::Result<()> {
+        if directory {
+            return std::fs::create_dir_all(path);
+        }
+        if let Some(parent) = path.parent() {
+            std::fs::create_dir_all(parent)?;
+        }
+        match std::fs::OpenOptions::new().write(true).create_new(true).open(path) {
+            Err(e) if e.kind() != std::io::ErrorKind::AlreadyExists => Err(e),
+            _ => Ok(()),
+        }
+    };
+    make().context(|| format!("make the mount point `{target}` in the guest"))?;
+    // The guest may have made its own path a symbolic link: follow it within its root.
+    let place = rustix::fs::open(path, OFlags::PATH | OFlags::CLOEXEC, Mode::empty())
+        .context(|| format!("open `{target}` in the guest"))?;
+    sys_mount::attach_at(mount, place).context(|| format!("mount on `{target}` in the guest"))
+}
+
+/// Makes the whole tree shared, as the container interface asks: services in the guest that unshare
+/// mounts still see what is mounted later.
+pub fn share() -> Result<()> {
+    mount(None::<&str>, "/", None::<&str>, MsFlags::MS_REC | MsFlags::MS_SHARED, None::<&str>)
+        .context(|| "share the mounts")
+}
