@@ -21,6 +21,8 @@ pub enum Request {
     /// Runs a command in the guest. Descriptors: standard input, output and error, unless `tty`.
     /// [`Reply::Terminal`] first where `tty`, then [`Reply::Exited`], or [`Reply::NotRun`].
     Attach(Attach),
+    /// To the command of this connection's [`Request::Attach`]; no reply.
+    Signal(Signal),
     /// Joins the console. Descriptor: one end of a stream socket that will carry it both ways.
     /// [`Reply::Console`]; the socket lives on without the connection.
     Console { rows: u16, cols: u16 },
@@ -37,7 +39,7 @@ pub struct Stop {
     pub timeout_ms: u64,
 }
 
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub struct Attach {
     /// Program and arguments; empty means the user's login shell.
@@ -70,10 +72,12 @@ pub enum Reply {
         status: u8,
         error: Error,
     },
-    /// The console log holds all that came before the socket: show `from..to` of it first.
+    /// The console log holds what this boot wrote before the socket came: bytes `from..to` of it,
+    /// or where it was `rotated` from `from` of the rotated file on and then up to `to`.
     Console {
         from: u64,
         to: u64,
+        rotated: bool,
     },
     Done,
     Failed(Error),
@@ -109,6 +113,8 @@ pub enum Rung {
     Exited,
     /// It shut down in order after its init's own signal.
     Signalled(Signal),
+    /// It shut down in order after its init's own command was run in it.
+    Commanded,
     /// It was killed.
     Killed,
 }

@@ -1,1 +1,197 @@
-//! supervisor
+//! A container's supervisor, `lxm supervise NAME`: the parent of its init, and all that lxm needs
+//! to stay alive for it.
+//!
+//! One process, one thread, no runtime: it boots the guest, then waits in poll(2). Running means
+//! that it holds the alive lock; when it dies the guest dies with it, and nothing is left but what
+//! the next start sweeps: its mounts were in a mount namespace of its own.
+
+mod attach;
+mod boot;
+mod clients;
+mod console;
+mod dev;
+mod event_loop;
+mod manager;
+mod notify;
+mod setup;
+mod stage;
+mod stop;
+mod user;
+
+use std::time::Duration;
+
+use nix::mount::MsFlags;
+use nix::sched::CloneFlags;
+use nix::sys::signal::Signal;
+
+use crate::error::{Context, Error, Result};
+use crate::net;
+use crate::proto::control::Rung;
+use crate::store::{AliveLock, BootRecord, Layout};
+use crate::sys;
+use crate::types::ContainerName;
+
+pub use manager::{Manager, Placed, Started};
+pub use stage::Stage;
+
+use clients::Clients;
+use console::Console;
+use event_loop::{Ending, Guest, Surroundings};
+use setup::Setup;
+use stage::Timeline;
+
+/// What a console log grows to before its older half is dropped, unless `lxm.toml` says otherwise.
+const CONSOLE_LOG_SIZE: u64 = 1 << 20;
+
+/// The exit status that asks systemd to start the unit again: the guest has rebooted.
+const REBOOT_STATUS: u8 = 133;
+
+/// Runs the supervisor of `name` until its guest has ended for good; gives the exit status.
+///
+/// A failure to start is told to the manager and kept in `failure.toml`.
+pub fn run(layout: &Layout, name: &ContainerName, mut manager: Manager) -> u8 {
+    match supervise(layout, name, &mut manager) {
+        Ok(status) => status,
+        Err(e) => {
+            let error = e.step(format!("start `{name}`"));
+            // Whoever can be told is told; the exit status tells the rest.
+            let _ = crate::store::write_volatile(&layout.failure_record(name), &error);
+            manager.failed(&error);
+            eprintln!("error: {error}");
+            error.kind().exit_status()
+        }
+    }
+}
+
+fn supervise(layout: &Layout, name: &ContainerName, manager: &mut Manager) -> Result<u8> {
+    let mut timeline = Timeline::start();
+    sys::creds::close_on_exec_from(3)?;
+    // From the first moment: a request to stop that comes during the boot is served after it.
+    let signals = sys::signals::descriptor(&[Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP])?;
+    let Some(_alive) = AliveLock::take(layout, name)? else {
+        return Err(Error::conflict("it runs already"));
+    };
+    let _ = std::fs::remove_file(layout.failure_record(name));
+    let setup = Setup::read(layout, name)?;
+    timeline.reached(Stage::Locked);
+
+    sweep(&setup)?;
+    timeline.reached(Stage::Swept);
+
+    own_mount_namespace()?;
+    let limit = setup.host.console_log_size.map_or(CONSOLE_LOG_SIZE, |size| size.bytes());
+    let mut console = Console::new(layout.console_log(name), limit)?;
+    let listener = sys::socket::PacketListener::bind(&layout.control_socket(name))?;
+    setup.cgroup.create(&setup.config.limits, setup.ids)?;
+    setup.cgroup.restrict_devices(&dev::rules(&setup.config.device)?)?;
+    manager.wait_placed()?;
+    timeline.reached(Stage::Prepared);
+
+    let mut clients = Clients::default();
+    let mut rung = Rung::Exited;
+    let mut boots = 0;
+    loop {
+        boots += 1;
+        let booted = boot::boot(&setup, &mut timeline, manager.rows, manager.cols);
+        // The error is what matters; what cannot be removed now the next start sweeps.
+        let (mut booted, terminal) = booted.inspect_err(|_| drop(remove_traces(&setup, &[])))?;
+        let links = std::mem::take(&mut booted.links);
+        write_record(&setup, &booted, &links, &timeline)?;
+        console.connect(terminal)?;
+        manager.started(booted.leader.pid);
+        clients.rebooted(rung);
+        let mut guest = Guest::new(&setup, booted, boots);
+        let ending = guest.watch(&mut Surroundings {
+            signals: &signals,
+            listener: &listener,
+            console: &mut console,
+            clients: &mut clients,
+            manager,
+        })?;
+        rung = guest.rung();
+        console.disconnect();
+        timeline.reached(Stage::Ended);
+        setup.cgroup.kill_and_wait()?;
+        clients.bury_commands()?;
+        if ending == Ending::Off || manager.restarts_us() {
+            // Those who wait are told when everything is gone, not before.
+            let removed = remove_traces(&setup, &links);
+            clients.stopped(rung);
+            removed?;
+            return Ok(if ending == Ending::Reboot { REBOOT_STATUS } else { 0 });
+        }
+        disconnect(&setup, &links)?;
+        setup.cgroup.clear_payload()?;
+        timeline = Timeline::start();
+    }
+}
+
+/// Removes what an earlier supervisor of this container left when it was killed.
+fn sweep(setup: &Setup) -> Result<()> {
+    setup.cgroup.kill_and_wait()?;
+    setup.cgroup.remove_payload()?;
+    if setup.layout.boot_record(&setup.name).exists() {
+        sys::fork::run(|| net::sweep(&setup.layout, &setup.name)).context(|| "remove an earlier network")?;
+        remove_records(setup)?;
+    }
+    Ok(())
+}
+
+/// Leaves the host's mount namespace: what storage mounts for the guest is seen by nobody else and
+/// goes with us, however we end.
+fn own_mount_namespace() -> Result<()> {
+    nix::sched::unshare(CloneFlags::CLONE_NEWNS).context(|| "make a mount namespace")?;
+    // Slave: what the admin mounts later, for a bind into a rebooted guest, still comes in.
+    nix::mount::mount(None::<&str>, "/", None::<&str>, MsFlags::MS_REC | MsFlags::MS_SLAVE, None::<&str>)
+        .context(|| "keep mounts from the host")
+}
+
+fn write_record(setup: &Setup, booted: &boot::Booted, links: &[String], timeline: &Timeline) -> Result<()> {
+    let record = BootRecord {
+        supervisor: sys::process::generation(nix::unistd::getpid())?,
+        leader: sys::process::generation(booted.leader.pid)?,
+        started: jiff::Timestamp::now().to_string(),
+        privileged: setup.ids.is_none(),
+        init: setup.guest.init_path.to_string_lossy().into_owned(),
+        ids: setup.ids,
+        cgroup: setup.cgroup.group().to_owned(),
+        links: links.to_vec(),
+        stages: timeline.stages().to_vec(),
+    };
+    record.write(&setup.layout, &setup.name)
+}
+
+fn disconnect(setup: &Setup, links: &[String]) -> Result<()> {
+    if links.is_empty() {
+        return Ok(());
+    }
+    sys::fork::run(|| net::disconnect(&setup.layout, &setup.name, links, None)).context(|| "disconnect the network")
+}
+
+/// Removes everything of a run but the lock file and the failure record. Goes on after a failure
+/// and gives the first.
+fn remove_traces(setup: &Setup, links: &[String]) -> Result<()> {
+    let steps = [
+        setup.cgroup.kill_and_wait(),
+        disconnect(setup, links),
+        setup.cgroup.leave(),
+        setup.cgroup.remove(),
+        remove_records(setup),
+    ];
+    steps.into_iter().find(Result::is_err).unwrap_or(Ok(()))
+}
+
+fn remove_records(setup: &Setup) -> Result<()> {
+    for file in [setup.layout.control_socket(&setup.name), setup.layout.boot_record(&setup.name)] {
+        match std::fs::remove_file(&file) {
+            Err(e) if e.kind() != std::io::ErrorKind::NotFound => {
+                return Err(e).context(|| format!("remove `{}`", file.display()));
+            }
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
+/// How long the manager may take to put us in our groups.
+const PLACEMENT: Duration = Duration::from_secs(30);

@@ -1,0 +1,107 @@
+use std::fs::File;
+use std::io::{IsTerminal, Read, Seek, SeekFrom, Write};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::time::Instant;
+
+use nix::sys::signal::Signal as Sig;
+use nix::sys::socket::{AddressFamily, SockFlag, SockType, socketpair};
+
+use super::control::{connect, reply, unexpected};
+use super::escape::{Escape, Keys};
+use super::relay::{Event, Relay};
+use crate::error::{Context, Result};
+use crate::proto::control::{Reply, Request, Stop};
+use crate::store::Layout;
+use crate::sys;
+use crate::sys::socket::Packets;
+use crate::types::ContainerName;
+
+/// How long to stay.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Until {
+    /// Until the person leaves.
+    Left,
+    /// Until the container stops; a signal to us stops it in order.
+    Stopped,
+}
+
+/// Joins the console of a running container, showing all of its boot first.
+pub fn console(layout: &Layout, name: &ContainerName, until: Until) -> Result<()> {
+    let control = connect(layout, name)?;
+    let (stream, theirs) = socketpair(AddressFamily::Unix, SockType::Stream, None, SockFlag::SOCK_CLOEXEC)
+        .context(|| "make a socket pair")?;
+    let (rows, cols) = sys::tty::window_size(std::io::stdin().as_fd());
+    control.send(&Request::Console { rows, cols }, &[theirs.as_raw_fd()])?;
+    drop(theirs);
+    match reply(&control)?.0 {
+        Reply::Console { from, to, rotated } => show_scrollback(layout, name, from, to, rotated)?,
+        other => return Err(unexpected(&other)),
+    }
+    let _raw = if std::io::stdin().is_terminal() { Some(sys::tty::RawMode::enter(std::io::stdin())?) } else { None };
+    relay(layout, name, &stream, until)
+}
+
+fn relay(layout: &Layout, name: &ContainerName, stream: &OwnedFd, until: Until) -> Result<()> {
+    // A connection of its own that ends with the container, and carries the requests we have.
+    let control = connect(layout, name)?;
+    control.send(&Request::Watch, &[])?;
+    let mut relay = Relay::new(&[Sig::SIGWINCH, Sig::SIGTERM, Sig::SIGINT, Sig::SIGHUP])?;
+    relay.read_input();
+    let mut escape = Escape::default();
+    loop {
+        match relay.wait(&control, Some(stream.as_fd()))? {
+            Event::Signal(signal) if signal == Sig::SIGWINCH as i32 => resize(layout, name)?,
+            Event::Signal(_) if until == Until::Stopped => stop(layout, name)?,
+            Event::Signal(_) => return Ok(()),
+            // The supervisor has ended; its last words may still be in the stream.
+            Event::Packet => {
+                if control.recv::<Reply>()?.is_none() {
+                    return super::relay::drain(stream);
+                }
+            }
+            Event::Output => {
+                if !relay.copy_output(stream) {
+                    return Ok(());
+                }
+            }
+            Event::Input(typed) => match escape.filter(&typed, Instant::now()) {
+                Keys::Pass(keys) => relay.send_input(stream, &keys)?,
+                Keys::Leave => return Ok(()),
+            },
+            Event::InputEnd if until == Until::Left => return Ok(()),
+            Event::InputEnd | Event::Nothing => {}
+        }
+    }
+}
+
+fn resize(layout: &Layout, name: &ContainerName) -> Result<()> {
+    let (rows, cols) = sys::tty::window_size(std::io::stdin().as_fd());
+    let control = connect(layout, name)?;
+    control.send(&Request::Resize { rows, cols }, &[])?;
+    reply(&control).map(drop)
+}
+
+/// Asks for an orderly stop without waiting for it here: the end comes by itself.
+fn stop(layout: &Layout, name: &ContainerName) -> Result<()> {
+    let limit = layout.config(name)?.boot.stop_timeout.get();
+    let control: Packets = connect(layout, name)?;
+    control.send(&Request::Stop(Stop { timeout_ms: limit.as_millis().max(1) as u64 }), &[])
+}
+
+/// Prints what the log holds of this boot.
+fn show_scrollback(layout: &Layout, name: &ContainerName, from: u64, to: u64, rotated: bool) -> Result<()> {
+    let log = layout.console_log(name);
+    let mut stdout = std::io::stdout().lock();
+    let mut show = |path: &std::path::Path, from: u64, length: u64| -> std::io::Result<()> {
+        let mut file = File::open(path)?;
+        file.seek(SeekFrom::Start(from))?;
+        std::io::copy(&mut file.take(length), &mut stdout)?;
+        stdout.flush()
+    };
+    let shown = if rotated {
+        show(&log.with_extension("log.1"), from, u64::MAX).and_then(|()| show(&log, 0, to))
+    } else {
+        show(&log, from, to - from)
+    };
+    shown.context(|| format!("show `{}`", log.display()))
+}

@@ -1,0 +1,45 @@
+//! Talking to a running container's supervisor.
+
+use crate::error::{Error, Result};
+use crate::proto::control::{Reply, Request, Status};
+use crate::store::{AliveLock, Layout};
+use crate::sys::socket::Packets;
+use crate::types::ContainerName;
+
+/// Connects to the supervisor; fails with `Kind::Conflict` when the container does not run.
+pub fn connect(layout: &Layout, name: &ContainerName) -> Result<Packets> {
+    layout.require(name)?;
+    match Packets::connect(&layout.control_socket(name)) {
+        Ok(packets) => Ok(packets),
+        Err(_) if !AliveLock::is_held(layout, name)? => {
+            Err(Error::conflict(format!("container `{name}` is not running"))
+                .hint(format!("`lxm start {name}` starts it")))
+        }
+        Err(e) => Err(e.step(format!("reach the supervisor of `{name}`"))),
+    }
+}
+
+/// The next reply; the supervisor's end before it is a failure, and so is a refusal.
+pub fn reply(packets: &Packets) -> Result<(Reply, Vec<std::os::fd::OwnedFd>)> {
+    match packets.recv::<Reply>()? {
+        Some((Reply::Failed(e), _)) => Err(e),
+        Some(reply) => Ok(reply),
+        None => Err(Error::failed("the container's supervisor has ended")),
+    }
+}
+
+/// The state of a running container.
+pub fn status(layout: &Layout, name: &ContainerName) -> Result<Status> {
+    let packets = connect(layout, name)?;
+    packets.send(&Request::Status, &[])?;
+    match reply(&packets)?.0 {
+        Reply::Status(status) => Ok(status),
+        other => Err(unexpected(&other)),
+    }
+}
+
+/// A reply that the protocol does not have at this place.
+pub fn unexpected(reply: &Reply) -> Error {
+    Error::failed(format!("the supervisor answered {reply:?}, which was not the question"))
+        .hint("the running supervisor may be of another version of lxm: restart the container")
+}

@@ -1,0 +1,19 @@
+use super::{Context, NameArg, require_root};
+use crate::attach;
+use crate::error::Result;
+
+/// Join a container's console; leave it with ^] three times, or ^a q
+#[derive(Debug, clap::Args)]
+pub struct Console {
+    #[command(flatten)]
+    name: NameArg,
+}
+
+impl Console {
+    pub fn run(self, context: &Context) -> Result<u8> {
+        require_root("join a console")?;
+        let name = self.name.get()?;
+        context.say(&format!("Connected to `{name}`. Press ^] three times within a second, or ^a q, to leave."));
+        attach::console(&context.layout, &name, attach::Until::Left).map(|()| 0)
+    }
+}

@@ -1,0 +1,43 @@
+use std::os::fd::AsFd;
+
+use super::{Context, NameArg, require_root};
+use crate::error::Result;
+use crate::ops::start::{WaitFor, start, wait_booted};
+use crate::types::Timeout;
+use crate::{attach, sys};
+
+/// Start a container
+#[derive(Debug, clap::Args)]
+pub struct Start {
+    #[command(flatten)]
+    name: NameArg,
+
+    /// Stay on the console until the container stops
+    #[arg(short = 'F', long)]
+    foreground: bool,
+
+    /// Return only when the container has come this far
+    #[arg(long, value_enum, value_name = "STATE")]
+    wait: Option<WaitFor>,
+
+    /// How long to wait
+    #[arg(short, long, default_value = "60s", value_name = "DURATION")]
+    timeout: Timeout,
+}
+
+impl Start {
+    pub fn run(self, context: &Context) -> Result<u8> {
+        require_root("start a container")?;
+        let name = self.name.get()?;
+        let window = sys::tty::window_size(std::io::stdin().as_fd());
+        start(&context.layout, &name, window, self.timeout.get())?;
+        if self.foreground {
+            return attach::console(&context.layout, &name, attach::Until::Stopped).map(|()| 0);
+        }
+        match self.wait {
+            Some(WaitFor::Booted) => wait_booted(&context.layout, &name, self.timeout.get())?,
+            None => {}
+        }
+        Ok(0)
+    }
+}

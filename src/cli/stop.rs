@@ -1,0 +1,63 @@
+use super::{Context, NameArg, require_root};
+use crate::error::{Error, Result};
+use crate::ops::stop::{How, stop};
+use crate::proto::control::Rung;
+use crate::types::{ContainerName, Timeout};
+
+/// Stop a container: in order, and killed when that takes too long
+#[derive(Debug, clap::Args)]
+pub struct Stop {
+    #[command(flatten)]
+    name: NameArg,
+
+    #[command(flatten)]
+    how: HowArgs,
+}
+
+#[derive(Debug, clap::Args)]
+pub struct HowArgs {
+    /// Kill it at once
+    #[arg(short, long)]
+    kill: bool,
+
+    /// How long it may take in order [default: its `boot.stop-timeout`, 60s]
+    #[arg(short, long, value_name = "DURATION", conflicts_with = "kill")]
+    timeout: Option<Timeout>,
+}
+
+impl HowArgs {
+    pub fn get(&self, context: &Context, name: &ContainerName) -> Result<How> {
+        match (self.kill, self.timeout) {
+            (true, _) => Ok(How::Kill),
+            (false, Some(timeout)) => Ok(How::Graceful { limit: timeout.get() }),
+            (false, None) => Ok(How::Graceful { limit: context.layout.config(name)?.boot.stop_timeout.get() }),
+        }
+    }
+}
+
+/// Says what is being done to the guest, for whoever waits.
+pub fn tell(context: &Context, name: &ContainerName, rung: Rung) {
+    match rung {
+        Rung::Signalled(signal) => {
+            context.say(&format!("sent {signal} to the init of `{name}`, waiting for it to shut down"))
+        }
+        Rung::Commanded => context.say(&format!("told the init of `{name}` to shut down, waiting for it")),
+        Rung::Killed => context.say(&format!("killed `{name}`")),
+        Rung::Exited => {}
+    }
+}
+
+impl Stop {
+    pub fn run(self, context: &Context) -> Result<u8> {
+        require_root("stop a container")?;
+        let name = self.name.get()?;
+        let how = self.how.get(context, &name)?;
+        match (stop(&context.layout, &name, how, |rung| tell(context, &name, rung))?, how) {
+            (Rung::Killed, How::Graceful { limit }) => Err(Error::timed_out(format!(
+                "`{name}` did not shut down within {}s and was killed",
+                limit.as_secs_f32()
+            ))),
+            _ => Ok(0),
+        }
+    }
+}

@@ -1,0 +1,81 @@
+//! A host without systemd: `lxm start` itself starts the supervisor, in a session and groups of its own.
+
+use std::ffi::CString;
+use std::os::fd::{AsFd, AsRawFd};
+use std::time::Duration;
+
+use nix::fcntl::{FcntlArg, FdFlag, fcntl};
+
+use crate::cgroup::{ContainerCgroup, Hierarchies};
+use crate::config::Limits;
+use crate::error::{Context, Error, Result};
+use crate::store::Layout;
+use crate::supervisor::{Placed, Started};
+use crate::sys;
+use crate::sys::clone::{SingleThreaded, clone};
+use crate::sys::socket::Packets;
+use crate::types::ContainerName;
+
+/// Starts the supervisor of `name` and waits until the guest's init has been executed, at most
+/// `limit`. Fails with the supervisor's own error.
+pub fn start(layout: &Layout, name: &ContainerName, (rows, cols): (u16, u16), limit: Duration) -> Result<()> {
+    let cgroup = ContainerCgroup::new(Hierarchies::detect()?, layout.cgroup(name));
+    cgroup.create(&Limits::default(), None)?;
+    let group = cgroup.open_supervisor()?;
+    let (ours, theirs) = Packets::pair()?;
+    let arguments = arguments(layout, name, &theirs, rows, cols)?;
+    let supervisor = clone(SingleThreaded::check()?, 0, Some(group.as_fd()), || {
+        become_supervisor(&arguments, &theirs, layout, name)
+    })?;
+    drop(theirs);
+    // While it reads its configuration: the move waits for an RCU grace period.
+    cgroup.join_v1(supervisor.pid)?;
+    let _ = ours.send(&Placed, &[]);
+    match ours.recv_within::<Started>(limit)? {
+        Some((Started::Ok(_), _)) => Ok(()),
+        Some((Started::Err(e), _)) => Err(e),
+        None => Err(Error::failed(format!("start `{name}`: its supervisor died"))
+            .hint(format!("see `{}`", layout.log_dir(name).join("supervisor.log").display()))),
+    }
+}
+
+fn arguments(layout: &Layout, name: &ContainerName, link: &Packets, rows: u16, cols: u16) -> Result<Vec<CString>> {
+    let path = layout.containers().as_os_str().as_encoded_bytes().to_vec();
+    let fd = link.as_fd().as_raw_fd();
+    let words: [Vec<u8>; 11] = [
+        "lxm".into(),
+        "--path".into(),
+        path,
+        "supervise".into(),
+        name.to_string().into(),
+        "--command-fd".into(),
+        fd.to_string().into(),
+        "--rows".into(),
+        rows.to_string().into(),
+        "--cols".into(),
+        cols.to_string().into(),
+    ];
+    words.into_iter().map(|word| CString::new(word).map_err(|_| Error::usage("a path holds a NUL byte"))).collect()
+}
+
+/// In the child: executes this program again as the supervisor, apart from the caller's terminal.
+fn become_supervisor(arguments: &[CString], link: &Packets, layout: &Layout, name: &ContainerName) -> u8 {
+    let run = || -> Result<std::convert::Infallible> {
+        nix::unistd::setsid().context(|| "start a session")?;
+        nix::unistd::chdir("/").context(|| "change to /")?;
+        let dir = layout.log_dir(name);
+        std::fs::create_dir_all(&dir).context(|| format!("make `{}`", dir.display()))?;
+        let log = std::fs::File::options().append(true).create(true).open(dir.join("supervisor.log"));
+        let log = log.context(|| format!("open `{}`", dir.join("supervisor.log").display()))?;
+        let null = std::fs::File::open("/dev/null").context(|| "open /dev/null")?;
+        rustix::stdio::dup2_stdin(&null)?;
+        rustix::stdio::dup2_stdout(&log)?;
+        rustix::stdio::dup2_stderr(&log)?;
+        sys::creds::close_on_exec_from(3)?;
+        fcntl(link.as_fd(), FcntlArg::F_SETFD(FdFlag::empty())).context(|| "pass the socket on")?;
+        nix::unistd::execv(c"/proc/self/exe", arguments).context(|| "execute the supervisor")
+    };
+    let Err(error) = run();
+    let _ = link.send(&Started::Err(error), &[]);
+    1
+}

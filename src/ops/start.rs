@@ -1,0 +1,61 @@
+use std::time::{Duration, Instant};
+
+use crate::attach::control::{connect, unexpected};
+use crate::error::{Error, Result};
+use crate::host;
+use crate::proto::control::{Reply, Request};
+use crate::store::{AliveLock, Layout, OperationLock};
+use crate::types::ContainerName;
+
+/// What a start waits for beyond the execution of init.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub enum WaitFor {
+    /// The guest's init says that it has booted
+    Booted,
+}
+
+/// Starts a container; returns when its init has been executed.
+///
+/// Fails with `Kind::Conflict` if it runs already, else with the supervisor's own reason.
+pub fn start(layout: &Layout, name: &ContainerName, window: (u16, u16), limit: Duration) -> Result<()> {
+    layout.require(name)?;
+    let _lock = OperationLock::acquire(layout, name)?;
+    if AliveLock::is_held(layout, name)? {
+        return Err(Error::conflict(format!("container `{name}` runs already")));
+    }
+    host::bare::start(layout, name, window, limit)
+}
+
+/// Waits until the guest has booted: its init said so, or cannot say it.
+///
+/// Fails with `Kind::TimedOut` after `limit`, saying what the guest said last.
+pub fn wait_booted(layout: &Layout, name: &ContainerName, limit: Duration) -> Result<()> {
+    let deadline = Instant::now() + limit;
+    let packets = connect(layout, name)?;
+    packets.send(&Request::Watch, &[])?;
+    let mut said = String::new();
+    loop {
+        let left = deadline.saturating_duration_since(Instant::now());
+        match packets.recv_within::<Reply>(left) {
+            Ok(Some((Reply::Status(status), _))) => {
+                if status.ready != Some(false) {
+                    return Ok(());
+                }
+                said = status.text;
+            }
+            Ok(Some((other, _))) => return Err(unexpected(&other)),
+            Ok(None) => {
+                return Err(Error::failed(format!("container `{name}` ended before it had booted"))
+                    .hint(format!("`lxm logs {name}` shows its console")));
+            }
+            Err(_) => {
+                let last = if said.is_empty() { String::new() } else { format!("; it said last: {said}") };
+                return Err(Error::timed_out(format!(
+                    "container `{name}` has not booted within {}s{last}",
+                    limit.as_secs()
+                ))
+                .hint(format!("it runs on; `lxm console {name}` shows what it does")));
+            }
+        }
+    }
+}

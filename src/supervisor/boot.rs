@@ -1,0 +1,201 @@
+//! One boot of the guest, from the clone to the execution of its init.
+
+use std::fs;
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use nix::unistd::Pid;
+
+use super::dev;
+use super::setup::Setup;
+use super::stage::{Stage, Timeline};
+use crate::config::{Mount, NetworkType};
+use crate::error::{Context, Error, Kind, Result};
+use crate::inside::{self, FromChild, NetworkView, ToChild};
+use crate::net;
+use crate::sys::clone::{Child, SingleThreaded, clone};
+use crate::sys::mount::{self as sys_mount, Attributes};
+use crate::sys::socket::Packets;
+use crate::sys::{creds, fork, pidfd};
+use crate::types::{IdRange, Signal};
+
+/// A guest whose init has been executed.
+pub struct Booted {
+    pub leader: Child,
+    pub notify: Option<OwnedFd>,
+    /// Host-side names of its links.
+    pub links: Vec<String>,
+    pub at: Instant,
+}
+
+/// How long the child may take for a step. It only mounts and executes; a root file system on a
+/// dead network server is what could hold it up.
+const CHILD_PATIENCE: Duration = Duration::from_secs(30);
+
+/// Both sides of a console: master, slave.
+pub type Terminal = (OwnedFd, OwnedFd);
+
+/// Boots the guest. On failure nothing of it is left.
+pub fn boot(setup: &Setup, timeline: &mut Timeline, rows: u16, cols: u16) -> Result<(Booted, Terminal)> {
+    let plan = setup.plan(rows, cols)?;
+    let dev = dev::make(setup.ids.map_or(0, |ids| ids.base), &setup.config.device)?;
+    let payload = setup.cgroup.open_payload()?;
+    let (ours, theirs) = Packets::pair()?;
+    let child = || {
+        let end = ours.as_fd().as_raw_fd();
+        let _ = nix::unistd::close(end);
+        inside::boot(&plan, &theirs)
+    };
+    let witness = SingleThreaded::check()?;
+    let mut flags = libc::CLONE_NEWPID | libc::CLONE_NEWNS | libc::CLONE_NEWUTS | libc::CLONE_NEWIPC;
+    if setup.network == NetworkView::Own {
+        flags |= libc::CLONE_NEWNET;
+    }
+    let leader = match setup.ids {
+        None => clone(witness, flags as u64, Some(payload.as_fd()), child)?,
+        Some(ids) => {
+            flags |= libc::CLONE_NEWUSER;
+            creds::with_effective_uid(ids.base, || clone(witness, flags as u64, Some(payload.as_fd()), child))??
+        }
+    };
+    // Only the child holds its end now, so that its end of file is the execution of init.
+    drop(theirs);
+    timeline.reached(Stage::Cloned);
+    match bring_up(setup, timeline, &leader, &ours, dev) {
+        Ok((fds, links)) => Ok((Booted { leader, notify: fds.notify, links, at: Instant::now() }, fds.console)),
+        Err(e) => {
+            abandon(setup, &leader);
+            Err(e)
+        }
+    }
+}
+
+/// The descriptors that the child made inside.
+struct ChildFds {
+    console: Terminal,
+    notify: Option<OwnedFd>,
+}
+
+fn bring_up(
+    setup: &Setup,
+    timeline: &mut Timeline,
+    leader: &Child,
+    boot: &Packets,
+    dev: dev::Dev,
+) -> Result<(ChildFds, Vec<String>)> {
+    if let Some(ids) = setup.ids {
+        write_id_maps(leader.pid, ids)?;
+    }
+    timeline.reached(Stage::Mapped);
+
+    let userns = match setup.ids {
+        Some(_) => Some(
+            fs::File::open(format!("/proc/{}/ns/user", leader.pid)).context(|| "open the guest's user namespace")?,
+        ),
+        None => None,
+    };
+    let userns = userns.as_ref().map(AsFd::as_fd);
+    let rootfs = setup.backend.mount(&setup.layout.container(&setup.name), userns)?;
+    boot.send(&ToChild::Root, &[rootfs.as_raw_fd(), dev.mount.as_raw_fd()])?;
+    drop((rootfs, dev.mount));
+    timeline.reached(Stage::Rooted);
+
+    // While the child mounts.
+    let links = connect(setup, leader.pid)?;
+    timeline.reached(Stage::Wired);
+
+    let fds = match boot.recv_within(CHILD_PATIENCE).context(|| "wait for the guest's mounts")? {
+        Some((FromChild::Prepared, fds)) => child_fds(fds)?,
+        Some((FromChild::Failed(e), _)) => return Err(e),
+        None => return Err(Error::failed("the guest's first process died before it ran init")),
+    };
+    for node in &dev.shown {
+        let mount = sys_mount::copy_tree(node, false)?;
+        boot.send(
+            &ToChild::Bind { target: node.to_string_lossy().into_owned(), directory: false },
+            &[mount.as_raw_fd()],
+        )?;
+    }
+    for entry in &setup.config.mount {
+        if let Some((mount, directory)) = open_bind(entry, userns)? {
+            let target = Path::new("/").join(&entry.target).to_string_lossy().into_owned();
+            boot.send(&ToChild::Bind { target, directory }, &[mount.as_raw_fd()])?;
+        }
+    }
+    timeline.reached(Stage::Mounted);
+
+    boot.send(&ToChild::Release, &[])?;
+    match boot.recv_within::<FromChild>(CHILD_PATIENCE).context(|| "wait for init to be executed")? {
+        // End of file: its end was closed by the exec, or by its death.
+        None if pidfd::try_reap(&leader.pidfd)?.is_none() => {}
+        None => return Err(Error::failed("the guest's init was killed before it ran")),
+        Some((FromChild::Failed(e), _)) => return Err(e),
+        Some((FromChild::Prepared, _)) => return Err(Error::failed("the guest's first process spoke out of turn")),
+    }
+    timeline.reached(Stage::Executed);
+    Ok((fds, links))
+}
+
+fn child_fds(fds: Vec<OwnedFd>) -> Result<ChildFds> {
+    let mut fds = fds.into_iter();
+    match (fds.next(), fds.next()) {
+        (Some(master), Some(slave)) => Ok(ChildFds { console: (master, slave), notify: fds.next() }),
+        _ => Err(Error::failed("the guest's console did not arrive")),
+    }
+}
+
+/// One line: the guest's ids 0 to LEN are the range's (user_namespaces(7)).
+fn write_id_maps(leader: Pid, ids: IdRange) -> Result<()> {
+    let map = format!("0 {} {}\n", ids.base, ids.len);
+    for file in ["uid_map", "gid_map"] {
+        fs::write(format!("/proc/{leader}/{file}"), &map).context(|| format!("map the guest's ids (`{file}`)"))?;
+    }
+    Ok(())
+}
+
+/// Wires the network in a child of its own: the runtime that netlink needs stays out of the
+/// supervisor, which must remain one thread and small.
+fn connect(setup: &Setup, leader: Pid) -> Result<Vec<String>> {
+    let needs_wiring = |kind: NetworkType| !matches!(kind, NetworkType::None | NetworkType::Host);
+    if !setup.config.network.values().any(|network| needs_wiring(network.kind)) {
+        return Ok(Vec::new());
+    }
+    let connect = || {
+        let links = net::connect(&setup.layout, &setup.name, &setup.config, leader)?;
+        Ok(links.into_iter().filter_map(|link| link.host).collect())
+    };
+    fork::run(connect).context(|| "connect the network")
+}
+
+/// A detached mount of what `[[mount]]` names, with its ids mapped as the guest's; `None` for an
+/// optional one that is missing. Says too whether it is a directory.
+fn open_bind(entry: &Mount, userns: Option<std::os::fd::BorrowedFd<'_>>) -> Result<Option<(OwnedFd, bool)>> {
+    let source = &entry.source;
+    let meta = match fs::metadata(source) {
+        Ok(meta) => meta,
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound && entry.optional => return Ok(None),
+        Err(e) => return Err(Error::from(e).step(format!("mount `{}`", source.display())).with_kind(Kind::Config)),
+    };
+    let mount = sys_mount::copy_tree(source, true)?;
+    if userns.is_some() {
+        let change = Attributes { idmap: userns, recursive: true, ..Attributes::default() };
+        sys_mount::set_attributes(&mount, &change)
+            .context(|| format!("map the ids of `{}`", source.display()))
+            .map_err(|e| e.hint("its file system cannot map ids; a privileged container does not need it to"))?;
+    }
+    if entry.read_only {
+        let change = Attributes { set: libc::MOUNT_ATTR_RDONLY, recursive: true, ..Attributes::default() };
+        sys_mount::set_attributes(&mount, &change).context(|| format!("make `{}` read-only", source.display()))?;
+    }
+    Ok(Some((mount, meta.is_dir())))
+}
+
+/// Ends a child that did not become a guest, and what was made for it.
+fn abandon(setup: &Setup, leader: &Child) {
+    // The error that brought us here is the one to report.
+    let _ = pidfd::send_signal(&leader.pidfd, Signal::KILL);
+    let _ = pidfd::wait_exit(&leader.pidfd, CHILD_PATIENCE);
+    let _ = pidfd::try_reap(&leader.pidfd);
+    let _ = fork::run(|| net::sweep(&setup.layout, &setup.name));
+}

@@ -1,0 +1,221 @@
+//! The guest's console: one terminal, a log of all it said, and whoever is looking.
+
+use std::collections::VecDeque;
+use std::fs::File;
+use std::io::{ErrorKind, Read, Write};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::PathBuf;
+
+use crate::error::{Context, Result};
+use crate::sys;
+
+/// How far behind a client may fall before it is dropped: the guest never waits for one.
+const MAX_BACKLOG: usize = 1 << 20;
+
+/// The log and the clients outlive the terminal: a reboot makes a new one.
+pub struct Console {
+    log: Log,
+    terminal: Option<Terminal>,
+    clients: Vec<Client>,
+}
+
+struct Terminal {
+    master: File,
+    /// Kept open: with no slave open a master reads as hung up, and init closes its own at times.
+    _slave: OwnedFd,
+}
+
+/// Somebody looking at the console over a stream socket.
+struct Client {
+    stream: File,
+    /// From the guest, not yet taken.
+    backlog: VecDeque<u8>,
+    gone: bool,
+}
+
+impl Console {
+    pub fn new(path: PathBuf, limit: u64) -> Result<Self> {
+        Ok(Console { log: Log::open(path, limit)?, terminal: None, clients: Vec::new() })
+    }
+
+    /// Takes the terminal of a new boot.
+    pub fn connect(&mut self, (master, slave): (OwnedFd, OwnedFd)) -> Result<()> {
+        rustix::io::ioctl_fionbio(&master, true).context(|| "set up the console")?;
+        self.log.boot_starts();
+        self.terminal = Some(Terminal { master: File::from(master), _slave: slave });
+        Ok(())
+    }
+
+    /// Lets go of the terminal of a guest that has ended, after logging its last words.
+    pub fn disconnect(&mut self) {
+        self.from_guest();
+        self.terminal = None;
+    }
+
+    /// Adds a client; returns which part of the log came before it.
+    pub fn add(&mut self, stream: OwnedFd) -> Result<Scrollback> {
+        rustix::io::ioctl_fionbio(&stream, true).context(|| "set up the console client")?;
+        self.clients.push(Client { stream: File::from(stream), backlog: VecDeque::new(), gone: false });
+        Ok(self.log.scrollback())
+    }
+
+    pub fn resize(&self, rows: u16, cols: u16) -> Result<()> {
+        match &self.terminal {
+            Some(terminal) => sys::tty::set_window_size(&terminal.master, rows, cols),
+            None => Ok(()),
+        }
+    }
+
+    pub fn master(&self) -> Option<BorrowedFd<'_>> {
+        self.terminal.as_ref().map(|terminal| terminal.master.as_fd())
+    }
+
+    /// Each client's stream and whether something waits to be written to it.
+    pub fn clients(&self) -> impl Iterator<Item = (BorrowedFd<'_>, bool)> {
+        self.clients.iter().map(|client| (client.stream.as_fd(), !client.backlog.is_empty()))
+    }
+
+    /// Moves what the guest has written to the log and the clients, as far as it is there now.
+    pub fn from_guest(&mut self) {
+        let Some(terminal) = &mut self.terminal else { return };
+        let mut buffer = [0; 4096];
+        // Bounded: a guest that never stops writing must not keep us from everything else.
+        for _ in 0..16 {
+            let Ok(length @ 1..) = terminal.master.read(&mut buffer) else { return };
+            self.log.append(&buffer[..length]);
+            for client in &mut self.clients {
+                client.push(&buffer[..length]);
+            }
+        }
+    }
+
+    /// Serves the clients: their keys go to the guest, the backlog to them; the gone are dropped.
+    pub fn serve_clients(&mut self) {
+        let mut buffer = [0; 1024];
+        for client in &mut self.clients {
+            client.flush();
+            match client.stream.read(&mut buffer) {
+                Ok(0) => client.gone = true,
+                Ok(length) => {
+                    // A full input queue drops keys, as a serial line would.
+                    if let Some(terminal) = &mut self.terminal {
+                        let _ = terminal.master.write(&buffer[..length]);
+                    }
+                }
+                Err(e) if matches!(e.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted) => {}
+                Err(_) => client.gone = true,
+            }
+        }
+        self.clients.retain(|client| !client.gone);
+    }
+}
+
+impl Client {
+    fn push(&mut self, data: &[u8]) {
+        self.backlog.extend(data);
+        self.flush();
+        self.gone |= self.backlog.len() > MAX_BACKLOG;
+    }
+
+    fn flush(&mut self) {
+        while !self.backlog.is_empty() {
+            let (head, _) = self.backlog.as_slices();
+            match self.stream.write(head) {
+                Ok(written) => drop(self.backlog.drain(..written)),
+                Err(e) if e.kind() == ErrorKind::WouldBlock => return,
+                Err(e) if e.kind() == ErrorKind::Interrupted => {}
+                Err(_) => {
+                    self.gone = true;
+                    return;
+                }
+            }
+        }
+    }
+}
+
+/// Where the current boot's output is in the log.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Scrollback {
+    /// Offset of its start: in the rotated file if `rotated`, else in the current one.
+    pub from: u64,
+    /// End of it in the current file.
+    pub to: u64,
+    pub rotated: bool,
+}
+
+/// The console log: a file and its rotated older half, so that a guest can never fill the disk.
+struct Log {
+    path: PathBuf,
+    /// `None` after a write failed: a full disk must not stop the guest.
+    file: Option<File>,
+    length: u64,
+    limit: u64,
+    boot_start: u64,
+    rotated: bool,
+}
+
+impl Log {
+    fn open(path: PathBuf, limit: u64) -> Result<Self> {
+        let dir = path.parent().expect("the log is in a directory");
+        std::fs::create_dir_all(dir).context(|| format!("make `{}`", dir.display()))?;
+        let file = open_log(&path).context(|| format!("open `{}`", path.display()))?;
+        let length = file.metadata().map_or(0, |meta| meta.len());
+        Ok(Log { path, file: Some(file), length, limit, boot_start: length, rotated: false })
+    }
+
+    fn boot_starts(&mut self) {
+        self.boot_start = self.length;
+        self.rotated = false;
+    }
+
+    fn scrollback(&self) -> Scrollback {
+        Scrollback { from: self.boot_start, to: self.length, rotated: self.rotated }
+    }
+
+    fn append(&mut self, data: &[u8]) {
+        if self.length + data.len() as u64 > self.limit {
+            self.rotate();
+        }
+        if let Some(file) = &mut self.file {
+            match file.write_all(data) {
+                Ok(()) => self.length += data.len() as u64,
+                Err(_) => self.file = None,
+            }
+        }
+    }
+
+    fn rotate(&mut self) {
+        let _ = std::fs::rename(&self.path, self.path.with_extension("log.1"));
+        self.boot_start = if self.rotated { 0 } else { self.boot_start };
+        self.rotated = true;
+        self.length = 0;
+        self.file = open_log(&self.path).ok();
+    }
+}
+
+fn open_log(path: &std::path::Path) -> std::io::Result<File> {
+    use std::os::unix::fs::OpenOptionsExt;
+    File::options().append(true).create(true).mode(0o600).open(path)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_log_keeps_at_most_two_halves_and_says_where_the_boot_is() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("sub/console.log");
+        let mut log = Log::open(path.clone(), 10).unwrap();
+        log.append(b"old");
+        log.boot_starts();
+        log.append(b"12345");
+        assert_eq!(log.scrollback(), Scrollback { from: 3, to: 8, rotated: false });
+        log.append(b"678");
+        assert_eq!(log.scrollback(), Scrollback { from: 3, to: 3, rotated: true });
+        assert_eq!(std::fs::read(path.with_extension("log.1")).unwrap(), b"old12345");
+        log.append(b"90abcdef");
+        assert_eq!(log.scrollback(), Scrollback { from: 0, to: 8, rotated: true });
+        assert_eq!(std::fs::read(path.with_extension("log.1")).unwrap(), b"678");
+    }
+}

@@ -1,0 +1,327 @@
+//! The life of a guest between its init's execution and its end: one poll(2) loop.
+
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::time::Duration;
+
+use nix::poll::{PollFd, PollFlags, poll};
+use nix::sys::signal::Signal as Sig;
+use nix::sys::signalfd::SignalFd;
+use nix::sys::wait::WaitStatus;
+
+use super::boot::Booted;
+use super::clients::{Client, Clients, WaitsFor};
+use super::console::Console;
+use super::setup::Setup;
+use super::stop::{Ladder, Step, Wish};
+use super::{Manager, attach, notify};
+use crate::config::Init;
+use crate::error::{Context, Error, Result};
+use crate::proto::control::{Attach, Reply, Request, Rung, State, Status, Stop};
+use crate::sys;
+use crate::sys::clone::Child;
+use crate::sys::pidfd;
+use crate::sys::socket::PacketListener;
+
+/// How the guest ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ending {
+    Off,
+    Reboot,
+}
+
+/// A running guest.
+pub struct Guest<'a> {
+    setup: &'a Setup,
+    booted: Booted,
+    ladder: Option<Ladder>,
+    /// Commands of our own in the guest, and those whose client has gone: to be reaped.
+    orphans: Vec<Child>,
+    status: Status,
+    /// Init has said that its signal handlers are installed.
+    signals_installed: bool,
+}
+
+/// What the loop serves beside the guest itself; all of it outlives a boot.
+pub struct Surroundings<'a> {
+    pub signals: &'a SignalFd,
+    pub listener: &'a PacketListener,
+    pub console: &'a mut Console,
+    pub clients: &'a mut Clients,
+    pub manager: &'a Manager,
+}
+
+/// What a descriptor in the poll set is.
+#[derive(Debug, Clone, Copy)]
+enum Source {
+    Leader,
+    Signals,
+    Listener,
+    Notify,
+    Console,
+    ConsoleClients,
+    Client(usize),
+    Command(usize),
+    Orphan,
+}
+
+#[derive(Default)]
+struct PollSet<'fd> {
+    sources: Vec<Source>,
+    fds: Vec<PollFd<'fd>>,
+}
+
+impl<'fd> PollSet<'fd> {
+    fn add(&mut self, source: Source, fd: BorrowedFd<'fd>, flags: PollFlags) {
+        self.sources.push(source);
+        self.fds.push(PollFd::new(fd, flags));
+    }
+
+    /// Waits; gives the sources that something happened to.
+    fn wait(mut self, patience: Duration) -> Result<Vec<Source>> {
+        match poll(&mut self.fds, sys::poll::timeout(patience)) {
+            Ok(_) | Err(nix::errno::Errno::EINTR) => {}
+            Err(e) => return Err(e).context(|| "wait for events"),
+        }
+        let happened = |fd: &PollFd<'_>| fd.any().unwrap_or(false);
+        Ok(self.sources.into_iter().zip(&self.fds).filter(|(_, fd)| happened(fd)).map(|(source, _)| source).collect())
+    }
+}
+
+impl<'a> Guest<'a> {
+    pub fn new(setup: &'a Setup, booted: Booted, boots: u32) -> Self {
+        let status = Status {
+            state: State::Running,
+            leader: booted.leader.pid.as_raw(),
+            // Others than systemd have no way to say it.
+            ready: (setup.guest.init == Init::Systemd).then_some(false),
+            text: String::new(),
+            boot_us: None,
+            boots,
+        };
+        Guest { setup, booted, ladder: None, orphans: Vec::new(), status, signals_installed: false }
+    }
+
+    /// What it took to end the guest.
+    pub fn rung(&self) -> Rung {
+        self.ladder.as_ref().map_or(Rung::Exited, Ladder::rung)
+    }
+
+    /// Serves the guest and its clients until it ends.
+    pub fn watch(&mut self, around: &mut Surroundings<'_>) -> Result<Ending> {
+        around.clients.tell_changes(&self.status);
+        loop {
+            let patience = self.climb(around.clients);
+            for source in self.wait(around, patience)? {
+                match source {
+                    Source::Leader => return self.reap_leader(),
+                    Source::Signals => self.take_signals(around),
+                    Source::Listener => {
+                        while let Some(packets) = around.listener.accept()? {
+                            around.clients.0.push(Client::new(packets));
+                        }
+                    }
+                    Source::Notify => self.take_notifications(around),
+                    Source::Console => around.console.from_guest(),
+                    Source::ConsoleClients => around.console.serve_clients(),
+                    Source::Client(index) => self.serve(index, around),
+                    Source::Command(index) => around.clients.0[index].reap_command()?,
+                    Source::Orphan => self.orphans.retain(|child| matches!(pidfd::try_reap(&child.pidfd), Ok(None))),
+                }
+            }
+            around.clients.0.retain(|client| !client.closed);
+        }
+    }
+
+    fn wait(&self, around: &Surroundings<'_>, patience: Duration) -> Result<Vec<Source>> {
+        let (input, output) = (PollFlags::POLLIN, PollFlags::POLLIN | PollFlags::POLLOUT);
+        let mut set = PollSet::default();
+        set.add(Source::Signals, around.signals.as_fd(), input);
+        set.add(Source::Listener, around.listener.as_fd(), input);
+        if let Some(notify) = &self.booted.notify {
+            set.add(Source::Notify, notify.as_fd(), input);
+        }
+        if let Some(master) = around.console.master() {
+            set.add(Source::Console, master, input);
+        }
+        for (stream, backlog) in around.console.clients() {
+            set.add(Source::ConsoleClients, stream, if backlog { output } else { input });
+        }
+        for (index, client) in around.clients.0.iter().enumerate() {
+            set.add(Source::Client(index), client.packets.as_fd(), input);
+            if let WaitsFor::Command(child) = &client.waits_for {
+                set.add(Source::Command(index), child.pidfd.as_fd(), input);
+            }
+        }
+        for orphan in &self.orphans {
+            set.add(Source::Orphan, orphan.pidfd.as_fd(), input);
+        }
+        // Last, so that what was said before the end is heard before it.
+        set.add(Source::Leader, self.booted.leader.pidfd.as_fd(), input);
+        set.wait(patience)
+    }
+
+    /// Takes the steps of a shutdown that are due; says how long until the next one.
+    fn climb(&mut self, clients: &mut Clients) -> Duration {
+        loop {
+            let Some(ladder) = &mut self.ladder else { return Duration::MAX };
+            let step = ladder.step(self.booted.leader.pid, self.signals_installed);
+            // A frozen guest hears nothing; cgroup.kill needs no thaw.
+            if matches!(step, Step::Signal(_) | Step::Command(_)) {
+                let _ = self.setup.cgroup.set_frozen(false, Duration::from_secs(1));
+            }
+            let done = match step {
+                Step::Wait(duration) => return duration,
+                Step::Signal(signal) => pidfd::send_signal(&self.booted.leader.pidfd, signal),
+                Step::Kill => self.setup.cgroup.kill(),
+                Step::Command(command) => self.run_command(command),
+            };
+            // What cannot be done has the next rung of the ladder behind it.
+            if done.is_err()
+                && let Some(ladder) = &mut self.ladder
+            {
+                ladder.step_failed();
+            }
+            clients.tell_rung(self.rung());
+        }
+    }
+
+    fn run_command(&mut self, command: &[&str]) -> Result<()> {
+        let request = Attach { command: command.iter().map(|arg| (*arg).to_owned()).collect(), ..Attach::default() };
+        let child = attach::spawn(self.setup, &self.booted.leader.pidfd, &request, None, Vec::new())?;
+        self.orphans.push(child);
+        Ok(())
+    }
+
+    fn begin_stop(&mut self, wish: Wish, limit: Duration, clients: &mut Clients) {
+        let ladder = Ladder::new(self.setup.guest.init, wish, limit);
+        match &mut self.ladder {
+            Some(climbing) => climbing.join(ladder),
+            None => self.ladder = Some(ladder),
+        }
+        self.status.state = State::Stopping;
+        clients.tell_changes(&self.status);
+    }
+
+    fn take_signals(&mut self, around: &mut Surroundings<'_>) {
+        while let Ok(Some(info)) = around.signals.read_signal() {
+            let number = info.ssi_signo as i32;
+            if number == Sig::SIGTERM as i32 || number == Sig::SIGINT as i32 {
+                self.begin_stop(Wish::PowerOff, self.setup.config.boot.stop_timeout.get(), around.clients);
+            }
+        }
+    }
+
+    fn take_notifications(&mut self, around: &mut Surroundings<'_>) {
+        let Some(socket) = &self.booted.notify else { return };
+        let before = self.status.clone();
+        // Bounded: the socket's queue is, and whoever fills it must not keep us here.
+        for _ in 0..32 {
+            let Some(message) = notify::receive(socket, self.booted.leader.pid) else { break };
+            let Some(message) = message else { continue };
+            if message.ready && self.status.ready != Some(true) {
+                self.status.ready = Some(true);
+                self.status.boot_us = Some(self.booted.at.elapsed().as_micros() as u64);
+            }
+            self.signals_installed |= message.signals_installed;
+            if let Some(text) = message.status {
+                self.status.text = text;
+            }
+            around.manager.notified(&message.text);
+        }
+        if self.status != before {
+            around.clients.tell_changes(&self.status);
+        }
+    }
+
+    /// Serves what client `index` has sent; a client that sends nonsense is told so and closed.
+    fn serve(&mut self, index: usize, around: &mut Surroundings<'_>) {
+        let received = around.clients.0[index].packets.recv::<Request>();
+        let (request, fds) = match received {
+            Ok(Some(received)) => received,
+            Ok(None) => return self.client_gone(&mut around.clients.0[index]),
+            Err(e) => return refuse(&mut around.clients.0[index], e),
+        };
+        if let Err(e) = self.answer(index, request, fds, around) {
+            refuse(&mut around.clients.0[index], e);
+        }
+    }
+
+    /// A command whose client has gone runs on; somebody must reap it.
+    fn client_gone(&mut self, client: &mut Client) {
+        client.closed = true;
+        if let WaitsFor::Command(child) = std::mem::replace(&mut client.waits_for, WaitsFor::Request) {
+            self.orphans.push(child);
+        }
+    }
+
+    fn answer(
+        &mut self,
+        index: usize,
+        request: Request,
+        mut fds: Vec<OwnedFd>,
+        around: &mut Surroundings<'_>,
+    ) -> Result<()> {
+        match request {
+            Request::Status => around.clients.0[index].tell(&Reply::Status(self.status.clone())),
+            Request::Watch => {
+                around.clients.0[index].waits_for = WaitsFor::Changes;
+                around.clients.0[index].tell(&Reply::Status(self.status.clone()));
+            }
+            Request::Stop(Stop { timeout_ms }) => {
+                around.clients.0[index].waits_for = WaitsFor::Stopped;
+                self.begin_stop(Wish::PowerOff, Duration::from_millis(timeout_ms), around.clients);
+            }
+            Request::Reboot(Stop { timeout_ms }) => {
+                around.clients.0[index].waits_for = WaitsFor::Rebooted;
+                self.begin_stop(Wish::Reboot, Duration::from_millis(timeout_ms), around.clients);
+            }
+            Request::Attach(request) => {
+                let client = &mut around.clients.0[index];
+                let child = attach::spawn(self.setup, &self.booted.leader.pidfd, &request, Some(&client.packets), fds)?;
+                client.waits_for = WaitsFor::Command(child);
+            }
+            Request::Signal(signal) => match &around.clients.0[index].waits_for {
+                WaitsFor::Command(child) => pidfd::send_signal(&child.pidfd, signal)?,
+                _ => return Err(Error::failed("a signal came without a command to send it to")),
+            },
+            Request::Console { rows, cols } => {
+                let stream = fds.pop().ok_or_else(|| Error::failed("no stream came for the console"))?;
+                around.console.from_guest();
+                let scrollback = around.console.add(stream)?;
+                around.console.resize(rows, cols)?;
+                let (from, to, rotated) = (scrollback.from, scrollback.to, scrollback.rotated);
+                around.clients.0[index].tell(&Reply::Console { from, to, rotated });
+            }
+            Request::Resize { rows, cols } => {
+                around.console.resize(rows, cols)?;
+                around.clients.0[index].tell(&Reply::Done);
+            }
+        }
+        Ok(())
+    }
+
+    /// What the leader's end means (reboot(2) in a pid namespace: pid_namespaces(7)), unless
+    /// somebody outside had decided already.
+    fn reap_leader(&mut self) -> Result<Ending> {
+        let status = pidfd::try_reap(&self.booted.leader.pidfd)?;
+        let asked_inside = match status {
+            Some(WaitStatus::Signaled(_, Sig::SIGHUP, _)) => Ending::Reboot,
+            _ => Ending::Off,
+        };
+        for orphan in self.orphans.drain(..) {
+            // They died with their pid namespace.
+            let _ = pidfd::wait_exit(&orphan.pidfd, Duration::from_secs(5));
+            let _ = pidfd::try_reap(&orphan.pidfd);
+        }
+        Ok(match self.ladder.as_ref().map(Ladder::wish) {
+            Some(Wish::PowerOff) => Ending::Off,
+            Some(Wish::Reboot) => Ending::Reboot,
+            None => asked_inside,
+        })
+    }
+}
+
+fn refuse(client: &mut Client, error: Error) {
+    client.tell(&Reply::Failed(error));
+    client.closed = true;
+}

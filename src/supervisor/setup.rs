@@ -1,0 +1,131 @@
+//! What a supervisor knows of its container before it boots it: read once, checked, not changed.
+
+use std::ffi::CString;
+use std::os::fd::AsFd;
+
+use crate::cgroup::{ContainerCgroup, Hierarchies};
+use crate::config::{Config, HostConfig, IdMap, Init, NetworkType, Seccomp};
+use crate::distro::{self, Guest};
+use crate::error::{Context, Error, Kind, Result};
+use crate::inside::seccomp::Filters;
+use crate::inside::{BootPlan, CapabilitySet, Confinement, NetworkView};
+use crate::storage::{self, Backend};
+use crate::store::{Layout, Origin};
+use crate::types::{ContainerName, IdRange};
+
+pub struct Setup {
+    pub layout: Layout,
+    pub name: ContainerName,
+    pub config: Config,
+    pub host: HostConfig,
+    pub backend: Box<dyn Backend>,
+    pub guest: Guest,
+    /// The guest's ids on the host; `None` for a privileged container.
+    pub ids: Option<IdRange>,
+    pub network: NetworkView,
+    pub cgroup: ContainerCgroup,
+    pub confinement: Confinement,
+}
+
+impl Setup {
+    /// Reads the configuration and the root file system, and refuses what cannot work.
+    pub fn read(layout: &Layout, name: &ContainerName) -> Result<Self> {
+        let config = layout.config(name)?;
+        let host = layout.host_config()?;
+        let origin = Origin::read(layout, name)?;
+        let backend = storage::backend(layout, &origin.storage)?;
+        let tree = backend.mount(&layout.container(name), None)?;
+        let guest = distro::inspect(tree.as_fd(), config.boot.init.as_deref())?;
+        distro::compat::check(&guest)?;
+        let guest = match config.boot.init_type {
+            Init::Auto => guest,
+            init => Guest { init, ..guest },
+        };
+        let ids = match (config.security.privileged, config.security.idmap) {
+            (true, _) => None,
+            (false, IdMap::Auto) => Some(origin.ids),
+            (false, IdMap::Fixed(range)) => Some(range),
+        };
+        let shares_network = config.network.values().any(|network| network.kind == NetworkType::Host);
+        if shares_network && config.network.len() > 1 {
+            return Err(Error::new(
+                Kind::Config,
+                "an interface of type `host` is the host's whole network: it must be the only one",
+            ));
+        }
+        let network = if shares_network { NetworkView::Host } else { NetworkView::Own };
+        let security = &config.security;
+        let capabilities =
+            CapabilitySet::new(&security.capabilities_add, &security.capabilities_drop, network == NetworkView::Own)?;
+        let filters = match security.seccomp {
+            Seccomp::Default => Filters::compile(security.nesting)?,
+            Seccomp::Off => Filters::default(),
+        };
+        Ok(Setup {
+            cgroup: ContainerCgroup::new(Hierarchies::detect()?, layout.cgroup(name)),
+            layout: layout.clone(),
+            name: name.clone(),
+            host,
+            backend,
+            guest,
+            ids,
+            network,
+            confinement: Confinement { capabilities, filters },
+            config,
+        })
+    }
+
+    /// The plan of one boot: a boot id of its own, everything else as configured.
+    pub fn plan(&self, rows: u16, cols: u16) -> Result<BootPlan> {
+        let uuid = &self.config.uuid;
+        let systemd = self.guest.init == Init::Systemd;
+        let credentials: Vec<_> = self.config.credential.iter().map(|(k, v)| (k.clone(), v.clone())).collect();
+        let mut environment = vec![
+            "container=lxm".to_owned(),
+            format!("container_uuid={uuid}"),
+            "TERM=xterm-256color".to_owned(),
+            "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin".to_owned(),
+            "HOME=/root".to_owned(),
+            "USER=root".to_owned(),
+            "LOGNAME=root".to_owned(),
+        ];
+        if systemd {
+            environment.push("NOTIFY_SOCKET=/run/host/notify".to_owned());
+        }
+        if !credentials.is_empty() {
+            environment.push("CREDENTIALS_DIRECTORY=/run/host/credentials".to_owned());
+        }
+        environment.extend(self.config.environment.iter().map(|(key, value)| format!("{key}={value}")));
+        let c_string =
+            |text: String| CString::new(text).map_err(|_| Error::new(Kind::Config, "a setting holds a NUL byte"));
+        Ok(BootPlan {
+            hostname: self.name.to_string(),
+            init: c_string(self.guest.init_path.to_string_lossy().into_owned())?,
+            environment: environment.into_iter().map(c_string).collect::<Result<_>>()?,
+            mapped: self.ids.is_some(),
+            network: self.network,
+            nesting: self.config.security.nesting,
+            uuid: uuid.clone(),
+            boot_id: random_uuid()?,
+            host_os_release: host_os_release(),
+            credentials,
+            notify: systemd,
+            confinement: self.confinement.clone(),
+            rows,
+            cols,
+        })
+    }
+}
+
+fn random_uuid() -> Result<String> {
+    let file = "/proc/sys/kernel/random/uuid";
+    Ok(std::fs::read_to_string(file).context(|| format!("read `{file}`"))?.trim().to_owned())
+}
+
+/// The host's os-release (os-release(5) gives both places); empty where it has none.
+fn host_os_release() -> String {
+    ["/etc/os-release", "/usr/lib/os-release"]
+        .iter()
+        .find_map(|file| std::fs::read_to_string(file).ok())
+        .unwrap_or_default()
+}
