@@ -1,7 +1,9 @@
 //! Talking to a running container's supervisor.
 
+use std::time::Duration;
+
 use crate::error::{Error, Result};
-use crate::proto::control::{Reply, Request, Status};
+use crate::proto::control::{Reply, Request, Rung, Status};
 use crate::store::{AliveLock, Layout};
 use crate::sys::socket::Packets;
 use crate::types::ContainerName;
@@ -35,6 +37,24 @@ pub fn status(layout: &Layout, name: &ContainerName) -> Result<Status> {
     match reply(&packets)?.0 {
         Reply::Status(status) => Ok(status),
         other => Err(unexpected(&other)),
+    }
+}
+
+/// Asks for the guest's end and waits for it; says what it took. `tell` hears of each step.
+pub fn end(layout: &Layout, name: &ContainerName, request: &Request, tell: &dyn Fn(Rung)) -> Result<Rung> {
+    let packets = connect(layout, name)?;
+    packets.send(request, &[])?;
+    loop {
+        match reply(&packets)?.0 {
+            Reply::Rung(rung) => tell(rung),
+            Reply::Rebooted(rung) => return Ok(rung),
+            Reply::Stopped(rung) => {
+                // It answers before it exits; who starts the container next needs its lock.
+                AliveLock::wait_released(layout, name, Duration::from_secs(5))?;
+                return Ok(rung);
+            }
+            other => return Err(unexpected(&other)),
+        }
     }
 }
 

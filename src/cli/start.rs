@@ -4,7 +4,7 @@ use super::{Context, NameArg, require_root};
 use crate::error::Result;
 use crate::ops::start::{WaitFor, start, wait_booted};
 use crate::types::Timeout;
-use crate::{attach, sys};
+use crate::{attach, host, sys};
 
 /// Start a container
 #[derive(Debug, clap::Args)]
@@ -30,7 +30,7 @@ impl Start {
         require_root("start a container")?;
         let name = self.name.get()?;
         let window = sys::tty::window_size(std::io::stdin().as_fd());
-        start(&context.layout, &name, window, self.timeout.get())?;
+        start(&context.layout, &name, host::Start { window, limit: self.timeout.get() })?;
         if self.foreground {
             return attach::console(&context.layout, &name, attach::Until::Stopped).map(|()| 0);
         }

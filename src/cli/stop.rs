@@ -1,6 +1,7 @@
 use super::{Context, NameArg, require_root};
 use crate::error::{Error, Result};
-use crate::ops::stop::{How, stop};
+use crate::host;
+use crate::ops::stop::stop;
 use crate::proto::control::Rung;
 use crate::types::{ContainerName, Timeout};
 
@@ -26,11 +27,11 @@ pub struct HowArgs {
 }
 
 impl HowArgs {
-    pub fn get(&self, context: &Context, name: &ContainerName) -> Result<How> {
+    pub fn get(&self, context: &Context, name: &ContainerName) -> Result<host::Stop> {
         match (self.kill, self.timeout) {
-            (true, _) => Ok(How::Kill),
-            (false, Some(timeout)) => Ok(How::Graceful { limit: timeout.get() }),
-            (false, None) => Ok(How::Graceful { limit: context.layout.config(name)?.boot.stop_timeout.get() }),
+            (true, _) => Ok(host::Stop::Kill),
+            (false, Some(timeout)) => Ok(host::Stop::Graceful { limit: timeout.get() }),
+            (false, None) => Ok(host::Stop::Graceful { limit: context.layout.config(name)?.boot.stop_timeout.get() }),
         }
     }
 }
@@ -53,7 +54,7 @@ impl Stop {
         let name = self.name.get()?;
         let how = self.how.get(context, &name)?;
         match (stop(&context.layout, &name, how, |rung| tell(context, &name, rung))?, how) {
-            (Rung::Killed, How::Graceful { limit }) => Err(Error::timed_out(format!(
+            (Rung::Killed, host::Stop::Graceful { limit }) => Err(Error::timed_out(format!(
                 "`{name}` did not shut down within {}s and was killed",
                 limit.as_secs_f32()
             ))),

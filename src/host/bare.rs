@@ -2,13 +2,14 @@
 
 use std::ffi::CString;
 use std::os::fd::{AsFd, AsRawFd};
-use std::time::Duration;
-
 use nix::fcntl::{FcntlArg, FdFlag, fcntl};
 
+use super::{Host, Start, Stop};
+use crate::attach::control;
 use crate::cgroup::{ContainerCgroup, Hierarchies};
 use crate::config::Limits;
 use crate::error::{Context, Error, Result};
+use crate::proto::control::{Request, Rung, Stop as StopRequest};
 use crate::store::Layout;
 use crate::supervisor::{Placed, Started};
 use crate::sys;
@@ -16,9 +17,32 @@ use crate::sys::clone::{SingleThreaded, clone};
 use crate::sys::socket::Packets;
 use crate::types::ContainerName;
 
-/// Starts the supervisor of `name` and waits until the guest's init has been executed, at most
-/// `limit`. Fails with the supervisor's own error.
-pub fn start(layout: &Layout, name: &ContainerName, (rows, cols): (u16, u16), limit: Duration) -> Result<()> {
+/// No service manager: the command line clones the supervisor, and the supervisor does the rest.
+pub struct Bare;
+
+impl Host for Bare {
+    fn start(&self, layout: &Layout, name: &ContainerName, how: Start) -> Result<()> {
+        start(layout, name, how)
+    }
+
+    fn stop(&self, layout: &Layout, name: &ContainerName, how: Stop, tell: &dyn Fn(Rung)) -> Result<Rung> {
+        control::end(layout, name, &Request::Stop(message(how)), tell)
+    }
+
+    fn reboot(&self, layout: &Layout, name: &ContainerName, how: Stop, tell: &dyn Fn(Rung)) -> Result<Rung> {
+        control::end(layout, name, &Request::Reboot(message(how)), tell)
+    }
+}
+
+fn message(how: Stop) -> StopRequest {
+    match how {
+        Stop::Kill => StopRequest { timeout_ms: 0 },
+        // Zero would be a kill.
+        Stop::Graceful { limit } => StopRequest { timeout_ms: limit.as_millis().clamp(1, u128::from(u64::MAX)) as u64 },
+    }
+}
+
+fn start(layout: &Layout, name: &ContainerName, Start { window: (rows, cols), limit }: Start) -> Result<()> {
     let cgroup = ContainerCgroup::new(Hierarchies::detect()?, layout.cgroup(name));
     cgroup.create(&Limits::default(), None)?;
     let group = cgroup.open_supervisor()?;

@@ -1,4 +1,49 @@
-//! How a supervisor is started and kept: by a command line on a bare host, by systemd where that
-//! is PID 1.
+//! Who keeps the supervisors: a bare host's own command line, or systemd where that is PID 1.
 
 pub mod bare;
+
+use std::time::Duration;
+
+use crate::error::Result;
+use crate::proto::control::Rung;
+use crate::store::Layout;
+use crate::types::ContainerName;
+
+/// How a container is started.
+#[derive(Debug, Clone, Copy)]
+pub struct Start {
+    /// Rows and columns of the console until somebody joins it.
+    pub window: (u16, u16),
+    /// How long the execution of init may take.
+    pub limit: Duration,
+}
+
+/// How a guest is ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Stop {
+    /// In order, killed when it takes longer.
+    Graceful {
+        limit: Duration,
+    },
+    Kill,
+}
+
+/// The service manager of this host. The caller holds the container's operation lock.
+pub trait Host {
+    /// Starts the supervisor and returns when the guest's init has been executed.
+    ///
+    /// Fails with the supervisor's own reason, and then nothing of the container is left running.
+    fn start(&self, layout: &Layout, name: &ContainerName, how: Start) -> Result<()>;
+
+    /// Stops the container and returns when nothing of it is left; says what it took. `tell` hears
+    /// of each step. Fails with `Kind::Conflict` if it does not run.
+    fn stop(&self, layout: &Layout, name: &ContainerName, how: Stop, tell: &dyn Fn(Rung)) -> Result<Rung>;
+
+    /// Shuts the guest down in its own way and boots it again, as `reboot` inside would.
+    fn reboot(&self, layout: &Layout, name: &ContainerName, how: Stop, tell: &dyn Fn(Rung)) -> Result<Rung>;
+}
+
+/// The service manager that runs here.
+pub fn detect() -> Box<dyn Host> {
+    Box::new(bare::Bare)
+}

@@ -2,7 +2,7 @@ use std::time::{Duration, Instant};
 
 use crate::attach::control::{connect, unexpected};
 use crate::error::{Error, Result};
-use crate::host;
+use crate::host::{self, Start};
 use crate::proto::control::{Reply, Request};
 use crate::store::{AliveLock, Layout, OperationLock};
 use crate::types::ContainerName;
@@ -17,13 +17,13 @@ pub enum WaitFor {
 /// Starts a container; returns when its init has been executed.
 ///
 /// Fails with `Kind::Conflict` if it runs already, else with the supervisor's own reason.
-pub fn start(layout: &Layout, name: &ContainerName, window: (u16, u16), limit: Duration) -> Result<()> {
+pub fn start(layout: &Layout, name: &ContainerName, how: Start) -> Result<()> {
     layout.require(name)?;
     let _lock = OperationLock::acquire(layout, name)?;
     if AliveLock::is_held(layout, name)? {
         return Err(Error::conflict(format!("container `{name}` runs already")));
     }
-    host::bare::start(layout, name, window, limit)
+    host::detect().start(layout, name, how)
 }
 
 /// Waits until the guest has booted: its init said so, or cannot say it.
