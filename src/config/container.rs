@@ -240,12 +240,22 @@ pub struct Storage {
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
 pub struct Snapshots {
-    /// `hourly`, `daily`, `weekly` or `monthly`; unset means none.
+    /// Unset means none.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub schedule: Option<String>,
-    /// How many automatic snapshots to keep.
+    pub schedule: Option<Schedule>,
+    /// How many automatic snapshots to keep; unset keeps all.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub keep: Option<u32>,
+}
+
+/// How often a snapshot is made: once in each hour, day, week (from Monday) or month.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Schedule {
+    Hourly,
+    Daily,
+    Weekly,
+    Monthly,
 }
 
 /// `[[mount]]`: a directory or file of the host shown in the guest.

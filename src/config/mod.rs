@@ -8,7 +8,9 @@ mod host;
 mod network;
 mod parse;
 
-pub use container::{Boot, Config, Device, IdMap, Init, Limits, Mount, Ready, Seccomp, Security, Snapshots, Storage};
+pub use container::{
+    Boot, Config, Device, IdMap, Init, Limits, Mount, Ready, Schedule, Seccomp, Security, Snapshots, Storage,
+};
 pub use host::{HostConfig, HostNetwork};
 pub use network::{Address, Network, NetworkType, Publish, PublishProtocol};
 pub use parse::parse;

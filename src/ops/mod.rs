@@ -1,4 +1,7 @@
 //! What the verbs do, step by step, each step with its undo. No flags and no printing here.
 
+mod schedule;
+pub mod snapshot;
 pub mod start;
+mod still;
 pub mod stop;

@@ -70,6 +70,10 @@ impl Backend for Dir {
         self.create(&source, to, progress)
     }
 
+    fn shares(&self) -> bool {
+        false
+    }
+
     fn exchange(&self, a: &Path, b: &Path) -> Result<()> {
         exchange_paths(&idle_rootfs(a)?, &idle_rootfs(b)?)
     }

@@ -63,6 +63,11 @@ pub trait Backend: Send + Sync {
         progress: &Progress,
     ) -> Result<()>;
 
+    /// Whether a duplicate shares everything with what it is made from, and so is made at once.
+    fn shares(&self) -> bool {
+        true
+    }
+
     /// Exchanges the trees of two places on one file system, at once.
     fn exchange(&self, a: &Path, b: &Path) -> Result<()>;
 

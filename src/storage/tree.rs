@@ -32,6 +32,11 @@ impl Tree {
         &self.path
     }
 
+    /// It, opened, to be the root of look-ups.
+    pub fn dir(&self) -> Result<OwnedFd> {
+        crate::sys::fs::open_dir(&self.path)
+    }
+
     /// Its mount, where it has one of its own.
     pub fn mount(&self) -> Option<&OwnedFd> {
         self.mount.as_ref()

@@ -57,6 +57,11 @@ impl Layout {
         self.container(name).join("rootfs")
     }
 
+    /// Snapshots of a container, those in the making (`.NAME`) too.
+    pub fn snapshots(&self, name: &ContainerName) -> PathBuf {
+        self.container(name).join("snapshots")
+    }
+
     /// Containers in the making, on the file system where they will be.
     pub fn staging(&self) -> PathBuf {
         self.containers.join(".staging")

@@ -7,6 +7,7 @@ mod layout;
 mod lock;
 mod origin;
 mod record;
+mod snapshot;
 mod staging;
 
 pub use atomic::{remove_tree, replace_file, sync_dir};
@@ -15,4 +16,5 @@ pub use lock::{AliveLock, FileLock, OperationLock};
 pub use origin::Origin;
 pub(crate) use record::write_volatile;
 pub use record::{BootRecord, Generation, StageTime};
+pub use snapshot::{Snapshot, SnapshotRecord};
 pub use staging::{Staging, require_free, sweep_staging};

@@ -1,3 +1,4 @@
+use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{CWD, RenameFlags, renameat_with};
@@ -30,7 +31,10 @@ impl<'a> Staging<'a> {
         require_free(layout, name)?;
         let place = layout.staging().join(name);
         remove(&place, discard)?;
-        std::fs::create_dir_all(&place).context(|| format!("make `{}`", place.display()))?;
+        std::fs::create_dir_all(layout.staging()).context(|| format!("make `{}`", layout.staging().display()))?;
+        // 0700: a guest's root can make set-user-id programs of root's in its tree, which nobody of
+        // the host may reach.
+        std::fs::DirBuilder::new().mode(0o700).create(&place).context(|| format!("make `{}`", place.display()))?;
         Ok(Staging { layout, name, place, discard, committed: false })
     }
 

@@ -7,6 +7,7 @@ mod mac;
 mod name;
 mod signal;
 mod size;
+mod snapshot_name;
 
 pub use arch::Arch;
 pub use duration::Timeout;
@@ -15,6 +16,7 @@ pub use mac::Mac;
 pub use name::ContainerName;
 pub use signal::Signal;
 pub use size::Size;
+pub use snapshot_name::SnapshotName;
 
 /// Serde through `FromStr` and `Display`, so that a file and a command line accept the same text.
 macro_rules! serde_as_text {

@@ -8,10 +8,12 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
+use lxm::ops::snapshot;
 use lxm::progress::Progress;
 use lxm::storage::{self, Activity, Backend, Purpose, Tree};
-use lxm::store::Layout;
+use lxm::store::{Layout, Origin, Snapshot};
 use lxm::sys;
+use lxm::types::ContainerName;
 
 use super::support::{Need, Sandbox, Trial, eventually, run};
 
@@ -27,6 +29,13 @@ pub fn trials() -> Vec<Trial> {
         on_btrfs(Trial::new("storage::overlay_on_btrfs", |s| suite(&btrfs(s).layout(), "overlay"))),
         on_btrfs(Trial::new("storage::btrfs_on_btrfs", |s| suite(&btrfs(s).layout(), "btrfs"))),
         on_btrfs(Trial::new("storage::subvolumes_in_a_guest_are_snapshotted_and_removed_with_it", nested_subvolumes)),
+        Trial::new("storage::snapshots_of_a_stopped_container", |s| {
+            for backend in ["dir", "overlay"] {
+                snapshots(&s.layout(), backend);
+            }
+        }),
+        on_btrfs(Trial::new("storage::snapshots_on_btrfs", |s| snapshots(&btrfs(s).layout(), "btrfs"))),
+        Trial::new("storage::scheduled_snapshots_are_made_and_expire", scheduled),
         Trial::new("storage::ids_are_shifted_in_the_files_where_they_cannot_be_mapped", shifted),
         Trial::new("storage::a_shift_that_is_killed_is_carried_on_with", shift_killed),
         on_btrfs(on_xfs(Trial::new("storage::auto_takes_what_suits_the_file_system", auto_suits))),
@@ -317,6 +326,102 @@ fn auto_suits(sandbox: &Sandbox) {
     assert_eq!(storage::choose(&xfs(sandbox).layout(), "auto").unwrap().backend, "dir");
     assert_eq!(storage::choose(&btrfs(sandbox).layout(), "auto").unwrap().backend, "btrfs");
     assert_eq!(storage::choose(&own, "overlay").unwrap().backend, "overlay");
+}
+
+/// A container without a template: what the tests of files alone need.
+fn handmade(layout: &Layout, name: &str, backend: &str) -> ContainerName {
+    let name: ContainerName = name.parse().unwrap();
+    let image = layout.images().join("abc/rootfs");
+    if !image.exists() {
+        make_image(layout);
+    }
+    let place = layout.container(&name);
+    fs::create_dir_all(&place).unwrap();
+    storage::backend(layout, backend).unwrap().create(&image, &place, &Progress::hidden()).unwrap();
+    let origin = Origin {
+        template: "none".into(),
+        release: String::new(),
+        arch: lxm::types::Arch::host(),
+        image: "abc".into(),
+        storage: backend.into(),
+        created: "2026-01-01T00:00:00Z".into(),
+        lxm: "0".into(),
+        ids: lxm::types::IdRange::new(BASE),
+    };
+    origin.write_file(&layout.origin_file(&name)).unwrap();
+    fs::write(layout.config_file(&name), "version = 1\ndescription = \"first\"\n").unwrap();
+    name
+}
+
+fn snapshots(layout: &Layout, backend: &str) {
+    let web = handmade(layout, "web", backend);
+    let backend = storage::backend(layout, backend).unwrap();
+    let bench = Bench { backend: backend.as_ref(), containers: layout.containers().to_owned() };
+    let wish = |name: &str, comment: &str| snapshot::Wish {
+        name: (!name.is_empty()).then(|| name.parse().unwrap()),
+        comment: comment.into(),
+    };
+    let named = |name: &str| name.parse().unwrap();
+    let status = |result: lxm::error::Result<()>| result.unwrap_err().kind().exit_status();
+
+    snapshot::create(layout, &web, wish("before", "a comment")).unwrap();
+    bench.write("web", "etc/motd", "second");
+    fs::write(layout.config_file(&web), "version = 1\ndescription = \"second\"\n").unwrap();
+    assert_eq!(snapshot::create(layout, &web, wish("", "")).unwrap().name, named("snap0"));
+    bench.write("web", "etc/motd", "third");
+    assert_eq!(snapshot::create(layout, &web, wish("", "")).unwrap().name, named("snap1"));
+    assert_eq!(snapshot::create(layout, &web, wish("before", "")).unwrap_err().kind().exit_status(), 4);
+
+    let listed = Snapshot::list(layout, &web).unwrap();
+    let names: Vec<_> = listed.iter().map(|s| s.name.as_str()).collect();
+    assert_eq!(names, ["before", "snap0", "snap1"]);
+    assert_eq!(listed[0].record.comment, "a comment");
+
+    // Not the newest, then a newer one: each is still what it was.
+    for (name, motd, description) in
+        [("before", "image", "first"), ("snap1", "third", "second"), ("snap0", "second", "second")]
+    {
+        snapshot::restore(layout, &web, &named(name)).unwrap();
+        bench.holds("web", "etc/motd", Some(motd));
+        assert_eq!(layout.config(&web).unwrap().description, description);
+        bench.write("web", "etc/motd", "scribble");
+    }
+    snapshot::rename(layout, &web, &named("snap1"), &named("after")).unwrap();
+    assert_eq!(status(snapshot::rename(layout, &web, &named("after"), &named("before"))), 4);
+    assert_eq!(status(snapshot::restore(layout, &web, &named("snap1"))), 3);
+    snapshot::delete(layout, &web, &named("before")).unwrap();
+    snapshot::restore(layout, &web, &named("after")).unwrap();
+    bench.holds("web", "etc/motd", Some("third"));
+    assert_eq!(status(snapshot::delete(layout, &web, &named("before"))), 3);
+
+    for place in ["web/snapshots/after", "web/snapshots/snap0", "web"] {
+        backend.destroy(&bench.place(place)).unwrap();
+    }
+    fs::remove_dir_all(layout.container(&web)).unwrap();
+    assert_eq!(left_over(layout.containers()), Vec::<PathBuf>::new());
+}
+
+fn scheduled(sandbox: &Sandbox) {
+    let layout = sandbox.layout();
+    let web = handmade(&layout, "web", "overlay");
+    handmade(&layout, "unscheduled", "overlay");
+    let broken = handmade(&layout, "broken", "overlay");
+    let schedule = "version = 1\n[snapshots]\nschedule = \"daily\"\nkeep = 2\n";
+    fs::write(layout.config_file(&web), schedule).unwrap();
+    fs::write(layout.config_file(&broken), "version = 1\n[snapshots]\nschedule = \"sometimes\"\n").unwrap();
+    // Snapshots are made now, whenever the tick believes that it is.
+    let now = jiff::Timestamp::now();
+    let mut made = 0;
+    for day in 0..4 {
+        let ticked = snapshot::tick(&layout, now + jiff::SignedDuration::from_hours(24 * day)).unwrap();
+        made += ticked.made.len();
+        assert_eq!(ticked.failed.len(), 1);
+        assert_eq!(ticked.failed[0].0, broken);
+        assert!(snapshot::tick(&layout, now).unwrap().made.is_empty());
+    }
+    assert_eq!(made, 4);
+    assert_eq!(Snapshot::list(&layout, &web).unwrap().len(), 2);
+    fs::remove_dir_all(layout.containers()).unwrap();
 }
 
 /// A file system that cannot map ids: an overlay.

@@ -1,0 +1,216 @@
+//! Snapshots: made, restored, renamed and removed; each step leaves what was there before, or all
+//! of what is new.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use jiff::Timestamp;
+use jiff::tz::TimeZone;
+use rustix::fs::{CWD, RenameFlags, renameat_with};
+
+use super::schedule;
+use super::still::Still;
+use crate::error::{Context, Error, Result};
+use crate::progress::Progress;
+use crate::storage::{self, Activity, Backend, Purpose};
+use crate::store::{self, AliveLock, Layout, OperationLock, Snapshot, SnapshotRecord};
+use crate::types::{ContainerName, SnapshotName};
+
+/// What an admin says of a new snapshot.
+#[derive(Debug, Default)]
+pub struct Wish {
+    /// Unset means the first of `snap0`, `snap1` … that is free.
+    pub name: Option<SnapshotName>,
+    pub comment: String,
+}
+
+/// Makes a snapshot of a container, which may run: its guest is frozen for the moment.
+pub fn create(layout: &Layout, name: &ContainerName, wish: Wish) -> Result<Snapshot> {
+    let work = Work::begin(layout, name)?;
+    let snapshot = match wish.name {
+        Some(snapshot) => snapshot,
+        None => work.free_name()?,
+    };
+    work.make(snapshot, wish.comment, false)
+}
+
+/// Puts a container back to where a snapshot of it was; those made later stay.
+///
+/// Its tree and its configuration come back, its ids stay. Fails with `Kind::Conflict` while it runs.
+pub fn restore(layout: &Layout, name: &ContainerName, snapshot: &SnapshotName) -> Result<()> {
+    let work = Work::begin(layout, name)?;
+    let snapshot = Snapshot::read(layout, name, snapshot)?;
+    require_stopped(layout, name, "restore")?;
+    let place = layout.snapshots(name).join(".restored");
+    work.make_place(&place)?;
+    let progress = shown(work.backend.as_ref(), format!("copy `{}`", snapshot.name));
+    let container = layout.container(name);
+    work.backend.duplicate(&snapshot.place, Activity::Idle, &place, Purpose::Container, &progress)?;
+    let config = snapshot.place.join("config.toml");
+    let config = fs::read(&config).context(|| format!("read `{}`", config.display()))?;
+    store::replace_file(&layout.config_file(name), &config, 0o644)?;
+    work.backend.exchange(&place, &container)?;
+    store::sync_dir(&container)?;
+    work.discard(&place)?;
+    progress.finish();
+    Ok(())
+}
+
+/// Gives a snapshot another name.
+pub fn rename(layout: &Layout, name: &ContainerName, from: &SnapshotName, to: &SnapshotName) -> Result<()> {
+    let _work = Work::begin(layout, name)?;
+    let snapshot = Snapshot::read(layout, name, from)?;
+    put(&snapshot.place, &layout.snapshots(name).join(to), to)
+}
+
+/// Removes a snapshot; the others stay whole.
+pub fn delete(layout: &Layout, name: &ContainerName, snapshot: &SnapshotName) -> Result<()> {
+    let work = Work::begin(layout, name)?;
+    work.delete(&Snapshot::read(layout, name, snapshot)?)
+}
+
+/// What [`tick`] did.
+#[derive(Debug, Default)]
+pub struct Ticked {
+    pub made: Vec<(ContainerName, SnapshotName)>,
+    pub removed: Vec<(ContainerName, SnapshotName)>,
+    pub failed: Vec<(ContainerName, Error)>,
+}
+
+/// Makes the snapshots that are due at `now` and removes those that have had their time.
+///
+/// One container's failure does not keep the others from theirs.
+pub fn tick(layout: &Layout, now: Timestamp) -> Result<Ticked> {
+    let mut ticked = Ticked::default();
+    for name in layout.names()? {
+        if let Err(e) = tick_one(layout, &name, now, &mut ticked) {
+            ticked.failed.push((name, e));
+        }
+    }
+    Ok(ticked)
+}
+
+fn tick_one(layout: &Layout, name: &ContainerName, now: Timestamp, ticked: &mut Ticked) -> Result<()> {
+    let config = layout.config(name)?.snapshots;
+    let Some(schedule) = config.schedule else { return Ok(()) };
+    if schedule::is_due(schedule, &Snapshot::list(layout, name)?, now, &TimeZone::system()) {
+        let stamp = now.strftime("auto-%Y%m%d-%H%M%S").to_string();
+        let made = Work::begin(layout, name)?.make(stamp.parse()?, String::new(), true)?;
+        ticked.made.push((name.clone(), made.name));
+    }
+    if let Some(keep) = config.keep {
+        for old in schedule::expired(&Snapshot::list(layout, name)?, keep) {
+            Work::begin(layout, name)?.delete(old)?;
+            ticked.removed.push((name.clone(), old.name.clone()));
+        }
+    }
+    Ok(())
+}
+
+/// The progress of a duplicate, where it takes long enough to be shown.
+fn shown(backend: &dyn Backend, label: String) -> Progress {
+    if backend.shares() { Progress::hidden() } else { Progress::bytes(label, 0) }
+}
+
+/// Fails with `Kind::Conflict` while the container runs.
+fn require_stopped(layout: &Layout, name: &ContainerName, what: &str) -> Result<()> {
+    match AliveLock::is_held(layout, name)? {
+        false => Ok(()),
+        true => Err(Error::conflict(format!("{what} `{name}`: it runs")).hint(format!("`lxm stop {name}` first"))),
+    }
+}
+
+/// Makes the directory `from` the snapshot `to`.
+fn put(from: &Path, to: &Path, name: &SnapshotName) -> Result<()> {
+    match renameat_with(CWD, from, CWD, to, RenameFlags::NOREPLACE) {
+        Err(rustix::io::Errno::EXIST) => Err(Error::conflict(format!("there is a snapshot `{name}` already"))),
+        other => other.context(|| format!("rename `{}` to `{}`", from.display(), to.display())),
+    }?;
+    store::sync_dir(to.parent().expect("a snapshot is in a directory"))
+}
+
+/// Work on a container's snapshots.
+struct Work<'a> {
+    layout: &'a Layout,
+    name: &'a ContainerName,
+    backend: Box<dyn Backend>,
+    _lock: OperationLock,
+}
+
+impl<'a> Work<'a> {
+    /// Begins it, sweeping what a command that was killed left.
+    fn begin(layout: &'a Layout, name: &'a ContainerName) -> Result<Self> {
+        layout.require(name)?;
+        let lock = OperationLock::acquire(layout, name)?;
+        // Looked for again: another command may have destroyed it while we waited.
+        layout.require(name)?;
+        let work = Work { layout, name, backend: storage::of_container(layout, name)?, _lock: lock };
+        for entry in fs::read_dir(layout.snapshots(name)).into_iter().flatten().flatten() {
+            if entry.file_name().as_encoded_bytes().starts_with(b".") {
+                work.discard(&entry.path())?;
+            }
+        }
+        Ok(work)
+    }
+
+    fn free_name(&self) -> Result<SnapshotName> {
+        let dir = self.layout.snapshots(self.name);
+        let free = (0..).map(|n| format!("snap{n}")).find(|name| dir.join(name).symlink_metadata().is_err());
+        free.expect("a number is free").parse()
+    }
+
+    fn make(&self, snapshot: SnapshotName, comment: String, scheduled: bool) -> Result<Snapshot> {
+        let step = || format!("make snapshot `{snapshot}` of `{}`", self.name);
+        let target = self.layout.snapshots(self.name).join(&snapshot);
+        if target.symlink_metadata().is_ok() {
+            return Err(Error::conflict(format!("`{}` has a snapshot `{snapshot}` already", self.name)));
+        }
+        let place = self.layout.snapshots(self.name).join(".new");
+        self.make_place(&place)?;
+        let record = self.fill(&place, comment, scheduled).context(step);
+        let record = match record {
+            Ok(record) => record,
+            Err(e) => {
+                // The error is the one to tell; what stays is swept by the next command.
+                let _ = self.discard(&place);
+                return Err(e);
+            }
+        };
+        put(&place, &target, &snapshot)?;
+        Ok(Snapshot { name: snapshot, place: target, record })
+    }
+
+    fn fill(&self, place: &Path, comment: String, scheduled: bool) -> Result<SnapshotRecord> {
+        let container = self.layout.container(self.name);
+        let still = Still::begin(self.layout, self.name)?;
+        let running = still.activity() == Activity::Running;
+        let progress = shown(self.backend.as_ref(), format!("copy `{}`", self.name));
+        self.backend.duplicate(&container, still.activity(), place, Purpose::Snapshot, &progress)?;
+        still.end()?;
+        progress.finish();
+        for file in ["config.toml", "origin.toml"] {
+            let from = container.join(file);
+            let contents = fs::read(&from).context(|| format!("read `{}`", from.display()))?;
+            store::replace_file(&place.join(file), &contents, 0o644)?;
+        }
+        let record = SnapshotRecord { created: Timestamp::now(), comment, scheduled, running };
+        record.write(place)?;
+        Ok(record)
+    }
+
+    fn make_place(&self, place: &Path) -> Result<()> {
+        fs::create_dir_all(place).context(|| format!("make `{}`", place.display()))
+    }
+
+    fn delete(&self, snapshot: &Snapshot) -> Result<()> {
+        // Out of sight first, so that no half of it is ever listed or restored.
+        let doomed: PathBuf = self.layout.snapshots(self.name).join(format!(".{}", snapshot.name));
+        put(&snapshot.place, &doomed, &snapshot.name)?;
+        self.discard(&doomed).context(|| format!("remove snapshot `{}` of `{}`", snapshot.name, self.name))
+    }
+
+    fn discard(&self, place: &Path) -> Result<()> {
+        self.backend.destroy(place)?;
+        store::remove_tree(place)
+    }
+}

@@ -1,0 +1,88 @@
+//! A container whose files do not change for a moment.
+
+use std::io::Read;
+use std::os::fd::OwnedFd;
+use std::time::Duration;
+
+use crate::cgroup::{ContainerCgroup, Hierarchies};
+use crate::error::{Context, Result};
+use crate::storage::Activity;
+use crate::store::{AliveLock, Layout};
+use crate::sys;
+use crate::types::ContainerName;
+
+/// How long the kernel may take to freeze a guest: one of its processes may wait for a disk.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// Keeps a container's files still until it is dropped: a running guest is frozen.
+pub struct Still {
+    frozen: Option<Frozen>,
+    running: bool,
+}
+
+impl Still {
+    /// The caller holds the operation lock, so that nobody starts the container meanwhile.
+    pub fn begin(layout: &Layout, name: &ContainerName) -> Result<Self> {
+        if !AliveLock::is_held(layout, name)? {
+            return Ok(Still { frozen: None, running: false });
+        }
+        let cgroup = ContainerCgroup::new(Hierarchies::detect()?, layout.cgroup(name));
+        // One that an admin froze stays so.
+        let frozen = if cgroup.is_frozen()? { None } else { Some(Frozen::begin(cgroup)?) };
+        Ok(Still { frozen, running: true })
+    }
+
+    pub fn activity(&self) -> Activity {
+        if self.running { Activity::Running } else { Activity::Idle }
+    }
+
+    /// Lets the guest go on.
+    pub fn end(self) -> Result<()> {
+        self.frozen.map_or(Ok(()), Frozen::end)
+    }
+}
+
+struct Frozen {
+    cgroup: ContainerCgroup,
+    /// Its end of file tells the watchman that this process has died.
+    lifeline: Option<OwnedFd>,
+}
+
+impl Frozen {
+    fn begin(cgroup: ContainerCgroup) -> Result<Self> {
+        let lifeline = post_watchman(&cgroup)?;
+        let frozen = Frozen { cgroup, lifeline: Some(lifeline) };
+        frozen.cgroup.set_frozen(true, PATIENCE)?;
+        Ok(frozen)
+    }
+
+    fn end(self) -> Result<()> {
+        self.cgroup.set_frozen(false, PATIENCE)
+    }
+}
+
+impl Drop for Frozen {
+    fn drop(&mut self) {
+        // Thawed twice after `end`, which does nothing. The watchman would, but not at once.
+        let _ = self.cgroup.set_frozen(false, Duration::ZERO);
+        self.lifeline.take();
+    }
+}
+
+/// Starts a process that thaws the guest when this one dies, however it does.
+fn post_watchman(cgroup: &ContainerCgroup) -> Result<OwnedFd> {
+    let (reader, writer) = std::io::pipe().context(|| "make a pipe")?;
+    let inherited = std::os::fd::AsRawFd::as_raw_fd(&writer);
+    // Its status interests nobody: as a child of this process that nobody waits for, it is buried
+    // with it.
+    sys::clone::clone(sys::clone::SingleThreaded::check()?, 0, None, move || {
+        // Else it would keep the pipe open itself.
+        let _ = nix::unistd::close(inherited);
+        // A key typed at the terminal ends the command, not the one who cleans up after it.
+        let _ = nix::unistd::setsid();
+        let mut reader = reader;
+        let _ = reader.read(&mut [0]);
+        u8::from(cgroup.set_frozen(false, PATIENCE).is_err())
+    })?;
+    Ok(writer.into())
+}
