@@ -3,13 +3,18 @@
 mod acl;
 mod archive;
 mod attributes;
+mod cache;
 pub mod compress;
 pub mod copy;
 #[cfg(test)]
 pub mod fingerprint;
+mod record;
 #[cfg(test)]
 mod testing;
 pub mod unpack;
+
+pub use cache::{Image, ImageStore, Listed, Users};
+pub use record::{Asked, ImageRecord, ImageSpec};
 
 /// A name out of an archive or a tree, for a message: no control characters, not endless.
 fn shown(name: &[u8]) -> String {

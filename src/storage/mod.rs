@@ -112,6 +112,16 @@ pub fn of_container(layout: &Layout, name: &crate::types::ContainerName) -> Resu
     backend(layout, &origin.storage)
 }
 
+/// The places whose trees are layered on the image with the tree `image`, below the containers'
+/// directory: `web`, `web/snapshots/before`, `.trash/…`.
+pub fn users_of_image(layout: &Layout, image: &Path) -> Result<Vec<PathBuf>> {
+    let layers = layers::Layers::new(layout);
+    let name = layers.image_name(image)?;
+    let users = layers.stacks()?.into_iter().filter(|(_, stack)| stack.image.as_ref() == Some(&name));
+    let below = |place: PathBuf| place.strip_prefix(layout.containers()).map(Path::to_owned).unwrap_or(place);
+    Ok(users.map(|(place, _)| below(place)).collect())
+}
+
 /// Exchanges two paths on one file system, at once.
 fn exchange_paths(a: &Path, b: &Path) -> Result<()> {
     use rustix::fs::{CWD, RenameFlags, renameat_with};

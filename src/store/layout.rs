@@ -76,6 +76,11 @@ impl Layout {
         self.root.join("var/cache/lxm/images")
     }
 
+    /// Images in the making and on their way out.
+    pub fn image_staging(&self) -> PathBuf {
+        self.images().join(".staging")
+    }
+
     pub fn log_dir(&self, name: &ContainerName) -> PathBuf {
         self.root.join("var/log/lxm").join(name)
     }

@@ -16,7 +16,7 @@ use super::Layout;
 use crate::error::{Context, Error, Result};
 use crate::types::ContainerName;
 
-/// An exclusive lock on a file, held until dropped.
+/// A lock on a file, held until dropped; exclusive unless it says otherwise.
 #[derive(Debug)]
 pub struct FileLock {
     file: File,
@@ -26,8 +26,12 @@ pub struct FileLock {
 impl FileLock {
     /// Takes the lock on `path`, or says that somebody has it (`None`).
     pub fn try_acquire(path: &Path) -> Result<Option<Self>> {
+        Self::try_acquire_as(path, libc::F_WRLCK)
+    }
+
+    fn try_acquire_as(path: &Path, kind: i32) -> Result<Option<Self>> {
         let file = open_lock_file(path)?;
-        match fcntl(&file, FcntlArg::F_OFD_SETLK(&exclusive())) {
+        match fcntl(&file, FcntlArg::F_OFD_SETLK(&whole_file(kind))) {
             Ok(_) => Ok(Some(FileLock { file, path: path.to_owned() })),
             Err(Errno::EAGAIN | Errno::EACCES) => Ok(None),
             Err(e) => Err(Error::from(e).step(format!("lock `{}`", path.display()))),
@@ -36,12 +40,30 @@ impl FileLock {
 
     /// Takes the lock on `path`, waiting for whoever has it.
     pub fn acquire(path: &Path) -> Result<Self> {
-        let file = open_lock_file(path)?;
+        let lock = FileLock { file: open_lock_file(path)?, path: path.to_owned() };
+        lock.wait_for(libc::F_WRLCK)?;
+        Ok(lock)
+    }
+
+    /// Takes the lock on `path` together with others who take it so, waiting for whoever has it
+    /// exclusively.
+    pub fn acquire_shared(path: &Path) -> Result<Self> {
+        let lock = FileLock { file: open_lock_file(path)?, path: path.to_owned() };
+        lock.wait_for(libc::F_RDLCK)?;
+        Ok(lock)
+    }
+
+    /// Takes it as [`Self::acquire_shared`] does, or says that somebody has it exclusively (`None`).
+    pub fn try_acquire_shared(path: &Path) -> Result<Option<Self>> {
+        Self::try_acquire_as(path, libc::F_RDLCK)
+    }
+
+    fn wait_for(&self, kind: i32) -> Result<()> {
         loop {
-            match fcntl(&file, FcntlArg::F_OFD_SETLKW(&exclusive())) {
-                Ok(_) => return Ok(FileLock { file, path: path.to_owned() }),
+            match fcntl(&self.file, FcntlArg::F_OFD_SETLKW(&whole_file(kind))) {
+                Ok(_) => return Ok(()),
                 Err(Errno::EINTR) => {}
-                Err(e) => return Err(Error::from(e).step(format!("lock `{}`", path.display()))),
+                Err(e) => return Err(Error::from(e).step(format!("lock `{}`", self.path.display()))),
             }
         }
     }
@@ -53,7 +75,7 @@ impl FileLock {
             Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(false),
             Err(e) => return Err(Error::from(e).step(format!("open `{}`", path.display()))),
         };
-        let mut probe = exclusive();
+        let mut probe = whole_file(libc::F_WRLCK);
         fcntl(&file, FcntlArg::F_OFD_GETLK(&mut probe)).context(|| format!("test the lock on `{}`", path.display()))?;
         Ok(i32::from(probe.l_type) != libc::F_UNLCK)
     }
@@ -67,9 +89,9 @@ impl FileLock {
     }
 }
 
-fn exclusive() -> libc::flock {
+fn whole_file(kind: i32) -> libc::flock {
     // l_pid must be 0 for OFD locks (fcntl_locking(2)); start and length 0 mean the whole file.
-    libc::flock { l_type: libc::F_WRLCK as i16, l_whence: libc::SEEK_SET as i16, l_start: 0, l_len: 0, l_pid: 0 }
+    libc::flock { l_type: kind as i16, l_whence: libc::SEEK_SET as i16, l_start: 0, l_len: 0, l_pid: 0 }
 }
 
 fn open_lock_file(path: &Path) -> Result<File> {
@@ -152,5 +174,20 @@ mod tests {
         drop(lock);
         assert!(!FileLock::is_held(&path).unwrap());
         assert!(FileLock::try_acquire(&path).unwrap().is_some());
+    }
+
+    #[test]
+    fn sharers_of_a_lock_keep_out_who_wants_it_alone() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("lock");
+        let first = FileLock::acquire_shared(&path).unwrap();
+        let second = FileLock::acquire_shared(&path).unwrap();
+        assert!(FileLock::try_acquire_shared(&path).unwrap().is_some());
+        drop(first);
+        assert!(FileLock::try_acquire(&path).unwrap().is_none());
+        drop(second);
+        let alone = FileLock::try_acquire(&path).unwrap().expect("nobody shares it any more");
+        assert!(FileLock::try_acquire_shared(&path).unwrap().is_none());
+        drop(alone);
     }
 }

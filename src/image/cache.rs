@@ -1,0 +1,340 @@
+//! The images that are kept: `/var/cache/lxm/images/<id>/{rootfs,image.toml}`.
+//!
+//! An image appears by a rename, whole and written to disk, and is never changed: containers may
+//! be layered on it. Made anew, it gets another directory beside the old one (`<id>.2`, `<id>.3`,
+//! …), the highest is taken from then on, and older ones go when nothing needs them any more.
+//!
+//! Two locks an image. `build`: whoever makes or removes it has it, and all of `.staging/<id>`
+//! belongs to them. `use`: shared by those who read it, so that nobody removes it meanwhile.
+
+use std::collections::{BTreeMap, HashSet};
+use std::fs;
+use std::io::ErrorKind;
+use std::os::unix::fs::{DirBuilderExt, MetadataExt};
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{Mode, OFlags};
+
+use super::record::{ImageRecord, ImageSpec};
+use crate::error::{Context, Error, Result};
+use crate::progress::Progress;
+use crate::store::{FileLock, Layout, remove_tree, sync_dir};
+use crate::sys::btrfs;
+
+/// An image that stays while this lives.
+#[derive(Debug)]
+pub struct Image {
+    pub id: String,
+    pub record: ImageRecord,
+    place: PathBuf,
+    #[expect(dead_code, reason = "held, not read")]
+    lock: FileLock,
+}
+
+impl Image {
+    /// Its tree, which nobody may write to.
+    pub fn rootfs(&self) -> PathBuf {
+        self.place.join(ROOTFS)
+    }
+}
+
+/// An image as [`ImageStore::list`] shows it.
+#[derive(Debug, Clone)]
+pub struct Listed {
+    pub id: String,
+    pub record: ImageRecord,
+    /// Whether a newer one has taken its place.
+    pub superseded: bool,
+    pub rootfs: PathBuf,
+}
+
+/// Says which containers and snapshots need the image with the tree at this path.
+pub type Users<'a> = &'a dyn Fn(&Path) -> Result<Vec<PathBuf>>;
+
+const ROOTFS: &str = "rootfs";
+
+#[derive(Debug)]
+pub struct ImageStore {
+    layout: Layout,
+}
+
+impl ImageStore {
+    pub fn new(layout: &Layout) -> Self {
+        ImageStore { layout: layout.clone() }
+    }
+
+    /// The image of `spec`, made by `build` unless it is there.
+    ///
+    /// `build` fills the empty directory that it is given. Of two who want the same image one
+    /// builds and the other waits for it.
+    pub fn get_or_build(&self, spec: &ImageSpec, build: impl FnOnce(&Path) -> Result<()>) -> Result<Image> {
+        let id = spec.id();
+        if let Some(image) = self.newest(&id)? {
+            return Ok(image);
+        }
+        let _build = self.lock_build(&id)?;
+        // Somebody may have built it while we waited.
+        match self.newest(&id)? {
+            Some(image) => Ok(image),
+            None => self.build(spec, build),
+        }
+    }
+
+    /// Makes the image of `spec` anew; who uses the old one keeps it.
+    pub fn replace(&self, spec: &ImageSpec, build: impl FnOnce(&Path) -> Result<()>) -> Result<Image> {
+        let _build = self.lock_build(&spec.id())?;
+        self.build(spec, build)
+    }
+
+    /// The images there are, those of one template and release together, the newest of each first.
+    pub fn list(&self) -> Result<Vec<Listed>> {
+        let mut images = Vec::new();
+        for (id, generations) in self.generations()? {
+            for (nth, generation) in generations.iter().rev().enumerate() {
+                let dir = directory(&id, *generation);
+                let place = self.layout.images().join(&dir);
+                // Gone since the directory was read.
+                let Some(record) = ImageRecord::read(&place)? else { continue };
+                images.push(Listed { id: dir, record, superseded: nth > 0, rootfs: place.join(ROOTFS) });
+            }
+        }
+        images.sort_by(|a, b| {
+            let key = |image: &Listed| (image.record.template.clone(), image.record.release.clone());
+            key(a).cmp(&key(b)).then_with(|| b.record.created.cmp(&a.record.created))
+        });
+        Ok(images)
+    }
+
+    /// Finds an image by its id or the beginning of it, when that is of one alone.
+    pub fn find(&self, id: &str) -> Result<Listed> {
+        let mut images = self.list()?;
+        if let Some(exact) = images.iter().position(|image| image.id == id) {
+            return Ok(images.swap_remove(exact));
+        }
+        images.retain(|image| !id.is_empty() && image.id.starts_with(id));
+        let hint = "`lxm image list` shows the images there are";
+        match images.len() {
+            0 => Err(Error::not_found(format!("image `{}` does not exist", id.escape_default())).hint(hint)),
+            1 => Ok(images.swap_remove(0)),
+            n => Err(Error::usage(format!("`{id}` is the beginning of {n} images' ids")).hint(hint)),
+        }
+    }
+
+    /// Removes the image with this id; fails with `Kind::Conflict` where something needs it.
+    pub fn remove(&self, id: &str, users: Users) -> Result<()> {
+        let (base, _) = parse(id).ok_or_else(|| Error::not_found(format!("image `{id}` does not exist")))?;
+        let in_work = || Error::conflict(format!("image `{id}` is being made by another command"));
+        let build = FileLock::try_acquire(&self.lock_file(base, "build"))?.ok_or_else(in_work)?;
+        let in_use = || {
+            Error::conflict(format!("image `{id}` is in use by another command")).hint("try again when it has ended")
+        };
+        let _use = FileLock::try_acquire(&self.lock_file(base, "use"))?.ok_or_else(in_use)?;
+        let place = self.layout.images().join(id);
+        let users = users(&place.join(ROOTFS))?;
+        if !users.is_empty() {
+            let users: Vec<_> = users.iter().map(|user| format!("`{}`", user.display())).collect();
+            return Err(Error::conflict(format!("image `{id}` is in use by {}", users.join(", ")))
+                .hint("their files are stored as changes to it; destroy them first"));
+        }
+        self.discard(base, &place, &build)
+    }
+
+    /// Removes what killed commands left, and superseded images that nothing needs; returns their ids.
+    pub fn sweep(&self, users: Users) -> Result<Vec<String>> {
+        let mut swept = Vec::new();
+        for name in read_names(&self.layout.image_staging())? {
+            if let Some(_build) = FileLock::try_acquire(&self.lock_file(&name, "build"))? {
+                remove_image(&self.layout.image_staging().join(&name))?;
+                swept.push(name);
+            }
+        }
+        for image in self.list()?.into_iter().filter(|image| image.superseded) {
+            match self.remove(&image.id, users) {
+                Ok(()) => swept.push(image.id),
+                Err(e) if e.kind() == crate::error::Kind::Conflict => {}
+                Err(e) => return Err(e),
+            }
+        }
+        Ok(swept)
+    }
+
+    fn newest(&self, id: &str) -> Result<Option<Image>> {
+        let lock = FileLock::acquire_shared(&self.lock_file(id, "use"))?;
+        let Some(generation) = self.generations()?.remove(id).and_then(|generations| generations.last().copied())
+        else {
+            return Ok(None);
+        };
+        let id = directory(id, generation);
+        let place = self.layout.images().join(&id);
+        let record = ImageRecord::read(&place)?;
+        Ok(record.map(|record| Image { id, record, place, lock }))
+    }
+
+    fn lock_build(&self, id: &str) -> Result<FileLock> {
+        let file = self.lock_file(id, "build");
+        if let Some(lock) = FileLock::try_acquire(&file)? {
+            return Ok(lock);
+        }
+        let progress = Progress::spinner(format!("wait for another command that works on image `{id}`"));
+        let lock = FileLock::acquire(&file)?;
+        progress.finish();
+        Ok(lock)
+    }
+
+    /// Called with the build lock held.
+    fn build(&self, spec: &ImageSpec, build: impl FnOnce(&Path) -> Result<()>) -> Result<Image> {
+        let id = spec.id();
+        let staging = self.layout.image_staging().join(&id);
+        let step = || format!("make image `{id}`");
+        // Nobody is to remove it between its appearance and our return.
+        let _use = FileLock::acquire_shared(&self.lock_file(&id, "use"))?;
+        remove_image(&staging).context(step)?;
+        let made = self.fill(spec, &staging, build);
+        if made.is_err() {
+            // The failure is what is told; what cannot be removed now is swept later.
+            let _ = remove_image(&staging);
+        }
+        made.context(step)?;
+        let newest = self.newest(&id)?.ok_or_else(|| Error::failed("it was removed at once").step(step()))?;
+        Ok(newest)
+    }
+
+    fn fill(&self, spec: &ImageSpec, staging: &Path, build: impl FnOnce(&Path) -> Result<()>) -> Result<()> {
+        // 0700: there are set-user-id programs in images, which nobody of the host may reach.
+        let made = fs::DirBuilder::new().recursive(true).mode(0o700).create(staging);
+        made.context(|| format!("make `{}`", staging.display()))?;
+        let rootfs = staging.join(ROOTFS);
+        // Containers on the same btrfs can be snapshots of a subvolume.
+        let is_subvolume = btrfs::is_btrfs(staging)?;
+        if is_subvolume {
+            btrfs::create_subvolume(&rootfs)?;
+        } else {
+            fs::create_dir(&rootfs).context(|| format!("make `{}`", rootfs.display()))?;
+        }
+        build(&rootfs)?;
+        ImageRecord::new(spec, disk_usage(&rootfs)?).write(staging)?;
+        // Once for all containers that are made of it: a power cut must not leave files of zeros
+        // in what is taken for whole from now on.
+        sync_file_system(&rootfs)?;
+        if is_subvolume {
+            btrfs::set_read_only(&rootfs, true)?;
+        }
+        let id = spec.id();
+        let last = self.generations()?.remove(&id).and_then(|generations| generations.last().copied());
+        let place = self.layout.images().join(directory(&id, last.map_or(1, |last| last + 1)));
+        fs::rename(staging, &place).context(|| format!("put `{}` in place", place.display()))?;
+        sync_dir(&self.layout.images())
+    }
+
+    /// Takes an image away at once, then removes it.
+    fn discard(&self, base: &str, place: &Path, _build: &FileLock) -> Result<()> {
+        let away = self.layout.image_staging().join(base);
+        remove_image(&away)?;
+        fs::create_dir_all(self.layout.image_staging()).context(|| format!("make `{}`", away.display()))?;
+        fs::rename(place, &away).context(|| format!("remove `{}`", place.display()))?;
+        sync_dir(&self.layout.images())?;
+        remove_image(&away)
+    }
+
+    /// The images by id with their generations, ascending.
+    fn generations(&self) -> Result<BTreeMap<String, Vec<u32>>> {
+        let mut found: BTreeMap<String, Vec<u32>> = BTreeMap::new();
+        for name in read_names(&self.layout.images())? {
+            if let Some((id, generation)) = parse(&name) {
+                found.entry(id.to_owned()).or_default().push(generation);
+            }
+        }
+        found.values_mut().for_each(|generations| generations.sort());
+        Ok(found)
+    }
+
+    fn lock_file(&self, id: &str, lock: &str) -> PathBuf {
+        // No container's name has a dot in it.
+        self.layout.lock_dir().join(format!(".image.{id}.{lock}"))
+    }
+}
+
+fn directory(id: &str, generation: u32) -> String {
+    if generation == 1 { id.to_owned() } else { format!("{id}.{generation}") }
+}
+
+/// Takes a directory's name apart; `None` where it is not an image's.
+fn parse(name: &str) -> Option<(&str, u32)> {
+    let (id, generation) = match name.split_once('.') {
+        Some((id, generation)) => (id, generation.parse().ok().filter(|generation| *generation > 1)?),
+        None => (name, 1),
+    };
+    let is_id = id.len() == 12 && id.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'));
+    (is_id && directory(id, generation) == name).then_some((id, generation))
+}
+
+fn read_names(dir: &Path) -> Result<Vec<String>> {
+    let step = || format!("read `{}`", dir.display());
+    match fs::read_dir(dir) {
+        Ok(entries) => {
+            let names = entries.map(|entry| Ok(entry?.file_name().into_string().unwrap_or_default()));
+            names.collect::<std::io::Result<_>>().context(step)
+        }
+        Err(e) if e.kind() == ErrorKind::NotFound => Ok(Vec::new()),
+        Err(e) => Err(e).context(step),
+    }
+}
+
+/// Removes an image's directory, whole or half made; a missing one is removed already.
+fn remove_image(place: &Path) -> Result<()> {
+    if !place.exists() {
+        return Ok(());
+    }
+    detach_mounts(place)?;
+    let rootfs = place.join(ROOTFS);
+    if rootfs.exists() && btrfs::is_subvolume(&rootfs)? {
+        btrfs::delete_subvolume(&rootfs)?;
+    }
+    remove_tree(place)
+}
+
+/// Unmounts what a killed builder left mounted, before a removal walks into it.
+fn detach_mounts(place: &Path) -> Result<()> {
+    let place = place.canonicalize().context(|| format!("find `{}`", place.display()))?;
+    let table = fs::read_to_string("/proc/thread-self/mountinfo").context(|| "read the mount table")?;
+    // Field 5 of proc_pid_mountinfo(5). Odd characters are escaped in it; below an image's
+    // directory no builder mounts on such a path.
+    let below =
+        table.lines().filter_map(|line| line.split(' ').nth(4)).filter(|point| Path::new(point).starts_with(&place));
+    for point in below.collect::<Vec<_>>().into_iter().rev() {
+        use nix::mount::{MntFlags, umount2};
+        umount2(point, MntFlags::MNT_DETACH | MntFlags::UMOUNT_NOFOLLOW).context(|| format!("unmount `{point}`"))?;
+    }
+    Ok(())
+}
+
+fn sync_file_system(path: &Path) -> Result<()> {
+    let dir = rustix::fs::open(path, OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty());
+    dir.and_then(rustix::fs::syncfs).context(|| format!("write `{}` to disk", path.display()))
+}
+
+/// Bytes on disk of all files below `root`, a file of several names counted once.
+fn disk_usage(root: &Path) -> Result<u64> {
+    let (mut total, mut seen) = (0, HashSet::new());
+    let mut dirs = vec![root.to_owned()];
+    let mut walk = || -> std::io::Result<()> {
+        while let Some(dir) = dirs.pop() {
+            for entry in fs::read_dir(&dir)? {
+                let entry = entry?;
+                let meta = entry.metadata()?;
+                if meta.nlink() < 2 || meta.is_dir() || seen.insert((meta.dev(), meta.ino())) {
+                    total += meta.blocks() * 512;
+                }
+                if meta.is_dir() {
+                    dirs.push(entry.path());
+                }
+            }
+        }
+        Ok(())
+    };
+    walk().context(|| format!("measure `{}`", root.display()))?;
+    Ok(total)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,135 @@
+use std::path::Path;
+
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+
+use crate::config;
+use crate::error::{Context, Error, Result};
+use crate::store::replace_file;
+use crate::types::Arch;
+
+/// All that decides what is in an image.
+#[derive(Debug, Clone)]
+pub struct ImageSpec {
+    pub template: String,
+    pub release: String,
+    pub arch: Arch,
+    pub packages: Vec<String>,
+    /// What else decides it, as text: the template's own, files it refers to, the mirror.
+    pub content: String,
+    pub asked: Asked,
+}
+
+/// What must be asked of the template to make the image anew, beside release and architecture.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
+pub struct Asked {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub mirror: Option<String>,
+    /// Packages beyond the template's.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub packages: Vec<String>,
+    /// What stood after `--`.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub args: Vec<String>,
+}
+
+impl ImageSpec {
+    /// The image's id: the same for all that are made alike, another one for all others.
+    pub fn id(&self) -> String {
+        let mut packages = self.packages.clone();
+        packages.sort();
+        packages.dedup();
+        let arch = self.arch.to_string();
+        let fields = [&self.template, &self.release, &arch, &self.content].into_iter().chain(&packages);
+        let mut hasher = Sha256::new();
+        for field in fields {
+            // With its length, so that no two lists of fields look alike.
+            hasher.update((field.len() as u64).to_le_bytes());
+            hasher.update(field);
+        }
+        hasher.finalize().iter().take(6).map(|byte| format!("{byte:02x}")).collect()
+    }
+}
+
+/// What an image is: its `image.toml`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct ImageRecord {
+    pub template: String,
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub release: String,
+    pub arch: Arch,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub packages: Vec<String>,
+    /// RFC 3339, UTC.
+    pub created: String,
+    /// Version of lxm that made it.
+    pub lxm: String,
+    /// Disk space that its files take up.
+    pub bytes: u64,
+    #[serde(default)]
+    pub asked: Asked,
+}
+
+impl ImageRecord {
+    pub(super) fn new(spec: &ImageSpec, bytes: u64) -> Self {
+        ImageRecord {
+            template: spec.template.clone(),
+            release: spec.release.clone(),
+            arch: spec.arch,
+            packages: spec.packages.clone(),
+            created: jiff::Timestamp::now().strftime("%Y-%m-%dT%H:%M:%SZ").to_string(),
+            lxm: env!("CARGO_PKG_VERSION").to_owned(),
+            bytes,
+            asked: spec.asked.clone(),
+        }
+    }
+
+    /// Reads that of the image at `place`; `None` where there is no image.
+    pub(super) fn read(place: &Path) -> Result<Option<Self>> {
+        let file = place.join("image.toml");
+        match std::fs::read_to_string(&file) {
+            Ok(text) => config::parse(&text, &file).map(Some),
+            Err(e) if matches!(e.kind(), std::io::ErrorKind::NotFound | std::io::ErrorKind::NotADirectory) => Ok(None),
+            Err(e) => Err(e).context(|| format!("read `{}`", file.display())),
+        }
+    }
+
+    pub(super) fn write(&self, place: &Path) -> Result<()> {
+        let text = toml::to_string(self).map_err(|e| Error::failed(e.to_string()))?;
+        replace_file(&place.join("image.toml"), text.as_bytes(), 0o644)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_id_changes_with_whatever_decides_the_contents_and_with_nothing_else() {
+        let spec = ImageSpec {
+            template: "debian".into(),
+            release: "trixie".into(),
+            arch: Arch::Amd64,
+            packages: vec!["a".into(), "b".into()],
+            content: "text".into(),
+            asked: Asked::default(),
+        };
+        let same = [
+            ImageSpec { packages: vec!["b".into(), "a".into(), "a".into()], ..spec.clone() },
+            ImageSpec { asked: Asked { args: vec!["x".into()], ..Asked::default() }, ..spec.clone() },
+        ];
+        let others = [
+            ImageSpec { template: "ubuntu".into(), ..spec.clone() },
+            ImageSpec { release: "sid".into(), ..spec.clone() },
+            ImageSpec { arch: Arch::I386, ..spec.clone() },
+            ImageSpec { packages: vec!["ab".into()], ..spec.clone() },
+            ImageSpec { packages: vec!["a".into()], ..spec.clone() },
+            ImageSpec { content: "texta".into(), ..spec.clone() },
+        ];
+        assert_eq!(spec.id().len(), 12);
+        assert!(same.iter().all(|other| other.id() == spec.id()));
+        assert!(others.iter().all(|other| other.id() != spec.id()));
+    }
+}
