@@ -6,6 +6,9 @@
 
 mod attach;
 mod console;
+mod generate;
+mod name;
+pub mod render;
 mod restart;
 mod start;
 mod stop;
@@ -15,17 +18,21 @@ use std::io::Write;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand, ValueEnum};
+use clap::{CommandFactory, Parser, Subcommand, ValueEnum};
+
+pub use name::{NameAndArgs, NameArg};
 
 use crate::error::{Error, Result};
 use crate::store::Layout;
-use crate::types::ContainerName;
 
-/// Full operating systems in containers, treated like small virtual machines.
+/// Full operating systems in containers, treated like small virtual machines
 #[derive(Debug, Parser)]
 #[command(name = "lxm", version, max_term_width = 100, disable_help_subcommand = true)]
+#[command(after_help = "\
+Exit status: 0 done, 1 failed, 2 wrong usage, 3 not found, 4 exists, busy or not running,
+5 the host lacks something (root's rights too), 6 bad configuration, 7 timed out.")]
 pub struct Cli {
-    /// Directory of the containers [default: /var/lib/lxm]
+    /// Directory of the containers [default: `path` of lxm.toml, or /var/lib/lxm]
     #[arg(short = 'P', long, global = true, value_name = "DIR")]
     path: Option<PathBuf>,
 
@@ -47,6 +54,7 @@ pub enum Format {
     Json,
 }
 
+/// In the order of `lxm --help`: the life of a container, then the rest.
 #[derive(Debug, Subcommand)]
 enum Verb {
     Start(start::Start),
@@ -57,6 +65,21 @@ enum Verb {
     Console(console::Console),
     #[command(hide = true)]
     Supervise(supervise::Supervise),
+    #[command(hide = true)]
+    Generate(generate::Generate),
+}
+
+fn run(cli: Cli) -> Result<u8> {
+    let context = Context::new(cli.path, cli.format, cli.quiet)?;
+    match cli.verb {
+        Verb::Start(verb) => verb.run(&context),
+        Verb::Stop(verb) => verb.run(&context),
+        Verb::Restart(verb) => verb.run(&context),
+        Verb::Attach(verb) => verb.run(&context),
+        Verb::Console(verb) => verb.run(&context),
+        Verb::Supervise(verb) => verb.run(&context),
+        Verb::Generate(verb) => verb.run(&context),
+    }
 }
 
 /// What every verb works with.
@@ -67,28 +90,27 @@ pub struct Context {
     pub quiet: bool,
 }
 
-/// A container's name, given as `NAME` or as LXC users do with `-n NAME`.
-#[derive(Debug, clap::Args)]
-pub struct NameArg {
-    /// The container
-    #[arg(value_name = "NAME", required_unless_present = "name_option")]
-    name: Option<ContainerName>,
-
-    /// The container, as an option
-    #[arg(short = 'n', long = "name", value_name = "NAME", conflicts_with = "name", id = "name_option")]
-    name_option: Option<ContainerName>,
-}
-
-impl NameArg {
-    pub fn get(self) -> Result<ContainerName> {
-        self.name.or(self.name_option).ok_or_else(|| Error::usage("a container's name is missing"))
-    }
-}
-
 impl Context {
+    fn new(path: Option<PathBuf>, format: Format, quiet: bool) -> Result<Self> {
+        if quiet {
+            crate::progress::be_quiet();
+        }
+        let layout = Layout::from_env()?;
+        let containers = match path {
+            Some(dir) => Some(std::path::absolute(dir)?),
+            None => layout.host_config()?.path,
+        };
+        let layout = match containers {
+            Some(dir) => layout.with_containers(dir),
+            None => layout,
+        };
+        Ok(Context { layout, format, quiet })
+    }
+
     /// Says something to the person at the terminal.
     pub fn say(&self, message: &str) {
         if !self.quiet {
+            // Nobody can be told that stderr is closed.
             let _ = writeln!(std::io::stderr(), "{message}");
         }
     }
@@ -104,9 +126,12 @@ pub fn require_root(what: &str) -> Result<()> {
 
 /// Parses the command line and runs it. Every error of the program is reported here.
 pub fn main() -> ExitCode {
+    // Answers a shell's question for completions, if `COMPLETE` says that this is one.
+    clap_complete::CompleteEnv::with_factory(Cli::command).complete();
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(e) => {
+            // A closed pipe is the reader's decision.
             let _ = e.print();
             return ExitCode::from(if e.use_stderr() { 2 } else { 0 });
         }
@@ -120,26 +145,11 @@ pub fn main() -> ExitCode {
     }
 }
 
+/// Tells the person at the terminal what went wrong and what to do about it.
 fn report(e: &Error) {
     let mut stderr = std::io::stderr().lock();
     let _ = writeln!(stderr, "error: {e}");
     if let Some(hint) = e.hint_text() {
         let _ = writeln!(stderr, "hint: {hint}");
-    }
-}
-
-fn run(cli: Cli) -> Result<u8> {
-    let mut layout = Layout::from_env()?;
-    if let Some(dir) = cli.path.or(layout.host_config()?.path) {
-        layout = layout.with_containers(dir);
-    }
-    let context = Context { layout, format: cli.format, quiet: cli.quiet };
-    match cli.verb {
-        Verb::Start(verb) => verb.run(&context),
-        Verb::Stop(verb) => verb.run(&context),
-        Verb::Restart(verb) => verb.run(&context),
-        Verb::Attach(verb) => verb.run(&context),
-        Verb::Console(verb) => verb.run(&context),
-        Verb::Supervise(verb) => verb.run(&context),
     }
 }

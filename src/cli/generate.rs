@@ -1,0 +1,47 @@
+use std::path::PathBuf;
+
+use clap::{CommandFactory, ValueEnum};
+use clap_complete::env::Shells;
+
+use super::{Cli, Context};
+use crate::error::{Context as _, Error, Result};
+
+/// Write the manual pages, or the completions of all shells, into a directory
+#[derive(Debug, clap::Args)]
+pub struct Generate {
+    #[arg(value_enum)]
+    what: What,
+
+    #[arg(value_name = "DIR")]
+    dir: PathBuf,
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum What {
+    Man,
+    Completions,
+}
+
+impl Generate {
+    pub fn run(self, _context: &Context) -> Result<u8> {
+        let step = || format!("write into `{}`", self.dir.display());
+        std::fs::create_dir_all(&self.dir).context(step)?;
+        match self.what {
+            What::Man => clap_mangen::generate_to(Cli::command(), &self.dir).context(step)?,
+            What::Completions => self.completions().context(step)?,
+        }
+        Ok(0)
+    }
+
+    /// One small script a shell, which asks the program itself: names of containers are live.
+    fn completions(&self) -> Result<()> {
+        for (shell, file) in [("bash", "lxm"), ("zsh", "_lxm"), ("fish", "lxm.fish")] {
+            let shells = Shells::builtins();
+            let script = shells.completer(shell).ok_or_else(|| Error::failed(format!("`{shell}` is not known")))?;
+            let mut text = Vec::new();
+            script.write_registration("COMPLETE", "lxm", "lxm", "lxm", &mut text)?;
+            std::fs::write(self.dir.join(file), text)?;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,67 @@
+use clap_complete::engine::{ArgValueCompleter, CompletionCandidate};
+
+use super::Context;
+use crate::error::{Error, Result};
+use crate::types::ContainerName;
+
+/// A container's name, given as `NAME` or as LXC users do with `-n NAME`.
+#[derive(Debug, clap::Args)]
+pub struct NameArg {
+    /// The container
+    #[arg(value_name = "NAME", required_unless_present = "name_option", add = ArgValueCompleter::new(complete))]
+    name: Option<ContainerName>,
+
+    /// The container, as an option
+    #[arg(short = 'n', long = "name", value_name = "NAME", conflicts_with = "name", id = "name_option")]
+    #[arg(add = ArgValueCompleter::new(complete))]
+    name_option: Option<ContainerName>,
+}
+
+impl NameArg {
+    pub fn get(self) -> Result<ContainerName> {
+        self.name.or(self.name_option).ok_or_else(|| Error::usage("a container's name is missing"))
+    }
+}
+
+/// A container's name and further arguments behind it: `NAME ARG…` or `-n NAME ARG…`.
+///
+/// The verb says with [`NameAndArgs::get`] how many there must be.
+#[derive(Debug, clap::Args)]
+pub struct NameAndArgs {
+    /// The container, then what the usage line says
+    #[arg(value_name = "NAME", allow_hyphen_values = true, add = ArgValueCompleter::new(complete))]
+    args: Vec<String>,
+
+    /// The container, as an option
+    #[arg(short = 'n', long = "name", value_name = "NAME", id = "name_option")]
+    #[arg(add = ArgValueCompleter::new(complete))]
+    name_option: Option<ContainerName>,
+}
+
+impl NameAndArgs {
+    /// The name, and exactly the arguments that `names` asks for.
+    pub fn get<const N: usize>(self, names: [&str; N]) -> Result<(ContainerName, [String; N])> {
+        let mut args = self.args.into_iter();
+        let name = match self.name_option {
+            Some(name) => name,
+            None => args.next().ok_or_else(|| Error::usage("a container's name is missing"))?.parse()?,
+        };
+        let args: Vec<String> = args.collect();
+        let wanted = names.map(|name| format!("<{name}>")).join(" ");
+        args.try_into().map(|args| (name, args)).map_err(|args: Vec<String>| match args.get(N) {
+            Some(extra) => Error::usage(format!("`{extra}` is one argument too many"))
+                .hint(format!("wanted is the container's name, then {wanted}")),
+            None => Error::usage(format!("{} is missing", names[args.len()]))
+                .hint(format!("wanted is the container's name, then {wanted}")),
+        })
+    }
+}
+
+/// The names of the containers that exist, for a shell.
+fn complete(current: &std::ffi::OsStr) -> Vec<CompletionCandidate> {
+    let Some(current) = current.to_str() else { return Vec::new() };
+    let context = Context::new(None, super::Format::Text, true);
+    let names = context.and_then(|context| context.layout.names()).unwrap_or_default();
+    let matching = names.iter().filter(|name| name.as_str().starts_with(current));
+    matching.map(|name| CompletionCandidate::new(name.as_str())).collect()
+}

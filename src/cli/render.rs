@@ -1,0 +1,84 @@
+//! The only writer of standard output: tables, lists, JSON.
+//!
+//! A reader that closes the pipe early (`lxm list | head -1`) has what it wanted: that is no error.
+
+use std::io::{ErrorKind, IsTerminal, Write};
+
+use comfy_table::Table;
+use comfy_table::presets::NOTHING;
+use serde::Serialize;
+
+use crate::error::{Context, Error, Result};
+
+/// Writes `text` as it is.
+pub fn text(text: &str) -> Result<()> {
+    bytes(text.as_bytes()).map(drop)
+}
+
+/// Writes one line.
+pub fn line(line: impl std::fmt::Display) -> Result<()> {
+    text(&format!("{line}\n"))
+}
+
+/// Writes `bytes`; says whether somebody still reads.
+pub fn bytes(bytes: &[u8]) -> Result<bool> {
+    let mut stdout = std::io::stdout().lock();
+    match stdout.write_all(bytes).and_then(|()| stdout.flush()) {
+        Err(e) if e.kind() == ErrorKind::BrokenPipe => Ok(false),
+        other => other.map(|()| true).context(|| "write to standard output"),
+    }
+}
+
+/// Writes a value in the machine's form.
+pub fn json<T: Serialize + ?Sized>(value: &T) -> Result<()> {
+    let text = serde_json::to_string_pretty(value).map_err(|e| Error::failed(e.to_string()))?;
+    line(text)
+}
+
+/// Writes a table without borders, one space between the columns, as `lxc-ls -f` does.
+pub fn table<Row: IntoIterator<Item = String>>(header: &[&str], rows: impl IntoIterator<Item = Row>) -> Result<()> {
+    let mut table = Table::new();
+    table.load_style(NOTHING).set_header(header);
+    for row in rows {
+        table.add_row(row.into_iter().collect::<Vec<String>>());
+    }
+    for column in table.column_iter_mut() {
+        column.set_padding((0, 1));
+    }
+    line(table.trim_fmt())
+}
+
+/// Writes names side by side as wide as the terminal is; elsewhere one a line.
+pub fn names(names: &[String]) -> Result<()> {
+    let stdout = std::io::stdout();
+    let width = rustix::termios::tcgetwinsize(&stdout).ok().filter(|_| stdout.is_terminal());
+    let text = match width {
+        Some(size) if size.ws_col > 0 => side_by_side(names, size.ws_col.into()),
+        _ => names.iter().map(|name| format!("{name}\n")).collect(),
+    };
+    self::text(&text)
+}
+
+/// Lays names out in columns of one width, read line by line.
+fn side_by_side(names: &[String], width: usize) -> String {
+    let column = names.iter().map(String::len).max().unwrap_or(0) + 1;
+    let a_line = (width / column).max(1);
+    let lines = names.chunks(a_line).map(|line| {
+        let line: String = line.iter().map(|name| format!("{name:column$}")).collect();
+        format!("{}\n", line.trim_end())
+    });
+    lines.collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_fill_the_width_and_never_less_than_one_a_line() {
+        let names = ["web", "database", "x"].map(str::to_owned);
+        assert_eq!(side_by_side(&names, 20), "web      database\nx\n");
+        assert_eq!(side_by_side(&names, 1), "web\ndatabase\nx\n");
+        assert_eq!(side_by_side(&[], 80), "");
+    }
+}
