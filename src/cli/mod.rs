@@ -7,9 +7,11 @@
 mod attach;
 mod console;
 mod generate;
+mod mount;
 mod name;
 pub mod render;
 mod restart;
+mod snapshot;
 mod start;
 mod stop;
 mod supervise;
@@ -20,7 +22,7 @@ use std::process::ExitCode;
 
 use clap::{CommandFactory, Parser, Subcommand, ValueEnum};
 
-pub use name::{NameAndArgs, NameArg};
+pub use name::{NameAndArgs, NameAndWords, NameArg};
 
 use crate::error::{Error, Result};
 use crate::store::Layout;
@@ -63,6 +65,10 @@ enum Verb {
     #[command(visible_alias = "exec")]
     Attach(attach::Attach),
     Console(console::Console),
+    Snapshot(snapshot::Snapshot),
+    Mount(mount::Mount),
+    #[command(visible_alias = "unmount")]
+    Umount(mount::Umount),
     #[command(hide = true)]
     Supervise(supervise::Supervise),
     #[command(hide = true)]
@@ -77,6 +83,9 @@ fn run(cli: Cli) -> Result<u8> {
         Verb::Restart(verb) => verb.run(&context),
         Verb::Attach(verb) => verb.run(&context),
         Verb::Console(verb) => verb.run(&context),
+        Verb::Snapshot(verb) => verb.run(&context),
+        Verb::Mount(verb) => verb.run(&context),
+        Verb::Umount(verb) => verb.run(&context),
         Verb::Supervise(verb) => verb.run(&context),
         Verb::Generate(verb) => verb.run(&context),
     }

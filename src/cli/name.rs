@@ -57,6 +57,35 @@ impl NameAndArgs {
     }
 }
 
+/// As [`NameAndArgs`], of words that never begin with `-`: options may come between and after them.
+#[derive(Debug, clap::Args)]
+pub struct NameAndWords {
+    /// The container, then what the usage line says
+    #[arg(value_name = "NAME", add = ArgValueCompleter::new(complete))]
+    args: Vec<String>,
+
+    /// The container, as an option
+    #[arg(short = 'n', long = "name", value_name = "NAME", id = "name_option")]
+    #[arg(add = ArgValueCompleter::new(complete))]
+    name_option: Option<ContainerName>,
+}
+
+impl NameAndWords {
+    /// The name, and exactly the words that `names` asks for.
+    pub fn get<const N: usize>(self, names: [&str; N]) -> Result<(ContainerName, [String; N])> {
+        NameAndArgs { args: self.args, name_option: self.name_option }.get(names)
+    }
+
+    /// The name, and the word `what` if it is there.
+    pub fn get_optional(self, what: &str) -> Result<(ContainerName, Option<String>)> {
+        let named = usize::from(self.name_option.is_none());
+        if self.args.len() <= named {
+            return self.get([]).map(|(name, [])| (name, None));
+        }
+        self.get([what]).map(|(name, [word])| (name, Some(word)))
+    }
+}
+
 /// The names of the containers that exist, for a shell.
 fn complete(current: &std::ffi::OsStr) -> Vec<CompletionCandidate> {
     let Some(current) = current.to_str() else { return Vec::new() };

@@ -61,6 +61,7 @@ impl Overlay {
         }
         match activity {
             Activity::Idle => {
+                require_unmounted(place)?;
                 let lock = self.layers.lock()?;
                 let next = self.layers.make(&tree, &lock)?;
                 stack.layers.push(upper);
@@ -78,6 +79,16 @@ impl Overlay {
         }
         Ok(stack)
     }
+}
+
+/// Fails with `Kind::Conflict` while the admin has the tree of `place` mounted: its upper layer may
+/// be written to.
+fn require_unmounted(place: &Path) -> Result<()> {
+    let mount_point = place.join("rootfs");
+    if super::is_mount_point(&mount_point)? {
+        return Err(Error::conflict(format!("`{}` is mounted", mount_point.display())).hint("`lxm umount` it first"));
+    }
+    Ok(())
 }
 
 /// Whether nothing was ever written to a layer.
@@ -126,15 +137,14 @@ impl Backend for Overlay {
     }
 
     fn exchange(&self, a: &Path, b: &Path) -> Result<()> {
+        require_unmounted(a)?;
+        require_unmounted(b)?;
         exchange_paths(&Layers::record(a), &Layers::record(b))
     }
 
     fn mount(&self, place: &Path, userns: Option<BorrowedFd<'_>>) -> Result<OwnedFd> {
         let stack = Layers::read(place)?;
-        let mount_point = place.join("rootfs");
-        if super::is_mount_point(&mount_point)? {
-            return Err(Error::conflict(format!("`{}` is mounted", mount_point.display())).hint("`lxm umount` first"));
-        }
+        require_unmounted(place)?;
         assemble::merge(&self.parts(&stack), userns, place)
             .context(|| format!("mount the tree of `{}`", place.display()))
     }
@@ -144,12 +154,9 @@ impl Backend for Overlay {
     }
 
     fn destroy(&self, place: &Path) -> Result<()> {
-        let mount_point = place.join("rootfs");
-        if super::is_mount_point(&mount_point)? {
-            return Err(Error::conflict(format!("`{}` is mounted", mount_point.display())).hint("`lxm umount` first"));
-        }
+        require_unmounted(place)?;
         store::remove_tree(&Layers::record(place))?;
-        store::remove_tree(&mount_point)?;
+        store::remove_tree(&place.join("rootfs"))?;
         self.layers.sweep().map(drop)
     }
 }

@@ -34,7 +34,7 @@ impl Setup {
         let host = layout.host_config()?;
         let origin = Origin::read(layout, name)?;
         let backend = storage::backend(layout, &origin.storage)?;
-        let tree = backend.mount(&layout.container(name), None)?;
+        let tree = backend.peek(&layout.container(name))?;
         let guest = distro::inspect(tree.as_fd(), config.boot.init.as_deref())?;
         distro::compat::check(&guest)?;
         let guest = match config.boot.init_type {

@@ -35,6 +35,7 @@ pub fn trials() -> Vec<Trial> {
             }
         }),
         on_btrfs(Trial::new("storage::snapshots_on_btrfs", |s| snapshots(&btrfs(s).layout(), "btrfs"))),
+        Trial::new("storage::verbs_of_snapshots_and_mounts", verbs),
         Trial::new("storage::scheduled_snapshots_are_made_and_expire", scheduled),
         Trial::new("storage::ids_are_shifted_in_the_files_where_they_cannot_be_mapped", shifted),
         Trial::new("storage::a_shift_that_is_killed_is_carried_on_with", shift_killed),
@@ -399,6 +400,36 @@ fn snapshots(layout: &Layout, backend: &str) {
     }
     fs::remove_dir_all(layout.container(&web)).unwrap();
     assert_eq!(left_over(layout.containers()), Vec::<PathBuf>::new());
+}
+
+fn verbs(sandbox: &Sandbox) {
+    let layout = sandbox.layout();
+    handmade(&layout, "web", "overlay");
+    assert_eq!(sandbox.lxm(&["snapshot", "create", "web", "one", "--comment", "first of all"]).ok().line(), "one");
+    let mounted = sandbox.lxm(&["mount", "web"]).ok().line().to_owned();
+    assert_eq!(fs::read_to_string(Path::new(&mounted).join("etc/motd")).unwrap(), "image");
+    fs::write(Path::new(&mounted).join("etc/motd"), "through the mount").unwrap();
+    sandbox.lxm(&["mount", "-n", "web"]).ok().says(&mounted);
+    // What is mounted must not be taken for what nobody writes to.
+    sandbox.lxm(&["snapshot", "restore", "web", "one"]).fails(4).complains("is mounted");
+    sandbox.lxm(&["umount", "web"]).ok();
+    sandbox.lxm(&["umount", "web"]).ok();
+    assert_eq!(sandbox.lxm(&["snapshot", "create", "-n", "web"]).ok().line(), "snap0");
+    let listed = sandbox.lxm(&["snapshot", "list", "web", "--format", "json"]).ok().json();
+    assert_eq!((listed[0]["name"].as_str(), listed[1]["name"].as_str()), (Some("one"), Some("snap0")));
+    assert_eq!(listed[0]["comment"], "first of all");
+    sandbox.lxm(&["snapshot", "show", "web", "one"]).ok().says("first of all");
+    sandbox.lxm(&["snapshot", "restore", "web", "one"]).ok();
+    sandbox.lxm(&["mount", "web"]).ok();
+    assert_eq!(fs::read_to_string(Path::new(&mounted).join("etc/motd")).unwrap(), "image");
+    sandbox.lxm(&["umount", "web"]).ok();
+    sandbox.lxm(&["snapshot", "rename", "web", "one", "two"]).ok();
+    sandbox.lxm(&["snapshot", "delete", "web", "one"]).fails(3);
+    sandbox.lxm(&["snapshot", "delete", "web", "two"]).ok();
+    sandbox.lxm(&["snapshot", "create", "web", ".."]).fails(2);
+    sandbox.lxm(&["snapshot", "list", "nobody"]).fails(3);
+    sandbox.lxm(&["snapshot", "tick"]).ok();
+    fs::remove_dir_all(layout.containers()).unwrap();
 }
 
 fn scheduled(sandbox: &Sandbox) {

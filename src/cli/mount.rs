@@ -1,0 +1,37 @@
+use super::{Context, Format, NameArg, render, require_root};
+use crate::error::Result;
+use crate::ops::mount;
+
+/// Show the files of a stopped container to the host; prints where
+#[derive(Debug, clap::Args)]
+pub struct Mount {
+    #[command(flatten)]
+    name: NameArg,
+}
+
+/// Undo `mount`
+#[derive(Debug, clap::Args)]
+pub struct Umount {
+    #[command(flatten)]
+    name: NameArg,
+}
+
+impl Mount {
+    pub fn run(self, context: &Context) -> Result<u8> {
+        require_root("mount a container")?;
+        let rootfs = mount::mount(&context.layout, &self.name.get()?)?;
+        match context.format {
+            Format::Text => render::line(rootfs.display())?,
+            Format::Json => render::json(&serde_json::json!({ "rootfs": rootfs }))?,
+        }
+        Ok(0)
+    }
+}
+
+impl Umount {
+    pub fn run(self, context: &Context) -> Result<u8> {
+        require_root("unmount a container")?;
+        mount::umount(&context.layout, &self.name.get()?)?;
+        Ok(0)
+    }
+}

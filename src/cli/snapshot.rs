@@ -1,0 +1,180 @@
+use clap::Subcommand;
+use serde::Serialize;
+
+use super::{Context, Format, NameAndWords, NameArg, render, require_root};
+use crate::error::{Error, Result};
+use crate::ops::snapshot::{self, Wish};
+use crate::store::Snapshot as Record;
+use crate::types::SnapshotName;
+
+/// Keep the state of a container, and bring it back
+#[derive(Debug, clap::Args)]
+pub struct Snapshot {
+    #[command(subcommand)]
+    what: What,
+}
+
+#[derive(Debug, Subcommand)]
+enum What {
+    /// Make a snapshot; a running guest is frozen for the moment
+    #[command(override_usage = "lxm snapshot create [OPTIONS] <NAME> [SNAPSHOT]")]
+    Create(Create),
+    /// List the snapshots of a container, oldest first
+    #[command(visible_alias = "ls")]
+    List {
+        #[command(flatten)]
+        name: NameArg,
+    },
+    /// Show one snapshot
+    #[command(override_usage = "lxm snapshot show <NAME> <SNAPSHOT>")]
+    Show {
+        #[command(flatten)]
+        names: NameAndWords,
+    },
+    /// Put a stopped container back to where it was; later snapshots stay
+    #[command(override_usage = "lxm snapshot restore <NAME> <SNAPSHOT>")]
+    Restore {
+        #[command(flatten)]
+        names: NameAndWords,
+    },
+    /// Give a snapshot another name
+    #[command(override_usage = "lxm snapshot rename <NAME> <SNAPSHOT> <NEW>")]
+    Rename {
+        #[command(flatten)]
+        names: NameAndWords,
+    },
+    /// Remove a snapshot
+    #[command(visible_alias = "rm", override_usage = "lxm snapshot delete <NAME> <SNAPSHOT>")]
+    Delete {
+        #[command(flatten)]
+        names: NameAndWords,
+    },
+    /// Make the scheduled snapshots that are due and remove those that have expired
+    ///
+    /// Run hourly by `lxm-snapshot.timer`, or by cron where there is no systemd.
+    Tick,
+}
+
+#[derive(Debug, clap::Args)]
+struct Create {
+    #[command(flatten)]
+    names: NameAndWords,
+
+    /// What to remember of it
+    #[arg(short, long, value_name = "TEXT", default_value = "", hide_default_value = true)]
+    comment: String,
+}
+
+/// A snapshot in the machine's form.
+#[derive(Debug, Serialize)]
+struct Shown<'a> {
+    name: &'a str,
+    created: String,
+    comment: &'a str,
+    /// The schedule made it, and may remove it.
+    scheduled: bool,
+    /// The guest ran.
+    running: bool,
+}
+
+impl<'a> From<&'a Record> for Shown<'a> {
+    fn from(snapshot: &'a Record) -> Self {
+        Shown {
+            name: snapshot.name.as_str(),
+            created: snapshot.record.created.to_string(),
+            comment: &snapshot.record.comment,
+            scheduled: snapshot.record.scheduled,
+            running: snapshot.record.running,
+        }
+    }
+}
+
+impl Snapshot {
+    pub fn run(self, context: &Context) -> Result<u8> {
+        require_root("work on snapshots")?;
+        let layout = &context.layout;
+        match self.what {
+            What::Create(create) => {
+                let (name, snapshot) = create.names.get_optional("SNAPSHOT")?;
+                let wish = Wish { name: snapshot.map(|s| s.parse()).transpose()?, comment: create.comment };
+                let made = snapshot::create(layout, &name, wish)?;
+                match context.format {
+                    Format::Text => render::line(&made.name)?,
+                    Format::Json => render::json(&Shown::from(&made))?,
+                }
+            }
+            What::List { name } => list(context, &Record::list(layout, &name.get()?)?)?,
+            What::Show { names } => {
+                let (name, [snapshot]) = names.get(["SNAPSHOT"])?;
+                show(context, &Record::read(layout, &name, &snapshot.parse()?)?)?;
+            }
+            What::Restore { names } => {
+                let (name, [snapshot]) = names.get(["SNAPSHOT"])?;
+                snapshot::restore(layout, &name, &snapshot.parse()?)?;
+            }
+            What::Rename { names } => {
+                let (name, [from, to]) = names.get(["SNAPSHOT", "NEW"])?;
+                snapshot::rename(layout, &name, &from.parse()?, &to.parse()?)?;
+            }
+            What::Delete { names } => {
+                let (name, [snapshot]) = names.get(["SNAPSHOT"])?;
+                snapshot::delete(layout, &name, &snapshot.parse::<SnapshotName>()?)?;
+            }
+            What::Tick => tick(context)?,
+        }
+        Ok(0)
+    }
+}
+
+fn list(context: &Context, snapshots: &[Record]) -> Result<()> {
+    if context.format == Format::Json {
+        return render::json(&snapshots.iter().map(Shown::from).collect::<Vec<_>>());
+    }
+    let rows = snapshots.iter().map(|snapshot| {
+        let Record { name, record, .. } = snapshot;
+        [name.to_string(), local(record.created), made_by(record.scheduled).into(), record.comment.clone()]
+    });
+    render::table(&["NAME", "CREATED", "BY", "COMMENT"], rows)
+}
+
+fn show(context: &Context, snapshot: &Record) -> Result<()> {
+    if context.format == Format::Json {
+        return render::json(&Shown::from(snapshot));
+    }
+    let record = &snapshot.record;
+    render::line(format_args!("Name:     {}", snapshot.name))?;
+    render::line(format_args!("Created:  {}", local(record.created)))?;
+    render::line(format_args!("By:       {}", made_by(record.scheduled)))?;
+    render::line(format_args!("Guest:    {}", if record.running { "running" } else { "stopped" }))?;
+    render::line(format_args!("Comment:  {}", record.comment))
+}
+
+fn made_by(scheduled: bool) -> &'static str {
+    if scheduled { "schedule" } else { "admin" }
+}
+
+/// The time as the admin's clock shows it.
+fn local(time: jiff::Timestamp) -> String {
+    time.to_zoned(jiff::tz::TimeZone::system()).strftime("%Y-%m-%d %H:%M:%S").to_string()
+}
+
+fn tick(context: &Context) -> Result<()> {
+    let ticked = snapshot::tick(&context.layout, jiff::Timestamp::now())?;
+    for (name, snapshot) in &ticked.made {
+        context.say(&format!("made snapshot `{snapshot}` of `{name}`"));
+    }
+    for (name, snapshot) in &ticked.removed {
+        context.say(&format!("removed snapshot `{snapshot}` of `{name}`"));
+    }
+    let failed = ticked.failed.len();
+    let mut failures = ticked.failed.into_iter().map(|(name, e)| (name.to_string(), e));
+    match failures.next() {
+        None => Ok(()),
+        Some((name, e)) if failed == 1 => Err(e.step(format!("snapshots of `{name}`"))),
+        Some((name, first)) => {
+            let all: Vec<String> =
+                std::iter::once((name, first)).chain(failures).map(|(name, e)| format!("`{name}`: {e}")).collect();
+            Err(Error::failed(all.join("; ")).step(format!("snapshots of {failed} containers")))
+        }
+    }
+}
