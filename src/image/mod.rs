@@ -8,6 +8,7 @@ pub mod compress;
 pub mod copy;
 #[cfg(test)]
 pub mod fingerprint;
+pub mod pack;
 mod record;
 #[cfg(test)]
 mod testing;

@@ -1,0 +1,432 @@
+//! Writing a root file system as a tar archive that GNU tar and [`super::unpack`] read back whole.
+//!
+//! The format is POSIX's with what GNU tar adds: extended attributes (`SCHILY.xattr.*`, access
+//! control lists among them), nanoseconds, and holes (sparse format 1.0).
+
+use std::collections::HashMap;
+use std::io::Write;
+use std::mem::ManuallyDrop;
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::Path;
+use std::rc::Rc;
+
+use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags, ResolveFlags, SeekFrom, Stat};
+use rustix::io::Errno;
+use tar::{EntryType, Header};
+
+use super::attributes::{xattrs_of_file, xattrs_of_named};
+use super::shown;
+use crate::error::{Context, Error, Result};
+use crate::progress::Progress;
+
+/// Writes the tree below `root` as an archive; `progress` counts bytes of contents.
+///
+/// What is mounted in the tree is left out, and so are sockets, which are of no use without the
+/// program that listens. The same tree gives the same archive.
+pub fn pack<W: Write>(root: &Path, writer: W, progress: &Progress) -> Result<W> {
+    let mut packer = Packer::new(writer, progress);
+    packer.tree("", root)?;
+    packer.finish()
+}
+
+/// An archive being written. Dropped before [`Packer::finish`], it has no end and is not taken
+/// for whole.
+pub struct Packer<'a, W: Write> {
+    writer: W,
+    progress: &'a Progress,
+    buffer: Vec<u8>,
+}
+
+impl<'a, W: Write> Packer<'a, W> {
+    pub fn new(writer: W, progress: &'a Progress) -> Self {
+        Packer { writer, progress, buffer: vec![0; 256 * 1024] }
+    }
+
+    /// Adds a file of root's with the given contents.
+    pub fn file(&mut self, path: &str, contents: &[u8], mode: u32, mtime: i64) -> Result<()> {
+        let mut entry = NewEntry::new(EntryType::Regular, path.as_bytes());
+        entry.owner(0, 0, mode);
+        entry.time(mtime, 0);
+        entry.size(contents.len() as u64);
+        let add = |packer: &mut Self| -> std::io::Result<()> {
+            packer.header(&entry)?;
+            packer.writer.write_all(contents)?;
+            packer.pad(contents.len() as u64)
+        };
+        add(self).context(|| format!("archive `{path}`"))
+    }
+
+    /// Adds the tree below `root`, in the archive below `prefix` (`rootfs` for one; empty for the
+    /// archive's own root).
+    pub fn tree(&mut self, prefix: &str, root: &Path) -> Result<()> {
+        let step = || format!("archive `{}`", root.display());
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let root = rustix::fs::open(root, flags, Mode::empty()).context(step)?;
+        let mut tree = Tree { root, prefix: prefix.as_bytes().to_vec(), first_names: HashMap::new(), directory: None };
+        let stat = rustix::fs::fstat(&tree.root).context(step)?;
+        let xattrs = xattrs_of_file(tree.root.as_fd()).context(step)?;
+        let mut top = NewEntry::of(EntryType::Directory, &tree.name(b""), &stat);
+        top.xattrs(&xattrs).and_then(|()| Ok(self.header(&top)?)).context(step)?;
+        // Depth first, as GNU tar wants it: it completes a directory when it comes out of it. Not
+        // by recursion: a guest can nest directories deeper than a stack.
+        let mut open = vec![tree.list(Vec::new()).context(step)?];
+        while let Some(listing) = open.last_mut() {
+            let Some(name) = listing.names.next() else {
+                open.pop();
+                continue;
+            };
+            let path = listing.path_of(&name);
+            let dir = tree.directory(&listing.path).context(step)?;
+            let added = dir.map_or(Ok(false), |dir| self.entry(&mut tree, &dir, &name, &path));
+            if added.context(|| format!("archive `{}`", shown(&path))).context(step)? {
+                open.push(tree.list(path).context(step)?);
+            }
+        }
+        Ok(())
+    }
+
+    /// Writes the archive's end and hands the writer out.
+    pub fn finish(mut self) -> Result<W> {
+        let mut end = || -> std::io::Result<()> {
+            tar::Builder::new(&mut self.writer).finish()?;
+            self.writer.flush()
+        };
+        end().context(|| "end the archive")?;
+        Ok(self.writer)
+    }
+
+    /// Adds one entry; says whether it is a directory.
+    fn entry(&mut self, tree: &mut Tree, dir: &OwnedFd, name: &[u8], path: &[u8]) -> Result<bool> {
+        let stat = match rustix::fs::statat(dir, name, AtFlags::SYMLINK_NOFOLLOW) {
+            // Removed since the directory was read: a running guest does that.
+            Err(Errno::NOENT) => return Ok(false),
+            other => other?,
+        };
+        let kind = FileType::from_raw_mode(stat.st_mode);
+        let in_archive = tree.name(path);
+        if kind != FileType::Directory && stat.st_nlink > 1 {
+            let id = (stat.st_dev, stat.st_ino);
+            if let Some(first) = tree.first_names.get(&id) {
+                let mut entry = NewEntry::of(EntryType::Link, &in_archive, &stat);
+                entry.target(first);
+                self.header(&entry)?;
+                return Ok(false);
+            }
+            tree.first_names.insert(id, in_archive.clone());
+        }
+        let entry_type = match kind {
+            FileType::RegularFile => {
+                self.regular(dir, name, &in_archive)?;
+                return Ok(false);
+            }
+            FileType::Socket => return Ok(false),
+            FileType::Directory => EntryType::Directory,
+            FileType::Symlink => EntryType::Symlink,
+            FileType::Fifo => EntryType::Fifo,
+            FileType::CharacterDevice => EntryType::Char,
+            FileType::BlockDevice => EntryType::Block,
+            FileType::Unknown => return Err(Error::failed("it is of no known type")),
+        };
+        let mut entry = NewEntry::of(entry_type, &in_archive, &stat);
+        entry.xattrs(&xattrs_of_named(dir.as_fd(), name)?)?;
+        match entry_type {
+            EntryType::Symlink => {
+                entry.target(rustix::fs::readlinkat(dir, name, Vec::new()).context(|| "read the link")?.as_bytes());
+            }
+            EntryType::Char | EntryType::Block => {
+                entry.header.set_device_major(rustix::fs::major(stat.st_rdev))?;
+                entry.header.set_device_minor(rustix::fs::minor(stat.st_rdev))?;
+            }
+            _ => {}
+        }
+        self.header(&entry)?;
+        Ok(kind == FileType::Directory)
+    }
+
+    fn regular(&mut self, dir: &OwnedFd, name: &[u8], in_archive: &[u8]) -> Result<()> {
+        let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOATIME | OFlags::CLOEXEC;
+        let file = match rustix::fs::openat(dir, name, flags, Mode::empty()) {
+            Err(Errno::NOENT) => return Ok(()),
+            other => other.context(|| "open the file")?,
+        };
+        let stat = rustix::fs::fstat(&file)?;
+        let size = stat.st_size as u64;
+        let mut entry = NewEntry::of(EntryType::Regular, in_archive, &stat);
+        entry.xattrs(&xattrs_of_file(file.as_fd())?)?;
+        let data = data_of(&file, &stat)?;
+        if data == [(0, size)] {
+            entry.size(size);
+            self.header(&entry)?;
+            self.contents(&file, 0, size)?;
+            return Ok(self.pad(size)?);
+        }
+        let map = entry.sparse(in_archive, size, &data);
+        self.header(&entry)?;
+        self.writer.write_all(&map)?;
+        let mut written = 0;
+        for (offset, length) in data {
+            self.contents(&file, offset, length)?;
+            written += length;
+        }
+        Ok(self.pad(written)?)
+    }
+
+    fn header(&mut self, entry: &NewEntry) -> std::io::Result<()> {
+        // Not dropped: that would write the archive's end.
+        let mut builder = ManuallyDrop::new(tar::Builder::new(&mut self.writer));
+        builder.append_pax_extensions(entry.pax.iter().map(|(key, value)| (key.as_str(), value.as_slice())))?;
+        let mut header = entry.header.clone();
+        header.set_cksum();
+        builder.append(&header, std::io::empty())
+    }
+
+    /// Writes exactly `length` bytes; zeros for those that the file has lost since it was measured.
+    fn contents(&mut self, file: &OwnedFd, offset: u64, length: u64) -> Result<()> {
+        let mut at = 0;
+        while at < length {
+            let wanted = self.buffer.len().min(usize::try_from(length - at).unwrap_or(usize::MAX));
+            let read = match rustix::io::pread(file, &mut self.buffer[..wanted], offset + at) {
+                Ok(0) => {
+                    self.buffer[..wanted].fill(0);
+                    wanted
+                }
+                Err(Errno::INTR) => continue,
+                other => other.context(|| "read the contents")?,
+            };
+            self.writer.write_all(&self.buffer[..read]).context(|| "write the archive")?;
+            self.progress.inc(read as u64);
+            at += read as u64;
+        }
+        Ok(())
+    }
+
+    fn pad(&mut self, length: u64) -> std::io::Result<()> {
+        let rest = length.next_multiple_of(BLOCK) - length;
+        self.writer.write_all(&[0; BLOCK as usize][..rest as usize])
+    }
+}
+
+const BLOCK: u64 = 512;
+
+/// A tree being archived.
+struct Tree {
+    root: OwnedFd,
+    prefix: Vec<u8>,
+    /// Of files with several names, by device and inode: the one that stands for the file.
+    first_names: HashMap<(u64, u64), Vec<u8>>,
+    /// The directory that was looked at last. One at a time: there may be more above it than
+    /// there are descriptors.
+    directory: Option<(Vec<u8>, Rc<OwnedFd>)>,
+}
+
+/// What is still to be archived of a directory.
+struct Listing {
+    /// Below the tree's root, empty for the root itself.
+    path: Vec<u8>,
+    names: std::vec::IntoIter<Vec<u8>>,
+}
+
+impl Listing {
+    fn path_of(&self, name: &[u8]) -> Vec<u8> {
+        if self.path.is_empty() { name.to_vec() } else { [&self.path, b"/".as_slice(), name].concat() }
+    }
+}
+
+impl Tree {
+    /// The name in the archive of what is at `path` in the tree.
+    fn name(&self, path: &[u8]) -> Vec<u8> {
+        match (self.prefix.as_slice(), path) {
+            (b"", b"") => b".".to_vec(),
+            (b"", path) => path.to_vec(),
+            (prefix, b"") => prefix.to_vec(),
+            (prefix, path) => [prefix, b"/", path].concat(),
+        }
+    }
+
+    /// Lists a directory in the order of its names; nothing for what is mounted in the tree.
+    fn list(&mut self, path: Vec<u8>) -> Result<Listing> {
+        let read = |dir: &OwnedFd| -> rustix::io::Result<Vec<Vec<u8>>> {
+            let names = Dir::read_from(dir)?.map(|entry| Ok(entry?.file_name().to_bytes().to_vec()));
+            let mut names = names.collect::<rustix::io::Result<Vec<_>>>()?;
+            names.retain(|name| !matches!(name.as_slice(), b"." | b".."));
+            names.sort();
+            Ok(names)
+        };
+        let names = match self.directory(&path)? {
+            Some(dir) => read(&dir).context(|| format!("read `{}`", shown(&path)))?,
+            None => Vec::new(),
+        };
+        Ok(Listing { path, names: names.into_iter() })
+    }
+
+    /// Opens a directory; `None` for a mount point and for what a running guest has removed.
+    fn directory(&mut self, path: &[u8]) -> Result<Option<Rc<OwnedFd>>> {
+        if let Some((_, dir)) = self.directory.as_ref().filter(|(open, _)| open == path) {
+            return Ok(Some(dir.clone()));
+        }
+        let relative = if path.is_empty() { b".".as_slice() } else { path };
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOATIME | OFlags::CLOEXEC;
+        let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_XDEV;
+        loop {
+            match rustix::fs::openat2(&self.root, relative, flags, Mode::empty(), resolve) {
+                Ok(dir) => {
+                    let dir = Rc::new(dir);
+                    self.directory = Some((path.to_vec(), dir.clone()));
+                    return Ok(Some(dir));
+                }
+                Err(Errno::AGAIN | Errno::INTR) => {}
+                Err(Errno::XDEV | Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => return Ok(None),
+                Err(e) => return Err(e).context(|| format!("open `{}`", shown(path))),
+            }
+        }
+    }
+}
+
+/// Offset and length of the parts of a file that hold data; one part for a file without holes.
+fn data_of(file: &OwnedFd, stat: &Stat) -> Result<Vec<(u64, u64)>> {
+    let size = stat.st_size as u64;
+    if stat.st_blocks as u64 * 512 >= size {
+        return Ok(vec![(0, size)]);
+    }
+    let mut data = Vec::new();
+    let mut at = 0;
+    while at < size {
+        let start = match rustix::fs::seek(file, SeekFrom::Data(at)) {
+            Ok(start) => start,
+            // No data behind `at`.
+            Err(Errno::NXIO) => break,
+            // The file system cannot tell holes.
+            Err(Errno::INVAL) => return Ok(vec![(0, size)]),
+            Err(e) => return Err(e).context(|| "look for holes"),
+        };
+        at = rustix::fs::seek(file, SeekFrom::Hole(start)).context(|| "look for holes")?.min(size);
+        // It may have shrunk meanwhile.
+        if start >= size {
+            break;
+        }
+        data.push((start, at - start));
+    }
+    Ok(data)
+}
+
+/// A header and the records that say what does not fit into it.
+struct NewEntry {
+    header: Header,
+    pax: Vec<(String, Vec<u8>)>,
+}
+
+impl NewEntry {
+    fn new(kind: EntryType, path: &[u8]) -> Self {
+        let mut entry = NewEntry { header: Header::new_ustar(), pax: Vec::new() };
+        entry.header.set_entry_type(kind);
+        entry.header.set_size(0);
+        let mut path = path.to_vec();
+        if kind == EntryType::Directory {
+            path.push(b'/');
+        }
+        entry.path(&path);
+        entry
+    }
+
+    fn of(kind: EntryType, path: &[u8], stat: &Stat) -> Self {
+        let mut entry = Self::new(kind, path);
+        entry.owner(stat.st_uid, stat.st_gid, stat.st_mode & 0o7777);
+        entry.time(stat.st_mtime, stat.st_mtime_nsec as u32);
+        entry
+    }
+
+    fn path(&mut self, path: &[u8]) {
+        let name = &mut self.header.as_old_mut().name;
+        if path.len() > name.len() {
+            self.pax.push(("path".to_owned(), path.to_vec()));
+        }
+        let length = path.len().min(name.len());
+        name[..length].copy_from_slice(&path[..length]);
+    }
+
+    fn target(&mut self, target: &[u8]) {
+        let name = &mut self.header.as_old_mut().linkname;
+        if target.len() > name.len() {
+            self.pax.push(("linkpath".to_owned(), target.to_vec()));
+        }
+        let length = target.len().min(name.len());
+        name[..length].copy_from_slice(&target[..length]);
+    }
+
+    fn owner(&mut self, uid: u32, gid: u32, mode: u32) {
+        self.header.set_mode(mode);
+        self.header.set_uid(u64::from(uid));
+        self.header.set_gid(u64::from(gid));
+        // Seven octal digits in the header.
+        const HIGHEST: u32 = 0o7777777;
+        if uid > HIGHEST {
+            self.header.set_uid(0);
+            self.pax.push(("uid".to_owned(), uid.to_string().into_bytes()));
+        }
+        if gid > HIGHEST {
+            self.header.set_gid(0);
+            self.pax.push(("gid".to_owned(), gid.to_string().into_bytes()));
+        }
+    }
+
+    fn time(&mut self, seconds: i64, nanos: u32) {
+        // Eleven octal digits in the header, of whole seconds from 1970.
+        const HIGHEST: i64 = 0o77777777777;
+        self.header.set_mtime(seconds.clamp(0, HIGHEST) as u64);
+        if nanos == 0 && (0..=HIGHEST).contains(&seconds) {
+            return;
+        }
+        let value = if seconds >= 0 || nanos == 0 {
+            format!("{seconds}.{nanos:09}")
+        } else {
+            // 1.25 s before 1970 are -2 seconds and 750 million nanoseconds.
+            format!("-{}.{:09}", -(seconds + 1), 1_000_000_000 - nanos)
+        };
+        self.pax.push(("mtime".to_owned(), value.into_bytes()));
+    }
+
+    fn size(&mut self, size: u64) {
+        const HIGHEST: u64 = 0o77777777777;
+        self.header.set_size(size);
+        if size > HIGHEST {
+            self.pax.push(("size".to_owned(), size.to_string().into_bytes()));
+        }
+    }
+
+    fn xattrs(&mut self, xattrs: &[(Vec<u8>, Vec<u8>)]) -> Result<()> {
+        let mut xattrs: Vec<_> = xattrs.iter().collect();
+        xattrs.sort();
+        for (name, value) in xattrs {
+            let name = str::from_utf8(name)
+                .map_err(|_| Error::failed(format!("its extended attribute `{}` is not text", shown(name))))?;
+            // As GNU tar escapes them (its `xattr_encode_keyword`): a record's key ends at a `=`.
+            let name = name.replace('%', "%25").replace('=', "%3D");
+            self.pax.push((format!("SCHILY.xattr.{name}"), value.clone()));
+        }
+        Ok(())
+    }
+
+    /// Makes it a file with holes; returns the map that goes before its data.
+    fn sparse(&mut self, path: &[u8], size: u64, data: &[(u64, u64)]) -> Vec<u8> {
+        let mut parts = data.to_vec();
+        // A hole at the end needs an empty part behind it.
+        if data.last().is_none_or(|(offset, length)| offset + length < size) {
+            parts.push((size, 0));
+        }
+        let mut map = format!("{}\n", parts.len());
+        for (offset, length) in &parts {
+            map += &format!("{offset}\n{length}\n");
+        }
+        let mut map = map.into_bytes();
+        map.resize(map.len().next_multiple_of(BLOCK as usize), 0);
+        self.pax.push(("GNU.sparse.major".to_owned(), b"1".to_vec()));
+        self.pax.push(("GNU.sparse.minor".to_owned(), b"0".to_vec()));
+        self.pax.push(("GNU.sparse.name".to_owned(), path.to_vec()));
+        self.pax.push(("GNU.sparse.realsize".to_owned(), size.to_string().into_bytes()));
+        self.size(map.len() as u64 + data.iter().map(|(_, length)| length).sum::<u64>());
+        map
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,104 @@
+//! They need root, for owners, capabilities, devices and mounts.
+
+use super::*;
+use crate::image::compress::{Compression, Encoder};
+use crate::image::fingerprint::assert_same;
+use crate::image::testing::{Bench, TORTURE};
+use crate::image::unpack::unpack;
+
+fn packed(bench: &Bench) -> Vec<u8> {
+    pack(&bench.path("src"), Vec::new(), &Progress::hidden()).unwrap()
+}
+
+#[test]
+fn what_was_packed_unpacks_the_same_here_and_with_gnu_tar() {
+    let bench = Bench::new();
+    bench.sh(TORTURE);
+    bench.sh(
+        "cd src; touch -d '2300-01-01 UTC' etc/shadow; touch -d '1969-12-31 23:59:58 UTC' etc/three; touch -d @5.1 .",
+    );
+    let archive = packed(&bench);
+    std::fs::write(bench.path("a.tar"), &archive).unwrap();
+    unpack(&*archive, &bench.path("root"), &Progress::hidden()).unwrap();
+    assert_same(&bench.path("root"), &bench.path("src"));
+    bench.sh("mkdir gnu; tar --xattrs --xattrs-include='*' --numeric-owner -C gnu -xf a.tar 2>&1");
+    assert_same(&bench.path("gnu"), &bench.path("src"));
+    bench.sh("test $(stat -c %s a.tar) -lt 8000000; tar -tf a.tar > /dev/null");
+}
+
+#[test]
+fn every_compression_carries_an_archive() {
+    let bench = Bench::new();
+    bench.sh("mkdir -p src/d; seq 100000 > src/d/numbers; truncate -s 1M src/hole");
+    for compression in [Compression::None, Compression::Gzip, Compression::Xz, Compression::Zstd] {
+        let encoder = Encoder::new(Vec::new(), compression).unwrap();
+        let archive = pack(&bench.path("src"), encoder, &Progress::hidden()).unwrap().finish().unwrap();
+        let root = bench.path(&format!("root-{compression}"));
+        unpack(&*archive, &root, &Progress::hidden()).unwrap();
+        assert_same(&root, &bench.path("src"));
+    }
+}
+
+#[test]
+fn the_same_tree_gives_the_same_archive() {
+    let bench = Bench::new();
+    bench.sh("mkdir -p src/{b,a,c}/x; for i in $(seq 50 -1 1); do echo $i > src/a/$i; ln src/a/$i src/c/$i; done");
+    let first = packed(&bench);
+    bench.sh("cp -a src other; rm -r src; mv other src");
+    assert!(first == packed(&bench));
+}
+
+#[test]
+fn devices_are_kept_for_others_and_sockets_left_out() {
+    let bench = Bench::new();
+    bench.sh("mkdir src; cd src; mknod null c 1 3; mknod disk b 259 70000; touch -d @5 null disk
+         python3 -c 'import socket; socket.socket(socket.AF_UNIX).bind(\"socket\")'; touch -d @5 .");
+    std::fs::write(bench.path("a.tar"), packed(&bench)).unwrap();
+    bench.sh("mkdir gnu; tar -C gnu --numeric-owner -xf a.tar; rm src/socket; touch -d @5 src");
+    assert_same(&bench.path("gnu"), &bench.path("src"));
+}
+
+#[test]
+fn files_and_trees_can_be_put_beside_each_other() {
+    let bench = Bench::new();
+    bench.sh("mkdir -p src/etc; echo x > src/etc/f; ln src/etc/f src/g; touch -d @5 src/etc/f src/etc src");
+    let progress = Progress::hidden();
+    let mut packer = Packer::new(Vec::new(), &progress);
+    packer.file("config.toml", b"version = 1\n", 0o640, 1_234_567_890).unwrap();
+    packer.tree("rootfs", &bench.path("src")).unwrap();
+    let archive = packer.finish().unwrap();
+    unpack(&*archive, &bench.path("root"), &progress).unwrap();
+    assert_same(&bench.path("root/rootfs"), &bench.path("src"));
+    bench.sh(
+        "test \"$(cat root/config.toml)\" = 'version = 1'; test $(stat -c %a-%Y root/config.toml) = 640-1234567890",
+    );
+}
+
+#[test]
+fn what_is_mounted_in_the_tree_is_left_out() {
+    let bench = Bench::new();
+    bench.sh("mkdir -p src/proc src/a");
+    // In a mount namespace of a thread that dies with the test, so that nothing can stay mounted.
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            nix::sched::unshare(nix::sched::CloneFlags::CLONE_NEWNS).unwrap();
+            bench.sh("mount --make-rprivate /; mount -t tmpfs none src/proc; touch src/proc/mounted");
+            std::fs::write(bench.path("a.tar"), packed(&bench)).unwrap();
+        });
+    });
+    bench.sh("test \"$(tar -tf a.tar | xargs)\" = './ a/ proc/'");
+}
+
+#[test]
+fn an_archive_that_could_not_be_ended_is_not_taken_for_whole() {
+    let bench = Bench::new();
+    bench.sh("mkdir src; echo x > src/f");
+    let progress = Progress::hidden();
+    let mut archive = Vec::new();
+    let mut packer = Packer::new(&mut archive, &progress);
+    packer.tree("", &bench.path("src")).unwrap();
+    packer.tree("more", &bench.path("missing")).unwrap_err();
+    drop(packer);
+    let error = unpack(&*archive, &bench.path("root"), &progress).unwrap_err().to_string();
+    assert!(error.contains("truncated"), "{error}");
+}
