@@ -9,6 +9,7 @@ mod console;
 mod generate;
 mod mount;
 mod name;
+mod network;
 pub mod render;
 mod restart;
 mod snapshot;
@@ -69,6 +70,7 @@ enum Verb {
     Mount(mount::Mount),
     #[command(visible_alias = "unmount")]
     Umount(mount::Umount),
+    Network(network::Network),
     #[command(hide = true)]
     Supervise(supervise::Supervise),
     #[command(hide = true)]
@@ -86,6 +88,7 @@ fn run(cli: Cli) -> Result<u8> {
         Verb::Snapshot(verb) => verb.run(&context),
         Verb::Mount(verb) => verb.run(&context),
         Verb::Umount(verb) => verb.run(&context),
+        Verb::Network(verb) => verb.run(&context),
         Verb::Supervise(verb) => verb.run(&context),
         Verb::Generate(verb) => verb.run(&context),
     }

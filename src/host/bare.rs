@@ -1,10 +1,8 @@
 //! A host without systemd: `lxm start` itself starts the supervisor, in a session and groups of its own.
 
 use nix::fcntl::{FcntlArg, FdFlag, fcntl};
-use nix::sys::wait::WaitStatus;
 use std::ffi::CString;
 use std::os::fd::{AsFd, AsRawFd};
-use std::time::Duration;
 
 use super::{Host, Start, Stop};
 use crate::attach::control;
@@ -15,7 +13,7 @@ use crate::proto::control::{Request, Rung, Stop as StopRequest};
 use crate::store::Layout;
 use crate::supervisor::{Placed, Started};
 use crate::sys;
-use crate::sys::clone::{Child, SingleThreaded, clone};
+use crate::sys::clone::{SingleThreaded, clone};
 use crate::sys::socket::Packets;
 use crate::types::ContainerName;
 
@@ -60,19 +58,8 @@ fn start(layout: &Layout, name: &ContainerName, Start { window: (rows, cols), li
     match ours.recv_within::<Started>(limit)? {
         Some((Started::Ok(_), _)) => Ok(()),
         Some((Started::Err(e), _)) => Err(e),
-        None => Err(Error::failed(format!("start `{name}`: its supervisor {}", end_of(&supervisor)))
+        None => Err(Error::failed(format!("start `{name}`: its supervisor died"))
             .hint(format!("see `{}`", layout.log_dir(name).join("supervisor.log").display()))),
-    }
-}
-
-/// How a supervisor that has not answered came to its end.
-fn end_of(supervisor: &Child) -> String {
-    let ended = sys::pidfd::wait_exit(&supervisor.pidfd, Duration::from_secs(5))
-        .and_then(|_| sys::pidfd::try_reap(&supervisor.pidfd));
-    match ended {
-        Ok(Some(WaitStatus::Signaled(_, signal, _))) => format!("was killed by {signal}"),
-        Ok(Some(WaitStatus::Exited(_, status))) => format!("ended with status {status}"),
-        _ => "does not answer".into(),
     }
 }
 

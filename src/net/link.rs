@@ -7,8 +7,8 @@ use futures_util::TryStreamExt;
 use ipnetwork::IpNetwork;
 use rtnetlink::packet_route::address::{AddressAttribute, AddressFlags};
 use rtnetlink::packet_route::link::{
-    AfSpecBridge, AfSpecInet6, AfSpecUnspec, BridgeVlanInfo, BridgeVlanInfoFlags, In6AddrGenMode, InfoBridge, InfoData,
-    InfoKind, InfoVeth, IpVlanMode, LinkAttribute, LinkInfo, LinkMessage, MacVlanMode,
+    AfSpecBridge, BridgeVlanInfo, BridgeVlanInfoFlags, InfoBridge, InfoData, InfoKind, InfoVeth, IpVlanMode,
+    LinkAttribute, LinkInfo, LinkMessage, MacVlanMode,
 };
 use rtnetlink::packet_route::neighbour::{NeighbourFlags, NeighbourState};
 use rtnetlink::{
@@ -65,10 +65,6 @@ pub async fn make_veth(
         // A bridge without an address of its own takes the lowest of its ports': this is never it.
         .address([&[0xfe], &interface.mac.0[1..]].concat())
         .link_group(group)
-        // A port has no use for an address of its own, nor for the packets that would find it free.
-        .append_extra_attribute(LinkAttribute::AfSpecUnspec(vec![AfSpecUnspec::Inet6(vec![AfSpecInet6::AddrGenMode(
-            In6AddrGenMode::None,
-        )])]))
         .controller(bridge)
         .up();
     let mut theirs = LinkMessageBuilder::<LinkUnspec>::new()

@@ -8,26 +8,24 @@ pub mod bridge;
 mod limit;
 mod link;
 pub mod names;
-pub mod nft;
 mod plan;
+pub mod ports;
 mod rate;
 mod record;
 pub mod serve;
 pub mod settings;
-mod subnet;
 mod sysctl;
 mod wire;
 
 use std::collections::BTreeMap;
 use std::fs::File;
-use std::net::IpAddr;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
 use nix::unistd::Pid;
 
 pub use record::{GuestRecord, LinkRecord};
 
-use crate::config::{Address, Config, NetworkType};
+use crate::config::{Config, NetworkType};
 use crate::error::{Context, Result};
 use crate::store::Layout;
 use crate::types::{ContainerName, Mac};
@@ -35,7 +33,6 @@ use bridge::Bridge;
 use link::Place;
 use names::Role;
 use plan::{Interface, Kind};
-use serve::GuestEntry;
 use wire::Wire;
 
 /// One link of a guest that is wired up.
@@ -69,7 +66,6 @@ pub fn connect(layout: &Layout, name: &ContainerName, config: &Config, leader: P
     }
     let record = record_of(layout, name, leader, &interfaces);
     record.write(layout, name)?;
-    announce(layout, name, config, &record, &bridges)?;
     let netns = open_netns(leader)?;
     let wired = wire_up(layout, name, &interfaces, &bridges, netns.as_fd());
     if let Err(e) = wired {
@@ -79,37 +75,6 @@ pub fn connect(layout: &Layout, name: &ContainerName, config: &Config, leader: P
     }
     let links = record.links.into_iter();
     Ok(links.map(|link| Link { guest: link.guest, host: link.host, mac: link.mac }).collect())
-}
-
-/// Tells the bridges' servers and rules of the guest.
-fn announce(
-    layout: &Layout,
-    name: &ContainerName,
-    config: &Config,
-    record: &GuestRecord,
-    bridges: &BTreeMap<String, Bridge>,
-) -> Result<()> {
-    let mut fixed = Vec::new();
-    for link in &record.links {
-        let Some((bridge, made)) = link.bridge.as_ref().and_then(|bridge| bridges.get_key_value(bridge)) else {
-            continue;
-        };
-        if made.settings.is_none() {
-            continue;
-        }
-        let reserved = match config.network[&link.guest].ipv4 {
-            Address::Reserved(IpAddr::V4(address)) => Some(address),
-            _ => None,
-        };
-        let addresses = link.addresses.clone();
-        let entry = GuestEntry { name: name.clone(), mac: link.mac, reserved, addresses };
-        serve::announce(layout, bridge, &entry)?;
-        fixed.extend(link.addresses.iter().filter_map(|address| match address {
-            IpAddr::V4(address) => Some((link.mac, *address)),
-            IpAddr::V6(_) => None,
-        }));
-    }
-    if fixed.is_empty() { Ok(()) } else { nft::add_fixed(&fixed) }
 }
 
 fn record_of(layout: &Layout, name: &ContainerName, leader: Pid, interfaces: &[Interface]) -> GuestRecord {
@@ -255,11 +220,6 @@ pub fn disconnect(layout: &Layout, name: &ContainerName, links: &[String], held:
             }
             first
         })?;
-    }
-    for link in &record.links {
-        if let Some(bridge) = &link.bridge {
-            serve::retract(layout, bridge, link.mac)?;
-        }
     }
     GuestRecord::remove(layout, name)
 }

@@ -130,8 +130,7 @@ fn supervise(layout: &Layout, name: &ContainerName, manager: &mut Manager) -> Re
 fn sweep(setup: &Setup) -> Result<()> {
     setup.cgroup.kill_and_wait()?;
     setup.cgroup.remove_payload()?;
-    // Made before anything else and removed last: without it nothing was left.
-    if setup.layout.control_socket(&setup.name).exists() {
+    if setup.layout.boot_record(&setup.name).exists() {
         sys::fork::run(|| net::sweep(&setup.layout, &setup.name)).context(|| "remove an earlier network")?;
         remove_records(setup)?;
     }

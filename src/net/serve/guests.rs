@@ -5,10 +5,14 @@
 //! of its container removes it with [`retract_all`].
 
 use std::collections::HashMap;
-use std::fs;
+use std::ffi::CStr;
+use std::fs::{self, File};
+use std::io::{ErrorKind, Read};
 use std::net::{IpAddr, Ipv4Addr};
-use std::path::PathBuf;
+use std::os::fd::OwnedFd;
+use std::path::{Path, PathBuf};
 
+use rustix::fs::{Mode, OFlags, openat};
 use serde::{Deserialize, Serialize};
 
 use crate::config;
@@ -69,27 +73,33 @@ pub fn retract_all(layout: &Layout, name: &ContainerName) -> Result<()> {
 fn bridges(layout: &Layout) -> Result<Vec<String>> {
     let dir = layout.network_run();
     let entries = match fs::read_dir(&dir) {
-        Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(e) if e.kind() == ErrorKind::NotFound => return Ok(Vec::new()),
         other => other.context(|| format!("read `{}`", dir.display()))?,
     };
     Ok(entries.filter_map(|entry| entry.ok()?.file_name().into_string().ok()).collect())
 }
 
-/// Reads all guests of a bridge. A file that is not a guest's is left out: it is a half-made one.
+/// Reads all guests of a bridge.
 pub fn read(layout: &Layout, bridge: &str) -> Result<Guests> {
-    let dir = directory(layout, bridge);
-    let entries = match fs::read_dir(&dir) {
-        Err(e) if matches!(e.kind(), std::io::ErrorKind::NotFound | std::io::ErrorKind::NotADirectory) => {
-            return Ok(Guests::new());
-        }
-        other => other.context(|| format!("read `{}`", dir.display()))?,
+    match File::open(directory(layout, bridge)) {
+        Err(e) if matches!(e.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => Ok(Guests::new()),
+        opened => read_dir(&opened.context(|| format!("open the guests of `{bridge}`"))?.into()),
+    }
+}
+
+/// Reads all guests from their open directory, whose path the caller need not be able to walk.
+/// A file that is not a guest's is left out: it is a half-made one.
+pub(super) fn read_dir(dir: &OwnedFd) -> Result<Guests> {
+    let entries = rustix::fs::Dir::read_from(dir).context(|| "read the directory of guests")?;
+    let guest = |file: &CStr| -> Option<GuestEntry> {
+        let mac: Mac = file.to_str().ok()?.parse().ok()?;
+        let fd = openat(dir, file, OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC, Mode::empty()).ok()?;
+        let mut text = String::new();
+        File::from(fd).take(64 << 10).read_to_string(&mut text).ok()?;
+        config::parse::<GuestEntry>(&text, Path::new("guest")).ok().filter(|guest| guest.mac == mac)
     };
-    let guest = |entry: fs::DirEntry| -> Option<GuestEntry> {
-        let mac: Mac = entry.file_name().to_str()?.parse().ok()?;
-        let text = fs::read_to_string(entry.path()).ok()?;
-        config::parse::<GuestEntry>(&text, &entry.path()).ok().filter(|guest| guest.mac == mac)
-    };
-    Ok(entries.filter_map(|entry| guest(entry.ok()?)).map(|guest| (guest.mac, guest)).collect())
+    let guests = entries.filter_map(|entry| guest(entry.ok()?.file_name()));
+    Ok(guests.map(|guest| (guest.mac, guest)).collect())
 }
 
 #[cfg(test)]

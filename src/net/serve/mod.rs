@@ -1,5 +1,40 @@
 //! The lease and name server of a bridge, `lxm network serve BRIDGE`: one small process each.
+//!
+//! It gives leases (DHCPv4), advertises the IPv6 prefix, and answers for the guests' names. It sees
+//! requests for leases and solicitations through packet sockets, so that no firewall of the host
+//! stands between, and gives up root before it reads the first of them.
+//!
+//! | file | idea |
+//! |---|---|
+//! | `guests` | which containers run on the bridge, told by whoever wires them |
+//! | `frame`, `request`, `reply` | packets and messages, parsed and built |
+//! | `dhcp4`, `lease`, `journal` | who gets which address; how that is remembered |
+//! | `ra` | router advertisements |
+//! | `names`, `dns` | the guests' names; what a query is answered |
+//! | `upstream`, `forward`, `resolver` | names of others; the name server's sockets |
+//! | `link`, `privileges`, `state`, `status`, `server` | the process |
+//! | `launch` | starting, stopping and asking it |
 
+mod dhcp4;
+mod dns;
+mod forward;
+mod frame;
 pub mod guests;
+mod journal;
+mod launch;
+mod lease;
+mod link;
+mod names;
+mod privileges;
+mod ra;
+mod reply;
+mod request;
+mod resolver;
+mod server;
+mod state;
+mod status;
+mod upstream;
 
 pub use guests::{GuestEntry, Guests, announce, retract, retract_all};
+pub use launch::{Readiness, is_running, run, spawn, status, stop};
+pub use status::{GuestStatus, Status};

@@ -1,0 +1,276 @@
+//! Starting, stopping and asking a bridge's server.
+//!
+//! Directories of a bridge: `run/lxm/.network/BRIDGE/` belongs to root and has the lock and the
+//! guests' files; `var/lib/lxm/.network/BRIDGE/` belongs to the server, which has no rights, and has
+//! leases and status. Root opens nothing in the latter but what it reads without trust.
+
+use std::fs::{self, File};
+use std::io::{Read, Write};
+use std::os::fd::OwnedFd;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use nix::sys::signal::Signal;
+use nix::unistd::Pid;
+use rustix::fs::inotify::{self, CreateFlags, WatchFlags};
+
+use super::guests;
+use super::link::Link;
+use super::privileges::Identity;
+use super::resolver::Sockets;
+use super::server::{self, Parts, Server};
+use super::status::Status;
+use crate::cgroup::Hierarchies;
+use crate::error::{Context, Error, Result};
+use crate::net::settings::NetworkFile;
+use crate::store::{FileLock, Generation, Layout, replace_file};
+use crate::sys;
+
+/// How long a server may take until it serves.
+const START_TIME: Duration = Duration::from_secs(10);
+/// How long one may take to end before it is killed.
+const STOP_TIME: Duration = Duration::from_secs(2);
+const READY: &str = "ready\n";
+
+/// Who waits for the server to be ready.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Readiness {
+    /// systemd, or nobody.
+    Notify,
+    /// [`spawn`], at the other end of standard output.
+    Stdout,
+}
+
+fn lock_file(layout: &Layout, bridge: &str) -> PathBuf {
+    layout.network_run().join(bridge).join("lock")
+}
+
+fn process_file(layout: &Layout, bridge: &str) -> PathBuf {
+    layout.network_run().join(bridge).join("server.toml")
+}
+
+/// What the server writes goes here.
+fn state_dir(layout: &Layout, bridge: &str) -> PathBuf {
+    layout.network_state().join(bridge)
+}
+
+/// The cgroup of servers that no service manager started: whoever spawned one may be in a
+/// container's group, whose processes are killed with the container.
+fn cgroup(layout: &Layout) -> String {
+    format!("{}/.network", layout.cgroup_base())
+}
+
+pub fn is_running(layout: &Layout, bridge: &str) -> Result<bool> {
+    FileLock::is_held(&lock_file(layout, bridge))
+}
+
+/// What the bridge's server says of itself; `None` while none runs.
+pub fn status(layout: &Layout, bridge: &str) -> Result<Option<Status>> {
+    if !is_running(layout, bridge)? {
+        return Ok(None);
+    }
+    match sys::fs::open_dir(state_dir(layout, bridge)) {
+        Ok(dir) => Status::read(&dir),
+        Err(_) => Ok(None),
+    }
+}
+
+/// Starts the bridge's server unless it runs, and waits until it serves; its own error where it
+/// cannot. For hosts without a service manager; safe to call from several processes at a time.
+pub fn spawn(layout: &Layout, bridge: &str) -> Result<()> {
+    let _alone = FileLock::acquire(&layout.network_run().join(bridge).join("spawn.lock"))?;
+    if is_running(layout, bridge)? {
+        return Ok(());
+    }
+    start(layout, bridge).context(|| format!("start the lease server of `{bridge}`"))
+}
+
+fn start(layout: &Layout, bridge: &str) -> Result<()> {
+    let log = layout.network_run().join(bridge).join("server.log");
+    let log_file =
+        File::options().create(true).append(true).open(&log).context(|| format!("open `{}`", log.display()))?;
+    let mut command = Command::new("/proc/self/exe");
+    command.args(["network", "serve", bridge, "--spawned"]).env("LXM_ROOT", layout.root()).current_dir("/");
+    let mut child = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(log_file).spawn()?;
+    let mut answer = String::new();
+    let mut pipe = child.stdout.take().ok_or_else(|| Error::failed("the server has no output"))?;
+    wait_readable(&pipe)?;
+    pipe.read_to_string(&mut answer)?;
+    if answer == READY {
+        return Ok(());
+    }
+    let _ = child.wait();
+    let own = serde_json::from_str::<Error>(&answer);
+    Err(own.unwrap_or_else(|_| Error::failed(format!("it ended; `{}` may say why", log.display()))))
+}
+
+fn wait_readable(pipe: &impl std::os::fd::AsFd) -> Result<()> {
+    use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+    let deadline = Instant::now() + START_TIME;
+    loop {
+        let left = deadline.saturating_duration_since(Instant::now());
+        let timeout = PollTimeout::try_from(left).unwrap_or(PollTimeout::MAX);
+        match poll(&mut [PollFd::new(pipe.as_fd(), PollFlags::POLLIN)], timeout) {
+            Ok(0) => return Err(Error::timed_out(format!("it is not ready after {} s", START_TIME.as_secs()))),
+            Ok(_) => return Ok(()),
+            Err(nix::errno::Errno::EINTR) => {}
+            Err(e) => return Err(e.into()),
+        }
+    }
+}
+
+/// Ends the bridge's server, which tells the guests so; one that does not run has ended.
+///
+/// Not for a server that a service manager runs: that would start it again.
+pub fn stop(layout: &Layout, bridge: &str) -> Result<()> {
+    if !is_running(layout, bridge)? {
+        return Ok(());
+    }
+    let stop = || -> Result<()> {
+        let text = fs::read_to_string(process_file(layout, bridge))?;
+        let process: Generation = toml::from_str(&text).map_err(|e| Error::failed(e.message().to_owned()))?;
+        for (signal, patience) in [(Signal::SIGTERM, STOP_TIME), (Signal::SIGKILL, STOP_TIME)] {
+            if sys::process::is_same(&process) {
+                let _ = nix::sys::signal::kill(Pid::from_raw(process.pid), signal);
+            }
+            if wait_released(layout, bridge, patience)? {
+                return Ok(());
+            }
+        }
+        Err(Error::timed_out(format!("process {} does not end", process.pid)))
+    };
+    stop().context(|| format!("stop the lease server of `{bridge}`"))?;
+    if let Ok(hierarchies) = Hierarchies::detect()
+        && let Ok(unified) = hierarchies.require_unified()
+    {
+        // Fails while another bridge's server is in it.
+        let _ = fs::remove_dir(unified.join(cgroup(layout)));
+    }
+    Ok(())
+}
+
+fn wait_released(layout: &Layout, bridge: &str, limit: Duration) -> Result<bool> {
+    let deadline = Instant::now() + limit;
+    while is_running(layout, bridge)? {
+        if Instant::now() >= deadline {
+            return Ok(false);
+        }
+        std::thread::sleep(Duration::from_millis(2));
+    }
+    Ok(true)
+}
+
+/// Is the bridge's server until it is told to stop or the bridge is gone: `lxm network serve`.
+pub fn run(layout: &Layout, bridge: &str, readiness: Readiness) -> Result<()> {
+    let served = match readiness {
+        Readiness::Notify => serve(layout, bridge, || notify("READY=1")),
+        Readiness::Stdout => detach(layout).and_then(|()| serve(layout, bridge, || tell_spawner(READY))),
+    };
+    if let (Err(e), Readiness::Stdout) = (&served, readiness) {
+        let _ = tell_spawner(&serde_json::to_string(e).unwrap_or_default());
+    }
+    served
+}
+
+fn serve(layout: &Layout, bridge: &str, ready: impl FnOnce() -> Result<()>) -> Result<()> {
+    let settings = NetworkFile::load(layout)?.get(bridge)?.clone();
+    if settings.ipv4.is_none() && settings.ipv6.is_none() {
+        return Err(Error::config(format!("bridge `{bridge}` has no address to serve leases from")));
+    }
+    let guests_dir = guests::directory(layout, bridge);
+    fs::create_dir_all(&guests_dir).context(|| format!("make `{}`", guests_dir.display()))?;
+    let Some(lock) = FileLock::try_acquire(&lock_file(layout, bridge))? else {
+        return Err(Error::conflict(format!("bridge `{bridge}` has a lease server already")));
+    };
+    let process = toml::to_string(&sys::process::generation(Pid::this())?).unwrap_or_default();
+    replace_file(&process_file(layout, bridge), process.as_bytes(), 0o644)?;
+    let identity = Identity::find()?;
+    let parts = Parts {
+        link: Link::open(bridge, &settings)?,
+        names: Sockets::bind(&server::name_addresses(&settings)),
+        watch: watch(&guests_dir)?,
+        guests_dir: open_dir(&guests_dir)?,
+        state_dir: make_state_dir(&state_dir(layout, bridge), identity)?,
+        settings,
+    };
+    identity.assume()?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_io().enable_time().build();
+    let runtime = runtime.context(|| "build the event loop")?;
+    let tasks = tokio::task::LocalSet::new();
+    let served = tasks.block_on(&runtime, async {
+        let server = Server::new(parts)?;
+        ready()?;
+        server.run().await
+    });
+    drop(lock);
+    served
+}
+
+fn open_dir(path: &Path) -> Result<OwnedFd> {
+    Ok(File::open(path).context(|| format!("open `{}`", path.display()))?.into())
+}
+
+/// Makes the directory that the server may write to; its parents are root's.
+fn make_state_dir(path: &Path, identity: Identity) -> Result<OwnedFd> {
+    use std::os::unix::fs::PermissionsExt;
+    fs::create_dir_all(path).context(|| format!("make `{}`", path.display()))?;
+    let dir = open_dir(path)?;
+    let own = || -> Result<()> {
+        nix::unistd::fchown(&dir, Some(identity.uid), Some(identity.gid))?;
+        File::from(dir.try_clone()?).set_permissions(fs::Permissions::from_mode(0o755))?;
+        Ok(())
+    };
+    own().context(|| format!("give `{}` to the lease server", path.display()))?;
+    Ok(dir)
+}
+
+fn watch(dir: &Path) -> Result<OwnedFd> {
+    let watch = || -> Result<OwnedFd> {
+        let fd = inotify::init(CreateFlags::NONBLOCK | CreateFlags::CLOEXEC)?;
+        inotify::add_watch(&fd, dir, WatchFlags::MOVED_TO | WatchFlags::DELETE | WatchFlags::CLOSE_WRITE)?;
+        Ok(fd)
+    };
+    watch().context(|| format!("watch `{}`", dir.display()))
+}
+
+/// Leaves session, descriptors and cgroup of whoever spawned us: we outlive them.
+fn detach(layout: &Layout) -> Result<()> {
+    sys::creds::close_from(3)?;
+    // Fails for the leader of a group, which then has a session of its own already.
+    let _ = nix::unistd::setsid();
+    let Ok(hierarchies) = Hierarchies::detect() else { return Ok(()) };
+    let Ok(unified) = hierarchies.require_unified() else { return Ok(()) };
+    let group = unified.join(cgroup(layout));
+    fs::create_dir_all(&group)
+        .and_then(|()| fs::write(group.join("cgroup.procs"), "0"))
+        .context(|| format!("move to the cgroup `{}`", group.display()))
+}
+
+/// Writes to standard output and closes it, which is what [`spawn`] waits for.
+fn tell_spawner(line: &str) -> Result<()> {
+    let tell = || -> Result<()> {
+        let mut out = std::io::stdout().lock();
+        out.write_all(line.as_bytes())?;
+        out.flush()?;
+        let null = File::options().write(true).open("/dev/null")?;
+        nix::unistd::dup2_stdout(null)?;
+        Ok(())
+    };
+    tell().context(|| "tell that the server is ready")
+}
+
+/// Tells systemd, where it runs us (sd_notify(3)).
+fn notify(state: &str) -> Result<()> {
+    use std::os::linux::net::SocketAddrExt;
+    use std::os::unix::net::{SocketAddr, UnixDatagram};
+    let Some(path) = std::env::var_os("NOTIFY_SOCKET") else { return Ok(()) };
+    let send = || -> std::io::Result<()> {
+        let address = match path.as_encoded_bytes().strip_prefix(b"@") {
+            Some(name) => SocketAddr::from_abstract_name(name)?,
+            None => SocketAddr::from_pathname(&path)?,
+        };
+        UnixDatagram::unbound()?.send_to_addr(state.as_bytes(), &address).map(drop)
+    };
+    send().context(|| "tell the service manager")
+}

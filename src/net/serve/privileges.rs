@@ -1,0 +1,54 @@
+//! Giving up root once the sockets are open.
+
+use caps::{CapSet, Capability, CapsHashSet};
+use nix::unistd::{Gid, Uid, User, setgroups, setresgid, setresuid};
+
+use crate::error::{Context, Error, Result};
+
+/// The package's own user; where it was not made, nobody's.
+const USERS: [&str; 2] = ["lxm-net", "nobody"];
+/// Port 53 may come free later; nothing else is needed any more.
+const KEPT: Capability = Capability::CAP_NET_BIND_SERVICE;
+
+/// Who the server runs as.
+#[derive(Debug, Clone, Copy)]
+pub struct Identity {
+    pub uid: Uid,
+    pub gid: Gid,
+}
+
+impl Identity {
+    pub fn find() -> Result<Self> {
+        for name in USERS {
+            if let Some(user) = User::from_name(name).context(|| format!("look up user `{name}`"))? {
+                return Ok(Identity { uid: user.uid, gid: user.gid });
+            }
+        }
+        Err(Error::host_lacks("there is neither a user `lxm-net` nor `nobody` to run the lease server as")
+            .hint("add one with `useradd --system lxm-net`"))
+    }
+
+    /// Becomes that user for good, with no capability but the one to bind low ports.
+    pub fn assume(self) -> Result<()> {
+        let caps = |e: caps::errors::CapsError| Error::failed(e.to_string());
+        let kept = CapsHashSet::from([KEPT]);
+        let drop = || -> Result<()> {
+            for capability in caps::read(None, CapSet::Bounding).map_err(caps)? {
+                if capability != KEPT {
+                    caps::drop(None, CapSet::Bounding, capability).map_err(caps)?;
+                }
+            }
+            caps::securebits::set_keepcaps(true).map_err(caps)?;
+            setgroups(&[])?;
+            setresgid(self.gid, self.gid, self.gid)?;
+            setresuid(self.uid, self.uid, self.uid)?;
+            caps::clear(None, CapSet::Inheritable).map_err(caps)?;
+            // The effective set is a subset of the permitted one: shrink the outer last.
+            caps::set(None, CapSet::Effective, &kept).map_err(caps)?;
+            caps::set(None, CapSet::Permitted, &kept).map_err(caps)?;
+            nix::sys::prctl::set_no_new_privs()?;
+            Ok(())
+        };
+        drop().context(|| format!("become user {}", self.uid))
+    }
+}

@@ -1,0 +1,39 @@
+//! Waiting in a tokio runtime for descriptors that it has no type for.
+
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+
+use tokio::io::Interest;
+use tokio::io::unix::AsyncFd;
+
+use crate::error::{Context, Result};
+
+/// Tells when a descriptor can be read from.
+#[derive(Debug)]
+pub struct Ready(AsyncFd<OwnedFd>);
+
+impl Ready {
+    /// Watches what `fd` refers to, within a runtime. `fd` must be non-blocking.
+    pub fn new(fd: impl AsFd) -> Result<Self> {
+        let own = fd.as_fd().try_clone_to_owned().context(|| "duplicate a descriptor")?;
+        // SAFETY: the descriptor is our own duplicate; it is closed only when the `AsyncFd` that
+        // owns it is dropped, and this module never hands it out to be replaced before.
+        let watched = unsafe { AsyncFd::register_with_interest(own, Interest::READABLE) };
+        watched.map(Ready).map_err(io::Error::from).context(|| "watch a descriptor")
+    }
+
+    /// Waits until there is something to read; stays ready until [`Self::take`] meets the end.
+    pub async fn readable(&self) {
+        // Fails only when the runtime shuts down, and then nobody waits any more.
+        let _ = self.0.readable().await;
+    }
+
+    /// Does `read`; `None` where nothing is left.
+    pub fn take<T>(&self, read: impl FnOnce() -> io::Result<T>) -> io::Result<Option<T>> {
+        match self.0.try_io(Interest::READABLE, |_| read()) {
+            Ok(value) => Ok(Some(value)),
+            Err(e) if e.kind() == io::ErrorKind::WouldBlock => Ok(None),
+            Err(e) => Err(e),
+        }
+    }
+}
