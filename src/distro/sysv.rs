@@ -107,10 +107,10 @@ fn runit_console(view: &View) -> Vec<Edit> {
     let mut edits = vec![
         Edit::write("etc/sv/lxm-console/run", run).mode(0o755),
         Edit::link("etc/runit/runsvdir/default/lxm-console", "/etc/sv/lxm-console"),
-        // `lxm stop` makes these executable and sends SIGCONT (runit(8)); they must exist for that.
-        Edit::write("etc/runit/stopit", "").mode(0o100),
-        Edit::write("etc/runit/reboot", "").mode(0o000),
     ];
+    // `lxm stop` makes one of these executable and sends SIGCONT (runit(8)).
+    let switches = ["etc/runit/stopit", "etc/runit/reboot"].into_iter().filter(|path| !view.is_taken(path));
+    edits.extend(switches.map(|path| Edit::write(path, "").mode(0)));
     for name in view.names("etc/runit/runsvdir/default").iter().filter(|name| name.starts_with("getty-")) {
         edits.push(Edit::remove(format!("etc/runit/runsvdir/default/{name}")));
     }

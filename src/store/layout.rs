@@ -3,7 +3,7 @@ use std::path::{Path, PathBuf};
 
 use crate::config::{self, Config, HostConfig};
 use crate::error::{Context, Error, Kind, Result};
-use crate::types::ContainerName;
+use crate::types::{Arch, ContainerName};
 
 /// Where everything is. `LXM_ROOT` prefixes every path; `--path` moves the containers alone.
 #[derive(Debug, Clone)]
@@ -87,6 +87,12 @@ impl Layout {
 
     pub fn console_log(&self, name: &ContainerName) -> PathBuf {
         self.log_dir(name).join("console.log")
+    }
+
+    /// What the builder of a template's image said; one file a kind of system.
+    pub fn build_log(&self, template: &str, release: &str, arch: Arch) -> PathBuf {
+        let kind: Vec<String> = [template, release, &arch.to_string()].iter().filter(|s| !s.is_empty()).map(|s| s.to_string()).collect();
+        self.root.join("var/log/lxm/.images").join(format!("{}.log", kind.join("-")))
     }
 
     pub fn run(&self) -> PathBuf {

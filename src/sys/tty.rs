@@ -2,7 +2,7 @@
 
 use std::os::fd::{AsFd, OwnedFd};
 
-use nix::sys::termios::{SetArg, Termios, cfmakeraw, tcgetattr, tcsetattr};
+use nix::sys::termios::{LocalFlags, SetArg, Termios, cfmakeraw, tcgetattr, tcsetattr};
 
 use crate::error::{Context, Result};
 
@@ -21,6 +21,22 @@ impl RawMode {
         cfmakeraw(&mut raw);
         tcsetattr(&terminal, SetArg::TCSANOW, &raw).context(|| "set the terminal to raw mode")?;
         Ok(RawMode { terminal, before })
+    }
+}
+
+/// A terminal that does not show what is typed, restored when dropped.
+#[derive(Debug)]
+pub struct HiddenInput(#[expect(dead_code, reason = "held, not read")] RawMode);
+
+impl HiddenInput {
+    pub fn on(terminal: impl AsFd) -> Result<Self> {
+        let terminal = terminal.as_fd().try_clone_to_owned().context(|| "keep the terminal")?;
+        let before = tcgetattr(&terminal).context(|| "read the terminal's mode")?;
+        let mut hidden = before.clone();
+        hidden.local_flags.remove(LocalFlags::ECHO);
+        // Flushed: what was typed before the prompt is not the password.
+        tcsetattr(&terminal, SetArg::TCSAFLUSH, &hidden).context(|| "hide what is typed")?;
+        Ok(HiddenInput(RawMode { terminal, before }))
     }
 }
 
