@@ -29,7 +29,8 @@ pub fn keys_of_caller() -> Vec<String> {
     let home = std::env::var("SUDO_USER").ok().and_then(|user| home_of(&user));
     let Some(home) = home.or_else(|| std::env::var_os("HOME").map(PathBuf::from)) else { return Vec::new() };
     let entries = std::fs::read_dir(home.join(".ssh")).into_iter().flatten().flatten();
-    let mut files: Vec<PathBuf> = entries.map(|e| e.path()).filter(|p| p.extension().is_some_and(|e| e == "pub")).collect();
+    let mut files: Vec<PathBuf> =
+        entries.map(|e| e.path()).filter(|p| p.extension().is_some_and(|e| e == "pub")).collect();
     files.sort();
     // What cannot be read is no key of theirs; nobody asked for it by name.
     files.iter().filter_map(|file| read(file).ok()).flat_map(|text| public_keys(&text)).collect()

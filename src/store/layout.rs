@@ -91,7 +91,8 @@ impl Layout {
 
     /// What the builder of a template's image said; one file a kind of system.
     pub fn build_log(&self, template: &str, release: &str, arch: Arch) -> PathBuf {
-        let kind: Vec<String> = [template, release, &arch.to_string()].iter().filter(|s| !s.is_empty()).map(|s| s.to_string()).collect();
+        let kind: Vec<String> =
+            [template, release, &arch.to_string()].iter().filter(|s| !s.is_empty()).map(|s| s.to_string()).collect();
         self.root.join("var/log/lxm/.images").join(format!("{}.log", kind.join("-")))
     }
 
