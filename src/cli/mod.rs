@@ -6,6 +6,7 @@
 
 mod attach;
 mod console;
+mod create;
 mod generate;
 mod mount;
 mod name;
@@ -60,6 +61,7 @@ pub enum Format {
 /// In the order of `lxm --help`: the life of a container, then the rest.
 #[derive(Debug, Subcommand)]
 enum Verb {
+    Create(create::Create),
     Start(start::Start),
     Stop(stop::Stop),
     Restart(restart::Restart),
@@ -80,6 +82,7 @@ enum Verb {
 fn run(cli: Cli) -> Result<u8> {
     let context = Context::new(cli.path, cli.format, cli.quiet)?;
     match cli.verb {
+        Verb::Create(verb) => verb.run(&context),
         Verb::Start(verb) => verb.run(&context),
         Verb::Stop(verb) => verb.run(&context),
         Verb::Restart(verb) => verb.run(&context),

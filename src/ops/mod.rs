@@ -1,8 +1,9 @@
 //! What the verbs do, step by step, each step with its undo. No flags and no printing here.
 
-pub mod mount;
+pub mod create;
 pub mod fresh;
 pub mod login;
+pub mod mount;
 mod schedule;
 pub mod snapshot;
 pub mod start;

@@ -1,0 +1,154 @@
+//! `lxm create`: from a template to a container that can be started.
+
+use std::path::Path;
+
+use crate::config::{Config, Network, NetworkType};
+use crate::distro::{self, HostKeys, Identity, Login};
+use crate::error::{Context, Error, Result};
+use crate::image::{Asked, Image, ImageSpec, ImageStore};
+use crate::progress::Progress;
+use crate::storage;
+use crate::store::{Layout, OperationLock, Origin, Staging, ids, require_free};
+use crate::template::{self, Order, Recipe};
+use crate::types::{ContainerName, IdRange};
+
+/// What is to be made.
+#[derive(Debug, Clone)]
+pub struct CreateRequest {
+    pub name: ContainerName,
+    pub template: String,
+    pub order: Order,
+    /// Lines for the default user's `authorized_keys`.
+    pub ssh_keys: Vec<String>,
+    /// The default user's password, as [`super::login::hash_password`] makes it.
+    pub password: Option<String>,
+    pub privileged: bool,
+    /// A backend's name, or `auto`.
+    pub storage: String,
+    /// `none`, `host` or a bridge's name.
+    pub network: String,
+}
+
+/// What has been made.
+#[derive(Debug, Clone)]
+pub struct Created {
+    pub storage: storage::Choice,
+    /// The user whom nobody can log in as yet: it has neither key nor password.
+    pub locked_user: Option<String>,
+}
+
+/// Makes a container. A failure, or a kill at any point, leaves none; what a kill leaves is swept
+/// by the next create of that name and by `lxm gc`.
+pub fn create(layout: &Layout, request: &CreateRequest) -> Result<Created> {
+    let name = &request.name;
+    make(layout, request).context(|| format!("create `{name}`"))
+}
+
+fn make(layout: &Layout, request: &CreateRequest) -> Result<Created> {
+    let name = &request.name;
+    require_free(layout, name)?;
+    let config = config(request)?;
+    let recipe = Recipe::new(template::find(layout, &request.template)?, &request.order)?;
+    let choice = storage::choose(layout, &request.storage)?;
+    let backend = storage::backend(layout, choice.backend)?;
+    // Before the lock: a build takes minutes, and others may work with this name meanwhile.
+    let image = image(layout, &recipe, &request.order)?;
+
+    let lock = OperationLock::acquire(layout, name)?;
+    let discard = |place: &Path| discard(layout, place);
+    let staging = Staging::begin(layout, name, &lock, &discard)?;
+    let place = staging.place();
+    write_config(&config, place)?;
+    let reserved = ids::reserve(layout)?;
+    let origin = origin(&recipe, &image, choice.backend, reserved.range);
+    origin.write_file(&place.join("origin.toml"))?;
+    // Now that it is written, others see that the range is taken.
+    drop(reserved);
+
+    let progress = Progress::bytes(format!("copy `{name}`"), image.record.bytes);
+    backend.create(&image.rootfs(), place, &progress)?;
+    let user = recipe.found.template.user.clone();
+    let login =
+        user.clone().map(|name| Login { name, keys: request.ssh_keys.clone(), password: request.password.clone() });
+    // Root's password is as the template made it.
+    let is_locked = |login: &&Login| login.name != "root" && login.keys.is_empty() && login.password.is_none();
+    let locked_user = login.as_ref().filter(is_locked).map(|login| login.name.clone());
+    let identity = Identity { hostname: name.to_string(), login, keys: HostKeys::Fresh };
+    let tree = storage::Tree::open(backend.as_ref(), place)?;
+    distro::customize(tree.path(), &identity)?;
+    drop(tree);
+    progress.finish();
+    staging.commit()?;
+    Ok(Created { storage: choice, locked_user })
+}
+
+/// Removes what the backend keeps for a place that never became a container.
+pub fn discard(layout: &Layout, place: &Path) -> Result<()> {
+    let file = place.join("origin.toml");
+    match file.symlink_metadata() {
+        // It is written before the backend makes anything.
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(()),
+        _ => storage::backend(layout, &Origin::read_file(&file)?.storage)?.destroy(place),
+    }
+}
+
+fn config(request: &CreateRequest) -> Result<Config> {
+    let mut config = Config { uuid: super::fresh::uuid()?, ..Config::default() };
+    config.security.privileged = request.privileged;
+    let network = match request.network.as_str() {
+        "none" => Network { kind: NetworkType::None, ..Network::default() },
+        "host" => Network { kind: NetworkType::Host, ..Network::default() },
+        bridge => {
+            // IFNAMSIZ with its final zero; `/` and blanks are refused by the kernel too.
+            if bridge.is_empty() || bridge.len() > 15 || bridge.contains(|c: char| c == '/' || c.is_whitespace()) {
+                return Err(Error::usage(format!("`{}` is not a bridge's name", bridge.escape_default()))
+                    .hint("`--network` takes `none`, `host` or a bridge"));
+            }
+            Network { bridge: Some(bridge.to_owned()), mac: Some(super::fresh::mac()?), ..Network::default() }
+        }
+    };
+    config.network.insert("eth0".into(), network);
+    Ok(config)
+}
+
+fn write_config(config: &Config, place: &Path) -> Result<()> {
+    let text = toml::to_string(config).map_err(|e| Error::failed(e.to_string()))?;
+    crate::store::replace_file(&place.join("config.toml"), text.as_bytes(), 0o644)
+}
+
+fn origin(recipe: &Recipe, image: &Image, storage: &str, ids: IdRange) -> Origin {
+    Origin {
+        template: recipe.found.name.clone(),
+        release: recipe.release.clone(),
+        arch: recipe.arch,
+        image: image.id.clone(),
+        storage: storage.to_owned(),
+        created: jiff::Timestamp::now().strftime("%Y-%m-%dT%H:%M:%SZ").to_string(),
+        lxm: env!("CARGO_PKG_VERSION").to_owned(),
+        ids,
+    }
+}
+
+/// The image that the recipe makes, built unless it is there.
+fn image(layout: &Layout, recipe: &Recipe, order: &Order) -> Result<Image> {
+    let spec = spec(recipe, order)?;
+    ImageStore::new(layout).get_or_build(&spec, |target| build(layout, recipe, target))
+}
+
+/// What decides the image of `recipe`, which came of `order`.
+pub fn spec(recipe: &Recipe, order: &Order) -> Result<ImageSpec> {
+    Ok(ImageSpec {
+        template: recipe.found.name.clone(),
+        release: recipe.release.clone(),
+        arch: recipe.arch,
+        packages: recipe.packages.clone(),
+        content: recipe.fingerprint()?,
+        asked: Asked { mirror: order.mirror.clone(), packages: order.packages.clone(), args: order.args.clone() },
+    })
+}
+
+/// Fills `target` with the recipe's system; the builder's words go to its log.
+pub fn build(layout: &Layout, recipe: &Recipe, target: &Path) -> Result<()> {
+    let log = layout.build_log(&recipe.found.name, &recipe.release, recipe.arch);
+    template::build(recipe, target, &log)
+}
