@@ -22,6 +22,9 @@ pub struct Supervise {
 
 impl Supervise {
     pub fn run(self, context: &Context) -> Result<u8> {
+        if context.layout.config(&self.name).is_ok_and(|config| config.security.privileged) {
+            crate::sys::reexec::ensure_sealed()?;
+        }
         let manager = match self.command_fd {
             Some(fd) => Manager::command(Packets::from(crate::sys::inherited_fd(fd)?), self.rows, self.cols),
             None => Manager::systemd(),

@@ -4,7 +4,12 @@ use crate::error::{Error, Kind, Result};
 
 /// The capabilities a guest's processes can ever have: its bounding set.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct CapabilitySet(Vec<Capability>);
+pub struct CapabilitySet {
+    kept: Vec<Capability>,
+    /// All others that the kernel knows, listed while /proc is still the host's: an attached
+    /// command is confined where the guest could have put another.
+    dropped: Vec<Capability>,
+}
 
 /// What systemd-nspawn keeps (src/nspawn/nspawn.c), with NET_ADMIN for a network of its own.
 ///
@@ -60,21 +65,21 @@ impl CapabilitySet {
             let capability = parse(name)?;
             set.retain(|kept| *kept != capability);
         }
-        Ok(CapabilitySet(set))
+        let mut dropped: Vec<_> = caps::runtime::thread_all_supported().into_iter().collect();
+        dropped.retain(|capability| !set.contains(capability));
+        Ok(CapabilitySet { kept: set, dropped })
     }
 
     /// Whether `capability` is kept.
     pub fn keeps(&self, capability: Capability) -> bool {
-        self.0.contains(&capability)
+        self.kept.contains(&capability)
     }
 
     /// Takes everything else out of this process's bounding set, and so from all it executes.
     pub fn limit_this_process(&self) -> Result<()> {
         let fail = |e: caps::errors::CapsError| Error::failed(e.to_string()).step("drop capabilities");
-        for capability in caps::runtime::thread_all_supported() {
-            if !self.keeps(capability) {
-                caps::drop(None, CapSet::Bounding, capability).map_err(fail)?;
-            }
+        for capability in &self.dropped {
+            caps::drop(None, CapSet::Bounding, *capability).map_err(fail)?;
         }
         caps::clear(None, CapSet::Inheritable).map_err(fail)
     }

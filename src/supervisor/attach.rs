@@ -64,6 +64,10 @@ fn run(
     fds: Vec<OwnedFd>,
 ) -> std::result::Result<std::convert::Infallible, Failure> {
     let ours = |e: Error| (NOT_RUN, e);
+    // In a privileged guest a process may look into this one: nothing of the host's is to be found.
+    let mut kept = vec![0, 1, 2, leader.as_raw_fd()];
+    kept.extend(fds.iter().map(AsRawFd::as_raw_fd).chain(client.map(|client| client.as_fd().as_raw_fd())));
+    sys::creds::close_all_but(&kept).map_err(ours)?;
     enter(setup, leader).map_err(ours)?;
     let user = User::find(request.user.as_deref()).map_err(ours)?;
     match (request.tty, client) {

@@ -57,6 +57,13 @@ impl Client {
 }
 
 impl Clients {
+    /// Forgets those that are closed; says whether the last one has just gone.
+    pub fn drop_closed(&mut self) -> bool {
+        let before = self.0.len();
+        self.0.retain(|client| !client.closed);
+        before > 0 && self.0.is_empty()
+    }
+
     /// Tells everybody who follows the state.
     pub fn tell_changes(&mut self, status: &Status) {
         for client in self.0.iter_mut().filter(|client| matches!(client.waits_for, WaitsFor::Changes)) {

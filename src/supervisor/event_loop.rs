@@ -109,6 +109,8 @@ impl<'a> Guest<'a> {
     /// Serves the guest and its clients until it ends.
     pub fn watch(&mut self, around: &mut Surroundings<'_>) -> Result<Ending> {
         around.clients.tell_changes(&self.status);
+        let image = sys::memory::Image::find()?;
+        image.release();
         loop {
             let patience = self.climb(around.clients);
             for source in self.wait(around, patience)? {
@@ -128,7 +130,9 @@ impl<'a> Guest<'a> {
                     Source::Orphan => self.orphans.retain(|child| matches!(pidfd::try_reap(&child.pidfd), Ok(None))),
                 }
             }
-            around.clients.0.retain(|client| !client.closed);
+            if around.clients.drop_closed() {
+                image.release();
+            }
         }
     }
 

@@ -81,11 +81,21 @@ pub fn close_on_exec_from(first: u32) -> Result<()> {
         .context(|| "mark descriptors close-on-exec")
 }
 
-/// Closes all descriptors from `first` on. Only for a process that owns none of them in Rust values.
-pub fn close_from(first: u32) -> Result<()> {
-    // SAFETY: the callers are fresh programs and children about to execute one, which use no
-    // descriptor at or above `first` any more.
-    check(unsafe { libc::syscall(libc::SYS_close_range, first, u32::MAX, 0) }).context(|| "close descriptors")
+/// Closes every descriptor but those in `keep`. Only for a cloned child, which drops no value of
+/// its parent's that owns one of them.
+pub fn close_all_but(keep: &[std::os::fd::RawFd]) -> Result<()> {
+    let mut keep: Vec<u32> = keep.iter().filter_map(|fd| u32::try_from(*fd).ok()).collect();
+    keep.sort_unstable();
+    let mut first = 0;
+    for kept in keep.into_iter().map(Some).chain([None]) {
+        let last = kept.map_or(Some(u32::MAX), |kept| kept.checked_sub(1));
+        if let Some(last) = last.filter(|last| *last >= first) {
+            // SAFETY: takes integers only; the caller uses none of the descriptors closed.
+            check(unsafe { libc::syscall(libc::SYS_close_range, first, last, 0) }).context(|| "close descriptors")?;
+        }
+        first = kept.map_or(u32::MAX, |kept| kept + 1).max(first);
+    }
+    Ok(())
 }
 
 /// Starts a session keyring of this process's own. A kernel without keyrings needs none.
