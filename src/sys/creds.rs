@@ -81,6 +81,13 @@ pub fn close_on_exec_from(first: u32) -> Result<()> {
         .context(|| "mark descriptors close-on-exec")
 }
 
+/// Closes all descriptors from `first` on. Only for a process that owns none of them in Rust values.
+pub fn close_from(first: u32) -> Result<()> {
+    // SAFETY: the callers are fresh programs and children about to execute one, which use no
+    // descriptor at or above `first` any more.
+    check(unsafe { libc::syscall(libc::SYS_close_range, first, u32::MAX, 0) }).context(|| "close descriptors")
+}
+
 /// Closes every descriptor but those in `keep`. Only for a cloned child, which drops no value of
 /// its parent's that owns one of them.
 pub fn close_all_but(keep: &[std::os::fd::RawFd]) -> Result<()> {
