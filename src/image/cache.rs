@@ -14,6 +14,7 @@ use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{Mode, OFlags};
+use sha2::{Digest, Sha256};
 
 use super::record::{ImageRecord, ImageSpec};
 use crate::error::{Context, Error, Result};
@@ -45,13 +46,16 @@ pub struct Listed {
     pub record: ImageRecord,
     /// Whether a newer one has taken its place.
     pub superseded: bool,
-    pub rootfs: PathBuf,
 }
 
-/// Says which containers and snapshots need the image with the tree at this path.
-pub type Users<'a> = &'a dyn Fn(&Path) -> Result<Vec<PathBuf>>;
+/// Says which containers and snapshots need an image, given the layout with one of the containers'
+/// directories and the image's tree.
+pub type Users<'a> = &'a dyn Fn(&Layout, &Path) -> Result<Vec<PathBuf>>;
 
 const ROOTFS: &str = "rootfs";
+/// Holds links to the containers' directories (`--path`) that the image has been taken for: who
+/// needs it is observed, but one must know where to look.
+const TAKEN_FOR: &str = "taken-for";
 
 #[derive(Debug)]
 pub struct ImageStore {
@@ -95,7 +99,7 @@ impl ImageStore {
                 let place = self.layout.images().join(&dir);
                 // Gone since the directory was read.
                 let Some(record) = ImageRecord::read(&place)? else { continue };
-                images.push(Listed { id: dir, record, superseded: nth > 0, rootfs: place.join(ROOTFS) });
+                images.push(Listed { id: dir, record, superseded: nth > 0 });
             }
         }
         images.sort_by(|a, b| {
@@ -103,6 +107,11 @@ impl ImageStore {
             key(a).cmp(&key(b)).then_with(|| b.record.created.cmp(&a.record.created))
         });
         Ok(images)
+    }
+
+    /// Who needs an image; see [`Users`].
+    pub fn users_of(&self, image: &Listed, users: Users) -> Result<Vec<PathBuf>> {
+        self.users(&self.layout.images().join(&image.id), users)
     }
 
     /// Finds an image by its id or the beginning of it, when that is of one alone.
@@ -130,7 +139,7 @@ impl ImageStore {
         };
         let _use = FileLock::try_acquire(&self.lock_file(base, "use"))?.ok_or_else(in_use)?;
         let place = self.layout.images().join(id);
-        let users = users(&place.join(ROOTFS))?;
+        let users = self.users(&place, users)?;
         if !users.is_empty() {
             let users: Vec<_> = users.iter().map(|user| format!("`{}`", user.display())).collect();
             return Err(Error::conflict(format!("image `{id}` is in use by {}", users.join(", ")))
@@ -166,8 +175,43 @@ impl ImageStore {
         };
         let id = directory(id, generation);
         let place = self.layout.images().join(&id);
-        let record = ImageRecord::read(&place)?;
-        Ok(record.map(|record| Image { id, record, place, lock }))
+        let Some(record) = ImageRecord::read(&place)? else { return Ok(None) };
+        self.note_taken(&place)?;
+        Ok(Some(Image { id, record, place, lock }))
+    }
+
+    fn note_taken(&self, place: &Path) -> Result<()> {
+        let containers = self.layout.containers();
+        let dir = place.join(TAKEN_FOR);
+        let digest = Sha256::digest(containers.as_os_str().as_encoded_bytes());
+        let link = dir.join(digest.iter().take(8).map(|byte| format!("{byte:02x}")).collect::<String>());
+        let make = || match std::os::unix::fs::symlink(containers, &link) {
+            Err(e) if e.kind() == ErrorKind::NotFound => {
+                fs::create_dir_all(&dir).and_then(|()| std::os::unix::fs::symlink(containers, &link))
+            }
+            other => other,
+        };
+        match make() {
+            // From where nothing can be removed it need not be kept.
+            Err(e) if matches!(e.kind(), ErrorKind::AlreadyExists | ErrorKind::ReadOnlyFilesystem) => Ok(()),
+            other => other.context(|| format!("make `{}`", link.display())),
+        }
+    }
+
+    /// All who need the image at `place`, those outside of our own containers' directory by their
+    /// full path.
+    fn users(&self, place: &Path, users: Users) -> Result<Vec<PathBuf>> {
+        let rootfs = place.join(ROOTFS);
+        let mut found = users(&self.layout, &rootfs)?;
+        for link in read_names(&place.join(TAKEN_FOR))? {
+            let link = place.join(TAKEN_FOR).join(link);
+            let containers = fs::read_link(&link).context(|| format!("read `{}`", link.display()))?;
+            if containers != self.layout.containers() {
+                let layout = self.layout.clone().with_containers(&containers);
+                found.extend(users(&layout, &rootfs)?.into_iter().map(|user| containers.join(user)));
+            }
+        }
+        Ok(found)
     }
 
     fn lock_build(&self, id: &str) -> Result<FileLock> {

@@ -31,7 +31,7 @@ fn write(text: &'static str) -> impl Fn(&Path) -> Result<()> {
     move |rootfs| Ok(fs::write(rootfs.join("file"), text)?)
 }
 
-fn nobody(_: &Path) -> Result<Vec<PathBuf>> {
+fn nobody(_: &Layout, _: &Path) -> Result<Vec<PathBuf>> {
     Ok(vec![])
 }
 
@@ -150,12 +150,26 @@ fn an_image_in_use_is_not_removed() {
     let error = host.store.remove(&id, &nobody).unwrap_err();
     assert_eq!(error.kind(), Kind::Conflict);
     drop(image);
-    let error = host.store.remove(&id, &|_| Ok(vec!["web".into(), "db/snapshots/1".into()])).unwrap_err();
+    let error = host.store.remove(&id, &|_, _| Ok(vec!["web".into(), "db/snapshots/1".into()])).unwrap_err();
     assert_eq!(error.kind(), Kind::Conflict);
     assert!(error.to_string().contains("in use by `web`, `db/snapshots/1`"), "{error}");
     host.store.remove(&id, &nobody).unwrap();
     assert!(host.ids().is_empty() && host.remains().is_empty());
     assert_eq!(host.store.find(&id).unwrap_err().kind(), Kind::NotFound);
+}
+
+#[test]
+fn users_are_looked_for_wherever_the_image_was_taken_for() {
+    let host = host();
+    let elsewhere = ImageStore::new(&Layout::new(host.dir.path()).with_containers("/srv/containers"));
+    let id = elsewhere.get_or_build(&spec("a"), write("one")).unwrap().id.clone();
+    drop(host.store.get_or_build(&spec("a"), |_| panic!("it is there")).unwrap());
+    let users = |layout: &Layout, _: &Path| {
+        Ok(if layout.containers() == "/srv/containers" { vec![PathBuf::from("web")] } else { vec![] })
+    };
+    let error = host.store.remove(&id, &users).unwrap_err().to_string();
+    assert!(error.contains("in use by `/srv/containers/web`"), "{error}");
+    assert_eq!(elsewhere.users_of(&host.store.find(&id).unwrap(), &users).unwrap(), [Path::new("web")]);
 }
 
 #[test]
@@ -173,7 +187,7 @@ fn an_image_made_anew_leaves_the_old_one_to_those_who_need_it() {
     let (old_rootfs, old_id, new_id) = (old.rootfs(), old.id.clone(), new.id.clone());
     assert!(host.store.sweep(&nobody).unwrap().is_empty(), "they are locked");
     drop((old, new, taken));
-    let user = |rootfs: &Path| Ok(if rootfs == old_rootfs { vec![PathBuf::from("web")] } else { vec![] });
+    let user = |_: &Layout, rootfs: &Path| Ok(if rootfs == old_rootfs { vec![PathBuf::from("web")] } else { vec![] });
     assert!(host.store.sweep(&user).unwrap().is_empty(), "`web` is layered on it");
     assert_eq!(host.store.sweep(&nobody).unwrap(), [old_id]);
     assert_eq!(host.ids(), [new_id.clone()]);
