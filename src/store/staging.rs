@@ -5,6 +5,7 @@ use rustix::fs::{CWD, RenameFlags, renameat_with};
 
 use super::{FileLock, Layout, OperationLock, remove_tree, sync_dir};
 use crate::error::{Context, Error, Result};
+use crate::sys::fs::lay_out_apart;
 use crate::types::ContainerName;
 
 /// A container in the making: `.staging/NAME`, which belongs to whoever holds NAME's operation
@@ -32,6 +33,7 @@ impl<'a> Staging<'a> {
         let place = layout.staging().join(name);
         remove(&place, discard)?;
         std::fs::create_dir_all(layout.staging()).context(|| format!("make `{}`", layout.staging().display()))?;
+        lay_out_apart(&layout.staging());
         // 0700: a guest's root can make set-user-id programs of root's in its tree, which nobody of
         // the host may reach.
         std::fs::DirBuilder::new().mode(0o700).create(&place).context(|| format!("make `{}`", place.display()))?;

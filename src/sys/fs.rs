@@ -56,6 +56,23 @@ pub fn read_in_root(root: impl AsFd, path: impl AsRef<Path>, limit: u64) -> Resu
     read().context(|| format!("read `{}`", path.display()))
 }
 
+/// Tells the file system that the directories in `dir` are trees of their own, to be laid out
+/// apart from each other (`chattr +T`, the Orlov allocator of ext4). Others take no notice.
+///
+/// Without it ext4 puts a new tree where the last one was removed, and for five minutes looks at
+/// each inode that was freed there before it takes another (its `recently_deleted()`): a copy of
+/// ten thousand files then takes seconds instead of tenths.
+pub fn lay_out_apart(dir: &Path) {
+    use rustix::fs::{IFlags, ioctl_getflags, ioctl_setflags};
+    let set = || -> rustix::io::Result<()> {
+        let dir = rustix::fs::open(dir, OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?;
+        let flags = ioctl_getflags(&dir)?;
+        if flags.contains(IFlags::TOPDIR) { Ok(()) } else { ioctl_setflags(&dir, flags | IFlags::TOPDIR) }
+    };
+    // A hint, of no consequence where it is not understood.
+    let _ = set();
+}
+
 /// Opens a directory to be used as the root of such look-ups.
 pub fn open_dir(path: impl AsRef<Path>) -> Result<OwnedFd> {
     let path = path.as_ref();
