@@ -30,13 +30,14 @@ pub fn reply(packets: &Packets) -> Result<(Reply, Vec<std::os::fd::OwnedFd>)> {
     }
 }
 
-/// The state of a running container.
-pub fn status(layout: &Layout, name: &ContainerName) -> Result<Status> {
+/// The state of a running container; a supervisor that does not answer within `limit` is not waited for.
+pub fn status(layout: &Layout, name: &ContainerName, limit: Duration) -> Result<Status> {
     let packets = connect(layout, name)?;
     packets.send(&Request::Status, &[])?;
-    match reply(&packets)?.0 {
-        Reply::Status(status) => Ok(status),
-        other => Err(unexpected(&other)),
+    match packets.recv_within(limit)? {
+        Some((Reply::Status(status), _)) => Ok(status),
+        Some((other, _)) => Err(unexpected(&other)),
+        None => Err(Error::failed("the container's supervisor has ended")),
     }
 }
 

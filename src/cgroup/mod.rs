@@ -15,6 +15,7 @@ mod container;
 mod devices;
 mod hierarchies;
 mod limits;
+pub mod stats;
 
 pub use container::ContainerCgroup;
 pub use devices::{Access, DEFAULT_DEVICES, DeviceKind, DeviceRule};

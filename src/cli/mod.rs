@@ -7,7 +7,10 @@
 mod attach;
 mod console;
 mod create;
+mod facts;
 mod generate;
+mod info;
+mod list;
 mod mount;
 mod name;
 mod network;
@@ -26,7 +29,7 @@ use clap::{CommandFactory, Parser, Subcommand, ValueEnum};
 
 pub use name::{NameAndArgs, NameAndWords, NameArg};
 
-use crate::error::{Error, Result};
+use crate::error::{Error, Kind, Result};
 use crate::store::Layout;
 
 /// Full operating systems in containers, treated like small virtual machines
@@ -73,6 +76,9 @@ enum Verb {
     #[command(visible_alias = "unmount")]
     Umount(mount::Umount),
     Network(network::Network),
+    Info(info::Info),
+    #[command(visible_aliases = ["ls", "ps"])]
+    List(list::List),
     #[command(hide = true)]
     Supervise(supervise::Supervise),
     #[command(hide = true)]
@@ -92,6 +98,8 @@ fn run(cli: Cli) -> Result<u8> {
         Verb::Mount(verb) => verb.run(&context),
         Verb::Umount(verb) => verb.run(&context),
         Verb::Network(verb) => verb.run(&context),
+        Verb::Info(verb) => verb.run(&context),
+        Verb::List(verb) => verb.run(&context),
         Verb::Supervise(verb) => verb.run(&context),
         Verb::Generate(verb) => verb.run(&context),
     }
@@ -139,6 +147,16 @@ pub fn require_root(what: &str) -> Result<()> {
     Err(Error::host_lacks(format!("only root can {what}")).hint("run it with `sudo`"))
 }
 
+/// Says what is missing where a file is root's: verbs that only look are for whoever may look.
+fn with_rights(e: Error) -> Error {
+    match e.errno() {
+        Some(libc::EACCES | libc::EPERM) if !nix::unistd::geteuid().is_root() => {
+            e.with_kind(Kind::HostLacks).hint("run it with `sudo`")
+        }
+        _ => e,
+    }
+}
+
 /// Parses the command line and runs it. Every error of the program is reported here.
 pub fn main() -> ExitCode {
     // Answers a shell's question for completions, if `COMPLETE` says that this is one.
@@ -151,7 +169,7 @@ pub fn main() -> ExitCode {
             return ExitCode::from(if e.use_stderr() { 2 } else { 0 });
         }
     };
-    match run(cli) {
+    match run(cli).map_err(with_rights) {
         Ok(status) => ExitCode::from(status),
         Err(e) => {
             report(&e);

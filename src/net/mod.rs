@@ -8,6 +8,7 @@ pub mod bridge;
 mod limit;
 mod link;
 pub mod names;
+mod observe;
 mod plan;
 pub mod ports;
 mod rate;
@@ -23,6 +24,7 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
 use nix::unistd::Pid;
 
+pub use observe::{Addresses, Traffic, addresses, traffic};
 pub use record::{GuestRecord, LinkRecord};
 
 use crate::config::{Config, NetworkType};

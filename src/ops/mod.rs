@@ -3,6 +3,7 @@
 pub mod create;
 pub mod fresh;
 pub mod login;
+pub mod look;
 pub mod mount;
 mod schedule;
 pub mod snapshot;

@@ -1,0 +1,154 @@
+//! A container's facts in the machine's form: `info` prints one, `list` a list of them.
+
+use std::net::{Ipv4Addr, Ipv6Addr};
+
+use serde::Serialize;
+
+use crate::ops::look::{Seen, SeenLink};
+use crate::store::StageTime;
+
+/// Unknown facts are `null`: the container does not run, or the host does not account for it.
+#[derive(Debug, Serialize)]
+pub struct Facts {
+    pub name: String,
+    /// `running`, `frozen`, `starting`, `stopping` or `stopped`.
+    pub state: &'static str,
+    /// The guest's PID 1 seen from the host.
+    pub pid: Option<i32>,
+    pub supervisor_pid: Option<i32>,
+    pub uptime_s: Option<f64>,
+    pub ipv4: Vec<Ipv4Addr>,
+    pub ipv6: Vec<Ipv6Addr>,
+    pub links: Vec<LinkFacts>,
+    pub memory_bytes: Option<u64>,
+    pub kmem_bytes: Option<u64>,
+    pub cpu_s: Option<f64>,
+    pub io_bytes: Option<u64>,
+    pub processes: Option<u64>,
+    pub autostart: Option<bool>,
+    pub privileged: Option<bool>,
+    /// Host ids that the guest's are mapped to, `FIRST:COUNT`.
+    pub ids: Option<String>,
+    pub description: Option<String>,
+    pub uuid: Option<String>,
+    pub template: Option<String>,
+    pub release: Option<String>,
+    pub arch: Option<String>,
+    pub image: Option<String>,
+    pub storage: Option<String>,
+    /// RFC 3339, UTC.
+    pub created: Option<String>,
+    /// RFC 3339, UTC.
+    pub started: Option<String>,
+    pub init: Option<String>,
+    /// Below each hierarchy's mount point.
+    pub cgroup: Option<String>,
+    /// Where the time of the start went.
+    pub stages: Vec<StageTime>,
+}
+
+/// One link of a guest; its traffic as the guest sees it.
+#[derive(Debug, Serialize)]
+pub struct LinkFacts {
+    /// Its name in the guest.
+    pub guest: String,
+    /// Its other end on the host.
+    pub host: Option<String>,
+    pub mac: String,
+    pub tx_bytes: Option<u64>,
+    pub rx_bytes: Option<u64>,
+}
+
+impl LinkFacts {
+    fn of(link: SeenLink) -> Self {
+        LinkFacts {
+            guest: link.guest,
+            host: link.host,
+            mac: link.mac.to_string(),
+            tx_bytes: link.traffic.map(|traffic| traffic.sent),
+            rx_bytes: link.traffic.map(|traffic| traffic.received),
+        }
+    }
+}
+
+impl Facts {
+    pub fn of(seen: &Seen) -> Self {
+        let (record, stats) = (seen.record.as_ref(), seen.stats());
+        let (origin, config) = (seen.origin().ok(), seen.config().ok());
+        let addresses = seen.addresses().clone();
+        Facts {
+            name: seen.name.to_string(),
+            state: seen.state.name(),
+            pid: record.map(|record| record.leader.pid),
+            supervisor_pid: record.map(|record| record.supervisor.pid),
+            uptime_s: seen.uptime().map(|uptime| uptime.as_secs_f64()),
+            ipv4: addresses.ipv4,
+            ipv6: addresses.ipv6,
+            links: seen.links().into_iter().map(LinkFacts::of).collect(),
+            memory_bytes: stats.memory_bytes,
+            kmem_bytes: stats.kmem_bytes,
+            cpu_s: stats.cpu_ns.map(|ns| ns as f64 / 1e9),
+            io_bytes: stats.io_bytes,
+            processes: stats.pids,
+            autostart: seen.autostart(),
+            privileged: seen.privileged(),
+            ids: seen.ids().map(|range| range.to_string()),
+            description: config.map(|config| config.description.clone()),
+            uuid: config.map(|config| config.uuid.clone()),
+            template: origin.map(|origin| origin.template.clone()),
+            release: origin.map(|origin| origin.release.clone()),
+            arch: origin.map(|origin| origin.arch.to_string()),
+            image: origin.map(|origin| origin.image.clone()),
+            storage: origin.map(|origin| origin.storage.clone()),
+            created: origin.map(|origin| origin.created.clone()),
+            started: record.map(|record| record.started.clone()),
+            init: record.map(|record| record.init.clone()),
+            cgroup: record.map(|record| record.cgroup.clone()),
+            stages: record.map(|record| record.stages.clone()).unwrap_or_default(),
+        }
+    }
+}
+
+/// A quantity of bytes as `lxc-info` writes it: strictly above a unit that unit is used.
+pub fn bytes(bytes: u64) -> String {
+    let units = [("GiB", 30), ("MiB", 20), ("KiB", 10)];
+    match units.into_iter().find(|(_, shift)| bytes > 1 << shift) {
+        Some((unit, shift)) => format!("{:.2} {unit}", bytes as f64 / f64::from(1u32 << shift)),
+        None => format!("{bytes} bytes"),
+    }
+}
+
+/// A length of time in its two largest units: `3d 4h`, `12m 5s`, `7s`.
+pub fn duration(time: std::time::Duration) -> String {
+    let seconds = time.as_secs();
+    let parts = [(seconds / 86400, "d"), (seconds / 3600 % 24, "h"), (seconds / 60 % 60, "m"), (seconds % 60, "s")];
+    let first = parts.iter().position(|(n, _)| *n > 0).unwrap_or(3);
+    let shown: Vec<String> = parts[first..].iter().take(2).map(|(n, unit)| format!("{n}{unit}")).collect();
+    shown.join(" ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bytes_are_written_as_lxc_info_writes_them() {
+        for (n, text) in [
+            (0, "0 bytes"),
+            (1024, "1024 bytes"),
+            (1025, "1.00 KiB"),
+            (1536 << 10, "1.50 MiB"),
+            (1 << 30, "1024.00 MiB"),
+            (5 << 30, "5.00 GiB"),
+        ] {
+            assert_eq!(bytes(n), text);
+        }
+    }
+
+    #[test]
+    fn a_duration_has_its_two_largest_units() {
+        for (s, text) in [(0, "0s"), (7, "7s"), (60, "1m 0s"), (725, "12m 5s"), (3600 * 76 + 59, "3d 4h")] {
+            assert_eq!(duration(std::time::Duration::from_secs(s)), text);
+        }
+    }
+}

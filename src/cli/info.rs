@@ -1,0 +1,177 @@
+use std::time::Duration;
+
+use super::facts::{self, Facts};
+use super::{Context, Format, NameArg, render};
+use crate::attach::control;
+use crate::error::Result;
+use crate::ops::look::{Observer, Seen};
+
+/// Show what is known of a container, with the lines of lxc-info and some more
+#[derive(Debug, clap::Args)]
+pub struct Info {
+    #[command(flatten)]
+    name: NameArg,
+
+    #[command(flatten)]
+    show: Show,
+}
+
+#[derive(Debug, clap::Args)]
+struct Show {
+    /// Only its state
+    #[arg(short, long)]
+    state: bool,
+
+    /// Only the process id of its init
+    #[arg(short, long)]
+    pid: bool,
+
+    /// Only its addresses
+    #[arg(short, long)]
+    ips: bool,
+
+    /// Only what it uses
+    #[arg(short = 'S', long)]
+    stats: bool,
+
+    /// Numbers as they are; of a single line its value alone
+    #[arg(short = 'H', long)]
+    no_humanize: bool,
+}
+
+impl Info {
+    pub fn run(self, context: &Context) -> Result<u8> {
+        let Info { name, show } = self;
+        let name = name.get()?;
+        let observer = Observer::new(&context.layout)?;
+        let seen = observer.look(&name)?;
+        if let Err(e) = seen.config() {
+            context.say(&format!("warning: {e}"));
+        }
+        match context.format {
+            Format::Json => render::json(&Facts::of(&seen))?,
+            Format::Text => render::text(&show.lines(&seen, context))?,
+        }
+        Ok(0)
+    }
+}
+
+impl Show {
+    fn lines(&self, seen: &Seen, context: &Context) -> String {
+        let all = !(self.state || self.pid || self.ips || self.stats);
+        let mut lines = Lines { raw: self.no_humanize, text: String::new() };
+        if all {
+            lines.add("Name", &seen.name);
+        }
+        if all || self.state {
+            lines.add("State", seen.state);
+        }
+        if let Some(leader) = seen.leader().filter(|_| all || self.pid) {
+            lines.add("PID", leader);
+        }
+        if all || self.ips {
+            let addresses = seen.addresses();
+            addresses.ipv4.iter().for_each(|address| lines.add("IP", address));
+            addresses.ipv6.iter().for_each(|address| lines.add("IP", address));
+        }
+        if (all || self.stats) && seen.record.is_some() {
+            lines.usage(seen);
+        }
+        if all {
+            lines.more(seen, context);
+        }
+        lines.text
+    }
+}
+
+struct Lines {
+    raw: bool,
+    text: String,
+}
+
+impl Lines {
+    /// One line: the label in 15 columns, a space, the value. LXC users' scripts rely on it.
+    fn add(&mut self, label: &str, value: impl std::fmt::Display) {
+        self.text += &match self.raw {
+            true => format!("{value}\n"),
+            false => format!("{:15} {value}\n", format!("{label}:")),
+        };
+    }
+
+    fn bytes(&mut self, label: &str, value: Option<u64>) {
+        if let Some(value) = value {
+            let text = if self.raw { value.to_string() } else { facts::bytes(value) };
+            self.add(label, text);
+        }
+    }
+
+    fn usage(&mut self, seen: &Seen) {
+        let stats = seen.stats();
+        if let Some(ns) = stats.cpu_ns {
+            let text = if self.raw { ns.to_string() } else { format!("{:.2} seconds", ns as f64 / 1e9) };
+            self.add("CPU use", text);
+        }
+        self.bytes("BlkIO use", stats.io_bytes);
+        self.bytes("Memory use", stats.memory_bytes);
+        self.bytes("KMem use", stats.kmem_bytes);
+        for link in seen.links() {
+            self.add("Link", link.host.as_deref().unwrap_or(&link.guest));
+            let Some(traffic) = link.traffic else { continue };
+            self.bytes(" TX bytes", Some(traffic.sent));
+            self.bytes(" RX bytes", Some(traffic.received));
+            self.bytes(" Total bytes", Some(traffic.sent + traffic.received));
+        }
+    }
+
+    /// What `lxc-info` does not tell.
+    fn more(&mut self, seen: &Seen, context: &Context) {
+        if let Some(pids) = seen.stats().pids {
+            self.add("Processes", pids);
+        }
+        if let Some(uptime) = seen.uptime() {
+            self.add("Uptime", facts::duration(uptime));
+        }
+        if let Some(record) = &seen.record {
+            self.add("Started", &record.started);
+            self.add("Init", &record.init);
+            self.boot(seen, context);
+        }
+        if let Ok(origin) = seen.origin() {
+            self.add("Template", &origin.template);
+            if !origin.release.is_empty() {
+                self.add("Release", &origin.release);
+            }
+            self.add("Arch", origin.arch);
+            self.add("Storage", &origin.storage);
+            self.add("Created", &origin.created);
+        }
+        if let Some(privileged) = seen.privileged() {
+            self.add("Privileged", if privileged { "yes" } else { "no" });
+        }
+        if let Some(range) = seen.ids() {
+            self.add("Ids", range);
+        }
+        if let Some(autostart) = seen.autostart() {
+            self.add("Autostart", if autostart { "yes" } else { "no" });
+        }
+        if let Some(config) = seen.config().ok().filter(|config| !config.description.is_empty()) {
+            self.add("Description", &config.description);
+        }
+    }
+
+    /// What the guest's init says of itself; a supervisor too busy to answer is not waited for.
+    fn boot(&mut self, seen: &Seen, context: &Context) {
+        let status = control::status(&context.layout, &seen.name, Duration::from_secs(1));
+        let Ok(status) = status else { return };
+        let ready = match (status.ready, status.boot_us) {
+            (Some(true), Some(us)) => format!("yes, {:.2} s after its init began", us as f64 / 1e6),
+            (Some(true), None) => "yes".to_owned(),
+            (Some(false), _) => "not yet".to_owned(),
+            (None, _) => return,
+        };
+        self.add("Booted", ready);
+        if !status.text.is_empty() {
+            self.add("Status", &status.text);
+        }
+    }
+}

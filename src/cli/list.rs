@@ -1,0 +1,258 @@
+use std::cmp::Ordering;
+
+use clap::ValueEnum;
+
+use super::facts::{self, Facts};
+use super::{Context, Format, render};
+use crate::error::Result;
+use crate::ops::look::{Observer, Seen, State};
+
+/// List the containers
+///
+/// Names alone, side by side on a terminal and one a line elsewhere; with `-f` a table.
+#[derive(Debug, clap::Args)]
+pub struct List {
+    /// Only those whose name matches one of these; `*` and `?` stand for any text and any letter
+    #[arg(value_name = "PATTERN")]
+    patterns: Vec<String>,
+
+    /// Show a table
+    #[arg(short, long)]
+    fancy: bool,
+
+    /// Columns of the table, separated by commas; implies --fancy
+    #[arg(short, long, visible_short_alias = 'F', value_name = "COLUMNS", value_enum, value_delimiter = ',')]
+    #[arg(ignore_case = true)]
+    columns: Vec<Column>,
+
+    /// Names one a line
+    #[arg(short = '1', long = "line")]
+    line: bool,
+
+    /// Sort by this column
+    #[arg(short, long, value_name = "COLUMN", value_enum, ignore_case = true, default_value = "name")]
+    sort: Column,
+
+    /// Sort the other way round
+    #[arg(short, long)]
+    reverse: bool,
+
+    /// Those that run, frozen ones not
+    #[arg(long)]
+    running: bool,
+
+    /// Those that are frozen
+    #[arg(long)]
+    frozen: bool,
+
+    /// Those that do not run
+    #[arg(long, visible_alias = "defined")]
+    stopped: bool,
+
+    /// Those that run or are frozen
+    #[arg(long)]
+    active: bool,
+
+    /// Those that are privileged
+    #[arg(long, conflicts_with = "unprivileged")]
+    privileged: bool,
+
+    /// Those that are not
+    #[arg(long)]
+    unprivileged: bool,
+
+    /// Those that start when the host boots
+    #[arg(long)]
+    autostart: bool,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+#[value(rename_all = "lower")]
+enum Column {
+    Name,
+    State,
+    Pid,
+    Ipv4,
+    Ipv6,
+    Memory,
+    Autostart,
+    Template,
+    Privileged,
+    Release,
+    Arch,
+    Uptime,
+    Cpu,
+    Io,
+    Kmem,
+    Processes,
+    Storage,
+    Image,
+    Ids,
+    Created,
+    Started,
+    Init,
+    Supervisor,
+    Description,
+}
+
+/// What `-f` shows.
+const DEFAULT: [Column; 9] = [
+    Column::Name,
+    Column::State,
+    Column::Pid,
+    Column::Ipv4,
+    Column::Ipv6,
+    Column::Memory,
+    Column::Autostart,
+    Column::Template,
+    Column::Privileged,
+];
+
+impl List {
+    pub fn run(self, context: &Context) -> Result<u8> {
+        let observer = Observer::new(&context.layout)?;
+        let mut seen = observer.all()?;
+        seen.retain(|seen| self.wants(seen));
+        seen.sort_by(|a, b| {
+            let order = self.sort.order(a, b).then_with(|| a.name.cmp(&b.name));
+            if self.reverse { order.reverse() } else { order }
+        });
+        if context.format == Format::Json {
+            render::json(&seen.iter().map(Facts::of).collect::<Vec<_>>())?;
+        } else if self.fancy || !self.columns.is_empty() {
+            let columns = if self.columns.is_empty() { &DEFAULT[..] } else { &self.columns };
+            let titles: Vec<String> = columns.iter().map(|column| column.title()).collect();
+            let titles: Vec<&str> = titles.iter().map(String::as_str).collect();
+            render::table(&titles, seen.iter().map(|seen| columns.iter().map(|column| column.text(seen))))?;
+        } else {
+            let names: Vec<String> = seen.iter().map(|seen| seen.name.to_string()).collect();
+            if self.line {
+                render::text(&names.iter().map(|name| format!("{name}\n")).collect::<String>())
+            } else {
+                render::names(&names)
+            }?;
+        }
+        Ok(0)
+    }
+
+    fn wants(&self, seen: &Seen) -> bool {
+        let states = [
+            (self.running, &[State::Running][..]),
+            (self.frozen, &[State::Frozen]),
+            (self.stopped, &[State::Stopped]),
+            (self.active, &[State::Running, State::Frozen]),
+        ];
+        // Several of these mean any of them; none means all.
+        let mut asked = states.iter().filter(|(asked, _)| *asked).peekable();
+        let state = asked.peek().is_none() || asked.any(|(_, states)| states.contains(&seen.state));
+        let name = self.patterns.is_empty() || self.patterns.iter().any(|pattern| matches(pattern, seen.name.as_str()));
+        state
+            && name
+            && (!self.privileged || seen.privileged() == Some(true))
+            && (!self.unprivileged || seen.privileged() == Some(false))
+            && (!self.autostart || seen.autostart() == Some(true))
+    }
+}
+
+impl Column {
+    fn title(self) -> String {
+        let name = self.to_possible_value().map(|value| value.get_name().to_uppercase());
+        name.unwrap_or_default()
+    }
+
+    /// The cell; `-` where there is nothing to show, as `lxc-ls` has it.
+    fn text(self, seen: &Seen) -> String {
+        let record = seen.record.as_ref();
+        let origin = || seen.origin().ok();
+        let answer = |yes: bool| if yes { "true".to_owned() } else { "false".to_owned() };
+        let text = match self {
+            Column::Name => Some(seen.name.to_string()),
+            Column::State => Some(seen.state.to_string()),
+            Column::Pid => record.map(|record| record.leader.pid.to_string()),
+            Column::Supervisor => record.map(|record| record.supervisor.pid.to_string()),
+            Column::Ipv4 => Some(join(&seen.addresses().ipv4)),
+            Column::Ipv6 => Some(join(&seen.addresses().ipv6)),
+            Column::Memory => seen.memory_bytes().map(facts::bytes),
+            Column::Kmem => seen.stats().kmem_bytes.map(facts::bytes),
+            Column::Io => seen.stats().io_bytes.map(facts::bytes),
+            Column::Cpu => seen.stats().cpu_ns.map(|ns| format!("{:.2} s", ns as f64 / 1e9)),
+            Column::Processes => seen.stats().pids.map(|pids| pids.to_string()),
+            Column::Uptime => seen.uptime().map(facts::duration),
+            Column::Started => record.map(|record| record.started.clone()),
+            Column::Init => record.map(|record| record.init.clone()),
+            Column::Autostart => seen.autostart().map(answer),
+            Column::Privileged => seen.privileged().map(answer),
+            Column::Ids => seen.ids().map(|range| range.to_string()),
+            Column::Description => seen.config().ok().map(|config| config.description.clone()),
+            Column::Template => origin().map(|origin| origin.template.clone()),
+            Column::Release => origin().map(|origin| origin.release.clone()),
+            Column::Arch => origin().map(|origin| origin.arch.to_string()),
+            Column::Storage => origin().map(|origin| origin.storage.clone()),
+            Column::Image => origin().map(|origin| origin.image.clone()),
+            Column::Created => origin().map(|origin| origin.created.clone()),
+        };
+        text.filter(|text| !text.is_empty()).unwrap_or_else(|| "-".to_owned())
+    }
+
+    /// Numbers by their size and the largest first, as one looks for those; texts by the alphabet.
+    fn order(self, a: &Seen, b: &Seen) -> Ordering {
+        match self {
+            Column::Name => a.name.cmp(&b.name),
+            Column::State => a.state.cmp(&b.state),
+            Column::Pid | Column::Supervisor => {
+                a.leader().map(|pid| pid.as_raw()).cmp(&b.leader().map(|pid| pid.as_raw()))
+            }
+            Column::Ipv4 => a.addresses().ipv4.cmp(&b.addresses().ipv4),
+            Column::Ipv6 => a.addresses().ipv6.cmp(&b.addresses().ipv6),
+            Column::Memory => b.memory_bytes().cmp(&a.memory_bytes()),
+            Column::Kmem => b.stats().kmem_bytes.cmp(&a.stats().kmem_bytes),
+            Column::Io => b.stats().io_bytes.cmp(&a.stats().io_bytes),
+            Column::Cpu => b.stats().cpu_ns.cmp(&a.stats().cpu_ns),
+            Column::Processes => b.stats().pids.cmp(&a.stats().pids),
+            Column::Uptime => b.uptime().cmp(&a.uptime()),
+            _ => self.text(a).cmp(&self.text(b)),
+        }
+    }
+}
+
+fn join<T: ToString>(addresses: &[T]) -> String {
+    addresses.iter().map(T::to_string).collect::<Vec<_>>().join(", ")
+}
+
+/// Whether `text` is as `pattern` says, where `*` stands for any text and `?` for any one letter.
+fn matches(pattern: &str, text: &str) -> bool {
+    let mut letters = pattern.chars();
+    match letters.next() {
+        None => text.is_empty(),
+        Some('*') => {
+            text.char_indices().map(|(at, _)| at).chain([text.len()]).any(|at| matches(letters.as_str(), &text[at..]))
+        }
+        Some(letter) => {
+            let mut rest = text.chars();
+            rest.next().is_some_and(|first| letter == '?' || letter == first)
+                && matches(letters.as_str(), rest.as_str())
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn patterns_stand_for_whole_names() {
+        for (pattern, name, wanted) in [
+            ("web", "web", true),
+            ("web", "web-1", false),
+            ("web*", "web-1", true),
+            ("*-1", "web-1", true),
+            ("w?b", "web", true),
+            ("w?b", "wb", false),
+            ("*", "", true),
+            ("a*b*c", "axxbyyc", true),
+            ("a*b*c", "axxbyy", false),
+        ] {
+            assert_eq!(matches(pattern, name), wanted, "{pattern} {name}");
+        }
+    }
+}
