@@ -8,7 +8,7 @@ use super::relay::{Event, Relay, drain};
 use crate::cgroup::{ContainerCgroup, Hierarchies};
 use crate::error::{Error, Result};
 use crate::proto::control::{Attach, Reply, Request};
-use crate::store::Layout;
+use crate::store::{BootRecord, Layout};
 use crate::sys;
 use crate::sys::socket::Packets;
 use crate::types::{ContainerName, Signal};
@@ -42,7 +42,7 @@ pub enum Terminal {
 /// not run (126, 127, [`OUR_FAILURE`]).
 pub fn run(layout: &Layout, name: &ContainerName, command: Command) -> Result<u8> {
     let packets = connect(layout, name)?;
-    let cgroup = ContainerCgroup::new(Hierarchies::detect()?, layout.cgroup(name));
+    let cgroup = ContainerCgroup::new(Hierarchies::detect()?, BootRecord::cgroup_of(layout, name)?);
     if cgroup.is_frozen()? {
         return Err(Error::conflict(format!("container `{name}` is frozen: nothing runs in it"))
             .hint(format!("`lxm unfreeze {name}` lets it go on")));

@@ -43,10 +43,20 @@ pub fn status(layout: &Layout, name: &ContainerName, limit: Duration) -> Result<
 
 /// Asks for the guest's end and waits for it; says what it took. `tell` hears of each step.
 pub fn end(layout: &Layout, name: &ContainerName, request: &Request, tell: &dyn Fn(Rung)) -> Result<Rung> {
+    follow_end(layout, name, &ask(layout, name, request)?, tell)
+}
+
+/// Sends a request; the answers come on the connection.
+pub fn ask(layout: &Layout, name: &ContainerName, request: &Request) -> Result<Packets> {
     let packets = connect(layout, name)?;
     packets.send(request, &[])?;
+    Ok(packets)
+}
+
+/// Waits for the end that was asked for.
+pub fn follow_end(layout: &Layout, name: &ContainerName, asked: &Packets, tell: &dyn Fn(Rung)) -> Result<Rung> {
     loop {
-        match reply(&packets)?.0 {
+        match reply(asked)?.0 {
             Reply::Rung(rung) => tell(rung),
             Reply::Rebooted(rung) => return Ok(rung),
             Reply::Stopped(rung) => {

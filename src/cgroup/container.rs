@@ -18,6 +18,16 @@ pub struct ContainerCgroup {
     hierarchies: Hierarchies,
     /// `lxm/web`, the same below every mount point.
     group: String,
+    owner: Owner,
+}
+
+/// Who made the container's group, and sets its limits.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Owner {
+    Lxm,
+    /// The group is a unit's and was delegated to us: what is below it is ours, it itself is not
+    /// (docs/CGROUP_DELEGATION.md). Version 1 has no part in it.
+    Systemd,
 }
 
 /// What a delegatee may write in its root group (/sys/kernel/cgroup/delegate, and systemd's list
@@ -29,7 +39,22 @@ const BURIAL: Duration = Duration::from_secs(10);
 
 impl ContainerCgroup {
     pub fn new(hierarchies: Hierarchies, group: impl Into<String>) -> Self {
-        ContainerCgroup { hierarchies, group: group.into() }
+        ContainerCgroup { hierarchies, group: group.into(), owner: Owner::Lxm }
+    }
+
+    /// The group of the unit that this process is started in, which systemd made and limits.
+    pub fn of_own_unit(hierarchies: Hierarchies) -> Result<Self> {
+        let file = "/proc/self/cgroup";
+        let text = fs::read_to_string(file).context(|| format!("read `{file}`"))?;
+        let own = text.lines().find_map(|line| line.strip_prefix("0::/")).unwrap_or_default();
+        // systemd 254 and newer starts us in the subgroup already (DelegateSubgroup=).
+        let group = own.strip_suffix("/supervisor").unwrap_or(own);
+        if !group.ends_with(".service") {
+            return Err(Error::host_lacks(format!("this process is in cgroup `/{own}`, which is no service's")));
+        }
+        let v1 = std::collections::BTreeMap::new();
+        let hierarchies = Hierarchies { v1, ..hierarchies };
+        Ok(ContainerCgroup { hierarchies, group: group.to_owned(), owner: Owner::Systemd })
     }
 
     /// The group's path below each mount point.
@@ -59,9 +84,16 @@ impl ContainerCgroup {
         for dir in [&group.join("supervisor"), &payload] {
             persist(|| fs::create_dir_all(dir).context(|| format!("make cgroup `{}`", dir.display())))?;
         }
+        if self.owner == Owner::Systemd {
+            // A group with controllers for its children may hold no processes (cgroups(7)).
+            super::write_control(group.join("supervisor/cgroup.procs"), "0")
+                .context(|| "join the supervisor's cgroup")?;
+        }
         let controllers = self.enable_controllers(&group)?;
         super::limits::require_controllers(&self.hierarchies, &controllers, limits)?;
-        super::limits::apply_v2(&group, limits)?;
+        if self.owner == Owner::Lxm {
+            super::limits::apply_v2(&group, limits)?;
+        }
         for mount in self.hierarchies.v1_mounts() {
             persist(|| make_v1(mount, &self.group))?;
         }
@@ -87,8 +119,13 @@ impl ContainerCgroup {
         if wanted.is_empty() {
             return Ok(available);
         }
-        let below_root = group.strip_prefix(root).expect("the group is below the root").ancestors();
-        let mut dirs: Vec<PathBuf> = below_root.map(|dir| root.join(dir)).collect();
+        let mut dirs = match self.owner {
+            Owner::Systemd => vec![group.to_owned()],
+            Owner::Lxm => {
+                let below_root = group.strip_prefix(root).expect("the group is below the root").ancestors();
+                below_root.map(|dir| root.join(dir)).collect()
+            }
+        };
         dirs.reverse();
         for dir in dirs {
             let file = dir.join("cgroup.subtree_control");
@@ -207,6 +244,9 @@ impl ContainerCgroup {
 
     /// Takes this process out of the container's groups, so that they can be removed.
     pub fn leave(&self) -> Result<()> {
+        if self.owner == Owner::Systemd {
+            return Ok(());
+        }
         let me = nix::unistd::getpid().to_string();
         let roots = self.hierarchies.v1_mounts().into_iter().chain([self.hierarchies.require_unified()?]);
         for root in roots.filter(|root| root.join(&self.group).exists()) {
@@ -224,7 +264,11 @@ impl ContainerCgroup {
     /// Removes the container's groups from every hierarchy, after whatever is left in the v2 tree
     /// was killed. What the calling process still sits in stays for the next sweep.
     pub fn remove(&self) -> Result<()> {
-        let mut result = self.remove_payload().and_then(|()| remove_groups(&self.unified()?));
+        let mut result = self.remove_payload();
+        if self.owner == Owner::Systemd {
+            return result;
+        }
+        result = result.and_then(|()| remove_groups(&self.unified()?));
         for mount in self.hierarchies.v1_mounts() {
             result = result.and(remove_groups(&mount.join(&self.group)));
         }

@@ -27,7 +27,7 @@ impl Supervise {
         }
         let manager = match self.command_fd {
             Some(fd) => Manager::command(Packets::from(crate::sys::inherited_fd(fd)?), self.rows, self.cols),
-            None => Manager::systemd(),
+            None => Manager::systemd()?,
         };
         Ok(supervisor::run(&context.layout, &self.name, manager))
     }

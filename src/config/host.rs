@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use ipnetwork::{Ipv4Network, Ipv6Network};
 use serde::{Deserialize, Serialize};
 
-use crate::types::Size;
+use crate::types::{Size, Timeout};
 
 /// The host's defaults, `/etc/lxm/lxm.toml`.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
@@ -20,6 +20,9 @@ pub struct HostConfig {
     pub storage: Option<String>,
     /// Most bytes a console log grows to before its older half is dropped.
     pub console_log_size: Option<Size>,
+    /// How long all containers together may take when the host shuts down; then the rest is
+    /// killed. Unset means 3 minutes.
+    pub shutdown_timeout: Option<Timeout>,
     pub network: HostNetwork,
 }
 

@@ -6,6 +6,7 @@
 mod container;
 mod host;
 mod network;
+mod order;
 mod parse;
 
 pub use container::{
@@ -13,4 +14,5 @@ pub use container::{
 };
 pub use host::{HostConfig, HostNetwork};
 pub use network::{Address, Network, NetworkType, Publish, PublishProtocol};
+pub use order::{Order, Plan, Progress};
 pub use parse::parse;

@@ -9,7 +9,7 @@ use crate::attach::control;
 use crate::cgroup::{ContainerCgroup, Hierarchies};
 use crate::config::Limits;
 use crate::error::{Context, Error, Result};
-use crate::proto::control::{Request, Rung, Stop as StopRequest};
+use crate::proto::control::{Request, Rung};
 use crate::store::Layout;
 use crate::supervisor::{Placed, Started};
 use crate::sys;
@@ -26,19 +26,11 @@ impl Host for Bare {
     }
 
     fn stop(&self, layout: &Layout, name: &ContainerName, how: Stop, tell: &dyn Fn(Rung)) -> Result<Rung> {
-        control::end(layout, name, &Request::Stop(message(how)), tell)
+        control::end(layout, name, &Request::Stop(how.message()), tell)
     }
 
     fn reboot(&self, layout: &Layout, name: &ContainerName, how: Stop, tell: &dyn Fn(Rung)) -> Result<Rung> {
-        control::end(layout, name, &Request::Reboot(message(how)), tell)
-    }
-}
-
-fn message(how: Stop) -> StopRequest {
-    match how {
-        Stop::Kill => StopRequest { timeout_ms: 0 },
-        // Zero would be a kill.
-        Stop::Graceful { limit } => StopRequest { timeout_ms: limit.as_millis().clamp(1, u128::from(u64::MAX)) as u64 },
+        control::end(layout, name, &Request::Reboot(how.message()), tell)
     }
 }
 

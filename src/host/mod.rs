@@ -1,11 +1,17 @@
 //! Who keeps the supervisors: a bare host's own command line, or systemd where that is PID 1.
 
 pub mod bare;
+mod bus;
+pub mod journal;
+pub mod machined;
+pub mod notify;
+mod properties;
+pub mod systemd;
 
 use std::time::Duration;
 
 use crate::error::Result;
-use crate::proto::control::Rung;
+use crate::proto::control::{self, Rung};
 use crate::store::Layout;
 use crate::types::ContainerName;
 
@@ -28,6 +34,27 @@ pub enum Stop {
     Kill,
 }
 
+impl Stop {
+    /// As the supervisor is told.
+    fn message(self) -> control::Stop {
+        match self {
+            Stop::Kill => control::Stop { timeout_ms: 0 },
+            // Zero would be a kill.
+            Stop::Graceful { limit } => {
+                control::Stop { timeout_ms: limit.as_millis().clamp(1, u128::from(u64::MAX)) as u64 }
+            }
+        }
+    }
+
+    /// How long the guest may take in order.
+    fn limit(self) -> Duration {
+        match self {
+            Stop::Kill => Duration::ZERO,
+            Stop::Graceful { limit } => limit,
+        }
+    }
+}
+
 /// The service manager of this host. The caller holds the container's operation lock.
 pub trait Host {
     /// Starts the supervisor and returns when the guest's init has been executed.
@@ -45,5 +72,5 @@ pub trait Host {
 
 /// The service manager that runs here.
 pub fn detect() -> Box<dyn Host> {
-    Box::new(bare::Bare)
+    if systemd::is_running() { Box::new(systemd::Systemd) } else { Box::new(bare::Bare) }
 }

@@ -59,6 +59,11 @@ impl BootRecord {
         }
     }
 
+    /// The cgroup of a running container below each hierarchy's mount point.
+    pub fn cgroup_of(layout: &Layout, name: &ContainerName) -> Result<String> {
+        Ok(Self::read(layout, name)?.map_or_else(|| layout.cgroup(name), |record| record.cgroup))
+    }
+
     /// Writes it. Not synced: it is on a tmpfs and worthless after a crash of the host.
     pub fn write(&self, layout: &Layout, name: &ContainerName) -> Result<()> {
         write_volatile(&layout.boot_record(name), self)

@@ -7,6 +7,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::PathBuf;
 
 use crate::error::{Context, Result};
+use crate::host::journal::ConsoleJournal;
 use crate::sys;
 
 /// How far behind a client may fall before it is dropped: the guest never waits for one.
@@ -17,6 +18,7 @@ pub struct Console {
     log: Log,
     terminal: Option<Terminal>,
     clients: Vec<Client>,
+    journal: Option<ConsoleJournal>,
 }
 
 struct Terminal {
@@ -34,8 +36,9 @@ struct Client {
 }
 
 impl Console {
-    pub fn new(path: PathBuf, limit: u64) -> Result<Self> {
-        Ok(Console { log: Log::open(path, limit)?, terminal: None, clients: Vec::new() })
+    /// The log is at `path` and twice as long as `limit` at most; `journal` hears of it too.
+    pub fn new(path: PathBuf, limit: u64, journal: Option<ConsoleJournal>) -> Result<Self> {
+        Ok(Console { log: Log::open(path, limit)?, terminal: None, clients: Vec::new(), journal })
     }
 
     /// Takes the terminal of a new boot.
@@ -83,6 +86,9 @@ impl Console {
         for _ in 0..16 {
             let Ok(length @ 1..) = terminal.master.read(&mut buffer) else { return };
             self.log.append(&buffer[..length]);
+            if let Some(journal) = &mut self.journal {
+                journal.write(&buffer[..length]);
+            }
             for client in &mut self.clients {
                 client.push(&buffer[..length]);
             }

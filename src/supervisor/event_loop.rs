@@ -47,7 +47,7 @@ pub struct Surroundings<'a> {
     pub listener: &'a PacketListener,
     pub console: &'a mut Console,
     pub clients: &'a mut Clients,
-    pub manager: &'a Manager,
+    pub manager: &'a mut Manager,
 }
 
 /// What a descriptor in the poll set is.
@@ -112,7 +112,7 @@ impl<'a> Guest<'a> {
         let image = sys::memory::Image::find()?;
         image.release();
         loop {
-            let patience = self.climb(around.clients);
+            let patience = self.climb(around.clients).min(around.manager.tick(self.booted.at.elapsed()));
             for source in self.wait(around, patience)? {
                 match source {
                     Source::Leader => return self.reap_leader(),
@@ -210,7 +210,8 @@ impl<'a> Guest<'a> {
         while let Ok(Some(info)) = around.signals.read_signal() {
             let number = info.ssi_signo as i32;
             if number == Sig::SIGTERM as i32 || number == Sig::SIGINT as i32 {
-                self.begin_stop(Wish::PowerOff, self.setup.config.boot.stop_timeout.get(), around.clients);
+                let limit = around.manager.asked_to_stop(self.setup, self.ladder.as_ref().map(Ladder::left));
+                self.begin_stop(Wish::PowerOff, limit, around.clients);
             }
         }
     }
@@ -227,10 +228,10 @@ impl<'a> Guest<'a> {
                 self.status.boot_us = Some(self.booted.at.elapsed().as_micros() as u64);
             }
             self.signals_installed |= message.signals_installed;
-            if let Some(text) = message.status {
-                self.status.text = text;
+            if let Some(text) = &message.status {
+                self.status.text.clone_from(text);
             }
-            around.manager.notified(&message.text);
+            around.manager.notified(&message);
         }
         if self.status != before {
             around.clients.tell_changes(&self.status);

@@ -1,11 +1,20 @@
 //! Who started this supervisor and hears of it: a command line on a bare host, or systemd.
 
-use nix::unistd::Pid;
+use std::time::Duration;
+
 use serde::{Deserialize, Serialize};
 
 use super::PLACEMENT;
+use super::notify::Message;
+use super::service::Service;
+use super::setup::Setup;
+use crate::cgroup::{ContainerCgroup, Hierarchies};
 use crate::error::{Context, Error, Result};
+use crate::host::journal::ConsoleJournal;
+use crate::store::Layout;
+use crate::sys::clone::Child;
 use crate::sys::socket::Packets;
+use crate::types::ContainerName;
 
 /// The other side, as the supervisor sees it.
 #[derive(Debug)]
@@ -20,8 +29,7 @@ pub struct Manager {
 enum Link {
     /// The command line that cloned us, until it has heard that the guest has started.
     Command(Option<Packets>),
-    /// systemd, by sd_notify(3).
-    Systemd,
+    Systemd(Service),
 }
 
 /// From the command line: the supervisor is in its v1 groups.
@@ -37,9 +45,26 @@ impl Manager {
         Manager { link: Link::Command(Some(packets)), rows, cols }
     }
 
-    /// systemd, which has set NOTIFY_SOCKET.
-    pub fn systemd() -> Self {
-        Manager { link: Link::Systemd, rows: 24, cols: 80 }
+    /// systemd, whose main process of a unit we are; fails with `Kind::Usage` when we are not.
+    pub fn systemd() -> Result<Self> {
+        Ok(Manager { link: Link::Systemd(Service::from_env()?), rows: 24, cols: 80 })
+    }
+
+    /// The groups that the guest shall be in.
+    pub(super) fn cgroup(&self, layout: &Layout, name: &ContainerName) -> Result<ContainerCgroup> {
+        let hierarchies = Hierarchies::detect()?;
+        match &self.link {
+            Link::Command(_) => Ok(ContainerCgroup::new(hierarchies, layout.cgroup(name))),
+            Link::Systemd(_) => ContainerCgroup::of_own_unit(hierarchies),
+        }
+    }
+
+    /// Where the console is written to beside its log.
+    pub(super) fn journal(&self, name: &ContainerName) -> Result<Option<ConsoleJournal>> {
+        match &self.link {
+            Link::Command(_) => Ok(None),
+            Link::Systemd(_) => ConsoleJournal::open(name),
+        }
     }
 
     /// Waits until this process is in the groups that its children shall be born in.
@@ -55,29 +80,67 @@ impl Manager {
         }
     }
 
-    /// Init has been executed.
-    pub(super) fn started(&mut self, leader: Pid) {
-        if let Link::Command(command) = &mut self.link
-            && let Some(command) = command.take()
-        {
-            // Nobody may be listening any more: the guest runs all the same.
-            let _ = command.send(&Started::Ok(leader.as_raw()), &[]);
+    /// Has the limits set that are not for us to set.
+    pub(super) fn prepare(&self, setup: &Setup) -> Result<()> {
+        match &self.link {
+            Link::Command(_) => Ok(()),
+            Link::Systemd(service) => service.prepare(setup),
         }
     }
 
-    /// The guest's init has passed on `text` (sd_notify(3) lines).
-    pub(super) fn notified(&self, _text: &str) {}
+    /// Init has been executed.
+    pub(super) fn started(&mut self, setup: &Setup, leader: &Child, links: &[String]) {
+        match &mut self.link {
+            Link::Command(command) => {
+                // Nobody may be listening any more: the guest runs all the same.
+                let _ = command.take().map(|command| command.send(&Started::Ok(leader.pid.as_raw()), &[]));
+            }
+            Link::Systemd(service) => service.started(setup, leader, links),
+        }
+    }
+
+    /// The guest's init has said something.
+    pub(super) fn notified(&mut self, message: &Message) {
+        if let Link::Systemd(service) = &mut self.link {
+            service.notified(message);
+        }
+    }
+
+    /// Does what is due `booted` after the guest's boot; says when to be called again at the latest.
+    pub(super) fn tick(&mut self, booted: Duration) -> Duration {
+        match &mut self.link {
+            Link::Command(_) => Duration::MAX,
+            Link::Systemd(service) => service.tick(booted),
+        }
+    }
+
+    /// A signal asks us to stop: says how long the guest may take. `left` is what an earlier
+    /// request has left it, if there was one.
+    pub(super) fn asked_to_stop(&self, setup: &Setup, left: Option<Duration>) -> Duration {
+        match &self.link {
+            Link::Command(_) => setup.config.boot.stop_timeout.get(),
+            Link::Systemd(service) => service.asked_to_stop(setup, left),
+        }
+    }
+
+    /// The guest has ended.
+    pub(super) fn ended(&mut self, name: &ContainerName) {
+        if let Link::Systemd(service) = &mut self.link {
+            service.ended(name);
+        }
+    }
 
     pub(super) fn failed(&mut self, error: &Error) {
-        if let Link::Command(command) = &mut self.link
-            && let Some(command) = command.take()
-        {
-            let _ = command.send(&Started::Err(error.clone()), &[]);
+        match &mut self.link {
+            Link::Command(command) => {
+                let _ = command.take().map(|command| command.send(&Started::Err(error.clone()), &[]));
+            }
+            Link::Systemd(service) => service.failed(error),
         }
     }
 
     /// Whether exiting with status 133 starts us again, in a fresh unit.
     pub(super) fn restarts_us(&self) -> bool {
-        matches!(self.link, Link::Systemd)
+        matches!(self.link, Link::Systemd(_))
     }
 }

@@ -13,6 +13,7 @@ mod dev;
 mod event_loop;
 mod manager;
 mod notify;
+mod service;
 mod setup;
 mod stage;
 mod stop;
@@ -72,7 +73,7 @@ fn supervise(layout: &Layout, name: &ContainerName, manager: &mut Manager) -> Re
         return Err(Error::conflict("it runs already"));
     };
     let _ = std::fs::remove_file(layout.failure_record(name));
-    let setup = Setup::read(layout, name)?;
+    let setup = Setup::read(layout, name, manager.cgroup(layout, name)?)?;
     timeline.reached(Stage::Locked);
 
     sweep(&setup)?;
@@ -80,11 +81,12 @@ fn supervise(layout: &Layout, name: &ContainerName, manager: &mut Manager) -> Re
 
     own_mount_namespace()?;
     let limit = setup.host.console_log_size.map_or(CONSOLE_LOG_SIZE, |size| size.bytes());
-    let mut console = Console::new(layout.console_log(name), limit)?;
+    let mut console = Console::new(layout.console_log(name), limit, manager.journal(name)?)?;
     let listener = sys::socket::PacketListener::bind(&layout.control_socket(name))?;
     setup.cgroup.create(&setup.config.limits, setup.ids)?;
     setup.cgroup.restrict_devices(&dev::rules(&setup.config.device)?)?;
     manager.wait_placed()?;
+    manager.prepare(&setup)?;
     timeline.reached(Stage::Prepared);
 
     let mut clients = Clients::default();
@@ -98,7 +100,7 @@ fn supervise(layout: &Layout, name: &ContainerName, manager: &mut Manager) -> Re
         let links = std::mem::take(&mut booted.links);
         write_record(&setup, &booted, &links, &timeline)?;
         console.connect(terminal)?;
-        manager.started(booted.leader.pid);
+        manager.started(&setup, &booted.leader, &links);
         clients.rebooted(rung);
         let mut guest = Guest::new(&setup, booted, boots);
         let ending = guest.watch(&mut Surroundings {
@@ -109,6 +111,7 @@ fn supervise(layout: &Layout, name: &ContainerName, manager: &mut Manager) -> Re
             manager,
         })?;
         rung = guest.rung();
+        manager.ended(name);
         console.disconnect();
         timeline.reached(Stage::Ended);
         setup.cgroup.kill_and_wait()?;

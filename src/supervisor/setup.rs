@@ -3,7 +3,7 @@
 use std::ffi::CString;
 use std::os::fd::AsFd;
 
-use crate::cgroup::{ContainerCgroup, Hierarchies};
+use crate::cgroup::ContainerCgroup;
 use crate::config::{Config, HostConfig, IdMap, Init, NetworkType, Seccomp};
 use crate::distro::{self, Guest};
 use crate::error::{Context, Error, Kind, Result};
@@ -29,7 +29,7 @@ pub struct Setup {
 
 impl Setup {
     /// Reads the configuration and the root file system, and refuses what cannot work.
-    pub fn read(layout: &Layout, name: &ContainerName) -> Result<Self> {
+    pub fn read(layout: &Layout, name: &ContainerName, cgroup: ContainerCgroup) -> Result<Self> {
         let config = layout.config(name)?;
         let host = layout.host_config()?;
         let origin = Origin::read(layout, name)?;
@@ -62,7 +62,7 @@ impl Setup {
             Seccomp::Off => Filters::default(),
         };
         Ok(Setup {
-            cgroup: ContainerCgroup::new(Hierarchies::detect()?, layout.cgroup(name)),
+            cgroup,
             layout: layout.clone(),
             name: name.clone(),
             host,

@@ -75,6 +75,11 @@ impl Ladder {
         Ladder { wish, message, deadline: Instant::now() + limit, reached: None }
     }
 
+    /// How long it may still take in order.
+    pub fn left(&self) -> Duration {
+        self.deadline.saturating_duration_since(Instant::now())
+    }
+
     /// A second request: the sooner deadline counts, and power off over reboot.
     pub fn join(&mut self, other: Ladder) {
         self.deadline = self.deadline.min(other.deadline);
@@ -94,7 +99,7 @@ impl Ladder {
 
     /// The next step; `handlers_installed` says whether `leader` is known to listen already.
     pub fn step(&mut self, leader: Pid, handlers_installed: bool) -> Step {
-        let left = self.deadline.saturating_duration_since(Instant::now());
+        let left = self.left();
         if self.message == Message::Kill || left.is_zero() {
             if self.reached == Some(Rung::Killed) {
                 return Step::Wait(KILL_POLL);

@@ -1,0 +1,245 @@
+//! The order in which containers start: a graph of `boot.autostart-after` and `boot.requires`.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::Config;
+use crate::error::{Error, Result};
+use crate::types::ContainerName;
+
+/// What each container waits for.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Order(BTreeMap<ContainerName, Wishes>);
+
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+struct Wishes {
+    /// Both lists together.
+    after: BTreeSet<ContainerName>,
+    requires: BTreeSet<ContainerName>,
+}
+
+impl Order {
+    /// The order of these containers. Names that are no container names are refused.
+    pub fn new<'a>(configs: impl IntoIterator<Item = (&'a ContainerName, &'a Config)>) -> Result<Self> {
+        let mut order = Order::default();
+        for (name, config) in configs {
+            order.insert(name, config)?;
+        }
+        Ok(order)
+    }
+
+    /// Adds a container, or puts its new wishes in place of the old ones.
+    pub fn insert(&mut self, name: &ContainerName, config: &Config) -> Result<()> {
+        let names = |key: &str, list: &[String]| -> Result<BTreeSet<ContainerName>> {
+            let parse = |text: &String| text.parse().map_err(|e: Error| Error::config(format!("`boot.{key}`: {e}")));
+            list.iter().map(parse).collect()
+        };
+        let requires = names("requires", &config.boot.requires)?;
+        let mut after = names("autostart-after", &config.boot.autostart_after)?;
+        after.extend(requires.iter().cloned());
+        self.0.insert(name.clone(), Wishes { after, requires });
+        Ok(())
+    }
+
+    /// Refuses an order in which a container waits for itself, naming the way round.
+    pub fn check(&self) -> Result<()> {
+        match self.0.keys().find_map(|name| self.cycle_from(name)) {
+            None => Ok(()),
+            Some(cycle) => {
+                let way: Vec<String> = cycle.iter().map(|name| format!("`{name}`")).collect();
+                Err(Error::config(format!("containers would wait for each other in a circle: {}", way.join(" after ")))
+                    .hint("take one of them out of `boot.autostart-after` or `boot.requires`"))
+            }
+        }
+    }
+
+    /// The way from `start` back to itself, if there is one.
+    fn cycle_from(&self, start: &ContainerName) -> Option<Vec<ContainerName>> {
+        let mut seen = BTreeSet::new();
+        let mut way = vec![start.clone()];
+        self.walk(start, start, &mut seen, &mut way).then_some(way)
+    }
+
+    fn walk<'a>(
+        &'a self,
+        at: &'a ContainerName,
+        goal: &ContainerName,
+        seen: &mut BTreeSet<&'a ContainerName>,
+        way: &mut Vec<ContainerName>,
+    ) -> bool {
+        for next in self.0.get(at).into_iter().flat_map(|wishes| &wishes.after) {
+            way.push(next.clone());
+            if next == goal || seen.insert(next) && self.walk(next, goal, seen, way) {
+                return true;
+            }
+            way.pop();
+        }
+        false
+    }
+
+    /// What `name` waits for, and what of that it cannot do without.
+    pub fn of(&self, name: &ContainerName) -> (BTreeSet<ContainerName>, BTreeSet<ContainerName>) {
+        self.0.get(name).map(|wishes| (wishes.after.clone(), wishes.requires.clone())).unwrap_or_default()
+    }
+
+    /// The plan to start `wanted` and what they require.
+    pub fn start(&self, wanted: impl IntoIterator<Item = ContainerName>) -> Plan {
+        let mut members = BTreeSet::new();
+        let mut queue: Vec<ContainerName> = wanted.into_iter().collect();
+        while let Some(name) = queue.pop() {
+            queue.extend(self.of(&name).1.into_iter().filter(|required| !members.contains(required)));
+            members.insert(name);
+        }
+        let wishes = |name: &ContainerName| {
+            let (mut after, requires) = self.of(name);
+            after.retain(|other| members.contains(other));
+            (name.clone(), Wishes { after, requires })
+        };
+        Plan { waiting: members.iter().map(wishes).collect(), ended: BTreeMap::new() }
+    }
+
+    /// The plan to stop `running`: each before what it was started after.
+    pub fn stop(&self, running: impl IntoIterator<Item = ContainerName>) -> Plan {
+        let mut waiting: BTreeMap<ContainerName, Wishes> =
+            running.into_iter().map(|name| (name, Wishes::default())).collect();
+        for (name, wishes) in &self.0 {
+            if !waiting.contains_key(name) {
+                continue;
+            }
+            for earlier in &wishes.after {
+                if let Some(entry) = waiting.get_mut(earlier) {
+                    entry.after.insert(name.clone());
+                }
+            }
+        }
+        Plan { waiting, ended: BTreeMap::new() }
+    }
+}
+
+/// Work on several containers in their order; independent ones at the same time.
+#[derive(Debug)]
+pub struct Plan {
+    waiting: BTreeMap<ContainerName, Wishes>,
+    /// Whether it ended well.
+    ended: BTreeMap<ContainerName, bool>,
+}
+
+/// What may be done now.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Progress {
+    Begin(ContainerName),
+    /// It cannot be done without the other, which failed.
+    Skip(ContainerName, ContainerName),
+    /// Something that was begun must end first, or everything is done.
+    Wait,
+}
+
+impl Plan {
+    /// The next container whose turn it is; each is given once.
+    pub fn next(&mut self) -> Progress {
+        let turn = |wishes: &Wishes| wishes.after.iter().all(|other| self.ended.contains_key(other));
+        let Some(name) = self.waiting.iter().find(|(_, wishes)| turn(wishes)).map(|(name, _)| name.clone()) else {
+            return Progress::Wait;
+        };
+        let wishes = self.waiting.remove(&name).unwrap_or_default();
+        match wishes.requires.into_iter().find(|other| self.ended.get(other) == Some(&false)) {
+            Some(failed) => {
+                self.ended.insert(name.clone(), false);
+                Progress::Skip(name, failed)
+            }
+            None => Progress::Begin(name),
+        }
+    }
+
+    /// Notes that what was begun has ended.
+    pub fn ended(&mut self, name: &ContainerName, well: bool) {
+        self.ended.insert(name.clone(), well);
+    }
+
+    /// What has had no turn yet.
+    pub fn waiting(&self) -> impl Iterator<Item = &ContainerName> {
+        self.waiting.keys()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn name(text: &str) -> ContainerName {
+        text.parse().unwrap()
+    }
+
+    /// `web: db cache! ` is web after db, requiring cache.
+    fn order(lines: &[&str]) -> Order {
+        let mut order = Order::default();
+        for line in lines {
+            let (container, others) = line.split_once(':').unwrap();
+            let mut config = Config::default();
+            for other in others.split_whitespace() {
+                match other.strip_suffix('!') {
+                    Some(required) => config.boot.requires.push(required.into()),
+                    None => config.boot.autostart_after.push(other.into()),
+                }
+            }
+            order.insert(&name(container), &config).unwrap();
+        }
+        order
+    }
+
+    fn begun(plan: &mut Plan) -> Vec<String> {
+        let mut names = Vec::new();
+        loop {
+            match plan.next() {
+                Progress::Begin(name) => names.push(name.to_string()),
+                Progress::Skip(name, because) => names.push(format!("{name}!{because}")),
+                Progress::Wait => return names,
+            }
+        }
+    }
+
+    #[test]
+    fn circles_are_refused_with_the_way_round() {
+        let e = order(&["a: b", "b: c!", "c: a", "d: a"]).check().unwrap_err();
+        assert!(e.to_string().ends_with("`a` after `b` after `c` after `a`"), "{e}");
+        assert!(order(&["a: a"]).check().is_err());
+        order(&["a: b c", "b: d", "c: d", "d: missing"]).check().unwrap();
+        assert!(
+            order(&[])
+                .insert(&name("a"), &{
+                    let mut config = Config::default();
+                    config.boot.requires.push("../x".into());
+                    config
+                })
+                .is_err()
+        );
+    }
+
+    #[test]
+    fn independent_branches_start_at_once_and_the_rest_in_turn() {
+        let order = order(&["web: db cache", "db:", "cache:", "mail: db!", "idle:"]);
+        let mut plan = order.start(["web", "db", "cache", "mail"].map(name));
+        assert_eq!(begun(&mut plan), ["cache", "db"]);
+        plan.ended(&name("cache"), false);
+        assert!(begun(&mut plan).is_empty());
+        plan.ended(&name("db"), false);
+        // Only what requires it is skipped; `after` is about time alone.
+        assert_eq!(begun(&mut plan), ["mail!db", "web"]);
+    }
+
+    #[test]
+    fn what_is_required_is_started_too_and_what_is_not_wanted_is_not_waited_for() {
+        let order = order(&["web: db! log", "db: disk!", "disk:", "log:"]);
+        let mut plan = order.start([name("web")]);
+        assert_eq!(begun(&mut plan), ["disk"]);
+        assert_eq!(plan.waiting().map(ToString::to_string).collect::<Vec<_>>(), ["db", "web"]);
+    }
+
+    #[test]
+    fn the_stop_is_the_start_backwards() {
+        let order = order(&["web: db", "db: disk!", "disk:", "other:"]);
+        let mut plan = order.stop(["web", "db", "disk", "other"].map(name));
+        assert_eq!(begun(&mut plan), ["other", "web"]);
+        plan.ended(&name("web"), false);
+        assert_eq!(begun(&mut plan), ["db"]);
+    }
+}

@@ -1,0 +1,66 @@
+//! D-Bus behind a blocking face.
+//!
+//! Each piece of work has a connection and a current-thread runtime of its own, gone when it is
+//! done: a supervisor must stay one thread, and must outlive every restart of the bus.
+
+use std::time::Duration;
+
+use zbus::Connection;
+use zbus::fdo;
+
+use crate::error::{Context, Error, Result};
+
+/// Runs `work` on a connection to the system bus, at most for `limit`.
+///
+/// Fails with `Kind::HostLacks` where there is no bus and with `Kind::TimedOut` at the limit.
+pub fn run<T>(limit: Duration, work: impl AsyncFnOnce(&Connection) -> Result<T>) -> Result<T> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_io().enable_time().build();
+    runtime.context(|| "make a runtime")?.block_on(async {
+        let connected = async {
+            let connection = zbus::connection::Builder::system().build().await.map_err(unreachable)?;
+            work(&connection).await
+        };
+        let timed = tokio::time::timeout(limit, connected).await;
+        timed.unwrap_or_else(|_| Err(Error::timed_out(format!("no answer over D-Bus within {}", seconds(limit)))))
+    })
+}
+
+fn seconds(limit: Duration) -> String {
+    format!("{} s", limit.as_secs())
+}
+
+fn unreachable(e: zbus::Error) -> Error {
+    Error::host_lacks(format!("the system bus cannot be reached: {}", message(&e)))
+        .hint("`systemctl status dbus.socket` shows its state")
+}
+
+/// The D-Bus error as ours: the message that the service gave.
+pub fn error(e: zbus::Error) -> Error {
+    Error::failed(message(&e))
+}
+
+fn message(e: &zbus::Error) -> String {
+    match e {
+        zbus::Error::MethodError(name, None, _) => name.to_string(),
+        zbus::Error::MethodError(_, Some(message), _) => message.clone(),
+        zbus::Error::FDO(e) => e.to_string(),
+        other => other.to_string(),
+    }
+}
+
+/// Whether the service does not exist on this host.
+pub fn is_missing(e: &zbus::Error) -> bool {
+    matches!(e, zbus::Error::FDO(e) if matches!(**e, fdo::Error::ServiceUnknown(_) | fdo::Error::NameHasNoOwner(_)))
+        || has_name(e, "org.freedesktop.systemd1.NoSuchUnit")
+        || has_name(e, "org.freedesktop.systemd1.UnitMasked")
+}
+
+/// Whether the service is too old to know the method.
+pub fn is_unknown_method(e: &zbus::Error) -> bool {
+    matches!(e, zbus::Error::FDO(e) if matches!(**e, fdo::Error::UnknownMethod(_) | fdo::Error::InvalidArgs(_)))
+}
+
+/// Whether the error has this D-Bus name.
+pub fn has_name(e: &zbus::Error, name: &str) -> bool {
+    matches!(e, zbus::Error::MethodError(found, ..) if found.as_str() == name)
+}

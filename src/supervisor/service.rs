@@ -1,0 +1,150 @@
+//! The supervisor as a service of systemd: readiness, status, watchdog, the register of machines.
+
+use std::os::fd::AsFd;
+use std::path::PathBuf;
+use std::time::{Duration, Instant, SystemTime};
+
+use super::notify::Message;
+use super::setup::Setup;
+use crate::config::{Init, Ready};
+use crate::error::{Context, Error, Result};
+use crate::host::machined::{self, Machine};
+use crate::host::notify::{Notifier, passed_on};
+use crate::host::systemd;
+use crate::store::Layout;
+use crate::sys::clone::Child;
+use crate::types::ContainerName;
+
+/// How long a guest may take to say that it is ready before the unit is active without it: what
+/// waits for it at boot must not wait for ever, and a slow guest is not killed for it.
+const READY_PATIENCE: Duration = Duration::from_secs(120);
+
+/// What stopping takes beside the guest's own shutdown.
+const CLEANUP: Duration = Duration::from_secs(20);
+
+/// How long all containers together may take when the host shuts down, unless `lxm.toml` says.
+const SHUTDOWN_BUDGET: Duration = Duration::from_secs(180);
+
+#[derive(Debug)]
+pub struct Service {
+    notifier: Notifier,
+    /// Whether systemd has been told that we are ready.
+    ready: bool,
+    watched: Instant,
+    registered: bool,
+}
+
+impl Service {
+    /// Fails with `Kind::Usage` when no service manager listens.
+    pub fn from_env() -> Result<Self> {
+        let notifier = Notifier::from_env()?.ok_or_else(|| {
+            Error::usage("`lxm supervise` is for the unit lxm@.service").hint("`lxm start NAME` starts a container")
+        })?;
+        Ok(Service { notifier, ready: false, watched: Instant::now(), registered: false })
+    }
+
+    /// Sets the limits of our unit, before there is a guest to be limited.
+    pub fn prepare(&self, setup: &Setup) -> Result<()> {
+        // In a child: there must be no runtime in this process when it clones the guest.
+        let apply = || systemd::apply_limits(&systemd::own_unit()?, &setup.config);
+        crate::sys::fork::run(apply).context(|| "set the unit's limits")
+    }
+
+    /// Init has been executed.
+    pub fn started(&mut self, setup: &Setup, leader: &Child, links: &[String]) {
+        let machine = Machine {
+            name: &setup.name,
+            uuid: &setup.config.uuid,
+            leader: leader.pid,
+            pidfd: leader.pidfd.as_fd(),
+            // The tree as mounted for it is in our mount namespace alone.
+            root: PathBuf::from(format!("/proc/{}/root", leader.pid)),
+            links: links
+                .iter()
+                .filter_map(|link| nix::net::if_::if_nametoindex(link.as_str()).ok())
+                .map(|index| index as i32)
+                .collect(),
+        };
+        // The guest runs whether or not the host's tools know of it.
+        match machined::register(&machine) {
+            Ok(()) => self.registered = true,
+            Err(e) => eprintln!("warning: {e}"),
+        }
+        let says_ready = setup.config.boot.ready == Ready::Booted && setup.guest.init == Init::Systemd;
+        if says_ready {
+            self.notifier.tell(&format!("STATUS={}", systemd::BOOTING));
+        } else {
+            self.become_ready(&format!("STATUS={}", systemd::RUNNING));
+        }
+    }
+
+    /// The guest's init has said something.
+    pub fn notified(&mut self, message: &Message) {
+        let passed = passed_on(&message.text);
+        if message.ready {
+            self.become_ready(&passed);
+        } else if !passed.is_empty() {
+            self.notifier.tell(&passed);
+        }
+    }
+
+    fn become_ready(&mut self, more: &str) {
+        self.ready = true;
+        self.notifier.tell(&format!("READY=1\n{more}"));
+    }
+
+    /// Does what is due `booted` after the guest's boot; says when to be called again at the latest.
+    pub fn tick(&mut self, booted: Duration) -> Duration {
+        if !self.ready && booted >= READY_PATIENCE {
+            self.become_ready("STATUS=Guest has not said that it is ready");
+        }
+        let ready = if self.ready { Duration::MAX } else { READY_PATIENCE - booted };
+        let Some(interval) = self.notifier.watchdog() else { return ready };
+        if self.watched.elapsed() >= interval {
+            self.notifier.tell("WATCHDOG=1");
+            self.watched = Instant::now();
+        }
+        ready.min(interval.saturating_sub(self.watched.elapsed()))
+    }
+
+    /// systemd has asked us to stop: says how long the guest may take, `left` being what an
+    /// earlier request has left it.
+    pub fn asked_to_stop(&self, setup: &Setup, left: Option<Duration>) -> Duration {
+        let limit = left.unwrap_or(setup.config.boot.stop_timeout.get());
+        let budget = setup.host.shutdown_timeout.map_or(SHUTDOWN_BUDGET, |timeout| timeout.get());
+        let limit = match shutdown_began(&setup.layout) {
+            Some(began) => limit.min(budget.saturating_sub(began)),
+            None => limit,
+        };
+        let more = (limit + CLEANUP).as_micros();
+        self.notifier.tell(&format!("STOPPING=1\nEXTEND_TIMEOUT_USEC={more}\nSTATUS=Guest is shutting down"));
+        limit
+    }
+
+    /// The guest has ended: its name is free for its next boot.
+    pub fn ended(&mut self, name: &ContainerName) {
+        if std::mem::take(&mut self.registered)
+            && let Err(e) = machined::unregister(name)
+        {
+            eprintln!("warning: {e}");
+        }
+    }
+
+    pub fn failed(&self, error: &Error) {
+        // One line: a status has no more.
+        self.notifier.tell(&format!("STATUS={}", error.to_string().replace('\n', ", ")));
+    }
+}
+
+/// How long ago the host began to shut down; `None` when it does not.
+///
+/// The first supervisor that is asked writes the time down for the others.
+fn shutdown_began(layout: &Layout) -> Option<Duration> {
+    if !systemd::is_stopping().unwrap_or(false) {
+        return None;
+    }
+    let mark = layout.run().join(".shutdown");
+    let _ = std::fs::File::options().write(true).create_new(true).open(&mark);
+    let began = mark.metadata().and_then(|meta| meta.modified()).ok()?;
+    Some(SystemTime::now().duration_since(began).unwrap_or_default())
+}
