@@ -20,8 +20,8 @@ pub struct Property {
 /// "No limit" and "no weight" are the largest number (org.freedesktop.systemd1(5)).
 const UNSET: u64 = u64::MAX;
 
-/// The devices that every guest may use beside those of `DevicePolicy=closed`.
-const DEVICES: [(&str, &str); 3] = [("/dev/net/tun", "rwm"), ("/dev/fuse", "rwm"), ("char-pts", "rwm")];
+/// The devices of every guest, beside those of `DevicePolicy=closed`: as in `lxm@.service`.
+pub const DEVICES: [(&str, &str); 3] = [("/dev/net/tun", "rwm"), ("/dev/fuse", "rwm"), ("char-pts", "rwm")];
 
 /// All properties that the configuration decides.
 pub fn of(config: &Config) -> Result<Vec<Property>> {
@@ -29,30 +29,35 @@ pub fn of(config: &Config) -> Result<Vec<Property>> {
     let bytes = |size: Option<crate::types::Size>| size.map(|size| size.bytes());
     // Per second of real time, in microseconds.
     let quota = limits.cpus.map(|cpus| (cpus * 1e6) as u64);
-    let numbers = [
-        ("MemoryMax", "MemoryMax", bytes(limits.memory)),
-        ("MemoryHigh", "MemoryHigh", bytes(limits.memory_high)),
-        ("MemorySwapMax", "MemorySwapMax", bytes(limits.swap)),
-        ("CPUQuotaPerSecUSec", "CPUQuota", quota),
-        ("CPUWeight", "CPUWeight", limits.cpu_weight),
-        ("IOWeight", "IOWeight", limits.io_weight),
-        ("TasksMax", "TasksMax", Some(limits.pids)),
-    ];
-    let mut all = Vec::new();
-    for (name, key, number) in numbers {
-        let value = owned(Variant::from(number.unwrap_or(UNSET)))?;
-        all.push(Property { name, key, value, set: number.is_some() });
-    }
+    // The unit has the default already.
+    let pids = Some(limits.pids).filter(|pids| *pids != Limits::default().pids);
     let cpus = cpu_mask(limits)?;
-    all.push(Property { name: "AllowedCPUs", key: "AllowedCPUs", set: !cpus.is_empty(), value: owned(cpus.into())? });
     let mut devices: Vec<(String, String)> = DEVICES.map(|(node, access)| (node.to_owned(), access.to_owned())).into();
-    devices.extend(config.device.iter().map(|device| (device.path.to_string_lossy().into_owned(), "rw".to_owned())));
-    all.push(Property { name: "DevicePolicy", key: "DevicePolicy", value: owned("closed".into())?, set: true });
-    // The setting is a list that is added to: an empty one first.
-    let none: Vec<(String, String)> = Vec::new();
-    all.push(Property { name: "DeviceAllow", key: "DeviceAllow", value: owned(none.into())?, set: true });
-    all.push(Property { name: "DeviceAllow", key: "DeviceAllow", value: owned(devices.into())?, set: true });
-    Ok(all)
+    devices.extend(config.device.iter().map(|device| (device.path.to_string_lossy().into_owned(), "rwm".to_owned())));
+    let number = |name, key, number: Option<u64>, unset: u64| {
+        let value = owned(Variant::from(number.unwrap_or(unset)))?;
+        Ok::<_, Error>(Property { name, key, value, set: number.is_some() })
+    };
+    let given = !config.device.is_empty();
+    // By the names of their drop-ins: in any other order systemd believes that they have changed.
+    Ok(vec![
+        Property { name: "AllowedCPUs", key: "AllowedCPUs", set: !cpus.is_empty(), value: owned(cpus.into())? },
+        number("CPUQuotaPerSecUSec", "CPUQuota", quota, UNSET)?,
+        number("CPUWeight", "CPUWeight", limits.cpu_weight, UNSET)?,
+        // A list that is added to: an empty one first.
+        Property {
+            name: "DeviceAllow",
+            key: "DeviceAllow",
+            set: given,
+            value: owned(Vec::<(String, String)>::new().into())?,
+        },
+        Property { name: "DeviceAllow", key: "DeviceAllow", set: given, value: owned(devices.into())? },
+        number("IOWeight", "IOWeight", limits.io_weight, UNSET)?,
+        number("MemoryHigh", "MemoryHigh", bytes(limits.memory_high), UNSET)?,
+        number("MemoryMax", "MemoryMax", bytes(limits.memory), UNSET)?,
+        number("MemorySwapMax", "MemorySwapMax", bytes(limits.swap), UNSET)?,
+        number("TasksMax", "TasksMax", pids, Limits::default().pids)?,
+    ])
 }
 
 fn owned(value: Variant<'_>) -> Result<OwnedVariant> {

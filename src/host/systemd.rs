@@ -9,7 +9,7 @@ use zbus_systemd::systemd1::{ManagerProxy, UnitProxy};
 
 use super::{Host, Start, Stop, bus, properties};
 use crate::attach::control;
-use crate::config::Config;
+use crate::config::{Config, Limits};
 use crate::error::{Context, Error, Result};
 use crate::proto::control::{Request, Rung};
 use crate::store::Layout;
@@ -219,28 +219,21 @@ fn started(layout: &Layout, name: &ContainerName, outcome: Outcome) -> Result<()
 /// Sets the unit's properties from the container's configuration, until the next boot of the host.
 ///
 /// What the configuration does not set is the administrator's, unless we had set it before.
-pub fn apply_limits(unit: &str, config: &Config) -> Result<()> {
+pub fn apply_limits(layout: &Layout, name: &ContainerName, config: &Config) -> Result<()> {
+    let unit = unit_name(layout, name);
     let kept = Path::new(RUNTIME_CONTROL).join(format!("{unit}.d"));
     let ours =
         |property: &properties::Property| property.set || kept.join(format!("50-{}.conf", property.key)).exists();
     let all = properties::of(config)?.into_iter().filter(ours);
     let all: Vec<_> = all.map(|property| (property.name.to_owned(), property.value)).collect();
+    if all.is_empty() {
+        return Ok(());
+    }
     bus::run(PATIENCE, async |connection| {
         let manager = manager(connection).await?;
-        manager.set_unit_properties(unit.to_owned(), true, all).await.map_err(bus::error)
+        manager.set_unit_properties(unit.clone(), true, all).await.map_err(bus::error)
     })
     .context(|| format!("set the limits of `{unit}`"))
-}
-
-/// The unit that this process is the main process of.
-pub fn own_unit() -> Result<String> {
-    bus::run(PATIENCE, async |connection| {
-        let manager = manager(connection).await?;
-        let path = manager.get_unit_by_pid(std::process::id()).await.map_err(bus::error)?;
-        let unit = UnitProxy::builder(connection).path(path).build().await.map_err(bus::error)?;
-        unit.id().await.map_err(bus::error)
-    })
-    .context(|| "ask systemd for the supervisor's unit")
 }
 
 /// Whether the host is being shut down.
@@ -381,6 +374,12 @@ fn transient(layout: &Layout, name: &ContainerName) -> Result<Vec<(String, Owned
         ("RestartPreventExitStatus", refused.into()),
         ("RestartUSec", Variant::from(500_000u64)),
         ("OOMPolicy", "continue".into()),
+        ("DevicePolicy", "closed".into()),
+        (
+            "DeviceAllow",
+            Vec::from(properties::DEVICES.map(|(node, access)| (node.to_owned(), access.to_owned()))).into(),
+        ),
+        ("TasksMax", Limits::default().pids.into()),
         ("LogExtraFields", fields.into()),
         ("SyslogIdentifier", "lxm".into()),
     ];

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant, SystemTime};
 use super::notify::Message;
 use super::setup::Setup;
 use crate::config::{Init, Ready};
-use crate::error::{Context, Error, Result};
+use crate::error::{Error, Result};
 use crate::host::machined::{self, Machine};
 use crate::host::notify::{Notifier, passed_on};
 use crate::host::systemd;
@@ -46,8 +46,7 @@ impl Service {
     /// Sets the limits of our unit, before there is a guest to be limited.
     pub fn prepare(&self, setup: &Setup) -> Result<()> {
         // In a child: there must be no runtime in this process when it clones the guest.
-        let apply = || systemd::apply_limits(&systemd::own_unit()?, &setup.config);
-        crate::sys::fork::run(apply).context(|| "set the unit's limits")
+        crate::sys::fork::run(|| systemd::apply_limits(&setup.layout, &setup.name, &setup.config))
     }
 
     /// Init has been executed.
@@ -123,6 +122,11 @@ impl Service {
 
     /// The guest has ended: its name is free for its next boot.
     pub fn ended(&mut self, name: &ContainerName) {
+        if !self.ready {
+            // A service that ends before it was ready has failed, says systemd; this one did what
+            // its guest wanted.
+            self.become_ready("STATUS=Guest has ended");
+        }
         if std::mem::take(&mut self.registered)
             && let Err(e) = machined::unregister(name)
         {
