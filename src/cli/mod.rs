@@ -20,6 +20,7 @@ mod snapshot;
 mod start;
 mod stop;
 mod supervise;
+mod transfer;
 
 use std::io::Write;
 use std::path::PathBuf;
@@ -71,6 +72,8 @@ enum Verb {
     #[command(visible_alias = "exec")]
     Attach(attach::Attach),
     Console(console::Console),
+    Push(transfer::Push),
+    Pull(transfer::Pull),
     Snapshot(snapshot::Snapshot),
     Mount(mount::Mount),
     #[command(visible_alias = "unmount")]
@@ -94,6 +97,8 @@ fn run(cli: Cli) -> Result<u8> {
         Verb::Restart(verb) => verb.run(&context),
         Verb::Attach(verb) => verb.run(&context),
         Verb::Console(verb) => verb.run(&context),
+        Verb::Push(verb) => verb.run(&context),
+        Verb::Pull(verb) => verb.run(&context),
         Verb::Snapshot(verb) => verb.run(&context),
         Verb::Mount(verb) => verb.run(&context),
         Verb::Umount(verb) => verb.run(&context),

@@ -29,6 +29,21 @@ pub fn bytes(bytes: &[u8]) -> Result<bool> {
     }
 }
 
+/// Standard output for what is not text. A reader that has closed the pipe is a failure here: it
+/// lacks the rest.
+#[derive(Debug)]
+pub struct Output;
+
+impl Write for Output {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        std::io::stdout().write(bytes)
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        std::io::stdout().flush()
+    }
+}
+
 /// Writes a value in the machine's form.
 pub fn json<T: Serialize + ?Sized>(value: &T) -> Result<()> {
     let text = serde_json::to_string_pretty(value).map_err(|e| Error::failed(e.to_string()))?;

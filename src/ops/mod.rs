@@ -2,6 +2,7 @@
 
 pub mod create;
 pub mod fresh;
+pub mod guest_tree;
 pub mod login;
 pub mod look;
 pub mod mount;
@@ -10,3 +11,4 @@ pub mod snapshot;
 pub mod start;
 mod still;
 pub mod stop;
+pub mod transfer;

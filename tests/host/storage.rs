@@ -15,7 +15,7 @@ use lxm::store::{Layout, Origin, Snapshot};
 use lxm::sys;
 use lxm::types::ContainerName;
 
-use super::support::{Need, Sandbox, Trial, eventually, run};
+use super::support::{Guest, Need, Sandbox, Trial, eventually, run};
 
 pub fn trials() -> Vec<Trial> {
     let on_btrfs = |trial: Trial| trial.needs(Need::FileSystem("btrfs")).needs(Need::Tool("mkfs.btrfs"));
@@ -36,6 +36,9 @@ pub fn trials() -> Vec<Trial> {
         }),
         on_btrfs(Trial::new("storage::snapshots_on_btrfs", |s| snapshots(&btrfs(s).layout(), "btrfs"))),
         Trial::new("storage::verbs_of_snapshots_and_mounts", verbs),
+        Trial::new("storage::files_go_into_a_stopped_container_and_out_of_it", transfer_stopped),
+        Trial::new("storage::files_go_into_a_running_guest_and_out_of_it", transfer_running).guest(Guest::Probe),
+        Trial::new("storage::a_running_guest_is_snapshotted_and_put_back", snapshot_running).guest(Guest::Probe),
         Trial::new("storage::scheduled_snapshots_are_made_and_expire", scheduled),
         Trial::new("storage::ids_are_shifted_in_the_files_where_they_cannot_be_mapped", shifted),
         Trial::new("storage::a_shift_that_is_killed_is_carried_on_with", shift_killed),
@@ -430,6 +433,105 @@ fn verbs(sandbox: &Sandbox) {
     sandbox.lxm(&["snapshot", "list", "nobody"]).fails(3);
     sandbox.lxm(&["snapshot", "tick"]).ok();
     fs::remove_dir_all(layout.containers()).unwrap();
+}
+
+/// Removes a container with its snapshots.
+fn forget(layout: &Layout, name: &str) {
+    let place = layout.containers().join(name);
+    let backend = storage::of_container(layout, &name.parse().unwrap()).unwrap();
+    for snapshot in fs::read_dir(place.join("snapshots")).into_iter().flatten().flatten() {
+        backend.destroy(&snapshot.path()).unwrap();
+    }
+    backend.destroy(&place).unwrap();
+    fs::remove_dir_all(place).unwrap();
+    let name: ContainerName = name.parse().unwrap();
+    for dir in [layout.log_dir(&name), layout.run_dir(&name)] {
+        fs::remove_dir_all(dir).ok();
+    }
+}
+
+fn transfer_stopped(sandbox: &Sandbox) {
+    for backend in ["dir", "overlay"] {
+        let layout = sandbox.layout();
+        handmade(&layout, "web", backend);
+        transfers(sandbox);
+        fs::remove_dir_all(layout.containers()).unwrap();
+    }
+}
+
+fn transfer_running(sandbox: &Sandbox) {
+    sandbox.boot("web", Guest::Probe, &[]);
+    transfers(sandbox);
+    sandbox.lxm(&["stop", "-k", "web"]).ok();
+    forget(&sandbox.layout(), "web");
+}
+
+/// What holds of a container's files whether it runs or not.
+fn transfers(sandbox: &Sandbox) {
+    let path = |name: &str| sandbox.path(name).to_str().unwrap().to_owned();
+    let source = sandbox.path("source");
+    fs::remove_dir_all(&source).ok();
+    fs::create_dir_all(source.join("dir/deeper")).unwrap();
+    fs::write(source.join("file"), "contents").unwrap();
+    fs::write(source.join("dir/deeper/program"), "run me").unwrap();
+    fs::set_permissions(source.join("dir/deeper/program"), fs::Permissions::from_mode(0o4751)).unwrap();
+    std::os::unix::fs::chown(source.join("file"), Some(1000), Some(33)).unwrap();
+    std::os::unix::fs::symlink("/etc/passwd", source.join("dir/link")).unwrap();
+    // A link that leads out of the tree for whoever follows it on the host.
+    fs::create_dir_all(sandbox.path("outside")).unwrap();
+    std::os::unix::fs::symlink(sandbox.path("outside"), source.join("escape")).unwrap();
+
+    sandbox.lxm(&["push", &path("source/file"), "web:/etc/pushed"]).ok();
+    sandbox.lxm(&["push", &path("source/file"), "--owner", "7:8", "web:/new/dir/"]).ok();
+    sandbox.lxm(&["push", &path("source"), "web:/"]).ok();
+    sandbox.lxm(&["push", &path("source"), "web:/etc/no/such/dir"]).fails(1);
+    sandbox.lxm_with(&["push", "-", "web:/etc/stream"], b"streamed", Duration::from_secs(20)).ok();
+    assert_eq!(sandbox.lxm(&["pull", "web:/etc/pushed", "-"]).ok().stdout, "contents");
+    assert_eq!(sandbox.lxm(&["pull", "web:/etc/stream", "-"]).ok().stdout, "streamed");
+    // For the guest the link leads to nothing.
+    sandbox.lxm(&["push", &path("source/file"), "web:/source/escape/"]).fails(1);
+    assert_eq!(fs::read_dir(sandbox.path("outside")).unwrap().count(), 0);
+
+    let pulled = sandbox.path("pulled");
+    fs::remove_dir_all(&pulled).ok();
+    fs::create_dir(&pulled).unwrap();
+    sandbox.lxm(&["pull", "web:/source", "web:/etc/pushed", "web:/new/dir/file", &path("pulled/")]).ok();
+    let owner =
+        |name: &str| pulled.join(name).symlink_metadata().map(|m| (m.uid(), m.gid(), m.mode() & 0o7777)).unwrap();
+    assert_eq!(owner("pushed"), (1000, 33, 0o644));
+    assert_eq!(owner("file"), (7, 8, 0o644));
+    assert_eq!(owner("source/dir/deeper/program"), (0, 0, 0o4751));
+    assert_eq!(fs::read_link(pulled.join("source/dir/link")).unwrap(), Path::new("/etc/passwd"));
+    assert_eq!(fs::read_to_string(pulled.join("source/dir/deeper/program")).unwrap(), "run me");
+    let modified = |file: &Path| file.metadata().unwrap().modified().unwrap();
+    assert_eq!(modified(&pulled.join("pushed")), modified(&source.join("file")));
+
+    sandbox.lxm(&["pull", "web:/etc/nothing", &path("pulled/")]).fails(3);
+    sandbox.lxm(&["pull", "web:/etc", "-"]).fails(2);
+    sandbox.lxm(&["push", &path("source/file"), "/etc/pushed"]).fails(2);
+    sandbox.lxm(&["push", &path("source/file"), "nobody:/etc/pushed"]).fails(3);
+    sandbox.lxm(&["push", &path("source/file"), "web:/source"]).ok();
+    assert_eq!(sandbox.lxm(&["pull", "web:/source/file", "-"]).ok().stdout, "contents");
+}
+
+fn snapshot_running(sandbox: &Sandbox) {
+    for backend in ["dir", "overlay"] {
+        sandbox.boot("web", Guest::Probe, &["--storage", backend]);
+        sandbox.lxm_with(&["push", "-", "web:/etc/state"], b"first", Duration::from_secs(20)).ok();
+        sandbox.lxm(&["snapshot", "create", "web", "one"]).ok();
+        let shown = sandbox.lxm(&["snapshot", "show", "web", "one", "--format", "json"]).ok().json();
+        assert_eq!(shown["running"], true);
+        // Thawed: it still does what it is asked.
+        sandbox.lxm_with(&["push", "-", "web:/etc/state"], b"second", Duration::from_secs(20)).ok();
+        sandbox.lxm(&["snapshot", "restore", "web", "one"]).fails(4).complains("it runs");
+        sandbox.lxm(&["stop", "-k", "web"]).ok();
+        sandbox.lxm(&["snapshot", "restore", "web", "one"]).ok();
+        assert_eq!(sandbox.lxm(&["pull", "web:/etc/state", "-"]).ok().stdout, "first");
+        sandbox.lxm(&["start", "web", "--wait", "booted"]).ok();
+        assert_eq!(sandbox.lxm(&["pull", "web:/etc/state", "-"]).ok().stdout, "first");
+        sandbox.lxm(&["stop", "-k", "web"]).ok();
+        forget(&sandbox.layout(), "web");
+    }
 }
 
 fn scheduled(sandbox: &Sandbox) {

@@ -1,0 +1,115 @@
+use std::path::PathBuf;
+use std::str::FromStr;
+
+use super::{Context, require_root};
+use crate::error::{Error, Result};
+use crate::ops::guest_tree::GuestTree;
+use crate::ops::transfer;
+use crate::types::ContainerName;
+
+/// Copy files and directories of the host into a container, running or stopped
+///
+/// Owner, group, mode and times are kept. Several sources go into a directory; one that ends with
+/// `/` is made. `-` is standard input.
+#[derive(Debug, clap::Args)]
+#[command(override_usage = "lxm push [OPTIONS] <FILE>... <NAME>:<PATH>")]
+pub struct Push {
+    /// What to copy, then where to: `web:/etc/motd`
+    #[arg(value_name = "FILE", required = true)]
+    paths: Vec<String>,
+
+    /// Who owns the copies: a user of the guest, or UID[:GID] [default: as the sources]
+    #[arg(long, value_name = "USER")]
+    owner: Option<String>,
+}
+
+/// Copy files and directories of a container, running or stopped, to the host
+///
+/// Owner, group, mode and times are kept, ids being those of the guest. Several sources go into a
+/// directory; one that ends with `/` is made. `-` is standard output.
+#[derive(Debug, clap::Args)]
+#[command(override_usage = "lxm pull <NAME>:<PATH>... <FILE>")]
+pub struct Pull {
+    /// What to copy, `web:/etc/motd`, then where to
+    #[arg(value_name = "NAME:PATH", required = true)]
+    paths: Vec<String>,
+}
+
+/// A place in a container: `NAME:PATH`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Place {
+    name: ContainerName,
+    path: PathBuf,
+}
+
+impl FromStr for Place {
+    type Err = Error;
+
+    fn from_str(s: &str) -> Result<Self> {
+        match s.split_once(':') {
+            Some((name, path)) if !path.is_empty() => Ok(Place { name: name.parse()?, path: path.into() }),
+            _ => Err(Error::usage(format!("`{s}` is not a place in a container"))
+                .hint("write the container's name, a colon and a path: `web:/etc/motd`")),
+        }
+    }
+}
+
+impl Push {
+    pub fn run(self, context: &Context) -> Result<u8> {
+        require_root("copy into a container")?;
+        let (target, sources) = ends(&self.paths)?;
+        let target: Place = target.parse()?;
+        let guest = GuestTree::open(&context.layout, &target.name)?;
+        let owner = self.owner.map(|owner| guest.owner(&owner)).transpose()?;
+        if sources == ["-"] {
+            transfer::push_stream(&guest, &mut std::io::stdin().lock(), &target.path, owner)?;
+        } else {
+            let sources: Vec<PathBuf> = sources.iter().map(PathBuf::from).collect();
+            transfer::push(&guest, &sources, &target.path, owner)?;
+        }
+        Ok(0)
+    }
+}
+
+impl Pull {
+    pub fn run(self, context: &Context) -> Result<u8> {
+        require_root("copy out of a container")?;
+        let (target, sources) = ends(&self.paths)?;
+        let sources: Vec<Place> = sources.iter().map(|source| source.parse()).collect::<Result<_>>()?;
+        let name = &sources[0].name;
+        if let Some(other) = sources.iter().find(|source| source.name != *name) {
+            return Err(Error::usage(format!("`{}` and `{name}` are two containers", other.name))
+                .hint("pull from one at a time"));
+        }
+        let guest = GuestTree::open(&context.layout, name)?;
+        let paths: Vec<PathBuf> = sources.iter().map(|source| source.path.clone()).collect();
+        match (target.as_str(), paths.as_slice()) {
+            ("-", [path]) => transfer::pull_stream(&guest, path, &mut super::render::Output)?,
+            ("-", _) => return Err(Error::usage("one file alone can go to standard output")),
+            _ => transfer::pull(&guest, &paths, target.as_ref())?,
+        }
+        Ok(0)
+    }
+}
+
+/// Where to copy to and what, at least one.
+fn ends(paths: &[String]) -> Result<(&String, &[String])> {
+    match paths.split_last() {
+        Some((target, sources)) if !sources.is_empty() => Ok((target, sources)),
+        _ => Err(Error::usage("where to copy it to is missing")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn places_are_a_name_and_a_path() {
+        let place: Place = "web:/a:b".parse().unwrap();
+        assert_eq!((place.name.as_str(), place.path.to_str()), ("web", Some("/a:b")));
+        for bad in ["web", "web:", ":/a", "/a", "Web:/a"] {
+            assert_eq!(bad.parse::<Place>().unwrap_err().kind().exit_status(), 2, "{bad}");
+        }
+    }
+}

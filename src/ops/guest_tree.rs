@@ -1,0 +1,126 @@
+//! A container's files as its guest sees them, whether it runs or not.
+
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+use rustix::fs::{Mode, OFlags};
+
+use crate::error::{Context, Error, Result};
+use crate::storage::{self, Tree};
+use crate::store::{AliveLock, BootRecord, Layout, OperationLock};
+use crate::sys;
+use crate::types::{ContainerName, IdRange};
+
+/// The root of a container's files.
+pub struct GuestTree {
+    root: OwnedFd,
+    /// What the ids of the files seen through `root` are mapped by.
+    ids: Option<IdRange>,
+    /// Keeps a stopped container's files where they are.
+    _idle: Option<(Tree, OperationLock)>,
+}
+
+/// The id that stands for all that have none (user_namespaces(7)).
+const NOBODY: u32 = 65_534;
+
+impl GuestTree {
+    /// Opens it: a running guest's own root, what is mounted in it included, or the files of a
+    /// stopped container.
+    pub fn open(layout: &Layout, name: &ContainerName) -> Result<Self> {
+        layout.require(name)?;
+        let lock = OperationLock::acquire(layout, name)?;
+        if AliveLock::is_held(layout, name)? {
+            return Self::of_running(layout, name);
+        }
+        let backend = storage::of_container(layout, name)?;
+        let tree = Tree::open(backend.as_ref(), &layout.container(name))?;
+        Ok(GuestTree { root: tree.dir()?, ids: None, _idle: Some((tree, lock)) })
+    }
+
+    fn of_running(layout: &Layout, name: &ContainerName) -> Result<Self> {
+        let record = BootRecord::read(layout, name)?
+            .ok_or_else(|| Error::conflict(format!("`{name}` is just being started or stopped")).hint("try again"))?;
+        let path = format!("/proc/{}/root", record.leader.pid);
+        let root = rustix::fs::open(&path, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty());
+        // Asked after it was opened: a pid that was given to another process in between is found out.
+        if !sys::process::is_same(&record.leader) {
+            return Err(Error::conflict(format!("`{name}` has just stopped")).hint("try again"));
+        }
+        Ok(GuestTree { root: root.context(|| format!("open `{path}`"))?, ids: record.ids, _idle: None })
+    }
+
+    pub fn root(&self) -> BorrowedFd<'_> {
+        self.root.as_fd()
+    }
+
+    /// Runs `f` as the guest's root where files are made: those of the host's ids that no guest has
+    /// can own nothing there.
+    pub fn as_root<T>(&self, f: impl FnOnce() -> Result<T>) -> Result<T> {
+        match self.ids {
+            Some(ids) => sys::creds::with_fs_ids(ids.base, ids.base, f)?,
+            None => f(),
+        }
+    }
+
+    /// What of the host an id of the guest's is, as its files show it.
+    pub fn to_host(&self, id: u32) -> u32 {
+        match self.ids {
+            Some(ids) => ids.to_host(id).unwrap_or(ids.base + NOBODY),
+            None => id,
+        }
+    }
+
+    /// What of the guest's an id is that its files show to the host.
+    pub fn to_guest(&self, id: u32) -> u32 {
+        match self.ids {
+            Some(ids) => id.checked_sub(ids.base).filter(|inner| *inner < ids.len).unwrap_or(NOBODY),
+            None => id,
+        }
+    }
+
+    /// The ids that `text` names: a user of the guest, `UID` or `UID:GID`.
+    pub fn owner(&self, text: &str) -> Result<(u32, u32)> {
+        if let Some(ids) = numeric(text) {
+            return Ok(ids);
+        }
+        let passwd = sys::fs::read_in_root(&self.root, "etc/passwd", 1 << 20)?;
+        let passwd = String::from_utf8_lossy(&passwd);
+        let of_user = passwd.lines().filter(|line| line.split(':').next() == Some(text));
+        of_user
+            .filter_map(|line| numeric(&line.split(':').skip(2).take(2).collect::<Vec<_>>().join(":")))
+            .next()
+            .ok_or_else(|| Error::not_found(format!("the guest has no user `{}`", text.escape_default())))
+    }
+}
+
+/// `UID`, whose group has the same number, or `UID:GID`.
+fn numeric(text: &str) -> Option<(u32, u32)> {
+    let (uid, gid) = text.split_once(':').unwrap_or((text, text));
+    Some((uid.parse().ok()?, gid.parse().ok()?))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn tree(ids: Option<IdRange>) -> GuestTree {
+        GuestTree { root: sys::fs::open_dir("/").unwrap(), ids, _idle: None }
+    }
+
+    #[test]
+    fn ids_that_no_guest_has_are_nobodys() {
+        let mapped = tree(Some(IdRange::new(524_288)));
+        assert_eq!((mapped.to_host(1000), mapped.to_host(70_000)), (525_288, 524_288 + NOBODY));
+        assert_eq!((mapped.to_guest(525_288), mapped.to_guest(0), mapped.to_guest(600_000)), (1000, NOBODY, NOBODY));
+        let plain = tree(None);
+        assert_eq!((plain.to_host(70_000), plain.to_guest(0)), (70_000, 0));
+    }
+
+    #[test]
+    fn owners_are_named_or_numbered() {
+        let tree = tree(None);
+        assert_eq!(tree.owner("1000").unwrap(), (1000, 1000));
+        assert_eq!(tree.owner("1000:50").unwrap(), (1000, 50));
+        assert_eq!(tree.owner("root").unwrap(), (0, 0));
+        assert_eq!(tree.owner("no-such-user").unwrap_err().kind().exit_status(), 3);
+    }
+}
