@@ -35,7 +35,7 @@ pub fn fill(plan: &BootPlan) -> Result<Option<OwnedFd>> {
             fs::write(Path::new(DIR).join(file), text)?;
         }
         for name in ["inaccessible/reg", "inaccessible/dir"] {
-            fs::set_permissions(Path::new(DIR).join(name), fs::Permissions::from_mode(0))?;
+            fs::set_permissions(Path::new(DIR).join(name), fs::Permissions::from_mode(0o000))?;
         }
         for (name, kind) in [("fifo", rustix::fs::FileType::Fifo), ("sock", rustix::fs::FileType::Socket)] {
             rustix::fs::mknodat(

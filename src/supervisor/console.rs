@@ -51,7 +51,7 @@ impl Console {
 
     /// Lets go of the terminal of a guest that has ended, after logging its last words.
     pub fn disconnect(&mut self) {
-        self.from_guest();
+        self.take_output();
         self.terminal = None;
     }
 
@@ -79,7 +79,7 @@ impl Console {
     }
 
     /// Moves what the guest has written to the log and the clients, as far as it is there now.
-    pub fn from_guest(&mut self) {
+    pub fn take_output(&mut self) {
         let Some(terminal) = &mut self.terminal else { return };
         let mut buffer = [0; 4096];
         // Bounded: a guest that never stops writing must not keep us from everything else.

@@ -123,7 +123,7 @@ impl<'a> Guest<'a> {
                         }
                     }
                     Source::Notify => self.take_notifications(around),
-                    Source::Console => around.console.from_guest(),
+                    Source::Console => around.console.take_output(),
                     Source::ConsoleClients => around.console.serve_clients(),
                     Source::Client(index) => self.serve(index, around),
                     Source::Command(index) => around.clients.0[index].reap_command()?,
@@ -291,7 +291,7 @@ impl<'a> Guest<'a> {
             },
             Request::Console { rows, cols } => {
                 let stream = fds.pop().ok_or_else(|| Error::failed("no stream came for the console"))?;
-                around.console.from_guest();
+                around.console.take_output();
                 let scrollback = around.console.add(stream)?;
                 around.console.resize(rows, cols)?;
                 let (from, to, rotated) = (scrollback.from, scrollback.to, scrollback.rotated);

@@ -42,7 +42,7 @@ pub struct Child {
 ///
 /// `child` runs in the child: it executes another program, or returns the status to exit with.
 pub fn clone(
-    witness: SingleThreaded,
+    _witness: SingleThreaded,
     flags: u64,
     cgroup: Option<BorrowedFd<'_>>,
     child: impl FnOnce() -> u8,
@@ -58,10 +58,9 @@ pub fn clone(
         args.cgroup = cgroup.as_raw_fd() as u64;
     }
     // SAFETY: `args` outlives the call and the size given is its true size. Without CLONE_VM the
-    // child has a copy of all memory, and `witness` proves that no other thread held a lock when it
+    // child has a copy of all memory, and the witness proves that no other thread held a lock when it
     // was copied. The child never returns to the caller: it ends in `exit`.
     let pid = unsafe { libc::syscall(libc::SYS_clone3, &raw const args, size_of::<libc::clone_args>()) };
-    drop(witness);
     match pid {
         -1 => Err(std::io::Error::last_os_error()).context(|| "clone3"),
         0 => exit(child()),
