@@ -57,12 +57,18 @@ ExecStart=
 ExecStart=/usr/lib/systemd/systemd-networkd-wait-online --interface=eth0 --timeout=15
 ";
 
-/// Starts the resolver next to the services that need it late or not at all, where its package has
-/// the whole boot wait for it: a fifth of the time to multi-user.
+/// Starts the resolver beside the services that need it late or not at all, where its package has
+/// all of the boot wait for it: a fifth of the time to multi-user.
+///
+/// Its start is ordered before `network.target`; asked for when that is reached, it delays nobody.
 const RESOLVED_TIMER: &str = "\
-# Written by lxm: starts the resolver when the basic system is up, so that the boot does not wait for it.
+# Written by lxm: starts the resolver once the network is configured, so that the boot does not wait for it.
 [Unit]
 Description=Start the resolver beside the other services
+DefaultDependencies=no
+After=sysinit.target network.target
+Conflicts=shutdown.target
+Before=shutdown.target
 
 [Timer]
 OnActiveSec=0
@@ -70,7 +76,7 @@ AccuracySec=1us
 Unit=systemd-resolved.service
 
 [Install]
-WantedBy=timers.target
+WantedBy=multi-user.target
 ";
 
 /// For guests that got none at create; units of packages make them at a first boot only, which a
@@ -128,7 +134,7 @@ fn network(view: &View) -> Result<Vec<Edit>> {
         }
         let timer = "etc/systemd/system/lxm-resolved.timer";
         edits.push(Edit::write(timer, RESOLVED_TIMER));
-        edits.push(Edit::link("etc/systemd/system/timers.target.wants/lxm-resolved.timer", format!("/{timer}")));
+        edits.push(Edit::link("etc/systemd/system/multi-user.target.wants/lxm-resolved.timer", format!("/{timer}")));
         edits.push(Edit::link("etc/resolv.conf", "../run/systemd/resolve/stub-resolv.conf"));
     }
     Ok(edits)

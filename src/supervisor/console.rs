@@ -6,6 +6,7 @@ use std::io::{ErrorKind, Read, Write};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::PathBuf;
 
+use super::answer::answers;
 use crate::error::{Context, Result};
 use crate::host::journal::ConsoleJournal;
 use crate::sys;
@@ -91,6 +92,11 @@ impl Console {
             }
             for client in &mut self.clients {
                 client.push(&buffer[..length]);
+            }
+            if self.clients.is_empty() {
+                let answers = answers(&buffer[..length], sys::tty::window_size(&terminal.master));
+                // A full input queue drops them, as it would keys.
+                let _ = terminal.master.write(&answers);
             }
         }
     }

@@ -6,7 +6,7 @@ use sha2::{Digest, Sha256};
 
 use super::Found;
 use super::model::{Builder, File};
-use crate::distro::{Edit, Extras};
+use crate::distro::{self, Edit, Extras};
 use crate::error::{Context, Error, Result};
 use crate::types::Arch;
 
@@ -69,7 +69,7 @@ impl Recipe {
 
     /// All that decides what the builder makes, as text, for the image's id.
     pub fn fingerprint(&self) -> Result<String> {
-        let mut text = format!("{}\nmirror={:?}\npackages={:?}\n", self.found.text, self.mirror, self.packages);
+        let mut text = format!("edits={}\n{}\nmirror={:?}\n", distro::REVISION, self.found.text, self.mirror);
         for (name, value) in &self.options {
             text.push_str(&format!("{name}={value}\n"));
         }
