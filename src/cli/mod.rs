@@ -5,6 +5,7 @@
 //! `attach` gives the command's own.
 
 mod attach;
+mod autostart;
 mod console;
 mod create;
 mod facts;
@@ -82,6 +83,10 @@ enum Verb {
     Info(info::Info),
     #[command(visible_aliases = ["ls", "ps"])]
     List(list::List),
+    Enable(autostart::Enable),
+    Disable(autostart::Disable),
+    Autostart(autostart::Autostart),
+    BootReport(autostart::BootReport),
     #[command(hide = true)]
     Supervise(supervise::Supervise),
     #[command(hide = true)]
@@ -105,6 +110,10 @@ fn run(cli: Cli) -> Result<u8> {
         Verb::Network(verb) => verb.run(&context),
         Verb::Info(verb) => verb.run(&context),
         Verb::List(verb) => verb.run(&context),
+        Verb::Enable(verb) => verb.run(&context),
+        Verb::Disable(verb) => verb.run(&context),
+        Verb::Autostart(verb) => verb.run(&context),
+        Verb::BootReport(verb) => verb.run(&context),
         Verb::Supervise(verb) => verb.run(&context),
         Verb::Generate(verb) => verb.run(&context),
     }

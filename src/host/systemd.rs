@@ -12,7 +12,7 @@ use crate::attach::control;
 use crate::config::{Config, Limits};
 use crate::error::{Context, Error, Result};
 use crate::proto::control::{Request, Rung};
-use crate::store::Layout;
+use crate::store::{Layout, replace_file};
 use crate::types::ContainerName;
 
 /// How long a question to systemd may take.
@@ -67,6 +67,8 @@ pub struct Systemd;
 impl Host for Systemd {
     /// The unit has a time limit of its own, and no terminal to take the size of.
     fn start(&self, layout: &Layout, name: &ContainerName, _: Start) -> Result<()> {
+        // The admin may have edited the file by hand.
+        write_order(layout, name, &layout.config(name)?)?;
         start(layout, name)
     }
 
@@ -244,6 +246,46 @@ pub fn is_stopping() -> Result<bool> {
     })
 }
 
+/// Writes the container's place in the order of the boot into its unit; what there is nothing to
+/// say about has no file.
+pub fn write_order(layout: &Layout, name: &ContainerName, config: &Config) -> Result<()> {
+    let dir = Path::new(UNITS).join(format!("{}.d", unit_name(layout, name)));
+    let file = dir.join("50-lxm-order.conf");
+    let text = order_lines(layout, config);
+    let written = match std::fs::read_to_string(&file) {
+        Ok(text) => text,
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => String::new(),
+        Err(e) => return Err(e).context(|| format!("read `{}`", file.display())),
+    };
+    if text == written {
+        return Ok(());
+    }
+    if text.is_empty() {
+        std::fs::remove_file(&file).context(|| format!("remove `{}`", file.display()))?;
+        // It stays where the admin has files of their own in it.
+        let _ = std::fs::remove_dir(&dir);
+    } else {
+        replace_file(&file, text.as_bytes(), 0o644)?;
+    }
+    bus::run(PATIENCE, async |connection| manager(connection).await?.reload().await.map_err(bus::error))
+        .context(|| "make systemd read its units again")
+}
+
+fn order_lines(layout: &Layout, config: &Config) -> String {
+    let units = |names: &[String]| -> Vec<String> {
+        let unit = |name: &String| Some(unit_name(layout, &name.parse().ok()?));
+        names.iter().filter_map(unit).collect()
+    };
+    let (after, requires) = (units(&config.boot.autostart_after), units(&config.boot.requires));
+    if after.is_empty() && requires.is_empty() {
+        return String::new();
+    }
+    let mut lines = vec!["# Made by lxm from the container's config.toml.".to_owned(), "[Unit]".to_owned()];
+    lines.extend(after.iter().chain(&requires).map(|unit| format!("After={unit}")));
+    lines.extend(requires.iter().map(|unit| format!("Requires={unit}")));
+    lines.join("\n") + "\n"
+}
+
 /// Makes the host start the container at boot.
 pub fn enable(layout: &Layout, name: &ContainerName) -> Result<()> {
     let unit = installable(layout, name)?;
@@ -385,6 +427,12 @@ fn transient(layout: &Layout, name: &ContainerName) -> Result<Vec<(String, Owned
     ];
     let owned = |(name, value): (&str, Variant<'_>)| Ok((name.to_owned(), value.try_into_owned()?));
     properties.into_iter().map(owned).collect::<zbus::Result<_>>().map_err(bus::error)
+}
+
+/// Why the last start failed, in the supervisor's own words, if it has left some.
+pub fn reason(layout: &Layout, name: &ContainerName) -> Option<String> {
+    let text = std::fs::read_to_string(layout.failure_record(name)).ok()?;
+    Some(toml::from_str::<Error>(&text).ok()?.to_string())
 }
 
 /// The reason of a start that failed: the supervisor's own, if it has left one.

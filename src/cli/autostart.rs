@@ -1,0 +1,127 @@
+use super::{Context, Format, NameArg, render, require_root};
+use crate::error::{Error, Result};
+use crate::ops::autostart::{self, Entry, State};
+use serde::Serialize;
+
+/// Start a container when the host boots
+#[derive(Debug, clap::Args)]
+pub struct Enable {
+    #[command(flatten)]
+    name: NameArg,
+}
+
+impl Enable {
+    pub fn run(self, context: &Context) -> Result<u8> {
+        require_root("change what starts at boot")?;
+        autostart::enable(&context.layout, &self.name.get()?).map(|()| 0)
+    }
+}
+
+/// Do not start a container when the host boots
+#[derive(Debug, clap::Args)]
+pub struct Disable {
+    #[command(flatten)]
+    name: NameArg,
+}
+
+impl Disable {
+    pub fn run(self, context: &Context) -> Result<u8> {
+        require_root("change what starts at boot")?;
+        autostart::disable(&context.layout, &self.name.get()?).map(|()| 0)
+    }
+}
+
+/// Start the enabled containers in their order, on a host without systemd; for its boot scripts
+#[derive(Debug, clap::Args)]
+pub struct Autostart {
+    /// Stop all running containers instead, in the reverse order
+    #[arg(long)]
+    stop: bool,
+}
+
+impl Autostart {
+    pub fn run(self, context: &Context) -> Result<u8> {
+        require_root("start containers")?;
+        if self.stop {
+            let failed = autostart::stop_all(&context.layout)?;
+            for (name, error) in &failed {
+                context.say(&format!("{name}: {error}"));
+            }
+            return outcome(failed.len(), "stop");
+        }
+        if crate::host::systemd::is_running() {
+            return Err(Error::conflict("systemd starts the enabled containers of this host")
+                .hint("`lxm enable NAME` enables one, `systemctl start lxm.target` starts them all"));
+        }
+        let entries = autostart::start_all(&context.layout, &|entry| context.say(&sentence(entry)))?;
+        let failed = entries.iter().filter(|entry| [State::Failed, State::Skipped].contains(&entry.state));
+        outcome(failed.count(), "start")
+    }
+}
+
+fn outcome(failed: usize, what: &str) -> Result<u8> {
+    match failed {
+        0 => Ok(0),
+        1 => Err(Error::failed(format!("one container did not {what}"))),
+        more => Err(Error::failed(format!("{more} containers did not {what}"))),
+    }
+}
+
+fn sentence(entry: &Entry) -> String {
+    let (name, seconds) = (&entry.name, entry.took_us as f64 / 1e6);
+    match (&entry.error, entry.state) {
+        (Some(error), State::Skipped) => format!("{name}: not started: {error}"),
+        (Some(error), _) => error.clone(),
+        (None, _) => format!("{name}: ready after {seconds:.1}s"),
+    }
+}
+
+/// Show how the containers started when the host booted
+#[derive(Debug, clap::Args)]
+pub struct BootReport {}
+
+#[derive(Serialize)]
+struct Row {
+    name: String,
+    state: State,
+    attempts: u32,
+    began_s: f64,
+    took_s: f64,
+    error: Option<String>,
+}
+
+impl BootReport {
+    pub fn run(self, context: &Context) -> Result<u8> {
+        let rows: Vec<Row> = autostart::report(&context.layout)?.into_iter().map(row).collect();
+        if context.format == Format::Json {
+            return render::json(&rows).map(|()| 0);
+        }
+        let cells = |row: &Row| {
+            let seconds = |s: f64| format!("{s:.1}s");
+            let state = serde_json::to_value(row.state).ok().and_then(|v| v.as_str().map(str::to_owned));
+            let error = row.error.clone().unwrap_or_default();
+            [
+                row.name.clone(),
+                state.unwrap_or_default(),
+                row.attempts.to_string(),
+                seconds(row.began_s),
+                seconds(row.took_s),
+                error,
+            ]
+        };
+        let rows: Vec<_> = rows.iter().map(cells).collect();
+        render::table(&["NAME", "STATE", "STARTS", "BEGAN", "TOOK", "REASON"], rows).map(|()| 0)
+    }
+}
+
+fn row(entry: Entry) -> Row {
+    let seconds = |us: u64| us as f64 / 1e6;
+    Row {
+        name: entry.name.to_string(),
+        state: entry.state,
+        attempts: entry.attempts,
+        began_s: seconds(entry.began_us),
+        took_s: seconds(entry.took_us),
+        error: entry.error,
+    }
+}

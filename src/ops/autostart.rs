@@ -1,0 +1,359 @@
+//! Starting containers with the host, and stopping them with it.
+//!
+//! Where systemd is PID 1 it does both itself: an enabled container is an enabled unit, and the
+//! order is written into the units. On a bare host [`start_all`] and [`stop_all`] do the same from
+//! the same configuration; an init script runs them (`lxm autostart`).
+
+use std::collections::BTreeSet;
+use std::io::Read;
+use std::os::fd::{AsFd, OwnedFd};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use nix::poll::{PollFd, PollFlags, poll};
+use serde::{Deserialize, Serialize};
+
+use crate::config::{self, Config, Order, Progress, Ready};
+use crate::error::{Context, Error, Kind, Result};
+use crate::host::systemd;
+use crate::store::{AliveLock, Layout, OperationLock, replace_file, write_volatile};
+use crate::sys;
+use crate::types::ContainerName;
+
+/// How often a start is tried, with a pause between that doubles from a second.
+const ATTEMPTS: u32 = 4;
+
+/// How long what waits for a container waits for it to be ready.
+const READY: Duration = Duration::from_secs(120);
+
+/// How long all containers together may take to stop, unless `lxm.toml` says.
+const SHUTDOWN: Duration = Duration::from_secs(180);
+
+/// How the start of one container went.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct Entry {
+    pub name: ContainerName,
+    pub state: State,
+    /// Starts that were tried.
+    pub attempts: u32,
+    /// Microseconds from the begin of all starts to the begin of this one.
+    pub began_us: u64,
+    /// Microseconds until it was ready, or had failed.
+    pub took_us: u64,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub error: Option<String>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum State {
+    Started,
+    /// It runs, but has not said in time that it is ready.
+    Slow,
+    Starting,
+    Failed,
+    /// What it requires did not start.
+    Skipped,
+    /// It has ended since, or was never asked to start.
+    Stopped,
+}
+
+#[derive(Debug, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+struct Report {
+    container: Vec<Entry>,
+}
+
+/// The order of all containers; what has an unreadable configuration is not in it.
+pub fn order(layout: &Layout) -> Result<Order> {
+    let names = layout.names()?;
+    let configs: Vec<_> = names.iter().filter_map(|name| Some((name, layout.config(name).ok()?))).collect();
+    Order::new(configs.iter().map(|(name, config)| (*name, config)))
+}
+
+/// Refuses a configuration with which containers would wait for each other in a circle.
+pub fn check(layout: &Layout, name: &ContainerName, config: &Config) -> Result<()> {
+    let mut order = order(layout)?;
+    order.insert(name, config)?;
+    order.check()
+}
+
+/// Carries a changed configuration to where it is in force beyond the file: the unit's order, and
+/// the limits of a running guest.
+pub fn changed(layout: &Layout, name: &ContainerName, config: &Config) -> Result<()> {
+    if !systemd::is_running() {
+        return Ok(());
+    }
+    systemd::write_order(layout, name, config)?;
+    if AliveLock::is_held(layout, name)? { systemd::apply_limits(layout, name, config) } else { Ok(()) }
+}
+
+/// Makes the host start the container when it boots.
+pub fn enable(layout: &Layout, name: &ContainerName) -> Result<()> {
+    let config = layout.config(name)?;
+    check(layout, name, &config)?;
+    let _lock = OperationLock::acquire(layout, name)?;
+    if systemd::is_running() {
+        systemd::write_order(layout, name, &config)?;
+        return systemd::enable(layout, name);
+    }
+    set(layout, name, true)
+}
+
+/// The opposite of [`enable`].
+pub fn disable(layout: &Layout, name: &ContainerName) -> Result<()> {
+    layout.require(name)?;
+    let _lock = OperationLock::acquire(layout, name)?;
+    if systemd::is_running() { systemd::disable(layout, name) } else { set(layout, name, false) }
+}
+
+/// Takes a container that is being destroyed out of the host's boot.
+pub fn forget(layout: &Layout, name: &ContainerName) -> Result<()> {
+    if !systemd::is_running() {
+        return Ok(());
+    }
+    systemd::disable(layout, name)?;
+    systemd::write_order(layout, name, &Config::default())
+}
+
+/// Whether the host starts the container when it boots.
+pub fn is_enabled(layout: &Layout, name: &ContainerName, config: &Config) -> bool {
+    if systemd::is_running() { systemd::is_enabled(layout, name) } else { config.boot.autostart }
+}
+
+fn set(layout: &Layout, name: &ContainerName, autostart: bool) -> Result<()> {
+    let file = layout.config_file(name);
+    let text = std::fs::read_to_string(&file).context(|| format!("read `{}`", file.display()))?;
+    let mut document: toml_edit::DocumentMut =
+        text.parse().map_err(|e| Error::config(format!("{}: {e}", file.display())))?;
+    let boot = document.entry("boot").or_insert(toml_edit::table());
+    boot["autostart"] = toml_edit::value(autostart);
+    let text = document.to_string();
+    config::parse::<Config>(&text, &file)?;
+    replace_file(&file, text.as_bytes(), 0o644)
+}
+
+/// Starts what a bare host shall start at boot, in its order: independent containers at once, each
+/// when those before it are ready. Gives how it went; `tell` hears of each end.
+pub fn start_all(layout: &Layout, tell: &dyn Fn(&Entry)) -> Result<Vec<Entry>> {
+    let order = order(layout)?;
+    order.check()?;
+    let wanted = layout.names()?.into_iter();
+    let wanted = wanted.filter(|name| layout.config(name).is_ok_and(|config| config.boot.autostart));
+    let mut plan = order.start(wanted);
+    let begun = Instant::now();
+    let since = |at: Instant| at.saturating_duration_since(begun).as_micros() as u64;
+    let mut report = Report::default();
+    let done = |report: &mut Report, entry: Entry| -> Result<()> {
+        tell(&entry);
+        report.container.push(entry);
+        write_volatile(&report_file(layout), report)
+    };
+    let mut running: Vec<Work> = Vec::new();
+    loop {
+        match plan.next() {
+            Progress::Begin(name) if AliveLock::is_held(layout, &name)? => plan.ended(&name, true),
+            Progress::Begin(name) => running.push(Work::begin(layout, name, Verb::Start)?),
+            Progress::Skip(name, because) => {
+                let error = Some(format!("it requires `{because}`, which did not start"));
+                let began_us = since(Instant::now());
+                done(&mut report, Entry { name, state: State::Skipped, attempts: 0, began_us, took_us: 0, error })?;
+            }
+            Progress::Wait if running.is_empty() => return Ok(report.container),
+            Progress::Wait => {
+                for mut work in wait_any(&mut running)? {
+                    let result = work.result();
+                    let (state, error) = match &result {
+                        Ok(()) => (State::Started, None),
+                        Err(e) if e.kind() == Kind::TimedOut => (State::Slow, Some(e.to_string())),
+                        Err(e) if e.kind() == Kind::Failed && work.attempt < ATTEMPTS => {
+                            work.pause = Some(Instant::now() + Duration::from_secs(1 << (work.attempt - 1)));
+                            running.push(work);
+                            continue;
+                        }
+                        Err(e) => (State::Failed, Some(e.to_string())),
+                    };
+                    plan.ended(&work.name, state != State::Failed);
+                    let took_us = work.began.elapsed().as_micros() as u64;
+                    let (began_us, attempts) = (since(work.began), work.attempt);
+                    done(&mut report, Entry { name: work.name, state, attempts, began_us, took_us, error })?;
+                }
+            }
+        }
+        for work in running.iter_mut().filter(|work| work.pause.is_some_and(|until| until <= Instant::now())) {
+            work.again(layout)?;
+        }
+    }
+}
+
+/// Stops all running containers, each before those it was started after, and kills what has not
+/// stopped when the host's time for it is over. Gives those that could not be stopped, and why.
+pub fn stop_all(layout: &Layout) -> Result<Vec<(ContainerName, Error)>> {
+    let budget = layout.host_config()?.shutdown_timeout.map_or(SHUTDOWN, |timeout| timeout.get());
+    let deadline = Instant::now() + budget;
+    let names = layout.names()?.into_iter();
+    let mut plan = order(layout)?.stop(names.filter(|name| AliveLock::is_held(layout, name).unwrap_or(false)));
+    let mut running: Vec<Work> = Vec::new();
+    let mut failed = Vec::new();
+    loop {
+        match plan.next() {
+            Progress::Begin(name) | Progress::Skip(name, _) => {
+                let own = layout.config(&name).map_or(SHUTDOWN, |config| config.boot.stop_timeout.get());
+                let limit = own.min(deadline.saturating_duration_since(Instant::now()));
+                running.push(Work::begin(layout, name, Verb::Stop(limit))?);
+            }
+            Progress::Wait if running.is_empty() => return Ok(failed),
+            Progress::Wait => {
+                for mut work in wait_any(&mut running)? {
+                    plan.ended(&work.name, true);
+                    match work.result() {
+                        // Killed in the end, which is what was wanted of it.
+                        Ok(()) => {}
+                        Err(e) if [Kind::TimedOut, Kind::Conflict].contains(&e.kind()) => {}
+                        Err(e) => failed.push((work.name, e)),
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// How the last starts of the host went.
+pub fn report(layout: &Layout) -> Result<Vec<Entry>> {
+    if systemd::is_running() {
+        return report_of_units(layout);
+    }
+    let file = report_file(layout);
+    match std::fs::read_to_string(&file) {
+        Ok(text) => config::parse::<Report>(&text, &file).map(|report| report.container),
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(Vec::new()),
+        Err(e) => Err(e).context(|| format!("read `{}`", file.display())),
+    }
+}
+
+fn report_file(layout: &Layout) -> std::path::PathBuf {
+    layout.run().join(".autostart.toml")
+}
+
+/// From systemd's own memory: of the enabled units and those that they require.
+fn report_of_units(layout: &Layout) -> Result<Vec<Entry>> {
+    let enabled = layout.names()?.into_iter().filter(|name| systemd::is_enabled(layout, name));
+    let plan = order(layout)?.start(enabled);
+    let names: Vec<ContainerName> = plan.waiting().cloned().collect();
+    let units: Vec<String> = names.iter().map(|name| systemd::unit_name(layout, name)).collect();
+    let states = systemd::states(&units)?;
+    let first = states.iter().filter(|state| state.began_us > 0).map(|state| state.began_us).min().unwrap_or(0);
+    let entry = |(name, unit): (ContainerName, systemd::UnitState)| {
+        let state = match (unit.active.as_str(), unit.began_us) {
+            ("active" | "deactivating" | "reloading", _) => State::Started,
+            ("activating", _) => State::Starting,
+            ("failed", _) => State::Failed,
+            (_, 0) => State::Skipped,
+            _ => State::Stopped,
+        };
+        let failed = [State::Failed, State::Starting].contains(&state) && unit.result != "success";
+        Entry {
+            attempts: if unit.began_us == 0 { 0 } else { unit.restarts + 1 },
+            began_us: unit.began_us.saturating_sub(first),
+            took_us: unit.took_us,
+            error: failed.then(|| systemd::reason(layout, &name).unwrap_or(unit.result)),
+            name,
+            state,
+        }
+    };
+    let mut entries: Vec<Entry> = names.into_iter().zip(states).map(entry).collect();
+    entries.sort_by_key(|entry| entry.began_us);
+    Ok(entries)
+}
+
+#[derive(Debug, Clone, Copy)]
+enum Verb {
+    Start,
+    Stop(Duration),
+}
+
+/// A command of ours at work on one container: a start clones, which a process that does several
+/// things at a time could not.
+struct Work {
+    name: ContainerName,
+    verb: Verb,
+    child: Child,
+    pidfd: OwnedFd,
+    began: Instant,
+    attempt: u32,
+    /// When to try again, while nothing runs.
+    pause: Option<Instant>,
+}
+
+impl Work {
+    fn begin(layout: &Layout, name: ContainerName, verb: Verb) -> Result<Self> {
+        let (child, pidfd) = spawn(layout, &name, verb)?;
+        Ok(Work { name, verb, child, pidfd, began: Instant::now(), attempt: 1, pause: None })
+    }
+
+    fn again(&mut self, layout: &Layout) -> Result<()> {
+        (self.child, self.pidfd) = spawn(layout, &self.name, self.verb)?;
+        self.attempt += 1;
+        self.pause = None;
+        Ok(())
+    }
+
+    /// What came of it, once it has ended.
+    fn result(&mut self) -> Result<()> {
+        let status = self.child.wait().context(|| "wait for a command")?;
+        if status.success() {
+            return Ok(());
+        }
+        let mut said = String::new();
+        // Bounded: it is one line of an error and one of a hint.
+        let _ = self.child.stderr.take().map(|stderr| stderr.take(8192).read_to_string(&mut said));
+        let message = said.lines().find_map(|line| line.strip_prefix("error: ")).unwrap_or("it was killed").to_owned();
+        let kinds = [Kind::Usage, Kind::NotFound, Kind::Conflict, Kind::HostLacks, Kind::Config, Kind::TimedOut];
+        let kind = kinds.into_iter().find(|kind| status.code() == Some(kind.exit_status().into()));
+        Err(Error::new(kind.unwrap_or(Kind::Failed), message))
+    }
+}
+
+fn spawn(layout: &Layout, name: &ContainerName, verb: Verb) -> Result<(Child, OwnedFd)> {
+    let mut command = Command::new("/proc/self/exe");
+    command.arg("--quiet").arg("--path").arg(layout.containers());
+    match verb {
+        Verb::Start => {
+            command.args(["start", name.as_str()]);
+            if layout.config(name)?.boot.ready == Ready::Booted {
+                command.args(["--wait", "booted"]);
+            }
+            command.args(["--timeout", &format!("{}s", READY.as_secs())]);
+        }
+        Verb::Stop(limit) if limit.is_zero() => drop(command.args(["stop", "--kill", name.as_str()])),
+        Verb::Stop(limit) => {
+            command.args(["stop", name.as_str(), "--timeout", &format!("{}ms", limit.as_millis().max(1))]);
+        }
+    }
+    command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
+    let child = command.spawn().context(|| "run lxm again")?;
+    let pidfd = sys::pidfd::open(nix::unistd::Pid::from_raw(child.id() as i32))?;
+    Ok((child, pidfd))
+}
+
+/// Waits until a command has ended or a pause is over; takes those that have ended.
+fn wait_any(running: &mut Vec<Work>) -> Result<Vec<Work>> {
+    let until = running.iter().filter_map(|work| work.pause).min();
+    let patience = until.map_or(Duration::MAX, |until| until.saturating_duration_since(Instant::now()));
+    let waited: Vec<usize> = (0..running.len()).filter(|&index| running[index].pause.is_none()).collect();
+    let mut fds: Vec<PollFd<'_>> =
+        waited.iter().map(|&index| PollFd::new(running[index].pidfd.as_fd(), PollFlags::POLLIN)).collect();
+    match poll(&mut fds, sys::poll::timeout(patience)) {
+        Ok(_) | Err(nix::errno::Errno::EINTR) => {}
+        Err(e) => return Err(e).context(|| "wait for commands"),
+    }
+    let ended: BTreeSet<usize> =
+        waited.iter().zip(&fds).filter(|(_, fd)| fd.any().unwrap_or(false)).map(|(&index, _)| index).collect();
+    let (mut done, mut left) = (Vec::new(), Vec::new());
+    for (index, work) in std::mem::take(running).into_iter().enumerate() {
+        if ended.contains(&index) { done.push(work) } else { left.push(work) }
+    }
+    *running = left;
+    Ok(done)
+}
