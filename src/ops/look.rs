@@ -212,7 +212,7 @@ impl Seen<'_> {
 
     /// Whether it is started when the host boots.
     pub fn autostart(&self) -> Option<bool> {
-        Some(self.config().ok()?.boot.autostart)
+        Some(super::autostart::is_enabled(self.observer.layout, &self.name, self.config().ok()?))
     }
 }
 
