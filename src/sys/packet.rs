@@ -89,6 +89,19 @@ impl PacketSocket {
         self.socket.send_to(packet, &self.address(to)).map(drop)
     }
 
+    /// The link's own address now: a bridge without a fixed one changes it with its ports.
+    pub fn own_mac(&self) -> io::Result<Mac> {
+        let address = self.socket.local_addr()?;
+        if address.len() < size_of::<libc::sockaddr_ll>() as libc::socklen_t - 2 {
+            return Err(io::ErrorKind::AddrNotAvailable.into());
+        }
+        // SAFETY: a packet socket's name is a sockaddr_ll (packet(7)), and the storage behind the
+        // pointer has the size and alignment of any socket address.
+        let link = unsafe { &*address.as_ptr().cast::<libc::sockaddr_ll>() };
+        let [a, b, c, d, e, f, ..] = link.sll_addr;
+        Ok(Mac([a, b, c, d, e, f]))
+    }
+
     /// Asks for room for `bytes` of packets that wait to be received, past the usual limit.
     pub fn set_receive_buffer(&self, bytes: usize) -> Result<()> {
         nix::sys::socket::setsockopt(&self.socket, nix::sys::socket::sockopt::RcvBufForce, &bytes)

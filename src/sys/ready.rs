@@ -3,10 +3,14 @@
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 
+use futures_util::FutureExt;
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 
 use crate::error::{Context, Result};
+
+/// What counts: something to read, or an error, which the next read tells.
+const INTEREST: Interest = Interest::READABLE.add(Interest::ERROR);
 
 /// Tells when a descriptor can be read from.
 #[derive(Debug)]
@@ -18,22 +22,23 @@ impl Ready {
         let own = fd.as_fd().try_clone_to_owned().context(|| "duplicate a descriptor")?;
         // SAFETY: the descriptor is our own duplicate; it is closed only when the `AsyncFd` that
         // owns it is dropped, and this module never hands it out to be replaced before.
-        let watched = unsafe { AsyncFd::register_with_interest(own, Interest::READABLE) };
+        let watched = unsafe { AsyncFd::register_with_interest(own, INTEREST) };
         watched.map(Ready).map_err(io::Error::from).context(|| "watch a descriptor")
     }
 
     /// Waits until there is something to read; stays ready until [`Self::take`] meets the end.
     pub async fn readable(&self) {
         // Fails only when the runtime shuts down, and then nobody waits any more.
-        let _ = self.0.readable().await;
+        let _ = self.0.ready(INTEREST).await;
     }
 
     /// Does `read`; `None` where nothing is left.
     pub fn take<T>(&self, read: impl FnOnce() -> io::Result<T>) -> io::Result<Option<T>> {
-        match self.0.try_io(Interest::READABLE, |_| read()) {
-            Ok(value) => Ok(Some(value)),
-            Err(e) if e.kind() == io::ErrorKind::WouldBlock => Ok(None),
-            Err(e) => Err(e),
+        // `AsyncFd::try_io` knows no combined interests; the guard clears what it was ready for.
+        let Some(guard) = self.0.ready(INTEREST).now_or_never() else { return Ok(None) };
+        match guard?.try_io(|_| read()) {
+            Ok(done) => done.map(Some),
+            Err(_would_block) => Ok(None),
         }
     }
 }

@@ -5,6 +5,7 @@
 //! module is the trials of one area.
 
 mod harness;
+mod netserve;
 mod storage;
 mod support;
 
@@ -14,10 +15,10 @@ use support::{Trial, isolate};
 
 /// Trials that a machine which runs the suite for real (`LXM_TESTS_MUST_RUN=1`, as `make test`
 /// sets it for root) may not skip: a name, or the beginning of names.
-const MAY_NOT_BE_SKIPPED: &[&str] = &["harness::", "storage::"];
+const MAY_NOT_BE_SKIPPED: &[&str] = &["harness::", "netserve::", "storage::"];
 
 fn trials() -> Vec<Trial> {
-    [harness::trials(), storage::trials()].into_iter().flatten().collect()
+    [harness::trials(), netserve::trials(), storage::trials()].into_iter().flatten().collect()
 }
 
 fn main() -> ExitCode {

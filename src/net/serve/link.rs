@@ -5,10 +5,9 @@ use std::net::{Ipv4Addr, Ipv6Addr, SocketAddrV4};
 use socket2::{Domain, Protocol, SockFilter, Socket, Type};
 
 use super::frame;
-use crate::error::{Context, Error, Result};
+use crate::error::{Context, Result};
 use crate::net::settings::BridgeSettings;
 use crate::sys::packet::PacketSocket;
-use crate::types::Mac;
 
 const DHCP_PORT: u16 = 67;
 const ETH_IPV4: u16 = 0x0800;
@@ -23,7 +22,6 @@ const RECEIVE_BUFFER: usize = 4 << 20;
 pub struct Link {
     pub name: String,
     pub index: u32,
-    pub mac: Mac,
     /// Requests for leases; with the next one, `None` on a bridge without IPv4.
     pub dhcp: Option<PacketSocket>,
     pub arp: Option<PacketSocket>,
@@ -51,7 +49,7 @@ impl Link {
                 solicitations = Some(PacketSocket::open(index, ETH_IPV6, &frame::solicitation_filter())?);
                 held.push(join_routers(index)?);
             }
-            Ok(Link { name: name.to_owned(), index, mac: mac(index)?, dhcp, arp, solicitations, _held: held })
+            Ok(Link { name: name.to_owned(), index, dhcp, arp, solicitations, _held: held })
         };
         open().context(|| format!("listen on bridge `{name}`"))
     }
@@ -84,16 +82,6 @@ fn join_routers(index: u32) -> Result<Socket> {
     let socket = Socket::new(Domain::IPV6, Type::DGRAM.cloexec(), Some(Protocol::UDP))?;
     socket.join_multicast_v6(&ALL_ROUTERS, index).context(|| "join the group of all routers")?;
     Ok(socket)
-}
-
-fn mac(index: u32) -> Result<Mac> {
-    let links = nix::ifaddrs::getifaddrs()?;
-    let mut macs = links.filter_map(|link| {
-        let address = link.address?;
-        let link_address = address.as_link_addr()?;
-        (link_address.ifindex() == index as usize).then(|| link_address.addr().map(Mac))?
-    });
-    macs.next().ok_or_else(|| Error::failed("it has no MAC address"))
 }
 
 /// Finds it in the text of /proc/net/if_inet6: address, index, prefix length, scope, flags, name.

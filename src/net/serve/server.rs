@@ -296,7 +296,8 @@ impl Server {
             self.probe_ends.push_back((Instant::now() + PROBE_WAIT, address));
             if let Some(socket) = &self.arp {
                 // A lost probe is as good as one that nobody answered.
-                let _ = socket.socket.send(&frame::arp_probe(self.link.mac, address), Mac::BROADCAST);
+                let ask = |own| socket.socket.send(&frame::arp_probe(own, address), Mac::BROADCAST);
+                let _ = socket.socket.own_mac().and_then(ask);
             }
         }
         let probe = self.probes.entry(address).or_insert_with(|| Probe { owner, requests: Vec::new() });
@@ -421,9 +422,9 @@ impl Server {
     /// Sends an advertisement; says whether there was an address to send it from.
     fn advertise(&self, to: Option<Ipv6Addr>, mac: Mac, presence: Presence) -> bool {
         let (Some(socket), Some(advertisement)) = (&self.solicitations, &self.advertisement) else { return true };
-        let Some(from) = self.link.link_local() else { return false };
+        let (Some(from), Ok(own)) = (self.link.link_local(), socket.socket.own_mac()) else { return false };
         // A lost one is made good by the next.
-        let _ = socket.socket.send(&advertisement.packet(from, to, self.link.mac, presence), mac);
+        let _ = socket.socket.send(&advertisement.packet(from, to, own, presence), mac);
         true
     }
 

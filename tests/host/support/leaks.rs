@@ -108,8 +108,11 @@ fn directories(dir: &Path) -> Vec<PathBuf> {
 fn files(root: &Path) -> Vec<String> {
     let emptied = ["var/lib/lxm/.staging", "var/lib/lxm/.trash", "var/log/lxm"];
     let mut found: Vec<String> = emptied.iter().flat_map(|dir| entries(&root.join(dir))).collect();
-    found
-        .extend(entries(&root.join("var/lib/lxm")).into_iter().filter(|path| !has_name(path, &[".staging", ".trash"])));
+    found.extend(
+        entries(&root.join("var/lib/lxm"))
+            .into_iter()
+            .filter(|path| !has_name(path, &[".staging", ".trash", ".network"])),
+    );
     found.extend(entries(&root.join("run/lxm")).into_iter().filter(|path| !has_name(path, &["lock", ".network"])));
     found
 }
