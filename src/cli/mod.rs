@@ -10,6 +10,7 @@ mod console;
 mod create;
 mod facts;
 mod generate;
+mod image;
 mod info;
 mod list;
 mod mount;
@@ -76,6 +77,7 @@ enum Verb {
     Push(transfer::Push),
     Pull(transfer::Pull),
     Snapshot(snapshot::Snapshot),
+    Image(image::Image),
     Mount(mount::Mount),
     #[command(visible_alias = "unmount")]
     Umount(mount::Umount),
@@ -105,6 +107,7 @@ fn run(cli: Cli) -> Result<u8> {
         Verb::Push(verb) => verb.run(&context),
         Verb::Pull(verb) => verb.run(&context),
         Verb::Snapshot(verb) => verb.run(&context),
+        Verb::Image(verb) => verb.run(&context),
         Verb::Mount(verb) => verb.run(&context),
         Verb::Umount(verb) => verb.run(&context),
         Verb::Network(verb) => verb.run(&context),

@@ -4,6 +4,7 @@ pub mod autostart;
 pub mod create;
 pub mod fresh;
 pub mod guest_tree;
+pub mod image;
 pub mod login;
 pub mod look;
 pub mod mount;

@@ -1,0 +1,173 @@
+//! `lxm image`
+
+use clap::Subcommand;
+use clap_complete::engine::{ArgValueCompleter, CompletionCandidate};
+use serde::Serialize;
+
+use super::{Context, Format, render, require_root};
+use crate::error::{Error, Result};
+use crate::ops::image::{self, Overview};
+
+/// Show, renew and remove the images that containers are made of
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+An image is a template's system as it was built once; `lxm create` copies it. It is named by its id
+or the beginning of it.")]
+pub struct Image {
+    #[command(subcommand)]
+    what: What,
+}
+
+#[derive(Debug, Subcommand)]
+enum What {
+    /// List the images
+    #[command(visible_alias = "ls")]
+    List,
+    /// Remove images; one that a container is layered on stays
+    #[command(visible_alias = "delete")]
+    Rm {
+        #[arg(value_name = "ID", required = true, add = ArgValueCompleter::new(complete))]
+        ids: Vec<String>,
+    },
+    /// Build images anew, for containers made from now on
+    Refresh {
+        #[arg(value_name = "ID", required_unless_present = "all", add = ArgValueCompleter::new(complete))]
+        ids: Vec<String>,
+
+        /// Every image
+        #[arg(long, conflicts_with = "ids")]
+        all: bool,
+    },
+}
+
+/// An image in the machine's form.
+#[derive(Debug, Serialize)]
+struct Shown<'a> {
+    id: &'a str,
+    template: &'a str,
+    release: &'a str,
+    arch: String,
+    packages: &'a [String],
+    /// RFC 3339, UTC.
+    created: &'a str,
+    /// On disk.
+    size_bytes: u64,
+    /// A newer one has taken its place.
+    superseded: bool,
+    /// Containers and snapshots that are layered on it.
+    used_by: Vec<String>,
+}
+
+impl<'a> From<&'a Overview> for Shown<'a> {
+    fn from(image: &'a Overview) -> Self {
+        let record = &image.record;
+        Shown {
+            id: &image.id,
+            template: &record.template,
+            release: &record.release,
+            arch: record.arch.to_string(),
+            packages: &record.packages,
+            created: &record.created,
+            size_bytes: record.bytes,
+            superseded: image.superseded,
+            used_by: image.used_by.iter().map(|user| user.display().to_string()).collect(),
+        }
+    }
+}
+
+impl Image {
+    pub fn run(self, context: &Context) -> Result<u8> {
+        require_root("work on images")?;
+        match self.what {
+            What::List => list(context)?,
+            What::Rm { ids } => {
+                each(&ids, |id| {
+                    let id = image::remove(&context.layout, id)?;
+                    context.say(&format!("removed image `{id}`"));
+                    Ok(())
+                })?;
+            }
+            What::Refresh { ids, all } => {
+                let ids = if all { current(context)? } else { ids };
+                each(&ids, |id| refresh(context, id))?;
+            }
+        }
+        Ok(0)
+    }
+}
+
+fn list(context: &Context) -> Result<()> {
+    let images = image::list(&context.layout)?;
+    if context.format == Format::Json {
+        return render::json(&images.iter().map(Shown::from).collect::<Vec<_>>());
+    }
+    let rows = images.iter().map(|image| {
+        let record = &image.record;
+        let users = match (image.used_by.len(), image.superseded) {
+            (0, false) => String::new(),
+            (0, true) => "superseded".to_owned(),
+            (1.., _) => image.used_by.iter().map(|user| user.display().to_string()).collect::<Vec<_>>().join(","),
+        };
+        let size = bytesize::ByteSize(record.bytes).display().si().to_string();
+        [
+            image.id.clone(),
+            record.template.clone(),
+            record.release.clone(),
+            record.arch.to_string(),
+            size,
+            local(&record.created),
+            users,
+        ]
+    });
+    render::table(&["ID", "TEMPLATE", "RELEASE", "ARCH", "SIZE", "CREATED", "USED BY"], rows)
+}
+
+fn refresh(context: &Context, id: &str) -> Result<()> {
+    let done = image::refresh(&context.layout, id)?;
+    context.say(&format!("image `{}` has taken the place of `{}`", done.new, done.old));
+    if let Some(reason) = done.kept {
+        context.say(&format!("the old one stays for now: {reason}"));
+    }
+    Ok(())
+}
+
+fn current(context: &Context) -> Result<Vec<String>> {
+    let images = image::list(&context.layout)?;
+    Ok(images.into_iter().filter(|image| !image.superseded).map(|image| image.id).collect())
+}
+
+/// Does it to each, and fails at the end with all that failed.
+fn each(ids: &[String], mut what: impl FnMut(&str) -> Result<()>) -> Result<()> {
+    let mut failures: Vec<Error> = ids.iter().filter_map(|id| what(id).err()).collect();
+    match failures.len() {
+        0 => Ok(()),
+        1 => Err(failures.remove(0)),
+        _ => {
+            let kind = failures[0].kind();
+            let all: Vec<String> = failures.iter().map(Error::to_string).collect();
+            Err(Error::new(kind, all.join("; ")))
+        }
+    }
+}
+
+/// The time as the admin's clock shows it.
+fn local(time: &str) -> String {
+    match time.parse::<jiff::Timestamp>() {
+        Ok(time) => time.to_zoned(jiff::tz::TimeZone::system()).strftime("%Y-%m-%d %H:%M:%S").to_string(),
+        Err(_) => time.to_owned(),
+    }
+}
+
+/// The ids of the images that exist, for a shell.
+fn complete(current: &std::ffi::OsStr) -> Vec<CompletionCandidate> {
+    let Some(current) = current.to_str() else { return Vec::new() };
+    let context = Context::new(None, Format::Text, true);
+    let images = context.and_then(|context| image::list(&context.layout)).unwrap_or_default();
+    let matching = images.iter().filter(|image| image.id.starts_with(current));
+    matching
+        .map(|image| {
+            let kind = format!("{} {}", image.record.template, image.record.release);
+            CompletionCandidate::new(&image.id).help(Some(kind.into()))
+        })
+        .collect()
+}

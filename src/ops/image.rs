@@ -1,0 +1,82 @@
+//! `lxm image`: what is done with the images that containers are made of.
+
+use std::path::{Path, PathBuf};
+
+use crate::error::{Context, Kind, Result};
+use crate::image::{ImageRecord, ImageStore, Listed};
+use crate::ops::create;
+use crate::storage;
+use crate::store::Layout;
+use crate::template::{self, Order, Recipe};
+
+/// An image and who needs it.
+#[derive(Debug, Clone)]
+pub struct Overview {
+    pub id: String,
+    pub record: ImageRecord,
+    /// Whether a newer one has taken its place: it is kept for those who need it.
+    pub superseded: bool,
+    /// Containers and snapshots whose files are stored as changes to it.
+    pub used_by: Vec<PathBuf>,
+}
+
+/// What came of [`refresh`].
+#[derive(Debug, Clone)]
+pub struct Refreshed {
+    pub old: String,
+    pub new: String,
+    /// Who keeps the old one from being removed, if somebody does.
+    pub kept: Option<String>,
+}
+
+fn users(layout: &Layout, rootfs: &Path) -> Result<Vec<PathBuf>> {
+    storage::users_of_image(layout, rootfs)
+}
+
+pub fn list(layout: &Layout) -> Result<Vec<Overview>> {
+    let store = ImageStore::new(layout);
+    let overview = |image: Listed| -> Result<Overview> {
+        let used_by = store.users_of(&image, &users)?;
+        Ok(Overview { id: image.id, record: image.record, superseded: image.superseded, used_by })
+    };
+    store.list()?.into_iter().map(overview).collect()
+}
+
+/// Removes an image, named by its id or the beginning of it; returns the id.
+pub fn remove(layout: &Layout, id: &str) -> Result<String> {
+    let store = ImageStore::new(layout);
+    let image = store.find(id)?;
+    store.remove(&image.id, &users).context(|| format!("remove image `{}`", image.id))?;
+    Ok(image.id)
+}
+
+/// Makes an image anew, by the template as it is now. The old one goes unless something needs it.
+pub fn refresh(layout: &Layout, id: &str) -> Result<Refreshed> {
+    let store = ImageStore::new(layout);
+    let old = store.find(id)?;
+    let again = || -> Result<String> {
+        let ImageRecord { template, release, arch, asked, .. } = &old.record;
+        let order = Order {
+            release: Some(release.clone()).filter(|release| !release.is_empty()),
+            arch: Some(*arch),
+            mirror: asked.mirror.clone(),
+            packages: asked.packages.clone(),
+            args: asked.args.clone(),
+        };
+        let recipe = Recipe::new(template::find(layout, template)?, &order)?;
+        let image = store.replace(&create::spec(&recipe, &order)?, |target| create::build(layout, &recipe, target))?;
+        Ok(image.id)
+    };
+    let new = again().context(|| format!("refresh image `{}`", old.id))?;
+    let kept = match store.remove(&old.id, &users) {
+        Ok(()) => None,
+        Err(e) if e.kind() == Kind::Conflict => Some(e.to_string()),
+        Err(e) => return Err(e.step(format!("remove image `{}`", old.id))),
+    };
+    Ok(Refreshed { old: old.id, new, kept })
+}
+
+/// Removes what killed builds left, and superseded images that nothing needs; returns their ids.
+pub fn sweep(layout: &Layout) -> Result<Vec<String>> {
+    ImageStore::new(layout).sweep(&users)
+}
