@@ -7,6 +7,7 @@
 mod attach;
 mod autostart;
 mod console;
+mod copy;
 mod create;
 mod facts;
 mod generate;
@@ -74,6 +75,8 @@ enum Verb {
     #[command(visible_alias = "exec")]
     Attach(attach::Attach),
     Console(console::Console),
+    #[command(visible_alias = "clone")]
+    Copy(copy::Copy),
     Push(transfer::Push),
     Pull(transfer::Pull),
     Snapshot(snapshot::Snapshot),
@@ -104,6 +107,7 @@ fn run(cli: Cli) -> Result<u8> {
         Verb::Restart(verb) => verb.run(&context),
         Verb::Attach(verb) => verb.run(&context),
         Verb::Console(verb) => verb.run(&context),
+        Verb::Copy(verb) => verb.run(&context),
         Verb::Push(verb) => verb.run(&context),
         Verb::Pull(verb) => verb.run(&context),
         Verb::Snapshot(verb) => verb.run(&context),

@@ -63,12 +63,26 @@ pub fn no_machine_id(view: &View) -> Vec<Edit> {
     edits
 }
 
-/// Removes what no two systems may share.
+/// Removes what no two systems may share: keys, seeds, and what a lease server knows one by.
 pub fn no_secrets(view: &View) -> Vec<Edit> {
-    let in_ssh = view.names("etc/ssh").into_iter();
-    let host_keys = in_ssh.filter(|name| name.starts_with("ssh_host_")).map(|name| format!("etc/ssh/{name}"));
-    let others = ["var/lib/systemd/random-seed", "var/lib/systemd/credential.secret", "var/lib/urandom/random-seed"];
-    host_keys.chain(others.map(str::to_owned)).map(Edit::remove).collect()
+    let in_dir = |dir: &'static str, is_secret: fn(&str) -> bool| {
+        view.names(dir).into_iter().filter(move |name| is_secret(name)).map(move |name| format!("{dir}/{name}"))
+    };
+    let others = [
+        "var/lib/systemd/random-seed",
+        "var/lib/systemd/credential.secret",
+        "var/lib/urandom/random-seed",
+        "var/lib/NetworkManager/secret_key",
+        "var/lib/dhcpcd/duid",
+        "etc/dhcpcd.duid",
+    ];
+    in_dir("etc/ssh", |name| name.starts_with("ssh_host_"))
+        .chain(in_dir("var/lib/dhcp", |name| name.contains("leases")))
+        .chain(in_dir("var/lib/dhcpcd", |name| name.ends_with(".lease") || name.ends_with(".lease6")))
+        .chain(in_dir("var/lib/NetworkManager", |name| name.ends_with(".lease")))
+        .chain(others.map(str::to_owned))
+        .map(Edit::remove)
+        .collect()
 }
 
 /// Names the host in hosts(5) as Debian's installer does, on a line of its own.

@@ -24,7 +24,8 @@ impl Tree {
             return Ok(Tree { path, mount: None });
         }
         let mount = in_private_namespace(|| backend.mount(place, None))?;
-        Ok(Tree { path: format!("/proc/self/fd/{}", mount.as_raw_fd()).into(), mount: Some(mount) })
+        // With the dot, who follows no symbolic link at the end of a path comes to it too.
+        Ok(Tree { path: format!("/proc/self/fd/{}/.", mount.as_raw_fd()).into(), mount: Some(mount) })
     }
 
     /// A path that leads to it, in this process.

@@ -39,6 +39,11 @@ pub fn trials() -> Vec<Trial> {
         Trial::new("storage::files_go_into_a_stopped_container_and_out_of_it", transfer_stopped),
         Trial::new("storage::files_go_into_a_running_guest_and_out_of_it", transfer_running).guest(Guest::Probe),
         Trial::new("storage::a_running_guest_is_snapshotted_and_put_back", snapshot_running).guest(Guest::Probe),
+        Trial::new("storage::a_stopped_container_is_copied", |s| copies(s, &s.layout(), &["dir", "overlay"])),
+        on_btrfs(Trial::new("storage::a_stopped_container_is_copied_on_btrfs", |s| {
+            copies(s, &btrfs(s).layout(), &["btrfs", "overlay"]);
+        })),
+        Trial::new("storage::a_running_guest_is_copied", copy_running).guest(Guest::Probe),
         Trial::new("storage::scheduled_snapshots_are_made_and_expire", scheduled),
         Trial::new("storage::ids_are_shifted_in_the_files_where_they_cannot_be_mapped", shifted),
         Trial::new("storage::a_shift_that_is_killed_is_carried_on_with", shift_killed),
@@ -531,6 +536,63 @@ fn snapshot_running(sandbox: &Sandbox) {
         assert_eq!(sandbox.lxm(&["pull", "web:/etc/state", "-"]).ok().stdout, "first");
         sandbox.lxm(&["stop", "-k", "web"]).ok();
         forget(&sandbox.layout(), "web");
+    }
+}
+
+/// Copies to and fro between two backends.
+fn copies(sandbox: &Sandbox, layout: &Layout, backends: &[&str; 2]) {
+    let lxm = |args: &[&str]| {
+        let mut command = sandbox.command();
+        command.env("LXM_ROOT", layout.root()).args(args);
+        super::support::command::bounded(command, b"", Duration::from_secs(30))
+    };
+    for backend in backends {
+        handmade(layout, "web", backend);
+        lxm(&["snapshot", "create", "web", "old"]).ok();
+        let shown = lxm(&["mount", "web"]).ok();
+        fs::write(Path::new(shown.line()).join("etc/motd"), "new").unwrap();
+        lxm(&["umount", "web"]).ok();
+        lxm(&["copy", "web", "same"]).ok();
+        lxm(&["copy", "web", "then", "--snapshot", "old"]).ok();
+        let other = backends[usize::from(backend == &backends[0])];
+        lxm(&["copy", "web", "across", "--storage", other]).ok();
+        lxm(&["copy", "web", "same"]).fails(4);
+        lxm(&["copy", "web", "web"]).fails(2);
+        lxm(&["copy", "web", "x", "--snapshot", "nothing"]).fails(3);
+        lxm(&["copy", "nobody", "x"]).fails(3);
+        for (name, motd) in [("same", "new"), ("then", "image"), ("across", "new")] {
+            assert_eq!(lxm(&["pull", &format!("{name}:/etc/motd"), "-"]).ok().stdout, motd);
+            assert_eq!(lxm(&["pull", &format!("{name}:/etc/hostname"), "-"]).ok().line(), name);
+        }
+        let origin = |name: &str| Origin::read(layout, &name.parse().unwrap()).unwrap();
+        assert!(!origin("web").ids.overlaps(&origin("same").ids));
+        assert_eq!((origin("same").storage, origin("across").storage), (backend.to_string(), other.to_string()));
+        let uuid = |name: &str| layout.config(&name.parse().unwrap()).unwrap().uuid;
+        assert_ne!(uuid("same"), uuid("web"));
+        // None needs another.
+        for name in ["web", "same", "then"] {
+            forget(layout, name);
+        }
+        assert_eq!(lxm(&["pull", "across:/etc/motd", "-"]).ok().stdout, "new");
+        forget(layout, "across");
+        assert_eq!(left_over(layout.containers()), Vec::<PathBuf>::new());
+    }
+}
+
+fn copy_running(sandbox: &Sandbox) {
+    for (backend, other) in [("overlay", "dir"), ("dir", "overlay")] {
+        sandbox.boot("web", Guest::Probe, &["--storage", backend]);
+        sandbox.lxm_with(&["push", "-", "web:/etc/state"], b"running", Duration::from_secs(20)).ok();
+        sandbox.lxm(&["copy", "web", "web2"]).ok();
+        sandbox.lxm(&["copy", "web", "web3", "--storage", other]).ok();
+        for copy in ["web2", "web3"] {
+            sandbox.lxm(&["start", copy, "--wait", "booted"]).ok();
+            assert_eq!(sandbox.lxm(&["pull", &format!("{copy}:/etc/state"), "-"]).ok().stdout, "running");
+        }
+        for name in ["web", "web2", "web3"] {
+            sandbox.lxm(&["stop", "-k", name]).ok();
+            forget(&sandbox.layout(), name);
+        }
     }
 }
 

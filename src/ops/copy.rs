@@ -1,0 +1,141 @@
+//! `lxm copy`: a container made of another one, or of a snapshot of it.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use super::create::discard;
+use super::renew::renew;
+use super::still::Still;
+use crate::distro::{self, HostKeys, Identity};
+use crate::error::{Context, Error, Result};
+use crate::image::copy::copy_tree;
+use crate::progress::Progress;
+use crate::storage::{self, Activity, Backend, Purpose, Tree};
+use crate::store::{self, Layout, OperationLock, Origin, Snapshot, Staging, ids, require_free};
+use crate::types::{ContainerName, SnapshotName};
+
+/// What is to be copied, and as what.
+#[derive(Debug, Clone)]
+pub struct CopyRequest {
+    pub from: ContainerName,
+    /// Its state then, rather than now.
+    pub snapshot: Option<SnapshotName>,
+    pub to: ContainerName,
+    /// A backend's name or `auto`; unset keeps the backend, and so shares what can be shared.
+    pub storage: Option<String>,
+}
+
+/// Makes the copy: its files, with an identity of its own. Says which settings were left out
+/// because only one container can have them.
+///
+/// A running container is frozen for the moment. A failure, or a kill at any point, leaves none.
+pub fn copy(layout: &Layout, request: &CopyRequest) -> Result<Vec<String>> {
+    let CopyRequest { from, to, .. } = request;
+    make(layout, request).context(|| format!("copy `{from}` to `{to}`"))
+}
+
+fn make(layout: &Layout, request: &CopyRequest) -> Result<Vec<String>> {
+    let CopyRequest { from, to, .. } = request;
+    if from == to {
+        return Err(Error::usage("a container cannot be copied onto itself"));
+    }
+    layout.require(from)?;
+    require_free(layout, to)?;
+    // In one order whoever asks, or two copies there and back would wait for one another.
+    let (first, second) = if from < to { (from, to) } else { (to, from) };
+    let locks = [OperationLock::acquire(layout, first)?, OperationLock::acquire(layout, second)?];
+    let lock_of_to = &locks[usize::from(from < to)];
+    layout.require(from)?;
+
+    let source = Source::find(layout, request)?;
+    let backend = match &request.storage {
+        None => source.backend.name().to_owned(),
+        Some(storage) => storage::choose(layout, storage)?.backend.to_owned(),
+    };
+    let discard = |place: &Path| discard(layout, place);
+    let staging = Staging::begin(layout, to, lock_of_to, &discard)?;
+    let place = staging.place();
+    let reserved = ids::reserve(layout)?;
+    let origin = Origin {
+        storage: backend.clone(),
+        created: jiff::Timestamp::now().strftime("%Y-%m-%dT%H:%M:%SZ").to_string(),
+        lxm: env!("CARGO_PKG_VERSION").to_owned(),
+        ids: reserved.range,
+        ..Origin::read_file(&source.place.join("origin.toml"))?
+    };
+    origin.write_file(&place.join("origin.toml"))?;
+    drop(reserved);
+    let config = source.place.join("config.toml");
+    let text = fs::read_to_string(&config).context(|| format!("read `{}`", config.display()))?;
+    let (text, left_out) = renew(&text, &config)?;
+    store::replace_file(&place.join("config.toml"), text.as_bytes(), 0o644)?;
+
+    let backend = storage::backend(layout, &backend)?;
+    source.copy_to(layout, from, backend.as_ref(), place)?;
+    let tree = Tree::open(backend.as_ref(), place)?;
+    let identity = Identity { hostname: to.to_string(), login: None, keys: HostKeys::Fresh };
+    distro::customize(tree.path(), &identity)?;
+    drop(tree);
+    staging.commit()?;
+    Ok(left_out)
+}
+
+/// What is copied.
+struct Source {
+    place: PathBuf,
+    backend: Box<dyn Backend>,
+    is_snapshot: bool,
+}
+
+impl Source {
+    fn find(layout: &Layout, request: &CopyRequest) -> Result<Self> {
+        let backend = storage::of_container(layout, &request.from)?;
+        let place = match &request.snapshot {
+            Some(snapshot) => Snapshot::read(layout, &request.from, snapshot)?.place,
+            None => layout.container(&request.from),
+        };
+        Ok(Source { place, backend, is_snapshot: request.snapshot.is_some() })
+    }
+
+    fn copy_to(&self, layout: &Layout, name: &ContainerName, target: &dyn Backend, to: &Path) -> Result<()> {
+        // Snapshots never change; a container does, and is kept still.
+        let still = if self.is_snapshot { None } else { Some(Still::begin(layout, name)?) };
+        let activity = still.as_ref().map_or(Activity::Idle, Still::activity);
+        let progress = match self.backend.shares() && self.backend.name() == target.name() {
+            true => Progress::hidden(),
+            false => Progress::bytes(format!("copy `{name}`"), 0),
+        };
+        if self.backend.name() == target.name() {
+            self.backend.duplicate(&self.place, activity, to, Purpose::Container, &progress)?;
+        } else {
+            self.copy_across(activity, target, to, &progress)?;
+        }
+        still.map_or(Ok(()), Still::end)?;
+        progress.finish();
+        Ok(())
+    }
+
+    /// From one backend to another: file by file.
+    fn copy_across(&self, activity: Activity, target: &dyn Backend, to: &Path, progress: &Progress) -> Result<()> {
+        // A running container's tree cannot be opened a second time: what it was a moment ago can.
+        // Among the snapshots, where the sweep of layers looks for those that are needed.
+        let snapshots = to.join("snapshots");
+        let between = snapshots.join(".between");
+        let place = match activity {
+            Activity::Idle => &self.place,
+            Activity::Running => {
+                fs::create_dir_all(&between).context(|| format!("make `{}`", between.display()))?;
+                self.backend.duplicate(&self.place, activity, &between, Purpose::Snapshot, progress)?;
+                &between
+            }
+        };
+        let tree = Tree::open(self.backend.as_ref(), place)?;
+        target.fill(to, &mut |root| copy_tree(tree.path(), root, progress))?;
+        drop(tree);
+        if activity == Activity::Running {
+            self.backend.destroy(&between)?;
+            store::remove_tree(&snapshots)?;
+        }
+        Ok(())
+    }
+}
