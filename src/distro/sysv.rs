@@ -108,6 +108,10 @@ fn runit_console(view: &View) -> Vec<Edit> {
         Edit::write("etc/sv/lxm-console/run", run).mode(0o755),
         Edit::link("etc/runit/runsvdir/default/lxm-console", "/etc/sv/lxm-console"),
     ];
+    // Its package leaves this to whoever sets up runit, and sysvinit's script then stands back.
+    if view.exists("etc/sv/ssh/run") {
+        edits.push(Edit::link("etc/runit/runsvdir/default/ssh", "/etc/sv/ssh"));
+    }
     // `lxm stop` makes one of these executable and sends SIGCONT (runit(8)).
     let switches = ["etc/runit/stopit", "etc/runit/reboot"].into_iter().filter(|path| !view.is_taken(path));
     edits.extend(switches.map(|path| Edit::write(path, "").mode(0)));

@@ -31,12 +31,10 @@ pub fn build(recipe: &Recipe, target: &Path, log: &Path, progress: &Progress) ->
 }
 
 fn keyring(recipe: &Recipe) -> Result<PathBuf> {
-    let template = &recipe.found;
-    let name = template.template.bootstrap.keyring.as_ref().ok_or_else(|| {
-        Error::config(format!("`{}` names no `bootstrap.keyring`", template.file.display()))
+    let file = recipe.keyring().ok_or_else(|| {
+        Error::config(format!("`{}` names no `bootstrap.keyring`", recipe.found.file.display()))
             .hint("what is not checked is not installed: name the file with the archive's public keys")
     })?;
-    let file = template.beside(&Path::new("keyrings").join(name));
     file.canonicalize().context(|| format!("find keyring `{}`", file.display()))
 }
 
@@ -76,7 +74,11 @@ fn mmdebstrap(recipe: &Recipe, keyring: &Path, target: &Path, log: &Path, progre
     }
     // A half-made system is thrown away whole, so nothing needs to be on the disk before its end.
     command.arg("--dpkgopt=force-unsafe-io");
-    // The file mirrors' directories are wanted while packages are fetched, never in the result.
+    // Its packages are seen from inside while they are installed only if the mirror is mounted there.
+    let mounts_mirror = Path::new("/usr/share/mmdebstrap/hooks/file-mirror-automount");
+    if mirror.as_ref().is_some_and(|mirror| mirror.contains("file:")) && mounts_mirror.is_dir() {
+        command.arg(format!("--hook-directory={}", mounts_mirror.display()));
+    }
     command.arg(&recipe.suite).arg(target).args(&recipe.mirror);
     command::run(command, log, progress).map_err(|e| about_mirror(e, recipe, mirror.as_deref()))
 }

@@ -73,11 +73,18 @@ impl Recipe {
         for (name, value) in &self.options {
             text.push_str(&format!("{name}={value}\n"));
         }
-        let beside = self.found.template.file.iter().filter_map(|file| file.source.as_ref());
-        for file in beside.map(|path| self.found.beside(path)).chain(self.archive()) {
+        let sources = self.found.template.file.iter().filter_map(|file| file.source.as_ref());
+        let sources = sources.chain(&self.found.template.script).map(|path| self.found.beside(path));
+        for file in sources.chain(self.keyring()).chain(self.archive()) {
             text.push_str(&format!("{}={}\n", file.display(), digest(&file)?));
         }
         Ok(text)
+    }
+
+    /// The file with the keys that sign the archive of builder `bootstrap`.
+    pub fn keyring(&self) -> Option<PathBuf> {
+        let name = self.found.template.bootstrap.keyring.as_ref()?;
+        Some(self.found.beside(&Path::new("keyrings").join(name)))
     }
 
     /// The archive that builder `archive` unpacks.
