@@ -5,7 +5,8 @@
 //! …), the highest is taken from then on, and older ones go when nothing needs them any more.
 //!
 //! Two locks an image. `build`: whoever makes or removes it has it, and all of `.staging/<id>`
-//! belongs to them. `use`: shared by those who read it, so that nobody removes it meanwhile.
+//! belongs to them. A builder's processes inherit it: it is free when the last of them is gone,
+//! which is a moment after us where we are killed. `use`: shared by those who read it, so that nobody removes it meanwhile.
 
 use std::collections::{BTreeMap, HashSet};
 use std::fs;
@@ -14,6 +15,7 @@ use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{Mode, OFlags};
+use rustix::io::FdFlags;
 use sha2::{Digest, Sha256};
 
 use super::record::{ImageRecord, ImageSpec};
@@ -76,18 +78,18 @@ impl ImageStore {
         if let Some(image) = self.newest(&id)? {
             return Ok(image);
         }
-        let _build = self.lock_build(&id)?;
+        let lock = self.lock_build(&id)?;
         // Somebody may have built it while we waited.
         match self.newest(&id)? {
             Some(image) => Ok(image),
-            None => self.build(spec, build),
+            None => self.build(spec, &lock, build),
         }
     }
 
     /// Makes the image of `spec` anew; who uses the old one keeps it.
     pub fn replace(&self, spec: &ImageSpec, build: impl FnOnce(&Path) -> Result<()>) -> Result<Image> {
-        let _build = self.lock_build(&spec.id())?;
-        self.build(spec, build)
+        let lock = self.lock_build(&spec.id())?;
+        self.build(spec, &lock, build)
     }
 
     /// The images there are, those of one template and release together, the newest of each first.
@@ -225,15 +227,16 @@ impl ImageStore {
         Ok(lock)
     }
 
-    /// Called with the build lock held.
-    fn build(&self, spec: &ImageSpec, build: impl FnOnce(&Path) -> Result<()>) -> Result<Image> {
+    fn build(&self, spec: &ImageSpec, lock: &FileLock, build: impl FnOnce(&Path) -> Result<()>) -> Result<Image> {
         let id = spec.id();
         let staging = self.layout.image_staging().join(&id);
         let step = || format!("make image `{id}`");
         // Nobody is to remove it between its appearance and our return.
         let _use = FileLock::acquire_shared(&self.lock_file(&id, "use"))?;
         remove_image(&staging).context(step)?;
+        rustix::io::fcntl_setfd(lock.file(), FdFlags::empty()).context(step)?;
         let made = self.fill(spec, &staging, build);
+        rustix::io::fcntl_setfd(lock.file(), FdFlags::CLOEXEC).context(step)?;
         if made.is_err() {
             // The failure is what is told; what cannot be removed now is swept later.
             let _ = remove_image(&staging);

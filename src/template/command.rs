@@ -13,16 +13,19 @@ use crate::sys::process::end_with_parent;
 const SHOWN: usize = 12;
 
 /// Runs `command` to its end; fails with the last lines of its output if it does.
-pub fn run(mut command: Command, log: &Path, progress: &Progress) -> Result<()> {
+///
+/// It and all that it starts die with us, whatever kills us, and what they mounted goes with them:
+/// they must not go on writing to a directory that somebody else fills by then.
+pub fn run(command: Command, log: &Path, progress: &Progress) -> Result<()> {
     let program = command.get_program().to_string_lossy().into_owned();
     let step = || format!("run `{program}`");
     let mut log_file = create_log(log)?;
     writeln!(log_file, "+ {command:?}").context(|| format!("write `{}`", log.display()))?;
 
+    let mut command = confined(&command);
     let (reader, writer) = std::io::pipe().context(step)?;
     command.stdin(Stdio::null()).stdout(writer.try_clone().context(step)?).stderr(writer);
-    // It cleans up after itself on SIGTERM, which it gets also when we are killed.
-    end_with_parent(&mut command, nix::sys::signal::Signal::SIGTERM);
+    end_with_parent(&mut command, nix::sys::signal::Signal::SIGKILL);
     let mut child = command.spawn().context(step)?;
     // The command holds the pipe's write end; without it we wait for the end of output in vain.
     drop(command);
@@ -47,6 +50,26 @@ pub fn run(mut command: Command, log: &Path, progress: &Progress) -> Result<()> 
     let said: String = last.iter().map(|line| format!("\n  | {line}")).collect();
     Err(Error::failed(format!("`{program}` failed ({status}); it said at last:{said}"))
         .hint(format!("all that it said is in `{}`", log.display())))
+}
+
+/// `command` in a pid namespace, whose processes all die with its first one, and a mount namespace.
+fn confined(command: &Command) -> Command {
+    let mut confined = Command::new("unshare");
+    confined.args(["--pid", "--fork", "--kill-child=SIGKILL", "--mount-proc", "--propagation", "private", "--"]);
+    // The shell is the namespace's init, which gets no signal that it has not asked for and inherits
+    // orphans: no builder expects either. With an `exit` to come it does not exec the program.
+    confined.args(["sh", "-c", "\"$@\"; exit $?", "sh"]);
+    confined.arg(command.get_program()).args(command.get_args());
+    for (name, value) in command.get_envs() {
+        match value {
+            Some(value) => confined.env(name, value),
+            None => confined.env_remove(name),
+        };
+    }
+    if let Some(dir) = command.get_current_dir() {
+        confined.current_dir(dir);
+    }
+    confined
 }
 
 fn create_log(log: &Path) -> Result<File> {
@@ -92,6 +115,16 @@ mod tests {
         assert!(e.to_string().ends_with("  | line 40\n  | [1mbad"), "{e}");
         assert!(!e.to_string().contains("line 20\n"), "{e}");
         assert!(e.hint_text().unwrap().contains("build.log"));
+    }
+
+    #[test]
+    fn what_the_program_mounts_and_leaves_running_goes_with_it() {
+        assert!(nix::unistd::geteuid().is_root(), "this test needs root");
+        let before = std::fs::read_to_string("/proc/self/mountinfo").unwrap();
+        let (result, log) = run_sh("mount -t tmpfs lxm-test /mnt; sleep 1234 & echo $$ $PPID");
+        result.unwrap();
+        assert_eq!(std::fs::read_to_string("/proc/self/mountinfo").unwrap(), before);
+        assert!(log.trim_end().ends_with(" 1"), "its parent should be the namespace's init: {log}");
     }
 
     #[test]

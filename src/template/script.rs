@@ -5,8 +5,9 @@
 //! (Debian's name), `LXM_MIRROR` (may be empty), `LXM_PACKAGES` (separated by blanks), and
 //! `LXM_OPTION_NAME` for each option of the template. What it writes to stdout and stderr goes to
 //! the log and is shown as progress. It exits 0 when the directory holds a root file system with
-//! an init, owned by ids from 0; anything else throws the directory away. On SIGTERM it removes
-//! what it made elsewhere and ends.
+//! an init, owned by ids from 0; anything else throws the directory away. It runs in pid and mount
+//! namespaces of its own: when `lxm` is killed it is killed too, with all that it has started, and
+//! what it mounted is gone.
 
 use std::path::Path;
 use std::process::Command;
