@@ -1,13 +1,23 @@
 //! Bridges: lxm's own, made on first use, and the host's, used as they are.
 
-use rtnetlink::packet_route::link::{InfoKind, LinkAttribute, LinkInfo};
+use std::net::{IpAddr, Ipv6Addr};
+
+use futures_util::TryStreamExt;
+use ipnetwork::{IpNetwork, Ipv4Network, Ipv6Network};
+use rtnetlink::packet_route::address::{AddressAttribute, AddressFlags};
+use rtnetlink::packet_route::link::{InfoKind, LinkAttribute, LinkFlags, LinkInfo, LinkMessage};
+use rtnetlink::packet_route::route::{RouteAddress, RouteAttribute, RouteMessage};
+use rtnetlink::{Handle, LinkBridge, LinkUnspec, RouteMessageBuilder};
 
 use super::link::{GROUP, GROUP_CHECKED, GROUP_ISOLATED};
 use super::plan::Interface;
-use super::wire::{Wire, link_by_name};
+use super::settings::{BridgeSettings, NetworkFile};
+use super::wire::{Wire, delete_link, link_by_name};
+use super::{firewall, names, nft, resolved, server, subnet, sysctl};
 use crate::config::HostConfig;
-use crate::error::{Error, Result};
-use crate::store::Layout;
+use crate::error::{Context, Error, Result};
+use crate::store::{FileLock, Layout};
+use crate::types::Mac;
 
 /// The bridge that lxm makes when nobody says otherwise.
 pub const DEFAULT: &str = "lxmbr0";
@@ -16,19 +26,31 @@ pub const DEFAULT: &str = "lxmbr0";
 #[derive(Debug, Clone)]
 pub struct Bridge {
     pub index: u32,
-    /// lxm made it and serves leases and names on it.
-    pub managed: bool,
+    /// Set where lxm made it, and serves leases and names on it.
+    pub settings: Option<BridgeSettings>,
 }
 
 impl Bridge {
     /// The group that tells the bridge's rules what this guest's port may do.
     pub(super) fn group(&self, interface: &Interface) -> u32 {
-        let checked = if self.managed { GROUP_CHECKED } else { 0 };
+        let checked = if self.settings.is_some() { GROUP_CHECKED } else { 0 };
         let isolated = if interface.isolated { GROUP_ISOLATED } else { 0 };
         GROUP | checked | isolated
     }
 
-    pub(super) fn complete_gateways(&self, _interface: &mut Interface) {}
+    /// A static address in the bridge's own network goes by the bridge, unless told otherwise.
+    pub(super) fn complete_gateways(&self, interface: &mut Interface) {
+        let Some(settings) = &self.settings else { return };
+        let ipv4 = settings.ipv4.map(IpNetwork::V4);
+        let ipv6 = settings.ipv6.map(IpNetwork::V6);
+        for own in ipv4.into_iter().chain(ipv6) {
+            let inside = interface.addresses.iter().any(|address| own.contains(address.ip()));
+            let told = interface.gateways.iter().any(|gateway| gateway.is_ipv4() == own.is_ipv4());
+            if inside && !told {
+                interface.gateways.push(own.ip());
+            }
+        }
+    }
 }
 
 /// The bridge of an interface that names none.
@@ -40,19 +62,312 @@ pub fn default_name(host: &HostConfig) -> &str {
     }
 }
 
-/// Makes sure that the bridge is there and works.
-pub fn ensure(_layout: &Layout, name: &str) -> Result<Bridge> {
+/// Orders those that make, change or remove a bridge.
+pub fn lock(layout: &Layout) -> Result<FileLock> {
+    FileLock::acquire(&layout.network_run().join("lock"))
+}
+
+/// Makes sure that the bridge is there and works: makes [`DEFAULT`] on its first use, brings up
+/// others of lxm's after a boot, and takes the host's own as they are.
+pub fn ensure(layout: &Layout, name: &str) -> Result<Bridge> {
     let wire = Wire::new()?;
     let host = wire.open()?;
-    let link = wire.run(link_by_name(&host, name))?.ok_or_else(|| {
-        Error::not_found(format!("this host has no bridge `{name}`"))
-            .hint(format!("`lxm network create {name}` makes one"))
-    })?;
-    let is_bridge = link.attributes.iter().any(|attribute| {
-        matches!(attribute, LinkAttribute::LinkInfo(infos) if infos.contains(&LinkInfo::Kind(InfoKind::Bridge)))
-    });
-    if !is_bridge {
-        return Err(Error::config(format!("the link `{name}` is not a bridge")));
+    let settings = NetworkFile::load(layout)?.bridge.remove(name);
+    let link = wire.run(link_by_name(&host, name))?;
+    match (settings, link) {
+        // A bridge of ours is brought up last of all, so up means that everything else is done.
+        (Some(settings), Some(link)) if is_up(&link) => {
+            server::ensure(layout, name)?;
+            Ok(Bridge { index: link.header.index, settings: Some(settings) })
+        }
+        (None, Some(link)) if name != DEFAULT => {
+            if !is_bridge(&link) {
+                return Err(Error::config(format!("the link `{name}` is not a bridge")));
+            }
+            Ok(Bridge { index: link.header.index, settings: None })
+        }
+        (None, None) if name != DEFAULT => Err(Error::not_found(format!("this host has no bridge `{name}`"))
+            .hint(format!("`lxm network create {name}` makes one"))),
+        _ => up(layout, name),
     }
-    Ok(Bridge { index: link.header.index, managed: false })
+}
+
+/// Brings a bridge of lxm's up, choosing its networks if it has none yet. Safe to repeat.
+pub fn up(layout: &Layout, name: &str) -> Result<Bridge> {
+    let _lock = lock(layout)?;
+    let wire = Wire::new()?;
+    let host = wire.open()?;
+    let bring_up = || -> Result<Bridge> {
+        let mut file = NetworkFile::load(layout)?;
+        let settings = match file.bridge.get(name) {
+            Some(settings) => settings.clone(),
+            None => {
+                let settings = wire.run(choose(layout, &host, name, BridgeSettings::default()))?;
+                file.bridge.insert(name.to_owned(), settings.clone());
+                file.save(layout)?;
+                settings
+            }
+        };
+        let index = wire.run(make(&host, name, &settings))?;
+        settings_of_kernel(name, &settings)?;
+        wire.run(address(&host, index, &settings))?;
+        nft::apply(layout)?;
+        wire.run(async {
+            let link = LinkUnspec::new_with_index(index).up().build();
+            host.link().change(link).execute().await.context(|| format!("bring up `{name}`"))
+        })?;
+        server::ensure(layout, name)?;
+        resolved::announce(index, &settings);
+        Ok(Bridge { index, settings: Some(settings) })
+    };
+    bring_up().context(|| format!("bridge `{name}`"))
+}
+
+/// Fills in what the settings of a new bridge leave open: networks that nothing of the host overlaps.
+pub async fn choose(
+    layout: &Layout,
+    host: &Handle,
+    name: &str,
+    mut settings: BridgeSettings,
+) -> Result<BridgeSettings> {
+    let wanted = layout.host_config()?.network;
+    if name == DEFAULT {
+        settings.ipv4 = settings.ipv4.or(wanted.ipv4.map(gateway4));
+        settings.ipv6 = settings.ipv6.or(wanted.ipv6.map(gateway6));
+    }
+    settings.domain = wanted.domain;
+    settings.upstream = wanted.upstream;
+    let (mut taken4, mut taken6) = taken(host).await?;
+    for other in NetworkFile::load(layout)?.bridge.values() {
+        taken4.extend(other.ipv4);
+        taken6.extend(other.ipv6);
+    }
+    let machine = std::fs::read_to_string("/etc/machine-id").unwrap_or_default();
+    let seed = [machine.trim(), &layout.root().to_string_lossy(), name];
+    if settings.ipv4.is_none() {
+        let free = subnet::choose_ipv4(&taken4, &seed);
+        settings.ipv4 = Some(free.ok_or_else(|| {
+            Error::conflict("every private IPv4 network is routed by this host already")
+                .hint(format!("name one: `lxm network create {name} --subnet 10.1.2.1/24`"))
+        })?);
+    }
+    if settings.ipv6.is_none() {
+        settings.ipv6 = subnet::choose_ipv6(&taken6, &seed);
+    }
+    settings.check(name)?;
+    Ok(settings)
+}
+
+/// The gateway's address where a network is given: the first one.
+pub fn gateway4(net: Ipv4Network) -> Ipv4Network {
+    if net.ip() != net.network() || net.prefix() > 30 {
+        return net;
+    }
+    Ipv4Network::new((u32::from(net.network()) + 1).into(), net.prefix()).expect("the prefix length is the same")
+}
+
+/// The same for IPv6.
+pub fn gateway6(net: Ipv6Network) -> Ipv6Network {
+    if net.ip() != net.network() || net.prefix() > 126 {
+        return net;
+    }
+    Ipv6Network::new((u128::from(net.network()) + 1).into(), net.prefix()).expect("the prefix length is the same")
+}
+
+/// Networks that the host has routes to or addresses in, but for default routes.
+pub async fn taken(host: &Handle) -> Result<(Vec<Ipv4Network>, Vec<Ipv6Network>)> {
+    let (mut four, mut six) = (Vec::new(), Vec::new());
+    let step = || "list the routes of this host";
+    let mut routes = host.route().get(RouteMessageBuilder::<std::net::Ipv4Addr>::new().build()).execute();
+    while let Some(route) = routes.try_next().await.context(step)? {
+        if let Some(RouteAddress::Inet(to)) = destination(&route) {
+            four.extend(Ipv4Network::new(*to, route.header.destination_prefix_length).ok());
+        }
+    }
+    let mut routes = host.route().get(RouteMessageBuilder::<Ipv6Addr>::new().build()).execute();
+    while let Some(route) = routes.try_next().await.context(step)? {
+        if let Some(RouteAddress::Inet6(to)) = destination(&route) {
+            six.extend(Ipv6Network::new(*to, route.header.destination_prefix_length).ok());
+        }
+    }
+    let mut addresses = host.address().get().execute();
+    while let Some(address) = addresses.try_next().await.context(|| "list the addresses of this host")? {
+        let prefix = address.header.prefix_len;
+        for attribute in &address.attributes {
+            match attribute {
+                AddressAttribute::Address(IpAddr::V4(ip)) => four.extend(Ipv4Network::new(*ip, prefix).ok()),
+                AddressAttribute::Address(IpAddr::V6(ip)) => six.extend(Ipv6Network::new(*ip, prefix).ok()),
+                _ => {}
+            }
+        }
+    }
+    Ok((four, six))
+}
+
+fn destination(route: &RouteMessage) -> Option<&RouteAddress> {
+    route.attributes.iter().find_map(|attribute| match attribute {
+        RouteAttribute::Destination(to) => Some(to),
+        _ => None,
+    })
+}
+
+/// The bridge's hardware address: without one of its own it would change with every port.
+pub fn mac(name: &str, settings: &BridgeSettings) -> Mac {
+    let ipv4 = settings.ipv4.map(|net| net.to_string()).unwrap_or_default();
+    let ipv6 = settings.ipv6.map(|net| net.to_string()).unwrap_or_default();
+    names::derived_mac(&["bridge", name, &ipv4, &ipv6])
+}
+
+/// The link-local address that the kernel makes of a hardware address (RFC 4291, modified EUI-64).
+pub fn link_local(mac: Mac) -> Ipv6Addr {
+    let [a, b, c, d, e, f] = mac.0;
+    let pair = |high: u8, low: u8| u16::from_be_bytes([high, low]);
+    Ipv6Addr::new(0xfe80, 0, 0, 0, pair(a ^ 2, b), pair(c, 0xff), pair(0xfe, d), pair(e, f))
+}
+
+async fn make(host: &Handle, name: &str, settings: &BridgeSettings) -> Result<u32> {
+    let mac = mac(name, settings).0.to_vec();
+    if let Some(link) = link_by_name(host, name).await? {
+        if !is_bridge(&link) {
+            return Err(Error::conflict("a link of this name is there and is not a bridge"));
+        }
+        let mut change = LinkUnspec::new_with_index(link.header.index).address(mac);
+        if let Some(mtu) = settings.mtu {
+            change = change.mtu(mtu.into());
+        }
+        host.link().change(change.build()).execute().await.context(|| "set its hardware address")?;
+        return Ok(link.header.index);
+    }
+    // No spanning tree: a port would be deaf for its first thirty seconds.
+    let mut link = LinkBridge::new(name).address(mac).forward_delay(0);
+    if let Some(mtu) = settings.mtu {
+        link = link.mtu(mtu.into());
+    }
+    host.link().add(link.build()).execute().await.context(|| "make it")?;
+    super::wire::index_of(host, name).await
+}
+
+async fn address(host: &Handle, index: u32, settings: &BridgeSettings) -> Result<()> {
+    let wanted: Vec<IpNetwork> =
+        settings.ipv4.map(IpNetwork::V4).into_iter().chain(settings.ipv6.map(IpNetwork::V6)).collect();
+    let mut present = host.address().get().set_link_index_filter(index).execute();
+    while let Some(address) = present.try_next().await.context(|| "list its addresses")? {
+        let prefix = address.header.prefix_len;
+        let same = |ip: &IpAddr| wanted.iter().any(|net| net.ip() == *ip && net.prefix() == prefix);
+        let ip = address.attributes.iter().find_map(|attribute| match attribute {
+            AddressAttribute::Address(ip) => Some(*ip),
+            _ => None,
+        });
+        let link_local = matches!(ip, Some(IpAddr::V6(ip)) if ip.is_unicast_link_local());
+        if !link_local && !ip.as_ref().is_some_and(same) {
+            host.address().del(address).execute().await.context(|| "remove an address that it had before")?;
+        }
+    }
+    for net in wanted {
+        if net.is_ipv6() && !has_ipv6() {
+            continue;
+        }
+        let mut add = host.address().add(index, net.ip(), net.prefix()).replace();
+        if net.is_ipv6() {
+            add.message_mut().attributes.push(AddressAttribute::Flags(AddressFlags::Nodad));
+        }
+        add.execute().await.context(|| format!("set {net}"))?;
+    }
+    Ok(())
+}
+
+/// Whether this kernel speaks IPv6 at all.
+pub fn has_ipv6() -> bool {
+    std::path::Path::new("/proc/sys/net/ipv6").is_dir()
+}
+
+fn settings_of_kernel(name: &str, settings: &BridgeSettings) -> Result<()> {
+    if settings.ipv4.is_some() {
+        sysctl::set("net/ipv4/ip_forward", "1")?;
+    }
+    if settings.ipv6.is_some() && has_ipv6() {
+        // The address is ours alone, and the server binds it before the bridge has its first port.
+        sysctl::set(&format!("net/ipv6/conf/{name}/accept_dad"), "0")?;
+        sysctl::set(&format!("net/ipv6/conf/{name}/addr_gen_mode"), "0")?;
+        sysctl::set(&format!("net/ipv6/conf/{name}/accept_ra"), "0")?;
+        sysctl::forward_ipv6()?;
+    }
+    Ok(())
+}
+
+/// Takes a bridge of lxm's down: its link and its rules; its settings stay.
+///
+/// Fails with `Kind::Conflict` while guests are on it.
+pub fn down(layout: &Layout, name: &str) -> Result<()> {
+    let _lock = lock(layout)?;
+    NetworkFile::load(layout)?.get(name)?;
+    let wire = Wire::new()?;
+    let host = wire.open()?;
+    let Some(link) = wire.run(link_by_name(&host, name))? else { return nft::apply(layout) };
+    let ports = wire.run(ports(&host, link.header.index))?;
+    if !ports.is_empty() {
+        return Err(Error::conflict(format!("bridge `{name}` is in use: {}", ports.join(", ")))
+            .hint("stop the containers that are on it"));
+    }
+    server::stop(layout, name)?;
+    firewall::close(name)?;
+    wire.run(delete_link(&host, name))?;
+    nft::apply(layout)
+}
+
+/// The links on a bridge, by the names that say whose they are.
+pub async fn ports(host: &Handle, bridge: u32) -> Result<Vec<String>> {
+    let links: Vec<LinkMessage> =
+        host.link().get().execute().try_collect().await.context(|| "list the links of this host")?;
+    let on_it = |link: &&LinkMessage| link.attributes.contains(&LinkAttribute::Controller(bridge));
+    Ok(links.iter().filter(on_it).filter_map(|link| names::telling(link).map(str::to_owned)).collect())
+}
+
+pub fn is_bridge(link: &LinkMessage) -> bool {
+    link.attributes.iter().any(|attribute| {
+        matches!(attribute, LinkAttribute::LinkInfo(infos) if infos.contains(&LinkInfo::Kind(InfoKind::Bridge)))
+    })
+}
+
+pub fn is_up(link: &LinkMessage) -> bool {
+    link.header.flags.contains(LinkFlags::Up)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_link_local_address_is_the_one_of_the_kernel() {
+        let of = |mac: &str| link_local(mac.parse().unwrap()).to_string();
+        assert_eq!(of("02:fc:00:00:00:01"), "fe80::fc:ff:fe00:1");
+        assert_eq!(of("52:54:00:12:34:56"), "fe80::5054:ff:fe12:3456");
+    }
+
+    #[test]
+    fn a_network_without_a_host_part_has_its_first_address_as_gateway() {
+        for (given, gateway) in
+            [("10.1.2.0/24", "10.1.2.1/24"), ("10.1.2.9/24", "10.1.2.9/24"), ("10.1.2.0/31", "10.1.2.0/31")]
+        {
+            assert_eq!(gateway4(given.parse().unwrap()).to_string(), gateway);
+        }
+        assert_eq!(gateway6("fd00::/64".parse().unwrap()).to_string(), "fd00::1/64");
+    }
+
+    #[test]
+    fn a_static_address_of_the_bridge_s_network_goes_by_the_bridge() {
+        let settings: BridgeSettings = toml::from_str("ipv4 = \"10.9.8.1/24\"\nipv6 = \"fd00::1/64\"").unwrap();
+        let bridge = Bridge { index: 1, settings: Some(settings) };
+        let gateways = |keys: &str| {
+            let config = toml::from_str(&format!("[network.eth0]\n{keys}")).unwrap();
+            let mut interface =
+                super::super::plan::interfaces(&"a".parse().unwrap(), &config, DEFAULT).unwrap().remove(0);
+            bridge.complete_gateways(&mut interface);
+            interface.gateways.iter().map(ToString::to_string).collect::<Vec<_>>().join(" ")
+        };
+        assert_eq!(gateways("ipv4 = \"10.9.8.7/24\"\nipv6 = \"fd00::7/64\""), "10.9.8.1 fd00::1");
+        assert_eq!(gateways("ipv4 = \"10.9.8.7/24\"\ngateway = [\"10.9.8.9\"]"), "10.9.8.9");
+        assert_eq!(gateways("ipv4 = \"10.1.1.7/24\""), "");
+        assert_eq!(gateways(""), "");
+    }
 }

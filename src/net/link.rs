@@ -7,8 +7,8 @@ use futures_util::TryStreamExt;
 use ipnetwork::IpNetwork;
 use rtnetlink::packet_route::address::{AddressAttribute, AddressFlags};
 use rtnetlink::packet_route::link::{
-    AfSpecBridge, BridgeVlanInfo, BridgeVlanInfoFlags, InfoBridge, InfoData, InfoKind, InfoVeth, IpVlanMode,
-    LinkAttribute, LinkInfo, LinkMessage, MacVlanMode,
+    AfSpecBridge, AfSpecInet6, AfSpecUnspec, BridgeVlanInfo, BridgeVlanInfoFlags, In6AddrGenMode, InfoBridge, InfoData,
+    InfoKind, InfoVeth, IpVlanMode, LinkAttribute, LinkInfo, LinkMessage, MacVlanMode,
 };
 use rtnetlink::packet_route::neighbour::{NeighbourFlags, NeighbourState};
 use rtnetlink::{
@@ -16,6 +16,7 @@ use rtnetlink::{
     RouteMessageBuilder,
 };
 
+use super::bridge;
 use super::plan::Interface;
 use super::wire::{delete_link, index_of, link_by_name, name_of};
 use crate::error::{Context, Error, Result};
@@ -40,12 +41,6 @@ pub struct Place<'a> {
     pub netns: RawFd,
 }
 
-pub async fn loopback_up(guest: &Handle) -> Result<()> {
-    // The kernel gives `lo` the index 1 in every network namespace.
-    let up = LinkMessageBuilder::<LinkUnspec>::new().index(1).up().build();
-    guest.link().change(up).execute().await.context(|| "bring up `lo` in the guest")
-}
-
 async fn bring_up(guest: &Handle, name: &str) -> Result<()> {
     let up = LinkUnspec::new_with_name(name).up().build();
     guest.link().change(up).execute().await.context(|| format!("bring up `{name}` in the guest"))
@@ -65,8 +60,7 @@ pub async fn make_veth(
         // A bridge without an address of its own takes the lowest of its ports': this is never it.
         .address([&[0xfe], &interface.mac.0[1..]].concat())
         .link_group(group)
-        .controller(bridge)
-        .up();
+        .controller(bridge);
     let mut theirs = LinkMessageBuilder::<LinkUnspec>::new()
         .name(interface.guest.clone())
         .address(interface.mac.0.to_vec())
@@ -97,8 +91,18 @@ async fn guard_port(host: &Handle, port: u32, mac: Mac) -> Result<()> {
     let station =
         host.neighbours().add_bridge(port, &mac.0).state(NeighbourState::Noarp).flags(NeighbourFlags::Controller);
     station.replace().execute().await.context(|| format!("tie `{mac}` to its bridge port"))?;
-    let locked = LinkBridgePort::new(port).locked(true).build();
-    host.link().set_port(locked).execute().await.context(|| "lock the bridge port to its guest")
+    let locked = LinkBridgePort::new(port).locked(true);
+    // A port has no use for an address of its own, nor for the packets that would find it free. The
+    // kernel takes this neither in the message that makes the link nor once it is up.
+    let mode = AfSpecUnspec::Inet6(vec![AfSpecInet6::AddrGenMode(In6AddrGenMode::None)]);
+    let quiet = if bridge::has_ipv6() {
+        locked.append_extra_attribute(LinkAttribute::AfSpecUnspec(vec![mode]))
+    } else {
+        locked
+    };
+    host.link().set_port(quiet.build()).execute().await.context(|| "lock the bridge port to its guest")?;
+    let up = LinkUnspec::new_with_index(port).up().build();
+    host.link().change(up).execute().await.context(|| "bring up the bridge port")
 }
 
 /// Makes the port an access port of `vlan`.

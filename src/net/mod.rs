@@ -5,29 +5,37 @@
 //! guest's leader and the execution of its init.
 
 pub mod bridge;
+mod check;
+mod firewall;
 mod limit;
 mod link;
 pub mod names;
+pub mod nft;
 mod observe;
 mod plan;
 pub mod ports;
 mod rate;
 mod record;
+mod resolved;
 pub mod serve;
+mod server;
 pub mod settings;
+mod subnet;
 mod sysctl;
 mod wire;
 
 use std::collections::BTreeMap;
 use std::fs::File;
+use std::net::IpAddr;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
 use nix::unistd::Pid;
 
+pub use check::{Finding, check};
 pub use observe::{Addresses, Traffic, addresses, traffic};
 pub use record::{GuestRecord, LinkRecord};
 
-use crate::config::{Config, NetworkType};
+use crate::config::{Address, Config, NetworkType};
 use crate::error::{Context, Result};
 use crate::store::Layout;
 use crate::types::{ContainerName, Mac};
@@ -35,6 +43,7 @@ use bridge::Bridge;
 use link::Place;
 use names::Role;
 use plan::{Interface, Kind};
+use serve::GuestEntry;
 use wire::Wire;
 
 /// One link of a guest that is wired up.
@@ -47,7 +56,7 @@ pub struct Link {
     pub mac: Mac,
 }
 
-/// Wires a guest up: loopback, and what its configuration asks for. The bridge is made if this is
+/// Wires a guest up as its configuration asks. The bridge is made if this is
 /// its first use; addresses that are static are set when this returns.
 ///
 /// Run it in a short-lived process, after the leader's clone and before its init is executed.
@@ -68,6 +77,7 @@ pub fn connect(layout: &Layout, name: &ContainerName, config: &Config, leader: P
     }
     let record = record_of(layout, name, leader, &interfaces);
     record.write(layout, name)?;
+    announce(layout, name, config, &record, &bridges)?;
     let netns = open_netns(leader)?;
     let wired = wire_up(layout, name, &interfaces, &bridges, netns.as_fd());
     if let Err(e) = wired {
@@ -77,6 +87,37 @@ pub fn connect(layout: &Layout, name: &ContainerName, config: &Config, leader: P
     }
     let links = record.links.into_iter();
     Ok(links.map(|link| Link { guest: link.guest, host: link.host, mac: link.mac }).collect())
+}
+
+/// Tells the bridges' servers and rules of the guest.
+fn announce(
+    layout: &Layout,
+    name: &ContainerName,
+    config: &Config,
+    record: &GuestRecord,
+    bridges: &BTreeMap<String, Bridge>,
+) -> Result<()> {
+    let mut fixed = Vec::new();
+    for link in &record.links {
+        let Some((bridge, made)) = link.bridge.as_ref().and_then(|bridge| bridges.get_key_value(bridge)) else {
+            continue;
+        };
+        if made.settings.is_none() {
+            continue;
+        }
+        let reserved = match config.network[&link.guest].ipv4 {
+            Address::Reserved(IpAddr::V4(address)) => Some(address),
+            _ => None,
+        };
+        let addresses = link.addresses.clone();
+        let entry = GuestEntry { name: name.clone(), mac: link.mac, reserved, addresses };
+        serve::announce(layout, bridge, &entry)?;
+        fixed.extend(link.addresses.iter().filter_map(|address| match address {
+            IpAddr::V4(address) => Some((link.mac, *address)),
+            IpAddr::V6(_) => None,
+        }));
+    }
+    if fixed.is_empty() { Ok(()) } else { nft::add_fixed(&fixed) }
 }
 
 fn record_of(layout: &Layout, name: &ContainerName, leader: Pid, interfaces: &[Interface]) -> GuestRecord {
@@ -136,7 +177,6 @@ async fn make_all(
     interfaces: &[Interface],
     bridges: &BTreeMap<String, Bridge>,
 ) -> Result<()> {
-    link::loopback_up(place.guest).await?;
     for interface in interfaces {
         make(place, layout, name, interface, bridges).await.context(|| format!("`{}`", interface.guest))?;
     }
@@ -185,11 +225,12 @@ fn open_netns(leader: Pid) -> Result<File> {
 ///
 /// A link that is not hardware dies with its namespace, and hardware would come back under whatever
 /// name the guest has given it.
-pub fn hold(config: &Config, leader: Pid) -> Result<Option<OwnedFd>> {
+pub fn hold(config: &Config, leader: Pid) -> Option<OwnedFd> {
     if config.network.values().all(|network| network.kind != NetworkType::Physical) {
-        return Ok(None);
+        return None;
     }
-    open_netns(leader).map(|netns| Some(netns.into()))
+    // A guest that is gone already has given its links up.
+    open_netns(leader).ok().map(OwnedFd::from)
 }
 
 /// Takes a stopped guest's links away; what is gone already is fine.
@@ -223,7 +264,17 @@ pub fn disconnect(layout: &Layout, name: &ContainerName, links: &[String], held:
             first
         })?;
     }
+    for link in &record.links {
+        if let Some(bridge) = &link.bridge {
+            serve::retract(layout, bridge, link.mac)?;
+        }
+    }
     GuestRecord::remove(layout, name)
+}
+
+/// Whether the container has links, or a killed supervisor has left some.
+pub fn is_wired(layout: &Layout, name: &ContainerName) -> bool {
+    GuestRecord::exists(layout, name)
 }
 
 /// Takes away what the links of a killed supervisor's guest have left.

@@ -3,6 +3,7 @@
 //! A link name has 15 characters at most and cutting longer ones makes siblings collide
 //! (systemd #13417), so the short name is a hash and the full one an alternative name.
 
+use rtnetlink::packet_route::link::{LinkAttribute, LinkMessage, Prop};
 use sha2::{Digest, Sha256};
 
 use crate::store::Layout;
@@ -53,6 +54,18 @@ pub fn derived_mac(words: &[&str]) -> Mac {
     // Bit 1 of the first byte says "not from a vendor", bit 0 would say "a group".
     bytes[0] = bytes[0] & 0xfc | 0x02;
     Mac(bytes)
+}
+
+/// The name of a link that tells most: its alternative name where it has one of ours.
+pub fn telling(link: &LinkMessage) -> Option<&str> {
+    let ours = link.attributes.iter().find_map(|attribute| match attribute {
+        LinkAttribute::PropList(props) => props.iter().find_map(|prop| match prop {
+            Prop::AltIfName(name) if name.starts_with("lxm-") => Some(name.as_str()),
+            _ => None,
+        }),
+        _ => None,
+    });
+    ours.or_else(|| super::wire::name_of(link))
 }
 
 /// Whether the kernel takes it as a link's name (dev_valid_name).

@@ -52,6 +52,10 @@ impl GuestRecord {
         layout.run_dir(name).join("network.toml")
     }
 
+    pub(super) fn exists(layout: &Layout, name: &ContainerName) -> bool {
+        Self::file(layout, name).exists()
+    }
+
     /// Reads it; `None` where the container is not wired.
     pub fn read(layout: &Layout, name: &ContainerName) -> Result<Option<Self>> {
         let file = Self::file(layout, name);

@@ -11,3 +11,25 @@ pub fn set(path: &str, value: &str) -> Result<()> {
     }
     Ok(())
 }
+
+/// Turns IPv6 forwarding on without cutting the host off.
+///
+/// A host that forwards ignores router advertisements unless `accept_ra` is 2: one that has its own
+/// default route from them would lose it when the route ends.
+pub fn forward_ipv6() -> Result<()> {
+    if read("net/ipv6/conf/all/forwarding").is_some_and(|value| value == "1") {
+        return Ok(());
+    }
+    let links = std::fs::read_dir("/proc/sys/net/ipv6/conf").context(|| "list the settings of links")?;
+    for link in links.flatten() {
+        let setting = format!("net/ipv6/conf/{}/accept_ra", link.file_name().to_string_lossy());
+        if read(&setting).is_some_and(|value| value == "1") {
+            set(&setting, "2")?;
+        }
+    }
+    set("net/ipv6/conf/all/forwarding", "1")
+}
+
+fn read(path: &str) -> Option<String> {
+    std::fs::read_to_string(format!("/proc/sys/{path}")).ok().map(|value| value.trim().to_owned())
+}

@@ -20,6 +20,7 @@ mod stage;
 mod stop;
 mod user;
 
+use std::os::fd::{AsFd, OwnedFd};
 use std::time::Duration;
 
 use nix::mount::MsFlags;
@@ -97,11 +98,12 @@ fn supervise(layout: &Layout, name: &ContainerName, manager: &mut Manager) -> Re
         boots += 1;
         let booted = boot::boot(&setup, &mut timeline, manager.rows, manager.cols);
         // The error is what matters; what cannot be removed now the next start sweeps.
-        let (mut booted, terminal) = booted.inspect_err(|_| drop(remove_traces(&setup, &[])))?;
-        let links = std::mem::take(&mut booted.links);
-        write_record(&setup, &booted, &links, &timeline)?;
+        let (mut booted, terminal) = booted.inspect_err(|_| drop(remove_traces(&setup, &Wires::default())))?;
+        let wires =
+            Wires { links: std::mem::take(&mut booted.links), held: net::hold(&setup.config, booted.leader.pid) };
+        write_record(&setup, &booted, &wires.links, &timeline)?;
         console.connect(terminal)?;
-        manager.started(&setup, &booted.leader, &links);
+        manager.started(&setup, &booted.leader, &wires.links);
         clients.rebooted(rung);
         let mut guest = Guest::new(&setup, booted, boots);
         let ending = guest.watch(&mut Surroundings {
@@ -119,12 +121,12 @@ fn supervise(layout: &Layout, name: &ContainerName, manager: &mut Manager) -> Re
         clients.bury_commands()?;
         if ending == Ending::Off || manager.restarts_us() {
             // Those who wait are told when everything is gone, not before.
-            let removed = remove_traces(&setup, &links);
+            let removed = remove_traces(&setup, &wires);
             clients.stopped(rung);
             removed?;
             return Ok(if ending == Ending::Reboot { REBOOT_STATUS } else { 0 });
         }
-        disconnect(&setup, &links)?;
+        disconnect(&setup, &wires)?;
         setup.cgroup.clear_payload()?;
         timeline = Timeline::start();
     }
@@ -134,11 +136,10 @@ fn supervise(layout: &Layout, name: &ContainerName, manager: &mut Manager) -> Re
 fn sweep(setup: &Setup) -> Result<()> {
     setup.cgroup.kill_and_wait()?;
     setup.cgroup.remove_payload()?;
-    if setup.layout.boot_record(&setup.name).exists() {
+    if net::is_wired(&setup.layout, &setup.name) {
         sys::fork::run(|| net::sweep(&setup.layout, &setup.name)).context(|| "remove an earlier network")?;
-        remove_records(setup)?;
     }
-    Ok(())
+    remove_records(setup)
 }
 
 /// Leaves the host's mount namespace: what storage mounts for the guest is seen by nobody else and
@@ -165,19 +166,30 @@ fn write_record(setup: &Setup, booted: &boot::Booted, links: &[String], timeline
     record.write(&setup.layout, &setup.name)
 }
 
-fn disconnect(setup: &Setup, links: &[String]) -> Result<()> {
-    if links.is_empty() {
+/// A guest's network, as its end needs it.
+#[derive(Default)]
+struct Wires {
+    /// The host's ends of its links.
+    links: Vec<String>,
+    /// Its network namespace, where a link of the host is lent to it.
+    held: Option<OwnedFd>,
+}
+
+fn disconnect(setup: &Setup, wires: &Wires) -> Result<()> {
+    if wires.links.is_empty() && !net::is_wired(&setup.layout, &setup.name) {
         return Ok(());
     }
-    sys::fork::run(|| net::disconnect(&setup.layout, &setup.name, links, None)).context(|| "disconnect the network")
+    let held = wires.held.as_ref().map(AsFd::as_fd);
+    let disconnect = || net::disconnect(&setup.layout, &setup.name, &wires.links, held);
+    sys::fork::run(disconnect).context(|| "disconnect the network")
 }
 
 /// Removes everything of a run but the lock file and the failure record. Goes on after a failure
 /// and gives the first.
-fn remove_traces(setup: &Setup, links: &[String]) -> Result<()> {
+fn remove_traces(setup: &Setup, wires: &Wires) -> Result<()> {
     let steps = [
         setup.cgroup.kill_and_wait(),
-        disconnect(setup, links),
+        disconnect(setup, wires),
         setup.cgroup.leave(),
         setup.cgroup.remove(),
         remove_records(setup),

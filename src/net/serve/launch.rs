@@ -23,6 +23,7 @@ use super::server::{self, Parts, Server};
 use super::status::Status;
 use crate::cgroup::Hierarchies;
 use crate::error::{Context, Error, Result};
+use crate::net::nft;
 use crate::net::settings::NetworkFile;
 use crate::store::{FileLock, Generation, Layout, replace_file};
 use crate::sys;
@@ -178,6 +179,8 @@ fn serve(layout: &Layout, bridge: &str, ready: impl FnOnce() -> Result<()>) -> R
     if settings.ipv4.is_none() && settings.ipv6.is_none() {
         return Err(Error::config(format!("bridge `{bridge}` has no address to serve leases from")));
     }
+    // It needs the rights that the server gives up, and none of what the server opens.
+    nft::spawn_keeper(layout)?;
     let guests_dir = guests::directory(layout, bridge);
     fs::create_dir_all(&guests_dir).context(|| format!("make `{}`", guests_dir.display()))?;
     let Some(lock) = FileLock::try_acquire(&lock_file(layout, bridge))? else {

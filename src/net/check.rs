@@ -1,0 +1,196 @@
+//! What of this host stands in the way of the guests' network, for `lxm check`.
+
+use super::settings::{BridgeSettings, NetworkFile};
+use super::wire::{Wire, link_by_name};
+use super::{bridge, firewall, nft, serve, subnet};
+use crate::error::Result;
+use crate::store::Layout;
+
+/// Something that is wrong, and the command that helps.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Finding {
+    pub what: String,
+    pub remedy: String,
+}
+
+impl Finding {
+    fn new(what: impl Into<String>, remedy: impl Into<String>) -> Self {
+        Finding { what: what.into(), remedy: remedy.into() }
+    }
+}
+
+/// Looks at every bridge of lxm's that is up; none means that there is nothing to find yet.
+pub fn check(layout: &Layout) -> Result<Vec<Finding>> {
+    let mut found = Vec::new();
+    let wire = Wire::new()?;
+    let host = wire.open()?;
+    let (routes4, routes6) = wire.run(bridge::taken(&host))?;
+    let ruleset = match nft::list(&["-t", "list", "ruleset"]) {
+        Ok(ruleset) => ruleset.unwrap_or_default(),
+        Err(e) => {
+            found.push(Finding::new(e.to_string(), e.hint_text().unwrap_or("install the package nftables")));
+            return Ok(found);
+        }
+    };
+    for (name, settings) in NetworkFile::load(layout)?.bridge {
+        if settings.ipv4.is_some_and(|own| routes4.iter().any(|other| crosses(own, *other)))
+            || settings.ipv6.is_some_and(|own| {
+                routes6.iter().any(|other| {
+                    own.network() != other.network() && subnet::overlap6(own, *other) && other.prefix() < 128
+                })
+            })
+        {
+            let what = format!("a route of this host overlaps the network of bridge `{name}`");
+            found.push(Finding::new(what, format!("lxm network set {name} ipv4 auto")));
+        }
+        if !wire.run(link_by_name(&host, &name))?.is_some_and(|link| bridge::is_up(&link)) {
+            continue;
+        }
+        check_server(layout, &name, &mut found)?;
+        check_kernel(&name, &settings, &mut found);
+        check_firewalls(&name, &ruleset, &mut found)?;
+    }
+    Ok(found)
+}
+
+/// Whether a route within or around our network is another's. Our own network, addresses and
+/// broadcast address are in the table too.
+fn crosses(own: ipnetwork::Ipv4Network, other: ipnetwork::Ipv4Network) -> bool {
+    other.network() != own.network() && other.prefix() < 32 && subnet::overlap4(own, other)
+}
+
+fn check_server(layout: &Layout, name: &str, found: &mut Vec<Finding>) -> Result<()> {
+    if !serve::is_running(layout, name)? {
+        found.push(Finding::new(
+            format!("bridge `{name}` has no lease and name server"),
+            format!("lxm network up {name}"),
+        ));
+        return Ok(());
+    }
+    let Some(status) = serve::status(layout, name)? else { return Ok(()) };
+    if let Some(fault) = status.names_fault {
+        let what = format!("no names are served on `{name}`: {fault}");
+        found.push(Finding::new(what, "end that program, or keep it off the bridge's address"));
+    }
+    if let Some(exhausted) = status.exhausted {
+        found.push(Finding::new(exhausted, format!("lxm network set {name} range FIRST-LAST")));
+    }
+    Ok(())
+}
+
+fn check_kernel(name: &str, settings: &BridgeSettings, found: &mut Vec<Finding>) {
+    let off = |path: &str| std::fs::read_to_string(format!("/proc/sys/{path}")).is_ok_and(|value| value.trim() == "0");
+    let wanted =
+        [(settings.ipv4.is_some(), "net/ipv4/ip_forward"), (settings.ipv6.is_some(), "net/ipv6/conf/all/forwarding")];
+    for (wanted, path) in wanted {
+        if wanted && off(path) {
+            let key = path.replace('/', ".");
+            let what = format!("`{key}` is 0: guests of `{name}` reach this host alone");
+            found.push(Finding::new(what, format!("sysctl -w {key}=1")));
+        }
+    }
+}
+
+fn check_firewalls(name: &str, ruleset: &str, found: &mut Vec<Finding>) -> Result<()> {
+    if !nft::is_whole()? {
+        found.push(Finding::new(
+            "the tables `inet lxm` and `bridge lxm` are missing from the firewall",
+            format!("lxm network up {name}"),
+        ));
+    }
+    if let Some(chain) = firewall::closed_gate(name)? {
+        let what = format!("the chain `{chain}` drops what guests of `{name}` send (docker, ufw or iptables)");
+        found.push(Finding::new(what, format!("lxm network up {name}")));
+    }
+    match firewall::firewalld_zone(name) {
+        Some(zone) if zone != "trusted" => found.push(Finding::new(
+            format!("firewalld does not trust bridge `{name}`"),
+            format!("firewall-cmd --zone=trusted --change-interface={name}"),
+        )),
+        _ => {}
+    }
+    for chain in dropping_chains(ruleset) {
+        if chain.body.contains(&format!("\"{name}\"")) {
+            continue;
+        }
+        let what = format!("the chain `{}` drops what guests of `{name}` {}", chain.path, chain.purpose);
+        let commands =
+            chain.rules.iter().map(|rule| format!("nft insert rule {} {} accept", chain.path, rule.replace('@', name)));
+        found.push(Finding::new(what, commands.collect::<Vec<_>>().join("; ")));
+    }
+    Ok(())
+}
+
+/// A chain of an administrator's that drops what no rule of it accepts.
+struct Dropping<'a> {
+    /// `inet filter forward`
+    path: String,
+    body: &'a str,
+    purpose: &'static str,
+    rules: &'static [&'static str],
+}
+
+fn dropping_chains(ruleset: &str) -> Vec<Dropping<'_>> {
+    let mut found = Vec::new();
+    for table in ruleset.split("\ntable ").map(|table| table.strip_prefix("table ").unwrap_or(table)) {
+        let Some((name, rest)) = table.split_once(" {") else { continue };
+        // Ours, and those that are opened by other means.
+        let known = ["inet lxm", "bridge lxm", "ip filter", "ip6 filter", "inet firewalld"];
+        if known.contains(&name) || !["ip ", "ip6 ", "inet "].iter().any(|family| name.starts_with(family)) {
+            continue;
+        }
+        for chain in rest.split("\n\tchain ").skip(1) {
+            let Some((chain_name, body)) = chain.split_once(" {") else { continue };
+            let body = body.split_once("\n\t}").map_or(body, |(body, _)| body);
+            let path = format!("{name} {chain_name}");
+            if !body.contains("policy drop") {
+                continue;
+            }
+            if body.contains("hook forward") {
+                found.push(Dropping {
+                    path,
+                    body,
+                    purpose: "send and receive",
+                    rules: &["iifname \"@\"", "oifname \"@\""],
+                });
+            } else if body.contains("hook input") {
+                let rules = &["iifname \"@\" udp dport 53", "iifname \"@\" tcp dport 53"];
+                found.push(Dropping { path, body, purpose: "ask the name server", rules });
+            }
+        }
+    }
+    found
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_administrator_s_chain_that_drops_is_found_with_the_rule_that_helps() {
+        let ruleset = "table inet filter {\n\tchain input {\n\t\ttype filter hook input priority filter; policy drop;\n\t\tiif \"lo\" accept\n\t}\n\n\t\
+                       chain forward {\n\t\ttype filter hook forward priority filter; policy drop;\n\t}\n\n\t\
+                       chain output {\n\t\ttype filter hook output priority filter; policy accept;\n\t}\n}\ntable inet lxm {\n}\n";
+        let mut found = Vec::new();
+        for chain in dropping_chains(ruleset) {
+            found.push(chain.path.clone());
+        }
+        assert_eq!(found, ["inet filter input", "inet filter forward"]);
+        assert!(dropping_chains("").is_empty());
+    }
+
+    #[test]
+    fn our_own_entries_of_the_routing_table_overlap_nothing() {
+        let own = "10.9.8.1/24".parse().unwrap();
+        for (other, crosses_it) in [
+            ("10.9.8.0/24", false),
+            ("10.9.8.1/32", false),
+            ("10.9.8.255/32", false),
+            ("0.0.0.0/0", false),
+            ("10.0.0.0/8", true),
+            ("10.9.8.128/25", true),
+        ] {
+            assert_eq!(crosses(own, other.parse().unwrap()), crosses_it, "{other}");
+        }
+    }
+}

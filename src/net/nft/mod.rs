@@ -1,0 +1,137 @@
+//! The tables `inet lxm` and `bridge lxm`: written whole each time, and again when somebody has
+//! flushed them. Nothing but these two tables is ever touched here.
+
+mod keep;
+pub mod tables;
+
+pub use keep::{repair, spawn as spawn_keeper};
+
+use std::io::Write as _;
+use std::net::{IpAddr, Ipv4Addr};
+use std::process::{Command, Stdio};
+
+use super::serve::{self, guests};
+use super::settings::NetworkFile;
+use crate::error::{Context, Error, Result};
+use crate::store::{FileLock, Layout};
+use crate::types::Mac;
+use tables::Facts;
+
+/// Writes both tables for the bridges that are there; without any, removes them.
+pub fn apply(layout: &Layout) -> Result<()> {
+    // Two writers would each write what they knew, and the older might come last.
+    let _lock = FileLock::acquire(&layout.network_run().join("nft.lock"))?;
+    let facts = facts(layout)?;
+    if facts.bridges.is_empty() {
+        return remove_tables();
+    }
+    run(&(tables::inet_table(&facts) + &tables::bridge_table(&facts))).context(|| "write the rules of the firewall")
+}
+
+fn facts(layout: &Layout) -> Result<Facts> {
+    let mut facts = Facts::default();
+    for (name, settings) in NetworkFile::load(layout)?.bridge {
+        if nix::net::if_::if_nametoindex(name.as_str()).is_err() {
+            continue;
+        }
+        for guest in guests::read(layout, &name)?.into_values() {
+            let ipv4 = guest.addresses.iter().filter_map(|address| match address {
+                IpAddr::V4(address) => Some((guest.mac, *address)),
+                IpAddr::V6(_) => None,
+            });
+            facts.fixed.extend(ipv4);
+        }
+        let leases = serve::status(layout, &name).ok().flatten().map(|status| status.guests).unwrap_or_default();
+        facts.leased.extend(leases.into_iter().filter_map(|guest| Some((guest.mac, guest.leased?))));
+        facts.bridges.push((name, settings));
+    }
+    // What passed since the servers last wrote their status.
+    facts.leased.extend(learnt(&list(&["list", "set", "bridge", "lxm", "leased"])?.unwrap_or_default()));
+    facts.fixed.sort();
+    facts.leased.sort();
+    facts.leased.dedup();
+    Ok(facts)
+}
+
+/// Runs `nft` on a whole transaction.
+pub fn run(script: &str) -> Result<()> {
+    let child = Command::new("nft")
+        .args(["-f", "-"])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped())
+        .spawn();
+    let mut child = child.map_err(not_run)?;
+    // Short enough for the pipe, or read by nft while we write; a failure to write is nft's death,
+    // which its status tells better.
+    let _ = child.stdin.take().expect("it is piped").write_all(script.as_bytes());
+    let output = child.wait_with_output().context(|| "run `nft`")?;
+    if output.status.success() {
+        return Ok(());
+    }
+    let said = String::from_utf8_lossy(&output.stderr);
+    let first = said.lines().next().unwrap_or("it does not say why").trim();
+    Err(Error::failed(format!("`nft` refuses the rules: {first}")))
+}
+
+/// The pairs of a set as nft lists it: `0x263a9a147be0 . 0xac0ee05 expires 1h59m59s984ms, …`.
+fn learnt(listing: &str) -> Vec<(Mac, Ipv4Addr)> {
+    let hexadecimal = |text: &str| u64::from_str_radix(text.trim().strip_prefix("0x")?, 16).ok();
+    let pair = |element: &str| {
+        let (mac, address) = element.rsplit_once('{').map_or(element, |(_, first)| first).split_once(" . ")?;
+        let [0, 0, a, b, c, d, e, f] = hexadecimal(mac)?.to_be_bytes() else { return None };
+        let address = hexadecimal(address.split_whitespace().next()?)?;
+        Some((Mac([a, b, c, d, e, f]), Ipv4Addr::from(u32::try_from(address).ok()?)))
+    };
+    listing.split(',').filter_map(pair).collect()
+}
+
+/// Lets a station use an address that lxm has set, before its first packet.
+pub fn add_fixed(pairs: &[(Mac, Ipv4Addr)]) -> Result<()> {
+    let list = pairs.iter().map(|(mac, address)| format!("{} . {:#010x}", tables::number(*mac), u32::from(*address)));
+    run(&format!("add element bridge lxm fixed {{ {} }}\n", list.collect::<Vec<_>>().join(", ")))
+}
+
+/// Whether both tables are there.
+pub fn is_whole() -> Result<bool> {
+    let tables = list(&["list", "tables"])?.unwrap_or_default();
+    let has = |name: &str| tables.lines().any(|line| line.trim() == format!("table {name}"));
+    Ok(has("inet lxm") && has("bridge lxm"))
+}
+
+/// What `nft` lists; `None` where it knows no such object.
+pub fn list(args: &[&str]) -> Result<Option<String>> {
+    let output = Command::new("nft").args(args).stdin(Stdio::null()).output().map_err(not_run)?;
+    Ok(output.status.success().then(|| String::from_utf8_lossy(&output.stdout).into_owned()))
+}
+
+fn not_run(e: std::io::Error) -> Error {
+    match e.kind() {
+        std::io::ErrorKind::NotFound => {
+            Error::host_lacks("the program `nft` is not there").hint("install the package nftables")
+        }
+        _ => Error::from(e).step("run `nft`"),
+    }
+}
+
+/// Removes both tables; absent ones are fine.
+pub fn remove_tables() -> Result<()> {
+    run("table inet lxm\ndelete table inet lxm\ntable bridge lxm\ndelete table bridge lxm\n")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pairs_are_read_as_nft_lists_them() {
+        let listing = "table bridge lxm {\n\tset leased {\n\t\ttypeof @ll,48,48 . @nh,96,32\n\t\tsize 65535\n\t\t\
+                       flags dynamic,timeout\n\t\ttimeout 2h\n\t\telements = { 0x20000000007 . 0xa630005 expires 1h59m,\n\t\t\t     \
+                       0x263a9a147be0 . 0xac0ee05 expires 59m }\n\t}\n}\n";
+        let pairs = learnt(listing);
+        assert_eq!(pairs[0], (Mac([2, 0, 0, 0, 0, 7]), Ipv4Addr::new(10, 99, 0, 5)));
+        assert_eq!(pairs[1], ("26:3a:9a:14:7b:e0".parse().unwrap(), Ipv4Addr::new(10, 192, 238, 5)));
+        assert_eq!(pairs.len(), 2);
+        assert!(learnt("").is_empty());
+    }
+}

@@ -1,0 +1,106 @@
+//! The choice of a bridge's networks: private ones that nothing of the host overlaps.
+
+use std::net::{Ipv4Addr, Ipv6Addr};
+
+use ipnetwork::{Ipv4Network, Ipv6Network};
+use sha2::{Digest, Sha256};
+
+/// Picks the gateway address and /24 of a bridge, none of `taken` overlapping it.
+///
+/// Where to begin is a hash of `seed`, so that two hosts seldom have the same network, which would
+/// keep a VPN from joining them. `None` when every private /24 is taken.
+pub fn choose_ipv4(taken: &[Ipv4Network], seed: &[&str]) -> Option<Ipv4Network> {
+    let start = first_bytes(seed);
+    // 10.64.0.0 to 10.254.255.0: the lower part is where other programs (LXC, qemu, docker's
+    // pools, clouds) and people put theirs. Then the rest of RFC 1918.
+    let ranges: [(u32, u32); 3] = [(0x0a40_0000, 191 << 8), (0xac10_0000, 16 << 8), (0xc0a8_0000, 1 << 8)];
+    ranges.into_iter().find_map(|(first, count)| {
+        let candidate = |step: u32| {
+            let network = first + ((start % count + step) % count) * 256;
+            Ipv4Network::new(Ipv4Addr::from(network + 1), 24).expect("24 is a prefix length")
+        };
+        (0..count).map(candidate).find(|candidate| taken.iter().all(|other| !overlap4(*candidate, *other)))
+    })
+}
+
+/// The bridge's address in a unique local /64 (RFC 4193), always the same for the same `seed`.
+pub fn choose_ipv6(taken: &[Ipv6Network], seed: &[&str]) -> Option<Ipv6Network> {
+    (0..16u8).find_map(|attempt| {
+        let digest = Sha256::digest([seed.join("\0").as_bytes(), &[attempt]].concat());
+        let mut bytes = [0; 16];
+        bytes[0] = 0xfd;
+        bytes[1..8].copy_from_slice(&digest[..7]);
+        bytes[15] = 1;
+        let candidate = Ipv6Network::new(Ipv6Addr::from(bytes), 64).expect("64 is a prefix length");
+        taken.iter().all(|other| !overlap6(candidate, *other)).then_some(candidate)
+    })
+}
+
+/// Whether two networks share an address. A default route shares all and means nothing.
+pub fn overlap4(a: Ipv4Network, b: Ipv4Network) -> bool {
+    a.prefix() != 0 && b.prefix() != 0 && (a.contains(b.network()) || b.contains(a.network()))
+}
+
+/// The same for IPv6.
+pub fn overlap6(a: Ipv6Network, b: Ipv6Network) -> bool {
+    a.prefix() != 0 && b.prefix() != 0 && (a.contains(b.network()) || b.contains(a.network()))
+}
+
+fn first_bytes(seed: &[&str]) -> u32 {
+    let digest = Sha256::digest(seed.join("\0"));
+    u32::from_be_bytes([digest[0], digest[1], digest[2], digest[3]])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn nets(text: &str) -> Vec<Ipv4Network> {
+        text.split_whitespace().map(|net| net.parse().unwrap()).collect()
+    }
+
+    #[test]
+    fn the_same_seed_gives_the_same_networks_and_another_gives_others() {
+        let of = |seed: &str| (choose_ipv4(&[], &[seed]).unwrap(), choose_ipv6(&[], &[seed]).unwrap());
+        assert_eq!(of("a"), of("a"));
+        assert_ne!(of("a").0, of("b").0);
+        assert_ne!(of("a").1, of("b").1);
+    }
+
+    #[test]
+    fn nothing_of_the_host_is_overlapped() {
+        let first = choose_ipv4(&[], &["seed"]).unwrap();
+        for taken in [
+            vec![first],
+            nets("10.0.0.0/8"),
+            nets("10.0.0.0/8 172.16.0.0/12"),
+            nets("0.0.0.0/0 10.0.0.0/9 10.128.0.0/10 10.192.0.0/11 172.16.3.7/32"),
+            vec![Ipv4Network::new(Ipv4Addr::from(u32::from(first.network()) + 77), 32).unwrap()],
+        ] {
+            let chosen = choose_ipv4(&taken, &["seed"]).unwrap();
+            assert_eq!(chosen.prefix(), 24);
+            assert_eq!(chosen.ip().octets()[3], 1);
+            assert!(chosen.ip().is_private());
+            assert!(taken.iter().all(|other| !overlap4(chosen, *other)), "{chosen} {taken:?}");
+        }
+        assert_eq!(choose_ipv4(&nets("10.0.0.0/8 172.16.0.0/12 192.168.0.0/16"), &["seed"]), None);
+    }
+
+    #[test]
+    fn the_last_free_network_is_found() {
+        let mut taken = nets("10.0.0.0/8 172.16.0.0/12");
+        taken.extend(
+            (0..=255u8).filter(|i| *i != 77).map(|i| Ipv4Network::new(Ipv4Addr::new(192, 168, i, 0), 24).unwrap()),
+        );
+        assert_eq!(choose_ipv4(&taken, &["x"]).unwrap().to_string(), "192.168.77.1/24");
+    }
+
+    #[test]
+    fn the_ipv6_network_is_a_unique_local_one_that_nothing_overlaps() {
+        let first = choose_ipv6(&[], &["seed"]).unwrap();
+        assert!(first.ip().is_unique_local() && first.prefix() == 64);
+        let second = choose_ipv6(&[first], &["seed"]).unwrap();
+        assert!(!overlap6(first, second));
+        assert_eq!(choose_ipv6(&["fc00::/7".parse().unwrap()], &["seed"]), None);
+    }
+}
