@@ -39,6 +39,8 @@ pub struct Guest<'a> {
     status: Status,
     /// Init has said that its signal handlers are installed.
     signals_installed: bool,
+    /// Init has just said that it is ready: there will be little to do from now on.
+    just_booted: bool,
 }
 
 /// What the loop serves beside the guest itself; all of it outlives a boot.
@@ -98,7 +100,7 @@ impl<'a> Guest<'a> {
             boot_us: None,
             boots,
         };
-        Guest { setup, booted, ladder: None, orphans: Vec::new(), status, signals_installed: false }
+        Guest { setup, booted, ladder: None, orphans: Vec::new(), status, signals_installed: false, just_booted: false }
     }
 
     /// What it took to end the guest.
@@ -130,7 +132,8 @@ impl<'a> Guest<'a> {
                     Source::Orphan => self.orphans.retain(|child| matches!(pidfd::try_reap(&child.pidfd), Ok(None))),
                 }
             }
-            if around.clients.drop_closed() {
+            let quiet = around.clients.drop_closed() || std::mem::take(&mut self.just_booted);
+            if quiet {
                 image.release();
             }
         }
@@ -225,6 +228,7 @@ impl<'a> Guest<'a> {
             let Some(message) = message else { continue };
             if message.ready && self.status.ready != Some(true) {
                 self.status.ready = Some(true);
+                self.just_booted = true;
                 self.status.boot_us = Some(self.booted.at.elapsed().as_micros() as u64);
             }
             self.signals_installed |= message.signals_installed;
