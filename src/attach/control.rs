@@ -1,6 +1,6 @@
 //! Talking to a running container's supervisor.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::error::{Error, Result};
 use crate::proto::control::{Reply, Request, Rung, Status};
@@ -8,16 +8,25 @@ use crate::store::{AliveLock, Layout};
 use crate::sys::socket::Packets;
 use crate::types::ContainerName;
 
+/// How long a supervisor may live without its socket: it is being started, or ends.
+const SOCKET: Duration = Duration::from_secs(10);
+
 /// Connects to the supervisor; fails with `Kind::Conflict` when the container does not run.
 pub fn connect(layout: &Layout, name: &ContainerName) -> Result<Packets> {
     layout.require(name)?;
-    match Packets::connect(&layout.control_socket(name)) {
-        Ok(packets) => Ok(packets),
-        Err(_) if !AliveLock::is_held(layout, name)? => {
-            Err(Error::conflict(format!("container `{name}` is not running"))
-                .hint(format!("`lxm start {name}` starts it")))
+    let deadline = Instant::now() + SOCKET;
+    loop {
+        match Packets::connect(&layout.control_socket(name)) {
+            Ok(packets) => return Ok(packets),
+            Err(_) if !AliveLock::is_held(layout, name)? => {
+                return Err(Error::conflict(format!("container `{name}` is not running"))
+                    .hint(format!("`lxm start {name}` starts it")));
+            }
+            Err(e) if matches!(e.errno(), Some(libc::ENOENT | libc::ECONNREFUSED)) && Instant::now() < deadline => {
+                std::thread::sleep(Duration::from_millis(2));
+            }
+            Err(e) => return Err(e.step(format!("reach the supervisor of `{name}`"))),
         }
-        Err(e) => Err(e.step(format!("reach the supervisor of `{name}`"))),
     }
 }
 

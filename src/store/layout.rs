@@ -100,8 +100,9 @@ impl Layout {
         self.root.join("run/lxm")
     }
 
+    /// The operation locks, at a name that no container can have.
     pub fn lock_dir(&self) -> PathBuf {
-        self.run().join("lock")
+        self.run().join(".lock")
     }
 
     /// The running container's own directory: alive lock, control socket, boot and failure records.

@@ -1,11 +1,12 @@
 //! The two locks: the operation lock (a command changing a container) and the alive lock (its
-//! supervisor). Lock files are never unlinked: a lock on a deleted file locks nobody out.
+//! supervisor). A lock on a deleted file locks nobody out: operation locks are never unlinked, the
+//! alive lock only by who holds it, and who takes it makes sure that it is still there.
 //!
 //! They are open-file-description locks (fcntl_locking(2)) rather than flock(2) ones, because
 //! those can be tested without being taken: a `list` must not make a `start` fail.
 
 use std::fs::File;
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -30,11 +31,15 @@ impl FileLock {
     }
 
     fn try_acquire_as(path: &Path, kind: i32) -> Result<Option<Self>> {
-        let file = open_lock_file(path)?;
-        match fcntl(&file, FcntlArg::F_OFD_SETLK(&whole_file(kind))) {
-            Ok(_) => Ok(Some(FileLock { file, path: path.to_owned() })),
-            Err(Errno::EAGAIN | Errno::EACCES) => Ok(None),
-            Err(e) => Err(Error::from(e).step(format!("lock `{}`", path.display()))),
+        loop {
+            let file = open_lock_file(path)?;
+            match fcntl(&file, FcntlArg::F_OFD_SETLK(&whole_file(kind))) {
+                // Its directory was removed between our two calls: a new file is at the path, or none.
+                Ok(_) if file.metadata().is_ok_and(|meta| meta.nlink() == 0) => {}
+                Ok(_) => return Ok(Some(FileLock { file, path: path.to_owned() })),
+                Err(Errno::EAGAIN | Errno::EACCES) => return Ok(None),
+                Err(e) => return Err(Error::from(e).step(format!("lock `{}`", path.display()))),
+            }
         }
     }
 
@@ -116,8 +121,8 @@ impl OperationLock {
         let path = layout.lock_dir().join(name);
         let deadline = Instant::now() + Self::PATIENCE;
         loop {
-            if let Some(lock) = FileLock::try_acquire(&path)? {
-                return Ok(OperationLock(lock));
+            if let Some(lock) = Self::try_acquire(layout, name)? {
+                return Ok(lock);
             }
             if Instant::now() >= deadline {
                 return Err(Error::conflict(format!("another command is working on `{name}`"))
@@ -125,6 +130,11 @@ impl OperationLock {
             }
             std::thread::sleep(Duration::from_millis(5));
         }
+    }
+
+    /// Takes it unless another command has it (`None`).
+    pub fn try_acquire(layout: &Layout, name: &ContainerName) -> Result<Option<Self>> {
+        Ok(FileLock::try_acquire(&layout.lock_dir().join(name))?.map(OperationLock))
     }
 }
 
@@ -174,6 +184,18 @@ mod tests {
         drop(lock);
         assert!(!FileLock::is_held(&path).unwrap());
         assert!(FileLock::try_acquire(&path).unwrap().is_some());
+    }
+
+    #[test]
+    fn a_lock_whose_file_was_deleted_is_not_had() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("run/alive");
+        let lock = FileLock::try_acquire(&path).unwrap().unwrap();
+        std::fs::remove_dir_all(dir.path().join("run")).unwrap();
+        drop(lock);
+        let lock = FileLock::try_acquire(&path).unwrap().unwrap();
+        assert!(FileLock::is_held(&path).unwrap());
+        drop(lock);
     }
 
     #[test]

@@ -80,7 +80,7 @@ fn every_kind_of_leak_is_found(sandbox: &Sandbox) {
 }
 
 fn held_lock_is_found(leak: &dyn Fn(&str, &dyn Fn(), &dyn Fn()), root: &Path) {
-    let path = root.join("run/lxm/lock/leak");
+    let path = root.join("run/lxm/.lock/leak");
     let lock = std::cell::RefCell::new(None);
     let make = || *lock.borrow_mut() = lxm::store::FileLock::try_acquire(&path).unwrap();
     leak("lock", &make, &|| drop(lock.take()));

@@ -113,7 +113,7 @@ fn files(root: &Path) -> Vec<String> {
             .into_iter()
             .filter(|path| !has_name(path, &[".staging", ".trash", ".network"])),
     );
-    found.extend(entries(&root.join("run/lxm")).into_iter().filter(|path| !has_name(path, &["lock", ".network"])));
+    found.extend(entries(&root.join("run/lxm")).into_iter().filter(|path| !has_name(path, &[".lock", ".network"])));
     found
 }
 
