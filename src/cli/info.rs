@@ -133,7 +133,7 @@ impl Lines {
         }
         if let Some(record) = &seen.record {
             self.add("Started", &record.started);
-            self.add("Init", &record.init);
+            self.add("Init", super::safe::line(&record.init));
             self.boot(seen, context);
         }
         if let Ok(origin) = seen.origin() {
@@ -171,7 +171,7 @@ impl Lines {
         };
         self.add("Booted", ready);
         if !status.text.is_empty() {
-            self.add("Status", &status.text);
+            self.add("Status", super::safe::line(&status.text));
         }
     }
 }

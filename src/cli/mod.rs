@@ -9,21 +9,29 @@ mod autostart;
 mod console;
 mod copy;
 mod create;
+mod destroy;
 mod facts;
+mod freeze;
+mod gc;
 mod generate;
 mod image;
 mod info;
+mod kill;
 mod list;
+mod logs;
 mod mount;
 mod name;
 mod network;
+mod rename;
 pub mod render;
 mod restart;
+mod safe;
 mod snapshot;
 mod start;
 mod stop;
 mod supervise;
 mod transfer;
+mod wait;
 
 use std::io::Write;
 use std::path::PathBuf;
@@ -92,6 +100,16 @@ enum Verb {
     Disable(autostart::Disable),
     Autostart(autostart::Autostart),
     BootReport(autostart::BootReport),
+    Logs(logs::Logs),
+    Wait(wait::Wait),
+    #[command(visible_alias = "pause")]
+    Freeze(freeze::Freeze),
+    #[command(visible_alias = "unpause")]
+    Unfreeze(freeze::Unfreeze),
+    Kill(kill::Kill),
+    Rename(rename::Rename),
+    Destroy(destroy::Destroy),
+    Gc(gc::Gc),
     #[command(hide = true)]
     Supervise(supervise::Supervise),
     #[command(hide = true)]
@@ -121,6 +139,14 @@ fn run(cli: Cli) -> Result<u8> {
         Verb::Disable(verb) => verb.run(&context),
         Verb::Autostart(verb) => verb.run(&context),
         Verb::BootReport(verb) => verb.run(&context),
+        Verb::Logs(verb) => verb.run(&context),
+        Verb::Wait(verb) => verb.run(&context),
+        Verb::Freeze(verb) => verb.run(&context),
+        Verb::Unfreeze(verb) => verb.run(&context),
+        Verb::Kill(verb) => verb.run(&context),
+        Verb::Rename(verb) => verb.run(&context),
+        Verb::Destroy(verb) => verb.run(&context),
+        Verb::Gc(verb) => verb.run(&context),
         Verb::Supervise(verb) => verb.run(&context),
         Verb::Generate(verb) => verb.run(&context),
     }

@@ -55,7 +55,7 @@ pub fn table<Row: IntoIterator<Item = String>>(header: &[&str], rows: impl IntoI
     let mut table = Table::new();
     table.load_style(NOTHING).set_header(header);
     for row in rows {
-        table.add_row(row.into_iter().collect::<Vec<String>>());
+        table.add_row(row.into_iter().map(|cell| super::safe::line(&cell)).collect::<Vec<String>>());
     }
     for column in table.column_iter_mut() {
         column.set_padding((0, 1));

@@ -94,6 +94,21 @@ impl<'a> Observer<'a> {
         seen.filter(|seen| seen.as_ref().err().is_none_or(|e| e.kind() != crate::error::Kind::NotFound)).collect()
     }
 
+    /// One that has a running or frozen guest; fails with `Kind::Conflict` where there is none.
+    pub fn running(&self, name: &ContainerName) -> Result<Guest> {
+        self.layout.require(name)?;
+        match self.state(name)? {
+            (_, Some(record)) => Ok(self.guest(record)),
+            (State::Stopped, None) => Err(Error::conflict(format!("container `{name}` is not running"))
+                .hint(format!("`lxm start {name}` starts it"))),
+            (state, None) => Err(Error::conflict(format!("container `{name}` is {}", state.name()))),
+        }
+    }
+
+    pub fn guest(&self, record: BootRecord) -> Guest {
+        Guest { hierarchies: self.hierarchies.clone(), record }
+    }
+
     /// The state, and the record of the boot while the guest has a leader.
     pub fn state(&self, name: &ContainerName) -> Result<(State, Option<BootRecord>)> {
         if !AliveLock::is_held(self.layout, name)? {
@@ -108,6 +123,18 @@ impl<'a> Observer<'a> {
         let cgroup = ContainerCgroup::new(self.hierarchies.clone(), record.cgroup.as_str());
         let state = if cgroup.is_frozen()? { State::Frozen } else { State::Running };
         Ok((state, Some(record)))
+    }
+}
+
+/// A guest that runs.
+pub struct Guest {
+    hierarchies: Hierarchies,
+    pub record: BootRecord,
+}
+
+impl Guest {
+    pub fn cgroup(&self) -> ContainerCgroup {
+        ContainerCgroup::new(self.hierarchies.clone(), self.record.cgroup.as_str())
     }
 }
 

@@ -122,6 +122,11 @@ pub fn users_of_image(layout: &Layout, image: &Path) -> Result<Vec<PathBuf>> {
     Ok(users.map(|(place, _)| below(place)).collect())
 }
 
+/// Removes what no container, snapshot or copy uses any more; says how many layers there were.
+pub fn sweep(layout: &Layout) -> Result<usize> {
+    layers::Layers::new(layout).sweep()
+}
+
 /// Exchanges two paths on one file system, at once.
 fn exchange_paths(a: &Path, b: &Path) -> Result<()> {
     use rustix::fs::{CWD, RenameFlags, renameat_with};

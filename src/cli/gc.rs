@@ -1,0 +1,39 @@
+use serde::Serialize;
+
+use super::{Context, Format, render, require_root};
+use crate::error::Result;
+use crate::ops::gc::gc;
+
+/// Remove what killed commands and containers have left behind, and say what it was
+///
+/// What a live process uses stays, and so do containers, snapshots and images.
+#[derive(Debug, clap::Args)]
+pub struct Gc {}
+
+#[derive(Serialize)]
+struct RemovedFacts {
+    what: &'static str,
+    which: String,
+}
+
+impl Gc {
+    pub fn run(self, context: &Context) -> Result<u8> {
+        require_root("remove what is left over")?;
+        let swept = gc(&context.layout)?;
+        let removed = swept.removed.into_iter();
+        match context.format {
+            Format::Json => {
+                let facts = removed.map(|removed| RemovedFacts { what: removed.what, which: removed.which });
+                render::json(&facts.collect::<Vec<_>>())?;
+            }
+            Format::Text => {
+                let lines = removed.map(|removed| format!("removed {} {}\n", removed.what, removed.which));
+                render::text(&lines.collect::<String>())?;
+            }
+        }
+        let mut failed = swept.failed.into_iter();
+        let Some(first) = failed.next() else { return Ok(0) };
+        failed.for_each(|e| super::report(&e));
+        Err(first)
+    }
+}

@@ -1,0 +1,35 @@
+use std::io::IsTerminal;
+
+use super::safe::Filter;
+use super::{Context, NameArg, render};
+use crate::error::Result;
+use crate::ops::logs::{Part, logs};
+
+/// Show what a container has written to its console
+///
+/// On a terminal only text and colours are passed on: a guest must not drive the admin's terminal.
+#[derive(Debug, clap::Args)]
+pub struct Logs {
+    #[command(flatten)]
+    name: NameArg,
+
+    /// Go on with what comes, until the container stops
+    #[arg(short, long)]
+    follow: bool,
+
+    /// Only the last lines
+    #[arg(short, long, visible_alias = "tail", value_name = "COUNT")]
+    lines: Option<usize>,
+}
+
+impl Logs {
+    pub fn run(self, context: &Context) -> Result<u8> {
+        let mut filter = std::io::stdout().is_terminal().then(Filter::default);
+        let part = self.lines.map_or(Part::All, Part::LastLines);
+        logs(&context.layout, &self.name.get()?, part, self.follow, &mut |bytes| match &mut filter {
+            Some(filter) => render::bytes(&filter.pass(bytes)),
+            None => render::bytes(bytes),
+        })?;
+        Ok(0)
+    }
+}

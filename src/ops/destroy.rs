@@ -1,0 +1,81 @@
+use std::os::unix::fs::DirBuilderExt;
+
+use nix::mount::{MntFlags, umount2};
+use rustix::fs::{CWD, RenameFlags, renameat_with};
+
+use super::sweep;
+use crate::cgroup::Hierarchies;
+use crate::error::{Context, Error, Kind, Result};
+use crate::host::{self, Stop};
+use crate::storage::is_mount_point;
+use crate::store::{self, AliveLock, Layout, OperationLock};
+use crate::types::ContainerName;
+
+/// What becomes of a container that is in use.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum InUse {
+    /// It stays: `Kind::Conflict`.
+    Refuse,
+    /// It is killed and unmounted first.
+    Force,
+}
+
+/// Removes a container with its snapshots and logs.
+///
+/// It vanishes at once, by a rename, and is removed then: what is killed meanwhile is finished by
+/// the next destroy or gc.
+pub fn destroy(layout: &Layout, name: &ContainerName, in_use: InUse) -> Result<()> {
+    let doomed = sweep::doomed(layout, name);
+    let left_over = doomed.symlink_metadata().is_ok();
+    if !left_over {
+        layout.require(name)?;
+    }
+    let lock = OperationLock::acquire(layout, name)?;
+    if left_over {
+        sweep::empty(layout, &doomed)?;
+    }
+    match layout.require(name) {
+        // The one in the trash was what remained of it.
+        Err(e) if left_over && e.kind() == Kind::NotFound => return Ok(()),
+        other => other?,
+    }
+    let step = || format!("destroy `{name}`");
+    release(layout, name, in_use).context(step)?;
+    sweep::sweep_run(layout, name, &Hierarchies::detect()?, &lock).context(step)?;
+    let trash = layout.trash();
+    let mut dir = std::fs::DirBuilder::new();
+    dir.recursive(true).mode(0o700).create(&trash).context(|| format!("make `{}`", trash.display()))?;
+    store::remove_tree(&layout.log_dir(name))?;
+    renameat_with(CWD, layout.container(name), CWD, &doomed, RenameFlags::NOREPLACE)
+        .context(|| format!("move `{}` to the trash", layout.container(name).display()))?;
+    store::sync_dir(layout.containers())?;
+    sweep::empty(layout, &doomed).context(step)
+}
+
+/// Sees to it that nobody uses the container.
+fn release(layout: &Layout, name: &ContainerName, in_use: InUse) -> Result<()> {
+    let rootfs = layout.rootfs(name);
+    let (running, mounted) = (AliveLock::is_held(layout, name)?, is_mount_point(&rootfs)?);
+    match in_use {
+        InUse::Refuse if running => {
+            return Err(Error::conflict("it is running").hint(format!("`lxm destroy -f {name}` stops it first")));
+        }
+        InUse::Refuse if mounted => {
+            return Err(Error::conflict(format!("`{}` is mounted", rootfs.display()))
+                .hint(format!("`lxm umount {name}` first, or `lxm destroy -f {name}`")));
+        }
+        InUse::Refuse => return Ok(()),
+        InUse::Force => {}
+    }
+    if running {
+        match host::detect().stop(layout, name, Stop::Kill, &|_| ()) {
+            // It ended by itself, or its supervisor died: either is what was wanted.
+            Err(_) if !AliveLock::is_held(layout, name)? => {}
+            other => drop(other?),
+        }
+    }
+    if mounted {
+        umount2(&rootfs, MntFlags::UMOUNT_NOFOLLOW).context(|| format!("unmount `{}`", rootfs.display()))?;
+    }
+    Ok(())
+}

@@ -1,0 +1,60 @@
+use rustix::fs::{CWD, RenameFlags, renameat_with};
+
+use super::sweep;
+use crate::cgroup::Hierarchies;
+use crate::distro::{self, HostKeys, Identity};
+use crate::error::{Context, Error, Result};
+use crate::storage::{self, Tree, is_mount_point};
+use crate::store::{self, AliveLock, Layout, OperationLock};
+use crate::types::ContainerName;
+
+/// Gives a stopped container another name, and its guest another hostname.
+///
+/// Everything else stays: uuid, machine-id, ssh keys, hardware addresses.
+pub fn rename(layout: &Layout, from: &ContainerName, to: &ContainerName) -> Result<()> {
+    layout.require(from)?;
+    if from == to {
+        return Err(Error::usage(format!("`{from}` is its name already")));
+    }
+    // In one order everywhere, so that two renames never wait for each other.
+    let (first, second) = if from < to { (from, to) } else { (to, from) };
+    let first_lock = OperationLock::acquire(layout, first)?;
+    let second_lock = OperationLock::acquire(layout, second)?;
+    layout.require(from)?;
+    store::require_free(layout, to)?;
+    if AliveLock::is_held(layout, from)? {
+        return Err(Error::conflict(format!("rename `{from}`: it is running")).hint(format!("`lxm stop {from}` first")));
+    }
+    if is_mount_point(&layout.rootfs(from))? {
+        return Err(Error::conflict(format!("rename `{from}`: its files are mounted"))
+            .hint(format!("`lxm umount {from}` first")));
+    }
+    let lock = if first == from { &first_lock } else { &second_lock };
+    sweep::sweep_run(layout, from, &Hierarchies::detect()?, lock)?;
+
+    set_hostname(layout, from, from, to)?;
+    let (old, new) = (layout.container(from), layout.container(to));
+    let renamed = renameat_with(CWD, &old, CWD, &new, RenameFlags::NOREPLACE)
+        .context(|| format!("rename `{}` to `{}`", old.display(), new.display()));
+    if let Err(e) = renamed {
+        // The first error is the one to tell.
+        let _ = set_hostname(layout, from, to, from);
+        return Err(e);
+    }
+    store::sync_dir(layout.containers())?;
+    let (old, new) = (layout.log_dir(from), layout.log_dir(to));
+    if old.exists() {
+        store::remove_tree(&new)?;
+        std::fs::rename(&old, &new).context(|| format!("rename `{}` to `{}`", old.display(), new.display()))?;
+    }
+    Ok(())
+}
+
+/// Has the guest of `container` called `to` in its own files, if that is by now called `from` there.
+fn set_hostname(layout: &Layout, container: &ContainerName, from: &ContainerName, to: &ContainerName) -> Result<()> {
+    let step = || format!("change the hostname of `{container}` from `{from}` to `{to}`");
+    let backend = storage::of_container(layout, container)?;
+    let tree = Tree::open(backend.as_ref(), &layout.container(container)).context(step)?;
+    let identity = Identity { hostname: to.to_string(), login: None, keys: HostKeys::Keep };
+    distro::customize(tree.path(), &identity).context(step)
+}

@@ -1,0 +1,108 @@
+use std::fs::File;
+use std::os::fd::AsFd;
+use std::str::FromStr;
+use std::time::{Duration, Instant};
+
+use nix::poll::{PollFd, PollFlags, poll};
+
+use super::look::{Observer, State};
+use crate::attach::control;
+use crate::error::{Error, Kind, Result};
+use crate::proto::control::{Reply, Request, Status};
+use crate::store::Layout;
+use crate::sys::poll::timeout;
+use crate::types::ContainerName;
+
+/// What a container is waited for to be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Goal {
+    State(State),
+    /// It runs, and its init has said that it has booted or cannot say it.
+    Booted,
+}
+
+impl FromStr for Goal {
+    type Err = Error;
+
+    fn from_str(s: &str) -> Result<Self> {
+        match s {
+            "booted" => Ok(Goal::Booted),
+            _ => s.parse().map(Goal::State).map_err(|e: Error| e.hint("`booted` is known too")),
+        }
+    }
+}
+
+/// How long nothing that a descriptor would tell may go unseen.
+const GLANCE: Duration = Duration::from_millis(10);
+
+/// Waits until the container is what one of `goals` says; for ever without a `limit`.
+///
+/// Fails with `Kind::TimedOut`. One that is destroyed meanwhile has stopped.
+pub fn wait(layout: &Layout, name: &ContainerName, goals: &[Goal], limit: Option<Duration>) -> Result<()> {
+    layout.require(name)?;
+    let observer = Observer::new(layout)?;
+    let deadline = limit.map(|limit| Instant::now() + limit);
+    loop {
+        let (state, record) = observer.state(name)?;
+        if goals.contains(&Goal::State(state)) {
+            return Ok(());
+        }
+        if layout.require(name).is_err_and(|e| e.kind() == Kind::NotFound) {
+            return Err(Error::not_found(format!("container `{name}` was destroyed")));
+        }
+        let left = deadline.map_or(Duration::from_secs(3600), |d| d.saturating_duration_since(Instant::now()));
+        if left.is_zero() {
+            let waited = limit.unwrap_or_default().as_secs_f64();
+            return Err(Error::timed_out(format!("container `{name}` is still {} after {waited} s", state.name())));
+        }
+        match record {
+            Some(record) => {
+                let events = observer.guest(record).cgroup().payload()?.join("cgroup.events");
+                if watch(layout, name, goals.contains(&Goal::Booted), &events, left)? {
+                    return Ok(());
+                }
+            }
+            // Nobody is there yet to be asked.
+            None => std::thread::sleep(GLANCE.min(left)),
+        }
+    }
+}
+
+/// Waits for a change of a running container, its supervisor's or the freezer's, at most `left`;
+/// says whether it has booted, if that is asked.
+fn watch(
+    layout: &Layout,
+    name: &ContainerName,
+    booted: bool,
+    events: &std::path::Path,
+    left: Duration,
+) -> Result<bool> {
+    // Gone between the two looks: the next look tells.
+    let (Ok(packets), Ok(events)) = (control::connect(layout, name), File::open(events)) else {
+        std::thread::sleep(GLANCE.min(left));
+        return Ok(false);
+    };
+    packets.send(&Request::Watch, &[])?;
+    let deadline = Instant::now() + left;
+    let mut first = true;
+    loop {
+        let left = deadline.saturating_duration_since(Instant::now());
+        // cgroupfs tells a change of its events by POLLPRI (cgroups(7)).
+        let mut fds =
+            [PollFd::new(packets.as_fd(), PollFlags::POLLIN), PollFd::new(events.as_fd(), PollFlags::POLLPRI)];
+        match poll(&mut fds, timeout(left)) {
+            Ok(0) | Err(nix::errno::Errno::EINTR) => return Ok(false),
+            Ok(_) => {}
+            Err(e) => return Err(e.into()),
+        }
+        if !fds[0].any().unwrap_or(false) {
+            return Ok(false);
+        }
+        match packets.recv::<Reply>()? {
+            Some((Reply::Status(Status { ready, .. }), _)) if booted && ready != Some(false) => return Ok(true),
+            // The first only tells what is known.
+            Some((Reply::Status(_), _)) if first => first = false,
+            _ => return Ok(false),
+        }
+    }
+}
