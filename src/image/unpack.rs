@@ -4,7 +4,8 @@
 use std::collections::HashSet;
 use std::fs::File;
 use std::io::Read;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 
@@ -16,7 +17,7 @@ use super::attributes::{Attributes, Attributor};
 use super::{acl, shown};
 use crate::error::{Context, Error, Result};
 use crate::progress::Progress;
-use crate::sys::fs::open_beneath;
+use crate::sys::fs::{open_beneath, open_in_root};
 
 /// What came out of an archive.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
@@ -68,6 +69,90 @@ pub fn unpack(reader: impl Read + Send, root: &Path, progress: &Progress) -> Res
     tree.complete()
 }
 
+/// The most that is kept in memory of a file that is not unpacked.
+const ASIDE_LIMIT: usize = 4 << 20;
+
+/// As [`unpack`], of what is in the archive's directory `prefix` alone; hard links stay in it.
+///
+/// Other files are given to `aside` whole, in the archive's order; directories are passed over, and
+/// anything else is refused.
+pub fn unpack_below(
+    reader: impl Read + Send,
+    prefix: &str,
+    root: &Path,
+    progress: &Progress,
+    aside: &mut dyn FnMut(&str, &[u8]) -> Result<()>,
+) -> Result<Summary> {
+    let mut tree = Tree::new(root)?;
+    let below = |path: &[u8]| -> Result<Option<Vec<u8>>> {
+        let Inside(path) = Inside::new(path)?;
+        let rest = path.strip_prefix(prefix.as_bytes());
+        Ok(rest.filter(|rest| rest.is_empty() || rest.starts_with(b"/")).map(|rest| [b".", rest].concat()))
+    };
+    archive::read(
+        reader,
+        |n| progress.inc(n),
+        |archive| {
+            while let Some(mut entry) = archive.next()? {
+                let step = |path: &[u8]| format!("unpack `{}`", shown(path));
+                if let Some(path) = below(&entry.path).context(|| step(&entry.path))? {
+                    if let EntryKind::HardLink(target) = &mut entry.kind {
+                        let outside = || Error::failed("it is a link to what is not in the tree").step(step(&path));
+                        *target = below(target).context(|| step(&path))?.ok_or_else(outside)?;
+                    }
+                    entry.path = path;
+                    tree.place(archive, entry)?;
+                    continue;
+                }
+                match entry.kind {
+                    EntryKind::File => {
+                        let contents = contents(archive).context(|| step(&entry.path))?;
+                        aside(&String::from_utf8_lossy(&entry.path), &contents)?;
+                    }
+                    EntryKind::Directory | EntryKind::Label => {}
+                    _ => return Err(Error::failed("it is neither a file nor in the tree").step(step(&entry.path))),
+                }
+            }
+            Ok(())
+        },
+    )?;
+    tree.complete()
+}
+
+fn contents(archive: &mut Archive) -> Result<Vec<u8>> {
+    let mut contents = Vec::new();
+    loop {
+        let bytes = archive.content(u64::MAX)?;
+        if bytes.is_empty() {
+            return Ok(contents);
+        }
+        if contents.len() + bytes.len() > ASIDE_LIMIT {
+            return Err(Error::failed(format!("it is larger than {ASIDE_LIMIT} bytes")));
+        }
+        contents.extend_from_slice(bytes);
+    }
+}
+
+/// As [`unpack`], of a layer of a container image over what the layers below it have made.
+///
+/// Its whiteouts remove what is theirs: `.wh.NAME` the file NAME, `.wh..wh..opq` all that other
+/// layers have put into the directory (OCI image specification, layer.md).
+pub fn unpack_layer(reader: impl Read + Send, root: &Path, progress: &Progress) -> Result<Summary> {
+    let mut tree = Tree::new(root)?;
+    tree.layer = Some(HashSet::new());
+    archive::read(
+        reader,
+        |n| progress.inc(n),
+        |archive| {
+            while let Some(entry) = archive.next()? {
+                tree.place_in_layer(archive, entry)?;
+            }
+            Ok(())
+        },
+    )?;
+    tree.complete()
+}
+
 /// A path in the archive: below the root, without `.` and `..`, empty for the root itself.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 struct Inside(Vec<u8>);
@@ -112,6 +197,8 @@ struct Tree {
     /// in them, are writable, and their times change with each entry.
     directories: Vec<(Inside, Attributes)>,
     skipped: HashSet<Inside>,
+    /// Of a layer over others: what it has made itself, the directories on the way too.
+    layer: Option<HashSet<Vec<u8>>>,
     summary: Summary,
 }
 
@@ -133,7 +220,66 @@ impl Tree {
         };
         let directories = vec![(Inside(Vec::new()), as_made)];
         let summary = Summary::default();
-        Ok(Tree { root, attributor, parent: None, directories, skipped: HashSet::new(), summary })
+        Ok(Tree { root, attributor, parent: None, directories, skipped: HashSet::new(), layer: None, summary })
+    }
+
+    fn place_in_layer(&mut self, archive: &mut Archive, entry: Entry) -> Result<()> {
+        let inside = Inside::new(&entry.path).context(|| format!("unpack `{}`", shown(&entry.path)))?;
+        let (dir, name) = inside.split();
+        match name.strip_prefix(b".wh.") {
+            Some(b".wh..opq") => self.remove_lower(dir),
+            Some(whited) => {
+                let path = if dir.is_empty() { whited.to_vec() } else { [dir, b"/", whited].concat() };
+                if self.is_own(&path) { Ok(()) } else { self.remove(dir, whited) }
+            }
+            None => {
+                if let Some(own) = &mut self.layer {
+                    let ends = inside.0.iter().enumerate().filter(|(_, byte)| **byte == b'/').map(|(at, _)| at);
+                    own.extend(ends.chain([inside.0.len()]).map(|end| inside.0[..end].to_vec()));
+                }
+                return self.place(archive, entry);
+            }
+        }
+        .context(|| format!("unpack `{}`", shown(&entry.path)))
+    }
+
+    fn is_own(&self, path: &[u8]) -> bool {
+        self.layer.as_ref().is_some_and(|own| own.contains(path))
+    }
+
+    /// Removes what is in `dir` but not of this layer.
+    fn remove_lower(&mut self, dir: &[u8]) -> Result<()> {
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY;
+        let listed = match self.open(dir, flags) {
+            Err(e) if e.errno() == Some(libc::ENOENT) => return Ok(()),
+            other => other?,
+        };
+        for entry in rustix::fs::Dir::read_from(&listed)? {
+            let entry = entry?;
+            let name = entry.file_name().to_bytes();
+            let path = if dir.is_empty() { name.to_vec() } else { [dir, b"/", name].concat() };
+            if !matches!(name, b"." | b"..") && !self.is_own(&path) {
+                self.remove(dir, name)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Removes a file or tree; a missing one is removed already.
+    fn remove(&mut self, dir: &[u8], name: &[u8]) -> Result<()> {
+        let parent = match self.open(dir, OFlags::PATH | OFlags::DIRECTORY) {
+            Err(e) if matches!(e.errno(), Some(libc::ENOENT | libc::ENOTDIR)) => return Ok(()),
+            other => other?,
+        };
+        if name.is_empty() || matches!(name, b"." | b"..") {
+            return Err(Error::failed("it removes nothing that has a name"));
+        }
+        // It may be, or be in, the directory kept open.
+        self.parent = None;
+        match remove_below(&parent, name) {
+            Err(e) if e.errno() == Some(libc::ENOENT) => Ok(()),
+            other => other,
+        }
     }
 
     fn place(&mut self, archive: &mut Archive, entry: Entry) -> Result<()> {
@@ -267,8 +413,14 @@ impl Tree {
             Err(Errno::EXIST) => {}
             other => return Ok(other?),
         }
-        let flags = if is_directory(parent, name)? { AtFlags::REMOVEDIR } else { AtFlags::empty() };
-        rustix::fs::unlinkat(parent, name, flags).context(|| "remove what an earlier entry made there")?;
+        let layered = self.layer.is_some();
+        let (parent, name) = self.parent_of(inside)?;
+        let removed = match is_directory(parent, name)? {
+            true if layered => remove_below(parent, name),
+            true => Ok(rustix::fs::unlinkat(parent, name, AtFlags::REMOVEDIR)?),
+            false => Ok(rustix::fs::unlinkat(parent, name, AtFlags::empty())?),
+        };
+        removed.context(|| "remove what an earlier entry made there")?;
         let made = call(parent, name);
         // It may have led to the directory kept open.
         self.parent = None;
@@ -292,9 +444,19 @@ impl Tree {
         Ok((fd, name))
     }
 
+    /// Opens a directory of the tree. What is laid over other layers finds its way through their
+    /// absolute links as the container would.
+    fn open(&self, path: &[u8], flags: OFlags) -> Result<OwnedFd> {
+        let path = if path.is_empty() { b".".as_slice() } else { path };
+        match self.layer {
+            Some(_) => open_in_root(&self.root, Path::new(std::ffi::OsStr::from_bytes(path)), flags, Mode::empty()),
+            None => open_beneath(&self.root, path, flags, Mode::empty()),
+        }
+    }
+
     fn open_directory(&self, path: &[u8]) -> Result<OwnedFd> {
         let path = if path.is_empty() { b".".as_slice() } else { path };
-        let opened = open_beneath(&self.root, path, OFlags::PATH | OFlags::DIRECTORY, Mode::empty());
+        let opened = self.open(path, OFlags::PATH | OFlags::DIRECTORY);
         opened.map_err(|e| match e.errno() {
             Some(libc::EXDEV) => Error::failed(format!("a symbolic link in `{}` leads out of the tree", shown(path))),
             _ => e.step(format!("open its directory `{}`", shown(path))),
@@ -322,7 +484,7 @@ impl Tree {
         for (inside, attributes) in self.directories.iter().rev().filter(|(inside, _)| seen.insert(inside)) {
             let path = if inside.0.is_empty() { b".".as_slice() } else { &inside.0 };
             let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW;
-            let dir = match open_beneath(&self.root, path, flags, Mode::empty()) {
+            let dir = match self.open(path, flags) {
                 // A later entry took its place.
                 Err(e) if matches!(e.errno(), Some(libc::ENOENT | libc::ENOTDIR | libc::ELOOP)) => continue,
                 other => other.context(|| format!("complete `{}`", shown(path)))?,
@@ -332,6 +494,15 @@ impl Tree {
         }
         Ok(self.summary)
     }
+}
+
+/// Removes a file or a tree, following no symbolic link.
+fn remove_below(parent: &OwnedFd, name: &[u8]) -> Result<()> {
+    if !is_directory(parent, name)? {
+        return Ok(rustix::fs::unlinkat(parent, name, AtFlags::empty())?);
+    }
+    let path = Path::new("/proc/self/fd").join(parent.as_raw_fd().to_string()).join(std::ffi::OsStr::from_bytes(name));
+    Ok(std::fs::remove_dir_all(path)?)
 }
 
 fn is_directory(parent: &OwnedFd, name: &[u8]) -> Result<bool> {

@@ -268,3 +268,70 @@ fn what_the_surroundings_would_hand_down_does_not_reach_the_tree() {
     unpack_into(&bench, &std::fs::read(bench.path("a.tar")).unwrap()).unwrap();
     assert_same(&bench.path("root"), &bench.path("src"));
 }
+
+fn layers(bench: &Bench, names: &[&str]) {
+    for name in names {
+        let archive = std::fs::read(bench.path(name)).unwrap();
+        unpack_layer(archive.as_slice(), &bench.path("root"), &Progress::hidden())
+            .unwrap_or_else(|e| panic!("{name}: {e}"));
+    }
+}
+
+#[test]
+fn whiteouts_remove_what_lower_layers_made_and_nothing_of_their_own() {
+    let bench = Bench::new();
+    bench.sh(
+        "mkdir -p root a/dir/sub a/opaque/old a/usr/bin b/opaque b/dir b/bin expected
+         echo 1 > a/gone; echo 1 > a/dir/kept; echo 1 > a/dir/gone; echo 1 > a/opaque/old/file; echo 1 > a/file-to-dir
+         mkdir a/dir-to-file; echo 1 > a/dir-to-file/x; ln -s /usr/bin a/bin
+         touch b/.wh.gone b/dir/.wh.gone b/dir/.wh.sub b/dir/.wh.never-was b/opaque/.wh..wh..opq
+         echo 2 > b/opaque/new; mkdir b/file-to-dir; echo 2 > b/file-to-dir/y; echo 2 > b/dir-to-file; echo 2 > b/bin/tool
+         tar -C a -cf a.tar .; tar -C b -cf b.tar --exclude=./bin .; tar -C b -rf b.tar ./bin/tool
+         mkdir -p expected/dir expected/opaque expected/usr/bin expected/file-to-dir
+         echo 1 > expected/dir/kept; echo 2 > expected/opaque/new; echo 2 > expected/file-to-dir/y
+         echo 2 > expected/dir-to-file; echo 2 > expected/usr/bin/tool; ln -s /usr/bin expected/bin",
+    );
+    layers(&bench, &["a.tar", "b.tar"]);
+    bench.sh("diff -r --no-dereference root expected");
+    // The opaque marker may come after its siblings.
+    bench
+        .sh("rm -rf root; mkdir root; tar -C b -cf late.tar ./opaque/new; tar -C b -rf late.tar ./opaque/.wh..wh..opq");
+    layers(&bench, &["a.tar", "late.tar"]);
+    bench.sh("test $(ls root/opaque) = new");
+}
+
+#[test]
+fn no_whiteout_leads_out_of_the_tree() {
+    let bench = Bench::new();
+    bench.sh(
+        "mkdir root outside a b; echo host > outside/file; ln -s $PWD/outside a/link; tar -C a -cf a.tar .
+         mkdir b/link; touch b/link/.wh.file b/link/.wh..wh..opq; tar -C b -cf b.tar ./link/.wh.file ./link/.wh..wh..opq",
+    );
+    layers(&bench, &["a.tar", "b.tar"]);
+    bench.sh("test $(cat outside/file) = host");
+    bench.sh("touch b/.wh..; tar -C b -cf c.tar ./.wh..");
+    let archive = std::fs::read(bench.path("c.tar")).unwrap();
+    assert!(unpack_layer(archive.as_slice(), &bench.path("root"), &Progress::hidden()).is_err());
+}
+
+#[test]
+fn a_part_of_an_archive_is_unpacked_and_the_rest_is_handed_over() {
+    let bench = Bench::new();
+    bench.sh(
+        "mkdir -p src/rootfs/etc src/lxm; echo a > src/lxm/one; echo f > src/rootfs/etc/f; ln src/rootfs/etc/f src/rootfs/g
+         tar -C src -cf a.tar lxm rootfs; mkdir root; ln src/lxm/one src/rootfs/bad; tar -C src -cf bad.tar lxm rootfs",
+    );
+    let unpack = |name: &str| {
+        let archive = std::fs::read(bench.path(name)).unwrap();
+        let mut aside = Vec::new();
+        let mut keep = |name: &str, contents: &[u8]| {
+            aside.push((name.to_owned(), contents.to_vec()));
+            Ok(())
+        };
+        unpack_below(archive.as_slice(), "rootfs", &bench.path("root"), &Progress::hidden(), &mut keep)?;
+        Ok::<_, Error>(aside)
+    };
+    assert_eq!(unpack("a.tar").unwrap(), [("lxm/one".to_owned(), b"a\n".to_vec())]);
+    bench.sh("diff -r root src/rootfs 2>&1 | grep -v bad | grep . && exit 1; test root/g -ef root/etc/f");
+    assert!(unpack("bad.tar").unwrap_err().to_string().contains("not in the tree"));
+}
