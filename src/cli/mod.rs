@@ -10,11 +10,13 @@ mod console;
 mod copy;
 mod create;
 mod destroy;
+mod export;
 mod facts;
 mod freeze;
 mod gc;
 mod generate;
 mod image;
+mod import;
 mod info;
 mod kill;
 mod list;
@@ -85,6 +87,8 @@ enum Verb {
     Console(console::Console),
     #[command(visible_alias = "clone")]
     Copy(copy::Copy),
+    Export(export::Export),
+    Import(import::Import),
     Push(transfer::Push),
     Pull(transfer::Pull),
     Snapshot(snapshot::Snapshot),
@@ -126,6 +130,8 @@ fn run(cli: Cli) -> Result<u8> {
         Verb::Attach(verb) => verb.run(&context),
         Verb::Console(verb) => verb.run(&context),
         Verb::Copy(verb) => verb.run(&context),
+        Verb::Export(verb) => verb.run(&context),
+        Verb::Import(verb) => verb.run(&context),
         Verb::Push(verb) => verb.run(&context),
         Verb::Pull(verb) => verb.run(&context),
         Verb::Snapshot(verb) => verb.run(&context),

@@ -5,7 +5,7 @@ use crate::error::{Error, Result};
 use crate::types::ContainerName;
 
 /// A container's name, given as `NAME` or as LXC users do with `-n NAME`.
-#[derive(Debug, clap::Args)]
+#[derive(Debug, Clone, clap::Args)]
 pub struct NameArg {
     /// The container
     #[arg(value_name = "NAME", required_unless_present = "name_option", add = ArgValueCompleter::new(complete))]

@@ -8,8 +8,8 @@ use jiff::Timestamp;
 use jiff::tz::TimeZone;
 use rustix::fs::{CWD, RenameFlags, renameat_with};
 
-use super::schedule;
 use super::still::Still;
+use super::{reading, schedule};
 use crate::error::{Context, Error, Result};
 use crate::progress::Progress;
 use crate::storage::{self, Activity, Backend, Purpose};
@@ -146,7 +146,8 @@ impl<'a> Work<'a> {
         layout.require(name)?;
         let work = Work { layout, name, backend: storage::of_container(layout, name)?, _lock: lock };
         for entry in fs::read_dir(layout.snapshots(name)).into_iter().flatten().flatten() {
-            if entry.file_name().as_encoded_bytes().starts_with(b".") {
+            let is_place_of_ours = entry.file_name().as_encoded_bytes().starts_with(b".");
+            if is_place_of_ours && !reading::is_read(layout, name, &entry.path())? {
                 work.discard(&entry.path())?;
             }
         }

@@ -44,6 +44,9 @@ pub fn trials() -> Vec<Trial> {
             copies(s, &btrfs(s).layout(), &["btrfs", "overlay"]);
         })),
         Trial::new("storage::a_running_guest_is_copied", copy_running).guest(Guest::Probe),
+        Trial::new("storage::an_export_is_imported_as_it_was", export_import),
+        Trial::new("storage::a_cut_or_changed_export_leaves_nothing", export_damaged),
+        Trial::new("storage::a_running_guest_moves_through_a_pipe", export_running).guest(Guest::Probe),
         Trial::new("storage::scheduled_snapshots_are_made_and_expire", scheduled),
         Trial::new("storage::ids_are_shifted_in_the_files_where_they_cannot_be_mapped", shifted),
         Trial::new("storage::a_shift_that_is_killed_is_carried_on_with", shift_killed),
@@ -591,6 +594,115 @@ fn copy_running(sandbox: &Sandbox) {
         }
         for name in ["web", "web2", "web3"] {
             sandbox.lxm(&["stop", "-k", name]).ok();
+            forget(&sandbox.layout(), name);
+        }
+    }
+}
+
+fn export_import(sandbox: &Sandbox) {
+    let layout = sandbox.layout();
+    let path = |name: &str| sandbox.path(name).to_str().unwrap().to_owned();
+    for (backend, there, file) in
+        [("overlay", "dir", "web.tar.zst"), ("dir", "overlay", "web.tar.xz"), ("dir", "dir", "web.tar")]
+    {
+        let web = handmade(&layout, "web", backend);
+        let uuid = "2f1b1c62-5ec6-4a6e-8f5a-0a5f4f6d9f11";
+        fs::write(layout.config_file(&web), format!("version = 1\n# kept\nuuid = \"{uuid}\"\n")).unwrap();
+        sandbox.lxm(&["snapshot", "create", "web", "old"]).ok();
+        sandbox.lxm_with(&["push", "-", "web:/etc/motd"], b"exported", Duration::from_secs(20)).ok();
+        let before = tree_listing(&layout, "web");
+        sandbox.lxm(&["export", "web", "-o", &path(file)]).ok();
+        sandbox.lxm(&["export", "web", "-o", &path("old.tar.zst"), "--snapshot", "old"]).ok();
+        assert_eq!(tree_listing(&layout, "web"), before);
+
+        // Beside the original it gets an identity of its own.
+        sandbox.lxm(&["import", &path(file), "-n", "twin", "--storage", there]).ok().complains("got one of its own");
+        assert_ne!(layout.config(&"twin".parse().unwrap()).unwrap().uuid, uuid);
+        sandbox.lxm(&["import", &path(file)]).fails(4);
+        sandbox.lxm(&["import", &path("old.tar.zst"), "-n", "old"]).ok();
+        assert_eq!(sandbox.lxm(&["pull", "old:/etc/motd", "-"]).ok().stdout, "image");
+        forget(&layout, "web");
+        forget(&layout, "twin");
+        forget(&layout, "old");
+
+        sandbox.lxm(&["import", &path(file), "--storage", there]).ok();
+        assert_eq!(tree_listing(&layout, "web"), before);
+        assert!(fs::read_to_string(layout.config_file(&web)).unwrap().contains("# kept"));
+        assert_eq!(layout.config(&web).unwrap().uuid, uuid);
+        assert_eq!(Origin::read(&layout, &web).unwrap().storage, there);
+        forget(&layout, "web");
+        // Others read it too.
+        assert!(run("tar", &["-tf", &path(file)]).ok().stdout.contains("rootfs/etc/motd"));
+    }
+    assert_eq!(left_over(layout.containers()), Vec::<PathBuf>::new());
+}
+
+/// Everything about the files of a container but what overlayfs shows otherwise than others: the
+/// size and the links of directories, and links of a file that was changed.
+fn tree_listing(layout: &Layout, name: &str) -> String {
+    let name: ContainerName = name.parse().unwrap();
+    let backend = storage::of_container(layout, &name).unwrap();
+    let tree = Tree::open(backend.as_ref(), &layout.container(&name)).unwrap();
+    let fd = tree.dir().unwrap();
+    let find = "find . \\( -type d -printf '%p %U %G %m\\n' -o -printf '%p %U %G %m %l %s\\n' \\) | grep -v 'etc/host' | sort; cat etc/motd";
+    run("sh", &["-c", &format!("cd /proc/{}/fd/{} && {find}", std::process::id(), fd.as_raw_fd())]).ok().stdout
+}
+
+fn export_damaged(sandbox: &Sandbox) {
+    let layout = sandbox.layout();
+    let web = handmade(&layout, "web", "dir");
+    // Something that does not compress away.
+    let mut noise = vec![0; 200_000];
+    std::io::Read::read_exact(&mut fs::File::open("/dev/urandom").unwrap(), &mut noise).unwrap();
+    fs::write(layout.rootfs(&web).join("noise"), noise).unwrap();
+    let file = sandbox.path("web.tar");
+    sandbox.lxm(&["export", "web", "-o", file.to_str().unwrap()]).ok();
+    let whole = fs::read(&file).unwrap();
+    let zstd = sandbox.path("web.tar.zst");
+    sandbox.lxm(&["export", "web", "-o", zstd.to_str().unwrap()]).ok();
+    let packed = fs::read(&zstd).unwrap();
+    forget(&layout, "web");
+
+    let refused = |bytes: &[u8], what: &str| {
+        let outcome = sandbox.lxm_with(&["import", "-"], bytes, Duration::from_secs(20));
+        assert_eq!(outcome.status, 1, "{what}: {outcome}");
+        assert_eq!(left_over(layout.containers()), Vec::<PathBuf>::new(), "{what}");
+        assert!(layout.names().unwrap().is_empty(), "{what}");
+    };
+    for end in [0, 100, 600, whole.len() / 3, whole.len() - 2048, whole.len() - 1024, whole.len() - 1025] {
+        refused(&whole[..end], &format!("cut at {end}"));
+    }
+    for end in [10, packed.len() / 2, packed.len() - 1] {
+        refused(&packed[..end], &format!("compressed, cut at {end}"));
+    }
+    // One bit of a file's contents.
+    let mut changed = whole.clone();
+    let at = changed.windows(7).position(|window| window == b"program").unwrap();
+    changed[at] ^= 1;
+    refused(&changed, "changed");
+    refused(b"this is no archive", "no archive");
+    let other = sandbox.path("other.tar");
+    run("tar", &["-cf", other.to_str().unwrap(), "-C", "/etc", "hostname"]).ok();
+    refused(&fs::read(&other).unwrap(), "another archive");
+    sandbox.lxm_with(&["import", "-"], &whole, Duration::from_secs(20)).ok();
+    forget(&layout, "web");
+}
+
+fn export_running(sandbox: &Sandbox) {
+    for (backend, there) in [("overlay", "dir"), ("dir", "overlay")] {
+        sandbox.boot("web", Guest::Probe, &["--storage", backend]);
+        sandbox.lxm_with(&["push", "-", "web:/etc/state"], b"running", Duration::from_secs(20)).ok();
+        let lxm = super::support::sandbox::program();
+        let pipe = format!("{0} export web -o - | {0} import -n web2 --storage {there} -", lxm.display());
+        let mut shell = Command::new("sh");
+        sandbox.environment(&mut shell);
+        shell.args(["-c", &pipe]);
+        super::support::command::bounded(shell, b"", Duration::from_secs(60)).ok();
+        sandbox.lxm(&["start", "web2", "--wait", "booted"]).ok();
+        assert_eq!(sandbox.lxm(&["pull", "web2:/etc/state", "-"]).ok().stdout, "running");
+        for name in ["web", "web2"] {
+            sandbox.lxm(&["stop", "-k", name]).ok();
+            assert!(fs::read_dir(sandbox.layout().snapshots(&name.parse().unwrap())).is_err());
             forget(&sandbox.layout(), name);
         }
     }

@@ -1,0 +1,73 @@
+use std::io::{BufWriter, IsTerminal, Write};
+use std::path::{Path, PathBuf};
+
+use super::{Context, NameArg, render, require_root};
+use crate::error::{Context as _, Error, Result};
+use crate::image::compress::Compression;
+use crate::ops::export::export;
+use crate::types::{ContainerName, SnapshotName};
+
+/// Write a container to a file or a pipe, for `lxm import` here or elsewhere
+///
+/// Its configuration, its origin and its files, as a tar archive with a digest. A running guest is
+/// frozen for the moment that it takes to copy or snapshot its files.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Example, moving a container to another host:
+  lxm export web -o - | ssh host2 lxm import -n web -")]
+pub struct Export {
+    #[command(flatten)]
+    name: NameArg,
+
+    /// Where to write it to; `-` is standard output [default: NAME.tar.zst]
+    #[arg(short, long, value_name = "FILE")]
+    output: Option<PathBuf>,
+
+    /// Its state of then, rather than of now
+    #[arg(long, value_name = "SNAPSHOT")]
+    snapshot: Option<SnapshotName>,
+
+    /// zstd, xz, gzip or none [default: by the file's name, or zstd]
+    #[arg(long, value_name = "HOW")]
+    compression: Option<Compression>,
+}
+
+impl Export {
+    pub fn run(self, context: &Context) -> Result<u8> {
+        require_root("export a container")?;
+        let name = self.name.clone().get()?;
+        match &self.output {
+            Some(path) if path == Path::new("-") => {
+                if std::io::stdout().is_terminal() {
+                    return Err(Error::usage("an archive on a terminal is of no use").hint("name a file with `-o`"));
+                }
+                let compression = self.compression.unwrap_or(Compression::Zstd);
+                let output = BufWriter::with_capacity(1 << 20, render::Output);
+                export(&context.layout, &name, self.snapshot.as_ref(), compression, output)?;
+                Ok(0)
+            }
+            Some(path) => self.to_file(context, &name, path),
+            None => {
+                let extension = self.compression.unwrap_or(Compression::Zstd).extension();
+                self.to_file(context, &name, Path::new(&format!("{name}.tar{extension}")))
+            }
+        }
+    }
+
+    /// The file appears when it is whole.
+    fn to_file(&self, context: &Context, name: &ContainerName, path: &Path) -> Result<u8> {
+        let step = || format!("write `{}`", path.display());
+        let compression = self.compression.or(Compression::of_file_name(path)).unwrap_or(Compression::Zstd);
+        let dir = match path.parent() {
+            Some(dir) if !dir.as_os_str().is_empty() => dir,
+            _ => Path::new("."),
+        };
+        let file = tempfile::Builder::new().prefix(".lxm-export-").tempfile_in(dir).context(step)?;
+        let output = BufWriter::with_capacity(1 << 20, file.as_file());
+        let digest = export(&context.layout, name, self.snapshot.as_ref(), compression, output)?;
+        file.as_file().flush().and_then(|()| file.as_file().sync_all()).context(step)?;
+        file.persist(path).map_err(|e| e.error).context(step)?;
+        context.say(&format!("exported `{name}` to `{}` (contents' sha256 {digest})", path.display()));
+        Ok(0)
+    }
+}

@@ -1,0 +1,46 @@
+use std::path::{Path, PathBuf};
+
+use super::{Context, require_root};
+use crate::error::{Context as _, Result};
+use crate::ops::import::{Wish, import_stream};
+use crate::types::ContainerName;
+
+/// Make a container of what `lxm export` wrote
+///
+/// It keeps its identity, unless a container of this host has it. What was cut short or changed on
+/// the way leaves nothing.
+#[derive(Debug, clap::Args)]
+pub struct Import {
+    /// What to read; `-` is standard input
+    #[arg(value_name = "FILE", default_value = "-")]
+    source: PathBuf,
+
+    /// Its name here [default: the one it had]
+    #[arg(short, long, value_name = "NAME")]
+    name: Option<ContainerName>,
+
+    /// Where to keep its files: auto, dir, overlay or btrfs [default: `storage` of lxm.toml, or auto]
+    #[arg(long, value_name = "BACKEND")]
+    storage: Option<String>,
+}
+
+impl Import {
+    pub fn run(self, context: &Context) -> Result<u8> {
+        require_root("import a container")?;
+        let layout = &context.layout;
+        let storage = self.storage.or(layout.host_config()?.storage).unwrap_or_else(|| "auto".into());
+        let wish = Wish { name: self.name, storage };
+        let imported = if self.source == Path::new("-") {
+            import_stream(layout, std::io::stdin(), &wish)?
+        } else {
+            let file = std::fs::File::open(&self.source).context(|| format!("open `{}`", self.source.display()))?;
+            import_stream(layout, file, &wish)?
+        };
+        for note in &imported.notes {
+            context.say(note);
+        }
+        let storage = &imported.storage;
+        context.say(&format!("imported `{}` (storage {}: {})", imported.name, storage.backend, storage.why));
+        Ok(0)
+    }
+}

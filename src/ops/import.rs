@@ -1,0 +1,129 @@
+//! `lxm import`: containers made of what `lxm export` or other programs wrote.
+
+mod exported;
+
+use std::io::Read;
+use std::path::Path;
+
+pub use exported::import_stream;
+
+use super::create::discard;
+use crate::config::Config;
+use crate::distro::{self, HostKeys, Identity};
+use crate::error::{Context, Error, Result};
+use crate::storage::{self, Tree};
+use crate::store::{self, Layout, OperationLock, Origin, Staging, ids, require_free};
+use crate::types::{ContainerName, IdRange};
+
+/// How it is to be kept here.
+#[derive(Debug, Clone)]
+pub struct Wish {
+    /// Unset means the name it had.
+    pub name: Option<ContainerName>,
+    /// A backend's name, or `auto`.
+    pub storage: String,
+}
+
+/// What has been made.
+#[derive(Debug)]
+pub struct Imported {
+    pub name: ContainerName,
+    pub storage: storage::Choice,
+    /// What the admin should know: what was changed, left out or not understood.
+    pub notes: Vec<String>,
+}
+
+/// What a container is made of, apart from its files.
+struct Parts {
+    config_text: String,
+    origin: Origin,
+    keys: HostKeys,
+}
+
+/// Makes the container `name`: `fill` fills its tree, then gives the rest.
+///
+/// A failure, or a kill at any point, leaves none.
+fn make(
+    layout: &Layout,
+    name: &ContainerName,
+    storage: &str,
+    fill: &mut dyn FnMut(&Path) -> Result<Parts>,
+) -> Result<storage::Choice> {
+    require_free(layout, name)?;
+    let choice = storage::choose(layout, storage)?;
+    let backend = storage::backend(layout, choice.backend)?;
+    let lock = OperationLock::acquire(layout, name)?;
+    let discard = |place: &Path| discard(layout, place);
+    let staging = Staging::begin(layout, name, &lock, &discard)?;
+    let place = staging.place();
+    let origin_file = place.join("origin.toml");
+    let reserved = ids::reserve(layout)?;
+    let ids = reserved.range;
+    // It says already which backend has to clean up, and whose the range is.
+    unknown_origin(choice.backend, ids).write_file(&origin_file)?;
+    drop(reserved);
+
+    let mut parts = None;
+    backend.fill(place, &mut |root| {
+        parts = Some(fill(root)?);
+        Ok(())
+    })?;
+    let parts = parts.ok_or_else(|| Error::failed("there were no files in it"))?;
+    let origin = Origin { storage: choice.backend.to_owned(), ids, ..parts.origin };
+    origin.write_file(&origin_file)?;
+    store::replace_file(&place.join("config.toml"), parts.config_text.as_bytes(), 0o644)?;
+    let tree = Tree::open(backend.as_ref(), place)?;
+    let identity = Identity { hostname: name.to_string(), login: None, keys: parts.keys };
+    distro::customize(tree.path(), &identity)?;
+    // What it came from may be gone tomorrow.
+    let root = std::fs::File::open(tree.path()).context(|| "open its files")?;
+    rustix::fs::syncfs(&root).context(|| "write its files to disk")?;
+    drop((root, tree));
+    staging.commit()?;
+    Ok(choice)
+}
+
+fn unknown_origin(storage: &str, ids: IdRange) -> Origin {
+    Origin {
+        template: "import".into(),
+        release: String::new(),
+        arch: crate::types::Arch::host(),
+        image: String::new(),
+        storage: storage.to_owned(),
+        created: jiff::Timestamp::now().strftime("%Y-%m-%dT%H:%M:%SZ").to_string(),
+        lxm: env!("CARGO_PKG_VERSION").to_owned(),
+        ids,
+    }
+}
+
+/// Whether a container of this host has this identity already.
+fn is_known(layout: &Layout, uuid: &str) -> Result<bool> {
+    let has = |name: &ContainerName| layout.config(name).is_ok_and(|config| config.uuid == uuid);
+    Ok(layout.names()?.iter().any(has))
+}
+
+/// What of a configuration that came from elsewhere reaches out to this host.
+fn reaches_out(config: &Config) -> Vec<String> {
+    let mut notes = Vec::new();
+    if config.security.privileged {
+        notes.push("it is privileged: its root is root of this host".to_owned());
+    }
+    for mount in &config.mount {
+        notes.push(format!("it is shown `{}` of this host", mount.source.display()));
+    }
+    for device in &config.device {
+        notes.push(format!("it may use the device `{}` of this host", device.path.display()));
+    }
+    for capability in &config.security.capabilities_add {
+        notes.push(format!("it has the capability `{capability}`"));
+    }
+    notes
+}
+
+/// A reader's first bytes, at most `count`, which the reader given back yields again.
+fn peek<'a>(mut reader: impl Read + Send + 'a, count: usize) -> Result<(Vec<u8>, Box<dyn Read + Send + 'a>)> {
+    let mut head = Vec::new();
+    (&mut reader).take(count as u64).read_to_end(&mut head).context(|| "read the first bytes")?;
+    let again = std::io::Cursor::new(head.clone());
+    Ok((head, Box::new(again.chain(reader))))
+}
