@@ -4,7 +4,7 @@
 //! control lists among them), nanoseconds, and holes (sparse format 1.0).
 
 use std::collections::HashMap;
-use std::io::Write;
+use std::io::{BufWriter, Write};
 use std::mem::ManuallyDrop;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
@@ -32,14 +32,15 @@ pub fn pack<W: Write>(root: &Path, writer: W, progress: &Progress) -> Result<W> 
 /// An archive being written. Dropped before [`Packer::finish`], it has no end and is not taken
 /// for whole.
 pub struct Packer<'a, W: Write> {
-    writer: W,
+    /// Most of what is written is headers of 512 bytes.
+    writer: BufWriter<W>,
     progress: &'a Progress,
     buffer: Vec<u8>,
 }
 
 impl<'a, W: Write> Packer<'a, W> {
     pub fn new(writer: W, progress: &'a Progress) -> Self {
-        Packer { writer, progress, buffer: vec![0; 256 * 1024] }
+        Packer { writer: BufWriter::with_capacity(128 * 1024, writer), progress, buffer: vec![0; 256 * 1024] }
     }
 
     /// Adds a file of root's with the given contents.
@@ -92,7 +93,7 @@ impl<'a, W: Write> Packer<'a, W> {
             self.writer.flush()
         };
         end().context(|| "end the archive")?;
-        Ok(self.writer)
+        self.writer.into_inner().map_err(|e| e.into_error()).context(|| "end the archive")
     }
 
     /// Adds one entry; says whether it is a directory.

@@ -1,6 +1,6 @@
 //! `lxm image`: what is done with the images that containers are made of.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use crate::error::{Context, Kind, Result};
 use crate::image::{ImageRecord, ImageStore, Listed};
@@ -29,14 +29,10 @@ pub struct Refreshed {
     pub kept: Option<String>,
 }
 
-fn users(layout: &Layout, rootfs: &Path) -> Result<Vec<PathBuf>> {
-    storage::users_of_image(layout, rootfs)
-}
-
 pub fn list(layout: &Layout) -> Result<Vec<Overview>> {
     let store = ImageStore::new(layout);
     let overview = |image: Listed| -> Result<Overview> {
-        let used_by = store.users_of(&image, &users)?;
+        let used_by = store.users_of(&image, &storage::users_of_image)?;
         Ok(Overview { id: image.id, record: image.record, superseded: image.superseded, used_by })
     };
     store.list()?.into_iter().map(overview).collect()
@@ -46,7 +42,7 @@ pub fn list(layout: &Layout) -> Result<Vec<Overview>> {
 pub fn remove(layout: &Layout, id: &str) -> Result<String> {
     let store = ImageStore::new(layout);
     let image = store.find(id)?;
-    store.remove(&image.id, &users).context(|| format!("remove image `{}`", image.id))?;
+    store.remove(&image.id, &storage::users_of_image).context(|| format!("remove image `{}`", image.id))?;
     Ok(image.id)
 }
 
@@ -68,15 +64,10 @@ pub fn refresh(layout: &Layout, id: &str) -> Result<Refreshed> {
         Ok(image.id)
     };
     let new = again().context(|| format!("refresh image `{}`", old.id))?;
-    let kept = match store.remove(&old.id, &users) {
+    let kept = match store.remove(&old.id, &storage::users_of_image) {
         Ok(()) => None,
         Err(e) if e.kind() == Kind::Conflict => Some(e.to_string()),
         Err(e) => return Err(e.step(format!("remove image `{}`", old.id))),
     };
     Ok(Refreshed { old: old.id, new, kept })
-}
-
-/// Removes what killed builds left, and superseded images that nothing needs; returns their ids.
-pub fn sweep(layout: &Layout) -> Result<Vec<String>> {
-    ImageStore::new(layout).sweep(&users)
 }
