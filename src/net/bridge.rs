@@ -92,6 +92,22 @@ pub fn ensure(layout: &Layout, name: &str) -> Result<Bridge> {
     }
 }
 
+/// Notes the settings of a bridge that is to be lxm's, with networks chosen where they leave them open.
+pub fn add(layout: &Layout, name: &str, settings: BridgeSettings) -> Result<()> {
+    let _lock = lock(layout)?;
+    let wire = Wire::new()?;
+    let host = wire.open()?;
+    let mut file = NetworkFile::load(layout)?;
+    let settings = wire.run(choose(layout, &host, name, settings))?;
+    file.bridge.insert(name.to_owned(), settings);
+    file.save(layout)
+}
+
+/// Whether the host has a link of this name.
+pub fn exists(name: &str) -> bool {
+    nix::net::if_::if_nametoindex(name).is_ok()
+}
+
 /// Brings a bridge of lxm's up, choosing its networks if it has none yet. Safe to repeat.
 pub fn up(layout: &Layout, name: &str) -> Result<Bridge> {
     let _lock = lock(layout)?;
@@ -99,9 +115,11 @@ pub fn up(layout: &Layout, name: &str) -> Result<Bridge> {
     let host = wire.open()?;
     let bring_up = || -> Result<Bridge> {
         let mut file = NetworkFile::load(layout)?;
-        let settings = match file.bridge.get(name) {
-            Some(settings) => settings.clone(),
-            None => {
+        let settings = match file.get(name) {
+            Ok(settings) => settings.clone(),
+            // Others are made on purpose.
+            Err(e) if name != DEFAULT => return Err(e),
+            Err(_) => {
                 let settings = wire.run(choose(layout, &host, name, BridgeSettings::default()))?;
                 file.bridge.insert(name.to_owned(), settings.clone());
                 file.save(layout)?;
@@ -135,10 +153,14 @@ pub async fn choose(
         settings.ipv4 = settings.ipv4.or(wanted.ipv4.map(gateway4));
         settings.ipv6 = settings.ipv6.or(wanted.ipv6.map(gateway6));
     }
-    settings.domain = wanted.domain;
-    settings.upstream = wanted.upstream;
+    if settings.domain == BridgeSettings::default().domain {
+        settings.domain = wanted.domain;
+    }
+    if settings.upstream.is_empty() {
+        settings.upstream = wanted.upstream;
+    }
     let (mut taken4, mut taken6) = taken(host).await?;
-    for other in NetworkFile::load(layout)?.bridge.values() {
+    for (_, other) in NetworkFile::load(layout)?.bridge.iter().filter(|(other, _)| *other != name) {
         taken4.extend(other.ipv4);
         taken6.extend(other.ipv6);
     }

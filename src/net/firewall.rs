@@ -7,7 +7,7 @@
 use std::process::{Command, Stdio};
 
 use super::settings::NetworkFile;
-use super::{nft, resolved};
+use super::{bridge, nft, resolved};
 use crate::error::{Context, Result};
 use crate::store::{FileLock, Layout};
 
@@ -56,8 +56,8 @@ struct Family {
 /// Lets the bridges through the firewalls that are there. Repeating it changes nothing.
 pub fn open(layout: &Layout) -> Result<()> {
     let _lock = FileLock::acquire(&layout.network_run().join("nft.lock"))?;
-    let exists = |name: &String| nix::net::if_::if_nametoindex(name.as_str()).is_ok();
-    let bridges: Vec<String> = NetworkFile::load(layout)?.bridge.into_keys().filter(exists).collect();
+    let bridges: Vec<String> =
+        NetworkFile::load(layout)?.bridge.into_keys().filter(|name| bridge::exists(name)).collect();
     let mut script = String::new();
     for family in &FAMILIES {
         if let Some(table) = nft::list(&["list", "table", family.nft, "filter"])? {

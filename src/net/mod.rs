@@ -18,7 +18,7 @@ mod rate;
 mod record;
 mod resolved;
 pub mod serve;
-mod server;
+pub mod server;
 pub mod settings;
 mod subnet;
 mod sysctl;

@@ -106,6 +106,27 @@ impl BridgeSettings {
         range.or(whole)
     }
 
+    /// The settings with `key` set to what an administrator typed: lists are separated by commas,
+    /// and nothing is the default.
+    pub fn with(&self, key: &str, value: &str) -> Result<Self> {
+        let mut table = toml::Table::try_from(self).map_err(|e| Error::failed(e.to_string()))?;
+        let bad = |e: toml::de::Error| Error::usage(format!("`{key}`: {}", e.message().replace('\n', ", ")));
+        if value.is_empty() {
+            table.remove(key);
+        } else {
+            let list = || value.split(',').map(|item| toml::Value::from(item.trim())).collect::<Vec<_>>();
+            let typed = match key {
+                "nat" | "dhcp" => value.parse::<bool>().map(toml::Value::from).ok(),
+                "mtu" => value.parse::<i64>().map(toml::Value::from).ok(),
+                "upstream" | "ntp" | "route" => Some(list().into()),
+                _ => Some(value.into()),
+            };
+            let typed = typed.ok_or_else(|| Error::usage(format!("`{value}` is not a value of `{key}`")))?;
+            table.insert(key.to_owned(), typed);
+        }
+        table.try_into().map_err(bad)
+    }
+
     /// Refuses what cannot work, naming the key.
     pub fn check(&self, bridge: &str) -> Result<()> {
         let fault = |key: &str, why: String| Err(Error::config(format!("bridge `{bridge}`: `{key}` {why}")));
@@ -230,6 +251,21 @@ mod tests {
         assert_eq!((bridge.nat, bridge.dhcp, bridge.domain.as_str()), (true, true, "lxm"));
         assert_eq!(parse(&toml::to_string(&file).unwrap()).unwrap(), file);
         assert_eq!(file.get("br0").unwrap_err().kind().exit_status(), 3);
+    }
+
+    #[test]
+    fn a_setting_is_changed_as_it_is_typed() {
+        let settings = BridgeSettings::default();
+        let with = |key: &str, value: &str| settings.with(key, value);
+        assert!(!with("nat", "false").unwrap().nat);
+        assert_eq!(with("mtu", "1400").unwrap().mtu, Some(1400));
+        assert_eq!(with("upstream", "9.9.9.9, 2620:fe::fe").unwrap().upstream.len(), 2);
+        assert_eq!(with("ipv4", "10.1.2.1/24").unwrap().ipv4.unwrap().to_string(), "10.1.2.1/24");
+        assert_eq!(with("domain", "lab").unwrap().with("domain", "").unwrap().domain, "lxm");
+        for (key, value) in [("nat", "maybe"), ("mtu", "x"), ("ipv4", "10.1.2.1/99"), ("colour", "red"), ("route", "x")]
+        {
+            assert_eq!(with(key, value).unwrap_err().kind().exit_status(), 2, "{key}");
+        }
     }
 
     #[test]

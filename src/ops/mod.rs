@@ -18,6 +18,7 @@ pub mod look;
 pub mod mount;
 pub mod reading;
 pub mod rename;
+pub mod network;
 mod renew;
 mod schedule;
 pub mod snapshot;

@@ -4,7 +4,7 @@
 //! is started: the kernel tells of both, and what is missing is written again.
 
 use std::fs::File;
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::time::{Duration, Instant};
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
@@ -19,7 +19,7 @@ use crate::sys;
 use crate::sys::clone::{SingleThreaded, clone};
 
 /// A change is seldom alone: repair when the kernel has been silent for so long…
-const QUIET: Duration = Duration::from_millis(50);
+const QUIET: u8 = 50; // milliseconds
 /// …or has talked for so long.
 const PATIENCE: Duration = Duration::from_millis(400);
 
@@ -35,8 +35,11 @@ const TELLING: [u16; 5] = [0, 2, 3, 5, 8];
 pub fn spawn(layout: &Layout) -> Result<()> {
     let witness = SingleThreaded::check()?;
     let parent = nix::unistd::getpid();
-    let keeper = || match detach(parent).and_then(|()| subscribe()) {
-        Ok(socket) => keep(layout, &socket),
+    let keeper = || match detach(parent).and_then(|server| Ok((server, subscribe()?))) {
+        Ok((server, socket)) => {
+            keep(layout, &Sources { server, socket });
+            0
+        }
         Err(e) => {
             eprintln!("keep the rules of the firewall: {e}");
             1
@@ -45,23 +48,32 @@ pub fn spawn(layout: &Layout) -> Result<()> {
     clone(witness, 0, None, keeper).map(drop).context(|| "start the keeper of the firewall's rules")
 }
 
-/// Lets go of what belongs to the parent, for whoever waits for its output must not wait for us,
-/// and ties us to its life.
-fn detach(parent: Pid) -> Result<()> {
+/// Lets go of what belongs to the parent, for whoever waits for its output must not wait for us;
+/// gives a hold of its life.
+///
+/// A death signal would not do: the parent gives up the right to send us one.
+fn detach(parent: Pid) -> Result<OwnedFd> {
     sys::creds::close_from(3)?;
     let null = File::options().read(true).write(true).open("/dev/null").context(|| "open `/dev/null`")?;
     nix::unistd::dup2_stdin(&null)?;
     nix::unistd::dup2_stdout(&null)?;
-    sys::creds::die_with_parent(libc::SIGKILL)?;
-    if nix::unistd::getppid() == parent { Ok(()) } else { Err(Error::failed("the server has ended")) }
+    let server = sys::pidfd::open(parent)?;
+    if nix::unistd::getppid() == parent { Ok(server) } else { Err(Error::failed("the server has ended")) }
 }
 
-/// Repairs after every change, for ever.
-fn keep(layout: &Layout, socket: &Socket) -> ! {
+/// What a keeper waits for.
+struct Sources {
+    server: OwnedFd,
+    socket: Socket,
+}
+
+/// Repairs after every change, for as long as the server lives.
+fn keep(layout: &Layout, sources: &Sources) {
     let mut said = String::new();
     loop {
-        match repair(layout).and_then(|()| wait_for_change(socket)) {
-            Ok(()) => said.clear(),
+        match repair(layout).and_then(|()| wait_for_change(sources)) {
+            Ok(Event::Changed) => said.clear(),
+            Ok(Event::ServerEnded) => return,
             Err(e) => {
                 let line = e.to_string();
                 if line != said {
@@ -93,21 +105,35 @@ fn subscribe() -> Result<Socket> {
     open().context(|| "listen for changes of the firewall")
 }
 
-/// Waits for a change that may have taken something of ours, and for the end of its burst.
-fn wait_for_change(socket: &Socket) -> Result<()> {
-    while !(readable(socket, None)? && drain(socket)?) {}
-    let begun = Instant::now();
-    while begun.elapsed() < PATIENCE && readable(socket, Some(QUIET))? {
-        drain(socket)?;
-    }
-    Ok(())
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Event {
+    Changed,
+    ServerEnded,
 }
 
-fn readable(socket: &Socket, limit: Option<Duration>) -> Result<bool> {
-    let timeout = limit.map_or(PollTimeout::NONE, |limit| PollTimeout::try_from(limit).unwrap_or(PollTimeout::MAX));
-    match poll(&mut [PollFd::new(socket.as_fd(), PollFlags::POLLIN)], timeout) {
-        Ok(ready) => Ok(ready > 0),
-        Err(nix::errno::Errno::EINTR) => Ok(false),
+/// Waits for a change that may have taken something of ours, and for the end of its burst.
+fn wait_for_change(sources: &Sources) -> Result<Event> {
+    loop {
+        match wait(sources, PollTimeout::NONE)? {
+            Some(Event::ServerEnded) => return Ok(Event::ServerEnded),
+            Some(Event::Changed) if drain(&sources.socket)? => break,
+            _ => {}
+        }
+    }
+    let quiet = PollTimeout::from(QUIET);
+    let begun = Instant::now();
+    while begun.elapsed() < PATIENCE && wait(sources, quiet)? == Some(Event::Changed) {
+        drain(&sources.socket)?;
+    }
+    Ok(Event::Changed)
+}
+
+fn wait(sources: &Sources, limit: PollTimeout) -> Result<Option<Event>> {
+    let mut fds = [sources.server.as_fd(), sources.socket.as_fd()].map(|fd| PollFd::new(fd, PollFlags::POLLIN));
+    match poll(&mut fds, limit) {
+        Ok(0) | Err(nix::errno::Errno::EINTR) => Ok(None),
+        Ok(_) if fds[0].any() == Some(true) => Ok(Some(Event::ServerEnded)),
+        Ok(_) => Ok(Some(Event::Changed)),
         Err(e) => Err(Error::from(e).step("wait for changes of the firewall")),
     }
 }

@@ -10,6 +10,7 @@ use std::io::Write as _;
 use std::net::{IpAddr, Ipv4Addr};
 use std::process::{Command, Stdio};
 
+use super::bridge;
 use super::serve::{self, guests};
 use super::settings::NetworkFile;
 use crate::error::{Context, Error, Result};
@@ -31,7 +32,7 @@ pub fn apply(layout: &Layout) -> Result<()> {
 fn facts(layout: &Layout) -> Result<Facts> {
     let mut facts = Facts::default();
     for (name, settings) in NetworkFile::load(layout)?.bridge {
-        if nix::net::if_::if_nametoindex(name.as_str()).is_err() {
+        if !bridge::exists(&name) {
             continue;
         }
         for guest in guests::read(layout, &name)?.into_values() {

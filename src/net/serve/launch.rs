@@ -175,9 +175,13 @@ pub fn run(layout: &Layout, bridge: &str, readiness: Readiness) -> Result<()> {
 }
 
 fn serve(layout: &Layout, bridge: &str, ready: impl FnOnce() -> Result<()>) -> Result<()> {
-    let settings = NetworkFile::load(layout)?.get(bridge)?.clone();
+    let mut settings = NetworkFile::load(layout)?.get(bridge)?.clone();
     if settings.ipv4.is_none() && settings.ipv6.is_none() {
         return Err(Error::config(format!("bridge `{bridge}` has no address to serve leases from")));
+    }
+    if !settings.dhcp {
+        // Nothing is served on it; the keeper has its work all the same.
+        (settings.ipv4, settings.ipv6) = (None, None);
     }
     // It needs the rights that the server gives up, and none of what the server opens.
     nft::spawn_keeper(layout)?;

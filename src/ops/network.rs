@@ -1,0 +1,115 @@
+//! Bridges as the administrator sees them: shown, made, changed, removed.
+
+use ipnetwork::{Ipv4Network, Ipv6Network};
+use serde::Serialize;
+
+use crate::error::{Error, Result};
+use crate::net::serve::{self, GuestStatus};
+use crate::net::settings::{BridgeSettings, NetworkFile};
+use crate::net::{bridge, names, server};
+use crate::store::Layout;
+
+/// A bridge of lxm's and what is on it.
+#[derive(Debug, Serialize)]
+pub struct Seen {
+    pub name: String,
+    pub up: bool,
+    pub ipv4: Option<Ipv4Network>,
+    pub ipv6: Option<Ipv6Network>,
+    pub nat: bool,
+    pub dhcp: bool,
+    pub domain: String,
+    /// Whether its lease and name server runs.
+    pub serving: bool,
+    /// Why no names are served, where none are.
+    pub names_fault: Option<String>,
+    pub pool_size: u32,
+    pub leased: usize,
+    pub guests: Vec<GuestStatus>,
+}
+
+/// Every bridge of lxm's, by name.
+pub fn list(layout: &Layout) -> Result<Vec<Seen>> {
+    NetworkFile::load(layout)?.bridge.into_iter().map(|(name, settings)| see(layout, name, settings)).collect()
+}
+
+/// One of them; fails with `Kind::NotFound` for any other.
+pub fn look(layout: &Layout, name: &str) -> Result<Seen> {
+    let settings = NetworkFile::load(layout)?.get(name)?.clone();
+    see(layout, name.to_owned(), settings)
+}
+
+fn see(layout: &Layout, name: String, settings: BridgeSettings) -> Result<Seen> {
+    let serving = serve::is_running(layout, &name)?;
+    let status = serve::status(layout, &name)?.unwrap_or_default();
+    Ok(Seen {
+        up: bridge::exists(&name),
+        ipv4: settings.ipv4,
+        ipv6: settings.ipv6,
+        nat: settings.nat,
+        dhcp: settings.dhcp,
+        domain: settings.domain,
+        serving,
+        names_fault: status.names_fault,
+        pool_size: status.pool_size,
+        leased: status.leased,
+        guests: status.guests,
+        name,
+    })
+}
+
+/// What a new bridge is to be; networks that are not given are chosen.
+#[derive(Debug, Clone, Default)]
+pub struct New {
+    pub ipv4: Option<Ipv4Network>,
+    pub ipv6: Option<Ipv6Network>,
+    pub without_nat: bool,
+    pub without_dhcp: bool,
+}
+
+/// Makes a bridge and brings it up; fails with `Kind::Conflict` if there is a link of its name.
+pub fn create(layout: &Layout, name: &str, new: &New) -> Result<()> {
+    if !names::is_link_name(name) || name.starts_with('-') {
+        return Err(Error::usage(format!("`{}` cannot be the name of a bridge", name.escape_default()))
+            .hint("15 characters at most, without spaces, `/` and `:`"));
+    }
+    if bridge::exists(name) || NetworkFile::load(layout)?.bridge.contains_key(name) {
+        return Err(Error::conflict(format!("there is a link or bridge `{name}` already")));
+    }
+    let settings = BridgeSettings {
+        ipv4: new.ipv4.map(bridge::gateway4),
+        ipv6: new.ipv6.map(bridge::gateway6),
+        nat: !new.without_nat,
+        dhcp: !new.without_dhcp,
+        ..BridgeSettings::default()
+    };
+    bridge::add(layout, name, settings)?;
+    bridge::up(layout, name).map(drop).inspect_err(|_| drop(delete(layout, name)))
+}
+
+/// Changes one setting, in the file and, where the bridge is up, at once. `auto` chooses a network
+/// anew, an empty value is the default.
+pub fn set(layout: &Layout, name: &str, key: &str, value: &str) -> Result<()> {
+    let file = NetworkFile::load(layout)?;
+    let settings = file.get(name)?;
+    let changed = match (key, value) {
+        ("ipv4", "auto") => BridgeSettings { ipv4: None, ..settings.clone() },
+        ("ipv6", "auto") => BridgeSettings { ipv6: None, ..settings.clone() },
+        _ => settings.with(key, value)?,
+    };
+    changed.check(name)?;
+    bridge::add(layout, name, changed)?;
+    if bridge::exists(name) {
+        server::stop(layout, name)?;
+        bridge::up(layout, name)?;
+    }
+    Ok(())
+}
+
+/// Takes a bridge down and forgets it; fails with `Kind::Conflict` while guests are on it.
+pub fn delete(layout: &Layout, name: &str) -> Result<()> {
+    bridge::down(layout, name)?;
+    let mut file = NetworkFile::load(layout)?;
+    file.bridge.remove(name);
+    file.save(layout)
+}
