@@ -4,7 +4,13 @@
 //! `cargo test --test host` runs it; `-- boot::` selects. `support` is the harness, and each other
 //! module is the trials of one area.
 
+mod attach;
+mod boot;
+mod contract;
+mod crash;
+mod distributions;
 mod harness;
+mod lifecycle;
 mod netserve;
 mod storage;
 mod support;
@@ -15,10 +21,32 @@ use support::{Trial, isolate};
 
 /// Trials that a machine which runs the suite for real (`LXM_TESTS_MUST_RUN=1`, as `make test`
 /// sets it for root) may not skip: a name, or the beginning of names.
-const MAY_NOT_BE_SKIPPED: &[&str] = &["harness::", "netserve::", "storage::"];
+#[rustfmt::skip]
+const MAY_NOT_BE_SKIPPED: &[&str] = &[
+    "attach::",
+    "boot::",
+    "contract::",
+    "crash::",
+    "distributions::",
+    "harness::",
+    "lifecycle::",
+    "netserve::",
+    "storage::",
+];
 
 fn trials() -> Vec<Trial> {
-    [harness::trials(), netserve::trials(), storage::trials()].into_iter().flatten().collect()
+    let areas = [
+        harness::trials(),
+        contract::trials(),
+        boot::trials(),
+        attach::trials(),
+        lifecycle::trials(),
+        crash::trials(),
+        distributions::trials(),
+        netserve::trials(),
+        storage::trials(),
+    ];
+    areas.into_iter().flatten().collect()
 }
 
 fn main() -> ExitCode {

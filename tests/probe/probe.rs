@@ -148,6 +148,7 @@ fn init() -> ExitCode {
                 while unsafe { waitpid(-1, std::ptr::null_mut(), WNOHANG) } > 0 {}
             }
             SIGHUP | SIGWINCH => println!("PROBE-SIGNAL {signal}"),
+            _ if env::var_os("PROBE_STUBBORN").is_some() => println!("PROBE-SIGNAL {signal} and so what"),
             _ => {
                 println!("PROBE-SIGNAL {signal}");
                 let again = signal == SIGINT || signal == SIGRTMIN + 5;

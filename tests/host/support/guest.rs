@@ -15,7 +15,7 @@ use nix::mount::{MsFlags, mount};
 use sha2::{Digest, Sha256};
 
 use super::sandbox::{program, source_tree};
-use super::{Need, Sandbox, command};
+use super::{Need, command};
 
 const CACHE: &str = "/var/cache/lxm-tests";
 
@@ -93,8 +93,8 @@ impl Guest {
     }
 
     /// Lets a sandbox see the store of made images as its own.
-    pub fn offer(self, sandbox: &Sandbox) {
-        let (from, to) = (images(), sandbox.path("var/cache/lxm/images"));
+    pub fn offer(self, root: &Path) {
+        let (from, to) = (images(), root.join("var/cache/lxm/images"));
         if from.is_dir() && !to.exists() {
             fs::create_dir_all(&to).expect("make the place of the images");
             mount(Some(&from), &to, None::<&str>, MsFlags::MS_BIND, None::<&str>).expect("bind the image store");

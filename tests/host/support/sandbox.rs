@@ -11,28 +11,27 @@ use super::{Guest, Outcome, Trial, command, leaks};
 /// A bare host of its own: its namespaces are the trial's, its files are below [`Sandbox::root`].
 pub struct Sandbox {
     root: PathBuf,
+    /// What its host had before the trial.
+    before: leaks::Snapshot,
 }
 
 impl Sandbox {
     /// Runs a trial's body and the leak check in this process; says whether both were content.
     pub fn run(trial: &Trial, root: PathBuf) -> bool {
-        let sandbox = Sandbox { root };
-        sandbox.furnish(&trial.guests);
-        let before = leaks::Snapshot::take();
+        furnish(&root, &trial.guests);
+        let sandbox = Sandbox { root, before: leaks::Snapshot::take() };
         let passed = catch_unwind(AssertUnwindSafe(|| {
             (trial.body)(&sandbox);
             sandbox.remove_containers();
-            leaks::check(&sandbox, &before, Duration::from_secs(2));
+            sandbox.check_leaks();
         }));
         passed.is_ok()
     }
 
-    /// What a host has before lxm is used on it.
-    fn furnish(&self, guests: &[Guest]) {
-        run_checked("ip", &["link", "set", "lo", "up"]);
-        for guest in guests {
-            guest.offer(self);
-        }
+    /// Fails the trial when anything of ours is left on its host.
+    #[track_caller]
+    pub fn check_leaks(&self) {
+        leaks::check(self, &self.before, Duration::from_secs(2));
     }
 
     /// `LXM_ROOT`.
@@ -131,6 +130,14 @@ impl Sandbox {
 
     pub fn layout(&self) -> lxm::store::Layout {
         lxm::store::Layout::new(&self.root)
+    }
+}
+
+/// What a host has before lxm is used on it.
+fn furnish(root: &Path, guests: &[Guest]) {
+    run_checked("ip", &["link", "set", "lo", "up"]);
+    for guest in guests {
+        guest.offer(root);
     }
 }
 

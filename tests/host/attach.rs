@@ -1,0 +1,207 @@
+//! Commands in the guest, its console and its log.
+
+use std::time::Duration;
+
+use crate::support::pty::Terminal;
+use crate::support::{Guest, Sandbox, Trial, eventually};
+
+pub fn trials() -> Vec<Trial> {
+    let probe = |name, body| Trial::new(name, body).guest(Guest::Probe);
+    vec![
+        probe("attach::gives_the_exit_status_of_the_command", gives_the_exit_status),
+        probe("attach::keeps_output_and_error_apart", keeps_output_and_error_apart),
+        probe("attach::carries_what_is_piped_through_it_whole", carries_what_is_piped),
+        probe("attach::sees_what_the_guest_sees", sees_what_the_guest_sees),
+        probe("attach::takes_user_environment_and_directory", takes_user_environment_and_directory),
+        probe("attach::is_a_terminal_on_a_terminal", is_a_terminal),
+        probe("attach::ends_with_the_guest", ends_with_the_guest),
+        probe("attach::does_not_hang_on_a_frozen_guest", does_not_hang_on_a_frozen_guest),
+        probe("attach::needs_a_running_container", needs_a_running_container),
+        probe("attach::leaves_nothing_when_it_is_killed", leaves_nothing_when_killed),
+        probe("attach::console_shows_the_boot_and_can_be_left", console),
+        probe("attach::console_takes_the_size_of_the_window", console_size),
+        probe("attach::the_log_holds_the_console_and_can_be_followed", log),
+    ]
+}
+
+fn attach(sandbox: &Sandbox, more: &[&str]) -> crate::support::Outcome {
+    let args: Vec<&str> = ["attach", "p"].iter().chain(more).copied().collect();
+    sandbox.lxm(&args)
+}
+
+fn gives_the_exit_status(sandbox: &Sandbox) {
+    sandbox.boot("p", Guest::Probe, &[]);
+    for status in [0, 1, 7, 124, 255] {
+        attach(sandbox, &["--", "/bin/probe", "exit", &status.to_string()]).fails(status);
+    }
+    for (signal, status) in [("9", 137), ("15", 143), ("11", 139)] {
+        attach(sandbox, &["--", "/bin/probe", "signal", signal]).fails(status);
+    }
+    attach(sandbox, &["--", "/bin/missing"]).fails(127).complains("/bin/missing");
+    attach(sandbox, &["--", "/etc/passwd"]).fails(126).complains("/etc/passwd");
+    // Found along the guest's PATH.
+    attach(sandbox, &["--", "probe", "exit", "3"]).fails(3);
+    // Without a command: the login shell of the user.
+    attach(sandbox, &[]).ok().says("shell -probe");
+    sandbox.lxm(&["exec", "p", "--", "/bin/probe", "exit", "4"]).fails(4);
+    sandbox.lxm(&["attach", "-n", "p", "--", "/bin/probe", "exit", "5"]).fails(5);
+}
+
+fn keeps_output_and_error_apart(sandbox: &Sandbox) {
+    sandbox.boot("p", Guest::Probe, &[]);
+    let told = attach(sandbox, &["--", "/bin/probe", "both"]).ok();
+    assert_eq!((told.stdout.as_str(), told.stderr.as_str()), ("to output\n", "to error\n"));
+}
+
+fn carries_what_is_piped(sandbox: &Sandbox) {
+    sandbox.boot("p", Guest::Probe, &[]);
+    let line = b"0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcde\n";
+    let input: Vec<u8> = line.iter().copied().cycle().take(8 << 20).collect();
+    let told = sandbox.lxm_with(&["attach", "p", "--", "/bin/probe", "cat"], &input, Duration::from_secs(30)).ok();
+    assert_eq!(told.stdout.len(), input.len());
+    assert!(told.stdout.as_bytes() == input, "something else came back");
+}
+
+fn sees_what_the_guest_sees(sandbox: &Sandbox) {
+    sandbox.boot("p", Guest::Probe, &[]);
+    let init = crate::contract::last_report(sandbox, "p");
+    let report = attach(sandbox, &["--", "/bin/probe", "report"]).ok().json();
+    for key in ["uid", "gid", "groups", "uid_map", "hostname", "boot_id", "cap_bounding", "seccomp", "limits", "links"]
+    {
+        assert_eq!(report[key], init[key], "{key}");
+    }
+    assert_eq!(report["cwd"], "/root");
+    assert_eq!(report["env"]["container"], "lxm");
+    assert!(report["env"]["PATH"].as_str().is_some_and(|path| path.contains("/bin")));
+    let names: Vec<&String> = report["env"].as_object().unwrap().keys().collect();
+    assert!(!names.iter().any(|name| name.starts_with("LXM_")), "{names:?}");
+    let open: Vec<&String> = report["descriptors"].as_object().unwrap().keys().collect();
+    assert_eq!(open, ["0", "1", "2"]);
+    let mounts = report["mounts"].to_string();
+    assert!(!mounts.contains(sandbox.root().to_str().unwrap()), "it sees mounts of the host: {mounts}");
+}
+
+fn takes_user_environment_and_directory(sandbox: &Sandbox) {
+    sandbox.boot("p", Guest::Probe, &[]);
+    let report = |more: &[&str]| attach(sandbox, &[more, &["--", "/bin/probe", "report"]].concat()).ok().json();
+    let daemon = report(&["--user", "daemon"]);
+    assert_eq!(daemon["uid"], "1\t1\t1\t1");
+    assert_eq!(daemon["gid"], "1\t1\t1\t1");
+    assert_eq!(daemon["groups"], "1 50");
+    assert_eq!(daemon["cap_effective"], "0000000000000000");
+    assert_eq!(report(&["--user", "12:34"])["uid"], "12\t12\t12\t12");
+    assert_eq!(report(&["--user", "12:34"])["gid"], "34\t34\t34\t34");
+    assert_eq!(report(&["--env", "A=b=c", "--env", "PATH=/x"])["env"]["A"], "b=c");
+    assert_eq!(report(&["--cwd", "/tmp"])["cwd"], "/tmp");
+    let bare = report(&["--clear-env", "--env", "ONLY=this"]);
+    assert_eq!(bare["env"]["ONLY"], "this");
+    assert!(bare["env"].get("LANG").is_none());
+    attach(sandbox, &["--user", "nobody-of-that-name", "--", "/bin/probe", "exit", "0"])
+        .fails(125)
+        .complains("nobody-of-that-name");
+}
+
+fn is_a_terminal(sandbox: &Sandbox) {
+    sandbox.boot("p", Guest::Probe, &[]);
+    let mut terminal = Terminal::open(sandbox, &["attach", "p", "--", "/bin/probe", "size"], 33, 99);
+    terminal.shows("33 rows 99 cols");
+    assert_eq!(terminal.ends(), 0);
+    let mut terminal = Terminal::open(sandbox, &["attach", "p", "--", "/bin/probe", "cat"], 24, 80);
+    terminal.types("typed\r");
+    terminal.shows("typed\r\ntyped\r\n");
+    // ^C reaches the command, not lxm.
+    terminal.types("\x03");
+    assert_eq!(terminal.ends(), 130);
+    attach(sandbox, &["--", "/bin/probe", "size"]).ok().says("no terminal");
+}
+
+fn ends_with_the_guest(sandbox: &Sandbox) {
+    sandbox.boot("p", Guest::Probe, &[]);
+    let mut command = sandbox.command();
+    command.args(["attach", "p", "--", "/bin/probe", "sleep", "60"]);
+    let mut child = command.spawn().unwrap();
+    std::thread::sleep(Duration::from_millis(200));
+    sandbox.lxm(&["stop", "-k", "p"]).ok();
+    let status = crate::support::command::wait(&mut child, Duration::from_secs(5));
+    let status = status.expect("attach outlives its guest").code();
+    assert!([Some(125), Some(137)].contains(&status), "{status:?}");
+}
+
+fn does_not_hang_on_a_frozen_guest(sandbox: &Sandbox) {
+    sandbox.boot("p", Guest::Probe, &[]);
+    sandbox.lxm(&["freeze", "p"]).ok();
+    let told = attach(sandbox, &["--", "/bin/probe", "exit", "0"]).fails(125);
+    assert!(told.took < Duration::from_secs(10), "{told}");
+    assert!(told.stderr.contains("froz"), "it does not say why: {told}");
+    sandbox.lxm(&["unfreeze", "p"]).ok();
+    attach(sandbox, &["--", "/bin/probe", "exit", "6"]).fails(6);
+}
+
+fn needs_a_running_container(sandbox: &Sandbox) {
+    sandbox.create("p", Guest::Probe, &[]);
+    attach(sandbox, &["--", "/bin/probe", "exit", "0"]).fails(125).complains("not run");
+    sandbox.lxm(&["attach", "nobody", "--", "/bin/probe"]).fails(125).complains("nobody");
+}
+
+fn leaves_nothing_when_killed(sandbox: &Sandbox) {
+    sandbox.boot("p", Guest::Probe, &[]);
+    let mut command = sandbox.command();
+    command.args(["attach", "p", "--", "/bin/probe", "sleep", "600"]);
+    let mut child = command.spawn().unwrap();
+    let processes = || sandbox.lxm(&["attach", "p", "--", "/bin/probe", "report"]).ok().json()["processes"].clone();
+    eventually("the command runs", Duration::from_secs(5), || processes().as_array().unwrap().len() == 3);
+    child.kill().unwrap();
+    child.wait().unwrap();
+    eventually("the command has ended", Duration::from_secs(5), || processes().as_array().unwrap().len() == 2);
+}
+
+fn console(sandbox: &Sandbox) {
+    sandbox.boot("p", Guest::Probe, &[]);
+    let mut console = Terminal::open(sandbox, &["console", "p"], 24, 80);
+    console.shows("PROBE {");
+    console.types("hello there\r");
+    console.shows("PROBE-HEARD hello there");
+    console.types("\x01q");
+    assert_eq!(console.ends(), 0);
+    let mut again = Terminal::open(sandbox, &["console", "p"], 24, 80);
+    again.shows("PROBE {");
+    again.shows("PROBE-HEARD hello there");
+    // ^] three times, as machinectl has it.
+    again.types("\x1d\x1d\x1d");
+    assert_eq!(again.ends(), 0);
+    let mut literal = Terminal::open(sandbox, &["console", "p"], 24, 80);
+    // ^a ^a is a ^a for the guest.
+    literal.types("\x01\x01b\r");
+    literal.shows("PROBE-HEARD \u{1}b");
+    sandbox.lxm(&["stop", "p"]).ok();
+    literal.ends();
+    sandbox.lxm(&["console", "p"]).fails(4);
+}
+
+fn console_size(sandbox: &Sandbox) {
+    sandbox.boot("p", Guest::Probe, &[]);
+    let mut console = Terminal::open(sandbox, &["console", "p"], 43, 111);
+    console.types("size\r");
+    console.shows("PROBE-SIZE 43 rows 111 cols");
+}
+
+fn log(sandbox: &Sandbox) {
+    sandbox.boot("p", Guest::Probe, &[]);
+    assert!(sandbox.console_log("p").contains("PROBE {"));
+    let mut follower = Terminal::open(sandbox, &["logs", "-f", "p"], 24, 80);
+    follower.shows("PROBE {");
+    let mut console = Terminal::open(sandbox, &["console", "p"], 24, 80);
+    console.types("into the log\r");
+    follower.shows("PROBE-HEARD into the log");
+    // More than any ring keeps: the end is there, and the file has a bound.
+    console.types("fill 200000\r");
+    console.shows("line 199999 of many");
+    let log = sandbox.layout().log_dir(&"p".parse().unwrap());
+    eventually("the log holds the last line", Duration::from_secs(10), || {
+        sandbox.console_log("p").contains("line 199999 of many")
+    });
+    let size: u64 = std::fs::read_dir(log).unwrap().map(|entry| entry.unwrap().metadata().unwrap().len()).sum();
+    assert!(size < 3 << 20, "the log has {size} bytes");
+    sandbox.lxm(&["stop", "p"]).ok();
+    assert!(sandbox.console_log("p").contains("PROBE-SIGNAL"), "the log is not there when it has stopped");
+}
