@@ -50,7 +50,7 @@ const FORBIDDEN: &[(&str, &[&str], &str)] = &[
     ("cgroup", &["crate::cli", "crate::ops", "crate::supervisor"], "arrows point downwards"),
     ("attach", &["crate::cli", "crate::ops"], "arrows point downwards"),
     ("supervisor", &["crate::cli", "crate::ops", "thread::spawn"], "it has one thread, and no command line"),
-    ("ops", &["crate::cli", "clap::", "println!", "print!"], "it neither parses nor prints"),
+    ("ops", &["crate::cli", "clap::Args", "clap::Parser", "println!", "print!"], "it neither parses nor prints"),
     ("", &["spawn_blocking", "tokio::fs", "NetworkNamespace::add", "lookup_host"], "each starts a thread unseen"),
     ("", &["tar::Archive", ".unpack_in("], "the tar crate's unpacking loses sparse files, devices and attributes"),
 ];
@@ -113,7 +113,8 @@ fn code_names_nothing_that_its_layer_may_not() {
 
 #[test]
 fn unsafe_code_is_in_sys_alone() {
-    let is_word = |line: &str| line.split(|c: char| !c.is_alphanumeric() && c != '_').any(|word| word == "unsafe");
+    let is_word =
+        |line: &str| ["unsafe {", "unsafe fn", "unsafe impl", "unsafe extern"].iter().any(|w| has_call(line, w));
     let allows = |line: &str| line.contains("allow(unsafe_code");
     let mut found = places(&sources(), "", |line| is_word(line) || allows(line));
     found.retain(|place| !place.starts_with("src/sys/"));
@@ -124,7 +125,8 @@ fn unsafe_code_is_in_sys_alone() {
 fn only_the_renderer_writes_to_standard_output() {
     let writes = |line: &str| ["println!(", "print!(", "stdout()"].iter().any(|call| has_call(line, call));
     let mut found = places(&sources(), "", writes);
-    found.retain(|place| !place.starts_with("src/cli/render"));
+    // What a guest's command or console says goes through unchanged.
+    found.retain(|place| !place.starts_with("src/cli/render") && !place.starts_with("src/attach/"));
     assert!(found.is_empty(), "{}", found.join("\n"));
 }
 
