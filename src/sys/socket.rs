@@ -61,9 +61,9 @@ impl Packets {
         let mut buffers = [IoSliceMut::new(&mut data)];
         let received = loop {
             match recvmsg::<()>(self.0.as_raw_fd(), &mut buffers, Some(&mut control), MsgFlags::MSG_CMSG_CLOEXEC) {
-                Err(nix::errno::Errno::EINTR) => {}
-                // The peer died with our message unread: for us that is an end like any other.
-                Err(nix::errno::Errno::ECONNRESET) => return Ok(None),
+                // ECONNRESET: the peer died with a message of ours unread. The kernel tells that once
+                // and before what the peer said last, which is still there to be read.
+                Err(nix::errno::Errno::EINTR | nix::errno::Errno::ECONNRESET) => {}
                 other => break other.context(|| "receive a message")?,
             }
         };
@@ -181,5 +181,15 @@ mod tests {
         assert_eq!(fds.len(), 2);
         drop(server);
         assert!(client.recv::<Reply>().unwrap().is_none());
+    }
+
+    #[test]
+    fn last_words_are_heard_although_the_speaker_died_without_listening() {
+        let (ours, theirs) = Packets::pair().unwrap();
+        ours.send(&Request::Status, &[]).unwrap();
+        theirs.send(&Reply::Done, &[]).unwrap();
+        drop(theirs);
+        assert!(matches!(ours.recv::<Reply>().unwrap(), Some((Reply::Done, _))));
+        assert!(ours.recv::<Reply>().unwrap().is_none());
     }
 }
