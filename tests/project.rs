@@ -33,7 +33,7 @@ const FORBIDDEN: &[(&str, &[&str], &str)] = &[
         &["crate::net", "crate::host", "crate::ops", "crate::cli", "crate::supervisor", "tokio", "zbus"],
         "what runs between clone and exec needs none of it",
     ),
-    ("sys", &["crate::cli", "crate::ops", "crate::net", "crate::host", "tokio"], "it is the lowest layer"),
+    ("sys", &["crate::cli", "crate::ops", "crate::net", "crate::host"], "it is the lowest layer"),
     ("types", &["std::fs", "std::net::Tcp", "std::process", "crate::store", "crate::sys"], "it is pure"),
     ("proto", &["std::fs", "std::process", "crate::store", "crate::sys"], "it is pure"),
     ("config", &["std::fs", "std::process", "crate::store", "crate::sys"], "it is pure"),
@@ -125,8 +125,10 @@ fn unsafe_code_is_in_sys_alone() {
 fn only_the_renderer_writes_to_standard_output() {
     let writes = |line: &str| ["println!(", "print!(", "stdout()"].iter().any(|call| has_call(line, call));
     let mut found = places(&sources(), "", writes);
-    // What a guest's command or console says goes through unchanged.
-    found.retain(|place| !place.starts_with("src/cli/render") && !place.starts_with("src/attach/"));
+    // What a guest's command or console says goes through unchanged, and a server that was started
+    // by another process of ours tells it there that it serves.
+    let allowed = ["src/cli/render", "src/attach/", "src/net/serve/launch.rs"];
+    found.retain(|place| !allowed.iter().any(|path| place.starts_with(path)));
     assert!(found.is_empty(), "{}", found.join("\n"));
 }
 

@@ -11,7 +11,6 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode, Stdio};
-use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
@@ -21,32 +20,38 @@ use nix::sys::wait::{WaitStatus, wait};
 
 use super::{Sandbox, Trial, command};
 
-/// The name of the trial's cgroup in each hierarchy, and of its `LXM_ROOT` below `/var/tmp`.
+/// On a real file system, since a tmpfs lacks much of one.
+const PLACE: &str = "/var/tmp";
+
+/// The name of the trial's cgroup in each hierarchy, and of its `LXM_ROOT` below [`PLACE`].
 const ENCLOSURE: &str = "LXM_TEST_ENCLOSURE";
 
 /// Runs a trial to its end or its time limit, from the process that libtest-mimic runs in.
 pub fn run(trial: &Trial) -> Result<(), String> {
-    static COUNT: AtomicU32 = AtomicU32::new(0);
     for guest in &trial.guests {
         guest.prepare()?;
     }
-    // Short, since a control socket's path below it must fit in 108 bytes (unix(7)).
-    let name = format!("lxm.{:x}.{:x}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed));
-    let root = root_of(&name);
-    fs::create_dir(&root).map_err(|e| format!("make {}: {e}", root.display()))?;
+    // Short, since a control socket's path below it should fit in 108 bytes (unix(7)).
+    let mut root = tempfile::Builder::new()
+        .prefix("lxm.")
+        .tempdir_in(PLACE)
+        .map_err(|e| format!("make a directory in {PLACE}: {e}"))?;
+    let name = root.path().file_name().unwrap_or_default().to_string_lossy().into_owned();
     let told = supervise(trial, &name);
     sweep_cgroups(&name);
     if told.is_err() && std::env::var_os("LXM_TEST_KEEP").is_some() {
-        eprintln!("kept {}", root.display());
-    } else {
-        fs::remove_dir_all(&root).map_err(|e| format!("remove {}: {e}", root.display()))?;
+        root.disable_cleanup(true);
+        eprintln!("kept {}", root.path().display());
+        return told;
     }
+    let path = root.path().to_owned();
+    root.close().map_err(|e| format!("remove {}: {e}", path.display()))?;
     told
 }
 
-/// Where the trial's `LXM_ROOT` is: on a real file system, since a tmpfs lacks much of one.
+/// Where the trial's `LXM_ROOT` is.
 fn root_of(enclosure: &str) -> PathBuf {
-    Path::new("/var/tmp").join(enclosure)
+    Path::new(PLACE).join(enclosure)
 }
 
 fn supervise(trial: &Trial, enclosure: &str) -> Result<(), String> {
@@ -137,7 +142,9 @@ fn cgroup_mounts() -> io::Result<Vec<CgroupMount>> {
         // See proc_pid_mountinfo(5): mount point is field 5; type and options follow the dash.
         let Some((head, tail)) = line.split_once(" - ") else { continue };
         let (Some(at), Some(kind)) = (head.split(' ').nth(4), tail.split(' ').next()) else { continue };
-        if kind != "cgroup" && kind != "cgroup2" {
+        let is_cgroup = kind == "cgroup" || kind == "cgroup2";
+        // The same hierarchy may be mounted again elsewhere.
+        if !is_cgroup || !Path::new(at).starts_with("/sys/fs/cgroup") {
             continue;
         }
         let options: Vec<&str> = tail.split(' ').nth(2).unwrap_or("").split(',').collect();
