@@ -25,8 +25,9 @@ pub enum Until {
     Stopped,
 }
 
-/// Joins the console of a running container, showing all of its boot first.
-pub fn console(layout: &Layout, name: &ContainerName, until: Until) -> Result<()> {
+/// Joins the console of a running container, showing all of its boot first; `joined` is called
+/// once that is known to work.
+pub fn console(layout: &Layout, name: &ContainerName, until: Until, joined: impl FnOnce()) -> Result<()> {
     let control = connect(layout, name)?;
     let (stream, theirs) = socketpair(AddressFamily::Unix, SockType::Stream, None, SockFlag::SOCK_CLOEXEC)
         .context(|| "make a socket pair")?;
@@ -34,7 +35,10 @@ pub fn console(layout: &Layout, name: &ContainerName, until: Until) -> Result<()
     control.send(&Request::Console { rows, cols }, &[theirs.as_raw_fd()])?;
     drop(theirs);
     match reply(&control)?.0 {
-        Reply::Console { from, to, rotated } => show_scrollback(layout, name, from, to, rotated)?,
+        Reply::Console { from, to, rotated } => {
+            joined();
+            show_scrollback(layout, name, from, to, rotated)?;
+        }
         other => return Err(unexpected(&other)),
     }
     let _raw = if std::io::stdin().is_terminal() { Some(sys::tty::RawMode::enter(std::io::stdin())?) } else { None };

@@ -243,12 +243,6 @@ impl ContainerCgroup {
         Ok(())
     }
 
-    /// Removes what the guest made below its group, so that the next boot finds it as the first did.
-    /// The group itself stays, with its device list.
-    pub fn clear_payload(&self) -> Result<()> {
-        remove_children(&self.payload()?)
-    }
-
     /// Takes this process out of the container's groups, so that they can be removed.
     pub fn leave(&self) -> Result<()> {
         if self.owner == Owner::Systemd {

@@ -13,7 +13,9 @@ impl Console {
     pub fn run(self, context: &Context) -> Result<u8> {
         require_root("join a console")?;
         let name = self.name.get()?;
-        context.say(&format!("Connected to `{name}`. Press ^] three times within a second, or ^a q, to leave."));
-        attach::console(&context.layout, &name, attach::Until::Left).map(|()| 0)
+        let joined = || {
+            context.say(&format!("Connected to `{name}`. Press ^] three times within a second, or ^a q, to leave."));
+        };
+        attach::console(&context.layout, &name, attach::Until::Left, joined).map(|()| 0)
     }
 }

@@ -32,7 +32,7 @@ impl Start {
         let window = sys::tty::window_size(std::io::stdin().as_fd());
         start(&context.layout, &name, host::Start { window, limit: self.timeout.get() })?;
         if self.foreground {
-            return attach::console(&context.layout, &name, attach::Until::Stopped).map(|()| 0);
+            return attach::console(&context.layout, &name, attach::Until::Stopped, || ()).map(|()| 0);
         }
         match self.wait {
             Some(WaitFor::Booted) => wait_booted(&context.layout, &name, self.timeout.get())?,

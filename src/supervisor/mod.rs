@@ -85,8 +85,7 @@ fn supervise(layout: &Layout, name: &ContainerName, manager: &mut Manager) -> Re
     let limit = setup.host.console_log_size.map_or(CONSOLE_LOG_SIZE, |size| size.bytes());
     let mut console = Console::new(layout.console_log(name), limit, manager.journal(name)?)?;
     let listener = sys::socket::PacketListener::bind(&layout.control_socket(name))?;
-    setup.cgroup.create(&setup.config.limits, setup.ids)?;
-    setup.cgroup.restrict_devices(&dev::rules(&setup.config.device)?)?;
+    make_cgroup(&setup)?;
     manager.wait_placed()?;
     manager.prepare(&setup)?;
     timeline.reached(Stage::Prepared);
@@ -127,9 +126,18 @@ fn supervise(layout: &Layout, name: &ContainerName, manager: &mut Manager) -> Re
             return Ok(if ending == Ending::Reboot { REBOOT_STATUS } else { 0 });
         }
         disconnect(&setup, &wires)?;
-        setup.cgroup.clear_payload()?;
+        // Never into the same group again: since Linux 6.14 what is cloned into a group that was
+        // once killed as a whole (cgroup.kill) is taken for a straggler and killed as well.
+        setup.cgroup.remove_payload()?;
+        make_cgroup(&setup)?;
         timeline = Timeline::start();
     }
+}
+
+/// Makes the container's groups and closes its list of devices.
+fn make_cgroup(setup: &Setup) -> Result<()> {
+    setup.cgroup.create(&setup.config.limits, setup.ids)?;
+    setup.cgroup.restrict_devices(&dev::rules(&setup.config.device)?)
 }
 
 /// Removes what an earlier supervisor of this container left when it was killed.

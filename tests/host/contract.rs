@@ -95,14 +95,15 @@ fn init_is_like_a_fresh_boot_s(sandbox: &Sandbox) {
         ("groups", ""),
         ("no_new_privs", "0"),
         ("signals_blocked", "0000000000000000"),
-        // Only SIGPIPE, which the probe's own runtime ignores.
-        ("signals_ignored", "0000000000001000"),
         ("hostname", "p"),
         ("console_is_terminal", "true"),
         ("container_manager", "lxm"),
     ] {
         assert_eq!(text(&report, key), expected, "{key}");
     }
+    // SIGPIPE is ignored by the probe's own runtime; 32 and 33 are glibc's own, which its
+    // posix_spawn ignores in every child and lets nobody change back.
+    assert_eq!(hex(&report, "signals_ignored") & !(1 << 12 | 1 << 31 | 1 << 32), 0);
     assert_eq!(report["argv"], serde_json::json!(["/sbin/init"]));
     assert_eq!(report["links"], serde_json::json!(["lo"]));
     assert_eq!(report["processes"], serde_json::json!(["1"]));
@@ -195,7 +196,8 @@ fn mounts(sandbox: &Sandbox) {
         assert_eq!(line[dash + 1], kind, "{at}: {line:?}");
         assert!(line[5].starts_with(options), "{at}: {line:?}");
     }
-    for masked in ["/proc/kcore", "/proc/keys", "/proc/sysrq-trigger", "/proc/timer_list"] {
+    let masked = ["/proc/kcore", "/proc/keys", "/proc/sysrq-trigger", "/proc/timer_list"];
+    for masked in masked.iter().filter(|path| std::path::Path::new(path).exists()) {
         assert!(mounted(&report, masked).is_some(), "{masked} is not masked");
     }
     let root = mounted(&report, "/").unwrap();
@@ -317,7 +319,8 @@ fn cgroups_begin_at_the_guest(sandbox: &Sandbox) {
     for report in [report_of_init(sandbox), report_of_attached(sandbox, &[])] {
         for line in text(&report, "cgroup").lines() {
             let path = line.rsplit(':').next().unwrap();
-            assert!(!path.contains("lxm") && !path.contains(".."), "the guest sees where it is: {line}");
+            // Attached commands have a leaf of their own.
+            assert!(["/", "/.lxm"].contains(&path), "the guest sees where it is: {line}");
         }
         let files = report["root_of_cgroups"].as_array().unwrap();
         assert!(files.iter().any(|file| file == "cgroup.procs"), "not a v2 tree: {files:?}");

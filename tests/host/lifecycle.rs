@@ -118,13 +118,16 @@ fn limits_are_in_force(sandbox: &Sandbox) {
     }
     sandbox.lxm(&["start", "p"]).ok();
     // Wherever the controller is: v1 trees have one directory each.
-    let read = |files: &[&str]| {
-        let found = files.iter().find_map(|file| std::fs::read_to_string(format!("/sys/fs/cgroup/{file}")).ok());
-        found.unwrap_or_else(|| panic!("none of {files:?}")).trim().to_owned()
+    let group = sandbox.layout().cgroup(&"p".parse().unwrap());
+    let read = |v1: &str, v2: &str| {
+        let (controller, file) = v1.split_once('/').unwrap();
+        let places = [format!("/sys/fs/cgroup/{controller}/{group}/{file}"), format!("/sys/fs/cgroup/{group}/{v2}")];
+        let found = places.iter().find_map(|place| std::fs::read_to_string(place).ok());
+        found.unwrap_or_else(|| panic!("none of {places:?}")).trim().to_owned()
     };
-    assert_eq!(read(&["memory/lxm/p/memory.limit_in_bytes", "lxm/p/memory.max"]), (64 << 20).to_string());
-    assert_eq!(read(&["pids/lxm/p/pids.max", "lxm/p/pids.max"]), "100");
-    let quota = read(&["cpu/lxm/p/cpu.cfs_quota_us", "lxm/p/cpu.max"]);
+    assert_eq!(read("memory/memory.limit_in_bytes", "memory.max"), (64 << 20).to_string());
+    assert_eq!(read("pids/pids.max", "pids.max"), "100");
+    let quota = read("cpu/cpu.cfs_quota_us", "cpu.max");
     assert!(["50000", "50000 100000"].contains(&quota.as_str()), "{quota}");
     // And while it runs.
     sandbox.lxm(&["config", "set", "p", "limits.pids", "200"]).ok();

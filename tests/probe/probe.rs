@@ -66,6 +66,10 @@ fn main() -> ExitCode {
             println!("to output");
             eprintln!("to error");
         }
+        ["talk"] => {
+            println!("ready");
+            drop(io::copy(&mut io::stdin(), &mut io::stdout()));
+        }
         ["cat"] => drop(io::copy(&mut io::stdin(), &mut io::stdout())),
         ["size"] => println!("{}", window_size()),
         ["sleep", seconds] => std::thread::sleep(std::time::Duration::from_secs(number(seconds) as u64)),

@@ -78,21 +78,16 @@ fn describe_process(pid: u32) -> Option<String> {
     Some(format!("{name}) {state} {command}"))
 }
 
-/// Cgroups below this cgroup namespace's root, in every hierarchy, but `harness` and an empty `lxm`.
+/// Cgroups below this cgroup namespace's root, in every hierarchy, but `harness`.
 fn cgroups() -> Vec<String> {
     let mounts = mounts();
     let is_cgroup = |line: &&String| line.contains(" - cgroup ") || line.contains(" - cgroup2 ");
     let points = mounts.iter().filter(is_cgroup).filter_map(|line| line.split(' ').nth(1));
     let mut found = Vec::new();
-    for point in points {
-        for dir in directories(Path::new(point)) {
-            let inner = directories(&dir);
-            match dir.file_name().and_then(|name| name.to_str()) {
-                Some("harness") => {}
-                Some("lxm") => found.extend(inner.iter().map(|dir| dir.display().to_string())),
-                _ => found.push(dir.display().to_string()),
-            }
-        }
+    // What somebody has mounted elsewhere shows more than this host's own.
+    for point in points.filter(|point| point.starts_with("/sys/fs/cgroup")) {
+        let dirs = directories(Path::new(point)).into_iter().filter(|dir| !dir.ends_with("harness"));
+        found.extend(dirs.map(|dir| dir.display().to_string()));
     }
     found
 }
