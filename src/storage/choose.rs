@@ -1,11 +1,11 @@
 //! Which backend a new container gets.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use super::layers::Layers;
 use super::{assemble, backend, btrfs, dir, overlay};
 use crate::error::{Context, Error, Result};
-use crate::store::Layout;
+use crate::store::{FileLock, Layout, remove_tree};
 use crate::sys;
 
 /// A backend and why it was taken, to be shown to the admin.
@@ -62,13 +62,30 @@ fn reflinks(from: &Path, to: &Path) -> Result<bool> {
 
 /// Tries to merge two empty layers where the containers are: the kernel alone knows what it can use.
 fn overlay_works(layout: &Layout) -> Result<()> {
+    let _lock = FileLock::acquire(&trial_lock(layout))?;
+    let place = trial_place(layout);
+    remove_tree(&place)?;
     let layers = Layers::new(layout);
-    let prepared = layers.prepare(&layout.staging())?;
-    let lower = layers.prepare(&layout.staging())?;
-    let parts = assemble::Parts { lowers: vec![lower.join("fs")], upper: Some(prepared.clone()) };
-    let tried = super::tree::in_private_namespace(|| assemble::merge(&parts, None, &layout.staging()));
-    for dir in [prepared, lower] {
-        crate::store::remove_tree(&dir)?;
-    }
+    let (upper, lower) = (layers.prepare(&place)?, layers.prepare(&place)?);
+    let parts = assemble::Parts { lowers: vec![lower.join("fs")], upper: Some(upper) };
+    let tried = super::tree::in_private_namespace(|| assemble::merge(&parts, None, &place));
+    remove_tree(&place)?;
     tried.map(drop)
+}
+
+/// Where [`overlay_works`] tries, below the staging place; it belongs to the holder of the lock.
+fn trial_place(layout: &Layout) -> PathBuf {
+    layout.staging().join(".overlay-trial")
+}
+
+fn trial_lock(layout: &Layout) -> PathBuf {
+    layout.lock_dir().join(".overlay-trial")
+}
+
+/// Removes what a killed command has left of its trial.
+pub(super) fn sweep_trial(layout: &Layout) -> Result<()> {
+    match FileLock::try_acquire(&trial_lock(layout))? {
+        Some(_lock) => remove_tree(&trial_place(layout)),
+        None => Ok(()),
+    }
 }

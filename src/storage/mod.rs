@@ -124,6 +124,7 @@ pub fn users_of_image(layout: &Layout, image: &Path) -> Result<Vec<PathBuf>> {
 
 /// Removes what no container, snapshot or copy uses any more; says how many layers there were.
 pub fn sweep(layout: &Layout) -> Result<usize> {
+    choose::sweep_trial(layout)?;
     layers::Layers::new(layout).sweep()
 }
 
