@@ -6,7 +6,6 @@
 
 mod attach;
 mod autostart;
-mod config;
 mod console;
 mod copy;
 mod create;
@@ -42,7 +41,7 @@ use std::process::ExitCode;
 
 use clap::{CommandFactory, Parser, Subcommand, ValueEnum};
 
-pub use name::{NameAndWords, NameArg};
+pub use name::{NameAndArgs, NameAndWords, NameArg};
 
 use crate::error::{Error, Kind, Result};
 use crate::store::Layout;
@@ -106,7 +105,6 @@ enum Verb {
     Autostart(autostart::Autostart),
     BootReport(autostart::BootReport),
     Logs(logs::Logs),
-    Config(config::Config),
     Wait(wait::Wait),
     #[command(visible_alias = "pause")]
     Freeze(freeze::Freeze),
@@ -147,7 +145,6 @@ fn run(cli: Cli) -> Result<u8> {
         Verb::Disable(verb) => verb.run(&context),
         Verb::Autostart(verb) => verb.run(&context),
         Verb::BootReport(verb) => verb.run(&context),
-        Verb::Config(verb) => verb.run(&context),
         Verb::Logs(verb) => verb.run(&context),
         Verb::Wait(verb) => verb.run(&context),
         Verb::Freeze(verb) => verb.run(&context),

@@ -123,9 +123,6 @@ impl Archive {
                 }
                 Err(e) => return Err(self.damaged(&e)),
             };
-            if wanted > MOST_METADATA {
-                return Err(self.damaged(&ParseError::InvalidSize(wanted as u64)));
-            }
             if !self.source.fill(wanted)? {
                 let rest = self.source.buffered();
                 // One block of zeros and nothing more is how some programs end an archive.
@@ -338,10 +335,6 @@ fn check_global(pax: &[u8]) -> Result<()> {
     }
     Ok(())
 }
-
-/// More than the parser's own limits let an entry's headers be, in case it miscounts: what it asks
-/// for is held in memory.
-const MOST_METADATA: usize = 128 << 20;
 
 const CHUNK: usize = 256 * 1024;
 const CHUNKS_AHEAD: usize = 8;

@@ -1,7 +1,6 @@
 //! What the verbs do, step by step, each step with its undo. No flags and no printing here.
 
 pub mod autostart;
-pub mod config;
 pub mod copy;
 pub mod create;
 pub mod destroy;

@@ -1,6 +1,6 @@
 use std::time::{Duration, Instant};
 
-use crate::attach::control::{connect, status, unexpected};
+use crate::attach::control::{connect, unexpected};
 use crate::error::{Error, Result};
 use crate::host::{self, Start};
 use crate::proto::control::{Reply, Request};
@@ -20,23 +20,11 @@ pub enum WaitFor {
 pub fn start(layout: &Layout, name: &ContainerName, how: Start) -> Result<()> {
     layout.require(name)?;
     let _lock = OperationLock::acquire(layout, name)?;
-    if runs(layout, name)? {
+    if AliveLock::is_held(layout, name)? {
         return Err(Error::conflict(format!("container `{name}` runs already")));
     }
     host::detect().start(layout, name, how)
 }
-
-/// Whether a supervisor serves the container. One that is about to end, because the command that
-/// started it was killed or its guest has just ended, is waited for.
-fn runs(layout: &Layout, name: &ContainerName) -> Result<bool> {
-    if !AliveLock::is_held(layout, name)? {
-        return Ok(false);
-    }
-    Ok(status(layout, name, ENDING).is_ok() || !AliveLock::wait_released(layout, name, ENDING)?)
-}
-
-/// How long a supervisor that answers nobody may take to end.
-const ENDING: Duration = Duration::from_secs(5);
 
 /// Waits until the guest has booted: its init said so, or cannot say it.
 ///

@@ -18,10 +18,10 @@ const PROBE_LIMIT: Duration = Duration::from_secs(10);
 
 pub fn build(recipe: &Recipe, target: &Path, log: &Path, progress: &Progress) -> Result<()> {
     let keyring = keyring(recipe)?;
-    if command::is_installed("mmdebstrap") {
-        mmdebstrap(recipe, &keyring, target, log, progress)?;
-    } else if command::is_installed("debootstrap") {
-        debootstrap(recipe, &keyring, target, log, progress)?;
+    if let Some(program) = command::find_program("mmdebstrap") {
+        mmdebstrap(&program, recipe, &keyring, target, log, progress)?;
+    } else if let Some(program) = command::find_program("debootstrap") {
+        debootstrap(&program, recipe, &keyring, target, log, progress)?;
     } else {
         return Err(Error::host_lacks("neither `mmdebstrap` nor `debootstrap` is installed")
             .hint("install `mmdebstrap`: `apt-get install mmdebstrap`"));
@@ -38,7 +38,14 @@ fn keyring(recipe: &Recipe) -> Result<PathBuf> {
     file.canonicalize().context(|| format!("find keyring `{}`", file.display()))
 }
 
-fn mmdebstrap(recipe: &Recipe, keyring: &Path, target: &Path, log: &Path, progress: &Progress) -> Result<()> {
+fn mmdebstrap(
+    program: &Path,
+    recipe: &Recipe,
+    keyring: &Path,
+    target: &Path,
+    log: &Path,
+    progress: &Progress,
+) -> Result<()> {
     let scratch = tempfile::tempdir().context(|| "make a scratch directory")?;
     // apt trusts a file and a directory of keys: both must hold this keyring alone, or every key
     // that the host trusts could sign the guest.
@@ -49,7 +56,7 @@ fn mmdebstrap(recipe: &Recipe, keyring: &Path, target: &Path, log: &Path, progre
     let settings = AptSettings::of_host();
     let base = || {
         let bootstrap = &recipe.found.template.bootstrap;
-        let mut command = Command::new("mmdebstrap");
+        let mut command = Command::new(program);
         command.arg("--mode=root").arg("--format=directory").arg(format!("--variant={}", bootstrap.variant));
         command.arg(format!("--architectures={}", recipe.arch));
         command.arg(format!("--components={}", bootstrap.components.join(",")));
@@ -167,7 +174,14 @@ fn output_within(mut command: Command, limit: Duration, file: &Path) -> Result<(
     Ok((String::from_utf8_lossy(&std::fs::read(file).unwrap_or_default()).into_owned(), done))
 }
 
-fn debootstrap(recipe: &Recipe, keyring: &Path, target: &Path, log: &Path, progress: &Progress) -> Result<()> {
+fn debootstrap(
+    program: &Path,
+    recipe: &Recipe,
+    keyring: &Path,
+    target: &Path,
+    log: &Path,
+    progress: &Progress,
+) -> Result<()> {
     let bootstrap = &recipe.found.template.bootstrap;
     let scratch = tempfile::tempdir().context(|| "make a scratch directory")?;
     if let Some(mirror) = &recipe.mirror {
@@ -177,7 +191,7 @@ fn debootstrap(recipe: &Recipe, keyring: &Path, target: &Path, log: &Path, progr
     let wgetrc = scratch.path().join("wgetrc");
     std::fs::write(&wgetrc, "connect_timeout = 5\ndns_timeout = 5\nread_timeout = 30\ntries = 2\n")
         .context(|| "write wget's settings")?;
-    let mut command = Command::new("debootstrap");
+    let mut command = Command::new(program);
     command.env("WGETRC", wgetrc);
     for (variable, setting) in [("http_proxy", "Acquire::http::Proxy"), ("https_proxy", "Acquire::https::Proxy")] {
         if let Some(proxy) = AptSettings::of_host().value(setting).filter(|_| std::env::var_os(variable).is_none()) {

@@ -2,7 +2,7 @@
 
 use std::fs::File;
 use std::io::{BufRead, BufReader, Write};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use crate::error::{Context, Error, Result};
@@ -87,11 +87,12 @@ fn printable(line: &[u8]) -> String {
     shown.chars().filter(|c| !c.is_control()).collect::<String>().trim_end().to_owned()
 }
 
-/// Whether a program is installed.
-pub fn is_installed(program: &str) -> bool {
+/// Where a program is, if it is installed.
+pub fn find_program(program: &str) -> Option<PathBuf> {
     let path = std::env::var_os("PATH").unwrap_or_default();
     // sbin too: debootstrap is there, and an administrator's PATH under sudo or cron may lack it.
-    std::env::split_paths(&path).chain(["/usr/sbin".into(), "/sbin".into()]).any(|dir| dir.join(program).is_file())
+    let dirs = std::env::split_paths(&path).chain(["/usr/sbin".into(), "/sbin".into()]);
+    dirs.map(|dir| dir.join(program)).find(|file| file.is_file())
 }
 
 #[cfg(test)]

@@ -6,8 +6,8 @@
 //! `LXM_OPTION_NAME` for each option of the template. What it writes to stdout and stderr goes to
 //! the log and is shown as progress. It exits 0 when the directory holds a root file system with
 //! an init, owned by ids from 0; anything else throws the directory away. It runs in pid and mount
-//! namespaces of its own: when `lxm` is killed it is killed too, with all that it has started, and
-//! what it mounted is gone.
+//! namespaces of its own: when lxm is killed, it and all that it started are too, and what it
+//! mounted is gone.
 
 use std::path::Path;
 use std::process::Command;

@@ -14,6 +14,7 @@ mod lifecycle;
 mod netserve;
 mod storage;
 mod support;
+mod template;
 
 use std::process::ExitCode;
 
@@ -26,12 +27,14 @@ const MAY_NOT_BE_SKIPPED: &[&str] = &[
     "attach::",
     "boot::",
     "contract::",
+    "create::",
     "crash::",
     "distributions::",
     "harness::",
     "lifecycle::",
     "netserve::",
     "storage::",
+    "template::",
 ];
 
 fn trials() -> Vec<Trial> {
@@ -45,6 +48,7 @@ fn trials() -> Vec<Trial> {
         distributions::trials(),
         netserve::trials(),
         storage::trials(),
+        template::trials(),
     ];
     areas.into_iter().flatten().collect()
 }

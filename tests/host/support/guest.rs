@@ -32,6 +32,8 @@ pub enum Guest {
     Sid,
     /// Debian bookworm with sysvinit instead of systemd.
     Sysvinit,
+    /// No guest yet: the archive that [`noble_archive`] is at.
+    NobleArchive,
 }
 
 impl Guest {
@@ -40,6 +42,7 @@ impl Guest {
         match self {
             Guest::Probe => vec![Need::Tool("rustc")],
             Guest::Busybox => vec![],
+            Guest::NobleArchive => ["mmdebstrap", "dpkg-scanpackages", "gpg"].map(Need::Tool).into(),
             _ => vec![Need::Tool("mmdebstrap")],
         }
     }
@@ -55,7 +58,8 @@ impl Guest {
             Guest::Bookworm => &["-t", "debian", "-r", "bookworm"],
             Guest::Trixie => &["-t", "debian", "-r", "trixie"],
             Guest::Sid => &["-t", "debian", "-r", "sid"],
-            Guest::Sysvinit => &["-t", "debian", "-r", "bookworm", "--packages", "sysvinit-core"],
+            Guest::Sysvinit => &["-t", "debian", "-r", "bookworm", "--", "--init", "sysvinit"],
+            Guest::NobleArchive => panic!("it is an archive to make guests of"),
         };
         words.iter().map(|word| word.to_string()).collect()
     }
@@ -79,6 +83,8 @@ impl Guest {
         forget_old_stores();
         if self == Guest::Probe {
             make_probe()?;
+        } else if self == Guest::NobleArchive {
+            make_noble_archive()?;
         } else {
             eprintln!("making the guest {self:?}, which later runs find in {}", store.display());
             let mut create = Command::new(program());
@@ -112,7 +118,7 @@ fn store() -> &'static Path {
     static STORE: OnceLock<PathBuf> = OnceLock::new();
     STORE.get_or_init(|| {
         let mut digest = Sha256::new();
-        for dir in ["templates", "templates/keyrings", "tests/probe"] {
+        for dir in ["templates", "templates/keyrings", "src/distro", "tests/probe"] {
             for file in files(&source_tree().join(dir)) {
                 digest.update(file.to_string_lossy().as_bytes());
                 digest.update(fs::read(&file).unwrap_or_default());
@@ -144,6 +150,54 @@ fn forget_old_stores() {
 fn probe_archive() -> PathBuf {
     store().join("probe.tar")
 }
+
+/// A local archive that has all that Ubuntu's template asks for, under Ubuntu's names: suite `noble`,
+/// components `main` and `universe`. The packages are real, Debian's; `key.gpg` in it signed it.
+pub fn noble_archive() -> PathBuf {
+    store().join("noble")
+}
+
+fn make_noble_archive() -> Result<(), String> {
+    let archive = noble_archive();
+    let template = fs::read_to_string(source_tree().join("templates/ubuntu.toml")).map_err(|e| e.to_string())?;
+    let template: toml::Table = template.parse().map_err(|e| format!("templates/ubuntu.toml: {e}"))?;
+    let of_release = template["release"]["noble"].get("packages").and_then(toml::Value::as_array);
+    let packages = template["packages"].as_array().into_iter().chain(of_release).flatten();
+    let packages: Vec<_> = packages.filter_map(toml::Value::as_str).collect();
+    eprintln!("fetching the packages of a local archive, which later runs find in {}", archive.display());
+    fs::create_dir_all(archive.join("pool")).map_err(|e| format!("make {}: {e}", archive.display()))?;
+    // mmdebstrap knows which packages a system is made of; what it makes of them is thrown away.
+    let mut fetch = Command::new("mmdebstrap");
+    fetch.args(["--variant=minbase", "--format=null", "--skip=essential/unlink,download/empty,cleanup"]);
+    let keep = format!("cp \"$1\"/var/cache/apt/archives/*.deb '{}/pool/'", archive.display());
+    fetch.arg(format!("--customize-hook={keep}")).arg(format!("--include={}", packages.join(",")));
+    fetch.args(["trixie", "-"]);
+    checked(fetch, BUILD_LIMIT)?;
+    let mut sign = Command::new("sh");
+    sign.args(["-euc", SIGN_ARCHIVE]).current_dir(&archive).env("GNUPGHOME", archive.join("gnupg"));
+    checked(sign, BUILD_LIMIT)
+}
+
+/// Writes the indices of an archive and signs them with a key made for it.
+const SIGN_ARCHIVE: &str = r#"
+    rm -rf gnupg dists && mkdir -m 700 gnupg
+    mkdir -p dists/noble/main/binary-amd64 dists/noble/universe/binary-amd64
+    dpkg-scanpackages -m pool /dev/null > dists/noble/main/binary-amd64/Packages
+    : > dists/noble/universe/binary-amd64/Packages
+    cd dists/noble
+    {
+        printf 'Origin: lxm tests\nSuite: noble\nCodename: noble\nComponents: main universe\nArchitectures: amd64\n'
+        LC_ALL=C date -u '+Date: %a, %d %b %Y %H:%M:%S UTC'
+        echo SHA256:
+        for f in main/binary-amd64/Packages universe/binary-amd64/Packages; do
+            echo " $(sha256sum < $f | cut -d' ' -f1) $(stat -c %s $f) $f"
+        done
+    } > Release
+    gpg --batch --quiet --passphrase '' --quick-gen-key 'lxm tests' ed25519 sign never
+    gpg --batch --quiet --yes --clearsign -o InRelease Release
+    gpg --batch --export > ../../key.gpg
+    gpgconf --kill gpg-agent
+"#;
 
 /// Compiles the probe into a static program and packs it as a root file system of little else.
 fn make_probe() -> Result<(), String> {

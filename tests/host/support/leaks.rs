@@ -99,10 +99,12 @@ fn directories(dir: &Path) -> Vec<PathBuf> {
 
 /// What is below the directories of `LXM_ROOT` that belong to containers which are all destroyed.
 ///
-/// Images, the admin's configuration and lock files stay: the latter are never unlinked.
+/// Images and the logs of their making, the admin's configuration and lock files stay: the latter
+/// are never unlinked.
 fn files(root: &Path) -> Vec<String> {
     let emptied = ["var/lib/lxm/.staging", "var/lib/lxm/.trash", "var/log/lxm"];
     let mut found: Vec<String> = emptied.iter().flat_map(|dir| entries(&root.join(dir))).collect();
+    found.retain(|path| !has_name(path, &[".images"]));
     found.extend(
         entries(&root.join("var/lib/lxm"))
             .into_iter()
