@@ -58,6 +58,10 @@ pub struct Create {
     #[arg(long)]
     privileged: bool,
 
+    /// Remove it when it stops
+    #[arg(long)]
+    ephemeral: bool,
+
     /// Where its root file system is kept: auto, dir, overlay or btrfs [default: `storage` of lxm.toml, or auto]
     #[arg(long, value_name = "BACKEND")]
     storage: Option<String>,
@@ -100,6 +104,7 @@ impl Create {
             ssh_keys,
             password,
             privileged: self.privileged,
+            ephemeral: self.ephemeral,
             storage: self.storage.or(host.storage).unwrap_or_else(|| "auto".into()),
             network: self.network.unwrap_or(host.network.default),
         };

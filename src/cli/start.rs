@@ -2,7 +2,7 @@ use std::os::fd::AsFd;
 
 use super::{Context, NameArg, require_root};
 use crate::error::Result;
-use crate::ops::start::{WaitFor, start, wait_booted};
+use crate::ops::start::{Changes, WaitFor, start, wait_booted};
 use crate::types::Timeout;
 use crate::{attach, host, sys};
 
@@ -15,6 +15,10 @@ pub struct Start {
     /// Stay on the console until the container stops
     #[arg(short = 'F', long)]
     foreground: bool,
+
+    /// Undo when it stops all that it changes from now on
+    #[arg(long)]
+    ephemeral: bool,
 
     /// Return only when the container has come this far
     #[arg(long, value_enum, value_name = "STATE")]
@@ -30,7 +34,8 @@ impl Start {
         require_root("start a container")?;
         let name = self.name.get()?;
         let window = sys::tty::window_size(std::io::stdin().as_fd());
-        start(&context.layout, &name, host::Start { window, limit: self.timeout.get() })?;
+        let changes = if self.ephemeral { Changes::Vanish } else { Changes::Stay };
+        start(&context.layout, &name, host::Start { window, limit: self.timeout.get() }, changes)?;
         if self.foreground {
             return attach::console(&context.layout, &name, attach::Until::Stopped, || ()).map(|()| 0);
         }

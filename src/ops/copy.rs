@@ -60,6 +60,7 @@ fn make(layout: &Layout, request: &CopyRequest) -> Result<Vec<String>> {
         storage: backend.clone(),
         created: jiff::Timestamp::now().strftime("%Y-%m-%dT%H:%M:%SZ").to_string(),
         lxm: env!("CARGO_PKG_VERSION").to_owned(),
+        ephemeral: false,
         ids: reserved.range,
         ..Origin::read_file(&source.place.join("origin.toml"))?
     };

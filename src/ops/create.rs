@@ -23,6 +23,8 @@ pub struct CreateRequest {
     /// The default user's password, as [`super::login::hash_password`] makes it.
     pub password: Option<String>,
     pub privileged: bool,
+    /// To be removed when it stops.
+    pub ephemeral: bool,
     /// A backend's name, or `auto`.
     pub storage: String,
     /// `none`, `host` or a bridge's name.
@@ -60,7 +62,7 @@ fn make(layout: &Layout, request: &CreateRequest) -> Result<Created> {
     let place = staging.place();
     write_config(&config, place)?;
     let reserved = ids::reserve(layout)?;
-    let origin = origin(&recipe, &image, choice.backend, reserved.range);
+    let origin = origin(&recipe, &image, choice.backend, reserved.range, request.ephemeral);
     origin.write_file(&place.join("origin.toml"))?;
     // Now that it is written, others see that the range is taken.
     drop(reserved);
@@ -116,7 +118,7 @@ fn write_config(config: &Config, place: &Path) -> Result<()> {
     crate::store::replace_file(&place.join("config.toml"), text.as_bytes(), 0o644)
 }
 
-fn origin(recipe: &Recipe, image: &Image, storage: &str, ids: IdRange) -> Origin {
+fn origin(recipe: &Recipe, image: &Image, storage: &str, ids: IdRange, ephemeral: bool) -> Origin {
     Origin {
         template: recipe.found.name.clone(),
         release: recipe.release.clone(),
@@ -125,6 +127,7 @@ fn origin(recipe: &Recipe, image: &Image, storage: &str, ids: IdRange) -> Origin
         storage: storage.to_owned(),
         created: jiff::Timestamp::now().strftime("%Y-%m-%dT%H:%M:%SZ").to_string(),
         lxm: env!("CARGO_PKG_VERSION").to_owned(),
+        ephemeral,
         ids,
     }
 }

@@ -69,7 +69,7 @@ fn make(
         Ok(())
     })?;
     let parts = parts.ok_or_else(|| Error::failed("there were no files in it"))?;
-    let origin = Origin { storage: choice.backend.to_owned(), ids, ..parts.origin };
+    let origin = Origin { storage: choice.backend.to_owned(), ids, ephemeral: false, ..parts.origin };
     origin.write_file(&origin_file)?;
     store::replace_file(&place.join("config.toml"), parts.config_text.as_bytes(), 0o644)?;
     let tree = Tree::open(backend.as_ref(), place)?;
@@ -92,6 +92,7 @@ fn unknown_origin(storage: &str, ids: IdRange) -> Origin {
         storage: storage.to_owned(),
         created: jiff::Timestamp::now().strftime("%Y-%m-%dT%H:%M:%SZ").to_string(),
         lxm: env!("CARGO_PKG_VERSION").to_owned(),
+        ephemeral: false,
         ids,
     }
 }

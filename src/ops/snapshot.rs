@@ -147,7 +147,8 @@ impl<'a> Work<'a> {
         let work = Work { layout, name, backend: storage::of_container(layout, name)?, _lock: lock };
         for entry in fs::read_dir(layout.snapshots(name)).into_iter().flatten().flatten() {
             let is_place_of_ours = entry.file_name().as_encoded_bytes().starts_with(b".");
-            if is_place_of_ours && !reading::is_read(layout, name, &entry.path())? {
+            let is_kept = storage::ephemeral::is_kept(&entry.path());
+            if is_place_of_ours && !is_kept && !reading::is_read(layout, name, &entry.path())? {
                 work.discard(&entry.path())?;
             }
         }

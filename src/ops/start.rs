@@ -1,10 +1,11 @@
 use std::time::{Duration, Instant};
 
 use crate::attach::control::{connect, unexpected};
-use crate::error::{Error, Result};
+use crate::error::{Context, Error, Result};
 use crate::host::{self, Start};
 use crate::proto::control::{Reply, Request};
-use crate::store::{AliveLock, Layout, OperationLock};
+use crate::storage;
+use crate::store::{self, AliveLock, Layout, OperationLock};
 use crate::types::ContainerName;
 
 /// What a start waits for beyond the execution of init.
@@ -14,16 +15,35 @@ pub enum WaitFor {
     Booted,
 }
 
+/// What becomes of the guest's changes when it stops.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Changes {
+    Stay,
+    /// They are undone.
+    Vanish,
+}
+
 /// Starts a container; returns when its init has been executed.
 ///
 /// Fails with `Kind::Conflict` if it runs already, else with the supervisor's own reason.
-pub fn start(layout: &Layout, name: &ContainerName, how: Start) -> Result<()> {
+pub fn start(layout: &Layout, name: &ContainerName, how: Start, changes: Changes) -> Result<()> {
     layout.require(name)?;
     let _lock = OperationLock::acquire(layout, name)?;
     if AliveLock::is_held(layout, name)? {
         return Err(Error::conflict(format!("container `{name}` runs already")));
     }
-    host::detect().start(layout, name, how)
+    let mark = layout.ephemeral_mark(name);
+    if changes == Changes::Stay {
+        store::remove_tree(&mark)?;
+        return host::detect().start(layout, name, how);
+    }
+    storage::ephemeral::begin(layout, name)?;
+    let marked = std::fs::create_dir_all(layout.run_dir(name)).and_then(|()| std::fs::write(&mark, ""));
+    marked.context(|| format!("write `{}`", mark.display()))?;
+    host::detect().start(layout, name, how).inspect_err(|_| {
+        // The failure to start is what is told; the next start puts back what this does not.
+        let _ = store::remove_tree(&mark).and_then(|()| storage::ephemeral::end(layout, name));
+    })
 }
 
 /// Waits until the guest has booted: its init said so, or cannot say it.

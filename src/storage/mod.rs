@@ -7,6 +7,7 @@ mod assemble;
 mod btrfs;
 mod choose;
 mod dir;
+pub mod ephemeral;
 mod idmap;
 mod layers;
 mod overlay;
@@ -70,6 +71,11 @@ pub trait Backend: Send + Sync {
 
     /// Exchanges the trees of two places on one file system, at once.
     fn exchange(&self, a: &Path, b: &Path) -> Result<()>;
+
+    /// The file or directory of a place that holds its tree or leads to it: what an exchange exchanges.
+    fn holder(&self, place: &Path) -> PathBuf {
+        dir::rootfs(place)
+    }
 
     /// Makes a detached mount of a place's tree, with ids mapped as `userns` maps them.
     ///

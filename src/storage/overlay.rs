@@ -139,7 +139,11 @@ impl Backend for Overlay {
     fn exchange(&self, a: &Path, b: &Path) -> Result<()> {
         require_unmounted(a)?;
         require_unmounted(b)?;
-        exchange_paths(&Layers::record(a), &Layers::record(b))
+        exchange_paths(&self.holder(a), &self.holder(b))
+    }
+
+    fn holder(&self, place: &Path) -> PathBuf {
+        Layers::record(place)
     }
 
     fn mount(&self, place: &Path, userns: Option<BorrowedFd<'_>>) -> Result<OwnedFd> {

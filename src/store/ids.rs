@@ -108,6 +108,7 @@ mod tests {
                         storage: "dir".into(),
                         created: String::new(),
                         lxm: String::new(),
+                        ephemeral: false,
                         ids: reserved.range,
                     };
                     origin.write_file(&layout.staging().join(name).join("origin.toml")).unwrap();

@@ -118,6 +118,11 @@ impl Layout {
         self.run_dir(name).join("boot.toml")
     }
 
+    /// There while a container runs whose changes are undone when it stops.
+    pub fn ephemeral_mark(&self, name: &ContainerName) -> PathBuf {
+        self.run_dir(name).join("ephemeral")
+    }
+
     /// Why the last start failed, for whoever asks after the supervisor has gone.
     pub fn failure_record(&self, name: &ContainerName) -> PathBuf {
         self.run_dir(name).join("failure.toml")

@@ -24,6 +24,9 @@ pub struct Origin {
     pub created: String,
     /// Version of lxm that made it.
     pub lxm: String,
+    /// It is removed when it stops.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub ephemeral: bool,
     /// The host ids set aside for it; no two containers share one.
     pub ids: IdRange,
 }

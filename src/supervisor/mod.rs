@@ -30,6 +30,7 @@ use nix::sys::signal::Signal;
 use crate::error::{Context, Error, Result};
 use crate::net;
 use crate::proto::control::Rung;
+use crate::storage;
 use crate::store::{AliveLock, BootRecord, Layout};
 use crate::sys;
 use crate::types::ContainerName;
@@ -75,13 +76,18 @@ fn supervise(layout: &Layout, name: &ContainerName, manager: &mut Manager) -> Re
         return Err(Error::conflict("it runs already"));
     };
     let _ = std::fs::remove_file(layout.failure_record(name));
+    if !layout.ephemeral_mark(name).exists() {
+        // Of an ephemeral run that the host did not survive.
+        storage::ephemeral::end(layout, name)?;
+    }
+    // Before anything is mounted, be it to be looked at.
+    own_mount_namespace()?;
     let setup = Setup::read(layout, name, manager.cgroup(layout, name)?)?;
     timeline.reached(Stage::Locked);
 
     sweep(&setup)?;
     timeline.reached(Stage::Swept);
 
-    own_mount_namespace()?;
     let limit = setup.host.console_log_size.map_or(CONSOLE_LOG_SIZE, |size| size.bytes());
     let mut console = Console::new(layout.console_log(name), limit, manager.journal(name)?)?;
     let listener = sys::socket::PacketListener::bind(&layout.control_socket(name))?;
@@ -120,7 +126,10 @@ fn supervise(layout: &Layout, name: &ContainerName, manager: &mut Manager) -> Re
         clients.bury_commands()?;
         if ending == Ending::Off || manager.restarts_us() {
             // Those who wait are told when everything is gone, not before.
-            let removed = remove_traces(&setup, &wires);
+            let mut removed = remove_traces(&setup, &wires);
+            if ending == Ending::Off {
+                removed = removed.and(forget_ephemeral(layout, name));
+            }
             clients.stopped(rung);
             removed?;
             return Ok(if ending == Ending::Reboot { REBOOT_STATUS } else { 0 });
@@ -203,6 +212,16 @@ fn remove_traces(setup: &Setup, wires: &Wires) -> Result<()> {
         remove_records(setup),
     ];
     steps.into_iter().find(Result::is_err).unwrap_or(Ok(()))
+}
+
+/// Undoes what an ephemeral run has changed, or removes an ephemeral container.
+fn forget_ephemeral(layout: &Layout, name: &ContainerName) -> Result<()> {
+    storage::ephemeral::end(layout, name)?;
+    match std::fs::remove_file(layout.ephemeral_mark(name)) {
+        Err(e) if e.kind() != std::io::ErrorKind::NotFound => return Err(e.into()),
+        _ => {}
+    }
+    storage::ephemeral::remove(layout, name)
 }
 
 fn remove_records(setup: &Setup) -> Result<()> {

@@ -47,6 +47,8 @@ pub fn trials() -> Vec<Trial> {
         Trial::new("storage::an_export_is_imported_as_it_was", export_import),
         Trial::new("storage::a_cut_or_changed_export_leaves_nothing", export_damaged),
         Trial::new("storage::a_running_guest_moves_through_a_pipe", export_running).guest(Guest::Probe),
+        Trial::new("storage::what_an_ephemeral_run_changes_is_undone", ephemeral_run).guest(Guest::Probe),
+        Trial::new("storage::an_ephemeral_container_is_gone_when_it_stops", ephemeral_container).guest(Guest::Probe),
         Trial::new("storage::scheduled_snapshots_are_made_and_expire", scheduled),
         Trial::new("storage::ids_are_shifted_in_the_files_where_they_cannot_be_mapped", shifted),
         Trial::new("storage::a_shift_that_is_killed_is_carried_on_with", shift_killed),
@@ -358,6 +360,7 @@ fn handmade(layout: &Layout, name: &str, backend: &str) -> ContainerName {
         storage: backend.into(),
         created: "2026-01-01T00:00:00Z".into(),
         lxm: "0".into(),
+        ephemeral: false,
         ids: lxm::types::IdRange::new(BASE),
     };
     origin.write_file(&layout.origin_file(&name)).unwrap();
@@ -705,6 +708,50 @@ fn export_running(sandbox: &Sandbox) {
             assert!(fs::read_dir(sandbox.layout().snapshots(&name.parse().unwrap())).is_err());
             forget(&sandbox.layout(), name);
         }
+    }
+}
+
+fn ephemeral_run(sandbox: &Sandbox) {
+    for backend in ["dir", "overlay"] {
+        sandbox.create("web", Guest::Probe, &["--storage", backend]);
+        let set = |state: &str| {
+            sandbox.lxm_with(&["push", "-", "web:/etc/state"], state.as_bytes(), Duration::from_secs(20)).ok();
+        };
+        let get = || sandbox.lxm(&["pull", "web:/etc/state", "-"]).ok().stdout;
+        set("kept");
+        sandbox.lxm(&["start", "web", "--ephemeral", "--wait", "booted"]).ok();
+        set("changed");
+        sandbox.lxm(&["snapshot", "create", "web", "during"]).ok();
+        sandbox.lxm(&["stop", "-k", "web"]).ok();
+        assert_eq!(get(), "kept");
+        // A run that nobody survives is undone by the next start.
+        sandbox.lxm(&["start", "web", "--ephemeral", "--wait", "booted"]).ok();
+        set("changed");
+        let supervisor = nix::unistd::Pid::from_raw(sandbox.supervisor("web"));
+        nix::sys::signal::kill(supervisor, nix::sys::signal::Signal::SIGKILL).unwrap();
+        let dead =
+            lxm::store::AliveLock::wait_released(&sandbox.layout(), &"web".parse().unwrap(), Duration::from_secs(5));
+        assert!(dead.unwrap());
+        sandbox.lxm(&["start", "web", "--wait", "booted"]).ok();
+        assert_eq!(get(), "kept");
+        set("stays");
+        sandbox.lxm(&["stop", "-k", "web"]).ok();
+        assert_eq!(get(), "stays");
+        sandbox.lxm(&["snapshot", "restore", "web", "during"]).ok();
+        assert_eq!(get(), "changed");
+        sandbox.lxm(&["destroy", "web"]).ok();
+        assert_eq!(left_over(sandbox.layout().containers()), Vec::<PathBuf>::new());
+    }
+}
+
+fn ephemeral_container(sandbox: &Sandbox) {
+    for backend in ["dir", "overlay"] {
+        sandbox.boot("web", Guest::Probe, &["--ephemeral", "--storage", backend]);
+        sandbox.lxm(&["snapshot", "create", "web"]).ok();
+        sandbox.lxm(&["stop", "-k", "web"]).ok();
+        sandbox.lxm(&["start", "web"]).fails(3);
+        assert_eq!(left_over(sandbox.layout().containers()), Vec::<PathBuf>::new());
+        sandbox.lxm(&["gc"]).ok();
     }
 }
 
