@@ -1,6 +1,7 @@
 //! Claims about the lease and name server, with real clients in network namespaces of their own.
 
 use std::fs::{self, File};
+use std::io::Read;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, UdpSocket};
 use std::os::unix::net::UnixDatagram;
 use std::path::PathBuf;
@@ -38,6 +39,7 @@ pub fn trials() -> Vec<Trial> {
         dig("netserve::hostile_packets_change_nothing", hostile_packets),
         dig("netserve::guests_get_an_ipv6_address_route_and_name", ipv6),
         Trial::new("netserve::a_hundred_leases_a_second_are_given", load).needs(Need::Tool("perfdhcp")),
+        Trial::new("netserve::a_spawned_server_outlives_its_spawner_until_it_is_stopped", spawned),
         Trial::new("netserve::the_server_has_no_rights_and_ends_with_its_bridge", rights_and_end),
     ]
 }
@@ -207,6 +209,10 @@ impl Drop for Lab<'_> {
             Command::new("ip").args(["netns", "delete", &format!("g{n}")]).status().ok();
         }
         Command::new("ip").args(["link", "delete", BRIDGE]).status().ok();
+        // The bridge's rules, which come with its server.
+        for table in ["inet", "bridge"] {
+            Command::new("nft").args(["delete", "table", table, "lxm"]).stderr(Stdio::null()).status().ok();
+        }
         // The namespaces' links go in the background.
         eventually("the links go", SOON, || !run_checked("ip", &["link"]).contains(" v"));
         // `ip` has mounted the directory on itself.
@@ -327,7 +333,7 @@ fn fake_upstream() {
     });
     let tcp = TcpListener::bind("127.0.0.1:53").unwrap();
     std::thread::spawn(move || {
-        use std::io::{Read, Write};
+        use std::io::Write;
         for mut stream in tcp.incoming().flatten() {
             let mut length = [0; 2];
             stream.read_exact(&mut length).ok();
@@ -525,6 +531,32 @@ fn load(sandbox: &Sandbox) {
     assert!(drops.len() >= 2 && drops.iter().all(|ratio| *ratio < 2.0), "{outcome}");
     let file = fs::read_to_string(sandbox.path("var/lib/lxm/.network").join(BRIDGE).join("leases")).unwrap();
     assert!(file.lines().count() >= 200, "{outcome}");
+}
+
+fn spawned(sandbox: &Sandbox) {
+    let mut lab = Lab::new(sandbox, "");
+    lab.end(Signal::SIGTERM);
+    let layout = sandbox.layout();
+    let mut command = sandbox.command();
+    // From within the cgroup of somebody whose end is not the server's.
+    command.args(["network", "serve", BRIDGE, "--spawned"]).stdout(Stdio::piped()).stderr(Stdio::null());
+    let mut server = command.spawn().unwrap();
+    let mut told = String::new();
+    server.stdout.take().unwrap().read_to_string(&mut told).unwrap();
+    assert_eq!(told, "ready\n");
+    assert!(serve::is_running(&layout, BRIDGE).unwrap());
+    let group = fs::read_to_string(format!("/proc/{}/cgroup", server.id())).unwrap();
+    assert!(group.lines().any(|line| line.ends_with("/.network")), "{group}");
+    serve::stop(&layout, BRIDGE).unwrap();
+    assert!(command::wait(&mut server, SOON).expect("the server ends").success());
+    serve::stop(&layout, BRIDGE).unwrap();
+    // One that cannot serve tells its spawner why, whole.
+    ip(&format!("link delete {BRIDGE}"));
+    let outcome = sandbox.lxm(&["network", "serve", BRIDGE, "--spawned"]).fails(1);
+    let error: lxm::error::Error = serde_json::from_str(&outcome.stdout).unwrap();
+    assert_eq!(error.to_string(), "listen on bridge `lxmbr0`: No such device");
+    // It has left its group, which an empty one does not keep.
+    serve::stop(&layout, BRIDGE).unwrap();
 }
 
 fn rights_and_end(sandbox: &Sandbox) {

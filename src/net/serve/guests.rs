@@ -70,7 +70,7 @@ pub fn retract_all(layout: &Layout, name: &ContainerName) -> Result<()> {
 }
 
 /// The bridges that guests were ever announced on since the host booted.
-fn bridges(layout: &Layout) -> Result<Vec<String>> {
+pub(super) fn bridges(layout: &Layout) -> Result<Vec<String>> {
     let dir = layout.network_run();
     let entries = match fs::read_dir(&dir) {
         Err(e) if e.kind() == ErrorKind::NotFound => return Ok(Vec::new()),

@@ -5,7 +5,7 @@
 //! leases and status. Root opens nothing in the latter but what it reads without trust.
 
 use std::fs::{self, File};
-use std::io::{Read, Write};
+use std::io::{ErrorKind, Read, Write};
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -125,30 +125,46 @@ fn wait_readable(pipe: &impl std::os::fd::AsFd) -> Result<()> {
 ///
 /// Not for a server that a service manager runs: that would start it again.
 pub fn stop(layout: &Layout, bridge: &str) -> Result<()> {
-    if !is_running(layout, bridge)? {
-        return Ok(());
+    if is_running(layout, bridge)? {
+        end(layout, bridge).context(|| format!("stop the lease server of `{bridge}`"))?;
     }
-    let stop = || -> Result<()> {
-        let text = fs::read_to_string(process_file(layout, bridge))?;
-        let process: Generation = toml::from_str(&text).map_err(|e| Error::failed(e.message().to_owned()))?;
-        for (signal, patience) in [(Signal::SIGTERM, STOP_TIME), (Signal::SIGKILL, STOP_TIME)] {
-            if sys::process::is_same(&process) {
-                let _ = nix::sys::signal::kill(Pid::from_raw(process.pid), signal);
-            }
-            if wait_released(layout, bridge, patience)? {
-                return Ok(());
-            }
-        }
-        Err(Error::timed_out(format!("process {} does not end", process.pid)))
-    };
-    stop().context(|| format!("stop the lease server of `{bridge}`"))?;
-    if let Ok(hierarchies) = Hierarchies::detect()
-        && let Ok(unified) = hierarchies.require_unified()
-    {
-        // Fails while another bridge's server is in it.
-        let _ = fs::remove_dir(unified.join(cgroup(layout)));
-    }
+    remove_cgroup(layout);
     Ok(())
+}
+
+fn end(layout: &Layout, bridge: &str) -> Result<()> {
+    let text = fs::read_to_string(process_file(layout, bridge))?;
+    let process: Generation = toml::from_str(&text).map_err(|e| Error::failed(e.message().to_owned()))?;
+    for (signal, patience) in [(Signal::SIGTERM, STOP_TIME), (Signal::SIGKILL, STOP_TIME)] {
+        if sys::process::is_same(&process) {
+            let _ = nix::sys::signal::kill(Pid::from_raw(process.pid), signal);
+        }
+        if wait_released(layout, bridge, patience)? {
+            return Ok(());
+        }
+    }
+    Err(Error::timed_out(format!("process {} does not end", process.pid)))
+}
+
+/// Removes the servers' cgroup. Fails, as it should, while other bridges' servers are in it; those
+/// that lxm keeps containers in are removed with those.
+fn remove_cgroup(layout: &Layout) {
+    let Ok(hierarchies) = Hierarchies::detect() else { return };
+    let Ok(unified) = hierarchies.require_unified() else { return };
+    let deadline = Instant::now() + STOP_TIME;
+    // A process that has let go of its lock may be in its group for a moment still.
+    while matches!(fs::remove_dir(unified.join(cgroup(layout))), Err(e) if e.kind() == ErrorKind::ResourceBusy) {
+        if Instant::now() >= deadline || other_servers(layout) {
+            return;
+        }
+        std::thread::sleep(Duration::from_millis(2));
+    }
+    let _ = fs::remove_dir(unified.join(layout.cgroup_base()));
+}
+
+fn other_servers(layout: &Layout) -> bool {
+    let bridges = guests::bridges(layout).unwrap_or_default();
+    bridges.iter().any(|bridge| is_running(layout, bridge).unwrap_or(false))
 }
 
 fn wait_released(layout: &Layout, bridge: &str, limit: Duration) -> Result<bool> {
@@ -249,9 +265,8 @@ fn detach(layout: &Layout) -> Result<()> {
     let Ok(hierarchies) = Hierarchies::detect() else { return Ok(()) };
     let Ok(unified) = hierarchies.require_unified() else { return Ok(()) };
     let group = unified.join(cgroup(layout));
-    fs::create_dir_all(&group)
-        .and_then(|()| fs::write(group.join("cgroup.procs"), "0"))
-        .context(|| format!("move to the cgroup `{}`", group.display()))
+    let join = fs::create_dir_all(&group).and_then(|()| fs::write(group.join("cgroup.procs"), "0"));
+    join.context(|| format!("move to the cgroup `{}`", group.display()))
 }
 
 /// Writes to standard output and closes it, which is what [`spawn`] waits for.

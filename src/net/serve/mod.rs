@@ -15,6 +15,8 @@
 //! | `link`, `privileges`, `state`, `status`, `server` | the process |
 //! | `launch` | starting, stopping and asking it |
 
+#[cfg(test)]
+mod corpus;
 mod dhcp4;
 mod dns;
 mod forward;

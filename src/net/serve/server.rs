@@ -8,7 +8,7 @@ use std::os::fd::OwnedFd;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::time::sleep_until;
 
 use super::dhcp4::{Dhcp4, Outcome};
@@ -93,6 +93,8 @@ pub struct Server {
     status_at: Option<Instant>,
     status_written: Instant,
     said: HashMap<String, Instant>,
+    terminate: Signal,
+    interrupt: Signal,
 }
 
 /// What the loop woke up for.
@@ -156,6 +158,9 @@ impl Server {
             status_at: None,
             status_written: Instant::now(),
             said: HashMap::new(),
+            // Before anybody is told that we are ready, and may tell us to end.
+            terminate: signal(SignalKind::terminate()).context(|| "wait for signals")?,
+            interrupt: signal(SignalKind::interrupt()).context(|| "wait for signals")?,
         };
         server.advertise_at = server.advertisement.is_some().then(Instant::now);
         server.recall_neighbours();
@@ -167,8 +172,6 @@ impl Server {
 
     /// Serves until told to stop or the bridge is gone.
     pub async fn run(mut self) -> Result<()> {
-        let mut terminate = signal(SignalKind::terminate()).context(|| "wait for signals")?;
-        let mut interrupt = signal(SignalKind::interrupt()).context(|| "wait for signals")?;
         loop {
             let event = tokio::select! {
                 () = readable(&self.dhcp) => Event::Dhcp,
@@ -179,8 +182,8 @@ impl Server {
                 () = at(self.advertise_at) => Event::Advertise,
                 () = at(self.names_at) => Event::Names,
                 () = at(self.status_at) => Event::Status,
-                _ = terminate.recv() => Event::Stop,
-                _ = interrupt.recv() => Event::Stop,
+                _ = self.terminate.recv() => Event::Stop,
+                _ = self.interrupt.recv() => Event::Stop,
             };
             let worked = match event {
                 Event::Dhcp => self.take_requests(),

@@ -7,6 +7,7 @@
 //! - `reaper`: PID 1 in there; mounts what a host has and reaps orphans, as PID 1 of a host does;
 //! - `trial`: runs the function and the leak check.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -104,7 +105,10 @@ pub fn run_role(trials: &[Trial]) -> Option<ExitCode> {
 
 /// Makes the trial's cgroups and namespaces, and runs its PID 1 in them.
 fn enclose(trial: &Trial, name: &str) -> io::Result<ExitCode> {
-    let hierarchies = cgroup_mounts()?;
+    // One hierarchy may be mounted in several places, and its groups are the same in each.
+    let mut seen = BTreeSet::new();
+    let (hierarchies, again): (Vec<_>, Vec<_>) =
+        cgroup_mounts()?.into_iter().partition(|mount| seen.insert((mount.kind.clone(), mount.options.clone())));
     for hierarchy in &hierarchies {
         enter_cgroup(&hierarchy.at.join(name))?;
     }
@@ -121,6 +125,9 @@ fn enclose(trial: &Trial, name: &str) -> io::Result<ExitCode> {
         enter_cgroup(&hierarchy.at.join(name).join("harness"))?;
     }
     mount(None::<&str>, "/", None::<&str>, MsFlags::MS_REC | MsFlags::MS_PRIVATE, None::<&str>)?;
+    for hierarchy in again {
+        umount2(&hierarchy.at, MntFlags::MNT_DETACH)?;
+    }
     mount_sys(&hierarchies)?;
     let status = role("reaper", trial.name).status()?;
     Ok(ExitCode::from(command::status_of(status) as u8))
