@@ -86,6 +86,11 @@ impl<'a, W: Write> Packer<'a, W> {
         Ok(())
     }
 
+    /// Passes on what has been collected: the writer has seen all of the archive so far.
+    pub fn flush(&mut self) -> Result<()> {
+        self.writer.flush().context(|| "write the archive")
+    }
+
     /// Writes the archive's end and hands the writer out.
     pub fn finish(mut self) -> Result<W> {
         let mut end = || -> std::io::Result<()> {

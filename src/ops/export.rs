@@ -81,6 +81,7 @@ fn write<W: Write>(
     packer.file(CONFIG, reading.config_text.as_bytes(), 0o600, now)?;
     packer.file(ORIGIN, to_toml(&reading.origin)?.as_bytes(), 0o644, now)?;
     packer.tree(TREE, reading.tree())?;
+    packer.flush()?;
     let digest = hex(&hasher.borrow().clone().finalize());
     packer.file(DIGEST, format!("{digest}\n").as_bytes(), 0o644, now)?;
     let mut output = packer.finish()?.writer.finish().context(|| "compress")?;
@@ -110,6 +111,7 @@ impl<W: Write> Write for Hashed<W> {
     }
 
     fn flush(&mut self) -> std::io::Result<()> {
-        self.writer.flush()
+        // Nothing to pass on, and a compressor that is flushed in between compresses worse.
+        Ok(())
     }
 }
