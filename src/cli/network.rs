@@ -6,6 +6,7 @@ use crate::error::Result;
 use crate::net::serve::{self, Readiness};
 use crate::net::{self, bridge};
 use crate::ops::network::{self, New, Seen};
+use crate::types::ContainerName;
 
 /// Bridges, leases and names
 ///
@@ -49,6 +50,11 @@ enum Verb {
         bridge: String,
     },
     Serve(Serve),
+    /// Carry the published ports of a running container
+    #[command(hide = true)]
+    Publish {
+        name: ContainerName,
+    },
 }
 
 impl Network {
@@ -58,6 +64,10 @@ impl Network {
             Verb::Show { bridge: Some(bridge) } => return show_one(context, &network::look(layout, &bridge)?),
             Verb::Show { bridge: None } => return show_all(context, &network::list(layout)?),
             Verb::Serve(verb) => return verb.run(context),
+            Verb::Publish { name } => {
+                require_root("publish ports")?;
+                return net::publish::run(layout, &name).map(|()| 0);
+            }
             _ => require_root("change the network")?,
         }
         match self.verb {
@@ -69,7 +79,7 @@ impl Network {
             Verb::Set { bridge, key, value } => network::set(layout, &bridge, &key, &value)?,
             Verb::Create(verb) => verb.run(context)?,
             Verb::Delete { bridge } => network::delete(layout, &bridge)?,
-            Verb::Show { .. } | Verb::Serve(_) => {}
+            Verb::Show { .. } | Verb::Serve(_) | Verb::Publish { .. } => {}
         }
         Ok(0)
     }

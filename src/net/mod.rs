@@ -14,6 +14,7 @@ pub mod nft;
 mod observe;
 mod plan;
 pub mod ports;
+pub mod publish;
 mod rate;
 mod record;
 mod resolved;
@@ -79,7 +80,10 @@ pub fn connect(layout: &Layout, name: &ContainerName, config: &Config, leader: P
     record.write(layout, name)?;
     announce(layout, name, config, &record, &bridges)?;
     let netns = open_netns(leader)?;
-    let wired = wire_up(layout, name, &interfaces, &bridges, netns.as_fd());
+    let wired = wire_up(layout, name, &interfaces, &bridges, netns.as_fd()).and_then(|()| {
+        let publishes = interfaces.iter().any(|interface| !interface.publish.is_empty());
+        if publishes { publish::spawn(layout, name) } else { Ok(()) }
+    });
     if let Err(e) = wired {
         // The first failure is the one worth reading.
         let _ = disconnect(layout, name, &[], Some(netns.as_fd()));
@@ -239,6 +243,10 @@ pub fn hold(config: &Config, leader: Pid) -> Option<OwnedFd> {
 /// a failure and returns the first one.
 pub fn disconnect(layout: &Layout, name: &ContainerName, links: &[String], held: Option<BorrowedFd<'_>>) -> Result<()> {
     let record = GuestRecord::read(layout, name)?.unwrap_or_default();
+    if record.links.iter().any(|link| !link.publish.is_empty()) {
+        // First, so that the translation ends before the address can be another's.
+        publish::stop(layout, name)?;
+    }
     let mut ours: Vec<&String> = links.iter().collect();
     ours.extend(record.links.iter().flat_map(|link| link.host.iter().chain(&link.helpers)));
     ours.sort();

@@ -10,9 +10,9 @@ use std::io::Write as _;
 use std::net::{IpAddr, Ipv4Addr};
 use std::process::{Command, Stdio};
 
-use super::bridge;
 use super::serve::{self, guests};
 use super::settings::NetworkFile;
+use super::{bridge, publish};
 use crate::error::{Context, Error, Result};
 use crate::store::{FileLock, Layout};
 use crate::types::Mac;
@@ -23,14 +23,25 @@ pub fn apply(layout: &Layout) -> Result<()> {
     // Two writers would each write what they knew, and the older might come last.
     let _lock = FileLock::acquire(&layout.network_run().join("nft.lock"))?;
     let facts = facts(layout)?;
-    if facts.bridges.is_empty() {
+    if facts.bridges.is_empty() && facts.published.is_empty() {
         return remove_tables();
     }
     run(&(tables::inet_table(&facts) + &tables::bridge_table(&facts))).context(|| "write the rules of the firewall")
 }
 
+/// Writes the table that translates, after published ports or their guests' addresses changed. The
+/// other one keeps what it has learnt.
+pub fn apply_translation(layout: &Layout) -> Result<()> {
+    let _lock = FileLock::acquire(&layout.network_run().join("nft.lock"))?;
+    let facts = facts(layout)?;
+    if facts.bridges.is_empty() && facts.published.is_empty() {
+        return run("table inet lxm\ndelete table inet lxm\n");
+    }
+    run(&tables::inet_table(&facts)).context(|| "write the rules of the firewall")
+}
+
 fn facts(layout: &Layout) -> Result<Facts> {
-    let mut facts = Facts::default();
+    let mut facts = Facts { published: publish::all(layout)?, ..Facts::default() };
     for (name, settings) in NetworkFile::load(layout)?.bridge {
         if !bridge::exists(&name) {
             continue;

@@ -30,6 +30,13 @@ pub struct Published {
     pub guest: IpAddr,
 }
 
+impl Published {
+    /// Not where it listens on loopback, nor on addresses of the other family.
+    fn is_reached_from_outside(&self) -> bool {
+        self.publish.listen.is_none_or(|at| !at.is_loopback() && at.is_ipv4() == self.guest.is_ipv4())
+    }
+}
+
 /// The table that routes: translation, and what the host accepts from its guests.
 pub fn inet_table(facts: &Facts) -> String {
     let mut text = String::from("table inet lxm\ndelete table inet lxm\ntable inet lxm {\n");
@@ -47,7 +54,7 @@ pub fn inet_table(facts: &Facts) -> String {
     );
     text.push_str(
         "  chain forward {\n    type filter hook forward priority filter; policy accept;\n    \
-         iifname @bridges accept\n    oifname @bridges accept\n  }\n",
+         iifname @bridges accept\n    oifname @bridges accept\n    ct status dnat accept\n  }\n",
     );
     text.push_str("  chain postrouting {\n    type nat hook postrouting priority srcnat; policy accept;\n");
     for (_, bridge) in facts.bridges.iter().filter(|(_, bridge)| bridge.nat) {
@@ -68,7 +75,7 @@ pub fn inet_table(facts: &Facts) -> String {
         "  chain prerouting {\n    type nat hook prerouting priority dstnat; policy accept;\n    \
          iifname @bridges return\n",
     );
-    for published in &facts.published {
+    for published in facts.published.iter().filter(|published| published.is_reached_from_outside()) {
         let _ = writeln!(text, "    {}", translation(published));
     }
     text.push_str("  }\n}\n");

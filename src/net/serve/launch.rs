@@ -96,7 +96,9 @@ fn start(layout: &Layout, bridge: &str) -> Result<()> {
     let mut child = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(log_file).spawn()?;
     let mut answer = String::new();
     let mut pipe = child.stdout.take().ok_or_else(|| Error::failed("the server has no output"))?;
-    wait_readable(&pipe)?;
+    if !sys::poll::wait_readable(&pipe, START_TIME)? {
+        return Err(Error::timed_out(format!("it is not ready after {} s", START_TIME.as_secs())));
+    }
     pipe.read_to_string(&mut answer)?;
     if answer == READY {
         return Ok(());
@@ -104,21 +106,6 @@ fn start(layout: &Layout, bridge: &str) -> Result<()> {
     let _ = child.wait();
     let own = serde_json::from_str::<Error>(&answer);
     Err(own.unwrap_or_else(|_| Error::failed(format!("it ended; `{}` may say why", log.display()))))
-}
-
-fn wait_readable(pipe: &impl std::os::fd::AsFd) -> Result<()> {
-    use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-    let deadline = Instant::now() + START_TIME;
-    loop {
-        let left = deadline.saturating_duration_since(Instant::now());
-        let timeout = PollTimeout::try_from(left).unwrap_or(PollTimeout::MAX);
-        match poll(&mut [PollFd::new(pipe.as_fd(), PollFlags::POLLIN)], timeout) {
-            Ok(0) => return Err(Error::timed_out(format!("it is not ready after {} s", START_TIME.as_secs()))),
-            Ok(_) => return Ok(()),
-            Err(nix::errno::Errno::EINTR) => {}
-            Err(e) => return Err(e.into()),
-        }
-    }
 }
 
 /// Ends the bridge's server, which tells the guests so; one that does not run has ended.

@@ -1,0 +1,270 @@
+//! Published ports of a guest: one process a container that has some.
+//!
+//! It binds the ports, so that nobody else can have them, and carries what this host and its guests
+//! send to them. What comes from outside the kernel translates, once the guest has an address: the
+//! process listens in the guest's network namespace for addresses, writes them down and has the
+//! rules made anew. It ends with the guest.
+//!
+//! | file | idea |
+//! |---|---|
+//! | `bind` | the sockets, and who has a port that is taken |
+//! | `carry` | what arrives is carried to the guest and back |
+//! | `watch` | the guest's addresses, as they come and go |
+
+mod bind;
+mod carry;
+mod watch;
+
+use std::cell::RefCell;
+use std::fs;
+use std::io::{Read, Write};
+use std::net::IpAddr;
+use std::path::PathBuf;
+use std::process::{Command, Stdio};
+use std::rc::Rc;
+use std::time::{Duration, Instant};
+
+use nix::sys::signal::Signal;
+use nix::unistd::Pid;
+use serde::{Deserialize, Serialize};
+
+use super::nft;
+use super::nft::tables::Published;
+use super::record::GuestRecord;
+use crate::config;
+use crate::error::{Context, Error, Result};
+use crate::store::{FileLock, Generation, Layout, write_volatile};
+use crate::sys;
+use crate::types::ContainerName;
+use watch::Addresses;
+
+/// How long the process may take to bind the ports.
+const START_TIME: Duration = Duration::from_secs(10);
+/// How long it may take to end before it is killed.
+const STOP_TIME: Duration = Duration::from_secs(2);
+const READY: &str = "ready\n";
+
+/// `publish.toml` of a running container: who carries its ports, and where they lead.
+///
+/// Worth something only while its lock is held.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+struct Record {
+    process: Generation,
+    #[serde(default, rename = "interface", skip_serializing_if = "Vec::is_empty")]
+    interfaces: Vec<Target>,
+}
+
+/// An interface of the guest with published ports.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+struct Target {
+    guest: String,
+    addresses: Vec<IpAddr>,
+}
+
+fn lock_file(layout: &Layout, name: &ContainerName) -> PathBuf {
+    layout.run_dir(name).join("publish.lock")
+}
+
+fn record_file(layout: &Layout, name: &ContainerName) -> PathBuf {
+    layout.run_dir(name).join("publish.toml")
+}
+
+fn read(layout: &Layout, name: &ContainerName) -> Result<Option<Record>> {
+    let file = record_file(layout, name);
+    match fs::read_to_string(&file) {
+        Ok(text) => config::parse(&text, &file).map(Some),
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(None),
+        Err(e) => Err(e).context(|| format!("read `{}`", file.display())),
+    }
+}
+
+/// Every published port that leads somewhere, of all containers.
+pub fn all(layout: &Layout) -> Result<Vec<Published>> {
+    let mut all = Vec::new();
+    for (name, record) in GuestRecord::all(layout) {
+        let publishes = record.links.iter().any(|link| !link.publish.is_empty());
+        if !publishes || !FileLock::is_held(&lock_file(layout, &name))? {
+            continue;
+        }
+        for target in read(layout, &name)?.map(|record| record.interfaces).unwrap_or_default() {
+            let ports = record.links.iter().filter(|link| link.guest == target.guest).flat_map(|link| &link.publish);
+            for publish in ports {
+                let first = |six: bool| target.addresses.iter().find(|address| address.is_ipv6() == six).copied();
+                let guests = [first(false), first(true)].into_iter().flatten();
+                all.extend(guests.map(|guest| Published { publish: *publish, guest }));
+            }
+        }
+    }
+    Ok(all)
+}
+
+/// Starts the process for a container that publishes ports; returns when it has them.
+///
+/// Fails with `Kind::Conflict` where a port is taken, naming the program that has it.
+pub fn spawn(layout: &Layout, name: &ContainerName) -> Result<()> {
+    let mut command = Command::new("/proc/self/exe");
+    command.arg("--path").arg(layout.containers()).args(["network", "publish", name.as_str()]);
+    command.env("LXM_ROOT", layout.root()).current_dir("/");
+    let child = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null()).spawn();
+    let mut child = child.context(|| "start the carrier of published ports")?;
+    let mut answer = String::new();
+    let mut pipe = child.stdout.take().expect("it is piped");
+    if sys::poll::wait_readable(&pipe, START_TIME)? {
+        pipe.read_to_string(&mut answer).context(|| "read the answer of the carrier of published ports")?;
+    }
+    if answer == READY {
+        return Ok(());
+    }
+    let _ = child.kill();
+    let _ = child.wait();
+    Err(serde_json::from_str::<Error>(&answer)
+        .unwrap_or_else(|_| Error::failed("the carrier of published ports ended")))
+}
+
+/// Ends the process; one that does not run has ended.
+pub fn stop(layout: &Layout, name: &ContainerName) -> Result<()> {
+    let lock = lock_file(layout, name);
+    if FileLock::is_held(&lock)?
+        && let Some(record) = read(layout, name)?
+    {
+        for signal in [Signal::SIGTERM, Signal::SIGKILL] {
+            if sys::process::is_same(&record.process) {
+                let _ = nix::sys::signal::kill(Pid::from_raw(record.process.pid), signal);
+            }
+            if wait_released(&lock)? {
+                break;
+            }
+        }
+    }
+    // It clears up itself, unless it was killed.
+    if record_file(layout, name).exists() {
+        clear(layout, name)?;
+    }
+    let _ = fs::remove_file(lock);
+    Ok(())
+}
+
+fn wait_released(lock: &std::path::Path) -> Result<bool> {
+    let deadline = Instant::now() + STOP_TIME;
+    while FileLock::is_held(lock)? {
+        if Instant::now() >= deadline {
+            return Ok(false);
+        }
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    Ok(true)
+}
+
+fn clear(layout: &Layout, name: &ContainerName) -> Result<()> {
+    let file = record_file(layout, name);
+    fs::remove_file(&file).context(|| format!("remove `{}`", file.display()))?;
+    nft::apply_translation(layout)
+}
+
+/// Is the process: binds the ports, says so on standard output, and carries until the guest ends.
+pub fn run(layout: &Layout, name: &ContainerName) -> Result<()> {
+    let carried = prepare(layout, name).and_then(|prepared| {
+        tell(READY)?;
+        prepared.carry()
+    });
+    if let Err(e) = &carried {
+        let _ = tell(&serde_json::to_string(e).unwrap_or_default());
+    }
+    carried
+}
+
+struct Prepared<'a> {
+    layout: &'a Layout,
+    name: &'a ContainerName,
+    process: Generation,
+    leader: std::os::fd::OwnedFd,
+    netns: fs::File,
+    ports: Vec<bind::Bound>,
+    _lock: FileLock,
+}
+
+fn prepare<'a>(layout: &'a Layout, name: &'a ContainerName) -> Result<Prepared<'a>> {
+    let record = GuestRecord::read(layout, name)?.ok_or_else(|| Error::failed(format!("`{name}` has no network")))?;
+    let Some(lock) = FileLock::try_acquire(&lock_file(layout, name))? else {
+        return Err(Error::conflict(format!("the ports of `{name}` are published already")));
+    };
+    let leader = Pid::from_raw(record.leader);
+    let mut ports = Vec::new();
+    for link in &record.links {
+        for publish in &link.publish {
+            ports.extend(bind::bind(layout, name, &link.guest, *publish)?);
+        }
+    }
+    Ok(Prepared {
+        layout,
+        name,
+        process: sys::process::generation(nix::unistd::getpid())?,
+        leader: sys::pidfd::open(leader)?,
+        netns: super::open_netns(leader)?,
+        ports,
+        _lock: lock,
+    })
+}
+
+impl Prepared<'_> {
+    fn carry(self) -> Result<()> {
+        // Whoever started the container may end, and its terminal be closed.
+        let _ = nix::unistd::setsid();
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+        let runtime = runtime.context(|| "build the event loop")?;
+        let tasks = tokio::task::LocalSet::new();
+        let carried = tasks.block_on(&runtime, self.until_the_end());
+        let cleared = clear(self.layout, self.name);
+        carried.and(cleared)
+    }
+
+    async fn until_the_end(&self) -> Result<()> {
+        use tokio::signal::unix::{SignalKind, signal};
+        let mut terminate = signal(SignalKind::terminate()).context(|| "wait for signals")?;
+        let addresses = Rc::new(RefCell::new(Addresses::default()));
+        let interfaces: Vec<String> = {
+            let mut names: Vec<String> = self.ports.iter().map(|port| port.interface.clone()).collect();
+            names.dedup();
+            names
+        };
+        self.note(&[])?;
+        for port in &self.ports {
+            tokio::task::spawn_local(carry::carry(port.try_clone()?, addresses.clone()));
+        }
+        let leader = sys::ready::Ready::new(&self.leader)?;
+        let mut guest = watch::Guest::open(&self.netns)?;
+        loop {
+            let seen = guest.addresses(&interfaces).await?;
+            if seen != *addresses.borrow() {
+                *addresses.borrow_mut() = seen.clone();
+                let targets: Vec<Target> = seen.into_targets();
+                self.note(&targets)?;
+                nft::apply_translation(self.layout)?;
+            }
+            tokio::select! {
+                () = leader.readable() => return Ok(()),
+                _ = terminate.recv() => return Ok(()),
+                () = guest.changed() => {}
+            }
+        }
+    }
+
+    fn note(&self, targets: &[Target]) -> Result<()> {
+        let record = Record { process: self.process, interfaces: targets.to_vec() };
+        write_volatile(&record_file(self.layout, self.name), &record)
+    }
+}
+
+/// Writes to standard output and closes it, which is what [`spawn`] waits for.
+fn tell(line: &str) -> Result<()> {
+    let tell = || -> std::io::Result<()> {
+        let mut out = std::io::stdout().lock();
+        out.write_all(line.as_bytes())?;
+        out.flush()?;
+        nix::unistd::dup2_stdout(fs::File::options().write(true).open("/dev/null")?)?;
+        Ok(())
+    };
+    tell().context(|| "tell that the ports are published")
+}

@@ -1,0 +1,100 @@
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::net::IpAddr;
+use std::os::fd::AsFd;
+
+use futures_util::{StreamExt, TryStreamExt};
+use rtnetlink::packet_route::address::{AddressAttribute, AddressFlags, AddressMessage, AddressScope};
+use rtnetlink::{Handle, MulticastGroup};
+
+use super::Target;
+use crate::error::{Context, Result};
+use crate::net::wire::in_netns;
+
+/// Usable addresses of the guest's interfaces, by interface.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Addresses(BTreeMap<String, Vec<IpAddr>>);
+
+impl Addresses {
+    /// Where to reach an interface, first in the family of `like`.
+    pub fn of(&self, interface: &str, like: IpAddr) -> Vec<IpAddr> {
+        let mut addresses = self.0.get(interface).cloned().unwrap_or_default();
+        addresses.sort_by_key(|address| address.is_ipv6() != like.is_ipv6());
+        addresses
+    }
+
+    pub fn into_targets(self) -> Vec<Target> {
+        self.0.into_iter().map(|(guest, addresses)| Target { guest, addresses }).collect()
+    }
+}
+
+/// The guest's network, seen through a socket in its namespace.
+pub struct Guest {
+    handle: Handle,
+    changes: futures_util::stream::BoxStream<'static, ()>,
+}
+
+impl Guest {
+    /// Opens the socket, within a runtime.
+    pub fn open(netns: &File) -> Result<Self> {
+        let groups = [MulticastGroup::Ipv4Ifaddr, MulticastGroup::Ipv6Ifaddr];
+        let open = || rtnetlink::new_multicast_connection(&groups).context(|| "listen for the guest's addresses");
+        let (connection, handle, changes) = in_netns(netns.as_fd(), open)?;
+        tokio::spawn(connection);
+        Ok(Guest { handle, changes: changes.map(|_| ()).boxed() })
+    }
+
+    /// Waits for a change of addresses.
+    pub async fn changed(&mut self) {
+        match self.changes.next().await {
+            Some(()) => {
+                // The rest of the burst is seen in one look.
+                while let Some(Some(())) = futures_util::FutureExt::now_or_never(self.changes.next()) {}
+            }
+            // The connection ends with the runtime alone.
+            None => std::future::pending().await,
+        }
+    }
+
+    /// The addresses that can be connected to now.
+    pub async fn addresses(&self, interfaces: &[String]) -> Result<Addresses> {
+        let step = || "list the guest's addresses";
+        let all: Vec<AddressMessage> = self.handle.address().get().execute().try_collect().await.context(step)?;
+        let mut addresses = BTreeMap::new();
+        for interface in interfaces {
+            let link = crate::net::wire::link_by_name(&self.handle, interface).await?;
+            let Some(index) = link.map(|link| link.header.index) else { continue };
+            let of_link = all.iter().filter(|message| message.header.index == index);
+            let usable: Vec<IpAddr> = of_link.filter(|message| is_usable(message)).filter_map(address).collect();
+            if !usable.is_empty() {
+                addresses.insert(interface.clone(), usable);
+            }
+        }
+        Ok(Addresses(addresses))
+    }
+}
+
+fn address(message: &AddressMessage) -> Option<IpAddr> {
+    // On a point-to-point link `Address` is the other end and `Local` ours.
+    let local = message.attributes.iter().find_map(|attribute| match attribute {
+        AddressAttribute::Local(address) => Some(*address),
+        _ => None,
+    });
+    local.or_else(|| {
+        message.attributes.iter().find_map(|attribute| match attribute {
+            AddressAttribute::Address(address) => Some(*address),
+            _ => None,
+        })
+    })
+}
+
+/// Whether it is of global scope, known to be unique, and neither outgoing alone nor on its way out.
+fn is_usable(message: &AddressMessage) -> bool {
+    let flags = message.attributes.iter().find_map(|attribute| match attribute {
+        AddressAttribute::Flags(flags) => Some(*flags),
+        _ => None,
+    });
+    // IFA_F_TEMPORARY is IFA_F_SECONDARY's bit: a further address of IPv4, a passing one of IPv6.
+    let unfit = AddressFlags::Tentative | AddressFlags::Dadfailed | AddressFlags::Deprecated | AddressFlags::Secondary;
+    message.header.scope == AddressScope::Universe && !flags.unwrap_or(AddressFlags::empty()).intersects(unfit)
+}
