@@ -123,7 +123,9 @@ fn unsafe_code_is_in_sys_alone() {
 
 #[test]
 fn only_the_renderer_writes_to_standard_output() {
-    let writes = |line: &str| ["println!(", "print!(", "stdout().lock", "stdout().write"].iter().any(|call| has_call(line, call));
+    let writes = |line: &str| {
+        ["println!(", "print!(", "stdout().lock", "stdout().write"].iter().any(|call| has_call(line, call))
+    };
     let mut found = places(&sources(), "", writes);
     // What a guest's command or console says goes through unchanged, and a server that was started
     // by another process of ours tells it there that it serves.

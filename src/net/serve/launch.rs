@@ -244,12 +244,16 @@ fn watch(dir: &Path) -> Result<OwnedFd> {
     watch().context(|| format!("watch `{}`", dir.display()))
 }
 
-/// Leaves session, descriptors and cgroup of whoever spawned us: we outlive them.
+/// Leaves session, descriptors and cgroups of whoever spawned us: we outlive them.
 fn detach(layout: &Layout) -> Result<()> {
     sys::creds::close_from(3)?;
     // Fails for the leader of a group, which then has a session of its own already.
     let _ = nix::unistd::setsid();
     let Ok(hierarchies) = Hierarchies::detect() else { return Ok(()) };
+    for root in hierarchies.v1_mounts() {
+        // A container whose groups we stayed in could not remove them.
+        let _ = fs::write(root.join("cgroup.procs"), "0");
+    }
     let Ok(unified) = hierarchies.require_unified() else { return Ok(()) };
     let group = unified.join(cgroup(layout));
     let join = fs::create_dir_all(&group).and_then(|()| fs::write(group.join("cgroup.procs"), "0"));
