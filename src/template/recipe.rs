@@ -76,7 +76,9 @@ impl Recipe {
         let sources = self.found.template.file.iter().filter_map(|file| file.source.as_ref());
         let sources = sources.chain(&self.found.template.script).map(|path| self.found.beside(path));
         for file in sources.chain(self.keyring()).chain(self.archive()) {
-            text.push_str(&format!("{}={}\n", file.display(), digest(&file)?));
+            // By its name, not its place: an image is the same from a build tree and from the package.
+            let name = file.file_name().unwrap_or(file.as_os_str()).to_string_lossy().into_owned();
+            text.push_str(&format!("{name}={}\n", digest(&file)?));
         }
         Ok(text)
     }
