@@ -100,6 +100,69 @@ impl SystemdHost {
         self.shell(&format!("lxm start {name} --wait booted"));
     }
 
+    /// A property of a container's unit.
+    #[track_caller]
+    pub fn property(&self, name: &str, property: &str) -> String {
+        self.shell(&format!("systemctl show -p {property} --value lxm@{name}"))
+    }
+
+    /// The state that `lxm info` gives.
+    #[track_caller]
+    pub fn state(&self, name: &str) -> String {
+        self.info(name, "state")
+    }
+
+    /// Pid of the guest's init, seen in the host.
+    #[track_caller]
+    pub fn leader(&self, name: &str) -> String {
+        self.info(name, "pid")
+    }
+
+    /// Whether it starts with the host.
+    #[track_caller]
+    pub fn autostart(&self, name: &str) -> String {
+        self.info(name, "autostart")
+    }
+
+    #[track_caller]
+    fn info(&self, name: &str, field: &str) -> String {
+        let text = self.shell(&format!("lxm info {name} --format json"));
+        let info: serde_json::Value = serde_json::from_str(&text).unwrap_or_else(|e| panic!("{e}: {text}"));
+        let value = &info[field];
+        value.as_str().map_or_else(|| value.to_string(), str::to_owned)
+    }
+
+    /// Adds settings to a container's configuration, as an editor would.
+    #[track_caller]
+    pub fn configure(&self, name: &str, toml: &str) {
+        let file = self.work.join("containers").join(name).join("config.toml");
+        let mut text = fs::read_to_string(&file).expect("read the configuration");
+        text.push_str(toml);
+        fs::write(&file, text).expect("write the configuration");
+    }
+
+    /// Writes a file of a stopped guest that was made with `--storage dir`.
+    #[track_caller]
+    pub fn guest_file(&self, name: &str, path: &str, text: &str) {
+        let file = self.work.join("containers").join(name).join("rootfs").join(path);
+        fs::write(&file, text).unwrap_or_else(|e| panic!("write {}: {e}", file.display()));
+    }
+
+    #[track_caller]
+    pub fn wait_for(&self, what: &str, claim: impl Fn(&Self) -> bool) {
+        eventually(what, Duration::from_secs(60), || claim(self));
+    }
+
+    #[track_caller]
+    pub fn wait_active(&self, name: &str) {
+        self.wait_for("the unit is active", |host| host.property(name, "ActiveState") == "active");
+    }
+
+    #[track_caller]
+    pub fn wait_inactive(&self, name: &str) {
+        self.wait_for("the unit is inactive", |host| host.property(name, "ActiveState") == "inactive");
+    }
+
     /// The last words of the host's journal.
     pub fn journal(&self) -> String {
         let told = self.try_shell("journalctl -b --no-pager -n 150 -o short-monotonic", Duration::from_secs(20));

@@ -11,7 +11,11 @@ mod rootfs;
 #[allow(dead_code, reason = "the harness of the bare hosts has more than these trials use")]
 mod support;
 
+mod autostart;
 mod harness;
+mod lifecycle;
+mod machined;
+mod unit;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::process::ExitCode;
@@ -27,7 +31,10 @@ pub struct Trial {
 }
 
 fn trials() -> Vec<Trial> {
-    [harness::trials()].into_iter().flatten().collect()
+    [harness::trials(), lifecycle::trials(), machined::trials(), unit::trials(), autostart::trials()]
+        .into_iter()
+        .flatten()
+        .collect()
 }
 
 fn releases() -> Vec<&'static str> {

@@ -1,0 +1,128 @@
+//! Containers that start and stop with the host.
+
+use std::time::Duration;
+
+use crate::Trial;
+use crate::host::SystemdHost;
+use crate::support::Guest;
+
+pub fn trials() -> Vec<Trial> {
+    let trial = |name, body| Trial { name, body, guests: &[Guest::Busybox, Guest::Bookworm] };
+    vec![
+        trial("autostart::enable_is_systemctl_enable", enable_is_one_truth),
+        trial("autostart::circles_are_refused", circles_are_refused),
+        trial("autostart::the_host_boots_and_stops_them_in_order", in_order_with_the_host),
+        trial("autostart::a_failure_is_retried_and_seen", a_failure_is_seen),
+        trial("autostart::the_shutdown_of_a_host_has_a_budget", shutdown_has_a_budget),
+    ]
+}
+
+fn enable_is_one_truth(host: &mut SystemdHost) {
+    host.create("web", Guest::Busybox, "");
+    host.shell("lxm enable web");
+    assert_eq!(host.shell("systemctl is-enabled lxm@web"), "enabled");
+    assert_eq!(host.autostart("web"), "true");
+    host.shell("systemctl disable lxm@web");
+    assert_eq!(host.autostart("web"), "false");
+    host.shell("systemctl enable lxm@web");
+    assert_eq!(host.autostart("web"), "true");
+    host.shell("lxm disable web");
+    assert_eq!(host.shell("systemctl is-enabled lxm@web || true"), "disabled");
+    assert!(host.fails(3, "lxm enable missing").contains("does not exist"));
+    host.shell("lxm enable web; lxm destroy web");
+    assert_eq!(host.shell("ls /etc/systemd/system/lxm.target.wants/ 2>/dev/null || true"), "");
+}
+
+fn circles_are_refused(host: &mut SystemdHost) {
+    for name in ["a", "b"] {
+        host.create(name, Guest::Busybox, "");
+    }
+    host.shell("lxm config set a boot.autostart-after b");
+    let told = host.fails(6, "lxm config set b boot.requires a");
+    assert!(told.contains("circle"), "{told}");
+    assert!(host.shell("systemctl cat lxm@a").contains("After=lxm@b.service"));
+    host.shell("lxm config unset a boot.autostart-after; lxm config set b boot.requires a");
+    assert!(!host.shell("systemctl cat lxm@a").contains("After=lxm@b.service"));
+    assert!(host.shell("systemctl show -p Requires --value lxm@b").contains("lxm@a.service"));
+}
+
+/// Monotonic time of a change of a unit, in microseconds.
+fn time(host: &SystemdHost, name: &str, what: &str) -> u64 {
+    host.property(name, &format!("{what}TimestampMonotonic")).parse().expect("a time is a number")
+}
+
+fn in_order_with_the_host(host: &mut SystemdHost) {
+    // `db` takes a while to be ready: who waits for it waits for that.
+    host.create("db", Guest::Bookworm, "--storage dir");
+    let unit = "[Unit]\nBefore=multi-user.target\n[Service]\nType=oneshot\nExecStart=sleep 1\n";
+    host.guest_file("db", "etc/systemd/system/slow.service", unit);
+    host.shell("ln -s ../slow.service /var/lib/lxm/db/rootfs/etc/systemd/system/multi-user.target.wants/");
+    for name in ["web", "cache", "mail", "idle"] {
+        host.create(name, Guest::Busybox, "");
+    }
+    host.configure("web", "[boot]\nautostart-after = [\"db\", \"cache\"]\n");
+    host.configure("mail", "[boot]\nrequires = [\"db\"]\n");
+    for name in ["web", "cache", "mail"] {
+        host.shell(&format!("lxm enable {name}"));
+    }
+    host.reboot();
+    for name in ["web", "cache", "mail", "db"] {
+        host.wait_active(name);
+    }
+    assert_eq!(host.state("idle"), "stopped");
+    for (earlier, later) in [("db", "web"), ("cache", "web"), ("db", "mail")] {
+        let (ready, began) = (time(host, earlier, "ActiveEnter"), time(host, later, "InactiveExit"));
+        assert!(ready <= began, "{later} began at {began}, {earlier} was ready at {ready}");
+    }
+    let (cache, db) = (time(host, "cache", "ActiveEnter"), time(host, "db", "ActiveEnter"));
+    assert!(cache < db, "independent containers did not start at the same time");
+    let report = host.shell("lxm boot-report --format json");
+    let report: serde_json::Value = serde_json::from_str(&report).expect("JSON");
+    let names: Vec<&str> = report.as_array().unwrap().iter().map(|row| row["name"].as_str().unwrap()).collect();
+    assert_eq!(names.len(), 4, "{report}");
+    assert!(report.as_array().unwrap().iter().all(|row| row["state"] == "started"), "{report}");
+
+    // The end of the one is the condition of the other's.
+    host.reboot();
+    let journal = host.shell("journalctl --no-pager -o cat -t systemd");
+    let place = |text: &str| journal.find(text).unwrap_or_else(|| panic!("`{text}` is not in the journal\n{journal}"));
+    assert!(place("Stopped lxm@web.service") < place("Stopping lxm@db.service"), "{journal}");
+    assert!(place("Stopped lxm@mail.service") < place("Stopping lxm@db.service"), "{journal}");
+}
+
+fn a_failure_is_seen(host: &mut SystemdHost) {
+    for name in ["good", "bad", "needy"] {
+        host.create(name, Guest::Busybox, "");
+    }
+    host.configure("bad", "[[mount]]\nsource = \"/srv/missing\"\ntarget = \"/srv\"\n");
+    host.configure("needy", "[boot]\nrequires = [\"bad\"]\n");
+    host.shell("lxm enable good; lxm enable bad; lxm enable needy");
+    host.reboot();
+    host.wait_active("good");
+    host.wait_for("it has failed", |host| host.property("bad", "ActiveState") == "failed");
+    assert_eq!(host.state("needy"), "stopped");
+    let report = host.shell("lxm boot-report");
+    assert!(report.contains("/srv/missing"), "{report}");
+    let row = |name: &str| report.lines().find(|line| line.starts_with(name)).unwrap_or_else(|| panic!("{report}"));
+    assert!(row("bad").contains("failed") && row("needy").contains("skipped") && row("good").contains("started"));
+    // What may pass is tried again: the storage is not there yet, then it is.
+    host.shell("systemctl stop lxm@bad; sed -i '/mount/,$d' /var/lib/lxm/bad/config.toml");
+    host.shell("mv /var/lib/lxm/bad/rootfs /var/lib/lxm/bad/away");
+    host.fails(1, "systemctl start lxm@bad");
+    host.shell("mv /var/lib/lxm/bad/away /var/lib/lxm/bad/rootfs");
+    host.wait_active("bad");
+    assert_ne!(host.property("bad", "NRestarts"), "0");
+}
+
+fn shutdown_has_a_budget(host: &mut SystemdHost) {
+    host.create("web", Guest::Bookworm, "--storage dir");
+    let unit = "[Service]\nExecStart=/bin/sh -c \"trap : TERM; while :; do sleep 1; done\"\nTimeoutStopSec=infinity\n\
+                [Install]\nWantedBy=multi-user.target\n";
+    host.guest_file("web", "etc/systemd/system/stubborn.service", unit);
+    host.shell("ln -s ../stubborn.service /var/lib/lxm/web/rootfs/etc/systemd/system/multi-user.target.wants/");
+    host.shell("mkdir -p /etc/lxm; echo 'shutdown-timeout = \"2s\"' >/etc/lxm/lxm.toml");
+    host.shell("lxm start web --wait booted");
+    let begun = std::time::Instant::now();
+    host.reboot();
+    assert!(begun.elapsed() < Duration::from_secs(20), "the shutdown took {:?}", begun.elapsed());
+}

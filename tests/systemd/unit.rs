@@ -1,0 +1,125 @@
+//! What the container's configuration and its guest say shows in its unit.
+
+use std::time::Duration;
+
+use crate::Trial;
+use crate::host::SystemdHost;
+use crate::support::Guest;
+
+pub fn trials() -> Vec<Trial> {
+    let trial = |name, body| Trial { name, body, guests: &[Guest::Bookworm] };
+    vec![
+        trial("unit::limits_and_devices_are_its_properties", limits_are_properties),
+        trial("unit::it_is_active_when_the_guest_is_ready", active_when_ready),
+        trial("unit::a_guest_that_never_speaks_is_active_when_it_runs", a_silent_guest),
+        trial("unit::a_supervisor_that_hangs_is_replaced", the_watchdog_bites),
+        trial("unit::console_and_supervisor_are_in_the_journal", the_journal_has_it),
+        Trial { name: "unit::credentials_reach_the_guest", body: credentials, guests: &[Guest::Trixie] },
+        trial("unit::the_preset_starts_nothing", the_preset_starts_nothing),
+    ]
+}
+
+fn limits_are_properties(host: &mut SystemdHost) {
+    host.shell("mknod /dev/lxmtest c 10 229");
+    host.create("web", Guest::Bookworm, "");
+    host.configure("web", "[limits]\npids = 321\n[[device]]\npath = \"/dev/lxmtest\"\n");
+    // Whoever starts it.
+    host.shell("systemctl start lxm@web");
+    assert_eq!(host.property("web", "TasksMax"), "321");
+    assert_eq!(host.property("web", "DevicePolicy"), "closed");
+    assert_eq!(host.property("web", "Delegate"), "yes");
+    assert_eq!(host.property("web", "Slice"), "machine.slice");
+    assert!(host.property("web", "DeviceAllow").contains("/dev/lxmtest rwm"));
+    assert_eq!(host.property("web", "NeedDaemonReload"), "no");
+    host.shell("lxm attach web -- sh -c ': </dev/lxmtest'");
+    host.shell("lxm stop web");
+    // What is no longer set is as it was.
+    host.shell("sed -i '/^\\[limits\\]/,$d' /var/lib/lxm/web/config.toml");
+    host.shell("lxm start web --wait booted");
+    assert_eq!(host.property("web", "TasksMax"), "16384");
+    assert!(!host.property("web", "DeviceAllow").contains("/dev/lxmtest"));
+    // What lxm does not set is the admin's.
+    host.shell("lxm stop web; systemctl set-property lxm@web CPUWeight=200; lxm start web");
+    assert_eq!(host.property("web", "CPUWeight"), "200");
+}
+
+fn active_when_ready(host: &mut SystemdHost) {
+    host.create("web", Guest::Bookworm, "--storage dir");
+    let unit = "[Unit]\nBefore=multi-user.target\n[Service]\nType=oneshot\nExecStart=sleep 4\n";
+    host.guest_file("web", "etc/systemd/system/slow.service", unit);
+    host.shell("ln -s ../slow.service /var/lib/lxm/web/rootfs/etc/systemd/system/multi-user.target.wants/");
+    // The command returns when init runs; the unit is active when the guest says so.
+    host.shell("lxm start web");
+    assert_eq!(host.property("web", "ActiveState"), "activating");
+    assert_eq!(host.property("web", "StatusText"), "Guest is booting");
+    host.wait_active("web");
+    host.shell("lxm attach web -- systemctl is-active slow.service multi-user.target || test $? = 3");
+    host.shell("lxm stop web");
+    host.configure("web", "[boot]\nready = \"started\"\n");
+    host.shell("systemctl start lxm@web");
+    assert_eq!(host.shell("systemctl -M web is-active slow.service || true"), "activating");
+}
+
+fn a_silent_guest(host: &mut SystemdHost) {
+    host.create("web", Guest::Bookworm, "--storage dir");
+    host.configure("web", "[boot]\ninit = \"/usr/bin/sleepy\"\n");
+    host.guest_file("web", "usr/bin/sleepy", "#!/bin/sh\ntrap 'exit 0' TERM\nwhile :; do sleep 1 & wait $!; done\n");
+    host.shell("chmod +x /var/lib/lxm/web/rootfs/usr/bin/sleepy");
+    host.shell("systemctl start lxm@web");
+    assert_eq!(host.property("web", "StatusText"), "Guest is running");
+    host.shell("systemctl stop lxm@web");
+    assert_eq!(host.property("web", "Result"), "success");
+}
+
+fn the_watchdog_bites(host: &mut SystemdHost) {
+    host.shell("mkdir -p /etc/systemd/system/lxm@.service.d");
+    host.shell(
+        "printf '[Service]\\nWatchdogSec=2s\\n' >/etc/systemd/system/lxm@.service.d/x.conf; systemctl daemon-reload",
+    );
+    host.boot_guest("web", Guest::Bookworm, "");
+    host.wait_active("web");
+    std::thread::sleep(Duration::from_secs(3));
+    assert_eq!(host.property("web", "NRestarts"), "0", "a healthy supervisor was taken for a dead one");
+    host.shell("kill -STOP $(systemctl show -p MainPID --value lxm@web)");
+    host.wait_for("it runs again", |host| {
+        host.property("web", "NRestarts") == "1" && host.property("web", "ActiveState") == "active"
+    });
+}
+
+fn the_journal_has_it(host: &mut SystemdHost) {
+    host.boot_guest("web", Guest::Bookworm, "");
+    let lines = host.shell("journalctl CONTAINER_NAME=web -o cat --no-pager");
+    assert!(lines.contains("Welcome to Debian GNU/Linux 12 (bookworm)!"), "{lines}");
+    assert!(!lines.contains('\u{1b}'), "control sequences are in the journal");
+    assert!(host.shell("systemctl status --no-pager -n 50 lxm@web").contains("web login:"));
+    assert!(host.shell("lxm logs web").contains("Welcome to Debian"));
+    // The guest's own journal, by its machine-id.
+    let id = host.shell("lxm attach web -- cat /etc/machine-id");
+    let own = host.shell(&format!("journalctl -m --no-pager -o cat _MACHINE_ID={id} _PID=1"));
+    assert!(own.contains("Startup finished"), "{own}");
+    host.shell("lxm stop web");
+    assert!(host.shell(&format!("journalctl -m --no-pager -o cat _MACHINE_ID={id}")).contains("Startup finished"));
+}
+
+fn credentials(host: &mut SystemdHost) {
+    host.create("web", Guest::Trixie, "");
+    host.configure(
+        "web",
+        "[credential]\n\"ssh.authorized_keys.root\" = \"ssh-ed25519 AAAA key\"\n\"shell.prompt.prefix\" = \"x\"\n",
+    );
+    host.shell("lxm start web --wait booted");
+    assert!(host.shell("lxm attach web -- cat /root/.ssh/authorized_keys").contains("AAAA key"));
+    assert!(
+        host.shell("systemd-run -M web --wait --pipe -q -p ImportCredential=* systemd-creds list")
+            .contains("shell.prompt.prefix")
+    );
+    assert_eq!(host.shell("lxm attach web -- stat -c %a /run/host/credentials"), "700");
+}
+
+fn the_preset_starts_nothing(host: &mut SystemdHost) {
+    host.create("web", Guest::Bookworm, "");
+    host.shell("systemctl preset lxm.target lxm@web.service lxm-net.service");
+    assert_eq!(host.shell("systemctl is-enabled lxm@web.service || true"), "disabled");
+    host.shell("systemctl start lxm.target");
+    assert_eq!(host.state("web"), "stopped");
+}
