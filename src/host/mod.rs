@@ -3,6 +3,7 @@
 pub mod bare;
 mod bus;
 pub mod journal;
+pub mod journal_link;
 pub mod machined;
 pub mod notify;
 mod properties;

@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::config::{self, Config, Order, Progress, Ready};
 use crate::error::{Context, Error, Kind, Result};
-use crate::host::systemd;
+use crate::host::{journal_link, systemd};
 use crate::store::{AliveLock, Layout, OperationLock, replace_file, write_volatile};
 use crate::sys;
 use crate::types::ContainerName;
@@ -113,6 +113,7 @@ pub fn forget(layout: &Layout, name: &ContainerName) -> Result<()> {
     if !systemd::is_running() {
         return Ok(());
     }
+    journal_link::forget(&layout.container(name));
     systemd::disable(layout, name)?;
     systemd::write_order(layout, name, &Config::default())
 }

@@ -7,9 +7,9 @@ use std::time::{Duration, Instant};
 
 use nix::unistd::Pid;
 
-use super::dev;
 use super::setup::Setup;
 use super::stage::{Stage, Timeline};
+use super::{dev, mount_ids};
 use crate::config::{Mount, NetworkType};
 use crate::error::{Context, Error, Kind, Result};
 use crate::inside::{self, FromChild, NetworkView, ToChild};
@@ -89,12 +89,7 @@ fn bring_up(
     }
     timeline.reached(Stage::Mapped);
 
-    let userns = match setup.ids {
-        Some(_) => Some(
-            fs::File::open(format!("/proc/{}/ns/user", leader.pid)).context(|| "open the guest's user namespace")?,
-        ),
-        None => None,
-    };
+    let userns = setup.ids.map(mount_ids::namespace).transpose()?;
     let userns = userns.as_ref().map(AsFd::as_fd);
     let rootfs = setup.backend.mount(&setup.layout.container(&setup.name), userns)?;
     boot.send(&ToChild::Root, &[rootfs.as_raw_fd(), dev.mount.as_raw_fd()])?;

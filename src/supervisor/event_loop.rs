@@ -235,7 +235,7 @@ impl<'a> Guest<'a> {
             if let Some(text) = &message.status {
                 self.status.text.clone_from(text);
             }
-            around.manager.notified(&message);
+            around.manager.notified(self.setup, &message);
         }
         if self.status != before {
             around.clients.tell_changes(&self.status);

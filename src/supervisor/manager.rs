@@ -100,9 +100,9 @@ impl Manager {
     }
 
     /// The guest's init has said something.
-    pub(super) fn notified(&mut self, message: &Message) {
+    pub(super) fn notified(&mut self, setup: &Setup, message: &Message) {
         if let Link::Systemd(service) = &mut self.link {
-            service.notified(message);
+            service.notified(setup, message);
         }
     }
 

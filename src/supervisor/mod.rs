@@ -13,6 +13,7 @@ mod console;
 mod dev;
 mod event_loop;
 mod manager;
+mod mount_ids;
 mod notify;
 mod service;
 mod setup;

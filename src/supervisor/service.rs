@@ -8,6 +8,7 @@ use super::notify::Message;
 use super::setup::Setup;
 use crate::config::{Init, Ready};
 use crate::error::{Error, Result};
+use crate::host::journal_link::JournalLink;
 use crate::host::machined::{self, Machine};
 use crate::host::notify::{Notifier, passed_on};
 use crate::host::systemd;
@@ -32,6 +33,10 @@ pub struct Service {
     ready: bool,
     watched: Instant,
     registered: bool,
+    /// The guest's root as the host can open it. The tree that is mounted for it is in our mount
+    /// namespace alone.
+    root: PathBuf,
+    journal: Option<JournalLink>,
 }
 
 impl Service {
@@ -40,7 +45,14 @@ impl Service {
         let notifier = Notifier::from_env()?.ok_or_else(|| {
             Error::usage("`lxm supervise` is for the unit lxm@.service").hint("`lxm start NAME` starts a container")
         })?;
-        Ok(Service { notifier, ready: false, watched: Instant::now(), registered: false })
+        Ok(Service {
+            notifier,
+            ready: false,
+            watched: Instant::now(),
+            registered: false,
+            root: PathBuf::new(),
+            journal: None,
+        })
     }
 
     /// Sets the limits of our unit, before there is a guest to be limited.
@@ -51,13 +63,13 @@ impl Service {
 
     /// Init has been executed.
     pub fn started(&mut self, setup: &Setup, leader: &Child, links: &[String]) {
+        self.root = PathBuf::from(format!("/proc/{}/root", leader.pid));
         let machine = Machine {
             name: &setup.name,
             uuid: &setup.config.uuid,
             leader: leader.pid,
             pidfd: leader.pidfd.as_fd(),
-            // The tree as mounted for it is in our mount namespace alone.
-            root: PathBuf::from(format!("/proc/{}/root", leader.pid)),
+            root: self.root.clone(),
             links: links
                 .iter()
                 .filter_map(|link| nix::net::if_::if_nametoindex(link.as_str()).ok())
@@ -78,13 +90,23 @@ impl Service {
     }
 
     /// The guest's init has said something.
-    pub fn notified(&mut self, message: &Message) {
+    pub fn notified(&mut self, setup: &Setup, message: &Message) {
         let passed = passed_on(&message.text);
         if message.ready {
+            // By now it writes its journal where it is kept.
+            match self.link_journal(setup) {
+                Ok(link) => self.journal = link,
+                Err(e) => eprintln!("warning: link the guest's journal: {e}"),
+            }
             self.become_ready(&passed);
         } else if !passed.is_empty() {
             self.notifier.tell(&passed);
         }
+    }
+
+    fn link_journal(&self, setup: &Setup) -> Result<Option<JournalLink>> {
+        let tree = setup.backend.tree(&setup.layout.container(&setup.name))?;
+        JournalLink::make(&self.root, tree.as_deref())
     }
 
     fn become_ready(&mut self, more: &str) {
@@ -126,6 +148,9 @@ impl Service {
             // A service that ends before it was ready has failed, says systemd; this one did what
             // its guest wanted.
             self.become_ready("STATUS=Guest has ended");
+        }
+        if let Some(link) = self.journal.take() {
+            link.leave();
         }
         if std::mem::take(&mut self.registered)
             && let Err(e) = machined::unregister(name)

@@ -92,9 +92,9 @@ fn in_order_with_the_host(host: &mut SystemdHost) {
 
 fn a_failure_is_seen(host: &mut SystemdHost) {
     for name in ["good", "bad", "needy"] {
-        host.create(name, Guest::Busybox, "");
+        host.create(name, Guest::Busybox, "--storage dir");
     }
-    host.configure("bad", "[[mount]]\nsource = \"/srv/missing\"\ntarget = \"/srv\"\n");
+    host.configure("bad", "[[mount]]\nsource = \"/run/missing\"\ntarget = \"/srv\"\n");
     host.configure("needy", "[boot]\nrequires = [\"bad\"]\n");
     host.shell("lxm enable good; lxm enable bad; lxm enable needy");
     host.reboot();
@@ -102,7 +102,7 @@ fn a_failure_is_seen(host: &mut SystemdHost) {
     host.wait_for("it has failed", |host| host.property("bad", "ActiveState") == "failed");
     assert_eq!(host.state("needy"), "stopped");
     let report = host.shell("lxm boot-report");
-    assert!(report.contains("/srv/missing"), "{report}");
+    assert!(report.contains("/run/missing"), "{report}");
     let row = |name: &str| report.lines().find(|line| line.starts_with(name)).unwrap_or_else(|| panic!("{report}"));
     assert!(row("bad").contains("failed") && row("needy").contains("skipped") && row("good").contains("started"));
     // What may pass is tried again: the storage is not there yet, then it is.

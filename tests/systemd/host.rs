@@ -215,6 +215,7 @@ fn furnish(upper: &Path) {
     copy("units/system", "usr/lib/systemd/system");
     copy("units/system-preset", "usr/lib/systemd/system-preset");
     copy("units/tmpfiles.d", "usr/lib/tmpfiles.d");
+    copy("units/sysusers.d", "usr/lib/sysusers.d");
     copy("templates", "usr/share/lxm/templates");
     // The journal is kept over a reboot, as on a host that somebody looks after.
     fs::create_dir_all(upper.join("var/log/journal")).expect("make the journal's directory");

@@ -53,8 +53,8 @@ fn equal_citizens(host: &mut SystemdHost) {
 
 fn a_failed_start_tells_why(host: &mut SystemdHost) {
     host.create("web", Guest::Bookworm, "");
-    host.configure("web", "[[mount]]\nsource = \"/srv/missing\"\ntarget = \"/srv\"\n");
-    let reason = "/srv/missing";
+    host.configure("web", "[[mount]]\nsource = \"/run/missing\"\ntarget = \"/srv\"\n");
+    let reason = "/run/missing";
     assert!(host.fails(6, "lxm start web").contains(reason));
     host.fails(1, "systemctl start lxm@web");
     let status = host.try_shell("systemctl status --no-pager lxm@web", Duration::from_secs(20)).stdout;
@@ -62,7 +62,7 @@ fn a_failed_start_tells_why(host: &mut SystemdHost) {
     // A wrong configuration is not tried again.
     assert_eq!(host.property("web", "NRestarts"), "0");
     assert_eq!(host.property("web", "ActiveState"), "failed");
-    host.shell("mkdir /srv/missing");
+    host.shell("mkdir /run/missing");
     host.shell("lxm start web");
     host.wait_active("web");
 }
@@ -124,7 +124,7 @@ fn stop_kills(host: &mut SystemdHost) {
 
 fn transient_units(host: &mut SystemdHost) {
     host.shell("mkdir -p /srv/own/var/cache/lxm /srv/own/var/lib");
-    host.shell("mount --bind $(readlink -f /var/cache/lxm) /srv/own/var/cache/lxm");
+    host.shell("mount --rbind /var/cache/lxm /srv/own/var/cache/lxm");
     host.shell("mkdir /var/lib/lxm/.own && ln -s /var/lib/lxm/.own /srv/own/var/lib/lxm");
     let how = Guest::Bookworm.create_arguments().join(" ");
     host.shell(&format!("LXM_ROOT=/srv/own lxm create web --network none {how}"));

@@ -1,0 +1,38 @@
+//! The ids of a guest's mounts: the guest's own, and a place for the host's root.
+
+use std::fs::{self, File};
+
+use crate::error::{Context, Result};
+use crate::sys::clone::{SingleThreaded, clone};
+use crate::sys::{creds, pidfd};
+use crate::types::{IdRange, Signal};
+
+/// The stored uid and gid of what the host's root makes in a guest's tree, as systemd-nspawn has
+/// it: the last id that is none of a guest's.
+///
+/// `machinectl copy-to` makes each file as the host's root and gives it away then; where that id
+/// is not mapped the file system refuses it (EOVERFLOW). In the guest it is nobody's: the guest's
+/// own user namespace does not have it, so no setuid file of it works there.
+const HOST_ROOT: u32 = i32::MAX as u32 - 1;
+
+/// Makes a user namespace that maps ids as the guest's mounts shall have them.
+pub fn namespace(ids: IdRange) -> Result<File> {
+    let witness = SingleThreaded::check()?;
+    // The namespace lives as long as this process or the descriptor does.
+    let wait = || {
+        nix::unistd::pause();
+        0
+    };
+    let child = creds::with_effective_uid(ids.base, || clone(witness, libc::CLONE_NEWUSER as u64, None, wait))??;
+    let made = (|| {
+        let map = format!("0 {} {}\n{HOST_ROOT} 0 1\n", ids.base, ids.len);
+        for file in ["uid_map", "gid_map"] {
+            fs::write(format!("/proc/{}/{file}", child.pid), &map)?;
+        }
+        File::open(format!("/proc/{}/ns/user", child.pid))
+    })();
+    pidfd::send_signal(&child.pidfd, Signal::KILL)?;
+    pidfd::wait_exit(&child.pidfd, std::time::Duration::from_secs(5))?;
+    pidfd::try_reap(&child.pidfd)?;
+    made.context(|| "map the ids of the guest's mounts")
+}
