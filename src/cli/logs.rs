@@ -3,6 +3,7 @@ use std::io::IsTerminal;
 use super::safe::Filter;
 use super::{Context, NameArg, render};
 use crate::error::Result;
+use crate::host::systemd;
 use crate::ops::logs::{Part, logs};
 
 /// Show what a container has written to its console
@@ -20,10 +21,17 @@ pub struct Logs {
     /// Only the last lines
     #[arg(short, long, visible_alias = "tail", value_name = "COUNT")]
     lines: Option<usize>,
+
+    /// From the host's journal: with times, and with what supervisor and systemd say
+    #[arg(short, long)]
+    journal: bool,
 }
 
 impl Logs {
     pub fn run(self, context: &Context) -> Result<u8> {
+        if self.journal {
+            return systemd::show_journal(&context.layout, &self.name.get()?, self.lines, self.follow);
+        }
         let mut filter = std::io::stdout().is_terminal().then(Filter::default);
         let part = self.lines.map_or(Part::All, Part::LastLines);
         logs(&context.layout, &self.name.get()?, part, self.follow, &mut |bytes| match &mut filter {

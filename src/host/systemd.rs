@@ -1,6 +1,8 @@
 //! A container as a unit of the host's systemd, over D-Bus.
 
+use std::os::unix::process::CommandExt;
 use std::path::Path;
+use std::process::Command;
 use std::time::Duration;
 
 use futures_util::StreamExt;
@@ -236,6 +238,26 @@ pub fn apply_limits(layout: &Layout, name: &ContainerName, config: &Config) -> R
         manager.set_unit_properties(unit.clone(), true, all).await.map_err(bus::error)
     })
     .context(|| format!("set the limits of `{unit}`"))
+}
+
+/// Becomes `journalctl` with the entries of a container: its console, supervisor and unit.
+pub fn show_journal(layout: &Layout, name: &ContainerName, lines: Option<usize>, follow: bool) -> Result<u8> {
+    layout.require(name)?;
+    if !is_running() {
+        return Err(Error::host_lacks("this host has no journal")
+            .hint(format!("its supervisor writes to `{}`", layout.log_dir(name).join("supervisor.log").display())));
+    }
+    let unit = unit_name(layout, name);
+    let mut command = Command::new("journalctl");
+    command.args([
+        &format!("CONTAINER_NAME={name}"),
+        "+",
+        &format!("UNIT={unit}"),
+        "+",
+        &format!("_SYSTEMD_UNIT={unit}"),
+    ]);
+    command.args(lines.map(|lines| format!("--lines={lines}"))).args(follow.then_some("--follow"));
+    Err(command.exec()).context(|| "run `journalctl`")
 }
 
 /// Whether the host is being shut down.

@@ -34,7 +34,7 @@ fn clients_reach_the_guest(host: &mut SystemdHost) {
     assert!(host.shell("systemd-cgls --no-pager -M web").contains("init.scope"));
     let shell = host.shell("script -qec 'machinectl shell web /bin/sh -c \"id -un; tty\"' /dev/null </dev/null");
     assert!(shell.contains("root") && shell.contains("/dev/pts/"), "{shell}");
-    let login = "script -qec 'timeout 5 machinectl login web' /dev/null </dev/null";
+    let login = "timeout -k 1 4 script -qec 'machinectl login web' /dev/null </dev/null";
     let login = host.try_shell(login, Duration::from_secs(20));
     assert!(login.stdout.contains("web login:"), "{login}");
     assert_eq!(host.shell("getent passwd vu-web-0 | cut -d: -f1"), "vu-web-0");

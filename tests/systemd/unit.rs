@@ -95,7 +95,9 @@ fn the_journal_has_it(host: &mut SystemdHost) {
     assert!(lines.contains("Welcome to Debian GNU/Linux 12 (bookworm)!"), "{lines}");
     assert!(!lines.contains('\u{1b}'), "control sequences are in the journal");
     assert!(host.shell("systemctl status --no-pager -n 50 lxm@web").contains("Reached target"));
-    assert!(host.shell("lxm logs web").contains("Welcome to Debian"));
+    assert!(host.shell("lxm logs web").contains("Debian GNU/Linux 12"));
+    let journal = host.shell("lxm logs --journal web");
+    assert!(journal.contains("Started lxm@web.service") && journal.contains("Welcome to Debian"), "{journal}");
     // The guest's own journal, by its machine-id.
     let id = host.shell("lxm attach web -- cat /etc/machine-id");
     let own = host.shell(&format!("journalctl -m --no-pager -o cat _MACHINE_ID={id} _PID=1"));
