@@ -25,6 +25,8 @@ pub(super) struct Attributor {
     umask: u32,
     uid: u32,
     gid: u32,
+    /// Whether a new file may have a group and access control lists from the directory it is in.
+    inherits: bool,
 }
 
 impl Attributor {
@@ -33,7 +35,13 @@ impl Attributor {
             umask: umask(),
             uid: rustix::process::geteuid().as_raw(),
             gid: rustix::process::getegid().as_raw(),
+            inherits: false,
         }
+    }
+
+    /// For a tree whose directories have their attributes already, and hand them down.
+    pub fn over_others() -> Self {
+        Attributor { inherits: true, ..Self::new() }
     }
 
     /// Makes `dir` hand nothing down to what is made in it: no access control list, no group.
@@ -42,13 +50,7 @@ impl Attributor {
         let dir = dir.as_fd();
         rustix::fs::fchown(dir, Some(Uid::from_raw(self.uid)), Some(Gid::from_raw(self.gid)))?;
         rustix::fs::fchmod(dir, Mode::RWXU)?;
-        for acl in ["system.posix_acl_access", "system.posix_acl_default"] {
-            match rustix::fs::fremovexattr(dir, acl) {
-                Ok(()) | Err(rustix::io::Errno::NODATA | rustix::io::Errno::OPNOTSUPP) => {}
-                Err(e) => return Err(e).context(|| format!("remove `{acl}`")),
-            }
-        }
-        Ok(())
+        remove_lists(|list| rustix::fs::fremovexattr(dir, list))
     }
 
     /// The permissions to create a file with.
@@ -62,8 +64,11 @@ impl Attributor {
         if of_others {
             rustix::fs::fchown(file, Some(uid(attributes)), Some(gid(attributes))).context(|| "set the owner")?;
         }
+        if self.inherits {
+            remove_lists(|list| rustix::fs::fremovexattr(file, list))?;
+        }
         // chown(2) clears set-user-id; and so does write(2).
-        if attributes.mode != attributes.mode & 0o777 & !self.umask {
+        if self.inherits || attributes.mode != attributes.mode & 0o777 & !self.umask {
             rustix::fs::fchmod(file, Mode::from_raw_mode(attributes.mode)).context(|| "set the permissions")?;
         }
         // After chown(2), which removes capabilities; and after chmod(2), because an access
@@ -76,6 +81,9 @@ impl Attributor {
     pub fn complete_directory(&self, dir: BorrowedFd, attributes: &Attributes) -> Result<()> {
         if self.is_of_others(attributes) {
             rustix::fs::fchown(dir, Some(uid(attributes)), Some(gid(attributes))).context(|| "set the owner")?;
+        }
+        if self.inherits {
+            remove_lists(|list| rustix::fs::fremovexattr(dir, list))?;
         }
         rustix::fs::fchmod(dir, Mode::from_raw_mode(attributes.mode)).context(|| "set the permissions")?;
         set_xattrs(dir, &attributes.xattrs)?;
@@ -98,7 +106,10 @@ impl Attributor {
             rustix::fs::chownat(dir, name, Some(uid(attributes)), Some(gid(attributes)), nofollow)
                 .context(|| "set the owner")?;
         }
-        if has_mode && attributes.mode != attributes.mode & 0o777 & !self.umask {
+        if has_mode && self.inherits {
+            remove_lists(|list| rustix::fs::lremovexattr(in_dir(dir, name), list))?;
+        }
+        if has_mode && (self.inherits || attributes.mode != attributes.mode & 0o777 & !self.umask) {
             // fchmodat(2) has no nofollow before Linux 6.6; nobody else reaches this directory.
             rustix::fs::chmodat(dir, name, Mode::from_raw_mode(attributes.mode), AtFlags::empty())
                 .context(|| "set the permissions")?;
@@ -111,8 +122,19 @@ impl Attributor {
     }
 
     fn is_of_others(&self, attributes: &Attributes) -> bool {
-        (attributes.uid, attributes.gid) != (self.uid, self.gid)
+        self.inherits || (attributes.uid, attributes.gid) != (self.uid, self.gid)
     }
+}
+
+fn remove_lists(remove: impl Fn(&str) -> rustix::io::Result<()>) -> Result<()> {
+    use rustix::io::Errno;
+    for list in ["system.posix_acl_access", "system.posix_acl_default"] {
+        match remove(list) {
+            Ok(()) | Err(Errno::NODATA | Errno::OPNOTSUPP) => {}
+            Err(e) => return Err(e).context(|| format!("remove `{list}`")),
+        }
+    }
+    Ok(())
 }
 
 fn set_xattrs(file: BorrowedFd, xattrs: &[(Vec<u8>, Vec<u8>)]) -> Result<()> {

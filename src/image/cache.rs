@@ -6,22 +6,25 @@
 //!
 //! Two locks an image. `build`: whoever makes or removes it has it, and all of `.staging/<id>`
 //! belongs to them. A builder's processes inherit it: it is free when the last of them is gone,
-//! which is a moment after us where we are killed. `use`: shared by those who read it, so that nobody removes it meanwhile.
+//! which is a moment after us where we are killed. `use`: shared by those who read it, so that
+//! nobody removes it meanwhile.
 
-use std::collections::{BTreeMap, HashSet};
+mod place;
+
+use std::collections::BTreeMap;
 use std::fs;
 use std::io::ErrorKind;
-use std::os::unix::fs::{DirBuilderExt, MetadataExt};
+use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{Mode, OFlags};
 use rustix::io::FdFlags;
 use sha2::{Digest, Sha256};
 
+use self::place::{disk_usage, remove_image, sync_file_system};
 use super::record::{ImageRecord, ImageSpec};
 use crate::error::{Context, Error, Result};
 use crate::progress::Progress;
-use crate::store::{FileLock, Layout, remove_tree, sync_dir};
+use crate::store::{FileLock, Layout, sync_dir};
 use crate::sys::btrfs;
 
 /// An image that stays while this lives.
@@ -325,62 +328,6 @@ fn read_names(dir: &Path) -> Result<Vec<String>> {
         Err(e) if e.kind() == ErrorKind::NotFound => Ok(Vec::new()),
         Err(e) => Err(e).context(step),
     }
-}
-
-/// Removes an image's directory, whole or half made; a missing one is removed already.
-fn remove_image(place: &Path) -> Result<()> {
-    if !place.exists() {
-        return Ok(());
-    }
-    detach_mounts(place)?;
-    let rootfs = place.join(ROOTFS);
-    if rootfs.exists() && btrfs::is_subvolume(&rootfs)? {
-        btrfs::delete_subvolume(&rootfs)?;
-    }
-    remove_tree(place)
-}
-
-/// Unmounts what a killed builder left mounted, before a removal walks into it.
-fn detach_mounts(place: &Path) -> Result<()> {
-    let place = place.canonicalize().context(|| format!("find `{}`", place.display()))?;
-    let table = fs::read_to_string("/proc/thread-self/mountinfo").context(|| "read the mount table")?;
-    // Field 5 of proc_pid_mountinfo(5). Odd characters are escaped in it; below an image's
-    // directory no builder mounts on such a path.
-    let below =
-        table.lines().filter_map(|line| line.split(' ').nth(4)).filter(|point| Path::new(point).starts_with(&place));
-    for point in below.collect::<Vec<_>>().into_iter().rev() {
-        use nix::mount::{MntFlags, umount2};
-        umount2(point, MntFlags::MNT_DETACH | MntFlags::UMOUNT_NOFOLLOW).context(|| format!("unmount `{point}`"))?;
-    }
-    Ok(())
-}
-
-fn sync_file_system(path: &Path) -> Result<()> {
-    let dir = rustix::fs::open(path, OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty());
-    dir.and_then(rustix::fs::syncfs).context(|| format!("write `{}` to disk", path.display()))
-}
-
-/// Bytes on disk of all files below `root`, a file of several names counted once.
-fn disk_usage(root: &Path) -> Result<u64> {
-    let (mut total, mut seen) = (0, HashSet::new());
-    let mut dirs = vec![root.to_owned()];
-    let mut walk = || -> std::io::Result<()> {
-        while let Some(dir) = dirs.pop() {
-            for entry in fs::read_dir(&dir)? {
-                let entry = entry?;
-                let meta = entry.metadata()?;
-                if meta.nlink() < 2 || meta.is_dir() || seen.insert((meta.dev(), meta.ino())) {
-                    total += meta.blocks() * 512;
-                }
-                if meta.is_dir() {
-                    dirs.push(entry.path());
-                }
-            }
-        }
-        Ok(())
-    };
-    walk().context(|| format!("measure `{}`", root.display()))?;
-    Ok(total)
 }
 
 #[cfg(test)]

@@ -4,18 +4,21 @@
 //! [`super::cache`]), so what a power cut takes can be made again, whereas waiting for the disk
 //! would cost more than the copy. The kernel writes it back within its usual 30 s.
 
+mod queue;
+
 use std::collections::HashMap;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard};
+use std::sync::{Arc, Mutex};
 
 use rustix::fs::{AtFlags, FileType, Mode, OFlags, RawDir, ResolveFlags, SeekFrom, Stat, Timespec};
 use rustix::io::Errno;
 
+use self::queue::{Queue, lock};
 use super::attributes::{Attributes, Attributor, xattrs_of_file, xattrs_of_named};
 use super::shown;
-use crate::error::{Context, Error, Result};
+use crate::error::{Context, Result};
 use crate::progress::Progress;
 
 /// Copies the tree below `source` to `target`, a directory that is empty or not there yet.
@@ -325,68 +328,6 @@ impl Buffers {
     fn new() -> Self {
         Buffers { entries: vec![std::mem::MaybeUninit::uninit(); 32 * 1024], contents: vec![0; 64 * 1024] }
     }
-}
-
-/// The directories that wait to be copied. Last in, first out, so that few are open at a time.
-#[derive(Default)]
-struct Queue {
-    state: Mutex<State>,
-    changed: Condvar,
-}
-
-#[derive(Default)]
-struct State {
-    jobs: Vec<Job>,
-    running: usize,
-    failure: Option<Error>,
-}
-
-impl Queue {
-    fn push(&self, job: Job) {
-        self.push_all([job]);
-    }
-
-    fn push_all(&self, jobs: impl IntoIterator<Item = Job>) {
-        lock(&self.state).jobs.extend(jobs);
-        self.changed.notify_all();
-    }
-
-    /// The next job; `None` once there is nothing more to do or something has failed.
-    fn next(&self) -> Option<Job> {
-        let mut state = lock(&self.state);
-        loop {
-            if state.failure.is_some() {
-                return None;
-            }
-            if let Some(job) = state.jobs.pop() {
-                state.running += 1;
-                return Some(job);
-            }
-            if state.running == 0 {
-                return None;
-            }
-            state = self.changed.wait(state).unwrap_or_else(|e| e.into_inner());
-        }
-    }
-
-    fn done(&self, outcome: Result<()>) {
-        let mut state = lock(&self.state);
-        state.running -= 1;
-        if let Err(e) = outcome {
-            state.failure.get_or_insert(e);
-        }
-        drop(state);
-        self.changed.notify_all();
-    }
-
-    fn outcome(self) -> Result<()> {
-        let state = self.state.into_inner().unwrap_or_else(|e| e.into_inner());
-        state.failure.map_or(Ok(()), Err)
-    }
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(|e| e.into_inner())
 }
 
 #[cfg(test)]

@@ -301,6 +301,26 @@ fn whiteouts_remove_what_lower_layers_made_and_nothing_of_their_own() {
 }
 
 #[test]
+fn what_a_lower_layer_hands_down_does_not_reach_a_file_of_the_next() {
+    let bench = Bench::new();
+    bench.sh(
+        "mkdir -p root a/mail b/mail expected; setfacl -d -m u:77:rwx a/mail; setfacl -m u:77:rwx a; chgrp 8 a/mail
+         chmod 2775 a/mail; echo x > b/mail/f; mkdir b/mail/d; mkfifo b/mail/p; ln -s x b/mail/l; touch -d @5 a/mail a
+         touch -hd @5 b/mail/* b/mail b; tar --xattrs --xattrs-include='*' -C a -cf a.tar .
+         tar -C b -cf b.tar mail/f mail/d mail/p mail/l; mkdir expected/mail; cp -a b/mail/* expected/mail",
+    );
+    layers(&bench, &["a.tar", "b.tar"]);
+    let (found, expected) = (fingerprint(&bench.path("root")), fingerprint(&bench.path("expected")));
+    for path in ["mail/f", "mail/d", "mail/p", "mail/l"] {
+        assert_eq!(found[path.as_bytes()], expected[path.as_bytes()], "{path}");
+    }
+    for path in ["", "mail"] {
+        assert!(found[path.as_bytes()].contains("posix_acl"), "`{path}` keeps its own: {}", found[path.as_bytes()]);
+    }
+    bench.sh("test $(stat -c %a-%g root/mail) = 2775-8");
+}
+
+#[test]
 fn no_whiteout_leads_out_of_the_tree() {
     let bench = Bench::new();
     bench.sh(
@@ -334,4 +354,56 @@ fn a_part_of_an_archive_is_unpacked_and_the_rest_is_handed_over() {
     assert_eq!(unpack("a.tar").unwrap(), [("lxm/one".to_owned(), b"a\n".to_vec())]);
     bench.sh("diff -r root src/rootfs 2>&1 | grep -v bad | grep . && exit 1; test root/g -ef root/etc/f");
     assert!(unpack("bad.tar").unwrap_err().to_string().contains("not in the tree"));
+}
+
+#[test]
+fn no_damage_makes_it_panic_hang_or_write_outside() {
+    let bench = Bench::new();
+    bench.sh(
+        "mkdir -p src/d outside; cd src; echo x > d/f; ln d/f l; ln -s d/f s; truncate -s 1M hole; echo y >> hole; mkfifo p
+         setfattr -n user.a -v b d/f; setfacl -m u:5:r d/f; touch -d @1.5 d; mkdir $(printf 'n%.0s' {1..150})
+         for format in 'gnu -S' 'pax -S --xattrs --acls'; do tar --format=$format -rf ../a.tar .; done",
+    );
+    let archive = std::fs::read(bench.path("a.tar")).unwrap();
+    // A fixed sequence (xorshift), so that a failure comes again.
+    let mut state = 0x9e37_79b9_7f4a_7c15u64;
+    let mut random = |below: usize| {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        (state % below as u64) as usize
+    };
+    for round in 0..400 {
+        let mut damaged = archive.clone();
+        for _ in 0..1 + random(6) {
+            let at = random(damaged.len());
+            damaged[at] = [0, 0xff, b'0', b'7', b'9', b'/', b'.', b'\n', random(256) as u8][random(9)];
+        }
+        // With right sums in the headers the damage gets past the first check.
+        for block in damaged.chunks_exact_mut(512).filter(|block| block[257..262] == *b"ustar") {
+            block[148..156].fill(b' ');
+            let sum: u32 = block.iter().map(|&byte| u32::from(byte)).sum();
+            block[148..156].copy_from_slice(format!("{sum:06o}\0 ").as_bytes());
+        }
+        println!("round {round}");
+        let _ = unpack_into(&bench, &damaged);
+    }
+    let found: Vec<_> = fingerprint(&bench.path("outside")).into_keys().collect();
+    assert_eq!(found, [b"".to_vec()]);
+}
+
+#[test]
+fn sizes_that_overflow_are_refused() {
+    let mut huge = header(b'x', b"huge", b"", 0);
+    // Base-256, as GNU tar writes what octal cannot hold.
+    huge[124..136].copy_from_slice(&[0x80, 0, 0, 0, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xfc, 0]);
+    huge[148..156].fill(b' ');
+    let sum: u32 = huge.iter().map(|&byte| u32::from(byte)).sum();
+    huge[148..156].copy_from_slice(format!("{sum:06o}\0 ").as_bytes());
+    let long_name = [header(b'L', b"", b"", 600), vec![b'n'; 1024]].concat();
+    let bench = Bench::new();
+    unpack_into(&bench, &[long_name, huge.clone(), vec![0; 4096]].concat()).unwrap_err();
+    unpack_into(&bench, &[huge, vec![0; 4096]].concat()).unwrap_err();
+    let sized = [pax(&[("size", b"18446744073709551615")]), file("f"), vec![0; 4096]].concat();
+    unpack_into(&bench, &sized).unwrap_err();
 }

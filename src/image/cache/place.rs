@@ -1,0 +1,69 @@
+//! The directory of an image as a tree of files: removed, measured, written to disk.
+
+use std::collections::HashSet;
+use std::fs;
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
+
+use rustix::fs::{Mode, OFlags};
+
+use super::ROOTFS;
+use crate::error::{Context, Result};
+use crate::store::remove_tree;
+use crate::sys::btrfs;
+
+/// Removes an image's directory, whole or half made; a missing one is removed already.
+pub fn remove_image(place: &Path) -> Result<()> {
+    if !place.exists() {
+        return Ok(());
+    }
+    detach_mounts(place)?;
+    let rootfs = place.join(ROOTFS);
+    if rootfs.exists() && btrfs::is_subvolume(&rootfs)? {
+        btrfs::delete_subvolume(&rootfs)?;
+    }
+    remove_tree(place)
+}
+
+/// Unmounts what a killed builder left mounted, before a removal walks into it.
+fn detach_mounts(place: &Path) -> Result<()> {
+    let place = place.canonicalize().context(|| format!("find `{}`", place.display()))?;
+    let table = fs::read_to_string("/proc/thread-self/mountinfo").context(|| "read the mount table")?;
+    // Field 5 of proc_pid_mountinfo(5). Odd characters are escaped in it; below an image's
+    // directory no builder mounts on such a path.
+    let below =
+        table.lines().filter_map(|line| line.split(' ').nth(4)).filter(|point| Path::new(point).starts_with(&place));
+    for point in below.collect::<Vec<_>>().into_iter().rev() {
+        use nix::mount::{MntFlags, umount2};
+        umount2(point, MntFlags::MNT_DETACH | MntFlags::UMOUNT_NOFOLLOW).context(|| format!("unmount `{point}`"))?;
+    }
+    Ok(())
+}
+
+pub fn sync_file_system(path: &Path) -> Result<()> {
+    let dir = rustix::fs::open(path, OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty());
+    dir.and_then(rustix::fs::syncfs).context(|| format!("write `{}` to disk", path.display()))
+}
+
+/// Bytes on disk of all files below `root`, a file of several names counted once.
+pub fn disk_usage(root: &Path) -> Result<u64> {
+    let (mut total, mut seen) = (0, HashSet::new());
+    let mut dirs = vec![root.to_owned()];
+    let mut walk = || -> std::io::Result<()> {
+        while let Some(dir) = dirs.pop() {
+            for entry in fs::read_dir(&dir)? {
+                let entry = entry?;
+                let meta = entry.metadata()?;
+                if meta.nlink() < 2 || meta.is_dir() || seen.insert((meta.dev(), meta.ino())) {
+                    total += meta.blocks() * 512;
+                }
+                if meta.is_dir() {
+                    dirs.push(entry.path());
+                }
+            }
+        }
+        Ok(())
+    };
+    walk().context(|| format!("measure `{}`", root.display()))?;
+    Ok(total)
+}

@@ -1,0 +1,66 @@
+use std::sync::{Condvar, Mutex, MutexGuard};
+
+use super::Job;
+use crate::error::{Error, Result};
+
+/// The directories that wait to be copied. Last in, first out, so that few are open at a time.
+#[derive(Default)]
+pub struct Queue {
+    state: Mutex<State>,
+    changed: Condvar,
+}
+
+#[derive(Default)]
+struct State {
+    jobs: Vec<Job>,
+    running: usize,
+    failure: Option<Error>,
+}
+
+impl Queue {
+    pub fn push(&self, job: Job) {
+        self.push_all([job]);
+    }
+
+    pub fn push_all(&self, jobs: impl IntoIterator<Item = Job>) {
+        lock(&self.state).jobs.extend(jobs);
+        self.changed.notify_all();
+    }
+
+    /// The next job; `None` once there is nothing more to do or something has failed.
+    pub fn next(&self) -> Option<Job> {
+        let mut state = lock(&self.state);
+        loop {
+            if state.failure.is_some() {
+                return None;
+            }
+            if let Some(job) = state.jobs.pop() {
+                state.running += 1;
+                return Some(job);
+            }
+            if state.running == 0 {
+                return None;
+            }
+            state = self.changed.wait(state).unwrap_or_else(|e| e.into_inner());
+        }
+    }
+
+    pub fn done(&self, outcome: Result<()>) {
+        let mut state = lock(&self.state);
+        state.running -= 1;
+        if let Err(e) = outcome {
+            state.failure.get_or_insert(e);
+        }
+        drop(state);
+        self.changed.notify_all();
+    }
+
+    pub fn outcome(self) -> Result<()> {
+        let state = self.state.into_inner().unwrap_or_else(|e| e.into_inner());
+        state.failure.map_or(Ok(()), Err)
+    }
+}
+
+pub fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(|e| e.into_inner())
+}
