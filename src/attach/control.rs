@@ -62,10 +62,20 @@ pub fn ask(layout: &Layout, name: &ContainerName, request: &Request) -> Result<P
     Ok(packets)
 }
 
-/// Waits for the end that was asked for.
+/// Waits for the end that was asked for. A supervisor that ends without a word has ended: that is
+/// `Rung::Exited`, whether somebody else had asked before or it was killed.
 pub fn follow_end(layout: &Layout, name: &ContainerName, asked: &Packets, tell: &dyn Fn(Rung)) -> Result<Rung> {
     loop {
-        match reply(asked)?.0 {
+        let Some((reply, _)) = asked.recv::<Reply>()? else {
+            let ended = AliveLock::wait_released(layout, name, Duration::from_secs(10))?;
+            return if ended {
+                Ok(Rung::Exited)
+            } else {
+                Err(Error::failed("the container's supervisor does not answer"))
+            };
+        };
+        match reply {
+            Reply::Failed(e) => return Err(e),
             Reply::Rung(rung) => tell(rung),
             Reply::Rebooted(rung) => return Ok(rung),
             Reply::Stopped(rung) => {

@@ -104,6 +104,13 @@ impl ContainerCgroup {
         }
     }
 
+    /// Changes the limits of a running guest to `limits`; those it does not name are lifted.
+    pub fn change_limits(&self, limits: &Limits) -> Result<()> {
+        super::limits::lift(&self.hierarchies, &self.group)?;
+        super::limits::apply_v2(&self.unified()?, limits)?;
+        super::limits::apply_v1(&self.hierarchies, &self.group, limits)
+    }
+
     /// Enables in `group`'s ancestors and itself what controllers the v2 tree has, so that limits
     /// and accounting exist in it. A tree whose controllers v1 holds has none.
     /// Returns their names.

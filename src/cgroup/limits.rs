@@ -44,6 +44,48 @@ fn v1_files(limits: &Limits) -> Vec<(&'static str, &'static str, String)> {
     files.into_iter().filter_map(|(controller, file, value)| Some((controller, file, value?))).collect()
 }
 
+/// What each file says where nothing is limited.
+const V2_DEFAULTS: [(&str, &str); 7] = [
+    ("memory.max", "max"),
+    ("memory.high", "max"),
+    ("memory.swap.max", "max"),
+    ("cpu.max", "max"),
+    ("cpu.weight", "100"),
+    ("cpuset.cpus", ""),
+    ("io.weight", "100"),
+];
+
+/// As [`V2_DEFAULTS`]. Memory with swap comes first: it may never be below memory alone.
+const V1_DEFAULTS: [(&str, &str, &str); 5] = [
+    ("memory", "memory.memsw.limit_in_bytes", "-1"),
+    ("memory", "memory.limit_in_bytes", "-1"),
+    ("cpu", "cpu.cfs_quota_us", "-1"),
+    ("cpu", "cpu.shares", "1024"),
+    ("blkio", "blkio.bfq.weight", "100"),
+];
+
+/// Takes all limits of `group` away, those of `pids` apart, which are always set.
+pub(super) fn lift(hierarchies: &Hierarchies, group: &str) -> Result<()> {
+    if let Some(unified) = &hierarchies.unified {
+        for (file, value) in V2_DEFAULTS {
+            write_limit(&unified.join(group).join(file), value)?;
+        }
+    }
+    for (controller, file, value) in V1_DEFAULTS {
+        if let Some(dir) = hierarchies.v1_dir(controller, group) {
+            write_limit(&dir.join(file), value)?;
+        }
+    }
+    // A v1 set of processors is never empty: it has its parent's.
+    if let Some(dir) = hierarchies.v1_dir("cpuset", group)
+        && let Some(parent) = dir.parent()
+        && let Ok(all) = std::fs::read_to_string(parent.join("cpuset.cpus"))
+    {
+        write_limit(&dir.join("cpuset.cpus"), all.trim())?;
+    }
+    Ok(())
+}
+
 /// Sets the limits of the v2 group `dir`. A limit whose controller is elsewhere is not for here.
 pub(super) fn apply_v2(dir: &Path, limits: &Limits) -> Result<()> {
     for (file, value) in v2_files(limits) {
@@ -65,9 +107,13 @@ pub(super) fn apply_v1(hierarchies: &Hierarchies, group: &str, limits: &Limits) 
 fn write_limit(file: &Path, value: &str) -> Result<()> {
     match super::write_control(file, value) {
         Err(e) if e.kind() == ErrorKind::NotFound => Ok(()),
-        other => other
-            .context(|| format!("set `{}` to {value}", file.display()))
-            .map_err(|e| if e.errno() == Some(libc::EINVAL) { e.with_kind(crate::error::Kind::Config) } else { e }),
+        other => other.context(|| format!("set `{}` to {value}", file.display())).map_err(|e| {
+            if matches!(e.errno(), Some(libc::EINVAL | libc::ERANGE)) {
+                e.with_kind(crate::error::Kind::Config)
+            } else {
+                e
+            }
+        }),
     }
 }
 

@@ -6,6 +6,7 @@
 
 mod attach;
 mod autostart;
+mod config;
 mod console;
 mod copy;
 mod create;
@@ -41,7 +42,7 @@ use std::process::ExitCode;
 
 use clap::{CommandFactory, Parser, Subcommand, ValueEnum};
 
-pub use name::{NameAndArgs, NameAndWords, NameArg};
+pub use name::{NameAndWords, NameArg};
 
 use crate::error::{Error, Kind, Result};
 use crate::store::Layout;
@@ -105,6 +106,7 @@ enum Verb {
     Autostart(autostart::Autostart),
     BootReport(autostart::BootReport),
     Logs(logs::Logs),
+    Config(config::Config),
     Wait(wait::Wait),
     #[command(visible_alias = "pause")]
     Freeze(freeze::Freeze),
@@ -145,6 +147,7 @@ fn run(cli: Cli) -> Result<u8> {
         Verb::Disable(verb) => verb.run(&context),
         Verb::Autostart(verb) => verb.run(&context),
         Verb::BootReport(verb) => verb.run(&context),
+        Verb::Config(verb) => verb.run(&context),
         Verb::Logs(verb) => verb.run(&context),
         Verb::Wait(verb) => verb.run(&context),
         Verb::Freeze(verb) => verb.run(&context),

@@ -23,41 +23,10 @@ impl NameArg {
     }
 }
 
-/// A container's name and further arguments behind it: `NAME ARG…` or `-n NAME ARG…`.
+/// A container's name and further words behind it: `NAME WORD…` or `-n NAME WORD…`.
 ///
-/// The verb says with [`NameAndArgs::get`] how many there must be.
-#[derive(Debug, clap::Args)]
-pub struct NameAndArgs {
-    /// The container, then what the usage line says
-    #[arg(value_name = "NAME", allow_hyphen_values = true, add = ArgValueCompleter::new(complete))]
-    args: Vec<String>,
-
-    /// The container, as an option
-    #[arg(short = 'n', long = "name", value_name = "NAME", id = "name_option")]
-    #[arg(add = ArgValueCompleter::new(complete))]
-    name_option: Option<ContainerName>,
-}
-
-impl NameAndArgs {
-    /// The name, and exactly the arguments that `names` asks for.
-    pub fn get<const N: usize>(self, names: [&str; N]) -> Result<(ContainerName, [String; N])> {
-        let mut args = self.args.into_iter();
-        let name = match self.name_option {
-            Some(name) => name,
-            None => args.next().ok_or_else(|| Error::usage("a container's name is missing"))?.parse()?,
-        };
-        let args: Vec<String> = args.collect();
-        let wanted = names.map(|name| format!("<{name}>")).join(" ");
-        args.try_into().map(|args| (name, args)).map_err(|args: Vec<String>| match args.get(N) {
-            Some(extra) => Error::usage(format!("`{extra}` is one argument too many"))
-                .hint(format!("wanted is the container's name, then {wanted}")),
-            None => Error::usage(format!("{} is missing", names[args.len()]))
-                .hint(format!("wanted is the container's name, then {wanted}")),
-        })
-    }
-}
-
-/// As [`NameAndArgs`], of words that never begin with `-`: options may come between and after them.
+/// The verb says how many there must be. Options may come between and after them; a word that
+/// begins with `-` comes after `--`.
 #[derive(Debug, clap::Args)]
 pub struct NameAndWords {
     /// The container, then what the usage line says
@@ -71,9 +40,26 @@ pub struct NameAndWords {
 }
 
 impl NameAndWords {
+    /// The name, and all the words.
+    pub fn get_all(self) -> Result<(ContainerName, Vec<String>)> {
+        let mut args = self.args.into_iter();
+        let name = match self.name_option {
+            Some(name) => name,
+            None => args.next().ok_or_else(|| Error::usage("a container's name is missing"))?.parse()?,
+        };
+        Ok((name, args.collect()))
+    }
+
     /// The name, and exactly the words that `names` asks for.
     pub fn get<const N: usize>(self, names: [&str; N]) -> Result<(ContainerName, [String; N])> {
-        NameAndArgs { args: self.args, name_option: self.name_option }.get(names)
+        let (name, words) = self.get_all()?;
+        let wanted = names.map(|name| format!("<{name}>")).join(" ");
+        words.try_into().map(|words| (name, words)).map_err(|words: Vec<String>| match words.get(N) {
+            Some(extra) => Error::usage(format!("`{extra}` is one argument too many"))
+                .hint(format!("wanted is the container's name, then {wanted}")),
+            None => Error::usage(format!("{} is missing", names[words.len()]))
+                .hint(format!("wanted is the container's name, then {wanted}")),
+        })
     }
 
     /// The name, and the word `what` if it is there.

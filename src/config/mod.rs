@@ -4,6 +4,7 @@
 //! valid key. Nothing here does I/O; [`crate::store`] reads and writes the files.
 
 mod container;
+mod document;
 mod host;
 mod network;
 mod order;
@@ -12,6 +13,7 @@ mod parse;
 pub use container::{
     Boot, Config, Device, IdMap, Init, Limits, Mount, Ready, Schedule, Seccomp, Security, Snapshots, Storage,
 };
+pub use document::{Document, KeyPath};
 pub use host::{HostConfig, HostNetwork};
 pub use network::{Address, Network, NetworkType, Publish, PublishProtocol};
 pub use order::{Order, Plan, Progress};

@@ -30,7 +30,7 @@ fn line_of(text: &str, offset: usize) -> usize {
 }
 
 /// Picks the closest of the names in serde's ``unknown field `a`, expected one of `b`, `c` ``.
-fn nearest(message: &str) -> Option<String> {
+pub(super) fn nearest(message: &str) -> Option<String> {
     let names: Vec<&str> = message.split('`').skip(1).step_by(2).collect();
     let (typed, valid) = names.split_first().filter(|_| message.starts_with("unknown "))?;
     let close = |key: &&&str| strsim::damerau_levenshtein(typed, key) <= 1 + key.len() / 3;

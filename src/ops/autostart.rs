@@ -13,6 +13,7 @@ use std::time::{Duration, Instant};
 use nix::poll::{PollFd, PollFlags, poll};
 use serde::{Deserialize, Serialize};
 
+use crate::cgroup::{ContainerCgroup, Hierarchies};
 use crate::config::{self, Config, Order, Progress, Ready};
 use crate::error::{Context, Error, Kind, Result};
 use crate::host::{journal_link, systemd};
@@ -82,11 +83,16 @@ pub fn check(layout: &Layout, name: &ContainerName, config: &Config) -> Result<(
 /// Carries a changed configuration to where it is in force beyond the file: the unit's order, and
 /// the limits of a running guest.
 pub fn changed(layout: &Layout, name: &ContainerName, config: &Config) -> Result<()> {
-    if !systemd::is_running() {
+    let running = AliveLock::is_held(layout, name)?;
+    if systemd::is_running() {
+        systemd::write_order(layout, name, config)?;
+        return if running { systemd::apply_limits(layout, name, config) } else { Ok(()) };
+    }
+    if !running {
         return Ok(());
     }
-    systemd::write_order(layout, name, config)?;
-    if AliveLock::is_held(layout, name)? { systemd::apply_limits(layout, name, config) } else { Ok(()) }
+    let cgroup = ContainerCgroup::new(Hierarchies::detect()?, layout.cgroup(name));
+    cgroup.change_limits(&config.limits).context(|| format!("change the limits of `{name}`"))
 }
 
 /// Makes the host start the container when it boots.

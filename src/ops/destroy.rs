@@ -3,7 +3,7 @@ use std::os::unix::fs::DirBuilderExt;
 use nix::mount::{MntFlags, umount2};
 use rustix::fs::{CWD, RenameFlags, renameat_with};
 
-use super::sweep;
+use super::{autostart, sweep};
 use crate::cgroup::Hierarchies;
 use crate::error::{Context, Error, Kind, Result};
 use crate::host::{self, Stop};
@@ -49,6 +49,7 @@ pub fn destroy(layout: &Layout, name: &ContainerName, in_use: InUse) -> Result<(
     renameat_with(CWD, layout.container(name), CWD, &doomed, RenameFlags::NOREPLACE)
         .context(|| format!("move `{}` to the trash", layout.container(name).display()))?;
     store::sync_dir(layout.containers())?;
+    autostart::forget(layout, name)?;
     sweep::empty(layout, &doomed).context(step)
 }
 

@@ -1,6 +1,6 @@
 use rustix::fs::{CWD, RenameFlags, renameat_with};
 
-use super::sweep;
+use super::{autostart, sweep};
 use crate::cgroup::Hierarchies;
 use crate::distro::{self, HostKeys, Identity};
 use crate::error::{Context, Error, Result};
@@ -32,6 +32,7 @@ pub fn rename(layout: &Layout, from: &ContainerName, to: &ContainerName) -> Resu
     let lock = if first == from { &first_lock } else { &second_lock };
     sweep::sweep_run(layout, from, &Hierarchies::detect()?, lock)?;
 
+    let starts_with_host = layout.config(from).is_ok_and(|config| autostart::is_enabled(layout, from, &config));
     set_hostname(layout, from, from, to)?;
     let (old, new) = (layout.container(from), layout.container(to));
     let renamed = renameat_with(CWD, &old, CWD, &new, RenameFlags::NOREPLACE)
@@ -47,7 +48,9 @@ pub fn rename(layout: &Layout, from: &ContainerName, to: &ContainerName) -> Resu
         store::remove_tree(&new)?;
         std::fs::rename(&old, &new).context(|| format!("rename `{}` to `{}`", old.display(), new.display()))?;
     }
-    Ok(())
+    autostart::forget(layout, from)?;
+    drop((first_lock, second_lock));
+    if starts_with_host { autostart::enable(layout, to) } else { Ok(()) }
 }
 
 /// Has the guest of `container` called `to` in its own files, if that is by now called `from` there.

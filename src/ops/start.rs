@@ -1,6 +1,6 @@
 use std::time::{Duration, Instant};
 
-use crate::attach::control::{connect, unexpected};
+use crate::attach::control::{connect, status, unexpected};
 use crate::error::{Context, Error, Result};
 use crate::host::{self, Start};
 use crate::proto::control::{Reply, Request};
@@ -29,7 +29,7 @@ pub enum Changes {
 pub fn start(layout: &Layout, name: &ContainerName, how: Start, changes: Changes) -> Result<()> {
     layout.require(name)?;
     let _lock = OperationLock::acquire(layout, name)?;
-    if AliveLock::is_held(layout, name)? {
+    if runs(layout, name)? {
         return Err(Error::conflict(format!("container `{name}` runs already")));
     }
     let mark = layout.ephemeral_mark(name);
@@ -45,6 +45,18 @@ pub fn start(layout: &Layout, name: &ContainerName, how: Start, changes: Changes
         let _ = store::remove_tree(&mark).and_then(|()| storage::ephemeral::end(layout, name));
     })
 }
+
+/// Whether a supervisor serves the container. One that is about to end, because the command that
+/// started it was killed or its guest has just ended, is waited for.
+fn runs(layout: &Layout, name: &ContainerName) -> Result<bool> {
+    if !AliveLock::is_held(layout, name)? {
+        return Ok(false);
+    }
+    Ok(status(layout, name, ENDING).is_ok() || !AliveLock::wait_released(layout, name, ENDING)?)
+}
+
+/// How long a supervisor that answers nobody may take to end.
+const ENDING: Duration = Duration::from_secs(5);
 
 /// Waits until the guest has booted: its init said so, or cannot say it.
 ///

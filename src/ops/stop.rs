@@ -1,7 +1,7 @@
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::host::{self, Stop};
 use crate::proto::control::Rung;
-use crate::store::{Layout, OperationLock};
+use crate::store::{AliveLock, Layout, OperationLock};
 use crate::types::ContainerName;
 
 /// Stops a container and waits until nothing of it is left; says what it took.
@@ -17,5 +17,10 @@ pub fn stop(layout: &Layout, name: &ContainerName, how: Stop, tell: impl Fn(Rung
 pub fn restart(layout: &Layout, name: &ContainerName, how: Stop, tell: impl Fn(Rung)) -> Result<Rung> {
     layout.require(name)?;
     let _lock = OperationLock::acquire(layout, name)?;
-    host::detect().reboot(layout, name, how, &tell)
+    let rung = host::detect().reboot(layout, name, how, &tell)?;
+    if !AliveLock::is_held(layout, name)? {
+        return Err(Error::failed(format!("container `{name}` has ended instead of booting again"))
+            .hint(format!("`lxm start {name}` starts it, or says what is wrong")));
+    }
+    Ok(rung)
 }

@@ -255,10 +255,13 @@ impl<'a> Guest<'a> {
         }
     }
 
-    /// A command whose client has gone runs on; somebody must reap it.
+    /// A command whose client has gone is hung up on, as by a terminal that is closed; what ignores
+    /// that runs on, and somebody must reap it.
     fn client_gone(&mut self, client: &mut Client) {
         client.closed = true;
         if let WaitsFor::Command(child) = std::mem::replace(&mut client.waits_for, WaitsFor::Request) {
+            // Its session's group, which has its number: not reaped yet, so nobody else has it.
+            let _ = nix::sys::signal::killpg(child.pid, Sig::SIGHUP);
             self.orphans.push(child);
         }
     }

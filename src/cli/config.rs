@@ -1,0 +1,185 @@
+use std::io::{IsTerminal, Write};
+use std::path::Path;
+use std::process::Command;
+
+use clap::Subcommand;
+
+use super::{Context, Format, NameAndWords, NameArg, render};
+use crate::config::{Document, KeyPath};
+use crate::error::{Context as _, Error, Kind, Result};
+use crate::ops::config::{self, Change, Effect};
+use crate::types::ContainerName;
+
+/// Read and change a container's settings
+///
+/// Settings are named with dots, as in `limits.memory` or `network.eth0.type`. Quantities carry
+/// their unit: 512MiB, 60s. Limits of a running container change at once, the rest at its next start.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Examples:
+  lxm config set web limits.memory 200MiB
+  lxm config set web boot.autostart-after db,cache
+  lxm config set web network.eth0.type none limits.cpus 1.5
+  lxm config unset web limits.memory
+  lxm config get web limits.memory")]
+pub struct Config {
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+#[derive(Debug, Subcommand)]
+enum Verb {
+    /// Print the value in force of one setting; nothing where it is unset
+    #[command(override_usage = "lxm config get [OPTIONS] NAME KEY")]
+    Get(NameAndWords),
+    /// Change settings: all of them, or none if one is wrong
+    #[command(override_usage = "lxm config set [OPTIONS] NAME KEY VALUE [KEY VALUE]...")]
+    Set(NameAndWords),
+    /// Take settings away, so that their defaults are in force
+    #[command(override_usage = "lxm config unset [OPTIONS] NAME KEY...")]
+    Unset(NameAndWords),
+    /// Print the file; as JSON, or with --defaults, all values in force
+    Show {
+        #[command(flatten)]
+        name: NameArg,
+
+        /// Print what is not written in the file too
+        #[arg(short, long)]
+        defaults: bool,
+    },
+    /// Edit the file with $VISUAL or $EDITOR; what is wrong is not taken
+    Edit(NameArg),
+}
+
+impl Config {
+    pub fn run(self, context: &Context) -> Result<u8> {
+        match self.verb {
+            Verb::Get(words) => get(context, words),
+            Verb::Set(words) => set(context, words),
+            Verb::Unset(words) => unset(context, words),
+            Verb::Show { name, defaults } => show(context, &name.get()?, defaults),
+            Verb::Edit(name) => edit(context, &name.get()?),
+        }
+        .map(|()| 0)
+    }
+}
+
+fn get(context: &Context, words: NameAndWords) -> Result<()> {
+    let (name, [key]) = words.get(["KEY"])?;
+    let value = config::document(&context.layout, &name)?.get(&key.parse()?)?;
+    match (context.format, value) {
+        (Format::Json, value) => render::json(&value),
+        (Format::Text, None) => Ok(()),
+        (Format::Text, Some(toml::Value::String(text))) => render::line(text),
+        (Format::Text, Some(toml::Value::Table(table))) => {
+            render::text(&toml::to_string(&table).map_err(|e| Error::failed(e.to_string()))?)
+        }
+        (Format::Text, Some(value)) => render::line(value),
+    }
+}
+
+fn set(context: &Context, words: NameAndWords) -> Result<()> {
+    let (name, words) = words.get_all()?;
+    let mut changes = Vec::new();
+    // `KEY=VALUE` is what many type.
+    let words: Vec<&str> = match words.as_slice() {
+        [one] => one.split_once('=').map_or(vec![one.as_str()], |(key, value)| vec![key, value]),
+        words => words.iter().map(String::as_str).collect(),
+    };
+    for pair in words.chunks(2) {
+        let [key, value] = pair else {
+            return Err(Error::usage(format!("`{}` has no value", pair[0]))
+                .hint("wanted is the container's name, then a key and its value"));
+        };
+        changes.push(Change::Set { key: key.parse()?, value: (*value).to_owned() });
+    }
+    if changes.is_empty() {
+        return Err(Error::usage("KEY is missing").hint("wanted is the container's name, then a key and its value"));
+    }
+    change(context, &name, &changes)
+}
+
+fn unset(context: &Context, words: NameAndWords) -> Result<()> {
+    let (name, keys) = words.get_all()?;
+    if keys.is_empty() {
+        return Err(Error::usage("KEY is missing").hint("wanted is the container's name, then the keys"));
+    }
+    let unset = |key: &String| key.parse::<KeyPath>().map(|key| Change::Unset { key });
+    change(context, &name, &keys.iter().map(unset).collect::<Result<Vec<_>>>()?)
+}
+
+fn change(context: &Context, name: &ContainerName, changes: &[Change]) -> Result<()> {
+    tell(context, name, config::change(&context.layout, name, changes)?);
+    Ok(())
+}
+
+fn tell(context: &Context, name: &ContainerName, effect: Effect) {
+    if effect == Effect::NextStart {
+        context.say(&format!("`{name}` is running: the change is in force when it is started again"));
+    }
+}
+
+fn show(context: &Context, name: &ContainerName, defaults: bool) -> Result<()> {
+    if context.format == Format::Text && !defaults {
+        return render::text(&config::text(&context.layout, name)?);
+    }
+    let all = config::document(&context.layout, name)?.config().with_defaults()?;
+    match context.format {
+        Format::Json => render::json(&all),
+        Format::Text => render::text(&toml::to_string(&all).map_err(|e| Error::failed(e.to_string()))?),
+    }
+}
+
+fn edit(context: &Context, name: &ContainerName) -> Result<()> {
+    let layout = &context.layout;
+    let before = config::text(layout, name)?;
+    let prefix = format!("lxm-{name}-");
+    let copy = tempfile::Builder::new().prefix(&prefix).suffix(".toml").tempfile().context(|| "make a copy to edit")?;
+    std::fs::write(copy.path(), &before).context(|| "make a copy to edit")?;
+    loop {
+        run_editor(copy.path())?;
+        let after = std::fs::read_to_string(copy.path()).context(|| format!("read `{}`", copy.path().display()))?;
+        if after == before {
+            context.say("nothing was changed");
+            return Ok(());
+        }
+        // The admin edits the copy: errors name its lines.
+        let taken = Document::parse(&after, copy.path()).and_then(|_| config::replace(layout, name, &before, &after));
+        match taken {
+            Ok(effect) => {
+                tell(context, name, effect);
+                return Ok(());
+            }
+            Err(e) if e.kind() == Kind::Config && again(&e)? => {}
+            Err(e) => {
+                let (_, path) = copy.keep().map_err(|e| Error::from(e.error))?;
+                return Err(e.step(format!("what you wrote is not taken, but kept in `{}`", path.display())));
+            }
+        }
+    }
+}
+
+/// Runs the admin's editor; a word list, as git takes it.
+fn run_editor(file: &Path) -> Result<()> {
+    let named = ["VISUAL", "EDITOR"].into_iter().filter_map(|name| std::env::var(name).ok());
+    let editor = named.into_iter().find(|editor| !editor.trim().is_empty()).unwrap_or_else(|| "editor".to_owned());
+    let status = Command::new("sh").args(["-c", &format!("exec {editor} \"$1\""), "lxm"]).arg(file).status();
+    match status.context(|| "run an editor")? {
+        status if status.success() => Ok(()),
+        status => Err(Error::failed(format!("the editor `{editor}` gave up: {status}; nothing was changed"))
+            .hint("$EDITOR names the editor to use")),
+    }
+}
+
+/// Shows what is wrong and asks whether to go on editing; where nobody can answer, not.
+fn again(e: &Error) -> Result<bool> {
+    let stdin = std::io::stdin();
+    if !stdin.is_terminal() {
+        return Ok(false);
+    }
+    super::report(e);
+    let _ = write!(std::io::stderr(), "edit again? [Y/n] ");
+    let mut answer = String::new();
+    stdin.read_line(&mut answer).context(|| "read the answer")?;
+    Ok(!answer.trim().to_lowercase().starts_with('n'))
+}

@@ -1,0 +1,398 @@
+//! Changing one setting in a configuration's text, which keeps its comments and its order.
+
+use std::fmt;
+use std::str::FromStr;
+
+use toml_edit::{Array, ArrayOfTables, DocumentMut, Item, Table, TableLike, Value};
+
+use super::parse::nearest;
+use super::{Config, Limits};
+use crate::error::{Error, Result};
+
+/// A setting's name as it is written on the command line: `limits.memory`, `mount.0.source`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct KeyPath(Vec<String>);
+
+impl FromStr for KeyPath {
+    type Err = Error;
+
+    fn from_str(s: &str) -> Result<Self> {
+        let keys = toml_edit::Key::parse(s).map_err(|_| {
+            Error::usage(format!("`{}` is not the name of a setting", s.escape_default()))
+                .hint("names are written with dots: `limits.memory`")
+        })?;
+        Ok(KeyPath(keys.iter().map(|key| key.get().to_owned()).collect()))
+    }
+}
+
+impl fmt::Display for KeyPath {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0.join("."))
+    }
+}
+
+/// A container's configuration as text that is being changed. It is always valid.
+#[derive(Debug, Clone)]
+pub struct Document {
+    text: DocumentMut,
+    config: Config,
+}
+
+impl Document {
+    /// Takes a configuration's text; `file` names it in errors.
+    pub fn parse(text: &str, file: &std::path::Path) -> Result<Self> {
+        let config = super::parse(text, file)?;
+        let text = text.parse().map_err(|e: toml_edit::TomlError| Error::config(format!("{}: {e}", file.display())))?;
+        Ok(Document { text, config })
+    }
+
+    pub fn config(&self) -> &Config {
+        &self.config
+    }
+
+    /// Sets `key` to what `value` means: a TOML value, or a text, or texts separated by commas,
+    /// whichever the setting takes.
+    pub fn set(&mut self, key: &KeyPath, value: &str) -> Result<()> {
+        let mut refusals = Vec::new();
+        for candidate in meanings(value) {
+            let is_text = matches!(candidate, Value::String(_));
+            match self.with(key, candidate) {
+                Ok(changed) => {
+                    *self = changed;
+                    return Ok(());
+                }
+                Err(e) => refusals.push((is_text, e)),
+            }
+        }
+        // A text that a setting of texts refuses is the case worth explaining; else the first.
+        let wrong_type = |e: &Refusal| e.0.starts_with("invalid type");
+        let told = refusals.iter().find(|(is_text, e)| *is_text && !wrong_type(e)).or(refusals.first());
+        let (_, refusal) = told.expect("a value has at least one meaning");
+        Err(refusal.explain(key, Some(value)))
+    }
+
+    /// Takes a setting away, so that its default is in force; says whether it was there.
+    pub fn unset(&mut self, key: &KeyPath) -> Result<bool> {
+        if !self.knows(key)? {
+            return Ok(false);
+        }
+        let mut text = self.text.clone();
+        let removed = match find(text.as_table_mut(), &key.0, false) {
+            Some(Place::Key(table, name)) => table.remove(&name).is_some(),
+            Some(Place::Element(array, at)) => array.remove(at),
+            None => false,
+        };
+        if removed {
+            *self = accept(text).map_err(|refusal| refusal.explain(key, None))?;
+        }
+        Ok(removed)
+    }
+
+    /// The value in force, defaults included; `None` where the setting is unset and has none.
+    pub fn get(&self, key: &KeyPath) -> Result<Option<toml::Value>> {
+        let mut value = toml::Value::Table(self.config.with_defaults()?);
+        for part in &key.0 {
+            let next = match &mut value {
+                toml::Value::Table(table) => table.remove(part),
+                toml::Value::Array(array) => {
+                    part.parse().ok().filter(|at| *at < array.len()).map(|at| array.remove(at))
+                }
+                _ => None,
+            };
+            match next {
+                Some(next) => value = next,
+                None => return self.knows(key).map(|_| None),
+            }
+        }
+        Ok(Some(value))
+    }
+
+    /// Fails unless `key` names a setting; says whether it is set.
+    fn knows(&self, key: &KeyPath) -> Result<bool> {
+        let mut text = self.text.clone();
+        let set = match find(text.as_table_mut(), &key.0, false) {
+            Some(Place::Key(table, name)) => table.contains_key(&name),
+            Some(Place::Element(array, at)) => at < array.len(),
+            None => false,
+        };
+        if set {
+            return Ok(true);
+        }
+        match self.with(key, Value::from("")) {
+            // Whatever the value may be, the name is known.
+            Err(refusal) if refusal.is_unknown_name() => Err(refusal.explain(key, None)),
+            _ => Ok(false),
+        }
+    }
+
+    fn with(&self, key: &KeyPath, value: Value) -> Result<Self, Refusal> {
+        let mut text = self.text.clone();
+        let put = match find(text.as_table_mut(), &key.0, true) {
+            Some(Place::Key(table, name)) => put(table, &name, value),
+            Some(Place::Element(array, at)) => array.put(at, value),
+            None => false,
+        };
+        if !put {
+            return Err(Refusal(format!("unknown field `{}`", key.0.last().map_or("", String::as_str))));
+        }
+        accept(text)
+    }
+}
+
+impl fmt::Display for Document {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.text.fmt(f)
+    }
+}
+
+impl Config {
+    /// All settings that have a value, those that are not written too.
+    pub fn with_defaults(&self) -> Result<toml::Table> {
+        let table = |value: toml::ser::Error| Error::failed(value.to_string());
+        let mut all = toml::Table::try_from(self).map_err(table)?;
+        let sections = [
+            ("boot", toml::Table::try_from(&self.boot)),
+            ("security", toml::Table::try_from(&self.security)),
+            ("limits", toml::Table::try_from::<&Limits>(&self.limits)),
+            ("storage", toml::Table::try_from(&self.storage)),
+            ("snapshots", toml::Table::try_from(&self.snapshots)),
+        ];
+        for (name, section) in sections {
+            all.insert(name.to_owned(), toml::Value::Table(section.map_err(table)?));
+        }
+        Ok(all)
+    }
+}
+
+/// Why a change is not taken: the parser's words.
+struct Refusal(String);
+
+impl Refusal {
+    fn is_unknown_name(&self) -> bool {
+        self.0.starts_with("unknown field")
+    }
+
+    fn explain(&self, key: &KeyPath, value: Option<&str>) -> Error {
+        if !self.is_unknown_name() {
+            let message = self.0.replace('\n', ", ");
+            return match value {
+                Some(value) => Error::config(format!("`{key}` cannot be `{}`: {message}", value.escape_debug())),
+                None => Error::config(format!("`{key}`: {message}")),
+            };
+        }
+        let error = Error::config(format!("there is no setting `{key}`"));
+        let names: Vec<&str> = self.0.split('`').skip(1).step_by(2).collect();
+        match (nearest(&self.0), names.split_first()) {
+            (Some(near), Some((typed, _))) => {
+                let meant = key.0.iter().map(|part| if part == typed { near.as_str() } else { part.as_str() });
+                error.hint(format!("did you mean `{}`?", meant.collect::<Vec<_>>().join(".")))
+            }
+            (None, Some((_, known @ [_, ..]))) => error.hint(format!("settings there are {}", known.join(", "))),
+            _ => error,
+        }
+    }
+}
+
+fn accept(text: DocumentMut) -> Result<Document, Refusal> {
+    match toml::from_str(&text.to_string()) {
+        Ok(config) => Ok(Document { text, config }),
+        Err(e) => Err(Refusal(e.message().to_owned())),
+    }
+}
+
+/// What a word of the command line may mean, the likeliest first.
+fn meanings(word: &str) -> Vec<Value> {
+    let mut meanings: Vec<Value> = word.parse().ok().into_iter().collect();
+    meanings.push(Value::from(word));
+    let parts = word.split(',').map(str::trim).filter(|part| !part.is_empty());
+    meanings.push(Value::Array(parts.collect::<Array>()));
+    meanings
+}
+
+/// Where a setting is, or would be.
+enum Place<'a> {
+    Key(&'a mut dyn TableLike, String),
+    Element(Elements<'a>, usize),
+}
+
+enum Elements<'a> {
+    Values(&'a mut Array),
+    Tables(&'a mut ArrayOfTables),
+}
+
+impl Elements<'_> {
+    fn len(&self) -> usize {
+        match self {
+            Elements::Values(array) => array.len(),
+            Elements::Tables(array) => array.len(),
+        }
+    }
+
+    fn remove(self, at: usize) -> bool {
+        let there = at < self.len();
+        if there {
+            match self {
+                Elements::Values(array) => drop(array.remove(at)),
+                Elements::Tables(array) => drop(array.remove(at)),
+            }
+        }
+        there
+    }
+
+    /// Puts a value there, or at the end; says whether that can be.
+    fn put(self, at: usize, value: Value) -> bool {
+        match self {
+            Elements::Values(array) if at < array.len() => drop(array.replace(at, value)),
+            Elements::Values(array) if at == array.len() => array.push(value),
+            _ => return false,
+        }
+        true
+    }
+}
+
+/// Follows `path`; with `make`, tables on the way are made. `None` where it leads through a value.
+fn find<'a>(table: &'a mut dyn TableLike, path: &[String], make: bool) -> Option<Place<'a>> {
+    let (first, rest) = path.split_first()?;
+    if rest.is_empty() {
+        return Some(Place::Key(table, first.clone()));
+    }
+    if !table.contains_key(first) {
+        if !make {
+            return None;
+        }
+        let mut new = Table::new();
+        // Without lines of its own it needs no header: `[network.eth0]` alone will do.
+        new.set_implicit(true);
+        table.insert(first, Item::Table(new));
+    }
+    match table.get_mut(first)? {
+        Item::Table(inner) => find(inner, rest, make),
+        Item::Value(Value::InlineTable(inner)) => find(inner, rest, make),
+        Item::ArrayOfTables(array) => {
+            let (at, rest) = (rest[0].parse::<usize>().ok()?, &rest[1..]);
+            if rest.is_empty() {
+                return Some(Place::Element(Elements::Tables(array), at));
+            }
+            if make && at == array.len() {
+                array.push(Table::new());
+            }
+            find(array.get_mut(at)?, rest, make)
+        }
+        Item::Value(Value::Array(array)) => {
+            let (at, rest) = (rest[0].parse::<usize>().ok()?, &rest[1..]);
+            if rest.is_empty() {
+                return Some(Place::Element(Elements::Values(array), at));
+            }
+            find(array.get_mut(at)?.as_inline_table_mut()?, rest, make)
+        }
+        _ => None,
+    }
+}
+
+/// Puts a value in a table; the comments around the one that was there stay. Says that it is there.
+fn put(table: &mut dyn TableLike, key: &str, mut value: Value) -> bool {
+    if let Some(old) = table.get(key).and_then(Item::as_value) {
+        *value.decor_mut() = old.decor().clone();
+    }
+    match table.get_mut(key) {
+        Some(item) if !item.is_none() => *item = Item::Value(value),
+        _ => drop(table.insert(key, Item::Value(value))),
+    }
+    true
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+
+    const TEXT: &str = "\
+# made by hand
+version = 1
+uuid = \"u\"
+
+[limits] # what it may use
+memory = \"1GiB\" # enough
+pids = 100
+
+[[mount]]
+source = \"/srv\"
+target = \"/srv\"
+";
+
+    fn document() -> Document {
+        Document::parse(TEXT, Path::new("config.toml")).unwrap()
+    }
+
+    fn set(key: &str, value: &str) -> Result<Document> {
+        let mut document = document();
+        document.set(&key.parse()?, value)?;
+        Ok(document)
+    }
+
+    #[test]
+    fn a_changed_setting_leaves_all_the_rest_as_it_was() {
+        let text = set("limits.memory", "200MiB").unwrap().to_string();
+        assert_eq!(text, TEXT.replace("1GiB", "200MiB"));
+        let mut document = document();
+        assert!(document.unset(&"limits.pids".parse().unwrap()).unwrap());
+        assert!(!document.unset(&"limits.pids".parse().unwrap()).unwrap());
+        assert_eq!(document.to_string(), TEXT.replace("pids = 100\n", ""));
+    }
+
+    #[test]
+    fn a_word_means_what_the_setting_takes() {
+        for (key, word, line) in [
+            ("limits.pids", "4096", "pids = 4096"),
+            ("limits.swap", "0", "swap = \"0\""),
+            ("limits.cpus", "2", "cpus = 2"),
+            ("limits.cpuset", "0", "cpuset = \"0\""),
+            ("security.nesting", "true", "nesting = true"),
+            ("description", "true", "description = \"true\""),
+            ("description", "a, b", "description = \"a, b\""),
+            ("environment.N", "1", "N = \"1\""),
+            ("boot.autostart-after", "db, web", "autostart-after = [\"db\", \"web\"]"),
+            ("boot.autostart-after", "[\"db\"]", "autostart-after = [\"db\"]"),
+            ("boot.autostart-after", "", "autostart-after = []"),
+            ("network.eth0.type", "none", "[network.eth0]\ntype = \"none\""),
+            ("network.eth0.ipv4", "10.1.2.3", "ipv4 = \"10.1.2.3\""),
+            ("mount.0.read-only", "true", "target = \"/srv\"\nread-only = true"),
+        ] {
+            let text = set(key, word).unwrap().to_string();
+            assert!(text.contains(line), "{key} {word}: {text}");
+        }
+    }
+
+    #[test]
+    fn a_refusal_names_the_setting_and_the_nearest_one() {
+        for (key, word, message, hint) in [
+            ("limits.memroy", "1GiB", "there is no setting `limits.memroy`", Some("did you mean `limits.memory`?")),
+            ("limit.memory", "1GiB", "there is no setting `limit.memory`", Some("did you mean `limits.memory`?")),
+            ("limits.memory.x", "1", "there is no setting `limits.memory.x`", None),
+            ("limits.memory", "5", "`limits.memory` cannot be `5`: `5` is not a size: it has no unit", None),
+            ("limits.pids", "many", "`limits.pids` cannot be `many`: invalid type", None),
+            ("boot.ready", "soon", "`boot.ready` cannot be `soon`: unknown variant `soon`", None),
+            ("mount.5.source", "/", "there is no setting `mount.5.source`", None),
+        ] {
+            let e = set(key, word).unwrap_err();
+            assert!(e.to_string().starts_with(message), "{e}");
+            assert_eq!(e.kind().exit_status(), 6, "{e}");
+            if hint.is_some() {
+                assert_eq!(e.hint_text(), hint, "{e}");
+            }
+        }
+        assert_eq!("a..b".parse::<KeyPath>().unwrap_err().kind().exit_status(), 2);
+    }
+
+    #[test]
+    fn a_setting_that_is_not_written_has_its_default() {
+        let get = |key: &str| document().get(&key.parse().unwrap()).map(|value| value.map(|v| v.to_string()));
+        assert_eq!(get("boot.stop-timeout").unwrap().as_deref(), Some("\"60s\""));
+        assert_eq!(get("mount.0.source").unwrap().as_deref(), Some("\"/srv\""));
+        assert_eq!(get("limits.pids").unwrap().as_deref(), Some("100"));
+        assert_eq!(get("limits.swap").unwrap(), None);
+        assert_eq!(get("network.eth0.type").unwrap(), None);
+        assert_eq!(get("limits.swop").unwrap_err().hint_text(), Some("did you mean `limits.swap`?"));
+    }
+}

@@ -1,0 +1,102 @@
+//! Reading and changing a container's configuration file.
+
+use std::os::unix::fs::PermissionsExt;
+
+use super::autostart;
+use crate::config::{Document, KeyPath};
+use crate::error::{Context, Error, Result};
+use crate::store::{AliveLock, Layout, OperationLock, replace_file};
+use crate::types::ContainerName;
+
+/// One change of a setting.
+#[derive(Debug, Clone)]
+pub enum Change {
+    Set { key: KeyPath, value: String },
+    Unset { key: KeyPath },
+}
+
+/// When a change takes effect.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Effect {
+    /// Nothing has changed.
+    None,
+    /// It is in force, or the container does not run.
+    Now,
+    /// When the running container is started the next time.
+    NextStart,
+}
+
+/// The text of the configuration file.
+pub fn text(layout: &Layout, name: &ContainerName) -> Result<String> {
+    layout.require(name)?;
+    let file = layout.config_file(name);
+    std::fs::read_to_string(&file).context(|| format!("read `{}`", file.display()))
+}
+
+pub fn document(layout: &Layout, name: &ContainerName) -> Result<Document> {
+    Document::parse(&text(layout, name)?, &layout.config_file(name))
+}
+
+/// Makes all of `changes` or none.
+pub fn change(layout: &Layout, name: &ContainerName, changes: &[Change]) -> Result<Effect> {
+    layout.require(name)?;
+    let _lock = OperationLock::acquire(layout, name)?;
+    let old = document(layout, name)?;
+    let mut new = old.clone();
+    for change in changes {
+        match change {
+            Change::Set { key, value } => new.set(key, value)?,
+            Change::Unset { key } => drop(new.unset(key)?),
+        }
+    }
+    write(layout, name, &old, &new)
+}
+
+/// Replaces the text `before`, which the admin has looked at, by `after`.
+///
+/// Fails with `Kind::Conflict` if somebody else has changed it meanwhile.
+pub fn replace(layout: &Layout, name: &ContainerName, before: &str, after: &str) -> Result<Effect> {
+    layout.require(name)?;
+    let _lock = OperationLock::acquire(layout, name)?;
+    if text(layout, name)? != before {
+        return Err(Error::conflict(format!("somebody else has changed the configuration of `{name}` meanwhile")));
+    }
+    let file = layout.config_file(name);
+    let new = Document::parse(after, &file)?;
+    // What is there may be broken: that may be why it is edited.
+    match Document::parse(before, &file) {
+        Ok(old) => write(layout, name, &old, &new),
+        Err(_) => store(layout, name, &new).map(|()| Effect::Now),
+    }
+}
+
+fn write(layout: &Layout, name: &ContainerName, old: &Document, new: &Document) -> Result<Effect> {
+    if old.to_string() == new.to_string() {
+        return Ok(Effect::None);
+    }
+    if old.config().boot != new.config().boot {
+        autostart::check(layout, name, new.config())?;
+    }
+    store(layout, name, new)?;
+    if let Err(e) = autostart::changed(layout, name, new.config()) {
+        // The kernel or systemd refuses it: back to what was. The first error is the one to tell.
+        let _ = store(layout, name, old).and_then(|()| autostart::changed(layout, name, old.config()));
+        return Err(e);
+    }
+    if !AliveLock::is_held(layout, name)? {
+        return Ok(Effect::Now);
+    }
+    // Of what a running guest was given, limits alone can be changed.
+    let mut as_it_runs = new.config().clone();
+    as_it_runs.limits = old.config().limits.clone();
+    as_it_runs.description = old.config().description.clone();
+    as_it_runs.snapshots = old.config().snapshots.clone();
+    as_it_runs.boot = crate::config::Boot { init: new.config().boot.init.clone(), ..old.config().boot.clone() };
+    Ok(if as_it_runs == *old.config() { Effect::Now } else { Effect::NextStart })
+}
+
+fn store(layout: &Layout, name: &ContainerName, new: &Document) -> Result<()> {
+    let file = layout.config_file(name);
+    let mode = file.metadata().map_or(0o644, |meta| meta.permissions().mode() & 0o777);
+    replace_file(&file, new.to_string().as_bytes(), mode)
+}
