@@ -15,6 +15,7 @@ mod netserve;
 mod storage;
 mod support;
 mod template;
+mod wiring;
 
 use std::process::ExitCode;
 
@@ -35,6 +36,7 @@ const MAY_NOT_BE_SKIPPED: &[&str] = &[
     "netserve::",
     "storage::",
     "template::",
+    "wiring::",
 ];
 
 fn trials() -> Vec<Trial> {
@@ -49,6 +51,7 @@ fn trials() -> Vec<Trial> {
         netserve::trials(),
         storage::trials(),
         template::trials(),
+        wiring::trials(),
     ];
     areas.into_iter().flatten().collect()
 }

@@ -1,0 +1,440 @@
+//! Claims about links, addresses and what guests may send, with plain processes as guests: each has
+//! a network namespace and nothing else.
+
+use std::net::{Ipv4Addr, UdpSocket};
+use std::os::fd::AsFd;
+use std::process::{Child, Command};
+use std::time::Duration;
+
+use lxm::config::Config;
+use lxm::error::Result;
+use lxm::net::settings::{BridgeSettings, NetworkFile};
+use lxm::net::{self, Link};
+use lxm::types::{ContainerName, Mac};
+use nix::unistd::Pid;
+
+use crate::support::sandbox::run_checked;
+use crate::support::{Outcome, Sandbox, Trial, command, eventually};
+
+const SOON: Duration = Duration::from_secs(5);
+
+pub fn trials() -> Vec<Trial> {
+    vec![
+        Trial::new("wiring::two_hundred_restarts_find_nothing_in_the_way", restarts),
+        Trial::new("wiring::what_a_killed_supervisor_left_is_replaced_and_swept", leftovers),
+        Trial::new("wiring::static_addresses_and_routes_are_there_before_init_runs", static_addresses),
+        Trial::new("wiring::a_guest_may_have_several_interfaces_or_none", several_interfaces),
+        Trial::new("wiring::macvlan_works_and_what_the_kernel_lacks_is_told", other_kinds),
+        Trial::new("wiring::a_lent_link_comes_back_under_its_name", lent_link),
+        Trial::new("wiring::what_cannot_be_wired_leaves_nothing", failures_leave_nothing),
+        Trial::new("wiring::a_guest_cannot_have_another_s_mac_or_ipv4_address", spoofing4),
+        Trial::new("wiring::a_guest_cannot_have_another_s_ipv6_address", spoofing6),
+        Trial::new("wiring::a_guest_can_neither_lease_nor_advertise", no_servers),
+        Trial::new("wiring::an_isolated_guest_reaches_the_host_alone", isolated),
+        Trial::new("wiring::bandwidth_is_shaped_both_ways", bandwidth),
+        Trial::new("wiring::a_bridge_takes_a_network_that_the_host_does_not_route", free_networks),
+        Trial::new("wiring::a_host_with_a_route_by_advertisement_keeps_it", accept_ra),
+    ]
+}
+
+fn ip(args: &str) -> String {
+    run_checked("ip", &args.split(' ').collect::<Vec<_>>())
+}
+
+/// A process that has a network namespace of its own.
+struct Station<'a> {
+    sandbox: &'a Sandbox,
+    name: ContainerName,
+    process: Child,
+}
+
+impl<'a> Station<'a> {
+    fn new(sandbox: &'a Sandbox, name: &str) -> Self {
+        let process = Command::new("unshare").args(["-n", "sleep", "1000"]).spawn().unwrap();
+        let station = Station { sandbox, name: name.parse().unwrap(), process };
+        let namespace = |pid: &str| std::fs::read_link(format!("/proc/{pid}/ns/net")).unwrap();
+        eventually("it has a namespace", SOON, || namespace(&station.pid().to_string()) != namespace("self"));
+        station.ip("link set lo up").ok();
+        station
+    }
+
+    fn pid(&self) -> Pid {
+        Pid::from_raw(self.process.id() as i32)
+    }
+
+    fn try_connect(&self, config: &str) -> Result<Vec<Link>> {
+        let config: Config = toml::from_str(config).unwrap();
+        net::connect(&self.sandbox.layout(), &self.name, &config, self.pid())
+    }
+
+    #[track_caller]
+    fn connect(&self, config: &str) -> Vec<Link> {
+        self.try_connect(config).unwrap_or_else(|e| panic!("connect `{}`: {e}", self.name))
+    }
+
+    fn disconnect(&self) {
+        net::disconnect(&self.sandbox.layout(), &self.name, &[], None).unwrap();
+    }
+
+    #[track_caller]
+    fn run(&self, program: &str) -> Outcome {
+        let mut enter = Command::new("nsenter");
+        enter.args(["-t", &self.pid().to_string(), "-n"]).args(program.split(' '));
+        command::bounded(enter, b"", Duration::from_secs(20))
+    }
+
+    #[track_caller]
+    fn ip(&self, args: &str) -> Outcome {
+        self.run(&format!("ip {args}"))
+    }
+
+    /// Whether it reaches an address.
+    #[track_caller]
+    fn reaches(&self, address: &str) -> bool {
+        self.run(&format!("ping -c 1 -W 1 {address}")).status == 0
+    }
+
+    /// Does `work` in its network namespace.
+    fn inside<T: Send>(&self, work: impl FnOnce() -> T + Send) -> T {
+        let namespace = std::fs::File::open(format!("/proc/{}/ns/net", self.pid())).unwrap();
+        let enter = || nix::sched::setns(namespace, nix::sched::CloneFlags::CLONE_NEWNET).unwrap();
+        std::thread::scope(|scope| scope.spawn(|| (enter(), work()).1).join().unwrap())
+    }
+
+    fn end(&mut self) {
+        // It may have been ended before.
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+}
+
+impl Drop for Station<'_> {
+    fn drop(&mut self) {
+        let layout = self.sandbox.layout();
+        let _ = net::disconnect(&layout, &self.name, &[], None);
+        // The directory is the supervisor's, which there is none of here.
+        let _ = std::fs::remove_dir(layout.run_dir(&self.name));
+        self.end();
+    }
+}
+
+/// A bridge of the host's own.
+fn own_bridge() {
+    ip("link add br0 type bridge");
+    ip("address add 10.99.0.1/24 dev br0");
+    ip("link set br0 up");
+}
+
+/// lxm's bridge, as `lxm network up` makes it; gives the first three numbers of its addresses.
+fn managed_bridge(sandbox: &Sandbox) -> (BridgeSettings, String) {
+    sandbox.lxm(&["network", "up"]).ok();
+    let settings = NetworkFile::load(&sandbox.layout()).unwrap().get("lxmbr0").unwrap().clone();
+    let [a, b, c, _] = settings.ipv4.unwrap().ip().octets();
+    (settings, format!("{a}.{b}.{c}"))
+}
+
+fn host_links() -> String {
+    ip("-br link")
+}
+
+fn restarts(sandbox: &Sandbox) {
+    own_bridge();
+    for _ in 0..200 {
+        let station = Station::new(sandbox, "web");
+        let links = station.connect("[network.eth0]\nbridge = \"br0\"");
+        assert!(host_links().contains(links[0].host.as_deref().unwrap()));
+        drop(station);
+    }
+    assert!(!host_links().contains("lxm"), "{}", host_links());
+    ip("link del br0");
+}
+
+fn leftovers(sandbox: &Sandbox) {
+    own_bridge();
+    let config = "[network.eth0]\nbridge = \"br0\"\negress = \"100Mbit\"";
+    let (mut first, second) = (Station::new(sandbox, "web"), Station::new(sandbox, "web"));
+    let links = first.connect(config);
+    let host = links[0].host.clone().unwrap();
+    assert!(ip(&format!("link show {host}")).contains("altname lxm-web-eth0"));
+    first.process.kill().unwrap();
+    assert_eq!(second.connect(config), links, "links and addresses are stable");
+    assert!(net::is_wired(&sandbox.layout(), &second.name));
+    net::sweep(&sandbox.layout(), &second.name).unwrap();
+    net::sweep(&sandbox.layout(), &second.name).unwrap();
+    assert!(!net::is_wired(&sandbox.layout(), &second.name));
+    assert!(!host_links().contains("lxm"), "{}", host_links());
+    first.end();
+    first = Station::new(sandbox, "other");
+    drop((first, second));
+    ip("link del br0");
+}
+
+fn static_addresses(sandbox: &Sandbox) {
+    own_bridge();
+    ip("address add fd99::1/64 dev br0 nodad");
+    let station = Station::new(sandbox, "web");
+    station.connect(
+        "[network.eth0]\nbridge = \"br0\"\nmtu = 1400\nmac = \"02:00:00:00:00:05\"\n\
+         ipv4 = \"10.99.0.5/24\"\nipv6 = \"fd99::5/64\"\ngateway = [\"10.99.0.1\", \"fd99::1\"]",
+    );
+    let shown = station.ip("address show eth0").ok();
+    for fact in ["mtu 1400", "02:00:00:00:00:05", "10.99.0.5/24", "fd99::5/64"] {
+        assert!(shown.stdout.contains(fact), "{fact}: {shown}");
+    }
+    station.ip("route").ok().says("default via 10.99.0.1 dev eth0");
+    station.ip("-6 route").ok().says("default via fd99::1 dev eth0");
+    assert!(station.reaches("10.99.0.1") && station.reaches("fd99::1"));
+    // On the way to a gateway elsewhere nothing is missing either.
+    let far = Station::new(sandbox, "far");
+    far.connect(
+        "[network.eth0]\nbridge = \"br0\"\nipv4 = \"192.0.2.7/32\"\nipv6 = \"none\"\ngateway = [\"10.99.0.1\"]",
+    );
+    far.ip("route").ok().says("default via 10.99.0.1 dev eth0");
+    assert!(!far.ip("address").ok().stdout.contains("fe80::"), "IPv6 is off");
+    drop((station, far));
+    ip("link del br0");
+}
+
+fn several_interfaces(sandbox: &Sandbox) {
+    own_bridge();
+    let station = Station::new(sandbox, "web");
+    let links = station.connect(
+        "[network.eth0]\nbridge = \"br0\"\nipv4 = \"10.99.0.5/24\"\n[network.eth1]\nbridge = \"br0\"\n\
+         [network.lan0]\ntype = \"macvlan\"\nparent = \"br0\"\n[network.off]\ntype = \"none\"",
+    );
+    let names: Vec<&str> = links.iter().map(|link| link.guest.as_str()).collect();
+    assert_eq!(names, ["eth0", "eth1", "lan0"]);
+    assert_ne!(links[0].mac, links[1].mac);
+    assert_ne!(links[0].host, links[1].host);
+    let shown = station.ip("-br link").ok();
+    names.iter().for_each(|name| assert!(shown.stdout.contains(name), "{shown}"));
+    let lonely = Station::new(sandbox, "lonely");
+    assert!(lonely.connect("[network.eth0]\ntype = \"none\"").is_empty());
+    assert!(lonely.connect("[network.eth0]\ntype = \"host\"").is_empty());
+    assert!(lonely.reaches("127.0.0.1"));
+    assert_eq!(lonely.ip("-br link").ok().stdout.lines().count(), 1);
+    drop((station, lonely));
+    ip("link del br0");
+}
+
+fn other_kinds(sandbox: &Sandbox) {
+    own_bridge();
+    let (a, b) = (Station::new(sandbox, "a"), Station::new(sandbox, "b"));
+    a.connect("[network.eth0]\ntype = \"macvlan\"\nparent = \"br0\"\nipv4 = \"10.99.0.5/24\"");
+    b.connect("[network.eth0]\ntype = \"macvlan\"\nparent = \"br0\"\nipv4 = \"10.99.0.6/24\"");
+    assert!(a.reaches("10.99.0.6"), "macvlans of one parent see each other");
+    for (keys, module) in [
+        ("type = \"ipvlan\"\nparent = \"br0\"", "ipvlan"),
+        ("type = \"macvlan\"\nparent = \"br0\"\nvlan = 7", "8021q"),
+        ("bridge = \"br0\"\nvlan = 7", "VLAN_8021Q"),
+    ] {
+        let station = Station::new(sandbox, "c");
+        match station.try_connect(&format!("[network.eth0]\n{keys}")) {
+            Ok(_) => assert!(station.ip("-br link").ok().stdout.contains("eth0")),
+            Err(e) => {
+                assert_eq!(e.kind().exit_status(), 5, "{e}");
+                assert!(e.hint_text().is_some_and(|hint| hint.contains(module)), "{e}");
+            }
+        }
+    }
+    drop((a, b));
+    ip("link del br0");
+}
+
+fn lent_link(sandbox: &Sandbox) {
+    ip("link add lan7 type veth peer name far7");
+    let config = "[network.net0]\ntype = \"physical\"\nparent = \"lan7\"\nipv4 = \"10.88.0.2/24\"";
+    let parsed: Config = toml::from_str(config).unwrap();
+    for _ in 0..3 {
+        let mut station = Station::new(sandbox, "web");
+        station.connect(config);
+        assert!(!host_links().contains("lan7@"), "it is the guest's now");
+        // A guest may call it what it likes.
+        station.ip("link set net0 down").ok();
+        station.ip("link set net0 name mine").ok();
+        let held = net::hold(&parsed, station.pid()).expect("its namespace is held");
+        station.end();
+        net::disconnect(&sandbox.layout(), &station.name, &[], Some(held.as_fd())).unwrap();
+        let shown = ip("link show lan7");
+        assert!(!shown.contains("altname"), "{shown}");
+    }
+    ip("link del lan7");
+}
+
+fn failures_leave_nothing(sandbox: &Sandbox) {
+    own_bridge();
+    let station = Station::new(sandbox, "web");
+    for (config, status) in [
+        ("[network.eth0]\nbridge = \"nosuch\"", 3),
+        ("[network.eth0]\nbridge = \"lo\"", 6),
+        ("[network.a]\nbridge = \"br0\"\n[network.b]\ntype = \"macvlan\"\nparent = \"nosuch\"", 3),
+        ("[network.a]\nbridge = \"br0\"\nipv4 = \"10.99.0.5/24\"\ngateway = [\"fd00::1\", \"::\"]", 1),
+    ] {
+        let e = station.try_connect(config).unwrap_err();
+        assert_eq!(e.kind().exit_status(), status, "{config}: {e}");
+        assert!(!host_links().contains("lxm"), "{config}: {}", host_links());
+        assert!(!net::is_wired(&sandbox.layout(), &station.name), "{config}");
+    }
+    drop(station);
+    ip("link del br0");
+}
+
+/// Answers a request for a lease as the bridge's server would: what the rules learn from.
+fn lease(mac: Mac, address: Ipv4Addr) {
+    let mut reply = vec![0u8; 300];
+    reply[..3].copy_from_slice(&[2, 1, 6]);
+    reply[16..20].copy_from_slice(&address.octets());
+    reply[28..34].copy_from_slice(&mac.0);
+    let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::DGRAM, None).unwrap();
+    socket.set_reuse_address(true).unwrap();
+    socket.set_broadcast(true).unwrap();
+    socket.bind_device(Some(b"lxmbr0")).unwrap();
+    socket.bind(&std::net::SocketAddrV4::new(Ipv4Addr::UNSPECIFIED, 67).into()).unwrap();
+    socket.send_to(&reply, &std::net::SocketAddrV4::new(Ipv4Addr::BROADCAST, 68).into()).unwrap();
+}
+
+fn spoofing4(sandbox: &Sandbox) {
+    let (settings, net) = managed_bridge(sandbox);
+    let gateway = settings.ipv4.unwrap().ip().to_string();
+    let (leased, fixed) = (Station::new(sandbox, "leased"), Station::new(sandbox, "fixed"));
+    let mac = leased.connect("[network.eth0]")[0].mac;
+    fixed.connect(&format!("[network.eth0]\nipv4 = \"{net}.6/24\""));
+    fixed.ip("route").ok().says(&format!("default via {gateway}"));
+    assert!(fixed.reaches(&gateway), "a static address is its owner's");
+    leased.ip(&format!("address add {net}.5/24 dev eth0")).ok();
+    assert!(!leased.reaches(&gateway), "an address that nobody gave it");
+    lease(mac, format!("{net}.5").parse().unwrap());
+    assert!(leased.reaches(&gateway) && leased.reaches(&format!("{net}.6")), "an address that it was leased");
+    leased.ip("address flush dev eth0 scope global").ok();
+    leased.ip(&format!("address add {net}.6/24 dev eth0")).ok();
+    assert!(!leased.reaches(&gateway), "another guest's address");
+    leased.ip("address flush dev eth0 scope global").ok();
+    leased.ip(&format!("address add {net}.5/24 dev eth0")).ok();
+    assert!(leased.reaches(&gateway));
+    leased.ip("link set eth0 address 02:00:00:00:00:99").ok();
+    assert!(!leased.reaches(&gateway), "another hardware address");
+    // What the bridge knows survives a rewrite of the rules.
+    leased.ip(&format!("link set eth0 address {mac}")).ok();
+    sandbox.lxm(&["network", "up"]).ok();
+    assert!(leased.reaches(&gateway) && fixed.reaches(&gateway));
+    drop((leased, fixed));
+}
+
+fn spoofing6(sandbox: &Sandbox) {
+    let (settings, _) = managed_bridge(sandbox);
+    let gateway = settings.ipv6.unwrap().ip().to_string();
+    let prefix = gateway.strip_suffix('1').unwrap();
+    let (a, b) = (Station::new(sandbox, "a"), Station::new(sandbox, "b"));
+    a.connect("[network.eth0]");
+    b.connect("[network.eth0]");
+    let add = |station: &Station, address: &str| {
+        station.ip(&format!("address add {address}/64 dev eth0 nodad")).ok();
+    };
+    let remove = |station: &Station, address: &str| {
+        station.ip(&format!("address del {address}/64 dev eth0")).ok();
+    };
+    let (of_a, of_b) = (format!("{prefix}a"), format!("{prefix}b"));
+    add(&a, &of_a);
+    add(&b, &of_b);
+    assert!(a.reaches(&gateway) && b.reaches(&gateway) && a.reaches(&of_b));
+    add(&a, &of_b);
+    assert_ne!(a.run(&format!("ping -c 1 -W 1 -I {of_b} {gateway}")).status, 0, "the neighbour's address");
+    remove(&a, &of_b);
+    add(&a, &gateway);
+    assert_ne!(a.run(&format!("ping -c 1 -W 1 -I {gateway} {of_b}")).status, 0, "the gateway's address");
+    b.ip("neighbour flush dev eth0").ok();
+    assert!(b.reaches(&gateway), "nobody else answers for the gateway");
+    remove(&a, &gateway);
+    ip("address add 2001:db8::1/64 dev lxmbr0 nodad");
+    add(&a, "2001:db8::a");
+    assert!(!a.reaches("2001:db8::1"), "an address of no network of the bridge");
+    drop((a, b));
+}
+
+fn no_servers(sandbox: &Sandbox) {
+    let (_, net) = managed_bridge(sandbox);
+    let (rogue, victim) = (Station::new(sandbox, "rogue"), Station::new(sandbox, "victim"));
+    rogue.connect(&format!("[network.eth0]\nipv4 = \"{net}.5/24\""));
+    victim.connect(&format!("[network.eth0]\nipv4 = \"{net}.6/24\""));
+    assert!(rogue.reaches(&format!("{net}.6")));
+    let hears = |from: u16| {
+        let ear = victim.inside(|| UdpSocket::bind("0.0.0.0:6800").unwrap());
+        ear.set_read_timeout(Some(Duration::from_millis(500))).unwrap();
+        let mouth = rogue.inside(|| UdpSocket::bind(("0.0.0.0", from)).unwrap());
+        mouth.send_to(b"word", format!("{net}.6:6800")).unwrap();
+        ear.recv(&mut [0; 16]).is_ok()
+    };
+    assert!(hears(6700), "the test itself works");
+    assert!(!hears(67), "a lease server's answer");
+    let dropped = || run_checked("nft", &["list", "chain", "bridge", "lxm", "check"]);
+    assert!(dropped().contains("nd-router-advert drop"), "{}", dropped());
+    drop((rogue, victim));
+}
+
+fn isolated(sandbox: &Sandbox) {
+    let (settings, net) = managed_bridge(sandbox);
+    let gateway = settings.ipv4.unwrap().ip().to_string();
+    let guest = |name: &str, last: u8, more: &str| {
+        let station = Station::new(sandbox, name);
+        station.connect(&format!("[network.eth0]\nipv4 = \"{net}.{last}/24\"\n{more}"));
+        station
+    };
+    let (open, other) = (guest("open", 5, ""), guest("other", 6, ""));
+    let (alone, apart) = (guest("alone", 7, "isolated = true"), guest("apart", 8, "isolated = true"));
+    assert!(open.reaches(&format!("{net}.6")));
+    for station in [&open, &other, &alone, &apart] {
+        assert!(station.reaches(&gateway), "`{}` reaches the host", station.name);
+    }
+    for (from, to) in [(&open, 7), (&alone, 5), (&alone, 8)] {
+        assert!(!from.reaches(&format!("{net}.{to}")), "`{}` reaches {to}", from.name);
+    }
+    drop((open, other, alone, apart));
+}
+
+fn bandwidth(sandbox: &Sandbox) {
+    own_bridge();
+    let station = Station::new(sandbox, "web");
+    let host =
+        station.connect("[network.eth0]\nbridge = \"br0\"\ningress = \"100Mbit\"\negress = \"20Mbit\"")[0].host.clone();
+    let shapers = run_checked("tc", &["qdisc"]);
+    assert!(shapers.contains(&format!("dev {} root refcnt 3 rate 100Mbit", host.clone().unwrap())), "{shapers}");
+    assert!(shapers.contains("rate 20Mbit"), "{shapers}");
+    assert!(run_checked("tc", &["filter", "show", "dev", &host.unwrap(), "ingress"]).contains("Egress Redirect"));
+    station.disconnect();
+    assert!(!host_links().contains("lxm"), "{}", host_links());
+    drop(station);
+    ip("link del br0");
+}
+
+fn free_networks(sandbox: &Sandbox) {
+    let network = || {
+        sandbox.lxm(&["network", "up"]).ok();
+        let settings = NetworkFile::load(&sandbox.layout()).unwrap().get("lxmbr0").unwrap().clone();
+        (settings.ipv4.unwrap(), settings.ipv6.unwrap())
+    };
+    let first = network();
+    sandbox.lxm(&["network", "down"]).ok();
+    assert_eq!(network(), first, "it is kept");
+    sandbox.lxm(&["network", "delete", "lxmbr0"]).ok();
+    assert_eq!(network(), first, "and chosen again by the same host");
+    sandbox.lxm(&["network", "delete", "lxmbr0"]).ok();
+    ip("link add br0 type bridge");
+    ip("link set br0 up");
+    ip("address add 10.0.0.9/8 dev br0");
+    ip(&format!("route add {}/56 dev br0", first.1.network()));
+    let second = network();
+    assert_ne!(second.0.ip().octets()[0], 10, "{second:?}");
+    assert_ne!(second.1, first.1);
+    sandbox.lxm(&["network", "delete", "lxmbr0"]).ok();
+    ip("link del br0");
+}
+
+fn accept_ra(sandbox: &Sandbox) {
+    ip("link add br0 type bridge");
+    let setting = |path: &str| std::fs::read_to_string(format!("/proc/sys/net/ipv6/conf/{path}")).unwrap();
+    assert_eq!(setting("br0/accept_ra").trim(), "1");
+    sandbox.lxm(&["network", "up"]).ok();
+    assert_eq!(setting("all/forwarding").trim(), "1");
+    assert_eq!(setting("br0/accept_ra").trim(), "2", "a host that forwards ignores advertisements at 1");
+    ip("link del br0");
+}
