@@ -299,8 +299,8 @@ impl ImageStore {
     }
 
     fn lock_file(&self, id: &str, lock: &str) -> PathBuf {
-        // No container's name has a dot in it.
-        self.layout.lock_dir().join(format!(".image.{id}.{lock}"))
+        // Beside the images, not below /run: whoever shares the images, shares their locks.
+        self.layout.images().join(".lock").join(format!("{id}.{lock}"))
     }
 }
 

@@ -126,7 +126,8 @@ fn limits_are_in_force(sandbox: &Sandbox) {
         found.unwrap_or_else(|| panic!("none of {places:?}")).trim().to_owned()
     };
     assert_eq!(read("memory/memory.limit_in_bytes", "memory.max"), (64 << 20).to_string());
-    assert_eq!(read("pids/pids.max", "pids.max"), "100");
+    // A v1 group holds the supervisor too, which is not the guest's to count.
+    assert!(["100", "101"].contains(&read("pids/pids.max", "pids.max").as_str()));
     let quota = read("cpu/cpu.cfs_quota_us", "cpu.max");
     assert!(["50000", "50000 100000"].contains(&quota.as_str()), "{quota}");
     // And while it runs.

@@ -118,7 +118,7 @@ fn store() -> &'static Path {
     static STORE: OnceLock<PathBuf> = OnceLock::new();
     STORE.get_or_init(|| {
         let mut digest = Sha256::new();
-        for dir in ["templates", "templates/keyrings", "src/distro", "tests/probe"] {
+        for dir in ["templates", "templates/keyrings", "src/distro", "src/template", "tests/probe"] {
             for file in files(&source_tree().join(dir)) {
                 digest.update(file.to_string_lossy().as_bytes());
                 digest.update(fs::read(&file).unwrap_or_default());
