@@ -25,6 +25,7 @@ mod logs;
 mod mount;
 mod name;
 mod network;
+mod publish;
 mod rename;
 pub mod render;
 mod restart;
@@ -90,6 +91,7 @@ enum Verb {
     Copy(copy::Copy),
     Export(export::Export),
     Import(import::Import),
+    Publish(publish::Publish),
     Push(transfer::Push),
     Pull(transfer::Pull),
     Snapshot(snapshot::Snapshot),
@@ -134,6 +136,7 @@ fn run(cli: Cli) -> Result<u8> {
         Verb::Copy(verb) => verb.run(&context),
         Verb::Export(verb) => verb.run(&context),
         Verb::Import(verb) => verb.run(&context),
+        Verb::Publish(verb) => verb.run(&context),
         Verb::Push(verb) => verb.run(&context),
         Verb::Pull(verb) => verb.run(&context),
         Verb::Snapshot(verb) => verb.run(&context),

@@ -18,6 +18,7 @@ pub mod logs;
 pub mod look;
 pub mod mount;
 pub mod network;
+pub mod publish;
 pub mod reading;
 pub mod rename;
 mod renew;

@@ -19,7 +19,7 @@ pub use model::{Builder, Template};
 pub use recipe::{Order, Recipe};
 
 use crate::distro;
-use crate::error::{Context, Result};
+use crate::error::{Context, Error, Result};
 use crate::progress::Progress;
 
 /// Fills the empty directory `target` with the system that `recipe` describes, fit to be a guest.
@@ -37,6 +37,8 @@ pub fn build(recipe: &Recipe, target: &Path, log: &Path) -> Result<()> {
         Builder::Archive => archive::build(recipe, target),
         Builder::Busybox => busybox::build(target),
         Builder::Script => script::build(recipe, target, log, &progress),
+        Builder::Published => Err(Error::not_found("the image that was published was removed")
+            .hint("`lxm publish` makes it again of a container")),
     };
     made.and_then(|()| distro::prepare(target, &recipe.extras()?)).context(step)?;
     progress.finish();

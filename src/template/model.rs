@@ -51,6 +51,8 @@ pub enum Builder {
     Busybox,
     /// An executable of the administrator's.
     Script,
+    /// Nothing: `lxm publish` has made the image.
+    Published,
 }
 
 /// `[release.NAME]`

@@ -49,6 +49,7 @@ pub fn trials() -> Vec<Trial> {
         Trial::new("storage::a_running_guest_moves_through_a_pipe", export_running).guest(Guest::Probe),
         Trial::new("storage::what_an_ephemeral_run_changes_is_undone", ephemeral_run).guest(Guest::Probe),
         Trial::new("storage::an_ephemeral_container_is_gone_when_it_stops", ephemeral_container).guest(Guest::Probe),
+        Trial::new("storage::a_published_container_makes_others", published).guest(Guest::Probe),
         Trial::new("storage::scheduled_snapshots_are_made_and_expire", scheduled),
         Trial::new("storage::ids_are_shifted_in_the_files_where_they_cannot_be_mapped", shifted),
         Trial::new("storage::a_shift_that_is_killed_is_carried_on_with", shift_killed),
@@ -753,6 +754,31 @@ fn ephemeral_container(sandbox: &Sandbox) {
         assert_eq!(left_over(sandbox.layout().containers()), Vec::<PathBuf>::new());
         sandbox.lxm(&["gc"]).ok();
     }
+}
+
+fn published(sandbox: &Sandbox) {
+    sandbox.boot("web", Guest::Probe, &[]);
+    let set = |state: &str| {
+        sandbox.lxm_with(&["push", "-", "web:/etc/state"], state.as_bytes(), Duration::from_secs(20)).ok();
+    };
+    let get = |name: &str| sandbox.lxm(&["pull", &format!("{name}:/etc/state"), "-"]).ok().stdout;
+    set("first");
+    let first = sandbox.lxm(&["publish", "web", "golden"]).ok().line().to_owned();
+    sandbox.lxm(&["create", "one", "-t", "golden", "--network", "none", "--storage", "overlay"]).ok();
+    assert_eq!(get("one"), "first");
+    set("second");
+    let second = sandbox.lxm(&["publish", "web", "golden"]).ok().line().to_owned();
+    assert_ne!(first, second);
+    sandbox.lxm(&["create", "two", "-t", "golden", "--network", "none", "--storage", "overlay"]).ok();
+    assert_eq!((get("one").as_str(), get("two").as_str()), ("first", "second"));
+    sandbox.lxm(&["start", "two", "--wait", "booted"]).ok();
+    sandbox.lxm(&["image", "rm", &first]).fails(4);
+    sandbox.lxm(&["destroy", "one"]).ok();
+    sandbox.lxm(&["image", "rm", &first]).ok();
+    sandbox.lxm(&["publish", "web", "debian"]).fails(4);
+    sandbox.lxm(&["destroy", "-f", "two"]).ok();
+    sandbox.lxm(&["image", "rm", &second]).ok();
+    sandbox.lxm(&["create", "three", "-t", "golden", "--network", "none"]).fails(3).complains("published");
 }
 
 fn scheduled(sandbox: &Sandbox) {
