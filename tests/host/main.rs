@@ -10,6 +10,7 @@ mod contract;
 mod crash;
 mod distributions;
 mod harness;
+mod image;
 mod lifecycle;
 mod netserve;
 mod storage;
@@ -32,6 +33,7 @@ const MAY_NOT_BE_SKIPPED: &[&str] = &[
     "crash::",
     "distributions::",
     "harness::",
+    "image::",
     "lifecycle::",
     "netserve::",
     "storage::",
@@ -42,6 +44,7 @@ const MAY_NOT_BE_SKIPPED: &[&str] = &[
 fn trials() -> Vec<Trial> {
     let areas = [
         harness::trials(),
+        image::trials(),
         contract::trials(),
         boot::trials(),
         attach::trials(),
