@@ -7,7 +7,7 @@ use crate::host::SystemdHost;
 use crate::support::Guest;
 
 pub fn trials() -> Vec<Trial> {
-    let trial = |name, body| Trial { name, body, guests: &[Guest::Busybox, Guest::Bookworm] };
+    let trial = |name, body| Trial::new(name, &[Guest::Busybox, Guest::Bookworm], body);
     vec![
         trial("autostart::enable_is_systemctl_enable", enable_is_one_truth),
         trial("autostart::circles_are_refused", circles_are_refused),

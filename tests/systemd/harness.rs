@@ -5,9 +5,9 @@ use crate::host::SystemdHost;
 
 pub fn trials() -> Vec<Trial> {
     vec![
-        Trial { name: "harness::a_host_is_up_without_failed_units", body: is_up, guests: &[] },
-        Trial { name: "harness::a_host_keeps_its_disk_over_a_reboot", body: keeps_its_disk, guests: &[] },
-        Trial { name: "harness::device_policies_are_in_force", body: device_policies, guests: &[] },
+        Trial::new("harness::a_host_is_up_without_failed_units", &[], is_up),
+        Trial::new("harness::a_host_keeps_its_disk_over_a_reboot", &[], keeps_its_disk),
+        Trial::new("harness::device_policies_are_in_force", &[], device_policies),
     ]
 }
 

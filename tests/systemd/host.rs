@@ -4,6 +4,7 @@ use std::fs;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
@@ -26,8 +27,8 @@ pub struct SystemdHost {
 }
 
 impl SystemdHost {
-    /// Boots a host of this Debian release that has `lxm` and its units as the package puts them.
-    pub fn boot(release: &'static str, guests: &[Guest]) -> Self {
+    /// Boots a host of this Debian release.
+    pub fn boot(release: &'static str, guests: &[Guest], installed: Installed) -> Self {
         static COUNT: AtomicU32 = AtomicU32::new(0);
         let lower = rootfs::host(release).unwrap_or_else(|e| panic!("{e}"));
         let number = COUNT.fetch_add(1, Ordering::Relaxed);
@@ -36,8 +37,13 @@ impl SystemdHost {
         for dir in ["upper", "overlay", "root", "containers"] {
             fs::create_dir_all(work.join(dir)).expect("make the host's directories");
         }
-        furnish(&work.join("upper"));
-        let mut binds = vec![format!("{} /usr/bin/lxm", program().display())];
+        let mut binds = match installed {
+            Installed::Files => {
+                furnish(&work.join("upper"));
+                vec![format!("{} /usr/bin/lxm", program().display())]
+            }
+            Installed::Nothing => vec![format!("{} /srv/packages", packages().display())],
+        };
         for guest in guests {
             guest.prepare().unwrap_or_else(|e| panic!("{e}"));
         }
@@ -201,6 +207,28 @@ impl Drop for SystemdHost {
         remove_cgroups(&self.cgroup);
         fs::remove_dir_all(&self.work).ok();
     }
+}
+
+/// How `lxm` is on a host.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Installed {
+    /// The program that is tested, with units and templates where the package puts them.
+    Files,
+    /// Not at all. Packages of it are in /srv/packages: `lxm_1_*.deb` and, newer, `lxm_2_*.deb`.
+    Nothing,
+}
+
+/// A directory with two packages of the program that is tested, the same but for the version.
+fn packages() -> &'static Path {
+    static MADE: OnceLock<tempfile::TempDir> = OnceLock::new();
+    let made = MADE.get_or_init(|| {
+        let dir = tempfile::tempdir_in("/var/tmp").expect("make a temporary directory");
+        for version in ["1", "2"] {
+            rootfs::package(&program(), version, dir.path()).unwrap_or_else(|e| panic!("{e}"));
+        }
+        dir
+    });
+    made.path()
 }
 
 /// Puts units and templates where the package puts them.

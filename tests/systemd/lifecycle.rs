@@ -7,7 +7,7 @@ use crate::host::SystemdHost;
 use crate::support::{Guest, eventually};
 
 pub fn trials() -> Vec<Trial> {
-    let trial = |name, body| Trial { name, body, guests: &[Guest::Bookworm] };
+    let trial = |name, body| Trial::new(name, &[Guest::Bookworm], body);
     vec![
         trial("lifecycle::lxm_and_systemctl_start_and_stop_the_same_thing", equal_citizens),
         trial("lifecycle::a_failed_start_tells_the_supervisors_reason", a_failed_start_tells_why),
@@ -17,11 +17,11 @@ pub fn trials() -> Vec<Trial> {
         trial("lifecycle::stop_kills_when_asked_and_when_time_is_over", stop_kills),
         trial("lifecycle::a_state_directory_of_its_own_has_transient_units", transient_units),
         trial("lifecycle::a_killed_supervisor_is_replaced", a_killed_supervisor_is_replaced),
-        Trial {
-            name: "lifecycle::guests_of_every_age_boot_and_shut_down_in_order",
-            body: every_age,
-            guests: &[Guest::Bookworm, Guest::Trixie, Guest::Sid, Guest::Busybox],
-        },
+        Trial::new(
+            "lifecycle::guests_of_every_age_boot_and_shut_down_in_order",
+            &[Guest::Bookworm, Guest::Trixie, Guest::Sid, Guest::Busybox],
+            every_age,
+        ),
     ]
 }
 

@@ -7,7 +7,7 @@ use crate::host::SystemdHost;
 use crate::support::Guest;
 
 pub fn trials() -> Vec<Trial> {
-    let trial = |name, body| Trial { name, body, guests: &[Guest::Bookworm] };
+    let trial = |name, body| Trial::new(name, &[Guest::Bookworm], body);
     vec![
         trial("machined::its_clients_reach_the_guest", clients_reach_the_guest),
         trial("machined::files_are_copied_both_ways", files_are_copied),

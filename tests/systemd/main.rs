@@ -15,12 +15,13 @@ mod autostart;
 mod harness;
 mod lifecycle;
 mod machined;
+mod package;
 mod unit;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::process::ExitCode;
 
-use host::SystemdHost;
+use host::{Installed, SystemdHost};
 use support::Guest;
 
 /// One claim, tried on every release of the host.
@@ -28,10 +29,18 @@ pub struct Trial {
     pub name: &'static str,
     pub body: fn(&mut SystemdHost),
     pub guests: &'static [Guest],
+    pub installed: Installed,
+}
+
+impl Trial {
+    /// On a host that has the program that is tested.
+    fn new(name: &'static str, guests: &'static [Guest], body: fn(&mut SystemdHost)) -> Self {
+        Trial { name, body, guests, installed: Installed::Files }
+    }
 }
 
 fn trials() -> Vec<Trial> {
-    [harness::trials(), lifecycle::trials(), machined::trials(), unit::trials(), autostart::trials()]
+    [harness::trials(), lifecycle::trials(), machined::trials(), unit::trials(), autostart::trials(), package::trials()]
         .into_iter()
         .flatten()
         .collect()
@@ -49,7 +58,7 @@ fn lacking() -> Option<String> {
     }
     let path = std::env::var_os("PATH").unwrap_or_default();
     let missing = |tool: &&str| !std::env::split_paths(&path).any(|dir| dir.join(tool).is_file());
-    ["mmdebstrap", "unshare", "nsenter"]
+    ["mmdebstrap", "unshare", "nsenter", "dpkg-deb", "strip"]
         .iter()
         .find(|tool| missing(tool))
         .map(|tool| format!("needs the program {tool}"))
@@ -57,7 +66,7 @@ fn lacking() -> Option<String> {
 
 fn run(release: &'static str, trial: &Trial) -> Result<(), libtest_mimic::Failed> {
     let told = catch_unwind(AssertUnwindSafe(|| {
-        let mut host = SystemdHost::boot(release, trial.guests);
+        let mut host = SystemdHost::boot(release, trial.guests, trial.installed);
         (trial.body)(&mut host);
     }));
     told.map_err(|panic| {

@@ -75,6 +75,13 @@ pub fn debootstrap(release: &str, packages: &str, root: &Path) -> Result<(), Str
     run(command)
 }
 
+/// Makes a Debian package of a program in `dir`.
+pub fn package(program: &Path, version: &str, dir: &Path) -> Result<(), String> {
+    let mut command = Command::new(Path::new(env!("CARGO_MANIFEST_DIR")).join("packaging/build-deb"));
+    command.arg(program).arg(dir).env("VERSION", version).env("COMPRESSION", "gzip").env_remove("LXM_ROOT");
+    run(command)
+}
+
 pub fn run(command: Command) -> Result<(), String> {
     let outcome = command::bounded(command, b"", BUILD_LIMIT);
     if outcome.status == 0 { Ok(()) } else { Err(outcome.to_string()) }

@@ -7,14 +7,14 @@ use crate::host::SystemdHost;
 use crate::support::Guest;
 
 pub fn trials() -> Vec<Trial> {
-    let trial = |name, body| Trial { name, body, guests: &[Guest::Bookworm] };
+    let trial = |name, body| Trial::new(name, &[Guest::Bookworm], body);
     vec![
         trial("unit::limits_and_devices_are_its_properties", limits_are_properties),
         trial("unit::it_is_active_when_the_guest_is_ready", active_when_ready),
         trial("unit::a_guest_that_never_speaks_is_active_when_it_runs", a_silent_guest),
         trial("unit::a_supervisor_that_hangs_is_replaced", the_watchdog_bites),
         trial("unit::console_and_supervisor_are_in_the_journal", the_journal_has_it),
-        Trial { name: "unit::credentials_reach_the_guest", body: credentials, guests: &[Guest::Trixie] },
+        Trial::new("unit::credentials_reach_the_guest", &[Guest::Trixie], credentials),
         trial("unit::the_preset_starts_nothing", the_preset_starts_nothing),
     ]
 }
