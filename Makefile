@@ -23,8 +23,18 @@ install: build
 	install -d $(DESTDIR)$(PREFIX)/share/lxm/templates/keyrings
 	install -m 0644 templates/*.toml $(DESTDIR)$(PREFIX)/share/lxm/templates/
 	install -m 0644 templates/keyrings/* $(DESTDIR)$(PREFIX)/share/lxm/templates/keyrings/
-	install -d $(DESTDIR)$(PREFIX)/lib/systemd
-	cp -r --preserve=mode units/. $(DESTDIR)$(PREFIX)/lib/systemd/
+	install -d $(DESTDIR)$(PREFIX)/lib/systemd/system $(DESTDIR)$(PREFIX)/lib/systemd/system-preset
+	for unit in units/system/*; do \
+	    sed 's|/usr/bin/lxm|$(PREFIX)/bin/lxm|' $$unit >$(DESTDIR)$(PREFIX)/lib/systemd/system/$${unit##*/}; \
+	done
+	install -m 0644 units/system-preset/* $(DESTDIR)$(PREFIX)/lib/systemd/system-preset/
+	for kind in tmpfiles.d sysusers.d; do \
+	    install -D -m 0644 -t $(DESTDIR)$(PREFIX)/lib/$$kind units/$$kind/*; \
+	done
+
+# A Debian package, in target/.
+deb: build
+	packaging/build-deb target/release/lxm target
 
 demo: deps build
 	$(SUDO) docs/demo target/release/lxm
@@ -49,4 +59,4 @@ test-host test-systemd test-vm: test-%:
 bench: deps
 	$(CARGO) bench --locked --bench compare
 
-.PHONY: all build deps install demo demo-clean test test-unit test-cli test-host test-systemd test-vm bench
+.PHONY: all build deb deps install demo demo-clean test test-unit test-cli test-host test-systemd test-vm bench
