@@ -31,6 +31,7 @@ pub mod render;
 mod restart;
 mod safe;
 mod snapshot;
+mod ssh;
 mod start;
 mod stop;
 mod supervise;
@@ -100,6 +101,8 @@ enum Verb {
     #[command(visible_alias = "unmount")]
     Umount(mount::Umount),
     Network(network::Network),
+    Ssh(ssh::Ssh),
+    SshConfig(ssh::SshConfig),
     Info(info::Info),
     #[command(visible_aliases = ["ls", "ps"])]
     List(list::List),
@@ -118,6 +121,10 @@ enum Verb {
     Rename(rename::Rename),
     Destroy(destroy::Destroy),
     Gc(gc::Gc),
+    #[command(hide = true)]
+    SshProxy(ssh::SshProxy),
+    #[command(hide = true)]
+    SshKeys(ssh::SshKeys),
     #[command(hide = true)]
     Supervise(supervise::Supervise),
     #[command(hide = true)]
@@ -144,6 +151,10 @@ fn run(cli: Cli) -> Result<u8> {
         Verb::Mount(verb) => verb.run(&context),
         Verb::Umount(verb) => verb.run(&context),
         Verb::Network(verb) => verb.run(&context),
+        Verb::Ssh(verb) => verb.run(&context),
+        Verb::SshConfig(verb) => verb.run(&context),
+        Verb::SshProxy(verb) => verb.run(&context),
+        Verb::SshKeys(verb) => verb.run(&context),
         Verb::Info(verb) => verb.run(&context),
         Verb::List(verb) => verb.run(&context),
         Verb::Enable(verb) => verb.run(&context),

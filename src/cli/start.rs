@@ -2,6 +2,8 @@ use std::os::fd::AsFd;
 
 use super::{Context, NameArg, require_root};
 use crate::error::Result;
+use crate::net::reach;
+use crate::ops::ssh;
 use crate::ops::start::{Changes, WaitFor, start, wait_booted};
 use crate::types::Timeout;
 use crate::{attach, host, sys};
@@ -39,8 +41,12 @@ impl Start {
         if self.foreground {
             return attach::console(&context.layout, &name, attach::Until::Stopped, || ()).map(|()| 0);
         }
+        // For those who may not look into the guest; whoever needs them and lacks them is told.
+        let _ = ssh::note_host_keys(&context.layout, &name);
         match self.wait {
             Some(WaitFor::Booted) => wait_booted(&context.layout, &name, self.timeout.get())?,
+            Some(WaitFor::Network) => drop(reach::wait_address(&context.layout, &name, self.timeout.get())?),
+            Some(WaitFor::Ssh) => reach::wait_ssh(&context.layout, &name, self.timeout.get())?,
             None => {}
         }
         Ok(0)

@@ -16,6 +16,7 @@ mod plan;
 pub mod ports;
 pub mod publish;
 mod rate;
+pub mod reach;
 mod record;
 mod resolved;
 pub mod serve;

@@ -24,6 +24,7 @@ pub mod rename;
 mod renew;
 mod schedule;
 pub mod snapshot;
+pub mod ssh;
 pub mod start;
 mod still;
 pub mod stop;

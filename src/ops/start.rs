@@ -13,6 +13,10 @@ use crate::types::ContainerName;
 pub enum WaitFor {
     /// The guest's init says that it has booted
     Booted,
+    /// The guest has an address that others can reach
+    Network,
+    /// The guest's ssh server answers
+    Ssh,
 }
 
 /// What becomes of the guest's changes when it stops.

@@ -146,6 +146,11 @@ impl Layout {
         format!("lxm-{:02x}{:02x}{:02x}{:02x}", digest[0], digest[1], digest[2], digest[3])
     }
 
+    /// The host keys of a running guest, as ssh reads them.
+    pub fn ssh_known_hosts(&self, name: &ContainerName) -> PathBuf {
+        self.run_dir(name).join("ssh_known_hosts")
+    }
+
     pub fn etc(&self) -> PathBuf {
         self.root.join("etc/lxm")
     }

@@ -226,7 +226,8 @@ fn forget_ephemeral(layout: &Layout, name: &ContainerName) -> Result<()> {
 }
 
 fn remove_records(setup: &Setup) -> Result<()> {
-    for file in [setup.layout.control_socket(&setup.name), setup.layout.boot_record(&setup.name)] {
+    let (layout, name) = (&setup.layout, &setup.name);
+    for file in [layout.control_socket(name), layout.boot_record(name), layout.ssh_known_hosts(name)] {
         match std::fs::remove_file(&file) {
             Err(e) if e.kind() != std::io::ErrorKind::NotFound => {
                 return Err(e).context(|| format!("remove `{}`", file.display()));

@@ -1,0 +1,120 @@
+use std::os::unix::process::CommandExt;
+use std::process::Command;
+
+use super::{Context, NameArg, render, require_root};
+use crate::error::{Error, Result};
+use crate::ops::ssh;
+
+/// Log in to a container by ssh, or run a command in it
+///
+/// Works the moment its sshd answers, whatever resolver and routes the host has. The host's keys
+/// are known from the container's files.
+#[derive(Debug, clap::Args)]
+pub struct Ssh {
+    #[command(flatten)]
+    name: NameArg,
+
+    /// Who to log in as [default: the container's first person with keys, else root]
+    #[arg(short, long, value_name = "USER")]
+    user: Option<String>,
+
+    /// An option for ssh, as its -o takes it
+    #[arg(short, long = "option", value_name = "OPTION")]
+    option: Vec<String>,
+
+    /// Log in with this private key
+    #[arg(short, long, value_name = "FILE")]
+    identity: Option<std::path::PathBuf>,
+
+    /// The command and its arguments [default: a shell]
+    #[arg(last = true, value_name = "COMMAND")]
+    command: Vec<String>,
+}
+
+impl Ssh {
+    pub fn run(self, context: &Context) -> Result<u8> {
+        require_root("connect to a container from inside")?;
+        let layout = &context.layout;
+        let name = self.name.get()?;
+        let known_hosts = ssh::known_hosts(layout, &name)?;
+        let user = match self.user {
+            Some(user) => user,
+            None => ssh::default_user(layout, &name)?,
+        };
+        let program = std::env::current_exe()?;
+        let mut command = Command::new("ssh");
+        let proxy =
+            format!("ProxyCommand={} --path {} ssh-proxy {name} %p", program.display(), layout.containers().display());
+        let known = format!("UserKnownHostsFile={}", known_hosts.display());
+        let fixed =
+            [proxy.as_str(), &known, "GlobalKnownHostsFile=/dev/null", "StrictHostKeyChecking=yes", "CheckHostIP=no"];
+        for option in fixed.into_iter().chain(self.option.iter().map(String::as_str)) {
+            command.args(["-o", option]);
+        }
+        if let Some(identity) = self.identity {
+            command.arg("-i").arg(identity);
+        }
+        command
+            .env("LXM_ROOT", layout.root())
+            .args(["-l", &user, "--"])
+            .arg(ssh::host_name(layout, &name)?)
+            .args(self.command);
+        let e = command.exec();
+        Err(match e.kind() {
+            std::io::ErrorKind::NotFound => {
+                Error::host_lacks("the program `ssh` is not there").hint("install the package openssh-client")
+            }
+            _ => Error::from(e).step("run `ssh`"),
+        })
+    }
+}
+
+/// Print the ssh configuration that makes `ssh USER@NAME.lxm` work, or install it
+#[derive(Debug, clap::Args)]
+pub struct SshConfig {
+    /// Write it to /etc/ssh/ssh_config.d/50-lxm.conf
+    #[arg(long)]
+    install: bool,
+}
+
+impl SshConfig {
+    pub fn run(self, context: &Context) -> Result<u8> {
+        if self.install {
+            require_root("write to /etc/ssh")?;
+            let file = ssh::install_config(&context.layout)?;
+            context.say(&format!("wrote `{}`", file.display()));
+            return Ok(0);
+        }
+        render::text(&ssh::config(&context.layout)?).map(|()| 0)
+    }
+}
+
+/// Join standard input and output to a port of a container (ssh's ProxyCommand)
+#[derive(Debug, clap::Args)]
+pub struct SshProxy {
+    host: String,
+    #[arg(default_value_t = 22)]
+    port: u16,
+}
+
+impl SshProxy {
+    pub fn run(self, context: &Context) -> Result<u8> {
+        let name = ssh::container_of(&self.host)?;
+        ssh::proxy(&context.layout, &name, self.port).map(|()| 0)
+    }
+}
+
+/// Print the host keys of a container (ssh's KnownHostsCommand)
+#[derive(Debug, clap::Args)]
+pub struct SshKeys {
+    host: String,
+}
+
+impl SshKeys {
+    pub fn run(self, context: &Context) -> Result<u8> {
+        let name = ssh::container_of(&self.host)?;
+        let keys =
+            ssh::host_keys(&context.layout, &name).or_else(|e| ssh::noted_keys(&context.layout, &name).ok_or(e))?;
+        keys.iter().try_for_each(|key| render::line(format!("{} {key}", self.host))).map(|()| 0)
+    }
+}

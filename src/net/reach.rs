@@ -1,0 +1,144 @@
+//! Reaching a guest: waiting for its addresses, and connecting to it from inside its own network
+//! namespace, which needs no route, no name and no bridge.
+
+use std::fs::File;
+use std::io::Read;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream};
+use std::os::fd::AsFd;
+use std::time::{Duration, Instant};
+
+use nix::unistd::Pid;
+
+use super::serve;
+use super::wire::in_netns;
+use super::{Addresses, GuestRecord, addresses, open_netns};
+use crate::error::{Context, Error, Result};
+use crate::store::{BootRecord, Generation, Layout};
+use crate::sys;
+use crate::types::ContainerName;
+
+/// How often to look again for what the kernel does not tell of.
+const PAUSE: Duration = Duration::from_millis(5);
+/// A guest's own kernel answers at once, or not at all.
+const CONNECT_TIME: Duration = Duration::from_millis(500);
+/// How long a server may take to say its first word.
+const GREETING_TIME: Duration = Duration::from_secs(5);
+
+/// The leader of a running container, and whether it is still the same.
+fn leader(layout: &Layout, name: &ContainerName) -> Result<Generation> {
+    let record = BootRecord::read(layout, name)?.map(|record| record.leader).filter(sys::process::is_same);
+    record.ok_or_else(|| {
+        Error::conflict(format!("container `{name}` does not run")).hint(format!("start it: `lxm start {name}`"))
+    })
+}
+
+/// Waits until the guest has an address that others can reach; fails with `Kind::TimedOut`.
+pub fn wait_address(layout: &Layout, name: &ContainerName, limit: Duration) -> Result<Addresses> {
+    let leader = leader(layout, name)?;
+    let deadline = Instant::now() + limit;
+    loop {
+        let found = addresses(Pid::from_raw(leader.pid));
+        if !found.ipv4.is_empty() || !found.ipv6.is_empty() {
+            return Ok(found);
+        }
+        still_there(name, &leader)?;
+        if Instant::now() >= deadline {
+            let error = Error::timed_out(format!("container `{name}` has no address within {} s", limit.as_secs()));
+            return Err(error.hint(why_no_address(layout, name)));
+        }
+        std::thread::sleep(PAUSE);
+    }
+}
+
+/// What an administrator can do about a guest without an address.
+fn why_no_address(layout: &Layout, name: &ContainerName) -> String {
+    let links = GuestRecord::read(layout, name).ok().flatten().unwrap_or_default().links;
+    let Some(bridge) = links.iter().find_map(|link| link.bridge.as_ref()) else {
+        return format!("`lxm config get {name} network` shows its interfaces");
+    };
+    match serve::status(layout, bridge) {
+        Ok(Some(status)) if status.exhausted.is_some() => status.exhausted.unwrap_or_default(),
+        _ => "`lxm check` tells what stands in the way".to_owned(),
+    }
+}
+
+fn still_there(name: &ContainerName, leader: &Generation) -> Result<()> {
+    if sys::process::is_same(leader) { Ok(()) } else { Err(Error::failed(format!("container `{name}` has ended"))) }
+}
+
+/// Connects to a port of the guest, trying until somebody listens, at most for `limit`.
+///
+/// With root's rights from inside the guest's network namespace, else by the guest's addresses.
+pub fn connect(layout: &Layout, name: &ContainerName, port: u16, limit: Duration) -> Result<TcpStream> {
+    let leader = leader(layout, name)?;
+    let deadline = Instant::now() + limit;
+    let inside = if nix::unistd::geteuid().is_root() { Some(open_netns(Pid::from_raw(leader.pid))?) } else { None };
+    loop {
+        if let Some(stream) = try_connect(layout, name, &leader, inside.as_ref(), port)? {
+            return Ok(stream);
+        }
+        still_there(name, &leader)?;
+        if Instant::now() >= deadline {
+            return Err(Error::timed_out(format!("nobody listens on port {port} of `{name}`"))
+                .hint(format!("`lxm attach {name}` shows what runs in it")));
+        }
+        std::thread::sleep(PAUSE);
+    }
+}
+
+fn try_connect(
+    layout: &Layout,
+    name: &ContainerName,
+    leader: &Generation,
+    inside: Option<&File>,
+    port: u16,
+) -> Result<Option<TcpStream>> {
+    let try_all = |addresses: &[IpAddr]| {
+        addresses
+            .iter()
+            .find_map(|&address| TcpStream::connect_timeout(&SocketAddr::new(address, port), CONNECT_TIME).ok())
+    };
+    let seen = addresses(Pid::from_raw(leader.pid));
+    let own = || seen.ipv4.iter().map(|&ip| IpAddr::V4(ip)).chain(seen.ipv6.iter().map(|&ip| IpAddr::V6(ip)));
+    match inside {
+        Some(netns) => {
+            // A server that listens everywhere listens on loopback, which is up before all else.
+            let loopback = [IpAddr::V4(Ipv4Addr::LOCALHOST), IpAddr::V6(Ipv6Addr::LOCALHOST)];
+            let all: Vec<IpAddr> = loopback.into_iter().chain(own()).collect();
+            in_netns(netns.as_fd(), || Ok(try_all(&all)))
+        }
+        None => {
+            let mut all = leased(layout, name);
+            all.extend(own());
+            Ok(try_all(&all))
+        }
+    }
+}
+
+/// Addresses by which its bridges' servers know the guest: what others than root can see.
+fn leased(layout: &Layout, name: &ContainerName) -> Vec<IpAddr> {
+    let links = GuestRecord::read(layout, name).ok().flatten().unwrap_or_default().links;
+    let bridges = links.into_iter().filter_map(|link| link.bridge);
+    let statuses = bridges.filter_map(|bridge| serve::status(layout, &bridge).ok().flatten());
+    let guests = statuses.flat_map(|status| status.guests).filter(|guest| guest.name == *name);
+    guests.flat_map(|guest| guest.addresses).collect()
+}
+
+/// Waits until the guest's ssh server greets, at most for `limit`.
+pub fn wait_ssh(layout: &Layout, name: &ContainerName, limit: Duration) -> Result<()> {
+    let deadline = Instant::now() + limit;
+    loop {
+        let left = deadline.saturating_duration_since(Instant::now());
+        let mut stream = connect(layout, name, 22, left)?;
+        let greeting = left.clamp(PAUSE, GREETING_TIME);
+        stream.set_read_timeout(Some(greeting)).context(|| "wait for the ssh server's greeting")?;
+        let mut word = [0; 4];
+        if stream.read_exact(&mut word).is_ok() && &word == b"SSH-" {
+            return Ok(());
+        }
+        if Instant::now() >= deadline {
+            return Err(Error::timed_out(format!("port 22 of `{name}` does not greet as an ssh server")));
+        }
+        std::thread::sleep(PAUSE);
+    }
+}

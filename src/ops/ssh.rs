@@ -1,0 +1,207 @@
+//! ssh into a guest as to a machine: by name, with its host keys known before the first connection.
+
+use std::io::{Read, Write};
+use std::net::Shutdown;
+use std::os::fd::OwnedFd;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use crate::error::{Context, Error, Result};
+use crate::net::reach;
+use crate::store::{BootRecord, Layout, replace_file};
+use crate::sys;
+use crate::types::ContainerName;
+
+/// How long a connection waits for a guest that is still booting.
+pub const PATIENCE: Duration = Duration::from_secs(30);
+/// More than any public key or account file of a sane guest.
+const LIMIT: u64 = 1 << 16;
+const KEY_KINDS: [&str; 4] = ["ed25519", "ecdsa", "rsa", "dsa"];
+
+/// The guest's root directory as it sees it itself.
+fn root(layout: &Layout, name: &ContainerName) -> Result<OwnedFd> {
+    let record = BootRecord::read(layout, name)?.filter(|record| sys::process::is_same(&record.leader));
+    let record = record.ok_or_else(|| {
+        Error::conflict(format!("container `{name}` does not run")).hint(format!("start it: `lxm start {name}`"))
+    })?;
+    sys::fs::open_dir(format!("/proc/{}/root", record.leader.pid))
+}
+
+/// The guest's public host keys, as `KIND KEY` (known_hosts(5)).
+///
+/// Read from its files, over no network: nobody can have stepped in between.
+pub fn host_keys(layout: &Layout, name: &ContainerName) -> Result<Vec<String>> {
+    layout.require(name)?;
+    let root = root(layout, name)?;
+    let file = |kind: &&str| format!("etc/ssh/ssh_host_{kind}_key.pub");
+    let texts = KEY_KINDS.iter().filter_map(|kind| sys::fs::read_in_root(&root, file(kind), LIMIT).ok());
+    Ok(texts.filter_map(|text| public_key(&String::from_utf8_lossy(&text))).collect())
+}
+
+/// The first two words of a public key's line, if they are what they should be: the file is the
+/// guest's, and what is in it goes into a file that ssh trusts.
+fn public_key(text: &str) -> Option<String> {
+    let mut words = text.lines().next()?.split_ascii_whitespace();
+    let (kind, key) = (words.next()?, words.next()?);
+    let known = kind.starts_with("ssh-") || kind.starts_with("ecdsa-sha2-");
+    let plain = |text: &str, more: &[u8]| text.bytes().all(|c| c.is_ascii_alphanumeric() || more.contains(&c));
+    (known && plain(kind, b"-") && key.starts_with("AAAA") && plain(key, b"+/=")).then(|| format!("{kind} {key}"))
+}
+
+/// Who logs in where nobody says: the first account of a person that has keys, else root.
+pub fn default_user(layout: &Layout, name: &ContainerName) -> Result<String> {
+    let root = root(layout, name)?;
+    let accounts = sys::fs::read_in_root(&root, "etc/passwd", LIMIT)?;
+    let accounts = String::from_utf8_lossy(&accounts);
+    let has_keys = |home: &str| {
+        let keys = Path::new(home).join(".ssh/authorized_keys");
+        sys::fs::read_in_root(&root, keys, LIMIT).is_ok_and(|keys| !keys.is_empty())
+    };
+    let mut people = accounts.lines().filter_map(person);
+    Ok(people.find(|(_, home)| has_keys(home)).map_or_else(|| "root".to_owned(), |(name, _)| name.to_owned()))
+}
+
+/// Name and home of an account that is a person's (passwd(5)).
+fn person(line: &str) -> Option<(&str, &str)> {
+    let fields: Vec<&str> = line.split(':').collect();
+    let [name, _, uid, _, _, home, _] = fields[..] else { return None };
+    let uid: u32 = uid.parse().ok()?;
+    let plain = name.bytes().all(|c| c.is_ascii_alphanumeric() || b"._-".contains(&c)) && !name.starts_with('-');
+    ((1000..60_000).contains(&uid) && plain && !name.is_empty()).then_some((name, home))
+}
+
+/// The container that a host name means: its first label.
+pub fn container_of(host: &str) -> Result<ContainerName> {
+    host.split('.').next().unwrap_or(host).to_ascii_lowercase().parse()
+}
+
+/// The host name by which ssh knows a guest.
+pub fn host_name(layout: &Layout, name: &ContainerName) -> Result<String> {
+    Ok(format!("{name}.{}", layout.host_config()?.network.domain))
+}
+
+/// Waits for the guest's keys, which a first boot may still be making, and writes them down where
+/// ssh reads them.
+pub fn known_hosts(layout: &Layout, name: &ContainerName) -> Result<PathBuf> {
+    reach::wait_ssh(layout, name, PATIENCE)?;
+    let keys = host_keys(layout, name)?;
+    if keys.is_empty() {
+        return Err(Error::failed(format!("`{name}` has no ssh host keys in /etc/ssh"))
+            .hint(format!("`lxm attach {name} -- ssh-keygen -A` makes them")));
+    }
+    note(layout, name, &keys)?;
+    Ok(layout.ssh_known_hosts(name))
+}
+
+/// Notes the guest's host keys for those who may not look into it, if it has any yet.
+pub fn note_host_keys(layout: &Layout, name: &ContainerName) -> Result<()> {
+    let keys = host_keys(layout, name)?;
+    if keys.is_empty() { Ok(()) } else { note(layout, name, &keys) }
+}
+
+fn note(layout: &Layout, name: &ContainerName, keys: &[String]) -> Result<()> {
+    let host = host_name(layout, name)?;
+    let text: String = keys.iter().map(|key| format!("{host} {key}\n")).collect();
+    replace_file(&layout.ssh_known_hosts(name), text.as_bytes(), 0o644)
+}
+
+/// The host keys that were noted when the container was started.
+pub fn noted_keys(layout: &Layout, name: &ContainerName) -> Option<Vec<String>> {
+    let text = std::fs::read_to_string(layout.ssh_known_hosts(name)).ok()?;
+    Some(text.lines().filter_map(|line| Some(line.split_once(' ')?.1.to_owned())).collect())
+}
+
+/// What `ssh_config.d` needs for `ssh USER@NAME.DOMAIN` to work, asking nothing at the first time.
+pub fn config(layout: &Layout) -> Result<String> {
+    let domain = layout.host_config()?.network.domain;
+    let program = std::env::current_exe().context(|| "find the running program")?;
+    let program = program.display();
+    Ok(format!(
+        "# Written by `lxm ssh-config`: containers by name, with the host keys of their own files.\n\
+         Host *.{domain}\n    \
+         ProxyCommand {program} ssh-proxy %h %p\n    \
+         KnownHostsCommand {program} ssh-keys %H\n    \
+         UserKnownHostsFile /dev/null\n    \
+         GlobalKnownHostsFile /dev/null\n    \
+         StrictHostKeyChecking yes\n    \
+         CheckHostIP no\n"
+    ))
+}
+
+/// Writes that configuration where the host's ssh reads it; gives the file.
+pub fn install_config(layout: &Layout) -> Result<PathBuf> {
+    let file = layout.root().join("etc/ssh/ssh_config.d/50-lxm.conf");
+    replace_file(&file, config(layout)?.as_bytes(), 0o644)?;
+    Ok(file)
+}
+
+/// Joins standard input and output to a port of the guest, until both directions have ended.
+pub fn proxy(layout: &Layout, name: &ContainerName, port: u16) -> Result<()> {
+    let stream = reach::connect(layout, name, port, PATIENCE)?;
+    let step = || format!("carry the connection to `{name}`");
+    let to_guest = stream.try_clone().context(step)?;
+    // Ends with the process: a client that says no more may still listen.
+    std::thread::spawn(move || {
+        let _ = copy(std::io::stdin(), &to_guest);
+        let _ = to_guest.shutdown(Shutdown::Write);
+    });
+    copy(&stream, std::io::stdout()).context(step)
+}
+
+fn copy(mut from: impl Read, mut to: impl Write) -> std::io::Result<()> {
+    let mut buffer = vec![0; 64 << 10];
+    loop {
+        match from.read(&mut buffer) {
+            Ok(0) => return Ok(()),
+            Ok(length) => {
+                to.write_all(&buffer[..length])?;
+                to.flush()?;
+            }
+            Err(e) if e.kind() == std::io::ErrorKind::Interrupted => {}
+            Err(e) => return Err(e),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_plain_keys_of_a_guest_are_trusted() {
+        let key = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAA+/= root@web\n";
+        assert_eq!(public_key(key).as_deref(), Some("ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAA+/="));
+        for text in [
+            "",
+            "ssh-ed25519",
+            "x AAAA",
+            "ssh-ed25519 BBBB",
+            "ssh-ed25519 AAAA\u{1b}[2J",
+            "ssh-e,* AAAA",
+            "@cert-authority * ssh-rsa AAAA",
+        ] {
+            assert_eq!(public_key(text), None, "{text:?}");
+        }
+    }
+
+    #[test]
+    fn people_are_told_from_services() {
+        assert_eq!(person("debian:x:1000:1000::/home/debian:/bin/bash"), Some(("debian", "/home/debian")));
+        for line in [
+            "root:x:0:0:root:/root:/bin/bash",
+            "nobody:x:65534:65534::/:/bin/false",
+            "-o:x:1000:1000::/:/bin/sh",
+            "x",
+            ":x:1000:1::/:/",
+        ] {
+            assert_eq!(person(line), None, "{line}");
+        }
+    }
+
+    #[test]
+    fn a_host_name_means_the_container_of_its_first_label() {
+        assert_eq!(container_of("Web.lxm").unwrap().as_str(), "web");
+        assert_eq!(container_of("web").unwrap().as_str(), "web");
+        assert!(container_of("-x.lxm").is_err());
+    }
+}
