@@ -73,9 +73,7 @@ fn supervise(layout: &Layout, name: &ContainerName, manager: &mut Manager) -> Re
     sys::creds::close_on_exec_from(3)?;
     // From the first moment: a request to stop that comes during the boot is served after it.
     let signals = sys::signals::descriptor(&[Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP])?;
-    let Some(_alive) = AliveLock::take(layout, name)? else {
-        return Err(Error::conflict("it runs already"));
-    };
+    let _alive = take_alive(layout, name)?;
     let _ = std::fs::remove_file(layout.failure_record(name));
     if !layout.ephemeral_mark(name).exists() {
         // Of an ephemeral run that the host did not survive.
@@ -142,6 +140,13 @@ fn supervise(layout: &Layout, name: &ContainerName, manager: &mut Manager) -> Re
         make_cgroup(&setup)?;
         timeline = Timeline::start();
     }
+}
+
+/// Takes the alive lock. Whoever started us has seen that nobody had it; if somebody has it now, it
+/// is a supervisor whose own command was killed, which ends as soon as it notices.
+fn take_alive(layout: &Layout, name: &ContainerName) -> Result<AliveLock> {
+    AliveLock::wait_released(layout, name, PREDECESSOR)?;
+    AliveLock::take(layout, name)?.ok_or_else(|| Error::conflict("it runs already"))
 }
 
 /// Makes the container's groups and closes its list of devices.
@@ -237,6 +242,9 @@ fn remove_records(setup: &Setup) -> Result<()> {
     }
     Ok(())
 }
+
+/// How long a supervisor that nobody wants may take to end.
+const PREDECESSOR: Duration = Duration::from_secs(5);
 
 /// How long the manager may take to put us in our groups.
 const PLACEMENT: Duration = Duration::from_secs(30);
