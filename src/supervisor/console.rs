@@ -11,8 +11,11 @@ use crate::error::{Context, Result};
 use crate::host::journal::ConsoleJournal;
 use crate::sys;
 
-/// How far behind a client may fall before it is dropped: the guest never waits for one.
+/// How far behind a client may fall before output is skipped for it: the guest never waits for one.
 const MAX_BACKLOG: usize = 1 << 20;
+
+/// What it sees in place of that.
+const SKIPPED: &[u8] = b"\r\n[lxm: output skipped, the log has it]\r\n";
 
 /// The log and the clients outlive the terminal: a reboot makes a new one.
 pub struct Console {
@@ -126,7 +129,11 @@ impl Client {
     fn push(&mut self, data: &[u8]) {
         self.backlog.extend(data);
         self.flush();
-        self.gone |= self.backlog.len() > MAX_BACKLOG;
+        if self.backlog.len() > MAX_BACKLOG {
+            // The newest matters most; the log has it all.
+            self.backlog.drain(..self.backlog.len() - MAX_BACKLOG / 2);
+            SKIPPED.iter().rev().for_each(|byte| self.backlog.push_front(*byte));
+        }
     }
 
     fn flush(&mut self) {

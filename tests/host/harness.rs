@@ -59,7 +59,11 @@ fn every_kind_of_leak_is_found(sandbox: &Sandbox) {
     let hierarchy = cgroup.filter(|path| path.join("cgroup.procs").exists()).min();
     let cgroup = hierarchy.unwrap_or_else(|| "/sys/fs/cgroup".into()).join("lxm/leak");
     let make = || fs::create_dir_all(&cgroup).unwrap();
-    leak("cgroup", &make, &|| fs::remove_dir(&cgroup).unwrap());
+    let undo = || {
+        fs::remove_dir(&cgroup).unwrap();
+        fs::remove_dir(cgroup.parent().unwrap()).unwrap();
+    };
+    leak("cgroup", &make, &undo);
     for place in ["run/lxm/leak", "var/lib/lxm/leak", "var/lib/lxm/.staging/leak", "var/log/lxm/leak"] {
         let file = root.join(place);
         let make = || {

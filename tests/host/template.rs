@@ -81,7 +81,7 @@ fn sysvinit(s: &Sandbox) {
     eventually("a login prompt on the console", Duration::from_secs(30), || read(&console).contains("old login:"));
     s.lxm(&["attach", "old", "--", "pgrep", "-x", "sshd"]).ok();
     s.lxm(&["stop", "old"]).ok();
-    assert!(read(&console).contains("runlevel: 0"), "{}", read(&console));
+    assert!(read(&console).contains("runlevel 0"), "{}", read(&console));
 }
 
 /// A directory of templates: ubuntu's as shipped, and `key` in place of Ubuntu's own.

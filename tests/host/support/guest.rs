@@ -100,6 +100,10 @@ impl Guest {
 
     /// Lets a sandbox see the store of made images as its own.
     pub fn offer(self, root: &Path) {
+        if self == Guest::NobleArchive {
+            // What is made of it is for the trial alone to see.
+            return;
+        }
         let (from, to) = (images(), root.join("var/cache/lxm/images"));
         if from.is_dir() && !to.exists() {
             fs::create_dir_all(&to).expect("make the place of the images");
