@@ -15,6 +15,7 @@ mod autostart;
 mod harness;
 mod lifecycle;
 mod machined;
+mod netserve;
 mod package;
 mod unit;
 
@@ -40,10 +41,18 @@ impl Trial {
 }
 
 fn trials() -> Vec<Trial> {
-    [harness::trials(), lifecycle::trials(), machined::trials(), unit::trials(), autostart::trials(), package::trials()]
-        .into_iter()
-        .flatten()
-        .collect()
+    [
+        harness::trials(),
+        lifecycle::trials(),
+        machined::trials(),
+        netserve::trials(),
+        unit::trials(),
+        autostart::trials(),
+        package::trials(),
+    ]
+    .into_iter()
+    .flatten()
+    .collect()
 }
 
 fn releases() -> Vec<&'static str> {

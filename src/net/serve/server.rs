@@ -126,7 +126,10 @@ impl Server {
         let resolvers = match (&names, settings.ipv4) {
             (Ok(_), Some(net)) => vec![net.ip()],
             (Ok(_), None) => Vec::new(),
-            (Err(_), _) => upstreams.for_guests(),
+            // Where there is none, whoever has our port may be one.
+            (Err(_), net) => Some(upstreams.for_guests())
+                .filter(|found| !found.is_empty())
+                .unwrap_or_else(|| net.map(|net| net.ip()).into_iter().collect()),
         };
         let dhcp = match (settings.ipv4, settings.pool(), Terms::new(&settings, resolvers)) {
             (Some(subnet), Some(pool), Some(terms)) => Some(Dhcp4::new(&link.name, subnet, pool, terms, leases)),
