@@ -57,6 +57,8 @@ pub struct LinkFacts {
     pub mac: String,
     pub tx_bytes: Option<u64>,
     pub rx_bytes: Option<u64>,
+    /// Ports of the host that lead to it, as `publish` has them.
+    pub publish: Vec<String>,
 }
 
 impl LinkFacts {
@@ -67,6 +69,7 @@ impl LinkFacts {
             mac: link.mac.to_string(),
             tx_bytes: link.traffic.map(|traffic| traffic.sent),
             rx_bytes: link.traffic.map(|traffic| traffic.received),
+            publish: link.publish.iter().map(ToString::to_string).collect(),
         }
     }
 }

@@ -125,6 +125,7 @@ impl Lines {
 
     /// What `lxc-info` does not tell.
     fn more(&mut self, seen: &Seen, context: &Context) {
+        seen.links().iter().flat_map(|link| &link.publish).for_each(|port| self.add("Published", port));
         if let Some(pids) = seen.stats().pids {
             self.add("Processes", pids);
         }

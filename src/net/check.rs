@@ -1,5 +1,7 @@
 //! What of this host stands in the way of the guests' network, for `lxm check`.
 
+use ipnetwork::{Ipv4Network, Ipv6Network};
+
 use super::settings::{BridgeSettings, NetworkFile};
 use super::wire::{Wire, link_by_name};
 use super::{bridge, firewall, nft, serve, subnet};
@@ -33,12 +35,8 @@ pub fn check(layout: &Layout) -> Result<Vec<Finding>> {
         }
     };
     for (name, settings) in NetworkFile::load(layout)?.bridge {
-        if settings.ipv4.is_some_and(|own| routes4.iter().any(|other| crosses(own, *other)))
-            || settings.ipv6.is_some_and(|own| {
-                routes6.iter().any(|other| {
-                    own.network() != other.network() && subnet::overlap6(own, *other) && other.prefix() < 128
-                })
-            })
+        if settings.ipv4.is_some_and(|own| routes4.iter().any(|other| crosses4(own, *other)))
+            || settings.ipv6.is_some_and(|own| routes6.iter().any(|other| crosses6(own, *other)))
         {
             let what = format!("a route of this host overlaps the network of bridge `{name}`");
             found.push(Finding::new(what, format!("lxm network set {name} ipv4 auto")));
@@ -53,10 +51,17 @@ pub fn check(layout: &Layout) -> Result<Vec<Finding>> {
     Ok(found)
 }
 
-/// Whether a route within or around our network is another's. Our own network, addresses and
-/// broadcast address are in the table too.
-fn crosses(own: ipnetwork::Ipv4Network, other: ipnetwork::Ipv4Network) -> bool {
-    other.network() != own.network() && other.prefix() < 32 && subnet::overlap4(own, other)
+/// Whether a route within or around our network is another's. Our own network and single addresses
+/// are in the table too.
+fn crosses4(own: Ipv4Network, other: Ipv4Network) -> bool {
+    let ours = other.network() == own.network() && other.prefix() == own.prefix();
+    !ours && other.prefix() < 32 && subnet::overlap4(own, other)
+}
+
+/// The same for IPv6.
+fn crosses6(own: Ipv6Network, other: Ipv6Network) -> bool {
+    let ours = other.network() == own.network() && other.prefix() == own.prefix();
+    !ours && other.prefix() < 128 && subnet::overlap6(own, other)
 }
 
 fn check_server(layout: &Layout, name: &str, found: &mut Vec<Finding>) -> Result<()> {
@@ -189,8 +194,9 @@ mod tests {
             ("0.0.0.0/0", false),
             ("10.0.0.0/8", true),
             ("10.9.8.128/25", true),
+            ("10.9.8.0/25", true),
         ] {
-            assert_eq!(crosses(own, other.parse().unwrap()), crosses_it, "{other}");
+            assert_eq!(crosses4(own, other.parse().unwrap()), crosses_it, "{other}");
         }
     }
 }

@@ -10,7 +10,7 @@ use nix::unistd::Pid;
 
 use crate::cgroup::stats::{self, Stats};
 use crate::cgroup::{ContainerCgroup, Hierarchies};
-use crate::config::{Config, IdMap};
+use crate::config::{Config, IdMap, Publish};
 use crate::error::{Error, Result};
 use crate::net::{self, Addresses, GuestRecord, Traffic};
 use crate::store::{AliveLock, BootRecord, Layout, Origin};
@@ -159,6 +159,8 @@ pub struct SeenLink {
     pub host: Option<String>,
     pub mac: Mac,
     pub traffic: Option<Traffic>,
+    /// Ports of the host that lead to it.
+    pub publish: Vec<Publish>,
 }
 
 impl Seen<'_> {
@@ -198,6 +200,7 @@ impl Seen<'_> {
             guest: link.guest,
             host: link.host,
             mac: link.mac,
+            publish: link.publish,
         });
         seen.collect()
     }

@@ -13,6 +13,7 @@ mod harness;
 mod image;
 mod lifecycle;
 mod netserve;
+mod network;
 mod storage;
 mod support;
 mod template;
@@ -36,6 +37,7 @@ const MAY_NOT_BE_SKIPPED: &[&str] = &[
     "image::",
     "lifecycle::",
     "netserve::",
+    "network::",
     "storage::",
     "template::",
     "wiring::",
@@ -52,6 +54,7 @@ fn trials() -> Vec<Trial> {
         crash::trials(),
         distributions::trials(),
         netserve::trials(),
+        network::trials(),
         storage::trials(),
         template::trials(),
         wiring::trials(),

@@ -1,0 +1,491 @@
+//! Claims about the network of real guests: first use, names, the outside, published ports, ssh,
+//! and firewalls of others.
+
+use std::io::{Read, Write};
+use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::process::{Child, Command};
+use std::time::Duration;
+
+use crate::support::sandbox::run_checked;
+use crate::support::{Guest, Need, Outcome, Sandbox, Trial, command, eventually};
+
+const SOON: Duration = Duration::from_secs(10);
+
+pub fn trials() -> Vec<Trial> {
+    let busybox = |name, body| Trial::new(name, body).guest(Guest::Busybox);
+    vec![
+        busybox("network::the_first_use_needs_no_set_up", first_use),
+        busybox("network::guests_find_each_other_by_name", neighbours),
+        busybox("network::the_outside_is_reached_under_the_host_s_address", outside),
+        busybox("network::a_guest_has_its_address_for_life", stable_address),
+        busybox("network::published_ports_are_reached_from_everywhere", published),
+        busybox("network::a_taken_port_is_refused_with_the_name_of_who_has_it", taken_ports),
+        busybox("network::a_killed_supervisor_leaves_nothing_that_lasts", killed_supervisor),
+        busybox("network::flushed_rules_are_back_within_a_second", flushed),
+        busybox("network::other_firewalls_let_guests_through", other_firewalls),
+        busybox("network::what_stands_in_the_way_is_told_with_a_remedy", findings),
+        busybox("network::twenty_guests_start_at_once", twenty),
+        Trial::new("network::bridges_are_made_changed_and_removed", bridges),
+        Trial::new("network::a_debian_guest_is_logged_in_to_by_ssh", login)
+            .guest(Guest::Bookworm)
+            .needs(Need::Tool("ssh"))
+            .limit(120),
+    ]
+}
+
+fn ip(args: &str) -> String {
+    run_checked("ip", &args.split(' ').collect::<Vec<_>>())
+}
+
+/// Another machine, on a wire to this host: 192.0.2.9 and 2001:db8:1::9 on its end.
+struct Outside(Child);
+
+impl Outside {
+    fn new() -> Self {
+        let machine = Command::new("unshare").args(["-n", "sleep", "1000"]).spawn().unwrap();
+        let outside = Outside(machine);
+        let namespace = |pid: &str| std::fs::read_link(format!("/proc/{pid}/ns/net")).unwrap();
+        let pid = outside.0.id().to_string();
+        eventually("it has a namespace", SOON, || namespace(&pid) != namespace("self"));
+        ip(&format!("link add up0 type veth peer name eth0 netns {pid}"));
+        for (enter, link, last) in [(false, "up0", 1), (true, "eth0", 9)] {
+            let run = |args: &str| if enter { outside.run(&format!("ip {args}")).ok().stdout } else { ip(args) };
+            run(&format!("address add 192.0.2.{last}/24 dev {link}"));
+            run(&format!("address add 2001:db8:1::{last}/64 dev {link} nodad"));
+            run(&format!("link set {link} up"));
+            run("link set lo up");
+        }
+        outside
+    }
+
+    #[track_caller]
+    fn run(&self, program: &str) -> Outcome {
+        let mut enter = Command::new("nsenter");
+        enter.args(["-t", &self.0.id().to_string(), "-n"]).args(program.split(' '));
+        command::bounded(enter, b"", Duration::from_secs(20))
+    }
+
+    /// Does `work` there.
+    fn inside<T: Send>(&self, work: impl FnOnce() -> T + Send) -> T {
+        in_network_of(self.0.id() as i32, work)
+    }
+}
+
+/// Does `work` in the network namespace of a process.
+fn in_network_of<T: Send>(pid: i32, work: impl FnOnce() -> T + Send) -> T {
+    let namespace = std::fs::File::open(format!("/proc/{pid}/ns/net")).unwrap();
+    let enter = || nix::sched::setns(namespace, nix::sched::CloneFlags::CLONE_NEWNET).unwrap();
+    std::thread::scope(|scope| scope.spawn(|| (enter(), work()).1).join().unwrap())
+}
+
+impl Drop for Outside {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+        eventually("the wire is gone", SOON, || !std::path::Path::new("/sys/class/net/up0").exists());
+    }
+}
+
+/// A busybox guest on the default bridge, with further lines for its interface.
+#[track_caller]
+fn create(sandbox: &Sandbox, name: &str, lines: &str) {
+    sandbox.lxm(&["create", name, "-t", "busybox", "--network", "lxmbr0"]).ok();
+    let file = sandbox.layout().config_file(&name.parse().unwrap());
+    let config = std::fs::read_to_string(&file).unwrap();
+    std::fs::write(&file, config.replace("[network.eth0]\n", &format!("[network.eth0]\n{lines}\n"))).unwrap();
+}
+
+#[track_caller]
+fn start(sandbox: &Sandbox, name: &str) -> String {
+    sandbox.lxm(&["start", name, "--wait", "network"]).ok();
+    address(sandbox, name)
+}
+
+#[track_caller]
+fn address(sandbox: &Sandbox, name: &str) -> String {
+    let mut address = String::new();
+    eventually("it has an IPv4 address", SOON, || {
+        address = sandbox.info(name, "ipv4")[0].as_str().unwrap_or_default().to_owned();
+        !address.is_empty()
+    });
+    address
+}
+
+#[track_caller]
+fn inside(sandbox: &Sandbox, name: &str, shell: &str) -> Outcome {
+    sandbox.lxm(&["attach", name, "--", "sh", "-c", shell])
+}
+
+fn links() -> String {
+    ip("-br link")
+}
+
+fn first_use(sandbox: &Sandbox) {
+    create(sandbox, "web", "");
+    let address = start(sandbox, "web");
+    let shown = sandbox.lxm(&["network", "show", "--format", "json"]).ok().json();
+    let bridge = &shown[0];
+    assert_eq!(bridge["name"], "lxmbr0");
+    let net: ipnetwork::Ipv4Network = bridge["ipv4"].as_str().unwrap().parse().unwrap();
+    assert!(net.prefix() == 24 && net.contains(address.parse().unwrap()), "{address} in {net}");
+    inside(sandbox, "web", &format!("ping -c 1 -W 2 {}", net.ip())).ok();
+    inside(sandbox, "web", "ip route").ok().says(&format!("default via {}", net.ip()));
+    eventually("it has an IPv6 address of the bridge's network", SOON, || {
+        sandbox.info("web", "ipv6").as_array().is_some_and(|list| !list.is_empty())
+    });
+    sandbox.lxm(&["network", "show", "lxmbr0"]).ok().says(&address).says("Server:         running");
+    sandbox.lxm(&["network", "down"]).fails(4).complains("lxm-web-eth0");
+    sandbox.lxm(&["stop", "web"]).ok();
+    assert!(!links().lines().any(|line| line.starts_with("lxm") && !line.starts_with("lxmbr0")), "{}", links());
+}
+
+fn neighbours(sandbox: &Sandbox) {
+    for name in ["web", "db"] {
+        create(sandbox, name, "");
+    }
+    let of_web = start(sandbox, "web");
+    inside(sandbox, "web", "nslookup db.lxm").fails(1);
+    let of_db = start(sandbox, "db");
+    inside(sandbox, "web", "nslookup db.lxm").ok().says(&of_db);
+    inside(sandbox, "web", "ping -c 1 -W 2 db.lxm").ok();
+    inside(sandbox, "db", &format!("nslookup {of_web}")).ok().says("web.lxm");
+    sandbox.lxm(&["stop", "db"]).ok();
+    inside(sandbox, "web", "nslookup db.lxm").fails(1);
+}
+
+fn outside(sandbox: &Sandbox) {
+    let outside = Outside::new();
+    create(sandbox, "web", "");
+    start(sandbox, "web");
+    let leader = sandbox.leader("web");
+    let seen = |at: &str| {
+        let at: SocketAddr = at.parse().unwrap();
+        let ear = outside.inside(|| UdpSocket::bind(at).unwrap());
+        ear.set_read_timeout(Some(SOON)).unwrap();
+        let any = if at.is_ipv4() { "0.0.0.0:0" } else { "[::]:0" };
+        in_network_of(leader, || UdpSocket::bind(any).unwrap().send_to(b"word", at).unwrap());
+        ear.recv_from(&mut [0; 16]).unwrap().1.ip()
+    };
+    assert_eq!(seen("192.0.2.9:7777"), "192.0.2.1".parse::<IpAddr>().unwrap(), "the host's address");
+    inside(sandbox, "web", "ping -c 1 -W 2 192.0.2.9").ok();
+    eventually("it reaches the outside by IPv6 too", SOON, || {
+        inside(sandbox, "web", "ping -6 -c 1 -W 1 2001:db8:1::9").status == 0
+    });
+    assert_eq!(seen("[2001:db8:1::9]:7777"), "2001:db8:1::1".parse::<IpAddr>().unwrap(), "the host's address");
+}
+
+fn stable_address(sandbox: &Sandbox) {
+    create(sandbox, "web", "");
+    let (first, mac) = (start(sandbox, "web"), sandbox.info("web", "links")[0]["mac"].clone());
+    for _ in 0..2 {
+        sandbox.lxm(&["stop", "-k", "web"]).ok();
+        assert_eq!(start(sandbox, "web"), first);
+        assert_eq!(sandbox.info("web", "links")[0]["mac"], mac);
+    }
+    // A reservation is a line of its configuration.
+    let net = first.rsplit_once('.').unwrap().0.to_owned();
+    sandbox.lxm(&["config", "set", "web", "network.eth0.ipv4", &format!("{net}.200")]).ok();
+    sandbox.lxm(&["stop", "-k", "web"]).ok();
+    assert_eq!(start(sandbox, "web"), format!("{net}.200"));
+}
+
+/// Talks to a port as a client: what it answers to a line.
+fn ask(to: &str) -> Option<String> {
+    let to: SocketAddr = to.parse().unwrap();
+    let mut stream = TcpStream::connect_timeout(&to, Duration::from_secs(3)).ok()?;
+    stream.set_read_timeout(Some(Duration::from_secs(3))).unwrap();
+    stream.write_all(b"GET / HTTP/1.0\r\n\r\n").ok()?;
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).ok()?;
+    answer.contains("from-the-guest").then_some(answer)
+}
+
+fn published(sandbox: &Sandbox) {
+    let outside = Outside::new();
+    let ports =
+        r#"publish = ["8080:80", "127.0.0.1:8081:80/tcp", "[::]:8082:80/tcp", "192.0.2.1:8083:80", "5353:53/udp"]"#;
+    create(sandbox, "web", ports);
+    start(sandbox, "web");
+    inside(sandbox, "web", "mkdir -p /www; echo from-the-guest > /www/index.html; httpd -h /www").ok();
+    let service = in_network_of(sandbox.leader("web"), || UdpSocket::bind("0.0.0.0:53").unwrap());
+    service.set_read_timeout(Some(SOON)).unwrap();
+    let gateway = sandbox.lxm(&["network", "show", "lxmbr0", "--format", "json"]).ok().json()["ipv4"].clone();
+    let gateway = gateway.as_str().unwrap().split('/').next().unwrap().to_owned();
+    eventually("both families are translated", SOON, || {
+        run_checked("nft", &["list", "chain", "inet", "lxm", "prerouting"]).contains("dnat ip6 to")
+    });
+    for at in [
+        "127.0.0.1:8080",
+        "192.0.2.1:8080",
+        "[::1]:8080",
+        "[2001:db8:1::1]:8080",
+        "127.0.0.1:8081",
+        "[::1]:8082",
+        "192.0.2.1:8083",
+    ] {
+        assert!(ask(at).is_some(), "from the host at {at}");
+    }
+    for at in ["192.0.2.1:8080", "[2001:db8:1::1]:8080", "[2001:db8:1::1]:8082", "192.0.2.1:8083"] {
+        assert!(outside.inside(|| ask(at)).is_some(), "from outside at {at}");
+    }
+    for at in ["192.0.2.1:8081", "192.0.2.1:8082", "[2001:db8:1::1]:8083"] {
+        assert!(outside.inside(|| ask(at)).is_none() && ask(at).is_none(), "not published at {at}");
+    }
+    inside(sandbox, "web", &format!("wget -qO- http://{gateway}:8080/")).ok().says("from-the-guest");
+    let answered = || {
+        let client = UdpSocket::bind("0.0.0.0:0").unwrap();
+        client.set_read_timeout(Some(SOON)).unwrap();
+        client.send_to(b"question", "192.0.2.1:5353").unwrap();
+        let (_, from) = service.recv_from(&mut [0; 16]).unwrap();
+        service.send_to(b"answer", from).unwrap();
+        let (_, by) = client.recv_from(&mut [0; 16]).unwrap();
+        assert_eq!(by, "192.0.2.1:5353".parse().unwrap(), "the answer comes from where the question went");
+        from.ip().to_string()
+    };
+    assert_eq!(answered(), gateway, "the host speaks for its own programs");
+    assert_eq!(outside.inside(answered), "192.0.2.9", "the guest sees who asks from outside");
+    sandbox.lxm(&["info", "web"]).ok().says("8080:80/tcp").says("5353:53/udp");
+    sandbox.lxm(&["stop", "-k", "web"]).ok();
+    assert!(ask("127.0.0.1:8080").is_none());
+    assert!(!run_checked("nft", &["list", "table", "inet", "lxm"]).contains("dnat ip"), "no rule of it is left");
+    drop(TcpListener::bind("0.0.0.0:8080").expect("the port is free again"));
+}
+
+fn taken_ports(sandbox: &Sandbox) {
+    create(sandbox, "web", r#"publish = ["8080:80", "5353:53/udp"]"#);
+    create(sandbox, "db", r#"publish = ["8080:5432"]"#);
+    for (bind_tcp, said) in [(true, "port 8080 of 0.0.0.0 is taken by `"), (false, "port 5353 of :: is taken by `")] {
+        let held: Box<dyn std::any::Any> = match bind_tcp {
+            true => Box::new(TcpListener::bind("127.0.0.1:8080").unwrap()),
+            false => Box::new(UdpSocket::bind("[::1]:5353").unwrap()),
+        };
+        sandbox.lxm(&["start", "web"]).fails(4).complains(said);
+        drop(held);
+        assert!(!links().lines().any(|line| line.starts_with("lxm") && !line.starts_with("lxmbr0")), "{}", links());
+    }
+    sandbox.lxm(&["start", "web"]).ok();
+    sandbox.lxm(&["start", "db"]).fails(4).complains("taken by container `web`");
+    sandbox.lxm(&["stop", "-k", "web"]).ok();
+    sandbox.lxm(&["start", "db"]).ok();
+}
+
+fn killed_supervisor(sandbox: &Sandbox) {
+    create(sandbox, "web", r#"publish = ["8080:80"]"#);
+    let before = start(sandbox, "web");
+    let supervisor = nix::unistd::Pid::from_raw(sandbox.supervisor("web"));
+    nix::sys::signal::kill(supervisor, nix::sys::signal::Signal::SIGKILL).unwrap();
+    eventually("its port is free", SOON, || TcpListener::bind("0.0.0.0:8080").is_ok());
+    assert!(!run_checked("nft", &["list", "table", "inet", "lxm"]).contains("dnat ip"));
+    assert_eq!(start(sandbox, "web"), before);
+    sandbox.lxm(&["stop", "-k", "web"]).ok();
+    assert!(!links().lines().any(|line| line.starts_with("lxm") && !line.starts_with("lxmbr0")), "{}", links());
+}
+
+fn tables() -> String {
+    run_checked("nft", &["list", "tables"])
+}
+
+fn flushed(sandbox: &Sandbox) {
+    create(sandbox, "web", r#"publish = ["8080:80"]"#);
+    let address = start(sandbox, "web");
+    inside(sandbox, "web", "mkdir -p /www; echo from-the-guest > /www/index.html; httpd -h /www").ok();
+    eventually("it answers", SOON, || ask("127.0.0.1:8080").is_some());
+    for command in ["flush ruleset", "delete table inet lxm", "delete table bridge lxm"] {
+        run_checked("nft", &[command]);
+        eventually("both tables are back", Duration::from_secs(1), || {
+            tables().contains("inet lxm") && tables().contains("bridge lxm")
+        });
+        let translated = run_checked("nft", &["list", "chain", "inet", "lxm", "prerouting"]);
+        assert!(translated.contains(&format!("dnat ip to {address}:80")), "{translated}");
+        inside(sandbox, "web", "ping -c 1 -W 2 $(ip route | sed -n 's/default via \\([^ ]*\\).*/\\1/p')").ok();
+    }
+}
+
+/// The tables that docker makes, as iptables-nft writes them.
+const DOCKER: &str = "table ip filter {
+    chain DOCKER-USER {
+        return
+    }
+    chain FORWARD {
+        type filter hook forward priority filter; policy drop;
+        jump DOCKER-USER
+    }
+    chain INPUT {
+        type filter hook input priority filter; policy accept;
+    }
+}";
+/// A host firewall such as ufw's.
+const DROP_ALL: &str = "table ip filter {
+    chain FORWARD {
+        type filter hook forward priority filter; policy drop;
+    }
+    chain INPUT {
+        type filter hook input priority filter; policy drop;
+        ct state established,related accept
+        iif lo accept
+    }
+}
+table ip6 filter {
+    chain FORWARD {
+        type filter hook forward priority filter; policy drop;
+    }
+    chain INPUT {
+        type filter hook input priority filter; policy drop;
+    }
+}";
+
+fn other_firewalls(sandbox: &Sandbox) {
+    let outside = Outside::new();
+    for name in ["web", "db"] {
+        create(sandbox, name, "");
+        start(sandbox, name);
+    }
+    for firewall in [DOCKER, DROP_ALL] {
+        run_checked("nft", &["flush ruleset"]);
+        run_checked("nft", &[firewall]);
+        eventually("a guest reaches the outside", Duration::from_secs(2), || {
+            inside(sandbox, "web", "ping -c 1 -W 1 192.0.2.9").status == 0
+        });
+        inside(sandbox, "web", "nslookup db.lxm").ok();
+        // Once is enough, and an admin's flush of the chain is repaired.
+        let accepts =
+            || run_checked("nft", &["list", "table", "ip", "filter"]).matches("iifname \"lxmbr0\" counter").count();
+        let forward = accepts();
+        sandbox.lxm(&["network", "up"]).ok();
+        assert_eq!(accepts(), forward, "nothing is written twice");
+        let chain = if firewall == DOCKER { "DOCKER-USER" } else { "FORWARD" };
+        run_checked("nft", &["flush", "chain", "ip", "filter", chain]);
+        eventually("it is let through again", Duration::from_secs(2), || {
+            inside(sandbox, "web", "ping -c 1 -W 1 192.0.2.9").status == 0
+        });
+    }
+    for name in ["web", "db"] {
+        sandbox.lxm(&["stop", "-k", name]).ok();
+    }
+    sandbox.lxm(&["network", "down"]).ok();
+    let left = run_checked("nft", &["list", "ruleset"]);
+    assert!(!left.contains("lxm"), "{left}");
+    drop(outside);
+    run_checked("nft", &["flush ruleset"]);
+}
+
+fn findings(sandbox: &Sandbox) {
+    let found = || lxm::net::check(&sandbox.layout()).unwrap();
+    assert!(found().is_empty(), "no bridge, no fault: {:?}", found());
+    sandbox.lxm(&["network", "up"]).ok();
+    assert!(found().is_empty(), "{:?}", found());
+    let tells = |what: &str, remedy: &str| {
+        let all = found();
+        let told = all.iter().any(|finding| finding.what.contains(what) && finding.remedy.contains(remedy));
+        assert!(told, "{what}: {all:?}");
+    };
+    run_checked("nft", &["add table inet mine"]);
+    run_checked("nft", &["add chain inet mine forward { type filter hook forward priority filter; policy drop; }"]);
+    tells("`inet mine forward` drops", "nft insert rule inet mine forward iifname \"lxmbr0\" accept");
+    run_checked("nft", &["insert rule inet mine forward iifname \"lxmbr0\" accept"]);
+    assert!(found().is_empty(), "the remedy helps: {:?}", found());
+    run_checked("nft", &["delete table inet mine"]);
+    std::fs::write("/proc/sys/net/ipv4/ip_forward", "0").unwrap();
+    tells("`net.ipv4.ip_forward` is 0", "sysctl -w net.ipv4.ip_forward=1");
+    std::fs::write("/proc/sys/net/ipv4/ip_forward", "1").unwrap();
+    ip("link add br0 type bridge");
+    let net: ipnetwork::Ipv4Network =
+        sandbox.lxm(&["network", "show", "lxmbr0", "--format", "json"]).ok().json()["ipv4"]
+            .as_str()
+            .unwrap()
+            .parse()
+            .unwrap();
+    ip("link set br0 up");
+    ip(&format!("route add {}/25 dev br0", net.network()));
+    tells("overlaps the network", "lxm network set lxmbr0 ipv4 auto");
+    ip("link del br0");
+    lxm::net::serve::stop(&sandbox.layout(), "lxmbr0").unwrap();
+    tells("no lease and name server", "lxm network up lxmbr0");
+    sandbox.lxm(&["network", "up"]).ok();
+    assert!(found().is_empty(), "{:?}", found());
+}
+
+fn twenty(sandbox: &Sandbox) {
+    let names: Vec<String> = (0..20).map(|n| format!("g{n}")).collect();
+    names.iter().for_each(|name| create(sandbox, name, ""));
+    std::thread::scope(|scope| {
+        for name in &names {
+            scope.spawn(|| sandbox.lxm(&["start", name, "--wait", "network"]).ok());
+        }
+    });
+    let mut addresses: Vec<String> = names.iter().map(|name| address(sandbox, name)).collect();
+    addresses.sort();
+    addresses.dedup();
+    assert_eq!(addresses.len(), 20, "each has its own");
+    inside(sandbox, "g0", "ping -c 1 -W 2 g19.lxm").ok();
+    std::thread::scope(|scope| {
+        for name in &names {
+            scope.spawn(|| sandbox.lxm(&["stop", "-k", name]).ok());
+        }
+    });
+    assert!(!links().lines().any(|line| line.starts_with("lxm") && !line.starts_with("lxmbr0")), "{}", links());
+}
+
+fn bridges(sandbox: &Sandbox) {
+    sandbox.lxm(&["network", "show", "nosuch"]).fails(3);
+    sandbox.lxm(&["network", "up", "nosuch"]).fails(3);
+    sandbox.lxm(&["network", "create", "a-name-that-is-too-long"]).fails(2);
+    sandbox.lxm(&["network", "create", "lab", "--subnet", "10.77.0.0/24", "--no-nat"]).ok();
+    sandbox.lxm(&["network", "create", "lab"]).fails(4);
+    sandbox.lxm(&["network", "create", "quiet", "--no-dhcp", "--ipv6", "fd77::/64"]).ok();
+    let shown = |name: &str| sandbox.lxm(&["network", "show", name, "--format", "json"]).ok().json();
+    assert_eq!(shown("lab")["ipv4"], "10.77.0.1/24");
+    assert_eq!(shown("lab")["nat"], false);
+    assert_eq!(shown("quiet")["ipv6"], "fd77::1/64");
+    assert_eq!(shown("quiet")["pool_size"], 0);
+    let rules = || run_checked("nft", &["list", "table", "inet", "lxm"]);
+    assert!(!rules().contains("ip saddr 10.77.0.0/24"));
+    sandbox.lxm(&["network", "set", "lab", "nat", "true"]).ok();
+    assert!(rules().contains("ip saddr 10.77.0.0/24"), "at once");
+    sandbox.lxm(&["network", "set", "lab", "ipv4", "10.78.0.1/24"]).ok();
+    let addresses = ip("-br address show lab");
+    assert!(addresses.contains("10.78.0.1/24") && !addresses.contains("10.77.0.1"), "{addresses}");
+    for (key, value) in [("colour", "red"), ("ipv4", "x"), ("range", "10.9.9.1-10.9.9.2"), ("mtu", "much")] {
+        let outcome = sandbox.lxm(&["network", "set", "lab", key, value]);
+        assert!([2, 6].contains(&outcome.status), "{outcome}");
+    }
+    sandbox.lxm(&["network", "down", "lab"]).ok();
+    assert_eq!(shown("lab")["up"], false);
+    assert_eq!(shown("lab")["ipv4"], "10.78.0.1/24", "settings stay");
+    for name in ["lab", "quiet"] {
+        sandbox.lxm(&["network", "delete", name]).ok();
+    }
+    assert!(!tables().contains("lxm"), "{}", tables());
+    assert!(!links().contains("lab") && !links().contains("quiet"), "{}", links());
+}
+
+fn login(sandbox: &Sandbox) {
+    let home = sandbox.path("home");
+    std::fs::create_dir_all(home.join(".ssh")).unwrap();
+    let key = home.join(".ssh/id_ed25519");
+    let key = key.to_str().unwrap();
+    run_checked("ssh-keygen", &["-q", "-t", "ed25519", "-N", "", "-f", key]);
+    sandbox.lxm(&["create", "web", "-t", "debian", "-r", "bookworm", "--ssh-key", &format!("{key}.pub")]).ok();
+    sandbox.lxm(&["ssh", "web"]).fails(4).complains("does not run");
+    sandbox.lxm(&["start", "web"]).ok();
+    // At once: it waits for the guest's sshd itself.
+    sandbox.lxm(&["ssh", "web", "-i", key, "--", "id", "-un"]).ok().says("debian");
+    sandbox.lxm(&["ssh", "web", "-i", key, "--", "exit", "7"]).fails(7);
+    sandbox.lxm(&["ssh-config", "--install"]).ok();
+    let config = sandbox.path("etc/ssh/ssh_config.d/50-lxm.conf");
+    let ssh = |user: &str| {
+        let mut ssh = Command::new("ssh");
+        ssh.args(["-F", config.to_str().unwrap(), "-o", "BatchMode=yes", "-i", key, user, "hostname"]);
+        ssh.env("LXM_ROOT", sandbox.root());
+        command::bounded(ssh, b"", SOON)
+    };
+    ssh("debian@web.lxm").ok().says("web");
+    // Other keys than those in the guest's files are not taken for it.
+    sandbox.lxm(&["attach", "web", "--", "sh", "-c", "cd /etc/ssh && rm *_key.pub && ssh-keygen -q -t rsa -N '' -f x && for k in ed25519 ecdsa; do cp x.pub ssh_host_${k}_key.pub; done"]).ok();
+    let refused = ssh("debian@web.lxm");
+    assert_eq!(refused.status, 255, "{refused}");
+    refused.complains("Host key verification failed");
+    sandbox.lxm(&["restart", "web"]).ok();
+    sandbox.lxm(&["stop", "web"]).ok();
+    sandbox.lxm(&["start", "web", "--wait", "ssh"]).ok();
+}
