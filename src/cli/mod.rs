@@ -6,6 +6,7 @@
 
 mod attach;
 mod autostart;
+mod check;
 mod config;
 mod console;
 mod copy;
@@ -120,6 +121,7 @@ enum Verb {
     Kill(kill::Kill),
     Rename(rename::Rename),
     Destroy(destroy::Destroy),
+    Check(check::Check),
     Gc(gc::Gc),
     #[command(hide = true)]
     SshProxy(ssh::SshProxy),
@@ -169,6 +171,7 @@ fn run(cli: Cli) -> Result<u8> {
         Verb::Kill(verb) => verb.run(&context),
         Verb::Rename(verb) => verb.run(&context),
         Verb::Destroy(verb) => verb.run(&context),
+        Verb::Check(verb) => verb.run(&context),
         Verb::Gc(verb) => verb.run(&context),
         Verb::Supervise(verb) => verb.run(&context),
         Verb::Generate(verb) => verb.run(&context),

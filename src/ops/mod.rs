@@ -1,6 +1,7 @@
 //! What the verbs do, step by step, each step with its undo. No flags and no printing here.
 
 pub mod autostart;
+pub mod check;
 pub mod config;
 pub mod copy;
 pub mod create;

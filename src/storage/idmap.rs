@@ -45,6 +45,11 @@ pub(super) fn prepare_mount(mount: impl AsFd, ids: Ids<'_>) -> Result<bool> {
     }
 }
 
+/// Whether the file system that `dir` is on can map ids. Nothing stays of the try.
+pub fn maps_ids(dir: &std::path::Path, userns: BorrowedFd<'_>) -> Result<bool> {
+    prepare_mount(&sys::mount::copy_tree(dir, false)?, Ids::Mapped(userns))
+}
+
 /// As [`prepare_mount`] for an overlay, whose layers have their ids mapped already.
 pub(super) fn prepare_merged(mount: impl AsFd, userns: Option<BorrowedFd<'_>>) -> Result<()> {
     let change = Attributes {

@@ -19,6 +19,7 @@ use std::os::fd::{BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
 pub use choose::{Choice, choose};
+pub use idmap::maps_ids;
 pub use tree::{Tree, is_mount_point};
 
 use crate::error::{Context, Error, Result};

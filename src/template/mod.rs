@@ -14,6 +14,7 @@ mod script;
 
 use std::path::Path;
 
+pub use command::find_program;
 pub use find::{Found, find, names};
 pub use model::{Builder, Template};
 pub use recipe::{Order, Recipe};

@@ -1,0 +1,63 @@
+use serde::Serialize;
+
+use super::{Context, Format, render};
+use crate::error::{Error, Result};
+use crate::ops::check::{Check as Found, Verdict, check};
+
+/// Look at what this host offers, and say how to get what is missing
+///
+/// Each line is `ok`, `lacks` (something does not work), `missing` (lxm does not work) or
+/// `unknown`. The exit status is 5 if something is missing.
+#[derive(Debug, clap::Args)]
+pub struct Check {}
+
+#[derive(Serialize)]
+struct CheckFacts<'a> {
+    section: &'a str,
+    id: &'a str,
+    verdict: &'a str,
+    detail: &'a str,
+    remedy: Option<&'a str>,
+}
+
+impl Check {
+    pub fn run(self, context: &Context) -> Result<u8> {
+        let checks = check(&context.layout)?;
+        match context.format {
+            Format::Json => render::json(&checks.iter().map(facts).collect::<Vec<_>>())?,
+            Format::Text => render::text(&text(&checks))?,
+        }
+        let missing: Vec<&str> =
+            checks.iter().filter(|check| check.verdict == Verdict::Missing).map(|check| check.id.as_str()).collect();
+        if missing.is_empty() {
+            return Ok(0);
+        }
+        Err(Error::host_lacks(format!("this host lacks what lxm needs: {}", missing.join(", "))))
+    }
+}
+
+fn facts(check: &Found) -> CheckFacts<'_> {
+    CheckFacts {
+        section: check.section,
+        id: &check.id,
+        verdict: check.verdict.name(),
+        detail: &check.detail,
+        remedy: check.remedy.as_deref(),
+    }
+}
+
+fn text(checks: &[Found]) -> String {
+    let mut text = String::new();
+    let mut section = "";
+    for check in checks {
+        if check.section != section {
+            section = check.section;
+            text += &format!("{}--- {section} ---\n", if text.is_empty() { "" } else { "\n" });
+        }
+        text += &format!("{:8} {:15} {}\n", check.verdict.name(), check.id, check.detail);
+        if let Some(remedy) = &check.remedy {
+            text += &format!("{:24} hint: {remedy}\n", "");
+        }
+    }
+    text
+}

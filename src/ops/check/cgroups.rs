@@ -1,0 +1,87 @@
+use std::fs;
+use std::path::Path;
+
+use super::{Check, Verdict};
+use crate::cgroup::{CgroupLayout, Hierarchies};
+use crate::error::Result;
+use crate::host::systemd;
+
+/// A controller, its name in v1 and what does not work without it.
+const CONTROLLERS: [(&str, &str, &str); 5] = [
+    ("memory", "memory", "`limits.memory`, and the memory in `info`"),
+    ("pids", "pids", "`limits.pids`: a guest can fill the host's table of processes"),
+    ("cpu", "cpu", "`limits.cpus` and `limits.cpu-weight`"),
+    ("cpuset", "cpuset", "`limits.cpuset`"),
+    ("io", "blkio", "`limits.io-weight`, and the input and output in `info`"),
+];
+
+pub fn checks() -> Result<Vec<Check>> {
+    let hierarchies = Hierarchies::detect()?;
+    let mut checks = vec![layout(&hierarchies)];
+    let Some(unified) = &hierarchies.unified else { return Ok(checks) };
+    checks.push(writable(unified));
+    let v2 = fs::read_to_string(unified.join("cgroup.controllers")).unwrap_or_default();
+    checks.extend(CONTROLLERS.map(|(name, v1, what)| {
+        let id = format!("cgroup-{name}");
+        if v2.split_whitespace().any(|controller| controller == name) {
+            Check::ok("cgroups", id, "v2")
+        } else if hierarchies.v1.contains_key(v1) {
+            Check::ok("cgroups", id, "v1")
+        } else {
+            let remedy = format!("boot with a kernel that has it, without `cgroup_disable={name}`");
+            Check::not(Verdict::Lacks, "cgroups", id, format!("without it: {what}"), remedy)
+        }
+    }));
+    checks.extend(stray(&hierarchies));
+    Ok(checks)
+}
+
+fn layout(hierarchies: &Hierarchies) -> Check {
+    match hierarchies.layout() {
+        CgroupLayout::Unified => Check::ok("cgroups", "cgroup-layout", "version 2"),
+        CgroupLayout::Hybrid if systemd::is_running() => Check::not(
+            Verdict::Lacks,
+            "cgroups",
+            "cgroup-layout",
+            "hybrid: systemd cannot hold all limits for lxm",
+            "boot with `systemd.unified_cgroup_hierarchy=1`",
+        ),
+        CgroupLayout::Hybrid => Check::ok("cgroups", "cgroup-layout", "hybrid: version 2 beside version 1"),
+        CgroupLayout::Legacy => Check::not(
+            Verdict::Missing,
+            "cgroups",
+            "cgroup-layout",
+            "version 1 alone",
+            "boot with `systemd.unified_cgroup_hierarchy=1`; without systemd, \
+             `mkdir -p /sys/fs/cgroup/unified && mount -t cgroup2 none /sys/fs/cgroup/unified`",
+        ),
+    }
+}
+
+fn writable(unified: &Path) -> Check {
+    use nix::unistd::{AccessFlags, access};
+    if !nix::unistd::geteuid().is_root() || access(unified, AccessFlags::W_OK).is_ok() {
+        return Check::ok("cgroups", "cgroup-tree", unified.display().to_string());
+    }
+    Check::not(
+        Verdict::Missing,
+        "cgroups",
+        "cgroup-tree",
+        format!("`{}` is read-only", unified.display()),
+        "whoever started this system (a container?) must delegate its cgroup",
+    )
+}
+
+/// A VPN client or an old script that mounts a v1 hierarchy beside version 2 takes its controller
+/// away from everybody (PEERS 2, item 1).
+fn stray(hierarchies: &Hierarchies) -> Option<Check> {
+    let on_unified_host = hierarchies.unified.as_deref() == Some(Path::new("/sys/fs/cgroup"));
+    let (controller, mount) = hierarchies.v1.first_key_value().filter(|_| on_unified_host)?;
+    Some(Check::not(
+        Verdict::Lacks,
+        "cgroups",
+        "cgroup-stray",
+        format!("somebody has mounted the v1 hierarchy of `{controller}` at `{}`", mount.display()),
+        format!("`umount {}`, and have its owner not do it again", mount.display()),
+    ))
+}

@@ -1,0 +1,108 @@
+use std::fs;
+use std::os::fd::AsFd;
+use std::path::{Path, PathBuf};
+
+use nix::unistd::Pid;
+
+use super::kernel::Config;
+use super::{Check, Verdict};
+use crate::error::{Context, Result};
+use crate::storage;
+use crate::store::Layout;
+use crate::sys::clone::{SingleThreaded, clone};
+use crate::types::IdRange;
+
+/// Less than the root file system of a small guest, its image and what it writes.
+const LITTLE: u64 = 1 << 30;
+
+pub fn checks(layout: &Layout, config: &Config) -> Vec<Check> {
+    let dir = existing(layout.containers());
+    vec![
+        config.module("storage", "OVERLAY_FS", "overlay", Verdict::Lacks, "storage `overlay`"),
+        idmap(&dir),
+        free(&dir),
+    ]
+}
+
+/// The directory, or the one that it would be made in: looking must not make it.
+fn existing(dir: &Path) -> PathBuf {
+    dir.ancestors().find(|dir| dir.is_dir()).unwrap_or(Path::new("/")).to_owned()
+}
+
+fn idmap(dir: &Path) -> Check {
+    let shown = dir.display();
+    if !nix::unistd::geteuid().is_root() {
+        return Check::not(Verdict::Unknown, "storage", "idmap", format!("`{shown}`"), "root can try it");
+    }
+    match maps_ids(dir) {
+        Ok(true) => Check::ok("storage", "idmap", format!("the file system of `{shown}` maps ids")),
+        Ok(false) => Check::not(
+            Verdict::Lacks,
+            "storage",
+            "idmap",
+            format!(
+                "the file system of `{shown}` cannot map ids: those of a container's files are changed, which takes time"
+            ),
+            "keep containers on ext4, xfs, btrfs, f2fs or tmpfs: `path` in lxm.toml",
+        ),
+        Err(e) => Check::not(
+            Verdict::Missing,
+            "storage",
+            "idmap",
+            e.to_string(),
+            "user namespaces are restricted here: see `userns` above and the log of the kernel",
+        ),
+    }
+}
+
+/// Tries it on a mount that nobody sees, with a user namespace as a guest would have.
+fn maps_ids(dir: &Path) -> Result<bool> {
+    let (reader, writer) = std::io::pipe().context(|| "make a pipe")?;
+    let writer_in_child = std::os::fd::AsRawFd::as_raw_fd(&writer);
+    let child = clone(SingleThreaded::check()?, libc::CLONE_NEWUSER as u64, None, || {
+        // Else it would keep the pipe open itself.
+        let _ = nix::unistd::close(writer_in_child);
+        let _ = nix::unistd::read(&reader, &mut [0]);
+        0
+    })
+    .context(|| "make a user namespace")?;
+    let result = try_mapping(child.pid, dir);
+    drop(writer);
+    let _ = nix::sys::wait::waitpid(child.pid, None);
+    result
+}
+
+fn try_mapping(pid: Pid, dir: &Path) -> Result<bool> {
+    let range = IdRange::new(IdRange::FIRST_BASE);
+    for file in ["uid_map", "gid_map"] {
+        fs::write(format!("/proc/{pid}/{file}"), format!("0 {} {}", range.base, range.len))
+            .context(|| "map the ids of a user namespace")?;
+    }
+    let userns = fs::File::open(format!("/proc/{pid}/ns/user")).context(|| "open a user namespace")?;
+    storage::maps_ids(dir, userns.as_fd())
+}
+
+fn free(dir: &Path) -> Check {
+    let free = nix::sys::statvfs::statvfs(dir).map(|stat| stat.blocks_available() * stat.fragment_size());
+    match free {
+        Ok(free) if free >= LITTLE => Check::ok(
+            "storage",
+            "space",
+            format!("{:.1} GiB free for containers in `{}`", free as f64 / f64::from(1 << 30), dir.display()),
+        ),
+        Ok(free) => Check::not(
+            Verdict::Lacks,
+            "storage",
+            "space",
+            format!("{} MiB free for containers in `{}`", free >> 20, dir.display()),
+            "`lxm image list` shows what images take; `path` in lxm.toml moves the containers",
+        ),
+        Err(e) => Check::not(
+            Verdict::Unknown,
+            "storage",
+            "space",
+            format!("`{}`: {}", dir.display(), e.desc()),
+            "root can look at it",
+        ),
+    }
+}

@@ -1,0 +1,63 @@
+use std::fs;
+
+use super::{Check, Verdict};
+use crate::host::systemd;
+use crate::template::find_program;
+
+/// The oldest systemd whose interfaces lxm uses: Debian 12's.
+const SYSTEMD_FLOOR: u32 = 252;
+
+/// One of the programs will do; the Debian package that brings the first; what does not work without.
+const TOOLS: [(&[&str], &str, Verdict, &str); 6] = [
+    (&["nft"], "nftables", Verdict::Missing, "addresses are not translated, ports not published"),
+    (&["mmdebstrap", "debootstrap"], "mmdebstrap", Verdict::Lacks, "no debian and ubuntu systems can be made"),
+    (&["gpgv", "sqv"], "gpgv", Verdict::Lacks, "signatures of archives cannot be checked"),
+    (&["ssh"], "openssh-client", Verdict::Lacks, "no `lxm ssh`"),
+    (&["ssh-keygen"], "openssh-client", Verdict::Lacks, "guests get no ssh host keys"),
+    (&["busybox"], "busybox-static", Verdict::Lacks, "no systems from the template `busybox`"),
+];
+
+pub fn checks() -> Vec<Check> {
+    let mut checks: Vec<Check> = TOOLS.iter().map(tool).collect();
+    checks.push(manager());
+    checks
+}
+
+fn tool((programs, package, without, lost): &(&[&str], &str, Verdict, &str)) -> Check {
+    match programs.iter().find(|program| find_program(program).is_some()) {
+        Some(program) => Check::ok("tools", programs[0], *program),
+        None => Check::not(
+            *without,
+            "tools",
+            programs[0],
+            format!("`{}` is not installed: {lost}", programs.join("` or `")),
+            format!("`apt install {package}`"),
+        ),
+    }
+}
+
+/// Who keeps the supervisors here.
+fn manager() -> Check {
+    if !systemd::is_running() {
+        let init = fs::read_to_string("/proc/1/comm").unwrap_or_default();
+        return Check::ok("host", "manager", format!("a bare host: PID 1 is `{}`, not systemd", init.trim()));
+    }
+    let version = systemd_version();
+    match version {
+        Some(version) if version < SYSTEMD_FLOOR => Check::not(
+            Verdict::Missing,
+            "host",
+            "manager",
+            format!("systemd {version}; lxm needs {SYSTEMD_FLOOR}"),
+            "upgrade the host: Debian 12 and Ubuntu 24.04 will do",
+        ),
+        Some(version) => Check::ok("host", "manager", format!("systemd {version}")),
+        None => Check::ok("host", "manager", "systemd"),
+    }
+}
+
+/// `systemd 252 (252.22-1~deb12u1)`
+fn systemd_version() -> Option<u32> {
+    let output = std::process::Command::new("systemctl").arg("--version").output().ok()?;
+    String::from_utf8_lossy(&output.stdout).split_whitespace().nth(1)?.parse().ok()
+}
