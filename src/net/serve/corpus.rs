@@ -67,6 +67,8 @@ fn what_real_resolvers_asked_is_answered_and_nothing_panics() {
 fn what_real_hosts_solicited_is_understood_and_nothing_panics() {
     for (name, input) in inputs("solicitation") {
         assert_eq!(parse_solicitation(&input).is_none(), name.starts_with("hostile"), "{name}");
-        mutilate(&input, |bytes| drop(parse_solicitation(bytes)));
+        mutilate(&input, |bytes| {
+            parse_solicitation(bytes);
+        });
     }
 }

@@ -1,9 +1,12 @@
 //! The running server: one loop that waits on all of its sockets.
 
+mod leases;
+mod solicitations;
+
 use std::cell::RefCell;
 use std::collections::{HashMap, VecDeque};
 use std::io;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::net::{IpAddr, Ipv4Addr};
 use std::os::fd::OwnedFd;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
@@ -11,30 +14,24 @@ use std::time::{Duration, Instant};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::time::sleep_until;
 
-use super::dhcp4::{Dhcp4, Outcome};
+use super::dhcp4::Dhcp4;
 use super::dns::Zone;
-use super::frame::{self, NEIGHBOUR_SOLICITATION, Solicitation};
 use super::guests;
 use super::journal::Journal;
 use super::link::Link;
-use super::names::Neighbours;
-use super::ra::{self, Advertisement, Presence};
-use super::reply::{Packet, Terms};
-use super::request::Request;
+use super::ra::{Advertisement, Presence};
+use super::reply::Terms;
 use super::resolver::{Resolver, Sockets};
 use super::state::{self, State};
-use super::status::Status;
 use super::upstream::Upstreams;
+use leases::Probe;
+
 use crate::error::{Context, Result};
 use crate::net::settings::BridgeSettings;
 use crate::sys::packet::PacketSocket;
 use crate::sys::ready::Ready;
 use crate::types::Mac;
 
-/// How long a neighbour has to answer a probe: it is on the same bridge, and its kernel answers.
-const PROBE_WAIT: Duration = Duration::from_millis(25);
-/// Beyond so many probes at a time a client gets its address unprobed: it probes it itself.
-const MAX_PROBES: usize = 512;
 /// Most packets taken from one socket before the others have their turn.
 const BATCH: usize = 64;
 /// How often port 53 is tried again.
@@ -43,8 +40,6 @@ const NAMES_RETRY: Duration = Duration::from_secs(10);
 const STATUS_INTERVAL: Duration = Duration::from_millis(100);
 /// How often it is written where nothing but strangers' leases changed.
 const STATUS_REFRESH: Duration = Duration::from_secs(5);
-/// How soon to look again for the link-local address that advertisements come from.
-const ADDRESS_RETRY: Duration = Duration::from_secs(1);
 /// How long the same line is not said again, and how many are remembered.
 const SAID_FOR: Duration = Duration::from_secs(10);
 const MAX_SAID: usize = 256;
@@ -59,15 +54,6 @@ pub struct Parts {
     /// Where leases and status are kept; the only place that the server may write to.
     pub state_dir: OwnedFd,
     pub names: Result<Sockets>,
-}
-
-/// A probe under way.
-#[derive(Debug)]
-struct Probe {
-    /// Who the address is for.
-    owner: Mac,
-    /// What waits for the outcome, each with the sender of its frame.
-    requests: Vec<(Request, Mac)>,
 }
 
 pub struct Server {
@@ -252,129 +238,6 @@ impl Server {
         recorded
     }
 
-    fn take_requests(&mut self) -> Result<()> {
-        let mut buffer = [0; 2048];
-        let mut replies = Vec::new();
-        let mut taken = Ok(());
-        for _ in 0..BATCH {
-            let received = match receive(&self.dhcp, &mut buffer) {
-                Ok(Some(received)) => received,
-                Ok(None) => break,
-                Err(e) => {
-                    taken = Err(e).context(|| "receive a request for a lease");
-                    break;
-                }
-            };
-            let (length, Some(source)) = received else { continue };
-            let datagram = frame::parse_udp(&buffer[..length]);
-            let Some(request) = datagram.and_then(|datagram| Request::parse(datagram.payload)) else { continue };
-            replies.extend(self.decide(request, source)?);
-        }
-        // A client is told of a lease only once that is on file.
-        let settled = self.settle(false);
-        replies.iter().for_each(|reply| self.send(reply));
-        taken.and(settled)
-    }
-
-    /// The answer to a request, unless a probe has to come first.
-    fn decide(&mut self, request: Request, source: Mac) -> Result<Option<Packet>> {
-        loop {
-            let now = state::now();
-            let mut state = self.state.borrow_mut();
-            let Some(dhcp) = &mut state.dhcp else { return Ok(None) };
-            match dhcp.handle(&request, source, now)? {
-                Outcome::Nothing => return Ok(None),
-                Outcome::Reply(packet) => return Ok(Some(packet)),
-                Outcome::Probe(address) if self.probes.len() >= MAX_PROBES => dhcp.found_free(address, now),
-                Outcome::Probe(address) => {
-                    drop(state);
-                    let owner = request.mac;
-                    self.probe(address, owner, Some((request, source)));
-                    return Ok(None);
-                }
-            }
-        }
-    }
-
-    /// Asks the link for `address`, or waits for the answer that was asked for already.
-    fn probe(&mut self, address: Ipv4Addr, owner: Mac, request: Option<(Request, Mac)>) {
-        if !self.probes.contains_key(&address) {
-            self.probe_ends.push_back((Instant::now() + PROBE_WAIT, address));
-            if let Some(socket) = &self.arp {
-                // A lost probe is as good as one that nobody answered.
-                let ask = |own| socket.socket.send(&frame::arp_probe(own, address), Mac::BROADCAST);
-                let _ = socket.socket.own_mac().and_then(ask);
-            }
-        }
-        let probe = self.probes.entry(address).or_insert_with(|| Probe { owner, requests: Vec::new() });
-        if let Some((request, source)) = request {
-            // A client that asks again does so because it got no answer to its first.
-            probe.requests.retain(|(other, _)| other.mac != request.mac);
-            probe.requests.push((request, source));
-        }
-    }
-
-    fn take_arp(&mut self) -> Result<()> {
-        let mut buffer = [0; 64];
-        for _ in 0..BATCH {
-            let Some((length, _)) = receive(&self.arp, &mut buffer).context(|| "receive ARP")? else { break };
-            let Some((mac, address)) = frame::parse_arp(&buffer[..length]) else { continue };
-            if self.probes.get(&address).is_some_and(|probe| probe.owner != mac) {
-                if let Some(dhcp) = &mut self.state.borrow_mut().dhcp {
-                    dhcp.found_used(address, mac, state::now());
-                }
-                self.end_probe(address)?;
-            }
-        }
-        Ok(())
-    }
-
-    fn end_probes(&mut self) -> Result<()> {
-        let now = Instant::now();
-        while let Some((end, address)) = self.probe_ends.front().copied() {
-            if end > now {
-                break;
-            }
-            self.probe_ends.pop_front();
-            if self.probes.contains_key(&address) {
-                if let Some(dhcp) = &mut self.state.borrow_mut().dhcp {
-                    dhcp.found_free(address, state::now());
-                }
-                self.end_probe(address)?;
-            }
-        }
-        Ok(())
-    }
-
-    /// Goes on with what waited for a probe of `address`, whose outcome is noted.
-    fn end_probe(&mut self, address: Ipv4Addr) -> Result<()> {
-        let Some(probe) = self.probes.remove(&address) else { return Ok(()) };
-        let mut replies = Vec::new();
-        if probe.requests.is_empty() {
-            self.prepare(probe.owner);
-        }
-        for (request, source) in probe.requests {
-            replies.extend(self.decide(request, source)?);
-        }
-        let settled = self.settle(false);
-        replies.iter().for_each(|reply| self.send(reply));
-        settled
-    }
-
-    fn send(&self, reply: &Packet) {
-        if let Some(socket) = &self.dhcp {
-            // A client that gets no answer asks again.
-            let _ = socket.socket.send(&reply.bytes, reply.to);
-        }
-    }
-
-    fn prepare(&mut self, mac: Mac) {
-        let address = self.state.borrow_mut().dhcp.as_mut().and_then(|dhcp| dhcp.prepare(mac, state::now()));
-        if let Some(address) = address {
-            self.probe(address, mac, None);
-        }
-    }
-
     fn take_guests(&mut self) -> Result<()> {
         let mut buffer = [0; 4096];
         // What changed does not matter: all are read again, once for all changes so far.
@@ -391,57 +254,6 @@ impl Server {
         drop(state);
         new.into_iter().for_each(|mac| self.prepare(mac));
         self.settle(true)
-    }
-
-    fn take_solicitations(&mut self) -> Result<()> {
-        let mut buffer = [0; 256];
-        let mut learnt = false;
-        for _ in 0..BATCH {
-            let received = receive(&self.solicitations, &mut buffer).context(|| "receive a solicitation")?;
-            let Some((length, source)) = received else { break };
-            let Some((source, solicitation)) = source.zip(frame::parse_solicitation(&buffer[..length])) else {
-                continue;
-            };
-            if solicitation.kind == NEIGHBOUR_SOLICITATION {
-                learnt |= self.learn(source, &solicitation);
-            } else {
-                // To that guest's MAC alone, though it may have no address yet (RFC 6085), so that
-                // every guest is answered at once and none hears the answers to the others.
-                let to = (!solicitation.from.is_unspecified()).then_some(solicitation.from);
-                self.advertise(to, source, Presence::Here);
-            }
-        }
-        if learnt { self.settle(true) } else { Ok(()) }
-    }
-
-    /// Notes the address that a guest claims or speaks from; says whether it is news.
-    fn learn(&mut self, source: Mac, solicitation: &Solicitation) -> bool {
-        let claimed = if solicitation.from.is_unspecified() { solicitation.target } else { Some(solicitation.from) };
-        let of_the_bridge = |address: &Ipv6Addr| self.settings.ipv6.is_some_and(|net| net.contains(*address));
-        let mut state = self.state.borrow_mut();
-        match claimed.filter(of_the_bridge) {
-            Some(address) if state.guests.contains_key(&source) => state.neighbours.learn(source, address),
-            _ => false,
-        }
-    }
-
-    /// Sends an advertisement; says whether there was an address to send it from.
-    fn advertise(&self, to: Option<Ipv6Addr>, mac: Mac, presence: Presence) -> bool {
-        let (Some(socket), Some(advertisement)) = (&self.solicitations, &self.advertisement) else { return true };
-        let (Some(from), Ok(own)) = (self.link.link_local(), socket.socket.own_mac()) else { return false };
-        // A lost one is made good by the next.
-        let _ = socket.socket.send(&advertisement.packet(from, to, own, presence), mac);
-        true
-    }
-
-    fn advertise_to_all(&mut self, presence: Presence) {
-        let wait = if self.advertise(None, ra::ALL_NODES_MAC, presence) {
-            self.advertised = self.advertised.saturating_add(1);
-            ra::interval(self.advertised)
-        } else {
-            ADDRESS_RETRY
-        };
-        self.advertise_at = self.advertisement.is_some().then(|| Instant::now() + wait);
     }
 
     /// Serves names on `sockets`, or says why not and goes on without.
@@ -475,23 +287,6 @@ impl Server {
         }
         self.take_names(sockets)?;
         self.settle(true)
-    }
-
-    /// Takes the guests' IPv6 addresses from what an earlier server wrote: they are claimed once,
-    /// and not again because we were restarted.
-    fn recall_neighbours(&mut self) {
-        let Ok(Some(status)) = Status::read(&self.state_dir) else { return };
-        let mut neighbours = Neighbours::default();
-        for guest in status.guests {
-            for address in guest.addresses {
-                if let IpAddr::V6(address) = address
-                    && self.settings.ipv6.is_some_and(|net| net.contains(address))
-                {
-                    neighbours.learn(guest.mac, address);
-                }
-            }
-        }
-        self.state.borrow_mut().neighbours = neighbours;
     }
 
     fn write_status(&mut self) {
