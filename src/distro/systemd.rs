@@ -60,20 +60,19 @@ ExecStart=/usr/lib/systemd/systemd-networkd-wait-online --interface=eth0 --timeo
 /// Starts the resolver beside the services that need it late or not at all, where its package has
 /// all of the boot wait for it: a fifth of the time to multi-user.
 ///
-/// Its start is ordered before `network.target`; asked for when that is reached, it delays nobody.
-const RESOLVED_TIMER: &str = "\
-# Written by lxm: starts the resolver once the network is configured, so that the boot does not wait for it.
+/// It is ordered before `sysinit.target` and `network.target`, so it must not be in the boot's own
+/// transaction: what `OnSuccess=` starts is in another one, and ordered after nothing.
+const RESOLVED_LATE: &str = "\
+# Written by lxm: starts the resolver once the network is configured, so that the boot does not wait
+# for it. `systemctl mask systemd-resolved` to have none.
 [Unit]
 Description=Start the resolver beside the other services
-DefaultDependencies=no
-After=sysinit.target network.target
-Conflicts=shutdown.target
-Before=shutdown.target
+After=network.target
+OnSuccess=systemd-resolved.service
 
-[Timer]
-OnActiveSec=0
-AccuracySec=1us
-Unit=systemd-resolved.service
+[Service]
+Type=simple
+ExecStart=/bin/true
 
 [Install]
 WantedBy=multi-user.target
@@ -86,7 +85,11 @@ const SSH_KEYS: &str = "\
 [Unit]
 Description=Make missing ssh host keys
 ConditionPathExists=!/etc/ssh/ssh_host_ed25519_key
-Before=ssh.service ssh.socket
+# ssh.socket comes before basic.target, which a service by default comes after.
+DefaultDependencies=no
+After=local-fs.target
+Before=ssh.service ssh.socket shutdown.target
+Conflicts=shutdown.target
 
 [Service]
 Type=oneshot
@@ -132,9 +135,9 @@ fn network(view: &View) -> Result<Vec<Edit>> {
         for target in ["sysinit", "multi-user"] {
             edits.push(Edit::remove(format!("etc/systemd/system/{target}.target.wants/systemd-resolved.service")));
         }
-        let timer = "etc/systemd/system/lxm-resolved.timer";
-        edits.push(Edit::write(timer, RESOLVED_TIMER));
-        edits.push(Edit::link("etc/systemd/system/multi-user.target.wants/lxm-resolved.timer", format!("/{timer}")));
+        let late = "etc/systemd/system/lxm-resolved.service";
+        edits.push(Edit::write(late, RESOLVED_LATE));
+        edits.push(Edit::link("etc/systemd/system/multi-user.target.wants/lxm-resolved.service", format!("/{late}")));
         edits.push(Edit::link("etc/resolv.conf", "../run/systemd/resolve/stub-resolv.conf"));
     }
     Ok(edits)

@@ -38,6 +38,11 @@ fn keyring(recipe: &Recipe) -> Result<PathBuf> {
     file.canonicalize().context(|| format!("find keyring `{}`", file.display()))
 }
 
+/// A directory beside the target, where whoever sweeps what a killed build left finds it too.
+fn scratch(target: &Path) -> Result<tempfile::TempDir> {
+    tempfile::tempdir_in(target.parent().unwrap_or(target)).context(|| "make a scratch directory")
+}
+
 fn mmdebstrap(
     program: &Path,
     recipe: &Recipe,
@@ -46,7 +51,7 @@ fn mmdebstrap(
     log: &Path,
     progress: &Progress,
 ) -> Result<()> {
-    let scratch = tempfile::tempdir().context(|| "make a scratch directory")?;
+    let scratch = scratch(target)?;
     // apt trusts a file and a directory of keys: both must hold this keyring alone, or every key
     // that the host trusts could sign the guest.
     let trusted = scratch.path().join("trusted.gpg.d");
@@ -67,10 +72,11 @@ fn mmdebstrap(
         }
         command
     };
-    let mirror = match &recipe.mirror {
-        Some(mirror) => Some(mirror.clone()),
-        None => default_mirror(base(), recipe, scratch.path()),
+    let sources = match &recipe.mirror {
+        Some(mirror) => vec![mirror.clone()],
+        None => default_sources(base(), recipe, scratch.path()),
     };
+    let mirror = sources.first().map(|source| mirror_of(source).unwrap_or(source).to_owned());
     if let Some(mirror) = &mirror {
         progress.set_message(format!("asking {mirror}"));
         probe(mirror, &recipe.suite, scratch.path())?;
@@ -86,34 +92,37 @@ fn mmdebstrap(
     if mirror.as_ref().is_some_and(|mirror| mirror.contains("file:")) && mounts_mirror.is_dir() {
         command.arg(format!("--hook-directory={}", mounts_mirror.display()));
     }
-    command.arg(&recipe.suite).arg(target).args(&recipe.mirror);
+    command.arg(&recipe.suite).arg(target).args(&sources);
     command::run(command, log, progress).map_err(|e| about_mirror(e, recipe, mirror.as_deref()))
 }
 
-/// The mirror that mmdebstrap itself would use: it is stopped when it has written its sources.
-fn default_mirror(mut command: Command, recipe: &Recipe, scratch: &Path) -> Option<String> {
-    let sources = scratch.join("sources");
-    std::fs::create_dir(&sources).ok()?;
-    let copy =
-        format!("cp -r \"$1/etc/apt/sources.list\" \"$1/etc/apt/sources.list.d\" '{}'; exit 1", sources.display());
-    command.arg(format!("--setup-hook={copy}")).arg(&recipe.suite).arg(scratch.join("unused"));
-    command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).status().ok()?;
-    let in_parts = std::fs::read_dir(sources.join("sources.list.d")).into_iter().flatten().flatten().map(|e| e.path());
-    let files = std::iter::once(sources.join("sources.list")).chain(in_parts);
-    files.filter_map(|file| std::fs::read_to_string(file).ok()).find_map(|text| first_mirror(&text))
+/// The lines of sources.list(5) that mmdebstrap itself would use; none where it does not say.
+///
+/// A tool that does not know a release takes Debian's mirror for it, so it is asked for a sibling
+/// of the same archive that every version of it knows.
+fn default_sources(mut command: Command, recipe: &Recipe, scratch: &Path) -> Vec<String> {
+    let sibling = recipe.found.template.bootstrap.sibling.as_ref().unwrap_or(&recipe.suite);
+    let sources = scratch.join("sources.list");
+    // It is stopped as soon as it has written them.
+    command.arg(format!("--setup-hook=cp \"$1/etc/apt/sources.list\" '{}'; exit 1", sources.display()));
+    command.arg(sibling).arg(scratch.join("unused"));
+    command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+    let text = command.status().and_then(|_| std::fs::read_to_string(sources)).unwrap_or_default();
+    text.lines().filter(|line| mirror_of(line).is_some()).map(|line| for_suite(line, sibling, &recipe.suite)).collect()
 }
 
-/// The first archive of a sources.list(5), in its one-line or its deb822 form.
-fn first_mirror(sources: &str) -> Option<String> {
-    fn mirror(line: &str) -> Option<&str> {
-        let words: Vec<&str> = line.split_whitespace().collect();
-        match *words.first()? {
-            "deb" => words.iter().find(|word| word.contains(":/") && !word.starts_with('[')).copied(),
-            "URIs:" => words.get(1).copied(),
-            _ => None,
-        }
-    }
-    sources.lines().find_map(mirror).map(str::to_owned)
+/// The archive's address in a line of sources.list(5).
+fn mirror_of(line: &str) -> Option<&str> {
+    line.strip_prefix("deb ")?.split_whitespace().find(|word| word.contains(":/") && !word.starts_with('['))
+}
+
+/// A line of sources.list(5) with another suite: `noble-updates` for `bionic-updates`.
+fn for_suite(line: &str, from: &str, to: &str) -> String {
+    let word = |word: &str| match word.strip_prefix(from) {
+        Some(rest) if rest.is_empty() || rest.starts_with('-') => format!("{to}{rest}"),
+        _ => word.to_owned(),
+    };
+    line.split_whitespace().map(word).collect::<Vec<_>>().join(" ")
 }
 
 /// Fails within seconds where the archive cannot be reached or lacks the suite; apt itself would
@@ -183,7 +192,7 @@ fn debootstrap(
     progress: &Progress,
 ) -> Result<()> {
     let bootstrap = &recipe.found.template.bootstrap;
-    let scratch = tempfile::tempdir().context(|| "make a scratch directory")?;
+    let scratch = scratch(target)?;
     if let Some(mirror) = &recipe.mirror {
         probe(mirror, &recipe.suite, scratch.path())?;
     }
@@ -283,17 +292,24 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_first_mirror_is_found_in_both_forms_of_sources() {
+    fn the_mirror_of_a_line_of_sources_is_found() {
         let cases = [
-            ("# x\ndeb http://a/debian trixie main\ndeb http://b/ c d\n", Some("http://a/debian")),
-            ("deb [signed-by=/k arch=amd64] http://a/u noble main", Some("http://a/u")),
-            ("Types: deb\nURIs: http://a/d http://b/d\nSuites: x\n", Some("http://a/d")),
-            ("deb-src http://a/debian trixie main\n", None),
+            ("deb http://a/debian trixie main", Some("http://a/debian")),
+            ("deb [signed-by=/k arch=amd64] file:///u noble main", Some("file:///u")),
+            ("deb-src http://a/debian trixie main", None),
+            ("# deb http://a/debian trixie main", None),
             ("", None),
         ];
-        for (text, mirror) in cases {
-            assert_eq!(first_mirror(text).as_deref(), mirror, "{text}");
+        for (line, mirror) in cases {
+            assert_eq!(mirror_of(line), mirror, "{line}");
         }
+    }
+
+    #[test]
+    fn a_line_for_a_sibling_becomes_one_for_the_release() {
+        let line = "deb http://a/bionic-x bionic-updates main bionically";
+        assert_eq!(for_suite(line, "bionic", "noble"), "deb http://a/bionic-x noble-updates main bionically");
+        assert_eq!(for_suite("deb http://a/u bionic main", "bionic", "noble"), "deb http://a/u noble main");
     }
 
     #[test]

@@ -109,6 +109,9 @@ pub struct Bootstrap {
     pub variant: String,
     /// Mirror to use; unset means the tool's own default.
     pub mirror: Option<String>,
+    /// A suite of the same archive that every version of mmdebstrap knows; it is asked for the default
+    /// mirrors of that one, having Debian's for what it does not know.
+    pub sibling: Option<String>,
     /// debootstrap's script for releases that it does not know yet.
     pub debootstrap_script: Option<String>,
 }
@@ -120,6 +123,7 @@ impl Default for Bootstrap {
             components: vec!["main".into()],
             variant: "minbase".into(),
             mirror: None,
+            sibling: None,
             debootstrap_script: None,
         }
     }
