@@ -1,8 +1,10 @@
 //! Debian root file systems to be hosts, made once by mmdebstrap and kept for later runs.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::Mutex;
 use std::time::Duration;
 
 use lxm::store::FileLock;
@@ -17,7 +19,7 @@ const BUILD_LIMIT: Duration = Duration::from_secs(900);
 
 /// What every host has: systemd with all its clients, and what the package depends on.
 pub const PACKAGES: &str = "systemd,systemd-sysv,dbus,systemd-container,libnss-mymachines,libnss-systemd,\
-    libpam-systemd,iproute2,iputils-ping,nftables,openssh-client,procps,ca-certificates,busybox-static";
+    libpam-systemd,bsdutils,mount,iproute2,iputils-ping,nftables,openssh-client,procps,ca-certificates,busybox-static";
 
 /// Services that would write to the machine's own kernel settings, or wait for a console.
 const MASKED: [&str; 9] = [
@@ -53,8 +55,14 @@ pub fn cached(kind: &str, recipe: &str, make: impl FnOnce(&Path) -> Result<(), S
     Ok(dir)
 }
 
-/// The root file system of a host of this Debian release.
-pub fn host(release: &str) -> Result<PathBuf, String> {
+/// The root file system of a host of this Debian release; one that cannot be made is not tried twice.
+pub fn host(release: &'static str) -> Result<PathBuf, String> {
+    static MADE: Mutex<BTreeMap<&str, Result<PathBuf, String>>> = Mutex::new(BTreeMap::new());
+    let mut made = MADE.lock().expect("no maker of hosts panics");
+    made.entry(release).or_insert_with(|| make_host(release)).clone()
+}
+
+fn make_host(release: &str) -> Result<PathBuf, String> {
     let dir = cached(&format!("host-{release}"), &format!("2 {release} {PACKAGES} {MASKED:?}"), |dir| {
         let root = dir.join("rootfs");
         debootstrap(release, PACKAGES, &root)?;
@@ -68,6 +76,8 @@ pub fn host(release: &str) -> Result<PathBuf, String> {
 pub fn debootstrap(release: &str, packages: &str, root: &Path) -> Result<(), String> {
     let mut command = Command::new("mmdebstrap");
     command.args(["--variant=apt", "--aptopt=Apt::Install-Recommends \"false\""]);
+    // Signatures are checked; how old they are says nothing here, and mirrors of sid lag.
+    command.arg("--aptopt=Acquire::Check-Valid-Until \"false\"");
     for unwanted in ["doc", "man", "locale", "info"] {
         command.arg(format!("--dpkgopt=path-exclude=/usr/share/{unwanted}/*"));
     }
