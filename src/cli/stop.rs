@@ -53,12 +53,10 @@ impl Stop {
         require_root("stop a container")?;
         let name = self.name.get()?;
         let how = self.how.get(context, &name)?;
-        match (stop(&context.layout, &name, how, |rung| tell(context, &name, rung))?, how) {
-            (Rung::Killed, host::Stop::Graceful { limit }) => {
-                // It has stopped, which is what was asked for; how may matter to its data.
-                context.say(&format!("`{name}` did not shut down within {}s and was killed", limit.as_secs_f32()));
-            }
-            _ => {}
+        let rung = stop(&context.layout, &name, how, |rung| tell(context, &name, rung))?;
+        if let (Rung::Killed, host::Stop::Graceful { limit }) = (rung, how) {
+            // It has stopped, which is what was asked for; how may matter to its data.
+            context.say(&format!("`{name}` did not shut down within {}s and was killed", limit.as_secs_f32()));
         }
         Ok(0)
     }

@@ -135,7 +135,7 @@ pub enum Progress {
 
 impl Plan {
     /// The next container whose turn it is; each is given once.
-    pub fn next(&mut self) -> Progress {
+    pub fn take_next(&mut self) -> Progress {
         let turn = |wishes: &Wishes| wishes.after.iter().all(|other| self.ended.contains_key(other));
         let Some(name) = self.waiting.iter().find(|(_, wishes)| turn(wishes)).map(|(name, _)| name.clone()) else {
             return Progress::Wait;
@@ -189,7 +189,7 @@ mod tests {
     fn begun(plan: &mut Plan) -> Vec<String> {
         let mut names = Vec::new();
         loop {
-            match plan.next() {
+            match plan.take_next() {
                 Progress::Begin(name) => names.push(name.to_string()),
                 Progress::Skip(name, because) => names.push(format!("{name}!{because}")),
                 Progress::Wait => return names,

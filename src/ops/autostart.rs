@@ -159,7 +159,7 @@ pub fn start_all(layout: &Layout, tell: &dyn Fn(&Entry)) -> Result<Vec<Entry>> {
     };
     let mut running: Vec<Work> = Vec::new();
     loop {
-        match plan.next() {
+        match plan.take_next() {
             Progress::Begin(name) if AliveLock::is_held(layout, &name)? => plan.ended(&name, true),
             Progress::Begin(name) => running.push(Work::begin(layout, name, Verb::Start)?),
             Progress::Skip(name, because) => {
@@ -204,7 +204,7 @@ pub fn stop_all(layout: &Layout) -> Result<Vec<(ContainerName, Error)>> {
     let mut running: Vec<Work> = Vec::new();
     let mut failed = Vec::new();
     loop {
-        match plan.next() {
+        match plan.take_next() {
             Progress::Begin(name) | Progress::Skip(name, _) => {
                 let own = layout.config(&name).map_or(SHUTDOWN, |config| config.boot.stop_timeout.get());
                 let limit = own.min(deadline.saturating_duration_since(Instant::now()));

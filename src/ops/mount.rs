@@ -19,7 +19,7 @@ pub fn mount(layout: &Layout, name: &ContainerName) -> Result<PathBuf> {
     let _lock = OperationLock::acquire(layout, name)?;
     if AliveLock::is_held(layout, name)? {
         return Err(Error::conflict(format!("mount `{name}`: it runs"))
-            .hint(format!("`lxm attach`, `lxm push` and `lxm pull` reach the files of a running guest")));
+            .hint("`lxm attach`, `lxm push` and `lxm pull` reach the files of a running guest"));
     }
     let rootfs = layout.rootfs(name);
     if is_mount_point(&rootfs)? {

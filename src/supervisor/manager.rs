@@ -29,7 +29,7 @@ pub struct Manager {
 enum Link {
     /// The command line that cloned us, until it has heard that the guest has started.
     Command(Option<Packets>),
-    Systemd(Service),
+    Systemd(Box<Service>),
 }
 
 /// From the command line: the supervisor is in its v1 groups.
@@ -47,7 +47,7 @@ impl Manager {
 
     /// systemd, whose main process of a unit we are; fails with `Kind::Usage` when we are not.
     pub fn systemd() -> Result<Self> {
-        Ok(Manager { link: Link::Systemd(Service::from_env()?), rows: 24, cols: 80 })
+        Ok(Manager { link: Link::Systemd(Box::new(Service::from_env()?)), rows: 24, cols: 80 })
     }
 
     /// The groups that the guest shall be in.

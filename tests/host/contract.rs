@@ -164,8 +164,8 @@ fn two_containers_never_share_ids(sandbox: &Sandbox) {
 
 /// A line of mountinfo: options, propagation and type of what is mounted on `at` last.
 fn mounted<'a>(report: &'a Value, at: &str) -> Option<Vec<&'a str>> {
-    let lines = report["mounts"].as_array().unwrap().iter().filter_map(Value::as_str);
-    let found = lines.filter(|line| line.split(' ').nth(4) == Some(at)).last()?;
+    let mut lines = report["mounts"].as_array().unwrap().iter().rev().filter_map(Value::as_str);
+    let found = lines.find(|line| line.split(' ').nth(4) == Some(at))?;
     Some(found.split(' ').collect())
 }
 

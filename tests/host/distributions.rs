@@ -87,7 +87,11 @@ fn debian(sandbox: &Sandbox, guest: Guest, more: &[&str]) {
         "ran"
     );
     assert_eq!(shell(sandbox, "getent passwd debian >/dev/null && echo there"), "there");
-    assert_eq!(sandbox.info("g", "release"), shell(sandbox, ". /etc/os-release; echo $VERSION_CODENAME"));
+    // Unstable has no name of its own in os-release: it says the next release's.
+    let release = sandbox.info("g", "release");
+    if release != "sid" {
+        assert_eq!(release, shell(sandbox, ". /etc/os-release; echo $VERSION_CODENAME"));
+    }
     reboots(sandbox, "systemctl reboot");
     goes_down_in_order(sandbox);
     sandbox.lxm_with(&["start", "g", "--wait", "booted"], b"", Duration::from_secs(60)).ok();

@@ -83,7 +83,10 @@ fn every_kind_of_leak_is_found(sandbox: &Sandbox) {
     held_lock_is_found(&leak, root);
 }
 
-fn held_lock_is_found(leak: &dyn Fn(&str, &dyn Fn(), &dyn Fn()), root: &Path) {
+/// Makes a leak of the kind named, sees that it is found, and takes it back.
+type Leak<'a> = dyn Fn(&str, &dyn Fn(), &dyn Fn()) + 'a;
+
+fn held_lock_is_found(leak: &Leak<'_>, root: &Path) {
     let path = root.join("run/lxm/.lock/leak");
     let lock = std::cell::RefCell::new(None);
     let make = || *lock.borrow_mut() = lxm::store::FileLock::try_acquire(&path).unwrap();

@@ -249,6 +249,7 @@ fn furnish(upper: &Path) {
     fs::create_dir_all(upper.join("var/log/journal")).expect("make the journal's directory");
 }
 
+#[expect(clippy::zombie_processes, reason = "the host that is made of it waits for it")]
 fn launch(lower: &Path, work: &Path, cgroup: &Path) -> (Child, u32) {
     fs::create_dir_all(cgroup).expect("make the host's cgroup");
     let log = fs::File::options().create(true).append(true).open(work.join("boot.log")).expect("open the boot log");

@@ -58,7 +58,7 @@ fn taken_port(host: &mut SystemdHost) {
     host.shell(
         "systemd-run -q --unit=squatter -p User=nobody -p AmbientCapabilities=CAP_NET_BIND_SERVICE busybox nc -l -p 53",
     );
-    eventually("it has the port", Duration::from_secs(10), || host.shell("ss -Hltn sport = :53") != "");
+    eventually("it has the port", Duration::from_secs(10), || !host.shell("ss -Hltn sport = :53").is_empty());
     host.shell("lxm network up lxmbr0");
     let said = host.shell(&format!("journalctl --no-pager -o cat -u {UNIT}"));
     assert!(

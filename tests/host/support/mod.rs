@@ -4,8 +4,6 @@
 //! ([`isolate`]), on a bare host of its own: private network, mount, pid, ipc, uts and cgroup
 //! namespaces and a private `LXM_ROOT`. When it returns, [`leaks`] looks for what it left.
 
-#![allow(dead_code, unused_imports, reason = "the areas that use it land one by one")]
-
 pub mod command;
 pub mod guest;
 pub mod isolate;

@@ -1,6 +1,5 @@
 //! What a trial is, what it needs, and how it becomes a test of libtest-mimic.
 
-use std::path::Path;
 use std::time::Duration;
 
 use super::{Guest, Sandbox, isolate};
@@ -52,8 +51,6 @@ pub enum Need {
     Tool(&'static str),
     /// A file system type in the kernel.
     FileSystem(&'static str),
-    /// The cgroup v1 hierarchy of a controller.
-    CgroupV1(&'static str),
 }
 
 impl Need {
@@ -65,10 +62,6 @@ impl Need {
                 let known = std::fs::read_to_string("/proc/filesystems").unwrap_or_default();
                 let has = known.lines().any(|line| line.split_whitespace().last() == Some(name));
                 (!has).then(|| format!("needs the file system {name} in the kernel"))
-            }
-            Need::CgroupV1(controller) => {
-                let dir = Path::new("/sys/fs/cgroup").join(controller).join("cgroup.procs");
-                (!dir.exists()).then(|| format!("needs the cgroup v1 controller {controller}"))
             }
         }
     }
