@@ -110,6 +110,15 @@ const DEFAULT: [Column; 9] = [
 
 impl List {
     pub fn run(self, context: &Context) -> Result<u8> {
+        if context.format == Format::Text && self.is_of_names() {
+            let names = context.layout.names()?;
+            let mut names: Vec<String> =
+                names.iter().map(|name| name.to_string()).filter(|name| self.wants_name(name)).collect();
+            if self.reverse {
+                names.reverse();
+            }
+            return self.names(&names).map(|()| 0);
+        }
         let observer = Observer::new(&context.layout)?;
         let mut seen = observer.all()?;
         seen.retain(|seen| self.wants(seen));
@@ -126,13 +135,28 @@ impl List {
             render::table(&titles, seen.iter().map(|seen| columns.iter().map(|column| column.text(seen))))?;
         } else {
             let names: Vec<String> = seen.iter().map(|seen| seen.name.to_string()).collect();
-            if self.line {
-                render::text(&names.iter().map(|name| format!("{name}\n")).collect::<String>())
-            } else {
-                render::names(&names)
-            }?;
+            self.names(&names)?;
         }
         Ok(0)
+    }
+
+    fn names(&self, names: &[String]) -> Result<()> {
+        if self.line {
+            render::text(&names.iter().map(|name| format!("{name}\n")).collect::<String>())
+        } else {
+            render::names(names)
+        }
+    }
+
+    /// Whether nothing but the names is asked for, so that no container need be looked at.
+    fn is_of_names(&self) -> bool {
+        let filters =
+            [self.running, self.frozen, self.stopped, self.active, self.privileged, self.unprivileged, self.autostart];
+        !self.fancy && self.columns.is_empty() && self.sort == Column::Name && !filters.contains(&true)
+    }
+
+    fn wants_name(&self, name: &str) -> bool {
+        self.patterns.is_empty() || self.patterns.iter().any(|pattern| matches(pattern, name))
     }
 
     fn wants(&self, seen: &Seen) -> bool {
@@ -145,9 +169,8 @@ impl List {
         // Several of these mean any of them; none means all.
         let mut asked = states.iter().filter(|(asked, _)| *asked).peekable();
         let state = asked.peek().is_none() || asked.any(|(_, states)| states.contains(&seen.state));
-        let name = self.patterns.is_empty() || self.patterns.iter().any(|pattern| matches(pattern, seen.name.as_str()));
         state
-            && name
+            && self.wants_name(seen.name.as_str())
             && (!self.privileged || seen.privileged() == Some(true))
             && (!self.unprivileged || seen.privileged() == Some(false))
             && (!self.autostart || seen.autostart() == Some(true))
@@ -220,19 +243,30 @@ fn join<T: ToString>(addresses: &[T]) -> String {
 }
 
 /// Whether `text` is as `pattern` says, where `*` stands for any text and `?` for any one letter.
+///
+/// Only the last `*` is ever tried anew: what an earlier one could take the last one can too.
 fn matches(pattern: &str, text: &str) -> bool {
-    let mut letters = pattern.chars();
-    match letters.next() {
-        None => text.is_empty(),
-        Some('*') => {
-            text.char_indices().map(|(at, _)| at).chain([text.len()]).any(|at| matches(letters.as_str(), &text[at..]))
-        }
-        Some(letter) => {
-            let mut rest = text.chars();
-            rest.next().is_some_and(|first| letter == '?' || letter == first)
-                && matches(letters.as_str(), rest.as_str())
+    let (pattern, text) = (pattern.as_bytes(), text.as_bytes());
+    let (mut p, mut t) = (0, 0);
+    let mut star = None;
+    while t < text.len() {
+        match pattern.get(p) {
+            Some(b'*') => {
+                star = Some((p, t));
+                p += 1;
+            }
+            Some(&letter) if letter == b'?' || letter == text[t] => {
+                p += 1;
+                t += 1;
+            }
+            _ => {
+                let Some((at, taken)) = &mut star else { return false };
+                *taken += 1;
+                (p, t) = (*at + 1, *taken);
+            }
         }
     }
+    pattern[p..].iter().all(|&letter| letter == b'*')
 }
 
 #[cfg(test)]
@@ -251,6 +285,9 @@ mod tests {
             ("*", "", true),
             ("a*b*c", "axxbyyc", true),
             ("a*b*c", "axxbyy", false),
+            ("", "a", false),
+            ("a**", "a", true),
+            (&"*a".repeat(30), &"a".repeat(29), false),
         ] {
             assert_eq!(matches(pattern, name), wanted, "{pattern} {name}");
         }
