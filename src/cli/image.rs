@@ -7,6 +7,8 @@ use serde::Serialize;
 use super::{Context, Format, render, require_root};
 use crate::error::{Error, Result};
 use crate::ops::image::{self, Overview};
+use crate::template::download;
+use crate::types::Arch;
 
 /// Show, renew and remove the images that containers are made of
 #[derive(Debug, clap::Args)]
@@ -23,6 +25,18 @@ enum What {
     /// List the images
     #[command(visible_alias = "ls")]
     List,
+    /// List the systems that image servers have, newest first made
+    ///
+    /// Asks the servers that templates name; `lxm create -t TEMPLATE -r RELEASE` downloads one.
+    Available {
+        /// Of this template alone
+        #[arg(short, long, value_name = "NAME")]
+        template: Option<String>,
+
+        /// Of every architecture, not only of those that this host runs
+        #[arg(long)]
+        all: bool,
+    },
     /// Remove images; one that a container is layered on stays
     #[command(visible_alias = "delete")]
     Rm {
@@ -38,6 +52,54 @@ enum What {
         #[arg(long, conflicts_with = "ids")]
         all: bool,
     },
+}
+
+/// What can be had, in the machine's form.
+#[derive(Debug, Serialize)]
+struct ToBeHad {
+    template: String,
+    release: String,
+    arch: String,
+    variant: String,
+    /// The server's, for most a date.
+    version: String,
+    size_bytes: u64,
+}
+
+fn available(context: &Context, template: Option<&str>, all: bool) -> Result<u8> {
+    let mut rows = Vec::new();
+    let mut failed = Vec::new();
+    for (template, answer) in download::available(&context.layout, template)? {
+        match answer {
+            Err(e) => failed.push(e),
+            Ok(systems) => {
+                rows.extend(systems.into_iter().filter(|system| all || runs_here(&system.arch)).map(|s| ToBeHad {
+                    template: template.clone(),
+                    release: s.release,
+                    arch: s.arch,
+                    variant: s.variant,
+                    version: s.version,
+                    size_bytes: s.bytes,
+                }))
+            }
+        }
+    }
+    match context.format {
+        Format::Json => render::json(&rows)?,
+        Format::Text => render::table(
+            &["TEMPLATE", "RELEASE", "ARCH", "VARIANT", "VERSION", "SIZE"],
+            rows.into_iter().map(|row| {
+                let size = bytesize::ByteSize(row.size_bytes).to_string();
+                [row.template, row.release, row.arch, row.variant, row.version, size]
+            }),
+        )?,
+    }
+    // What was learnt is shown; that something could not be asked is a failure all the same.
+    failed.into_iter().next().map_or(Ok(0), Err)
+}
+
+fn runs_here(arch: &str) -> bool {
+    arch.parse().is_ok_and(|arch| Arch::host().runs(arch))
 }
 
 /// An image in the machine's form.
@@ -77,8 +139,12 @@ impl<'a> From<&'a Overview> for Shown<'a> {
 
 impl Image {
     pub fn run(self, context: &Context) -> Result<u8> {
+        if let What::Available { template, all } = &self.what {
+            return available(context, template.as_deref(), *all);
+        }
         require_root("work on images")?;
         match self.what {
+            What::Available { .. } => unreachable!("answered above"),
             What::List => list(context)?,
             What::Rm { ids } => {
                 each(&ids, |id| {

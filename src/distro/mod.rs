@@ -4,6 +4,7 @@
 //! so they can be looked at, tested as values, and applied twice with the result of once.
 
 mod accounts;
+mod alpine;
 pub mod compat;
 pub mod edit;
 mod identity;
@@ -55,6 +56,7 @@ pub fn family_edits(view: &View, init: Init) -> Result<Vec<Edit>> {
     let mut edits = match init {
         Init::Systemd => systemd::edits(view)?,
         Init::Sysvinit | Init::Openrc | Init::Runit => sysv::edits(view, init)?,
+        Init::Busybox if alpine::is_alpine(view) => alpine::edits(view)?,
         // Busybox systems are as many as there are makers of them: the template's own files say all.
         Init::Busybox | Init::Auto | Init::Other => Vec::new(),
     };
@@ -87,4 +89,6 @@ fn has_network_configuration(view: &View) -> bool {
         || netplan.iter().any(|name| name.ends_with(".yaml"))
         || interfaces.lines().any(|line| line.trim_start().starts_with("iface eth0"))
         || !view.names("etc/NetworkManager/system-connections").is_empty()
+        || view.exists("etc/sysconfig/network-scripts/ifcfg-eth0")
+        || view.exists("etc/sysconfig/network/ifcfg-eth0")
 }

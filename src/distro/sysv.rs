@@ -43,9 +43,10 @@ exit 0
 "#;
 
 /// Scripts that look after hardware, the clock or disks of their own: the host's business.
-const REMOVED_FROM_BOOT: [&str; 8] = [
+const REMOVED_FROM_BOOT: [&str; 9] = [
     // Set the host's clock, or try to.
     "hwclock.sh",
+    "hwclock",
     // Check and mount disks that a container has none of; unmounting would undo lxm's own mounts.
     "checkroot.sh",
     "checkfs.sh",
@@ -112,13 +113,23 @@ fn runit_console(view: &View) -> Vec<Edit> {
     if view.exists("etc/sv/ssh/run") {
         edits.push(Edit::link("etc/runit/runsvdir/default/ssh", "/etc/sv/ssh"));
     }
+    // Void Linux's client; Debian's runit has another.
+    if view.exists("etc/sv/dhcpcd/run") {
+        edits.push(Edit::link("etc/runit/runsvdir/default/dhcpcd", "/etc/sv/dhcpcd"));
+    }
     // `lxm stop` makes one of these executable and sends SIGCONT (runit(8)).
     let switches = ["etc/runit/stopit", "etc/runit/reboot"].into_iter().filter(|path| !view.is_taken(path));
     edits.extend(switches.map(|path| Edit::write(path, "").mode(0)));
-    for name in view.names("etc/runit/runsvdir/default").iter().filter(|name| name.starts_with("getty-")) {
+    for name in view.names("etc/runit/runsvdir/default").iter().filter(|name| is_terminals(name)) {
         edits.push(Edit::remove(format!("etc/runit/runsvdir/default/{name}")));
     }
     edits
+}
+
+/// Whether a service is a getty on a terminal that no container has: `getty-tty1` of Debian,
+/// `agetty-tty1` of Void Linux.
+fn is_terminals(service: &str) -> bool {
+    ["getty-tty", "agetty-tty"].iter().any(|prefix| service.starts_with(prefix))
 }
 
 /// The links that start or stop `script`: (`rcS.d`, `S05hwclock.sh`), and OpenRC's runlevels.

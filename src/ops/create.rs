@@ -153,5 +153,5 @@ pub fn spec(recipe: &Recipe, order: &Order) -> Result<ImageSpec> {
 /// Fills `target` with the recipe's system; the builder's words go to its log.
 pub fn build(layout: &Layout, recipe: &Recipe, target: &Path) -> Result<()> {
     let log = layout.build_log(&recipe.found.name, &recipe.release, recipe.arch);
-    template::build(recipe, target, &log)
+    template::build(recipe, target, &log, &layout.downloads())
 }

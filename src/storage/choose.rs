@@ -68,7 +68,7 @@ fn overlay_works(layout: &Layout) -> Result<()> {
     let layers = Layers::new(layout);
     let (upper, lower) = (layers.prepare(&place)?, layers.prepare(&place)?);
     let parts = assemble::Parts { lowers: vec![lower.join("fs")], upper: Some(upper) };
-    let tried = super::tree::in_private_namespace(|| assemble::merge(&parts, None, &place));
+    let tried = sys::mount::in_private_namespace(|| assemble::merge(&parts, None, &place));
     remove_tree(&place)?;
     tried.map(drop)
 }

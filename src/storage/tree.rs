@@ -3,11 +3,9 @@
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
-use nix::mount::MsFlags;
-use nix::sched::CloneFlags;
-
 use super::Backend;
-use crate::error::{Context, Error, Result};
+use crate::error::{Context, Result};
+use crate::sys;
 
 /// A place's tree, ids from 0, for as long as this lives.
 #[derive(Debug)]
@@ -23,7 +21,7 @@ impl Tree {
         if let Some(path) = backend.tree(place)? {
             return Ok(Tree { path, mount: None });
         }
-        let mount = in_private_namespace(|| backend.mount(place, None))?;
+        let mount = sys::mount::in_private_namespace(|| backend.mount(place, None))?;
         // With the dot, who follows no symbolic link at the end of a path comes to it too.
         Ok(Tree { path: format!("/proc/self/fd/{}/.", mount.as_raw_fd()).into(), mount: Some(mount) })
     }
@@ -42,21 +40,6 @@ impl Tree {
     pub fn mount(&self) -> Option<&OwnedFd> {
         self.mount.as_ref()
     }
-}
-
-/// Runs `f` in a mount namespace of its own, which ends with the call.
-///
-/// In a thread: a mount namespace is a thread's property, and this process keeps the host's.
-pub(super) fn in_private_namespace<T: Send>(f: impl FnOnce() -> Result<T> + Send) -> Result<T> {
-    std::thread::scope(|scope| {
-        let work = scope.spawn(|| {
-            nix::sched::unshare(CloneFlags::CLONE_NEWNS).context(|| "make a mount namespace")?;
-            nix::mount::mount(None::<&str>, "/", None::<&str>, MsFlags::MS_REC | MsFlags::MS_PRIVATE, None::<&str>)
-                .context(|| "make the mount namespace private")?;
-            f()
-        });
-        work.join().map_err(|_| Error::failed("a thread failed"))?
-    })
 }
 
 /// Whether something is mounted on `path`; a missing one is no mount point.

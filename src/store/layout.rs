@@ -81,6 +81,11 @@ impl Layout {
         self.images().join(".staging")
     }
 
+    /// Downloads that were cut short, by digest.
+    pub fn downloads(&self) -> PathBuf {
+        self.root.join("var/cache/lxm/downloads")
+    }
+
     pub fn log_dir(&self, name: &ContainerName) -> PathBuf {
         self.root.join("var/log/lxm").join(name)
     }

@@ -8,7 +8,7 @@ use rustix::mount::{
     fsconfig_set_string, fsmount, fsopen, move_mount, open_tree,
 };
 
-use crate::error::{Context, Result};
+use crate::error::{Context, Error, Result};
 
 /// Makes a detached mount of a new file system, for example `("tmpfs", &["mode=0755"], …)`.
 ///
@@ -88,4 +88,25 @@ pub fn set_attributes(mount: impl AsFd, change: &Attributes<'_>) -> std::io::Res
         )
     };
     if result == -1 { Err(std::io::Error::last_os_error()) } else { Ok(()) }
+}
+
+/// Runs `f` in a mount namespace of its own, which ends with the call.
+///
+/// In a thread: a mount namespace is a thread's property, and this process keeps the host's.
+pub fn in_private_namespace<T: Send>(f: impl FnOnce() -> Result<T> + Send) -> Result<T> {
+    std::thread::scope(|scope| {
+        let work = scope.spawn(|| {
+            nix::sched::unshare(nix::sched::CloneFlags::CLONE_NEWNS).context(|| "make a mount namespace")?;
+            nix::mount::mount(
+                None::<&str>,
+                "/",
+                None::<&str>,
+                nix::mount::MsFlags::MS_REC | nix::mount::MsFlags::MS_PRIVATE,
+                None::<&str>,
+            )
+            .context(|| "make the mount namespace private")?;
+            f()
+        });
+        work.join().map_err(|_| Error::failed("a thread failed"))?
+    })
 }

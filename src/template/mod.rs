@@ -7,6 +7,7 @@ mod archive;
 mod bootstrap;
 mod busybox;
 mod command;
+pub mod download;
 mod find;
 mod model;
 mod recipe;
@@ -25,9 +26,11 @@ use crate::progress::Progress;
 
 /// Fills the empty directory `target` with the system that `recipe` describes, fit to be a guest.
 ///
+/// `downloads` keeps what was cut short between one attempt and the next.
+///
 /// What the builder says goes to `log`, whose last lines are in the error when it fails. On
 /// failure `target` holds whatever was made so far; the caller removes it.
-pub fn build(recipe: &Recipe, target: &Path, log: &Path) -> Result<()> {
+pub fn build(recipe: &Recipe, target: &Path, log: &Path, downloads: &Path) -> Result<()> {
     let step = || match recipe.release.as_str() {
         "" => format!("build `{}`", recipe.found.name),
         release => format!("build `{}` {release} ({})", recipe.found.name, recipe.arch),
@@ -37,6 +40,7 @@ pub fn build(recipe: &Recipe, target: &Path, log: &Path) -> Result<()> {
         Builder::Bootstrap => bootstrap::build(recipe, target, log, &progress),
         Builder::Archive => archive::build(recipe, target),
         Builder::Busybox => busybox::build(target),
+        Builder::Download => download::build(recipe, target, downloads),
         Builder::Script => script::build(recipe, target, log, &progress),
         Builder::Published => Err(Error::not_found("the image that was published was removed")
             .hint("`lxm publish` makes it again of a container")),

@@ -35,6 +35,8 @@ pub struct Template {
     pub file: Vec<File>,
     #[serde(default)]
     pub bootstrap: Bootstrap,
+    #[serde(default)]
+    pub download: Download,
     /// The executable of builder `script`, relative to the template file.
     pub script: Option<PathBuf>,
 }
@@ -51,6 +53,8 @@ pub enum Builder {
     Busybox,
     /// An executable of the administrator's.
     Script,
+    /// A root file system from a simplestreams server.
+    Download,
     /// Nothing: `lxm publish` has made the image.
     Published,
 }
@@ -114,6 +118,18 @@ pub struct Bootstrap {
     pub sibling: Option<String>,
     /// debootstrap's script for releases that it does not know yet.
     pub debootstrap_script: Option<String>,
+}
+
+/// `[download]`
+#[derive(Debug, Clone, Default, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
+pub struct Download {
+    /// Address of the simplestreams server: what `streams/v1/index.json` is below.
+    pub server: Option<String>,
+    /// The system's name on it; unset means the template's.
+    pub os: Option<String>,
+    /// Keys that sign its lists: a file in `keyrings` beside the template. Unset, they are not signed.
+    pub keyring: Option<PathBuf>,
 }
 
 impl Default for Bootstrap {

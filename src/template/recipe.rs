@@ -75,7 +75,7 @@ impl Recipe {
         }
         let sources = self.found.template.file.iter().filter_map(|file| file.source.as_ref());
         let sources = sources.chain(&self.found.template.script).map(|path| self.found.beside(path));
-        for file in sources.chain(self.keyring()).chain(self.archive()) {
+        for file in sources.chain(self.keyring()).chain(self.signing_keyring()).chain(self.archive()) {
             // By its name, not its place: an image is the same from a build tree and from the package.
             let name = file.file_name().unwrap_or(file.as_os_str()).to_string_lossy().into_owned();
             text.push_str(&format!("{name}={}\n", digest(&file)?));
@@ -86,6 +86,12 @@ impl Recipe {
     /// The file with the keys that sign the archive of builder `bootstrap`.
     pub fn keyring(&self) -> Option<PathBuf> {
         let name = self.found.template.bootstrap.keyring.as_ref()?;
+        Some(self.found.beside(&Path::new("keyrings").join(name)))
+    }
+
+    /// The file with the keys that sign the lists of builder `download`'s server.
+    pub fn signing_keyring(&self) -> Option<PathBuf> {
+        let name = self.found.template.download.keyring.as_ref()?;
         Some(self.found.beside(&Path::new("keyrings").join(name)))
     }
 
@@ -146,6 +152,10 @@ fn digest(file: &Path) -> Result<String> {
 fn choose_release(found: &Found, asked: Option<&str>) -> Result<String> {
     let template = &found.template;
     let release = asked.unwrap_or(&template.default_release);
+    if template.builder == Builder::Download && template.release.is_empty() {
+        // The server knows.
+        return Ok(release.to_owned());
+    }
     if template.release.is_empty() && asked.is_some() {
         return Err(Error::usage("it has no releases to choose from"));
     }

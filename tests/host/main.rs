@@ -9,6 +9,7 @@ mod boot;
 mod contract;
 mod crash;
 mod distributions;
+mod download;
 mod harness;
 mod image;
 mod lifecycle;
@@ -28,6 +29,7 @@ use support::{Trial, isolate};
 #[rustfmt::skip]
 const MAY_NOT_BE_SKIPPED: &[&str] = &[
     "attach::",
+    "download::",
     "boot::",
     "contract::",
     "create::",
@@ -53,6 +55,7 @@ fn trials() -> Vec<Trial> {
         lifecycle::trials(),
         crash::trials(),
         distributions::trials(),
+        download::trials(),
         netserve::trials(),
         network::trials(),
         storage::trials(),

@@ -1,0 +1,47 @@
+//! squashfs images, read by the kernel, or by `unsquashfs` where a loop device cannot be had.
+
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+use crate::error::{Context, Error, Result};
+use crate::image::copy::copy_tree;
+use crate::progress::Progress;
+use crate::sys;
+
+/// Unpacks the image `file` into the empty directory `target`.
+pub fn unpack(file: &Path, target: &Path) -> Result<()> {
+    let mounted = sys::mount::in_private_namespace(|| {
+        let at = tempfile::tempdir().context(|| "make a temporary directory")?;
+        let mut mount = Command::new("mount");
+        mount.args(["-t", "squashfs", "-o", "loop,ro,nodev"]).arg(file).arg(at.path());
+        if !run(&mut mount)? {
+            return Ok(false);
+        }
+        let progress = Progress::bytes("unpack", 0);
+        let copied = copy_tree(at.path(), target, &progress);
+        nix::mount::umount(at.path()).context(|| "unmount the image")?;
+        copied.map(|()| {
+            progress.finish();
+            true
+        })
+    })?;
+    if mounted {
+        return Ok(());
+    }
+    let mut unsquashfs = Command::new("unsquashfs");
+    unsquashfs.args(["-no-progress", "-force", "-dest"]).arg(target).arg(file);
+    match run(&mut unsquashfs)? {
+        true => Ok(()),
+        false => Err(Error::host_lacks("a squashfs image can neither be mounted nor unpacked")
+            .hint("load the kernel's `squashfs` and `loop`, or install `squashfs-tools`")),
+    }
+}
+
+/// Whether a command did its work; a missing one did not.
+fn run(command: &mut Command) -> Result<bool> {
+    match command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).status() {
+        Ok(status) => Ok(status.success()),
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(false),
+        Err(e) => Err(e).context(|| format!("run `{}`", command.get_program().display())),
+    }
+}

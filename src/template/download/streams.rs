@@ -1,0 +1,370 @@
+//! The simplestreams format: an index of product lists, and in them versions and their files.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use serde::Deserialize;
+
+use super::fetch::Fetcher;
+use super::verify;
+use crate::error::{Context, Error, Kind, Result};
+use crate::types::Arch;
+
+/// What is looked for.
+#[derive(Debug, Clone, Copy)]
+pub struct Wanted<'a> {
+    pub os: &'a str,
+    pub release: &'a str,
+    pub arch: Arch,
+    pub variant: &'a str,
+}
+
+/// The newest root file system of one kind that a server has.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Available {
+    pub os: String,
+    pub release: String,
+    /// As the server writes it.
+    pub arch: String,
+    pub variant: String,
+    /// Of its making; for most servers a date.
+    pub version: String,
+    pub bytes: u64,
+}
+
+/// How a root file system is packed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum FileKind {
+    Tar,
+    Squashfs,
+}
+
+/// The file to download.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Chosen {
+    pub path: String,
+    pub kind: FileKind,
+    /// Lower-case hexadecimal.
+    pub sha256: String,
+    pub size: u64,
+}
+
+#[derive(Deserialize)]
+struct Index {
+    index: BTreeMap<String, IndexEntry>,
+}
+
+#[derive(Deserialize)]
+struct IndexEntry {
+    #[serde(default)]
+    datatype: String,
+    path: String,
+}
+
+#[derive(Deserialize)]
+struct Products {
+    products: BTreeMap<String, Product>,
+}
+
+#[derive(Debug, Clone, Deserialize)]
+struct Product {
+    /// `OS:RELEASE:ARCH:VARIANT`, or as the server likes.
+    #[serde(skip)]
+    key: String,
+    #[serde(default)]
+    os: String,
+    #[serde(default)]
+    arch: String,
+    #[serde(default)]
+    release: String,
+    #[serde(default)]
+    version: String,
+    #[serde(default)]
+    variant: String,
+    #[serde(default)]
+    aliases: String,
+    #[serde(default)]
+    versions: BTreeMap<String, Version>,
+}
+
+#[derive(Debug, Clone, Deserialize)]
+struct Version {
+    #[serde(default)]
+    items: BTreeMap<String, Item>,
+}
+
+#[derive(Debug, Clone, Deserialize)]
+struct Item {
+    #[serde(default)]
+    ftype: String,
+    #[serde(default)]
+    path: String,
+    #[serde(default)]
+    sha256: String,
+    #[serde(default)]
+    size: u64,
+}
+
+/// What a server has.
+pub struct Streams {
+    server: String,
+    products: Vec<Product>,
+}
+
+/// Far above any server's lists.
+const LIST_LIMIT: u64 = 128 << 20;
+
+impl Streams {
+    /// Reads the lists of the server at `server`; with a keyring, those that are signed by one of its keys.
+    pub fn read(fetcher: &Fetcher, server: &str, keyring: Option<&Path>) -> Result<Self> {
+        let server = server.trim_end_matches('/').to_owned();
+        let step = || format!("ask the image server `{server}`");
+        let mut streams = Streams { server: server.clone(), products: Vec::new() };
+        let index: Index = streams.list(fetcher, "streams/v1/index.json", keyring).context(step)?;
+        for entry in index.index.values().filter(|entry| entry.datatype == "image-downloads") {
+            let products: Products = streams.list(fetcher, &entry.path, keyring).context(step)?;
+            let named = products.products.into_iter().map(|(key, product)| Product { key, ..product });
+            streams.products.extend(named);
+        }
+        if streams.products.is_empty() {
+            return Err(Error::failed("it has no images to download").step(step()));
+        }
+        Ok(streams)
+    }
+
+    fn list<T: serde::de::DeserializeOwned>(&self, fetcher: &Fetcher, path: &str, keyring: Option<&Path>) -> Result<T> {
+        let text = match keyring {
+            None => fetcher.read(&self.url(path)?, LIST_LIMIT)?,
+            Some(keyring) => {
+                let signed = path.strip_suffix(".json").map_or_else(|| path.to_owned(), |stem| format!("{stem}.sjson"));
+                let url = self.url(&signed)?;
+                verify::signed_text(&fetcher.read(&url, LIST_LIMIT)?, keyring).context(|| format!("verify `{url}`"))?
+            }
+        };
+        serde_json::from_slice(&text)
+            .map_err(|e| Error::failed(format!("`{path}` is not what a simplestreams server has: {e}")))
+    }
+
+    /// Where a file is that a list names.
+    pub fn url(&self, path: &str) -> Result<String> {
+        // It comes from the server, which must not send us elsewhere.
+        let plain = !path.starts_with('/') && path.split('/').all(|part| !part.is_empty() && part != "..");
+        if !plain || path.contains([':', '?', '#', '%', '\\']) || path.contains(char::is_whitespace) {
+            return Err(Error::failed(format!("`{}` is not a path on the server", path.escape_default())));
+        }
+        Ok(format!("{}/{path}", self.server))
+    }
+
+    /// The newest file that fits; fails with `Kind::NotFound` and what there is instead.
+    pub fn choose(&self, wanted: &Wanted) -> Result<Chosen> {
+        let of_os = |product: &&Product| product.is_os(wanted.os);
+        let of_kind =
+            |product: &&Product| of_os(product) && product.is_arch(wanted.arch) && product.variant() == wanted.variant;
+        let release = match wanted.release {
+            "" => newest_release(self.products.iter().filter(of_kind)).unwrap_or_default(),
+            release => release,
+        };
+        let newest = self
+            .products
+            .iter()
+            .filter(of_kind)
+            .filter(|product| product.is_release(release))
+            .filter_map(|product| product.newest());
+        let newest = newest.max_by(|a, b| a.0.cmp(b.0)).map(|(_, chosen)| chosen);
+        newest.ok_or_else(|| {
+            let Wanted { os, arch, variant, .. } = wanted;
+            let there: Vec<String> = self
+                .products
+                .iter()
+                .filter(of_os)
+                .filter(|p| p.is_arch(*arch))
+                .map(|product| {
+                    let Product { release, .. } = product;
+                    if product.variant() == "default" {
+                        release.clone()
+                    } else {
+                        format!("{release} ({})", product.variant())
+                    }
+                })
+                .collect();
+            let error = Error::not_found(format!("`{}` has no {os} {release} ({variant}) for {arch}", self.server));
+            match there.is_empty() {
+                true => error.hint("`lxm image available` shows what it has"),
+                false => error.hint(format!("for {arch} it has {}", there.join(", "))),
+            }
+        })?
+    }
+
+    /// All that there is of one system.
+    pub fn available(&self, os: &str) -> Vec<Available> {
+        let mut found: Vec<Available> = self
+            .products
+            .iter()
+            .filter(|product| product.is_os(os))
+            .filter_map(|product| {
+                let (version, chosen) = product.newest()?;
+                Some(Available {
+                    os: product.os.to_lowercase(),
+                    release: product.release.clone(),
+                    arch: product.arch.clone(),
+                    variant: product.variant().to_owned(),
+                    version: version.to_owned(),
+                    bytes: chosen.ok()?.size,
+                })
+            })
+            .collect();
+        found.sort_by(|a, b| (&a.release, &a.arch, &a.variant).cmp(&(&b.release, &b.arch, &b.variant)));
+        found
+    }
+}
+
+/// The release with the highest number; of those that have none, such as `current`, the last.
+fn newest_release<'a>(products: impl Iterator<Item = &'a Product>) -> Option<&'a str> {
+    let number = |release: &str| -> Option<Vec<u64>> { release.split('.').map(|part| part.parse().ok()).collect() };
+    products.map(|product| product.release.as_str()).max_by_key(|release| (number(release), release.to_owned()))
+}
+
+impl Product {
+    fn is_os(&self, os: &str) -> bool {
+        let in_key = self.key.split(':').next().unwrap_or_default();
+        self.os.eq_ignore_ascii_case(os) || in_key.eq_ignore_ascii_case(os)
+    }
+
+    fn is_release(&self, release: &str) -> bool {
+        let known = [self.release.as_str(), self.version.as_str()].into_iter().chain(self.aliases.split(','));
+        !release.is_empty() && known.into_iter().any(|known| known == release)
+    }
+
+    fn is_arch(&self, arch: Arch) -> bool {
+        self.arch.parse() == Ok(arch)
+    }
+
+    fn variant(&self) -> &str {
+        if self.variant.is_empty() { "default" } else { &self.variant }
+    }
+
+    /// The newest version that has a root file system, with it.
+    fn newest(&self) -> Option<(&str, Result<Chosen>)> {
+        self.versions.iter().rev().find_map(|(name, version)| {
+            let of_kind = |kinds: &[&str]| version.items.values().find(|item| kinds.contains(&item.ftype.as_str()));
+            let (item, kind) = match of_kind(&["root.tar.xz", "root.tar.zst", "root.tar.gz"]) {
+                Some(item) => (item, FileKind::Tar),
+                None => (of_kind(&["squashfs", "root.squashfs"])?, FileKind::Squashfs),
+            };
+            Some((name.as_str(), item.checked(kind)))
+        })
+    }
+}
+
+impl Item {
+    fn checked(&self, kind: FileKind) -> Result<Chosen> {
+        let is_digest = self.sha256.len() == 64 && self.sha256.bytes().all(|b| b.is_ascii_hexdigit());
+        if !is_digest || self.size == 0 {
+            return Err(Error::new(Kind::Failed, format!("the server gives no sha256 and size of `{}`", self.path)));
+        }
+        Ok(Chosen { path: self.path.clone(), kind, sha256: self.sha256.to_lowercase(), size: self.size })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SHA: &str = "aa11aa11aa11aa11aa11aa11aa11aa11aa11aa11aa11aa11aa11aa11aa11aa11";
+
+    fn streams(products: serde_json::Value) -> Streams {
+        let products: Products = serde_json::from_value(serde_json::json!({ "products": products })).unwrap();
+        let named = products.products.into_iter().map(|(key, product)| Product { key, ..product });
+        Streams { server: "https://images.example".into(), products: named.collect() }
+    }
+
+    fn file(ftype: &str, path: &str) -> serde_json::Value {
+        serde_json::json!({ "ftype": ftype, "path": path, "sha256": SHA, "size": 7 })
+    }
+
+    fn sample() -> Streams {
+        streams(serde_json::json!({
+            "alpine:3.22:amd64:default": {
+                "os": "Alpine", "release": "3.22", "arch": "amd64", "variant": "default", "aliases": "alpine/3.22/default,alpine/3.22",
+                "versions": {
+                    "20261120_13:00": { "items": { "a": file("root.tar.xz", "old.tar.xz") } },
+                    "20261121_13:00": { "items": {
+                        "lxd.tar.xz": file("lxd.tar.xz", "meta"), "b": file("squashfs", "new.squashfs"), "c": file("root.tar.xz", "new.tar.xz") } },
+                    // Not there yet as a whole.
+                    "20261122_13:00": { "items": { "disk": file("disk-kvm.img", "disk") } },
+                },
+            },
+            "alpine:3.22:amd64:cloud": {
+                "os": "Alpine", "release": "3.22", "arch": "amd64", "variant": "cloud",
+                "versions": { "1": { "items": { "b": file("squashfs", "cloud.squashfs") } } },
+            },
+            "com.ubuntu.cloud:server:24.04:amd64": {
+                "os": "ubuntu", "release": "noble", "version": "24.04", "arch": "amd64", "aliases": "24.04,noble,lts",
+                "versions": { "20261101": { "items": { "x": { "ftype": "root.tar.xz", "path": "p", "size": 3 } } } },
+            },
+        }))
+    }
+
+    fn wanted<'a>(os: &'a str, release: &'a str, variant: &'a str) -> Wanted<'a> {
+        Wanted { os, release, arch: Arch::Amd64, variant }
+    }
+
+    #[test]
+    fn the_newest_whole_version_is_taken_and_a_tar_archive_before_a_squashfs() {
+        let chosen = sample().choose(&wanted("alpine", "3.22", "default")).unwrap();
+        assert_eq!((chosen.path.as_str(), chosen.kind), ("new.tar.xz", FileKind::Tar));
+        let chosen = sample().choose(&wanted("alpine", "3.22", "cloud")).unwrap();
+        assert_eq!((chosen.path.as_str(), chosen.kind), ("cloud.squashfs", FileKind::Squashfs));
+    }
+
+    #[test]
+    fn what_is_not_there_is_told_with_what_is() {
+        for (os, release, variant) in [("alpine", "3.9", "default"), ("alpine", "3.22", "x"), ("beos", "5", "default")]
+        {
+            let e = sample().choose(&wanted(os, release, variant)).unwrap_err();
+            assert_eq!(e.kind(), Kind::NotFound);
+            assert_eq!(e.hint_text().unwrap().contains("3.22 (cloud)"), os == "alpine", "{e:?}");
+        }
+    }
+
+    #[test]
+    fn a_release_is_known_by_name_version_and_alias_and_never_without_a_digest() {
+        for release in ["noble", "24.04", "lts"] {
+            let e = sample().choose(&wanted("ubuntu", release, "default")).unwrap_err();
+            assert!(e.to_string().contains("no sha256"), "{release}: {e}");
+        }
+    }
+
+    #[test]
+    fn no_release_asked_for_is_the_newest_numbered_one() {
+        let product = |release: &str| Product {
+            release: release.into(),
+            ..serde_json::from_value(serde_json::json!({})).unwrap()
+        };
+        for (releases, newest) in [
+            (vec!["3.9", "3.22", "edge"], "3.22"),
+            (vec!["9", "10"], "10"),
+            (vec!["15.6", "tumbleweed", "16.0"], "16.0"),
+            (vec!["current"], "current"),
+        ] {
+            let products: Vec<Product> = releases.into_iter().map(product).collect();
+            assert_eq!(newest_release(products.iter()), Some(newest));
+        }
+    }
+
+    #[test]
+    fn no_list_sends_us_elsewhere() {
+        let streams = sample();
+        assert_eq!(streams.url("images/a/b.tar").unwrap(), "https://images.example/images/a/b.tar");
+        for path in ["/etc/passwd", "../x", "a/../b", "http://evil/x", "a?b", "a//b", "a b", ""] {
+            assert!(streams.url(path).is_err(), "{path}");
+        }
+    }
+
+    #[test]
+    fn all_that_can_be_had_is_listed() {
+        let listed = sample().available("ALPINE");
+        let variants: Vec<_> = listed.iter().map(|a| (a.variant.as_str(), a.version.as_str())).collect();
+        assert_eq!(variants, [("cloud", "1"), ("default", "20261121_13:00")]);
+    }
+}
