@@ -16,6 +16,7 @@ mod harness;
 mod lifecycle;
 mod machined;
 mod netserve;
+mod network;
 mod package;
 mod unit;
 
@@ -46,6 +47,7 @@ fn trials() -> Vec<Trial> {
         lifecycle::trials(),
         machined::trials(),
         netserve::trials(),
+        network::trials(),
         unit::trials(),
         autostart::trials(),
         package::trials(),

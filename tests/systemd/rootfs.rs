@@ -19,10 +19,12 @@ const BUILD_LIMIT: Duration = Duration::from_secs(900);
 
 /// What every host has: systemd with all its clients, and what the package depends on.
 pub const PACKAGES: &str = "systemd,systemd-sysv,dbus,systemd-container,libnss-mymachines,libnss-systemd,\
-    libpam-systemd,bsdutils,mount,iproute2,iputils-ping,nftables,openssh-client,procps,ca-certificates,busybox-static";
+    libpam-systemd,bsdutils,mount,systemd-resolved,firewalld,netbase,iproute2,iputils-ping,nftables,openssh-client,\
+    procps,ca-certificates,busybox-static";
 
-/// Services that would write to the machine's own kernel settings, or wait for a console.
-const MASKED: [&str; 9] = [
+/// Services that would write to the machine's own kernel settings or wait for a console, and the
+/// firewall that one trial starts.
+const MASKED: [&str; 10] = [
     "systemd-udevd.service",
     "systemd-sysctl.service",
     "systemd-modules-load.service",
@@ -32,6 +34,7 @@ const MASKED: [&str; 9] = [
     "sys-kernel-debug.mount",
     "sys-kernel-tracing.mount",
     "dpkg-db-backup.timer",
+    "firewalld.service",
 ];
 
 /// Gives the directory of what `recipe` makes, made by `make` in it unless it is there.
