@@ -30,6 +30,7 @@ pub fn trials() -> Vec<Trial> {
             .needs(Need::Tool("debootstrap"))
             .guest(Guest::NobleArchive)
             .limit(400),
+        Trial::new("template::without_a_bootstrap_tool_it_says_what_to_install", no_tool),
         Trial::new("template::an_unreachable_mirror_fails_within_seconds", unreachable).needs(Need::Tool("mmdebstrap")),
         Trial::new("template::archives_of_every_compression_become_containers", archives).guest(Guest::Probe),
         Trial::new("template::what_is_no_system_is_refused_and_leaves_nothing", no_system),
@@ -38,6 +39,7 @@ pub fn trials() -> Vec<Trial> {
         Trial::new("create::siblings_share_nothing_that_tells_them_apart", siblings).guest(Guest::Trixie).limit(120),
         Trial::new("create::a_password_is_what_crypt_checks", password),
         Trial::new("create::wrong_wishes_are_refused_with_their_status", wrong_wishes),
+        Trial::new("create::a_full_or_read_only_disk_changes_nothing", bad_disk),
         Trial::new("create::killed_at_any_point_the_next_one_works", killed).limit(240),
     ]
 }
@@ -127,23 +129,61 @@ fn other_key(s: &Sandbox) {
     assert_nothing_made(s);
 }
 
-fn debootstrap(s: &Sandbox) {
-    // A PATH in which mmdebstrap is not: links to everything else.
-    let path = s.path("bin");
-    fs::create_dir(&path).unwrap();
-    for dir in ["/usr/sbin", "/usr/bin", "/sbin", "/bin"] {
-        for entry in fs::read_dir(dir).unwrap().flatten().filter(|entry| entry.file_name() != "mmdebstrap") {
-            std::os::unix::fs::symlink(entry.path(), path.join(entry.file_name())).ok();
+/// Takes a program away, in the trial's own mount namespace: what is no file is not installed.
+fn uninstall(program: &str) {
+    for dir in ["/usr/sbin", "/usr/bin", "/usr/local/bin"] {
+        let file = Path::new(dir).join(program);
+        if file.exists() {
+            run_checked("mount", &["--bind", "/dev/null", file.to_str().unwrap()]);
         }
     }
+}
+
+fn reinstall(program: &str) {
+    for dir in ["/usr/sbin", "/usr/bin", "/usr/local/bin"] {
+        let file = Path::new(dir).join(program);
+        if file.exists() {
+            run_checked("umount", &[file.to_str().unwrap()]);
+        }
+    }
+}
+
+fn no_tool(s: &Sandbox) {
+    for program in ["mmdebstrap", "debootstrap"] {
+        uninstall(program);
+    }
+    s.lxm(&["create", "-t", "debian", "web"]).fails(5).complains("apt-get install mmdebstrap");
+    assert_nothing_made(s);
+    for program in ["mmdebstrap", "debootstrap"] {
+        reinstall(program);
+    }
+}
+
+fn bad_disk(s: &Sandbox) {
+    let containers = s.path("var/lib/lxm");
+    let containers = containers.to_str().unwrap();
+    fs::create_dir_all(containers).unwrap();
+    run_checked("mount", &["-t", "tmpfs", "-o", "size=1m", "none", containers]);
+    // The image fits where images are; the copy of its 2 MB does not fit here.
+    s.lxm(&["create", "-t", "busybox", "web", "--storage", "dir"]).fails(1).complains("No space left on device");
+    assert_nothing_made(s);
+    run_checked("mount", &["-o", "remount,ro", containers]);
+    s.lxm(&["create", "-t", "busybox", "web", "--storage", "dir"]).fails(1).complains("Read-only file system");
+    assert_nothing_made(s);
+    run_checked("umount", &[containers]);
+}
+
+fn debootstrap(s: &Sandbox) {
+    uninstall("mmdebstrap");
     let templates = templates_with_key(s, &noble_archive().join("key.gpg"));
     let mirror = format!("file://{}", noble_archive().display());
     let mut create = s.command();
-    create.env("PATH", &path).env("LXM_TEMPLATES", templates);
+    create.env("LXM_TEMPLATES", templates);
     create.args(["create", "-t", "ubuntu", "-r", "noble", "web", "--network", "none", "--mirror", &mirror]);
     command::bounded(create, b"", Duration::from_secs(360)).ok();
     let log = read(&s.path("var/log/lxm/.images/ubuntu-noble-amd64.log"));
     assert!(log.contains("debootstrap"), "{log}");
+    reinstall("mmdebstrap");
     s.lxm_with(&["start", "web", "--wait", "booted"], b"", Duration::from_secs(60)).ok();
 }
 
