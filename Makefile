@@ -47,7 +47,7 @@ test: deps
 	tests/run-layers $(LAYERS)
 
 test-unit:
-	$(CARGO) test --locked --lib --bins
+	$(CARGO) test --locked --lib --bins --test golden
 
 test-cli:
 	$(CARGO) test --locked --test cli --test project
