@@ -8,6 +8,7 @@ use super::{Context, Format, NameAndWords, NameArg, render};
 use crate::config::{Document, KeyPath};
 use crate::error::{Context as _, Error, Kind, Result};
 use crate::ops::config::{self, Change, Effect};
+use crate::template::find_program;
 use crate::types::ContainerName;
 
 /// Read and change a container's settings
@@ -159,15 +160,22 @@ fn edit(context: &Context, name: &ContainerName) -> Result<()> {
     }
 }
 
-/// Runs the admin's editor; a word list, as git takes it.
+/// Runs the admin's editor, which may be given with arguments, as git takes it.
 fn run_editor(file: &Path) -> Result<()> {
     let named = ["VISUAL", "EDITOR"].into_iter().filter_map(|name| std::env::var(name).ok());
-    let editor = named.into_iter().find(|editor| !editor.trim().is_empty()).unwrap_or_else(|| "editor".to_owned());
+    let named = named.into_iter().find(|editor| !editor.trim().is_empty());
+    let usual = || ["editor", "nano", "vi"].into_iter().find(|program| find_program(program).is_some());
+    let editor = named.or_else(|| usual().map(str::to_owned));
+    let editor = editor.ok_or_else(|| Error::host_lacks("there is no editor").hint("$EDITOR names one"))?;
+    let program = editor.split_whitespace().next().unwrap_or_default();
+    if find_program(program).is_none() {
+        return Err(Error::host_lacks(format!("the editor `{program}` is not installed"))
+            .hint("$VISUAL or $EDITOR names the editor to use"));
+    }
     let status = Command::new("sh").args(["-c", &format!("exec {editor} \"$1\""), "lxm"]).arg(file).status();
     match status.context(|| "run an editor")? {
         status if status.success() => Ok(()),
-        status => Err(Error::failed(format!("the editor `{editor}` gave up: {status}; nothing was changed"))
-            .hint("$EDITOR names the editor to use")),
+        status => Err(Error::failed(format!("the editor `{editor}` gave up: {status}; nothing was changed"))),
     }
 }
 
