@@ -64,7 +64,7 @@ fn carries_what_is_piped(sandbox: &Sandbox) {
 
 fn sees_what_the_guest_sees(sandbox: &Sandbox) {
     sandbox.boot("p", Guest::Probe, &[]);
-    let init = crate::contract::last_report(sandbox, "p");
+    let init = crate::contract::first_report(sandbox, "p");
     let report = attach(sandbox, &["--", "/bin/probe", "report"]).ok().json();
     for key in ["uid", "gid", "uid_map", "hostname", "boot_id", "cap_bounding", "seccomp", "limits", "links"] {
         assert_eq!(report[key], init[key], "{key}");

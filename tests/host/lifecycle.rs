@@ -190,7 +190,10 @@ fn rename(sandbox: &Sandbox) {
     sandbox.lxm(&["info", "p"]).fails(3).complains("`p`");
     assert_eq!(sandbox.info("q", "uuid"), uuid);
     sandbox.lxm(&["start", "q", "--wait", "booted"]).ok();
-    assert_eq!(crate::contract::last_report(sandbox, "q")["hostname"], "q");
+    // The log has come along, with the report of the first boot.
+    eventually("it has its new name", Duration::from_secs(5), || {
+        sandbox.console_log("q").contains("\"hostname\":\"q\"")
+    });
 }
 
 fn destroy(sandbox: &Sandbox) {

@@ -1,7 +1,7 @@
 //! What must be gone at the end of a trial: links, firewall tables, mounts, cgroups, processes,
 //! locks and files of ours.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -13,7 +13,7 @@ use super::Sandbox;
 /// What the host had before the trial.
 pub struct Snapshot {
     links: BTreeSet<String>,
-    mounts: BTreeSet<String>,
+    mounts: BTreeMap<u32, String>,
     processes: BTreeSet<String>,
 }
 
@@ -40,7 +40,8 @@ fn find(sandbox: &Sandbox, before: &Snapshot) -> Vec<String> {
     let mut found = Vec::new();
     let mut all = |what: &str, left: Vec<String>| found.extend(left.into_iter().map(|item| format!("{what} {item}")));
     all("link", links().difference(&before.links).cloned().collect());
-    all("mount", mounts().difference(&before.mounts).cloned().collect());
+    let mounts = mounts().into_iter().filter(|(id, _)| !before.mounts.contains_key(id));
+    all("mount", mounts.map(|(_, what)| what).collect());
     all("process", processes().difference(&before.processes).cloned().collect());
     all("cgroup", cgroups());
     all("file", files(sandbox.root()));
@@ -55,10 +56,18 @@ pub fn links() -> BTreeSet<String> {
     entries.map(|entry| entry.file_name().to_string_lossy().into_owned()).collect()
 }
 
-fn mounts() -> BTreeSet<String> {
+/// Mounts by their ids: their paths change when somebody renames a directory above them.
+fn mounts() -> BTreeMap<u32, String> {
     let table = fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
-    // The mount point and what is mounted; ids change when a mount is made again.
-    table.lines().map(|line| line.split(' ').skip(3).collect::<Vec<_>>().join(" ")).collect()
+    table.lines().filter_map(describe_mount).collect()
+}
+
+/// Id; what is mounted, where, and its type: `/ /sys/fs/cgroup/unified - cgroup2`.
+fn describe_mount(line: &str) -> Option<(u32, String)> {
+    let (head, tail) = line.split_once(" - ")?;
+    let fields: Vec<&str> = head.split(' ').collect();
+    let (root, at) = (fields.get(3)?, fields.get(4)?);
+    Some((fields[0].parse().ok()?, format!("{root} {at} - {}", tail.split(' ').next()?)))
 }
 
 /// Command lines of all processes but PID 1 and this one; the dead ones count until reaped.
@@ -81,8 +90,8 @@ fn describe_process(pid: u32) -> Option<String> {
 /// Cgroups below this cgroup namespace's root, in every hierarchy, but `harness`.
 fn cgroups() -> Vec<String> {
     let mounts = mounts();
-    let is_cgroup = |line: &&String| line.contains(" - cgroup ") || line.contains(" - cgroup2 ");
-    let points = mounts.iter().filter(is_cgroup).filter_map(|line| line.split(' ').nth(1));
+    let is_cgroup = |line: &&String| line.ends_with(" - cgroup") || line.ends_with(" - cgroup2");
+    let points = mounts.values().filter(is_cgroup).filter_map(|line| line.split(' ').nth(1));
     let mut found = Vec::new();
     // What somebody has mounted elsewhere shows more than this host's own.
     for point in points.filter(|point| point.starts_with("/sys/fs/cgroup")) {
