@@ -17,7 +17,8 @@ build:
 deps:
 	$(SUDO) tests/install-packages
 
-# What `make install` copies: the program, its templates and keys, its units, and its manual.
+# What `make install` copies: the program, its templates and keys, its units, its manual, and the
+# completions of shells.
 install: build
 	install -D -m 0755 target/release/lxm $(DESTDIR)$(PREFIX)/bin/lxm
 	install -d $(DESTDIR)$(PREFIX)/share/lxm/templates/keyrings
@@ -31,6 +32,11 @@ install: build
 	for kind in tmpfiles.d sysusers.d; do \
 	    install -D -m 0644 -t $(DESTDIR)$(PREFIX)/lib/$$kind units/$$kind/*; \
 	done
+	target/release/lxm generate man $(DESTDIR)$(PREFIX)/share/man/man1
+	target/release/lxm generate completions target/completions
+	install -D -m 0644 target/completions/lxm $(DESTDIR)$(PREFIX)/share/bash-completion/completions/lxm
+	install -D -m 0644 target/completions/_lxm $(DESTDIR)$(PREFIX)/share/zsh/site-functions/_lxm
+	install -D -m 0644 target/completions/lxm.fish $(DESTDIR)$(PREFIX)/share/fish/vendor_completions.d/lxm.fish
 
 # A Debian package, in target/.
 deb: build

@@ -7,7 +7,7 @@ use std::time::Duration;
 use crate::cgroup::{ContainerCgroup, Hierarchies};
 use crate::error::{Context, Result};
 use crate::storage::Activity;
-use crate::store::{AliveLock, Layout};
+use crate::store::{AliveLock, BootRecord, Layout};
 use crate::sys;
 use crate::types::ContainerName;
 
@@ -26,7 +26,7 @@ impl Still {
         if !AliveLock::is_held(layout, name)? {
             return Ok(Still { frozen: None, running: false });
         }
-        let cgroup = ContainerCgroup::new(Hierarchies::detect()?, layout.cgroup(name));
+        let cgroup = ContainerCgroup::new(Hierarchies::detect()?, BootRecord::cgroup_of(layout, name)?);
         // One that an admin froze stays so.
         let frozen = if cgroup.is_frozen()? { None } else { Some(Frozen::begin(cgroup)?) };
         Ok(Still { frozen, running: true })

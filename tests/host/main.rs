@@ -18,6 +18,7 @@ mod network;
 mod storage;
 mod support;
 mod template;
+mod verbs;
 mod wiring;
 
 use std::process::ExitCode;
@@ -42,6 +43,7 @@ const MAY_NOT_BE_SKIPPED: &[&str] = &[
     "network::",
     "storage::",
     "template::",
+    "verbs::",
     "wiring::",
 ];
 
@@ -53,6 +55,7 @@ fn trials() -> Vec<Trial> {
         boot::trials(),
         attach::trials(),
         lifecycle::trials(),
+        verbs::trials(),
         crash::trials(),
         distributions::trials(),
         download::trials(),

@@ -1,0 +1,172 @@
+//! What the verbs do to containers that run, and at the same time as others.
+
+use std::fs;
+use std::io::Read;
+use std::process::Stdio;
+use std::time::Duration;
+
+use crate::support::{Guest, Sandbox, Trial, command, eventually};
+
+pub fn trials() -> Vec<Trial> {
+    let probe = |name, body| Trial::new(name, body).guest(Guest::Probe);
+    vec![
+        probe("verbs::limits_change_while_the_guest_runs", limits_change),
+        probe("verbs::a_limit_that_the_kernel_refuses_changes_nothing", refused_limit),
+        probe("verbs::wait_sees_the_freezer_and_the_boot", wait_sees),
+        probe("verbs::logs_are_followed_until_the_guest_stops", logs_follow),
+        probe("verbs::kill_returns_when_nothing_is_left", kill_buries),
+        probe("verbs::gc_leaves_alone_what_lives", gc_leaves_alone),
+        probe("verbs::two_destroys_at_once_destroy_once", two_destroys),
+        probe("verbs::renames_in_a_circle_do_not_wait_for_each_other", renames_in_a_circle),
+        probe("verbs::a_frozen_guest_can_be_looked_at_and_destroyed", frozen),
+    ]
+}
+
+/// A file of the guest's group, wherever its controller is.
+fn limit(sandbox: &Sandbox, v1: &str, v2: &str) -> String {
+    let group = sandbox.info("p", "cgroup");
+    let group = group.as_str().expect("it runs");
+    let controller = v1.split('.').next().unwrap();
+    let places = [
+        format!("/sys/fs/cgroup/{controller}/{group}/{v1}"),
+        format!("/sys/fs/cgroup/{group}/{v2}"),
+        format!("/sys/fs/cgroup/unified/{group}/{v2}"),
+    ];
+    let found = places.iter().find_map(|file| fs::read_to_string(file).ok());
+    found.unwrap_or_else(|| panic!("none of {places:?}")).trim().to_owned()
+}
+
+fn limits_change(sandbox: &Sandbox) {
+    sandbox.boot("p", Guest::Probe, &[]);
+    let memory = || limit(sandbox, "memory.limit_in_bytes", "memory.max");
+    let unlimited = memory();
+    let told = sandbox.lxm(&["config", "set", "p", "limits.memory", "64MiB", "limits.pids", "50"]).ok();
+    assert_eq!(told.stderr, "", "it is said to take a restart");
+    assert_eq!(memory(), (64 << 20).to_string());
+    assert!(["50", "51"].contains(&limit(sandbox, "pids.max", "pids.max").as_str()));
+    sandbox.lxm(&["config", "set", "p", "limits.memory", "32MiB", "limits.swap", "0"]).ok();
+    assert_eq!(memory(), (32 << 20).to_string());
+    sandbox.lxm(&["config", "set", "p", "limits.memory", "128MiB"]).ok();
+    assert_eq!(memory(), (128 << 20).to_string());
+    sandbox.lxm(&["config", "unset", "p", "limits.memory", "limits.swap"]).ok();
+    assert_eq!(memory(), unlimited);
+    sandbox.lxm(&["config", "set", "p", "security.nesting", "true"]).ok().complains("when it is started again");
+}
+
+fn refused_limit(sandbox: &Sandbox) {
+    sandbox.boot("p", Guest::Probe, &[]);
+    let before = limit(sandbox, "cpuset.cpus", "cpuset.cpus");
+    sandbox.lxm(&["config", "set", "p", "limits.cpuset", "0-4000"]).fails(6).complains("cpuset");
+    assert_eq!(limit(sandbox, "cpuset.cpus", "cpuset.cpus"), before);
+    assert_eq!(sandbox.lxm(&["config", "get", "p", "limits.cpuset"]).ok().stdout, "");
+}
+
+fn wait_sees(sandbox: &Sandbox) {
+    sandbox.create("p", Guest::Probe, &[]);
+    let wait = |goal: &str| {
+        let mut command = sandbox.command();
+        command.args(["wait", "p", "--for", goal, "--timeout", "20s"]).spawn().unwrap()
+    };
+    let comes_to_pass = |mut waiting: std::process::Child| {
+        let ended = command::wait(&mut waiting, Duration::from_secs(10));
+        assert!(ended.is_some_and(|status| status.success()), "{ended:?}");
+    };
+    let booted = wait("booted");
+    sandbox.lxm(&["start", "p"]).ok();
+    comes_to_pass(booted);
+    let frozen = wait("frozen");
+    std::thread::sleep(Duration::from_millis(100));
+    sandbox.lxm(&["freeze", "p"]).ok();
+    comes_to_pass(frozen);
+    let running = wait("RUNNING|STOPPED");
+    std::thread::sleep(Duration::from_millis(100));
+    sandbox.lxm(&["unfreeze", "p"]).ok();
+    comes_to_pass(running);
+    let stopped = wait("stopped");
+    sandbox.lxm(&["kill", "p"]).ok();
+    comes_to_pass(stopped);
+}
+
+fn logs_follow(sandbox: &Sandbox) {
+    sandbox.boot("p", Guest::Probe, &[]);
+    let mut following = sandbox.command();
+    let mut following = following.args(["logs", "-f", "p"]).stdout(Stdio::piped()).spawn().unwrap();
+    sandbox.lxm(&["kill", "-s", "HUP", "p"]).ok();
+    eventually("the guest has the signal", Duration::from_secs(5), || {
+        sandbox.console_log("p").contains("PROBE-SIGNAL 1")
+    });
+    sandbox.lxm(&["stop", "-k", "p"]).ok();
+    let ended = command::wait(&mut following, Duration::from_secs(5));
+    assert!(ended.is_some_and(|status| status.success()), "{ended:?}");
+    let mut followed = String::new();
+    following.stdout.take().unwrap().read_to_string(&mut followed).unwrap();
+    assert_eq!(followed, sandbox.console_log("p"));
+    assert!(followed.contains("PROBE-SIGNAL 1"));
+}
+
+fn kill_buries(sandbox: &Sandbox) {
+    sandbox.boot("p", Guest::Probe, &[]);
+    sandbox.lxm(&["kill", "p"]).ok();
+    sandbox.lxm(&["info", "-s", "-H", "p"]).ok().says("STOPPED");
+    sandbox.lxm(&["kill", "p"]).fails(4).complains("not running");
+    sandbox.lxm(&["freeze", "p"]).fails(4).complains("not running");
+    sandbox.lxm(&["start", "p"]).ok();
+}
+
+fn gc_leaves_alone(sandbox: &Sandbox) {
+    sandbox.boot("p", Guest::Probe, &[]);
+    sandbox.create("q", Guest::Probe, &[]);
+    let staged = sandbox.path("var/lib/lxm/.staging/being-made");
+    fs::create_dir_all(&staged).unwrap();
+    let lock = lxm::store::OperationLock::acquire(&sandbox.layout(), &"being-made".parse().unwrap()).unwrap();
+    let leader = sandbox.leader("p");
+    assert_eq!(sandbox.lxm(&["gc"]).ok().stdout, "");
+    assert!(staged.exists());
+    assert_eq!(sandbox.leader("p"), leader);
+    sandbox.lxm(&["attach", "p", "--", "/bin/probe", "exit", "0"]).ok();
+    drop(lock);
+    sandbox.lxm(&["gc"]).ok().says("removed staging being-made");
+    sandbox.lxm(&["start", "q"]).ok();
+}
+
+fn two_destroys(sandbox: &Sandbox) {
+    for _ in 0..3 {
+        sandbox.boot("p", Guest::Probe, &[]);
+        let both = [0, 1].map(|_| sandbox.command().args(["destroy", "-q", "-f", "p"]).spawn().unwrap());
+        let statuses =
+            both.map(|mut child| command::wait(&mut child, Duration::from_secs(20)).unwrap().code().unwrap());
+        assert!(statuses.contains(&0) && statuses.iter().all(|status| [0, 3].contains(status)), "{statuses:?}");
+        sandbox.check_leaks();
+    }
+}
+
+fn renames_in_a_circle(sandbox: &Sandbox) {
+    for name in ["a", "b"] {
+        sandbox.create(name, Guest::Probe, &[]);
+    }
+    for _ in 0..5 {
+        let pairs = [["a", "b"], ["b", "a"], ["a", "c"], ["c", "a"]];
+        let all = pairs.map(|pair| {
+            let mut command = sandbox.command();
+            command.arg("rename").args(pair).stderr(Stdio::null()).spawn().unwrap()
+        });
+        for mut child in all {
+            let status = command::wait(&mut child, Duration::from_secs(10)).expect("they wait for each other");
+            assert!([0, 3, 4].contains(&status.code().unwrap()), "{status}");
+        }
+    }
+    assert_eq!(sandbox.lxm(&["list"]).ok().stdout.lines().count(), 2);
+}
+
+fn frozen(sandbox: &Sandbox) {
+    sandbox.boot("p", Guest::Probe, &[]);
+    sandbox.lxm(&["freeze", "p"]).ok();
+    // Done already is done.
+    sandbox.lxm(&["freeze", "p"]).ok();
+    assert!(sandbox.info("p", "memory_bytes").as_u64().unwrap() > 0);
+    sandbox.lxm(&["info", "p"]).ok().says("FROZEN");
+    assert_eq!(sandbox.lxm(&["list", "--frozen"]).ok().line(), "p");
+    assert_eq!(sandbox.lxm(&["list", "--running"]).ok().stdout, "");
+    sandbox.lxm(&["destroy", "p"]).fails(4);
+    sandbox.lxm(&["destroy", "-f", "p"]).ok();
+}
