@@ -1,17 +1,25 @@
 use std::path::{Path, PathBuf};
 
 use super::{Context, require_root};
-use crate::error::{Context as _, Result};
-use crate::ops::import::{Wish, import_stream};
+use crate::error::Result;
+use crate::ops::import::{Wish, import_path, import_stream};
 use crate::types::ContainerName;
 
-/// Make a container of what `lxm export` wrote
+/// Make a container of what `lxm export` or another program wrote
 ///
-/// It keeps its identity, unless a container of this host has it. What was cut short or changed on
-/// the way leaves nothing.
+/// Taken are: what `lxm export` wrote; a directory of an LXC container; a tree of /var/lib/machines,
+/// with its .nspawn file; an archive of a docker or OCI image. What cannot be taken over is told.
+///
+/// An export keeps its identity, unless a container of this host has it. What was cut short or
+/// changed on the way leaves nothing.
 #[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Examples:
+  lxm import web.tar.zst
+  lxm import /var/lib/lxc/old -n new
+  skopeo copy docker://debian:trixie oci-archive:d.tar && lxm import d.tar -n d")]
 pub struct Import {
-    /// What to read; `-` is standard input
+    /// What to read: a file, a directory, or `-` for standard input
     #[arg(value_name = "FILE", default_value = "-")]
     source: PathBuf,
 
@@ -33,8 +41,7 @@ impl Import {
         let imported = if self.source == Path::new("-") {
             import_stream(layout, std::io::stdin(), &wish)?
         } else {
-            let file = std::fs::File::open(&self.source).context(|| format!("open `{}`", self.source.display()))?;
-            import_stream(layout, file, &wish)?
+            import_path(layout, &self.source, &wish)?
         };
         for note in &imported.notes {
             context.say(note);

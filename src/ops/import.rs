@@ -1,16 +1,21 @@
 //! `lxm import`: containers made of what `lxm export` or other programs wrote.
 
 mod exported;
+mod foreign;
+mod lxc;
+mod nspawn;
+mod oci;
 
 use std::io::Read;
 use std::path::Path;
-
-pub use exported::import_stream;
 
 use super::create::discard;
 use crate::config::Config;
 use crate::distro::{self, HostKeys, Identity};
 use crate::error::{Context, Error, Result};
+use crate::image::compress::decoder;
+use crate::image::copy::copy_tree;
+use crate::progress::Progress;
 use crate::storage::{self, Tree};
 use crate::store::{self, Layout, OperationLock, Origin, Staging, ids, require_free};
 use crate::types::{ContainerName, IdRange};
@@ -40,14 +45,52 @@ struct Parts {
     keys: HostKeys,
 }
 
-/// Makes the container `name`: `fill` fills its tree, then gives the rest.
+/// Makes a container of a stream: what `lxm export` wrote, or an archive of a docker or OCI image.
+pub fn import_stream(layout: &Layout, input: impl Read + Send, wish: &Wish) -> Result<Imported> {
+    let (head, archive) = peek(decoder(input)?, exported::HEAD)?;
+    match exported::is_export(&head) {
+        true => exported::import(layout, &head, archive, wish),
+        // Of what is no archive at all, an export is what was most likely meant.
+        false if head.get(257..262) != Some(b"ustar") => Err(exported::foreign()),
+        false => oci::import_archive(layout, archive, wish),
+    }
+}
+
+/// Makes a container of a file as [`import_stream`] does, or of a directory: one of LXC's containers,
+/// a tree of /var/lib/machines, or an image as OCI lays it out.
+pub fn import_path(layout: &Layout, path: &Path, wish: &Wish) -> Result<Imported> {
+    let meta = path.metadata().context(|| format!("look at `{}`", path.display()))?;
+    if !meta.is_dir() {
+        let file = std::fs::File::open(path).context(|| format!("open `{}`", path.display()))?;
+        return import_stream(layout, file, wish);
+    }
+    let dir = path.canonicalize().context(|| format!("find `{}`", path.display()))?;
+    match () {
+        () if oci::is_layout(&dir) => oci::import_dir(layout, &dir, wish),
+        () if lxc::is_container(&dir) => lxc::import(layout, &dir, wish),
+        () if nspawn::is_tree(&dir) => nspawn::import(layout, &dir, wish),
+        () => Err(Error::usage(format!("`{}` is no container that is known here", path.display()))
+            .hint("known are LXC's (`config` and `rootfs`), trees of systemd-nspawn, and OCI images")),
+    }
+}
+
+/// Copies the tree `from` to `root`, with ids from 0: they are stored from `base`.
+fn fill_from_tree(from: &Path, root: &Path, place: &Path, base: u32) -> Result<()> {
+    let progress = Progress::bytes(format!("copy `{}`", from.display()), 0);
+    copy_tree(from, root, &progress)?;
+    progress.finish();
+    storage::unshift(place, root, base)
+}
+
+/// Makes the container `name`: `fill` fills its tree, the first directory, then gives the rest. The
+/// second is the container's own, for what is needed meanwhile.
 ///
 /// A failure, or a kill at any point, leaves none.
 fn make(
     layout: &Layout,
     name: &ContainerName,
     storage: &str,
-    fill: &mut dyn FnMut(&Path) -> Result<Parts>,
+    fill: &mut dyn FnMut(&Path, &Path) -> Result<Parts>,
 ) -> Result<storage::Choice> {
     require_free(layout, name)?;
     let choice = storage::choose(layout, storage)?;
@@ -65,7 +108,7 @@ fn make(
 
     let mut parts = None;
     backend.fill(place, &mut |root| {
-        parts = Some(fill(root)?);
+        parts = Some(fill(root, place)?);
         Ok(())
     })?;
     let parts = parts.ok_or_else(|| Error::failed("there were no files in it"))?;

@@ -105,6 +105,7 @@ pub fn push_stream(guest: &GuestTree, input: &mut dyn Read, target: &Path, owner
 pub fn pull_stream(guest: &GuestTree, source: &Path, output: &mut dyn Write) -> Result<()> {
     let step = || format!("pull `{}`", source.display());
     let file = open_in_root(guest.root(), source, OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY, Mode::empty());
+    let file = file.map_err(|e| if e.errno() == Some(libc::ENOENT) { e.with_kind(Kind::NotFound) } else { e });
     let mut file = File::from(file.context(step)?);
     if !file.metadata().context(step)?.is_file() {
         return Err(Error::usage("it is not a regular file").step(step()));

@@ -20,6 +20,7 @@ use std::path::{Path, PathBuf};
 
 pub use choose::{Choice, choose};
 pub use idmap::maps_ids;
+pub use shift::unshift;
 pub use tree::{Tree, is_mount_point};
 
 use crate::error::{Context, Error, Result};

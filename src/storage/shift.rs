@@ -102,6 +102,15 @@ pub(super) fn ensure(place: &Path, rootfs: &Path, base: u32) -> Result<()> {
     Ok(())
 }
 
+/// Changes ids that are stored from `base` to those from 0, in the tree `root` that `place` is to have.
+pub fn unshift(place: &Path, root: &Path, base: u32) -> Result<()> {
+    if base == 0 {
+        return Ok(());
+    }
+    Stored { base, ..Stored::default() }.write(place)?;
+    ensure(place, root, 0)
+}
+
 struct Shift<'a> {
     place: &'a Path,
     stored: &'a mut Stored,

@@ -12,6 +12,7 @@ mod distributions;
 mod download;
 mod harness;
 mod image;
+mod import;
 mod lifecycle;
 mod netserve;
 mod network;
@@ -38,6 +39,7 @@ const MAY_NOT_BE_SKIPPED: &[&str] = &[
     "distributions::",
     "harness::",
     "image::",
+    "import::",
     "lifecycle::",
     "netserve::",
     "network::",
@@ -51,6 +53,7 @@ fn trials() -> Vec<Trial> {
     let areas = [
         harness::trials(),
         image::trials(),
+        import::trials(),
         contract::trials(),
         boot::trials(),
         attach::trials(),

@@ -7,11 +7,10 @@ use std::sync::{Arc, Mutex};
 
 use sha2::{Digest, Sha256};
 
-use super::{Imported, Parts, Wish, is_known, make, peek, reaches_out};
+use super::{Imported, Parts, Wish, is_known, make, reaches_out};
 use crate::config::{self, Config};
 use crate::distro::HostKeys;
 use crate::error::{Context, Error, Result};
-use crate::image::compress::decoder;
 use crate::image::unpack::unpack_below;
 use crate::ops::export::{CONFIG, DIGEST, ExportRecord, ORIGIN, RECORD, TAIL, TREE, hex};
 use crate::ops::renew::renew;
@@ -19,21 +18,25 @@ use crate::progress::Progress;
 use crate::store::{Layout, Origin};
 
 /// The most of `lxm/export.toml` that is read before anything else is.
-const HEAD: usize = 8 * 512;
+pub(super) const HEAD: usize = 8 * 512;
 
-/// Makes a container of the stream that `lxm export` wrote.
+/// Makes a container of the uncompressed stream that `lxm export` wrote, which begins with `head`.
 ///
 /// It keeps its identity, unless a container of this host has it: then it gets one of its own.
 /// What was cut short or changed on the way leaves nothing.
-pub fn import_stream(layout: &Layout, input: impl Read + Send, wish: &Wish) -> Result<Imported> {
-    let (head, archive) = peek(decoder(input)?, HEAD)?;
-    let record = read_record(&head)?;
+pub(super) fn import(
+    layout: &Layout,
+    head: &[u8],
+    archive: Box<dyn Read + Send + '_>,
+    wish: &Wish,
+) -> Result<Imported> {
+    let record = read_record(head)?;
     let name = wish.name.clone().unwrap_or(record.name);
     let step = || format!("import `{name}`");
     let mut notes = Vec::new();
     let mut archive = Some(archive);
     let progress = Progress::bytes(step(), 0);
-    let made = make(layout, &name, &wish.storage, &mut |root| {
+    let made = make(layout, &name, &wish.storage, &mut |root, _| {
         let archive = archive.take().expect("a tree is filled once");
         unpack(layout, archive, root, &progress, &mut notes)
     });
@@ -47,15 +50,13 @@ pub(super) fn is_export(head: &[u8]) -> bool {
     head.get(..RECORD.len() + 1).is_some_and(|name| name.strip_suffix(b"\0") == Some(RECORD.as_bytes()))
 }
 
+pub(super) fn foreign() -> Error {
+    Error::failed("this is not what `lxm export` writes")
+        .hint("`lxm create -t archive NAME -- --file FILE` makes a container of an archive of a root file system")
+}
+
 /// The first entry, which tells the name before anything is made.
 fn read_record(head: &[u8]) -> Result<ExportRecord> {
-    let foreign = || {
-        Error::failed("this is not what `lxm export` writes")
-            .hint("`lxm create -t archive NAME -- --file FILE` makes a container of an archive of a root file system")
-    };
-    if !is_export(head) {
-        return Err(foreign());
-    }
     // Size of a ustar header: octal digits at 124, ended by a blank or zero.
     let size = head.get(124..136).and_then(|field| std::str::from_utf8(field).ok()).unwrap_or_default();
     let size = usize::from_str_radix(size.trim_matches(|c: char| c == '\0' || c == ' '), 8).map_err(|_| foreign())?;

@@ -1,0 +1,179 @@
+//! Containers and images of other programs, as those programs make them.
+
+use std::fs;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+
+use sha2::{Digest, Sha256};
+
+use super::support::{Guest, Need, Outcome, Sandbox, Trial, run};
+
+pub fn trials() -> Vec<Trial> {
+    vec![
+        Trial::new("import::a_container_of_lxc", lxc).guest(Guest::Probe),
+        Trial::new("import::a_tree_of_nspawn", nspawn).guest(Guest::Probe),
+        Trial::new("import::archives_of_images_that_skopeo_made", skopeo)
+            .guest(Guest::Probe)
+            .needs(Need::Tool("skopeo")),
+        Trial::new("import::a_damaged_image_leaves_nothing", damaged).guest(Guest::Probe),
+    ]
+}
+
+/// The probe's root file system, at a path of the trial's own.
+fn rootfs(sandbox: &Sandbox, at: &str) -> PathBuf {
+    sandbox.create("seed", Guest::Probe, &["--storage", "dir"]);
+    let path = sandbox.path(at);
+    fs::create_dir_all(path.parent().unwrap()).unwrap();
+    run("cp", &["-a", sandbox.path("var/lib/lxm/seed/rootfs").to_str().unwrap(), path.to_str().unwrap()]).ok();
+    sandbox.lxm(&["destroy", "seed"]).ok();
+    fs::write(path.join("etc/mark"), "imported").unwrap();
+    fs::create_dir_all(path.join("usr")).unwrap();
+    path
+}
+
+fn boots(sandbox: &Sandbox, name: &str) {
+    sandbox.lxm(&["start", name, "--wait", "booted"]).ok();
+    assert_eq!(sandbox.lxm(&["pull", &format!("{name}:/etc/mark"), "-"]).ok().stdout, "imported");
+    sandbox.lxm(&["stop", "-k", name]).ok();
+}
+
+fn without_network(sandbox: &Sandbox, name: &str) {
+    sandbox.lxm(&["config", "set", name, "network.eth0.type", "none"]).ok();
+}
+
+fn lxc(sandbox: &Sandbox) {
+    let rootfs = rootfs(sandbox, "lxc/old/rootfs");
+    // As LXC keeps unprivileged containers: ids shifted in the files.
+    run("chown", &["-R", "100000:100000", rootfs.to_str().unwrap()]).ok();
+    run("chown", &["101000:100033", rootfs.join("etc/mark").to_str().unwrap()]).ok();
+    let config = "lxc.uts.name = old\nlxc.idmap = u 0 100000 65536\nlxc.idmap = g 0 100000 65536\n\
+                  lxc.net.0.type = empty\nlxc.cgroup2.memory.max = 300M\nlxc.hook.start = /x\n";
+    fs::write(sandbox.path("lxc/old/config"), config).unwrap();
+    let dir = sandbox.path("lxc/old");
+    sandbox.lxm(&["import", dir.to_str().unwrap()]).ok().complains("lxc.hook.start");
+    assert_eq!(sandbox.lxm(&["config", "get", "old", "limits.memory"]).ok().line(), "300MiB");
+    let name = "old".parse().unwrap();
+    let backend = lxm::storage::of_container(&sandbox.layout(), &name).unwrap();
+    let tree = lxm::storage::Tree::open(backend.as_ref(), &sandbox.layout().container(&name)).unwrap();
+    let owner = |path: &str| tree.path().join(path).metadata().map(|meta| (meta.uid(), meta.gid())).unwrap();
+    assert_eq!((owner("bin"), owner("etc/mark")), ((0, 0), (1000, 33)));
+    drop(tree);
+    boots(sandbox, "old");
+    // What it was made of is as it was.
+    assert_eq!(rootfs.metadata().unwrap().uid(), 100_000);
+}
+
+fn nspawn(sandbox: &Sandbox) {
+    let tree = rootfs(sandbox, "machines/tree");
+    let settings = "[Exec]\nBoot=yes\nEnvironment=COLOUR=blue\nLimitCORE=0\n[Network]\nPrivate=yes\n";
+    fs::write(sandbox.path("machines/tree.nspawn"), settings).unwrap();
+    let said = sandbox.lxm(&["import", tree.to_str().unwrap(), "-n", "web"]).ok();
+    let said = said.complains("LimitCORE=0").complains("tree.nspawn");
+    assert!(!said.stderr.contains("COLOUR"));
+    assert_eq!(sandbox.lxm(&["config", "get", "web", "environment.COLOUR"]).ok().line(), "blue");
+    without_network(sandbox, "web");
+    boots(sandbox, "web");
+    sandbox.lxm(&["import", sandbox.path("machines").to_str().unwrap(), "-n", "x"]).fails(2);
+}
+
+/// An image in OCI's layout: the probe's files, and a layer over them.
+fn oci_layout(sandbox: &Sandbox) -> PathBuf {
+    let rootfs = rootfs(sandbox, "image/rootfs");
+    fs::write(rootfs.join("etc/gone"), "").unwrap();
+    let second = sandbox.path("image/second");
+    fs::create_dir_all(second.join("etc")).unwrap();
+    fs::write(second.join("etc/.wh.gone"), "").unwrap();
+    fs::write(second.join("etc/mark"), "imported").unwrap();
+    fs::write(rootfs.join("etc/mark"), "below").unwrap();
+    let dir = sandbox.path("oci");
+    fs::create_dir_all(dir.join("blobs/sha256")).unwrap();
+    let blob = |contents: &[u8], kind: &str| {
+        let digest: String = Sha256::digest(contents).iter().map(|byte| format!("{byte:02x}")).collect();
+        fs::write(dir.join("blobs/sha256").join(&digest), contents).unwrap();
+        serde_json::json!({ "mediaType": kind, "digest": format!("sha256:{digest}"), "size": contents.len() })
+    };
+    let mut layers = Vec::new();
+    let mut diffs = Vec::new();
+    for tree in [&rootfs, &second] {
+        let tar = sandbox.path("layer.tar");
+        run("tar", &["-C", tree.to_str().unwrap(), "-cf", tar.to_str().unwrap(), "."]).ok();
+        let plain = fs::read(&tar).unwrap();
+        diffs.push(format!("sha256:{}", Sha256::digest(&plain).iter().map(|b| format!("{b:02x}")).collect::<String>()));
+        run("gzip", &["-kf", tar.to_str().unwrap()]).ok();
+        layers.push(blob(
+            &fs::read(sandbox.path("layer.tar.gz")).unwrap(),
+            "application/vnd.oci.image.layer.v1.tar+gzip",
+        ));
+    }
+    let config = serde_json::json!({
+        "architecture": lxm::types::Arch::host().to_string(), "os": "linux",
+        "config": { "Env": ["PATH=/bin", "COLOUR=red"], "Cmd": ["/bin/probe"], "ExposedPorts": { "80/tcp": {} }, "User": "daemon" },
+        "rootfs": { "type": "layers", "diff_ids": diffs },
+    });
+    let config = blob(config.to_string().as_bytes(), "application/vnd.oci.image.config.v1+json");
+    let manifest = serde_json::json!({ "schemaVersion": 2, "mediaType": "application/vnd.oci.image.manifest.v1+json",
+        "config": config, "layers": layers });
+    let mut manifest = blob(manifest.to_string().as_bytes(), "application/vnd.oci.image.manifest.v1+json");
+    manifest["annotations"] = serde_json::json!({ "org.opencontainers.image.ref.name": "probe:1" });
+    let index = serde_json::json!({ "schemaVersion": 2, "manifests": [manifest] });
+    fs::write(dir.join("index.json"), index.to_string()).unwrap();
+    fs::write(dir.join("oci-layout"), "{\"imageLayoutVersion\": \"1.0.0\"}").unwrap();
+    dir
+}
+
+fn check_image(sandbox: &Sandbox, name: &str, imported: Outcome) {
+    imported.ok().complains("80/tcp").complains("User daemon").complains("not run");
+    assert_eq!(sandbox.lxm(&["config", "get", name, "environment.COLOUR"]).ok().line(), "red");
+    sandbox.lxm(&["pull", &format!("{name}:/etc/gone"), "-"]).fails(3);
+    without_network(sandbox, name);
+    boots(sandbox, name);
+}
+
+fn skopeo(sandbox: &Sandbox) {
+    let layout = oci_layout(sandbox);
+    let path = |name: &str| sandbox.path(name).to_str().unwrap().to_owned();
+    let source = format!("oci:{}", layout.display());
+    for (kind, name) in [("oci-archive", "one"), ("docker-archive", "two")] {
+        let archive = path(&format!("{name}.tar"));
+        let target =
+            if kind == "docker-archive" { format!("{kind}:{archive}:probe:1") } else { format!("{kind}:{archive}") };
+        let mut skopeo = std::process::Command::new("skopeo");
+        skopeo.args(["copy", "--insecure-policy", "-q", &source, &target]).env("HOME", sandbox.root());
+        super::support::command::bounded(skopeo, b"", std::time::Duration::from_secs(60)).ok();
+        check_image(sandbox, name, sandbox.lxm(&["import", &archive, "-n", name]));
+        let contents = fs::read(&archive).unwrap();
+        let streamed = sandbox.lxm_with(
+            &["import", "-", "-n", &format!("{name}-2")],
+            &contents,
+            std::time::Duration::from_secs(60),
+        );
+        check_image(sandbox, &format!("{name}-2"), streamed);
+        sandbox.lxm(&["import", &archive]).fails(2);
+    }
+    check_image(sandbox, "three", sandbox.lxm(&["import", layout.to_str().unwrap(), "-n", "three"]));
+}
+
+fn damaged(sandbox: &Sandbox) {
+    let layout = oci_layout(sandbox);
+    let nothing_left = || {
+        let kept: Vec<_> = fs::read_dir(sandbox.path("var/lib/lxm")).unwrap().flatten().map(|e| e.path()).collect();
+        assert!(kept.iter().all(|path| is_empty(path)), "{kept:?}");
+    };
+    for blob in fs::read_dir(layout.join("blobs/sha256")).unwrap().flatten() {
+        let whole = fs::read(blob.path()).unwrap();
+        let mut changed = whole.clone();
+        changed[whole.len() / 2] ^= 1;
+        fs::write(blob.path(), changed).unwrap();
+        sandbox.lxm(&["import", layout.to_str().unwrap(), "-n", "x"]).fails(1).complains("digest");
+        nothing_left();
+        fs::remove_file(blob.path()).unwrap();
+        sandbox.lxm(&["import", layout.to_str().unwrap(), "-n", "x"]).fails(1);
+        nothing_left();
+        fs::write(blob.path(), whole).unwrap();
+    }
+    sandbox.lxm(&["import", layout.to_str().unwrap(), "-n", "x"]).ok();
+}
+
+fn is_empty(dir: &Path) -> bool {
+    fs::read_dir(dir).unwrap().next().is_none()
+}
