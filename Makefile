@@ -5,8 +5,10 @@ DESTDIR ?=
 CARGO   ?= cargo
 SUDO    := $(if $(filter 0,$(shell id -u)),,sudo)
 
-# Privileged tests run as root, with the toolchain and the target directory of the caller.
-AS_ROOT := $(if $(SUDO),sudo --preserve-env=PATH,HOME,CARGO_HOME,RUSTUP_HOME,CI) env
+# Privileged tests run as root, with the toolchain and the target directory of the caller. (A comma
+# in a function's argument would end it, so the list has a name of its own.)
+KEPT    := PATH,HOME,CARGO_HOME,RUSTUP_HOME,CI
+AS_ROOT := $(if $(SUDO),sudo --preserve-env=$(KEPT)) env
 LAYERS  := unit cli host systemd vm
 
 all: build

@@ -162,7 +162,7 @@ mod tests {
         assert_eq!(config.mount.len(), 2);
         assert!(config.mount[1].optional && config.mount[1].read_only);
         let ports: Vec<_> = config.network["eth0"].publish.iter().map(ToString::to_string).collect();
-        assert_eq!(ports, ["53:53/udp", "8080:80"]);
+        assert_eq!(ports, ["53:53/udp", "8080:80/tcp"]);
         assert_eq!(made.notes.len(), 3, "{:?}", made.notes);
     }
 }

@@ -1,0 +1,160 @@
+//! The two container managers, told what to do through their own commands.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::Instant;
+
+use serde_json::Value;
+
+use crate::table::Measured;
+
+/// Kept between runs: the image of lxm and the cache of LXC's template.
+pub const CACHE: &str = "/var/cache/lxm-tests/bench";
+pub const RELEASE: &str = "bookworm";
+
+/// One of the two container managers, told what to do through its own commands.
+pub struct Side {
+    pub name: &'static str,
+    pub lxm: bool,
+    /// LXC's directory of containers.
+    pub path: PathBuf,
+}
+
+impl Side {
+    pub fn lxm() -> Self {
+        Side { name: "lxm", lxm: true, path: PathBuf::new() }
+    }
+
+    pub fn lxc(work: &Path) -> Self {
+        Side { name: "LXC", lxm: false, path: work.join("lxc") }
+    }
+
+    /// `lxm VERB …`, or `lxc-VERB -P PATH …`.
+    pub fn command(&self, verb: &str, args: &[&str]) -> Command {
+        let mut command;
+        if self.lxm {
+            command = Command::new(env!("CARGO_BIN_EXE_lxm"));
+            command.arg(verb).env("LXM_ROOT", CACHE);
+            command.env("LXM_TEMPLATES", concat!(env!("CARGO_MANIFEST_DIR"), "/templates"));
+        } else {
+            command = Command::new(format!("lxc-{verb}"));
+            command.arg("-P").arg(&self.path).env("LXC_CACHE_PATH", Path::new(CACHE).join("lxc"));
+        }
+        command.args(args).stdin(Stdio::null()).env_remove("RUST_BACKTRACE");
+        command
+    }
+
+    pub fn run(&self, verb: &str, args: &[&str]) -> Measured<String> {
+        output(self.command(verb, args))
+    }
+
+    /// Milliseconds that a command takes.
+    pub fn time(&self, verb: &str, args: &[&str]) -> Measured {
+        let command = self.command(verb, args);
+        let begun = Instant::now();
+        output(command)?;
+        Ok(begun.elapsed().as_secs_f64() * 1e3)
+    }
+
+    pub fn create(&self, name: &str, template: &str, storage: &str) -> Measured {
+        let taken = match (self.lxm, template) {
+            (true, "debian") => {
+                let args = [name, "-t", "debian", "-r", RELEASE, "--network", "none", "--storage", storage];
+                self.time("create", &args)?
+            }
+            (true, _) => self.time("create", &[name, "-t", template, "--network", "none", "--storage", storage])?,
+            (false, "debian") => self.time("create", &["-n", name, "-t", "debian", "--", "-r", RELEASE])?,
+            (false, _) => self.time("create", &["-n", name, "-t", template])?,
+        };
+        if !self.lxm {
+            self.unplug(name)?;
+        }
+        Ok(taken)
+    }
+
+    /// No network but the loopback, as `--network none`.
+    pub fn unplug(&self, name: &str) -> Measured<()> {
+        let file = self.path.join(name).join("config");
+        let text = fs::read_to_string(&file).map_err(|e| format!("read {}: {e}", file.display()))?;
+        let mut kept: Vec<&str> = text.lines().filter(|line| !line.starts_with("lxc.net.")).collect();
+        kept.push("lxc.net.0.type = empty\n");
+        fs::write(&file, kept.join("\n")).map_err(|e| format!("write {}: {e}", file.display()))
+    }
+
+    pub fn start(&self, name: &str) -> Measured {
+        if self.lxm { self.time("start", &[name]) } else { self.time("start", &["-d", "-n", name]) }
+    }
+
+    pub fn kill(&self, name: &str) -> Measured {
+        if self.lxm { self.time("stop", &["-k", name]) } else { self.time("stop", &["-k", "-n", name]) }
+    }
+
+    pub fn attach(&self, name: &str, command: &[&str]) -> Measured<String> {
+        let mut args = if self.lxm { vec![name, "--"] } else { vec!["-n", name, "--"] };
+        args.extend(command);
+        self.run("attach", &args)
+    }
+
+    pub fn list(&self) -> Measured {
+        self.time(if self.lxm { "list" } else { "ls" }, &["-f"])
+    }
+
+    pub fn destroy(&self, name: &str) -> Measured<()> {
+        let args: &[&str] = if self.lxm { &["-f", name] } else { &["-f", "-n", name] };
+        self.run("destroy", args).map(drop)
+    }
+
+    /// Pid of the process that watches over the guest: the parent of its init.
+    pub fn supervisor(&self, name: &str) -> Measured<String> {
+        let leader = if self.lxm {
+            self.info(name)?["pid"].to_string()
+        } else {
+            self.run("info", &["-n", name, "-p", "-H"])?.trim().to_owned()
+        };
+        let status = fs::read_to_string(format!("/proc/{leader}/status")).map_err(|e| format!("pid {leader}: {e}"))?;
+        let parent = status.lines().find_map(|line| line.strip_prefix("PPid:"));
+        Ok(parent.unwrap_or("").trim().to_owned())
+    }
+
+    pub fn info(&self, name: &str) -> Measured<Value> {
+        let text = self.run("info", &[name, "--format", "json"])?;
+        serde_json::from_str(&text).map_err(|e| format!("lxm info: {e}"))
+    }
+
+    /// Removes every container that this run made.
+    pub fn clean(&self) {
+        let dir = if self.lxm { Path::new(CACHE).join("var/lib/lxm") } else { self.path.clone() };
+        for entry in fs::read_dir(dir).into_iter().flatten().flatten() {
+            let name = entry.file_name().to_string_lossy().into_owned();
+            if name.starts_with("bench-") && self.destroy(&name).is_err() {
+                println!("cannot destroy {} of {}", name, self.name);
+            }
+        }
+        if !self.lxm {
+            // An empty cgroup in every hierarchy, which LXC leaves behind.
+            let trees = fs::read_dir("/sys/fs/cgroup").into_iter().flatten().flatten();
+            trees.for_each(|tree| drop(fs::remove_dir(tree.path().join("lxc.pivot"))));
+        }
+    }
+}
+
+/// Runs a command to its end; its output, or its complaint.
+pub fn output(mut command: Command) -> Measured<String> {
+    let program = command.get_program().to_string_lossy().into_owned();
+    let done = command.output().map_err(|e| format!("{program}: {e}"))?;
+    if done.status.success() {
+        return Ok(String::from_utf8_lossy(&done.stdout).into_owned());
+    }
+    let said = String::from_utf8_lossy(&done.stderr);
+    Err(format!("{program}: {}", said.lines().find(|line| !line.is_empty()).unwrap_or("failed without a word")))
+}
+
+pub fn lxc_version() -> String {
+    output({
+        let mut command = Command::new("lxc-start");
+        command.arg("--version");
+        command
+    })
+    .map_or_else(|_| "(not installed)".into(), |text| text.trim().to_owned())
+}
