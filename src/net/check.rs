@@ -2,6 +2,7 @@
 
 use ipnetwork::{Ipv4Network, Ipv6Network};
 
+use super::firewall::Gate;
 use super::settings::{BridgeSettings, NetworkFile};
 use super::wire::{Wire, link_by_name};
 use super::{bridge, firewall, nft, serve, subnet};
@@ -11,13 +12,15 @@ use crate::store::Layout;
 /// Something that is wrong, and the command that helps.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Finding {
+    /// `route`, `server`, `names`, `leases`, `forwarding`, `rules`, `firewall`; scripts may rely on it.
+    pub id: &'static str,
     pub what: String,
     pub remedy: String,
 }
 
 impl Finding {
-    fn new(what: impl Into<String>, remedy: impl Into<String>) -> Self {
-        Finding { what: what.into(), remedy: remedy.into() }
+    fn new(id: &'static str, what: impl Into<String>, remedy: impl Into<String>) -> Self {
+        Finding { id, what: what.into(), remedy: remedy.into() }
     }
 }
 
@@ -30,7 +33,7 @@ pub fn check(layout: &Layout) -> Result<Vec<Finding>> {
     let ruleset = match nft::list(&["-t", "list", "ruleset"]) {
         Ok(ruleset) => ruleset.unwrap_or_default(),
         Err(e) => {
-            found.push(Finding::new(e.to_string(), e.hint_text().unwrap_or("install the package nftables")));
+            found.push(Finding::new("rules", e.to_string(), e.hint_text().unwrap_or("install the package nftables")));
             return Ok(found);
         }
     };
@@ -39,7 +42,7 @@ pub fn check(layout: &Layout) -> Result<Vec<Finding>> {
             || settings.ipv6.is_some_and(|own| routes6.iter().any(|other| crosses6(own, *other)))
         {
             let what = format!("a route of this host overlaps the network of bridge `{name}`");
-            found.push(Finding::new(what, format!("lxm network set {name} ipv4 auto")));
+            found.push(Finding::new("route", what, format!("lxm network set {name} ipv4 auto")));
         }
         if !wire.run(link_by_name(&host, &name))?.is_some_and(|link| bridge::is_up(&link)) {
             continue;
@@ -67,6 +70,7 @@ fn crosses6(own: Ipv6Network, other: Ipv6Network) -> bool {
 fn check_server(layout: &Layout, name: &str, found: &mut Vec<Finding>) -> Result<()> {
     if !serve::is_running(layout, name)? {
         found.push(Finding::new(
+            "server",
             format!("bridge `{name}` has no lease and name server"),
             format!("lxm network up {name}"),
         ));
@@ -75,10 +79,10 @@ fn check_server(layout: &Layout, name: &str, found: &mut Vec<Finding>) -> Result
     let Some(status) = serve::status(layout, name)? else { return Ok(()) };
     if let Some(fault) = status.names_fault {
         let what = format!("no names are served on `{name}`: {fault}");
-        found.push(Finding::new(what, "end that program, or keep it off the bridge's address"));
+        found.push(Finding::new("names", what, "end that program, or keep it off the bridge's address"));
     }
     if let Some(exhausted) = status.exhausted {
-        found.push(Finding::new(exhausted, format!("lxm network set {name} range FIRST-LAST")));
+        found.push(Finding::new("leases", exhausted, format!("lxm network set {name} range FIRST-LAST")));
     }
     Ok(())
 }
@@ -91,7 +95,7 @@ fn check_kernel(name: &str, settings: &BridgeSettings, found: &mut Vec<Finding>)
         if wanted && off(path) {
             let key = path.replace('/', ".");
             let what = format!("`{key}` is 0: guests of `{name}` reach this host alone");
-            found.push(Finding::new(what, format!("sysctl -w {key}=1")));
+            found.push(Finding::new("forwarding", what, format!("sysctl -w {key}=1")));
         }
     }
 }
@@ -99,20 +103,18 @@ fn check_kernel(name: &str, settings: &BridgeSettings, found: &mut Vec<Finding>)
 fn check_firewalls(name: &str, ruleset: &str, found: &mut Vec<Finding>) -> Result<()> {
     if !nft::is_whole()? {
         found.push(Finding::new(
+            "rules",
             "the tables `inet lxm` and `bridge lxm` are missing from the firewall",
             format!("lxm network up {name}"),
         ));
     }
-    if let Some(chain) = firewall::closed_gate(name)? {
-        let what = format!("the chain `{chain}` drops what guests of `{name}` send (docker, ufw or iptables)");
-        found.push(Finding::new(what, format!("lxm network up {name}")));
+    if let Some(Gate { chain, owner }) = firewall::closed_gate(name)? {
+        let what = format!("{owner} drops what guests of `{name}` send, in the chain `{chain}`");
+        found.push(Finding::new("firewall", what, format!("lxm network up {name}")));
     }
-    match firewall::firewalld_zone(name) {
-        Some(zone) if zone != "trusted" => found.push(Finding::new(
-            format!("firewalld does not trust bridge `{name}`"),
-            format!("firewall-cmd --zone=trusted --change-interface={name}"),
-        )),
-        _ => {}
+    if firewall::firewalld_stands_in_the_way(name) {
+        let remedy = format!("firewall-cmd --zone=trusted --change-interface={name}");
+        found.push(Finding::new("firewall", format!("firewalld does not trust bridge `{name}`"), remedy));
     }
     for chain in dropping_chains(ruleset) {
         if chain.body.contains(&format!("\"{name}\"")) {
@@ -121,7 +123,7 @@ fn check_firewalls(name: &str, ruleset: &str, found: &mut Vec<Finding>) -> Resul
         let what = format!("the chain `{}` drops what guests of `{name}` {}", chain.path, chain.purpose);
         let commands =
             chain.rules.iter().map(|rule| format!("nft insert rule {} {} accept", chain.path, rule.replace('@', name)));
-        found.push(Finding::new(what, commands.collect::<Vec<_>>().join("; ")));
+        found.push(Finding::new("firewall", what, commands.collect::<Vec<_>>().join("; ")));
     }
     Ok(())
 }

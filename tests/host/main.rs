@@ -10,6 +10,7 @@ mod contract;
 mod crash;
 mod distributions;
 mod download;
+mod firewalls;
 mod harness;
 mod image;
 mod import;
@@ -37,6 +38,7 @@ const MAY_NOT_BE_SKIPPED: &[&str] = &[
     "create::",
     "crash::",
     "distributions::",
+    "firewalls::",
     "harness::",
     "image::",
     "import::",
@@ -52,6 +54,7 @@ const MAY_NOT_BE_SKIPPED: &[&str] = &[
 fn trials() -> Vec<Trial> {
     let areas = [
         harness::trials(),
+        firewalls::trials(),
         image::trials(),
         import::trials(),
         contract::trials(),

@@ -6,6 +6,9 @@ use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::process::{Child, Command};
 use std::time::Duration;
 
+use lxm::net::serve;
+use lxm::store::Generation;
+
 use crate::support::sandbox::run_checked;
 use crate::support::{Guest, Need, Outcome, Sandbox, Trial, command, eventually};
 
@@ -22,7 +25,7 @@ pub fn trials() -> Vec<Trial> {
         busybox("network::a_taken_port_is_refused_with_the_name_of_who_has_it", taken_ports),
         busybox("network::a_killed_supervisor_leaves_nothing_that_lasts", killed_supervisor),
         busybox("network::flushed_rules_are_back_within_a_second", flushed),
-        busybox("network::other_firewalls_let_guests_through", other_firewalls),
+        busybox("network::a_killed_server_is_back_with_its_leases", killed_server),
         busybox("network::what_stands_in_the_way_is_told_with_a_remedy", findings),
         busybox("network::twenty_guests_start_at_once", twenty),
         Trial::new("network::bridges_are_made_changed_and_removed", bridges),
@@ -38,10 +41,10 @@ fn ip(args: &str) -> String {
 }
 
 /// Another machine, on a wire to this host: 192.0.2.9 and 2001:db8:1::9 on its end.
-struct Outside(Child);
+pub struct Outside(Child);
 
 impl Outside {
-    fn new() -> Self {
+    pub fn new() -> Self {
         let machine = Command::new("unshare").args(["-n", "sleep", "1000"]).spawn().unwrap();
         let outside = Outside(machine);
         let namespace = |pid: &str| std::fs::read_link(format!("/proc/{pid}/ns/net")).unwrap();
@@ -66,7 +69,7 @@ impl Outside {
     }
 
     /// Does `work` there.
-    fn inside<T: Send>(&self, work: impl FnOnce() -> T + Send) -> T {
+    pub fn inside<T: Send>(&self, work: impl FnOnce() -> T + Send) -> T {
         in_network_of(self.0.id() as i32, work)
     }
 }
@@ -88,7 +91,7 @@ impl Drop for Outside {
 
 /// A busybox guest on the default bridge, with further lines for its interface.
 #[track_caller]
-fn create(sandbox: &Sandbox, name: &str, lines: &str) {
+pub fn create(sandbox: &Sandbox, name: &str, lines: &str) {
     sandbox.lxm(&["create", name, "-t", "busybox", "--network", "lxmbr0"]).ok();
     let file = sandbox.layout().config_file(&name.parse().unwrap());
     let config = std::fs::read_to_string(&file).unwrap();
@@ -96,7 +99,7 @@ fn create(sandbox: &Sandbox, name: &str, lines: &str) {
 }
 
 #[track_caller]
-fn start(sandbox: &Sandbox, name: &str) -> String {
+pub fn start(sandbox: &Sandbox, name: &str) -> String {
     sandbox.lxm(&["start", name, "--wait", "network"]).ok();
     address(sandbox, name)
 }
@@ -112,7 +115,7 @@ fn address(sandbox: &Sandbox, name: &str) -> String {
 }
 
 #[track_caller]
-fn inside(sandbox: &Sandbox, name: &str, shell: &str) -> Outcome {
+pub fn inside(sandbox: &Sandbox, name: &str, shell: &str) -> Outcome {
     sandbox.lxm(&["attach", name, "--", "sh", "-c", shell])
 }
 
@@ -190,7 +193,7 @@ fn stable_address(sandbox: &Sandbox) {
 }
 
 /// Talks to a port as a client: what it answers to a line.
-fn ask(to: &str) -> Option<String> {
+pub fn ask(to: &str) -> Option<String> {
     let to: SocketAddr = to.parse().unwrap();
     let mut stream = TcpStream::connect_timeout(&to, Duration::from_secs(3)).ok()?;
     stream.set_read_timeout(Some(Duration::from_secs(3))).unwrap();
@@ -301,72 +304,34 @@ fn flushed(sandbox: &Sandbox) {
     }
 }
 
-/// The tables that docker makes, as iptables-nft writes them.
-const DOCKER: &str = "table ip filter {
-    chain DOCKER-USER {
-        return
-    }
-    chain FORWARD {
-        type filter hook forward priority filter; policy drop;
-        jump DOCKER-USER
-    }
-    chain INPUT {
-        type filter hook input priority filter; policy accept;
-    }
-}";
-/// A host firewall such as ufw's.
-const DROP_ALL: &str = "table ip filter {
-    chain FORWARD {
-        type filter hook forward priority filter; policy drop;
-    }
-    chain INPUT {
-        type filter hook input priority filter; policy drop;
-        ct state established,related accept
-        iif lo accept
-    }
+fn server(sandbox: &Sandbox) -> Option<Generation> {
+    toml::from_str(&std::fs::read_to_string(sandbox.path("run/lxm/.network/lxmbr0/server.toml")).ok()?).ok()
 }
-table ip6 filter {
-    chain FORWARD {
-        type filter hook forward priority filter; policy drop;
-    }
-    chain INPUT {
-        type filter hook input priority filter; policy drop;
-    }
-}";
 
-fn other_firewalls(sandbox: &Sandbox) {
-    let outside = Outside::new();
-    for name in ["web", "db"] {
-        create(sandbox, name, "");
-        start(sandbox, name);
-    }
-    for firewall in [DOCKER, DROP_ALL] {
-        run_checked("nft", &["flush ruleset"]);
-        run_checked("nft", &[firewall]);
-        eventually("a guest reaches the outside", Duration::from_secs(2), || {
-            inside(sandbox, "web", "ping -c 1 -W 1 192.0.2.9").status == 0
+fn killed_server(sandbox: &Sandbox) {
+    let kill = |server: &Generation| {
+        let pid = nix::unistd::Pid::from_raw(server.pid);
+        nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGKILL).unwrap();
+    };
+    create(sandbox, "web", "");
+    let address = start(sandbox, "web");
+    for _ in 0..3 {
+        let killed = server(sandbox).unwrap();
+        kill(&killed);
+        eventually("another serves", Duration::from_secs(2), || {
+            server(sandbox) != Some(killed) && serve::status(&sandbox.layout(), "lxmbr0").is_ok_and(|it| it.is_some())
         });
-        inside(sandbox, "web", "nslookup db.lxm").ok();
-        // Once is enough, and an admin's flush of the chain is repaired.
-        let accepts =
-            || run_checked("nft", &["list", "table", "ip", "filter"]).matches("iifname \"lxmbr0\" counter").count();
-        let forward = accepts();
-        sandbox.lxm(&["network", "up"]).ok();
-        assert_eq!(accepts(), forward, "nothing is written twice");
-        let chain = if firewall == DOCKER { "DOCKER-USER" } else { "FORWARD" };
-        run_checked("nft", &["flush", "chain", "ip", "filter", chain]);
-        eventually("it is let through again", Duration::from_secs(2), || {
-            inside(sandbox, "web", "ping -c 1 -W 1 192.0.2.9").status == 0
-        });
+        inside(sandbox, "web", "nslookup web.lxm").ok().says(&address);
+        let renewed =
+            inside(sandbox, "web", "kill -USR1 $(cat /run/udhcpc.pid); sleep 0.3; ip -4 address show eth0").ok();
+        assert!(renewed.stdout.contains(&address), "{renewed}");
     }
-    for name in ["web", "db"] {
-        sandbox.lxm(&["stop", "-k", name]).ok();
-    }
+    // One that is killed while it is stopped stays away.
+    kill(&server(sandbox).unwrap());
+    sandbox.lxm(&["stop", "-k", "web"]).ok();
     sandbox.lxm(&["network", "down"]).ok();
-    let left = run_checked("nft", &["list", "ruleset"]);
-    assert!(!left.contains("lxm"), "{left}");
-    drop(outside);
-    run_checked("nft", &["flush ruleset"]);
+    std::thread::sleep(Duration::from_millis(400));
+    assert!(!serve::is_running(&sandbox.layout(), "lxmbr0").unwrap());
 }
 
 fn findings(sandbox: &Sandbox) {

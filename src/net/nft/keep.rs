@@ -1,17 +1,19 @@
-//! Keeps the tables: a process beside each bridge's server, with the rights that the server gave up.
+//! Keeps the tables, and the server: a process beside each bridge's server, with the rights that the
+//! server gave up.
 //!
 //! Firewalls of others flush everything when they are reloaded, and docker makes its chains when it
-//! is started: the kernel tells of both, and what is missing is written again.
+//! is started: the kernel tells of both, and what is missing is written again. A server that was
+//! killed is started again, where no service manager does that.
 
 use std::fs::File;
 use std::os::fd::{AsFd, OwnedFd};
 use std::time::{Duration, Instant};
 
+use nix::fcntl::OFlag;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use nix::unistd::Pid;
 use rtnetlink::sys::{Socket, SocketAddr};
 
-use super::super::firewall;
+use super::super::{bridge, firewall, serve};
 use super::{apply, is_whole};
 use crate::error::{Context, Error, Result};
 use crate::store::Layout;
@@ -22,6 +24,11 @@ use crate::sys::clone::{SingleThreaded, clone};
 const QUIET: u8 = 50; // milliseconds
 /// …or has talked for so long.
 const PATIENCE: Duration = Duration::from_millis(400);
+/// How often to look whether the old iptables filters anything, of which the kernel does not tell.
+const LOOK: u16 = 2000; // milliseconds
+/// How long a killed server stays away, and how much longer each time that it cannot be started.
+const AWAY: Duration = Duration::from_millis(200);
+const AWAY_AT_MOST: Duration = Duration::from_secs(30);
 
 const NETLINK_NETFILTER: isize = 12;
 /// NFNLGRP_NFTABLES, as a bit.
@@ -31,13 +38,41 @@ const NFNL_SUBSYS_NFTABLES: u16 = 10;
 /// day and take nothing of ours away.
 const TELLING: [u16; 5] = [0, 2, 3, 5, 8];
 
-/// Starts the keeper; it ends with this process.
-pub fn spawn(layout: &Layout) -> Result<()> {
+/// What the server last said of its end.
+const WILL_BE_MISSED: u8 = b'!';
+const WANTS_TO_END: u8 = b'.';
+
+/// The server's hold of its keeper, which ends with it.
+#[derive(Debug)]
+pub struct Keeper(OwnedFd);
+
+impl Keeper {
+    /// From now on the server is started again when it ends without a word.
+    pub fn revive_me(&self) -> Result<()> {
+        self.say(WILL_BE_MISSED)
+    }
+
+    /// The server ends because it was told to.
+    pub fn let_me_go(&self) -> Result<()> {
+        self.say(WANTS_TO_END)
+    }
+
+    fn say(&self, word: u8) -> Result<()> {
+        nix::unistd::write(&self.0, &[word]).map(drop).context(|| "speak to the keeper of the firewall's rules")
+    }
+}
+
+/// Starts the keeper of a bridge's server, which is this process.
+pub fn spawn(layout: &Layout, bridge: &str) -> Result<Keeper> {
     let witness = SingleThreaded::check()?;
-    let parent = nix::unistd::getpid();
-    let keeper = || match detach(parent).and_then(|server| Ok((server, subscribe()?))) {
-        Ok((server, socket)) => {
-            keep(layout, &Sources { server, socket });
+    let (words, hold) = nix::unistd::pipe2(OFlag::O_CLOEXEC).context(|| "make a pipe")?;
+    let keeper = || match detach(&words).and_then(|()| subscribe()) {
+        Ok(socket) => {
+            let mut sources = Sources { server: std::io::stdin(), last_word: WANTS_TO_END, socket };
+            keep(layout, &mut sources);
+            if sources.last_word == WILL_BE_MISSED {
+                revive(layout, bridge);
+            }
             0
         }
         Err(e) => {
@@ -45,35 +80,51 @@ pub fn spawn(layout: &Layout) -> Result<()> {
             1
         }
     };
-    clone(witness, 0, None, keeper).map(drop).context(|| "start the keeper of the firewall's rules")
+    clone(witness, 0, None, keeper).context(|| "start the keeper of the firewall's rules")?;
+    Ok(Keeper(hold))
 }
 
-/// Lets go of what belongs to the parent, for whoever waits for its output must not wait for us;
-/// gives a hold of its life.
-///
-/// A death signal would not do: the parent gives up the right to send us one.
-fn detach(parent: Pid) -> Result<OwnedFd> {
+/// Lets go of what belongs to the server, for whoever waits for its output must not wait for us; its
+/// words, whose end is the server's, become our standard input.
+fn detach(words: &OwnedFd) -> Result<()> {
+    nix::unistd::dup2_stdin(words)?;
     sys::creds::close_from(3)?;
-    let null = File::options().read(true).write(true).open("/dev/null").context(|| "open `/dev/null`")?;
-    nix::unistd::dup2_stdin(&null)?;
-    nix::unistd::dup2_stdout(&null)?;
-    let server = sys::pidfd::open(parent)?;
-    if nix::unistd::getppid() == parent { Ok(server) } else { Err(Error::failed("the server has ended")) }
+    let null = File::options().write(true).open("/dev/null").context(|| "open `/dev/null`")?;
+    nix::unistd::dup2_stdout(&null).context(|| "let go of standard output")
+}
+
+/// Starts the server again, for as long as there is a bridge to serve.
+fn revive(layout: &Layout, bridge: &str) {
+    let mut away = AWAY;
+    while bridge::exists(bridge) {
+        std::thread::sleep(away);
+        match serve::revive(layout, bridge) {
+            Ok(()) => return,
+            Err(e) => eprintln!("{e}"),
+        }
+        away = (away * 2).min(AWAY_AT_MOST);
+    }
 }
 
 /// What a keeper waits for.
 struct Sources {
-    server: OwnedFd,
+    server: std::io::Stdin,
+    last_word: u8,
     socket: Socket,
 }
 
 /// Repairs after every change, for as long as the server lives.
-fn keep(layout: &Layout, sources: &Sources) {
+fn keep(layout: &Layout, sources: &mut Sources) {
     let mut said = String::new();
+    let mut repaired = repair(layout);
     loop {
-        match repair(layout).and_then(|()| wait_for_change(sources)) {
-            Ok(Event::Changed) => said.clear(),
+        match repaired.and_then(|()| wait_for_change(sources)) {
             Ok(Event::ServerEnded) => return,
+            Ok(Event::Looked) => {
+                repaired = if firewall::has_legacy() { firewall::open_legacy(layout) } else { Ok(()) };
+                continue;
+            }
+            Ok(Event::Changed) => said.clear(),
             Err(e) => {
                 let line = e.to_string();
                 if line != said {
@@ -84,6 +135,7 @@ fn keep(layout: &Layout, sources: &Sources) {
                 std::thread::sleep(Duration::from_secs(1));
             }
         }
+        repaired = repair(layout);
     }
 }
 
@@ -108,33 +160,50 @@ fn subscribe() -> Result<Socket> {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Event {
     Changed,
+    /// Nothing was told of for a while.
+    Looked,
     ServerEnded,
 }
 
 /// Waits for a change that may have taken something of ours, and for the end of its burst.
-fn wait_for_change(sources: &Sources) -> Result<Event> {
+fn wait_for_change(sources: &mut Sources) -> Result<Event> {
     loop {
-        match wait(sources, PollTimeout::NONE)? {
-            Some(Event::ServerEnded) => return Ok(Event::ServerEnded),
+        match wait(sources, PollTimeout::from(LOOK))? {
             Some(Event::Changed) if drain(&sources.socket)? => break,
-            _ => {}
+            Some(Event::Changed) => {}
+            Some(event) => return Ok(event),
+            None => return Ok(Event::Looked),
         }
     }
-    let quiet = PollTimeout::from(QUIET);
     let begun = Instant::now();
-    while begun.elapsed() < PATIENCE && wait(sources, quiet)? == Some(Event::Changed) {
-        drain(&sources.socket)?;
+    while begun.elapsed() < PATIENCE {
+        match wait(sources, PollTimeout::from(QUIET))? {
+            Some(Event::Changed) => drop(drain(&sources.socket)?),
+            Some(event) => return Ok(event),
+            None => break,
+        }
     }
     Ok(Event::Changed)
 }
 
-fn wait(sources: &Sources, limit: PollTimeout) -> Result<Option<Event>> {
-    let mut fds = [sources.server.as_fd(), sources.socket.as_fd()].map(|fd| PollFd::new(fd, PollFlags::POLLIN));
-    match poll(&mut fds, limit) {
-        Ok(0) | Err(nix::errno::Errno::EINTR) => Ok(None),
-        Ok(_) if fds[0].any() == Some(true) => Ok(Some(Event::ServerEnded)),
-        Ok(_) => Ok(Some(Event::Changed)),
-        Err(e) => Err(Error::from(e).step("wait for changes of the firewall")),
+fn wait(sources: &mut Sources, limit: PollTimeout) -> Result<Option<Event>> {
+    loop {
+        let mut fds = [sources.server.as_fd(), sources.socket.as_fd()].map(|fd| PollFd::new(fd, PollFlags::POLLIN));
+        match poll(&mut fds, limit) {
+            Ok(0) => return Ok(None),
+            Ok(_) if fds[0].any() == Some(true) => {
+                let mut words = [0; 16];
+                match nix::unistd::read(&sources.server, &mut words) {
+                    Ok(0) => return Ok(Some(Event::ServerEnded)),
+                    Ok(length) => sources.last_word = words[length - 1],
+                    Err(nix::errno::Errno::EINTR) => {}
+                    Err(e) => return Err(Error::from(e).step("listen to the server")),
+                }
+            }
+            Ok(_) => return Ok(Some(Event::Changed)),
+            Err(nix::errno::Errno::EINTR) => {}
+            Err(e) => return Err(Error::from(e).step("wait for changes of the firewall")),
+        }
     }
 }
 

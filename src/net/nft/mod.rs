@@ -4,7 +4,7 @@
 mod keep;
 pub mod tables;
 
-pub use keep::{repair, spawn as spawn_keeper};
+pub use keep::{Keeper, repair, spawn as spawn_keeper};
 
 use std::io::Write as _;
 use std::net::{IpAddr, Ipv4Addr};

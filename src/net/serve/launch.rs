@@ -23,9 +23,9 @@ use super::server::{self, Parts, Server};
 use super::status::Status;
 use crate::cgroup::Hierarchies;
 use crate::error::{Context, Error, Result};
-use crate::net::nft;
+use crate::net::nft::{self, Keeper};
 use crate::net::settings::NetworkFile;
-use crate::store::{FileLock, Generation, Layout, replace_file};
+use crate::store::{FileLock, Generation, Layout, remove_tree, replace_file};
 use crate::sys;
 
 /// How long a server may take until it serves.
@@ -80,11 +80,25 @@ pub fn status(layout: &Layout, bridge: &str) -> Result<Option<Status>> {
 /// Starts the bridge's server unless it runs, and waits until it serves; its own error where it
 /// cannot. For hosts without a service manager; safe to call from several processes at a time.
 pub fn spawn(layout: &Layout, bridge: &str) -> Result<()> {
-    let _alone = FileLock::acquire(&layout.network_run().join(bridge).join("spawn.lock"))?;
+    let _alone = spawn_lock(layout, bridge)?;
     if is_running(layout, bridge)? {
         return Ok(());
     }
     start(layout, bridge).context(|| format!("start the lease server of `{bridge}`"))
+}
+
+/// Starts a server again that was killed; does nothing for one that was stopped.
+pub fn revive(layout: &Layout, bridge: &str) -> Result<()> {
+    let _alone = spawn_lock(layout, bridge)?;
+    if is_running(layout, bridge)? || !process_file(layout, bridge).exists() {
+        return Ok(());
+    }
+    start(layout, bridge).context(|| format!("start the lease server of `{bridge}` again"))
+}
+
+/// Held by who starts or stops the bridge's server.
+fn spawn_lock(layout: &Layout, bridge: &str) -> Result<FileLock> {
+    FileLock::acquire(&layout.network_run().join(bridge).join("spawn.lock"))
 }
 
 fn start(layout: &Layout, bridge: &str) -> Result<()> {
@@ -112,9 +126,14 @@ fn start(layout: &Layout, bridge: &str) -> Result<()> {
 ///
 /// Not for a server that a service manager runs: that would start it again.
 pub fn stop(layout: &Layout, bridge: &str) -> Result<()> {
+    let alone = spawn_lock(layout, bridge)?;
     if is_running(layout, bridge)? {
         end(layout, bridge).context(|| format!("stop the lease server of `{bridge}`"))?;
     }
+    // Without it, its keeper does not start it again.
+    remove_tree(&process_file(layout, bridge))?;
+    // The keeper may be waiting for the lock, in the group that is to go.
+    drop(alone);
     remove_cgroup(layout);
     Ok(())
 }
@@ -168,8 +187,13 @@ fn wait_released(layout: &Layout, bridge: &str, limit: Duration) -> Result<bool>
 /// Is the bridge's server until it is told to stop or the bridge is gone: `lxm network serve`.
 pub fn run(layout: &Layout, bridge: &str, readiness: Readiness) -> Result<()> {
     let served = match readiness {
-        Readiness::Notify => serve(layout, bridge, || notify("READY=1")),
-        Readiness::Stdout => detach(layout).and_then(|()| serve(layout, bridge, || tell_spawner(READY))),
+        Readiness::Notify => serve(layout, bridge, |_| notify("READY=1")),
+        Readiness::Stdout => detach(layout).and_then(|()| {
+            serve(layout, bridge, |keeper| {
+                keeper.revive_me()?;
+                tell_spawner(READY)
+            })
+        }),
     };
     if let (Err(e), Readiness::Stdout) = (&served, readiness) {
         let _ = tell_spawner(&serde_json::to_string(e).unwrap_or_default());
@@ -177,7 +201,7 @@ pub fn run(layout: &Layout, bridge: &str, readiness: Readiness) -> Result<()> {
     served
 }
 
-fn serve(layout: &Layout, bridge: &str, ready: impl FnOnce() -> Result<()>) -> Result<()> {
+fn serve(layout: &Layout, bridge: &str, ready: impl FnOnce(&Keeper) -> Result<()>) -> Result<()> {
     let mut settings = NetworkFile::load(layout)?.get(bridge)?.clone();
     if settings.ipv4.is_none() && settings.ipv6.is_none() {
         return Err(Error::config(format!("bridge `{bridge}` has no address to serve leases from")));
@@ -187,7 +211,7 @@ fn serve(layout: &Layout, bridge: &str, ready: impl FnOnce() -> Result<()>) -> R
         (settings.ipv4, settings.ipv6) = (None, None);
     }
     // It needs the rights that the server gives up, and none of what the server opens.
-    nft::spawn_keeper(layout)?;
+    let keeper = nft::spawn_keeper(layout, bridge)?;
     let guests_dir = guests::directory(layout, bridge);
     fs::create_dir_all(&guests_dir).context(|| format!("make `{}`", guests_dir.display()))?;
     let Some(lock) = FileLock::try_acquire(&lock_file(layout, bridge))? else {
@@ -210,9 +234,13 @@ fn serve(layout: &Layout, bridge: &str, ready: impl FnOnce() -> Result<()>) -> R
     let tasks = tokio::task::LocalSet::new();
     let served = tasks.block_on(&runtime, async {
         let server = Server::new(parts)?;
-        ready()?;
+        ready(&keeper)?;
         server.run().await
     });
+    if served.is_ok() {
+        // Before the lock is let go of: whoever stopped us may start another.
+        keeper.let_me_go()?;
+    }
     drop(lock);
     served
 }

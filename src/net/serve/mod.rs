@@ -38,5 +38,5 @@ mod status;
 mod upstream;
 
 pub use guests::{GuestEntry, Guests, announce, retract, retract_all};
-pub use launch::{Readiness, is_running, run, spawn, status, stop};
+pub use launch::{Readiness, is_running, revive, run, spawn, status, stop};
 pub use status::{GuestStatus, Status};

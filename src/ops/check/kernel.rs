@@ -181,21 +181,6 @@ fn user_namespaces() -> Check {
     }
 }
 
-pub fn network(config: &Config) -> Vec<Check> {
-    [
-        ("VETH", "veth", Verdict::Missing, "pairs of links between guests and host"),
-        ("BRIDGE", "bridge", Verdict::Missing, "bridges that guests are on"),
-        ("NF_TABLES", "nf_tables", Verdict::Missing, "address translation and firewalls"),
-        ("MACVLAN", "macvlan", Verdict::Lacks, "interfaces of type `macvlan`"),
-        ("IPVLAN", "ipvlan", Verdict::Lacks, "interfaces of type `ipvlan`"),
-        ("VLAN_8021Q", "8021q", Verdict::Lacks, "the setting `vlan` of macvlan and ipvlan"),
-        ("NET_SCH_TBF", "sch_tbf", Verdict::Lacks, "the settings `ingress` and `egress`"),
-        ("IFB", "ifb", Verdict::Lacks, "the setting `egress`"),
-    ]
-    .map(|(option, module, without, what)| config.module("network", option, module, without, what))
-    .into()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -5,6 +5,7 @@
 
 mod cgroups;
 mod kernel;
+mod network;
 mod storage;
 mod tools;
 
@@ -69,7 +70,7 @@ pub fn check(layout: &Layout) -> Result<Vec<Check>> {
     let mut checks = kernel::checks(&config);
     checks.extend(cgroups::checks()?);
     checks.extend(storage::checks(layout, &config));
-    checks.extend(kernel::network(&config));
+    checks.extend(network::checks(layout, &config));
     checks.extend(tools::checks());
     Ok(checks)
 }

@@ -34,6 +34,8 @@ pub enum Guest {
     Sysvinit,
     /// No guest yet: the archive that [`noble_archive`] is at.
     NobleArchive,
+    /// No guest: a Debian with the firewalls that hosts have, at [`firewalls`].
+    Firewalls,
 }
 
 impl Guest {
@@ -59,7 +61,7 @@ impl Guest {
             Guest::Trixie => &["-t", "debian", "-r", "trixie"],
             Guest::Sid => &["-t", "debian", "-r", "sid"],
             Guest::Sysvinit => &["-t", "debian", "-r", "bookworm", "--", "--init", "sysvinit"],
-            Guest::NobleArchive => panic!("it is an archive to make guests of"),
+            Guest::NobleArchive | Guest::Firewalls => panic!("it is no guest"),
         };
         words.iter().map(|word| word.to_string()).collect()
     }
@@ -85,6 +87,8 @@ impl Guest {
             make_probe()?;
         } else if self == Guest::NobleArchive {
             make_noble_archive()?;
+        } else if self == Guest::Firewalls {
+            make_firewalls()?;
         } else {
             eprintln!("making the guest {self:?}, which later runs find in {}", store.display());
             let mut create = Command::new(program());
@@ -100,7 +104,7 @@ impl Guest {
 
     /// Lets a sandbox see the store of made images as its own.
     pub fn offer(self, root: &Path) {
-        if self == Guest::NobleArchive {
+        if matches!(self, Guest::NobleArchive | Guest::Firewalls) {
             // What is made of it is for the trial alone to see.
             return;
         }
@@ -159,6 +163,22 @@ fn probe_archive() -> PathBuf {
 /// components `main` and `universe`. The packages are real, Debian's; `key.gpg` in it signed it.
 pub fn noble_archive() -> PathBuf {
     store().join("noble")
+}
+
+/// A root file system with iptables, ufw and firewalld, to be run on the trial's host: the machine
+/// itself, whose firewall they might take over, has none of them.
+pub fn firewalls() -> PathBuf {
+    store().join("firewalls")
+}
+
+fn make_firewalls() -> Result<(), String> {
+    let root = firewalls();
+    eprintln!("making a system with firewalls, which later runs find in {}", root.display());
+    fs::remove_dir_all(&root).or_else(|e| if root.exists() { Err(e) } else { Ok(()) }).map_err(|e| e.to_string())?;
+    let mut make = Command::new("mmdebstrap");
+    make.args(["--quiet", "--variant=minbase", "--include=dbus,firewalld,iptables,procps,ufw", "bookworm"]);
+    make.arg(&root);
+    checked(make, BUILD_LIMIT)
 }
 
 fn make_noble_archive() -> Result<(), String> {

@@ -1,0 +1,47 @@
+//! firewalld, over D-Bus: a bridge in its zone `trusted` may do what it likes.
+
+use crate::error::{Context, Result};
+use crate::net::resolved;
+
+const SERVICE: &str = "org.fedoraproject.FirewallD1";
+const PATH: &str = "/org/fedoraproject/FirewallD1";
+const ZONES: &str = "org.fedoraproject.FirewallD1.zone";
+const TRUSTED: &str = "trusted";
+
+/// Puts a bridge into the trusted zone, where firewalld runs.
+pub fn trust(bridge: &str) -> Result<()> {
+    let done = resolved::on_bus(async |bus| {
+        if resolved::has_owner(bus, SERVICE).await? && zone_of(bus, bridge).await? != TRUSTED {
+            let body = (TRUSTED, bridge);
+            bus.call_method(Some(SERVICE), PATH, Some(ZONES), "changeZoneOfInterface", &body).await?;
+        }
+        Ok(())
+    });
+    done.map(drop).context(|| format!("put `{bridge}` into firewalld's trusted zone"))
+}
+
+/// Ends what [`trust`] began.
+pub fn distrust(bridge: &str) -> Result<()> {
+    let done = resolved::on_bus(async |bus| {
+        if resolved::has_owner(bus, SERVICE).await? && zone_of(bus, bridge).await? == TRUSTED {
+            let body = (TRUSTED, bridge);
+            bus.call_method(Some(SERVICE), PATH, Some(ZONES), "removeInterface", &body).await?;
+        }
+        Ok(())
+    });
+    done.map(drop).context(|| format!("take `{bridge}` out of firewalld's trusted zone"))
+}
+
+/// Whether firewalld runs and does not trust the bridge.
+pub fn stands_in_the_way(bridge: &str) -> bool {
+    let asked = resolved::on_bus(async |bus| {
+        Ok(resolved::has_owner(bus, SERVICE).await? && zone_of(bus, bridge).await? != TRUSTED)
+    });
+    asked.ok().flatten().unwrap_or(false)
+}
+
+/// The zone of a bridge; empty where it is in none, and the default zone's rules are for it.
+async fn zone_of(bus: &zbus::Connection, bridge: &str) -> zbus::Result<String> {
+    let asked = bus.call_method(Some(SERVICE), PATH, Some(ZONES), "getZoneOfInterface", &bridge).await?;
+    asked.body().deserialize()
+}
