@@ -63,7 +63,7 @@ fn make_guest(tree: &Path) {
     prepare(tree, &Extras::default()).unwrap();
     let login = Login { name: "debian".into(), keys: vec!["ssh-ed25519 AAAAC3Nza me@host".into()], password: None };
     let identity = Identity { hostname: "web".into(), login: Some(login), keys: HostKeys::Fresh };
-    customize(tree, &identity).unwrap();
+    customize(tree, tree, &identity).unwrap();
 }
 
 fn copy(from: &Path, to: &Path) {

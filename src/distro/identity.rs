@@ -104,9 +104,10 @@ fn with_hostname(hosts: &str, name: &str) -> String {
 
 /// Makes ssh host keys on this host: quicker than in the guest, whose first boot would wait for it.
 ///
+/// In a directory below `scratch`, which is where whoever sweeps what a killed command left looks.
 /// None where there is no `ssh-keygen` here; the guest's own first-boot unit then makes them.
-pub fn make_host_keys(hostname: &str) -> Result<Vec<HostKey>> {
-    let dir = tempfile::tempdir().context(|| "make a directory for the ssh host keys")?;
+pub fn make_host_keys(hostname: &str, scratch: &Path) -> Result<Vec<HostKey>> {
+    let dir = tempfile::tempdir_in(scratch).context(|| "make a directory for the ssh host keys")?;
     let mut keys = Vec::new();
     for kind in ["ed25519", "ecdsa"] {
         let name = format!("ssh_host_{kind}_key");

@@ -67,13 +67,14 @@ pub fn family_edits(view: &View, init: Init) -> Result<Vec<Edit>> {
 
 /// Gives a container's root file system its identity; also that of a clone, which must share none.
 ///
-/// `rootfs` is the tree with its ids beginning at 0, as `storage::Tree` opens it.
-pub fn customize(rootfs: &Path, identity: &Identity) -> Result<()> {
+/// `rootfs` is the tree with its ids beginning at 0, as `storage::Tree` opens it; `place` is the
+/// container's directory, for what is needed meanwhile.
+pub fn customize(rootfs: &Path, place: &Path, identity: &Identity) -> Result<()> {
     let step = || format!("give `{}` its identity", identity.hostname);
     let view = View::open(rootfs).context(step)?;
     let has_sshd = view.exists("usr/sbin/sshd");
     let host_keys = match identity.keys {
-        HostKeys::Fresh if has_sshd => identity::make_host_keys(&identity.hostname).context(step)?,
+        HostKeys::Fresh if has_sshd => identity::make_host_keys(&identity.hostname, place).context(step)?,
         HostKeys::Fresh | HostKeys::Keep => Vec::new(),
     };
     let edits = identity::edits(&view, identity, &host_keys).context(step)?;

@@ -160,24 +160,29 @@ fn read_xattrs(
     list: impl Fn(&mut [u8]) -> rustix::io::Result<usize>,
     get: impl Fn(&[u8], &mut [u8]) -> rustix::io::Result<usize>,
 ) -> Result<Vec<(Vec<u8>, Vec<u8>)>> {
+    let mut xattrs = Vec::new();
+    for name in xattr_names(list).context(|| "list the extended attributes")? {
+        match growing(|value| get(&name, value)) {
+            Ok(value) => xattrs.push((name, value)),
+            // Removed since it was listed.
+            Err(rustix::io::Errno::NODATA) => {}
+            Err(e) => return Err(e).context(|| format!("read the extended attribute `{}`", super::shown(&name))),
+        }
+    }
+    Ok(xattrs)
+}
+
+/// The names that one of the `listxattr` calls gives; none where the file system has none.
+pub(super) fn xattr_names(list: impl Fn(&mut [u8]) -> rustix::io::Result<usize>) -> rustix::io::Result<Vec<Vec<u8>>> {
     // Nearly every file has none, and this is called for each: no allocation for those.
     let mut few = [0; 512];
     let names = match list(&mut few) {
         Ok(0) | Err(rustix::io::Errno::OPNOTSUPP) => return Ok(Vec::new()),
         Ok(length) => few[..length].to_vec(),
-        Err(rustix::io::Errno::RANGE) => growing(&list).context(|| "list the extended attributes")?,
-        Err(e) => return Err(e).context(|| "list the extended attributes"),
+        Err(rustix::io::Errno::RANGE) => growing(&list)?,
+        Err(e) => return Err(e),
     };
-    let mut xattrs = Vec::new();
-    for name in names.split(|&byte| byte == 0).filter(|name| !name.is_empty()) {
-        match growing(|value| get(name, value)) {
-            Ok(value) => xattrs.push((name.to_vec(), value)),
-            // Removed since it was listed.
-            Err(rustix::io::Errno::NODATA) => {}
-            Err(e) => return Err(e).context(|| format!("read the extended attribute `{}`", super::shown(name))),
-        }
-    }
-    Ok(xattrs)
+    Ok(names.split(|&byte| byte == 0).filter(|name| !name.is_empty()).map(<[u8]>::to_vec).collect())
 }
 
 /// Calls `fill` with larger and larger buffers; the kernel's own limit is 64 KiB (xattr(7)).

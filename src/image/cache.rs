@@ -21,6 +21,7 @@ use rustix::io::FdFlags;
 use sha2::{Digest, Sha256};
 
 use self::place::{disk_usage, remove_image, sync_file_system};
+use super::marks::remove_overlay_marks;
 use super::record::{ImageRecord, ImageSpec};
 use crate::error::{Context, Error, Result};
 use crate::progress::Progress;
@@ -34,7 +35,7 @@ pub struct Image {
     pub record: ImageRecord,
     place: PathBuf,
     #[expect(dead_code, reason = "held, not read")]
-    lock: FileLock,
+    lock: Option<FileLock>,
 }
 
 impl Image {
@@ -262,6 +263,8 @@ impl ImageStore {
             fs::create_dir(&rootfs).context(|| format!("make `{}`", rootfs.display()))?;
         }
         build(&rootfs)?;
+        // Overlays may be layered on it.
+        remove_overlay_marks(&rootfs)?;
         ImageRecord::new(spec, disk_usage(&rootfs)?).write(staging)?;
         // Once for all containers that are made of it: a power cut must not leave files of zeros
         // in what is taken for whole from now on.

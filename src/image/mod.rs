@@ -8,6 +8,7 @@ pub mod compress;
 pub mod copy;
 #[cfg(test)]
 pub mod fingerprint;
+mod marks;
 pub mod pack;
 mod record;
 #[cfg(test)]
@@ -15,6 +16,7 @@ mod testing;
 pub mod unpack;
 
 pub use cache::{Image, ImageStore, Listed, Users};
+pub use marks::remove_overlay_marks;
 pub use record::{Asked, ImageRecord, ImageSpec};
 
 /// A name out of an archive or a tree, for a message: no control characters, not endless.

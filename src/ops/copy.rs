@@ -75,7 +75,7 @@ fn make(layout: &Layout, request: &CopyRequest) -> Result<Vec<String>> {
     source.copy_to(layout, from, backend.as_ref(), place)?;
     let tree = Tree::open(backend.as_ref(), place)?;
     let identity = Identity { hostname: to.to_string(), login: None, keys: HostKeys::Fresh };
-    distro::customize(tree.path(), &identity)?;
+    distro::customize(tree.path(), place, &identity)?;
     drop(tree);
     staging.commit()?;
     Ok(left_out)

@@ -77,7 +77,7 @@ fn make(layout: &Layout, request: &CreateRequest) -> Result<Created> {
     let locked_user = login.as_ref().filter(is_locked).map(|login| login.name.clone());
     let identity = Identity { hostname: name.to_string(), login, keys: HostKeys::Fresh };
     let tree = storage::Tree::open(backend.as_ref(), place)?;
-    distro::customize(tree.path(), &identity)?;
+    distro::customize(tree.path(), place, &identity)?;
     drop(tree);
     progress.finish();
     staging.commit()?;

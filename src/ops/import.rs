@@ -117,7 +117,7 @@ fn make(
     store::replace_file(&place.join("config.toml"), parts.config_text.as_bytes(), 0o644)?;
     let tree = Tree::open(backend.as_ref(), place)?;
     let identity = Identity { hostname: name.to_string(), login: None, keys: parts.keys };
-    distro::customize(tree.path(), &identity)?;
+    distro::customize(tree.path(), place, &identity)?;
     // What it came from may be gone tomorrow.
     let root = std::fs::File::open(tree.path()).context(|| "open its files")?;
     rustix::fs::syncfs(&root).context(|| "write its files to disk")?;

@@ -57,7 +57,8 @@ pub fn rename(layout: &Layout, from: &ContainerName, to: &ContainerName) -> Resu
 fn set_hostname(layout: &Layout, container: &ContainerName, from: &ContainerName, to: &ContainerName) -> Result<()> {
     let step = || format!("change the hostname of `{container}` from `{from}` to `{to}`");
     let backend = storage::of_container(layout, container)?;
-    let tree = Tree::open(backend.as_ref(), &layout.container(container)).context(step)?;
+    let place = layout.container(container);
+    let tree = Tree::open(backend.as_ref(), &place).context(step)?;
     let identity = Identity { hostname: to.to_string(), login: None, keys: HostKeys::Keep };
-    distro::customize(tree.path(), &identity).context(step)
+    distro::customize(tree.path(), &place, &identity).context(step)
 }

@@ -40,8 +40,10 @@ pub(super) fn merge(parts: &Parts, userns: Option<BorrowedFd<'_>>, scratch: &Pat
     if let Some(upper) = &upper {
         options += &format!(",upperdir={0}/fs,workdir={0}/work", path_of(upper));
     }
-    // Layers are frozen, shared and copied: no index that ties them to one another. A renamed
-    // directory of a lower layer would otherwise give EXDEV.
+    // Layers are frozen, shared and copied: no index that ties them to one another. Without
+    // redirects, who renames a directory of a lower layer gets EXDEV; what is followed is the
+    // kernel's own: what others made has its marks removed, and no guest with ids of its own can
+    // write `trusted.*`.
     options += ",index=off,metacopy=off,redirect_dir=on";
     let (uid, gid) = match &upper {
         Some(upper) => owner(upper)?,

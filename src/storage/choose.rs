@@ -50,8 +50,14 @@ pub fn choose(layout: &Layout, requested: &str) -> Result<Choice> {
 /// Whether a file in `from` can share its blocks with one in `to`.
 fn reflinks(from: &Path, to: &Path) -> Result<bool> {
     use std::io::Write;
+    use std::os::unix::fs::MetadataExt;
+    let device = |dir: &Path| -> std::io::Result<u64> { Ok(dir.metadata()?.dev()) };
     let try_it = || -> std::io::Result<bool> {
-        let mut source = tempfile::tempfile_in(from)?;
+        if device(from)? != device(to)? {
+            return Ok(false);
+        }
+        // Both in `to`: nothing can be made where images are kept on a read-only mount.
+        let mut source = tempfile::tempfile_in(to)?;
         // Nothing of an empty file can be shared, and any file system may say that this worked.
         source.write_all(&[1; 4096])?;
         let target = tempfile::tempfile_in(to)?;

@@ -11,6 +11,7 @@ use super::layers::{Layers, Stack};
 use super::{Activity, Backend, Purpose, exchange_paths};
 use crate::error::{Context, Error, Result};
 use crate::image::copy::copy_tree;
+use crate::image::remove_overlay_marks;
 use crate::progress::Progress;
 use crate::store::{self, Layout};
 
@@ -117,7 +118,9 @@ impl Backend for Overlay {
 
     fn fill(&self, container: &Path, fill: &mut dyn FnMut(&Path) -> Result<()>) -> Result<()> {
         let prepared = self.layers.prepare(container)?;
-        fill(&prepared.join("fs"))?;
+        let tree = prepared.join("fs");
+        fill(&tree)?;
+        remove_overlay_marks(&tree)?;
         let lock = self.layers.lock()?;
         let layer = self.layers.adopt(&prepared, &lock)?;
         self.commit(container, Stack { image: None, layers: vec![layer], upper: None }, Purpose::Container, &lock)

@@ -52,10 +52,19 @@ impl FileLock {
 
     /// Takes the lock on `path` together with others who take it so, waiting for whoever has it
     /// exclusively.
-    pub fn acquire_shared(path: &Path) -> Result<Self> {
-        let lock = FileLock { file: open_lock_file(path)?, path: path.to_owned() };
+    ///
+    /// `None` where nobody has ever locked it and its file system is read-only: nobody can either.
+    pub fn acquire_shared(path: &Path) -> Result<Option<Self>> {
+        let file = match open_lock_file(path) {
+            Err(e) if e.errno() == Some(libc::EROFS) => match File::open(path) {
+                Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+                other => other.context(|| format!("open lock file `{}`", path.display()))?,
+            },
+            other => other?,
+        };
+        let lock = FileLock { file, path: path.to_owned() };
         lock.wait_for(libc::F_RDLCK)?;
-        Ok(lock)
+        Ok(Some(lock))
     }
 
     /// Takes it as [`Self::acquire_shared`] does, or says that somebody has it exclusively (`None`).
@@ -202,8 +211,8 @@ mod tests {
     fn sharers_of_a_lock_keep_out_who_wants_it_alone() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("lock");
-        let first = FileLock::acquire_shared(&path).unwrap();
-        let second = FileLock::acquire_shared(&path).unwrap();
+        let first = FileLock::acquire_shared(&path).unwrap().unwrap();
+        let second = FileLock::acquire_shared(&path).unwrap().unwrap();
         assert!(FileLock::try_acquire_shared(&path).unwrap().is_some());
         drop(first);
         assert!(FileLock::try_acquire(&path).unwrap().is_none());

@@ -6,7 +6,7 @@ use std::process::Stdio;
 use std::time::Duration;
 
 use crate::support::sandbox::run_checked;
-use crate::support::{Guest, Sandbox, Trial, command, eventually};
+use crate::support::{Guest, Need, Sandbox, Trial, command, eventually};
 
 pub fn trials() -> Vec<Trial> {
     vec![
@@ -14,6 +14,10 @@ pub fn trials() -> Vec<Trial> {
         Trial::new("image::a_killed_build_dies_with_all_it_started", killed_build),
         Trial::new("image::hostile_archives_are_refused_and_leave_nothing", hostile),
         Trial::new("image::a_full_or_read_only_disk_fails_clearly_and_leaves_nothing", no_room),
+        Trial::new("image::containers_are_made_of_images_that_are_read_only", read_only),
+        Trial::new("image::marks_of_overlayfs_in_an_archive_are_not_believed", overlay_marks)
+            .guest(Guest::Probe)
+            .needs(Need::Tool("setfattr")),
     ]
 }
 
@@ -146,6 +150,69 @@ fn no_room(s: &Sandbox) {
     run_checked("umount", &[images]);
     create().ok();
     s.lxm(&["destroy", "web"]).ok();
+}
+
+fn read_only(s: &Sandbox) {
+    let images = s.path("var/cache/lxm/images");
+    s.create("first", Guest::Busybox, &["--storage", "dir"]);
+    let images = images.to_str().unwrap();
+    run_checked("mount", &["--bind", images, images]);
+    run_checked("mount", &["-o", "remount,ro,bind", images]);
+    // Where nobody has locked it yet, too: images that another host has filled.
+    for storage in ["auto", "dir", "overlay"] {
+        s.create("web", Guest::Busybox, &["--storage", storage]);
+        s.lxm(&["start", "web"]).ok();
+        s.lxm(&["destroy", "-f", "web"]).ok();
+    }
+    let id = s.lxm(&["image", "list", "--format", "json"]).ok().json()[0]["id"].as_str().unwrap().to_owned();
+    s.lxm(&["image", "rm", &id]).fails(1).complains("Read-only file system");
+    let other = ["create", "other", "-t", "archive", "--", "--file", "/etc/hostname"];
+    s.lxm(&other).fails(1).complains("Read-only file system");
+    run_checked("umount", &[images]);
+    fs::remove_dir_all(s.path("var/cache/lxm/images/.lock")).unwrap();
+    run_checked("mount", &["--bind", images, images]);
+    run_checked("mount", &["-o", "remount,ro,bind", images]);
+    s.create("web", Guest::Busybox, &["--storage", "overlay"]);
+    s.lxm(&["destroy", "web"]).ok();
+    run_checked("umount", &[images]);
+}
+
+fn overlay_marks(s: &Sandbox) {
+    use std::os::unix::fs::PermissionsExt;
+    // The probe with a directory that says it is another one, and one that says it hides what is below.
+    let root = s.path("hostile");
+    fs::create_dir(&root).unwrap();
+    let Some(tar) = Guest::Probe.create_arguments().pop() else { panic!("it has an archive") };
+    run_checked("tar", &["-xf", &tar, "-C", root.to_str().unwrap()]);
+    for (dir, mark, value) in [("etc", "redirect", "/root"), ("var", "opaque", "y"), ("bin/probe", "metacopy", "")] {
+        let file = root.join(dir);
+        run_checked("setfattr", &["-n", &format!("trusted.overlay.{mark}"), "-v", value, file.to_str().unwrap()]);
+    }
+    fs::write(root.join("etc/motd"), "seen").unwrap();
+    fs::set_permissions(root.join("root"), fs::Permissions::from_mode(0o700)).unwrap();
+    let file = s.path("hostile.tar");
+    let file = file.to_str().unwrap();
+    run_checked("tar", &["--xattrs", "--xattrs-include=*", "-cf", file, "-C", root.to_str().unwrap(), "."]);
+    s.lxm(&["create", "-t", "archive", "web", "--storage", "overlay", "--network", "none", "--", "--file", file]).ok();
+    let has_marks = |dir: &Path| {
+        let dir = dir.to_str().unwrap();
+        run_checked("getfattr", &["-R", "-h", "-d", "-m", "trusted", "--absolute-names", dir])
+            .contains("trusted.overlay.")
+    };
+    assert!(has_marks(&root), "the archive was made of a tree that has them");
+    let images = s.lxm(&["image", "list", "--format", "json"]).ok().json();
+    let image = images.as_array().unwrap().iter().find(|image| image["used_by"] == serde_json::json!(["web"])).unwrap();
+    assert!(!has_marks(&s.path("var/cache/lxm/images").join(image["id"].as_str().unwrap())));
+    // Snapshots put layers over one another, which is where redirects are followed.
+    for snapshot in ["one", "two"] {
+        s.lxm_with(&["push", "-", "web:/etc/state"], snapshot.as_bytes(), Duration::from_secs(20)).ok();
+        s.lxm(&["snapshot", "create", "web", snapshot]).ok();
+    }
+    assert_eq!(s.lxm(&["pull", "web:/etc/motd", "-"]).ok().stdout, "seen");
+    s.lxm(&["start", "web"]).ok();
+    assert_eq!(s.lxm(&["pull", "web:/etc/state", "-"]).ok().stdout, "two");
+    s.lxm(&["destroy", "-f", "web"]).ok();
+    s.lxm(&["image", "rm", image["id"].as_str().unwrap()]).ok();
 }
 
 fn names(dir: &Path) -> Vec<String> {

@@ -11,7 +11,9 @@ use crate::sys;
 /// Unpacks the image `file` into the empty directory `target`.
 pub fn unpack(file: &Path, target: &Path) -> Result<()> {
     let mounted = sys::mount::in_private_namespace(|| {
-        let at = tempfile::tempdir().context(|| "make a temporary directory")?;
+        // Beside the target, where whoever sweeps what a killed build left finds it too.
+        let beside = target.parent().unwrap_or(target);
+        let at = tempfile::tempdir_in(beside).context(|| format!("make a directory in `{}`", beside.display()))?;
         let mut mount = Command::new("mount");
         mount.args(["-t", "squashfs", "-o", "loop,ro,nodev"]).arg(file).arg(at.path());
         if !run(&mut mount)? {

@@ -1,5 +1,6 @@
 //! Texts that are signed in the clear, checked by `gpgv`.
 
+use std::io::Write;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
@@ -11,12 +12,10 @@ pub fn signed_text(signed: &[u8], keyring: &Path) -> Result<Vec<u8>> {
     if !keyring.is_file() {
         return Err(Error::config(format!("there is no keyring `{}`", keyring.display())));
     }
-    let dir = tempfile::tempdir().context(|| "make a temporary directory")?;
-    let (input, output) = (dir.path().join("signed"), dir.path().join("text"));
-    std::fs::write(&input, signed).context(|| "write what is to be verified")?;
     let mut gpgv = Command::new("gpgv");
-    gpgv.arg("--keyring").arg(&keyring).arg("--output").arg(&output).arg(&input);
-    let ran = match gpgv.stdin(Stdio::null()).env("LC_ALL", "C").output() {
+    // Its output is only what the signature covers: an attacker can put other text around it.
+    gpgv.arg("--keyring").arg(&keyring).args(["--output", "-"]).env("LC_ALL", "C");
+    let mut gpgv = match gpgv.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn() {
         Err(e) if e.kind() == std::io::ErrorKind::NotFound => {
             return Err(
                 Error::host_lacks("signatures are checked by `gpgv`, which is not installed").hint("install `gpgv`")
@@ -24,11 +23,17 @@ pub fn signed_text(signed: &[u8], keyring: &Path) -> Result<Vec<u8>> {
         }
         other => other.context(|| "run `gpgv`")?,
     };
+    let mut input = gpgv.stdin.take().expect("it is a pipe");
+    let ran = std::thread::scope(|scope| {
+        // One that ends before it has read all has the last word by its status.
+        scope.spawn(move || drop(input.write_all(signed)));
+        gpgv.wait_with_output()
+    });
+    let ran = ran.context(|| "run `gpgv`")?;
     if !ran.status.success() {
         let said = String::from_utf8_lossy(&ran.stderr);
         return Err(Error::failed(format!("it is not signed by a key of `{}`", keyring.display()))
             .hint(format!("gpgv said: {}", said.trim().replace('\n', "; "))));
     }
-    // Only what the signature covers: an attacker can put other text around it.
-    std::fs::read(&output).context(|| "read what was verified")
+    Ok(ran.stdout)
 }
