@@ -36,6 +36,11 @@ pub struct Facts {
     pub arch: Option<String>,
     pub image: Option<String>,
     pub storage: Option<String>,
+    /// On disk, of it alone: what removing its files frees. Measured by `info`, and by a `list`
+    /// that is asked for the column.
+    pub size_bytes: Option<u64>,
+    /// On disk, in common with images, snapshots and other containers.
+    pub shared_bytes: Option<u64>,
     /// RFC 3339, UTC.
     pub created: Option<String>,
     /// RFC 3339, UTC.
@@ -103,6 +108,8 @@ impl Facts {
             arch: origin.map(|origin| origin.arch.to_string()),
             image: origin.map(|origin| origin.image.clone()),
             storage: origin.map(|origin| origin.storage.clone()),
+            size_bytes: seen.measured().map(|usage| usage.own),
+            shared_bytes: seen.measured().map(|usage| usage.shared),
             created: origin.map(|origin| origin.created.clone()),
             started: record.map(|record| record.started.clone()),
             init: record.map(|record| record.init.clone()),

@@ -112,28 +112,31 @@ struct Shown<'a> {
     packages: &'a [String],
     /// RFC 3339, UTC.
     created: &'a str,
-    /// On disk.
+    /// On disk, in all.
     size_bytes: u64,
+    /// Of that, in common with containers.
+    shared_bytes: u64,
     /// A newer one has taken its place.
     superseded: bool,
     /// Containers and snapshots that are layered on it.
     used_by: Vec<String>,
 }
 
-impl<'a> From<&'a Overview> for Shown<'a> {
-    fn from(image: &'a Overview) -> Self {
-        let record = &image.record;
-        Shown {
+impl<'a> Shown<'a> {
+    fn of(image: &'a Overview) -> Result<Self> {
+        let (record, usage) = (&image.record, image.usage()?);
+        Ok(Shown {
             id: &image.id,
             template: &record.template,
             release: &record.release,
             arch: record.arch.to_string(),
             packages: &record.packages,
             created: &record.created,
-            size_bytes: record.bytes,
+            size_bytes: usage.total(),
+            shared_bytes: usage.shared,
             superseded: image.superseded,
             used_by: image.used_by.iter().map(|user| user.display().to_string()).collect(),
-        }
+        })
     }
 }
 
@@ -165,27 +168,29 @@ impl Image {
 fn list(context: &Context) -> Result<()> {
     let images = image::list(&context.layout)?;
     if context.format == Format::Json {
-        return render::json(&images.iter().map(Shown::from).collect::<Vec<_>>());
+        return render::json(&images.iter().map(Shown::of).collect::<Result<Vec<_>>>()?);
     }
-    let rows = images.iter().map(|image| {
-        let record = &image.record;
+    let row = |image: &Overview| -> Result<[String; 8]> {
+        let (record, usage) = (&image.record, image.usage()?);
         let users = match (image.used_by.len(), image.superseded) {
             (0, false) => String::new(),
             (0, true) => "superseded".to_owned(),
             (1.., _) => image.used_by.iter().map(|user| user.display().to_string()).collect::<Vec<_>>().join(","),
         };
-        let size = bytesize::ByteSize(record.bytes).display().si().to_string();
-        [
+        let size = |bytes| bytesize::ByteSize(bytes).display().si().to_string();
+        Ok([
             image.id.clone(),
             record.template.clone(),
             record.release.clone(),
             record.arch.to_string(),
-            size,
+            size(usage.total()),
+            size(usage.shared),
             local(&record.created),
             users,
-        ]
-    });
-    render::table(&["ID", "TEMPLATE", "RELEASE", "ARCH", "SIZE", "CREATED", "USED BY"], rows)
+        ])
+    };
+    let rows = images.iter().map(row).collect::<Result<Vec<_>>>()?;
+    render::table(&["ID", "TEMPLATE", "RELEASE", "ARCH", "SIZE", "SHARED", "CREATED", "USED BY"], rows)
 }
 
 fn refresh(context: &Context, id: &str) -> Result<()> {

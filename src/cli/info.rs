@@ -49,7 +49,11 @@ impl Info {
             context.say(&format!("warning: {e}"));
         }
         match context.format {
-            Format::Json => render::json(&Facts::of(&seen))?,
+            Format::Json => {
+                // What cannot be measured is unknown, as other facts are.
+                let _ = seen.usage();
+                render::json(&Facts::of(&seen))?;
+            }
             Format::Text => render::text(&show.lines(&seen, context))?,
         }
         Ok(0)
@@ -144,6 +148,9 @@ impl Lines {
             }
             self.add("Arch", origin.arch);
             self.add("Storage", &origin.storage);
+            let usage = seen.usage().ok();
+            self.bytes("Size", usage.map(|usage| usage.own));
+            self.bytes(" Shared", usage.map(|usage| usage.shared));
             self.add("Created", &origin.created);
         }
         if let Some(privileged) = seen.privileged() {

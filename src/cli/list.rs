@@ -86,6 +86,10 @@ enum Column {
     Kmem,
     Processes,
     Storage,
+    /// On disk, of it alone
+    Size,
+    /// On disk, in common with images, snapshots and other containers
+    Shared,
     Image,
     Ids,
     Created,
@@ -127,6 +131,12 @@ impl List {
             if self.reverse { order.reverse() } else { order }
         });
         if context.format == Format::Json {
+            if self.columns.iter().any(|column| matches!(column, Column::Size | Column::Shared)) {
+                // What cannot be measured is unknown, as other facts are.
+                for seen in &seen {
+                    let _ = seen.usage();
+                }
+            }
             render::json(&seen.iter().map(Facts::of).collect::<Vec<_>>())?;
         } else if self.fancy || !self.columns.is_empty() {
             let columns = if self.columns.is_empty() { &DEFAULT[..] } else { &self.columns };
@@ -211,6 +221,8 @@ impl Column {
             Column::Release => origin().map(|origin| origin.release.clone()),
             Column::Arch => origin().map(|origin| origin.arch.to_string()),
             Column::Storage => origin().map(|origin| origin.storage.clone()),
+            Column::Size => seen.usage().ok().map(|usage| facts::bytes(usage.own)),
+            Column::Shared => seen.usage().ok().map(|usage| facts::bytes(usage.shared)),
             Column::Image => origin().map(|origin| origin.image.clone()),
             Column::Created => origin().map(|origin| origin.created.clone()),
         };
@@ -233,6 +245,8 @@ impl Column {
             Column::Cpu => b.stats().cpu_ns.cmp(&a.stats().cpu_ns),
             Column::Processes => b.stats().pids.cmp(&a.stats().pids),
             Column::Uptime => b.uptime().cmp(&a.uptime()),
+            Column::Size => b.usage().ok().map(|usage| usage.own).cmp(&a.usage().ok().map(|usage| usage.own)),
+            Column::Shared => b.usage().ok().map(|usage| usage.shared).cmp(&a.usage().ok().map(|usage| usage.shared)),
             _ => self.text(a).cmp(&self.text(b)),
         }
     }

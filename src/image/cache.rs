@@ -120,6 +120,19 @@ impl ImageStore {
         self.users(&self.layout.images().join(&image.id), users)
     }
 
+    /// The image with exactly this id, kept from being removed; `None` where there is none.
+    pub fn open(&self, id: &str) -> Result<Option<Image>> {
+        let Some((base, _)) = parse(id) else { return Ok(None) };
+        let lock = FileLock::acquire_shared(&self.lock_file(base, "use"))?;
+        let place = self.layout.images().join(id);
+        Ok(ImageRecord::read(&place)?.map(|record| Image { id: id.to_owned(), record, place, lock }))
+    }
+
+    /// The tree of an image.
+    pub fn rootfs_of(&self, image: &Listed) -> PathBuf {
+        self.layout.images().join(&image.id).join(ROOTFS)
+    }
+
     /// Finds an image by its id or the beginning of it, when that is of one alone.
     pub fn find(&self, id: &str) -> Result<Listed> {
         let mut images = self.list()?;

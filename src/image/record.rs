@@ -96,6 +96,13 @@ impl ImageRecord {
         }
     }
 
+    /// The disk space that the image with the tree `rootfs` takes up.
+    pub fn bytes_of(rootfs: &Path) -> Result<u64> {
+        let place = rootfs.parent().unwrap_or(rootfs);
+        let gone = || Error::not_found(format!("image `{}` does not exist", place.display()));
+        Ok(Self::read(place)?.ok_or_else(gone)?.bytes)
+    }
+
     pub(super) fn write(&self, place: &Path) -> Result<()> {
         let text = toml::to_string(self).map_err(|e| Error::failed(e.to_string()))?;
         replace_file(&place.join("image.toml"), text.as_bytes(), 0o644)

@@ -3,8 +3,9 @@
 use std::os::unix::fs::PermissionsExt;
 
 use super::autostart;
-use crate::config::{Document, KeyPath};
+use crate::config::{Config, Document, KeyPath};
 use crate::error::{Context, Error, Result};
+use crate::storage;
 use crate::store::{AliveLock, Layout, OperationLock, replace_file};
 use crate::types::ContainerName;
 
@@ -77,22 +78,34 @@ fn write(layout: &Layout, name: &ContainerName, old: &Document, new: &Document) 
     if old.config().boot != new.config().boot {
         autostart::check(layout, name, new.config())?;
     }
-    store(layout, name, new)?;
-    if let Err(e) = autostart::changed(layout, name, new.config()) {
+    if old.config().storage != new.config().storage {
+        limit_size(layout, name, new.config())?;
+    }
+    let changed = store(layout, name, new).and_then(|()| autostart::changed(layout, name, new.config()));
+    if let Err(e) = changed {
         // The kernel or systemd refuses it: back to what was. The first error is the one to tell.
         let _ = store(layout, name, old).and_then(|()| autostart::changed(layout, name, old.config()));
+        let _ = limit_size(layout, name, old.config());
         return Err(e);
     }
     if !AliveLock::is_held(layout, name)? {
         return Ok(Effect::Now);
     }
-    // Of what a running guest was given, limits alone can be changed.
+    // Of what a running guest was given, limits alone can be changed, that of its files too.
     let mut as_it_runs = new.config().clone();
     as_it_runs.limits = old.config().limits.clone();
     as_it_runs.description = old.config().description.clone();
+    as_it_runs.storage = old.config().storage.clone();
     as_it_runs.snapshots = old.config().snapshots.clone();
     as_it_runs.boot = crate::config::Boot { init: new.config().boot.init.clone(), ..old.config().boot.clone() };
     Ok(if as_it_runs == *old.config() { Effect::Now } else { Effect::NextStart })
+}
+
+/// Has the file system hold `storage.size`, whether the container runs or not.
+fn limit_size(layout: &Layout, name: &ContainerName, config: &Config) -> Result<()> {
+    let bytes = config.storage.size.map(|size| size.bytes());
+    let backend = storage::of_container(layout, name)?;
+    backend.limit(&layout.container(name), bytes).context(|| format!("set `storage.size` of `{name}`"))
 }
 
 fn store(layout: &Layout, name: &ContainerName, new: &Document) -> Result<()> {

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use crate::error::{Context, Kind, Result};
 use crate::image::{ImageRecord, ImageStore, Listed};
 use crate::ops::create;
-use crate::storage;
+use crate::storage::{self, Usage};
 use crate::store::Layout;
 use crate::template::{self, Order, Recipe};
 
@@ -14,10 +14,18 @@ use crate::template::{self, Order, Recipe};
 pub struct Overview {
     pub id: String,
     pub record: ImageRecord,
+    rootfs: PathBuf,
     /// Whether a newer one has taken its place: it is kept for those who need it.
     pub superseded: bool,
     /// Containers and snapshots whose files are stored as changes to it.
     pub used_by: Vec<PathBuf>,
+}
+
+impl Overview {
+    /// What removing it would free, and what it has in common with containers; measured now.
+    pub fn usage(&self) -> Result<Usage> {
+        storage::usage_of_image(&self.rootfs, self.record.bytes, !self.used_by.is_empty())
+    }
 }
 
 /// What came of [`refresh`].
@@ -33,7 +41,8 @@ pub fn list(layout: &Layout) -> Result<Vec<Overview>> {
     let store = ImageStore::new(layout);
     let overview = |image: Listed| -> Result<Overview> {
         let used_by = store.users_of(&image, &storage::users_of_image)?;
-        Ok(Overview { id: image.id, record: image.record, superseded: image.superseded, used_by })
+        let rootfs = store.rootfs_of(&image);
+        Ok(Overview { id: image.id, record: image.record, rootfs, superseded: image.superseded, used_by })
     };
     store.list()?.into_iter().map(overview).collect()
 }

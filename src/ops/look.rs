@@ -13,6 +13,7 @@ use crate::cgroup::{ContainerCgroup, Hierarchies};
 use crate::config::{Config, IdMap, Publish};
 use crate::error::{Error, Result};
 use crate::net::{self, Addresses, GuestRecord, Traffic};
+use crate::storage::{self, Usage};
 use crate::store::{AliveLock, BootRecord, Layout, Origin};
 use crate::sys::process;
 use crate::types::{ContainerName, IdRange, Mac};
@@ -84,6 +85,7 @@ impl<'a> Observer<'a> {
             config: OnceCell::new(),
             stats: OnceCell::new(),
             addresses: OnceCell::new(),
+            usage: OnceCell::new(),
         })
     }
 
@@ -149,6 +151,7 @@ pub struct Seen<'a> {
     config: OnceCell<Result<Config>>,
     stats: OnceCell<Stats>,
     addresses: OnceCell<Addresses>,
+    usage: OnceCell<Result<Usage>>,
 }
 
 /// One link of a guest.
@@ -203,6 +206,20 @@ impl Seen<'_> {
             publish: link.publish,
         });
         seen.collect()
+    }
+
+    /// What its files take up on the disk. Takes a look at each of them, so it is for who asks.
+    pub fn usage(&self) -> Result<&Usage, &Error> {
+        let measure = || {
+            let backend = storage::backend(self.observer.layout, &self.origin().map_err(Clone::clone)?.storage)?;
+            backend.usage(&self.observer.layout.container(&self.name))
+        };
+        self.usage.get_or_init(measure).as_ref()
+    }
+
+    /// The same if somebody has asked.
+    pub fn measured(&self) -> Option<&Usage> {
+        self.usage.get()?.as_ref().ok()
     }
 
     /// The guest's PID 1 seen from the host.

@@ -4,7 +4,7 @@ use std::os::fd::{BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
 use super::dir::{mount_rootfs, rootfs};
-use super::{Activity, Backend, Purpose, exchange_paths};
+use super::{Activity, Backend, Purpose, Usage, exchange_paths, usage};
 use crate::error::{Context, Error, Result};
 use crate::image::copy::copy_tree;
 use crate::progress::Progress;
@@ -53,6 +53,14 @@ impl Backend for Btrfs {
 
     fn tree(&self, place: &Path) -> Result<Option<PathBuf>> {
         Ok(Some(rootfs(place)))
+    }
+
+    fn limit(&self, place: &Path, bytes: Option<u64>) -> Result<()> {
+        btrfs::limit_subvolume(&rootfs(place), bytes)
+    }
+
+    fn usage(&self, place: &Path) -> Result<Usage> {
+        usage::of_tree(&rootfs(place))
     }
 
     fn destroy(&self, place: &Path) -> Result<()> {

@@ -4,7 +4,7 @@ use std::os::fd::{BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
 use super::idmap::{self, Ids};
-use super::{Activity, Backend, Purpose, exchange_paths, shift};
+use super::{Activity, Backend, Purpose, Usage, exchange_paths, quota, shift, usage};
 use crate::error::{Context, Result};
 use crate::image::copy::copy_tree;
 use crate::progress::Progress;
@@ -18,6 +18,12 @@ pub(super) struct Dir;
 
 pub(super) fn rootfs(place: &Path) -> PathBuf {
     place.join("rootfs")
+}
+
+fn make_rootfs(place: &Path) -> Result<PathBuf> {
+    let rootfs = rootfs(place);
+    std::fs::create_dir(&rootfs).context(|| format!("make `{}`", rootfs.display()))?;
+    Ok(rootfs)
 }
 
 /// The mount of a place whose tree is at `rootfs`.
@@ -56,18 +62,29 @@ impl Backend for Dir {
     }
 
     fn fill(&self, container: &Path, fill: &mut dyn FnMut(&Path) -> Result<()>) -> Result<()> {
-        let rootfs = rootfs(container);
-        std::fs::create_dir(&rootfs).context(|| format!("make `{}`", rootfs.display()))?;
+        let rootfs = make_rootfs(container)?;
+        quota::mark(&rootfs, container)?;
         fill(&rootfs)
     }
 
-    fn duplicate(&self, from: &Path, activity: Activity, to: &Path, _: Purpose, progress: &Progress) -> Result<()> {
+    fn duplicate(
+        &self,
+        from: &Path,
+        activity: Activity,
+        to: &Path,
+        purpose: Purpose,
+        progress: &Progress,
+    ) -> Result<()> {
         let source = match activity {
             Activity::Idle => idle_rootfs(from)?,
             Activity::Running => rootfs(from),
         };
         shift::copy_record(from, to)?;
-        self.create(&source, to, progress)
+        match purpose {
+            Purpose::Container => self.create(&source, to, progress),
+            // What is kept does not count as what the container takes up.
+            Purpose::Snapshot => copy_tree(&source, &make_rootfs(to)?, progress),
+        }
     }
 
     fn shares(&self) -> bool {
@@ -88,6 +105,14 @@ impl Backend for Dir {
 
     fn tree(&self, place: &Path) -> Result<Option<PathBuf>> {
         idle_rootfs(place).map(Some)
+    }
+
+    fn limit(&self, place: &Path, bytes: Option<u64>) -> Result<()> {
+        quota::limit(&[&rootfs(place)], place, bytes)
+    }
+
+    fn usage(&self, place: &Path) -> Result<Usage> {
+        usage::of_tree(&rootfs(place))
     }
 
     fn destroy(&self, place: &Path) -> Result<()> {

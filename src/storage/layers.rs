@@ -12,6 +12,7 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
+use super::quota;
 use crate::config;
 use crate::error::{Context, Error, Result};
 use crate::store::{self, FileLock, Layout};
@@ -32,7 +33,7 @@ pub(super) struct Stack {
 }
 
 impl Stack {
-    fn ids(&self) -> impl Iterator<Item = &String> {
+    pub fn ids(&self) -> impl Iterator<Item = &String> {
         self.layers.iter().chain(&self.upper)
     }
 }
@@ -97,9 +98,9 @@ impl Layers {
         store::replace_file(&Self::record(place), text.as_bytes(), 0o600)
     }
 
-    /// Makes an empty layer whose root looks as that of `like`: what is seen of a merged tree's root
-    /// is the uppermost layer's.
-    pub fn make(&self, like: &Path, _lock: &FileLock) -> Result<String> {
+    /// Makes an empty layer for `place` whose root looks as that of `like`: what is seen of a merged
+    /// tree's root is the uppermost layer's.
+    pub fn make(&self, like: &Path, place: &Path, _lock: &FileLock) -> Result<String> {
         let dir = self.make_dir(&self.dir())?;
         let make = || -> Result<()> {
             for part in ["fs", "work"] {
@@ -112,6 +113,9 @@ impl Layers {
             Ok(())
         };
         make().context(|| format!("make layer `{}`", dir.display()))?;
+        // Both: what overlayfs prepares in one it renames into the other.
+        quota::mark(&dir.join("fs"), place)?;
+        quota::mark(&dir.join("work"), place)?;
         Ok(name_of(&dir))
     }
 
@@ -210,7 +214,7 @@ mod tests {
         let layout = Layout::new(root.path());
         let layers = Layers::new(&layout);
         let lock = layers.lock().unwrap();
-        let ids: Vec<String> = (0..5).map(|_| layers.make(root.path(), &lock).unwrap()).collect();
+        let ids: Vec<String> = (0..5).map(|_| layers.make(root.path(), root.path(), &lock).unwrap()).collect();
         drop(lock);
         let stack = |id: &str| Stack { image: None, layers: vec![id.to_owned()], upper: None };
         for (place, id) in [("web", 0), ("web/snapshots/a", 1), (".trash/x", 2), (".staging/y", 3)] {

@@ -11,8 +11,10 @@ pub mod ephemeral;
 mod idmap;
 mod layers;
 mod overlay;
+mod quota;
 mod shift;
 mod tree;
+mod usage;
 mod xattr_ids;
 
 use std::os::fd::{BorrowedFd, OwnedFd};
@@ -22,6 +24,7 @@ pub use choose::{Choice, choose};
 pub use idmap::maps_ids;
 pub use shift::unshift;
 pub use tree::{Tree, is_mount_point};
+pub use usage::Usage;
 
 use crate::error::{Context, Error, Result};
 use crate::progress::Progress;
@@ -96,6 +99,14 @@ pub trait Backend: Send + Sync {
     /// Where the tree of a place, mounted nowhere, can be worked on, if that takes no mount.
     fn tree(&self, place: &Path) -> Result<Option<PathBuf>>;
 
+    /// Lets what is written to a container's tree take up at most `bytes`; `None` lifts the limit.
+    ///
+    /// Fails with `Kind::HostLacks` where the file system cannot hold it.
+    fn limit(&self, place: &Path, bytes: Option<u64>) -> Result<()>;
+
+    /// What the tree of a place takes up.
+    fn usage(&self, place: &Path) -> Result<Usage>;
+
     /// Removes a place's tree; it is used by nobody.
     fn destroy(&self, place: &Path) -> Result<()>;
 }
@@ -128,6 +139,16 @@ pub fn users_of_image(layout: &Layout, image: &Path) -> Result<Vec<PathBuf>> {
     let users = layers.stacks()?.into_iter().filter(|(_, stack)| stack.image.as_ref() == Some(&name));
     let below = |place: PathBuf| place.strip_prefix(layout.containers()).map(Path::to_owned).unwrap_or(place);
     Ok(users.map(|(place, _)| below(place)).collect())
+}
+
+/// What the image with the tree `image`, of `bytes` in all, has in common with containers: with those
+/// that are layered on it, all.
+pub fn usage_of_image(image: &Path, bytes: u64, is_layered_on: bool) -> Result<Usage> {
+    match () {
+        () if is_layered_on => Ok(Usage { own: 0, shared: bytes }),
+        () if usage::shares_blocks(image)? => usage::of_tree(image),
+        () => Ok(Usage { own: bytes, shared: 0 }),
+    }
 }
 
 /// Removes what no container, snapshot or copy uses any more; says how many layers there were.

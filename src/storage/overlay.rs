@@ -8,10 +8,10 @@ use std::path::{Path, PathBuf};
 
 use super::assemble::{self, Parts};
 use super::layers::{Layers, Stack};
-use super::{Activity, Backend, Purpose, exchange_paths};
+use super::{Activity, Backend, Purpose, Usage, exchange_paths, quota, usage};
 use crate::error::{Context, Error, Result};
 use crate::image::copy::copy_tree;
-use crate::image::remove_overlay_marks;
+use crate::image::{ImageRecord, remove_overlay_marks};
 use crate::progress::Progress;
 use crate::store::{self, Layout};
 
@@ -37,7 +37,7 @@ impl Overlay {
     fn commit(&self, place: &Path, mut stack: Stack, purpose: Purpose, lock: &store::FileLock) -> Result<()> {
         if purpose == Purpose::Container {
             let top = self.parts(&stack).lowers.pop().ok_or_else(|| Error::failed("an overlay needs a lower layer"))?;
-            stack.upper = Some(self.layers.make(&top, lock)?);
+            stack.upper = Some(self.layers.make(&top, place, lock)?);
             let mount_point = place.join("rootfs");
             std::fs::create_dir_all(&mount_point).context(|| format!("make `{}`", mount_point.display()))?;
         }
@@ -64,7 +64,7 @@ impl Overlay {
             Activity::Idle => {
                 require_unmounted(place)?;
                 let lock = self.layers.lock()?;
-                let next = self.layers.make(&tree, &lock)?;
+                let next = self.layers.make(&tree, place, &lock)?;
                 stack.layers.push(upper);
                 Layers::write(place, &Stack { upper: Some(next), ..stack.clone() })?;
             }
@@ -158,6 +158,31 @@ impl Backend for Overlay {
 
     fn tree(&self, _place: &Path) -> Result<Option<PathBuf>> {
         Ok(None)
+    }
+
+    /// What the image and its snapshots hold does not count.
+    fn limit(&self, place: &Path, bytes: Option<u64>) -> Result<()> {
+        let stack = Layers::read(place)?;
+        let upper = stack.upper.ok_or_else(|| Error::failed(format!("`{}` is a snapshot", place.display())))?;
+        let dir = self.layers.dir().join(upper);
+        quota::limit(&[&dir.join("fs"), &dir.join("work")], place, bytes)
+    }
+
+    fn usage(&self, place: &Path) -> Result<Usage> {
+        let stack = Layers::read(place)?;
+        let mut found = Usage::default();
+        if let Some(image) = &stack.image {
+            found.shared += ImageRecord::bytes_of(&self.layers.image(image))?;
+        }
+        let stacks = self.layers.stacks()?;
+        for id in stack.ids() {
+            let of_layer = usage::of_tree(&self.layers.tree(id))?;
+            match stacks.iter().filter(|(_, other)| other.ids().any(|named| named == id)).count() {
+                0 | 1 => found += of_layer,
+                _ => found.shared += of_layer.total(),
+            }
+        }
+        Ok(found)
     }
 
     fn destroy(&self, place: &Path) -> Result<()> {

@@ -91,7 +91,11 @@ fn bring_up(
 
     let userns = setup.ids.map(mount_ids::namespace).transpose()?;
     let userns = userns.as_ref().map(AsFd::as_fd);
-    let rootfs = setup.backend.mount(&setup.layout.container(&setup.name), userns)?;
+    let place = setup.layout.container(&setup.name);
+    if let Some(size) = setup.config.storage.size {
+        setup.backend.limit(&place, Some(size.bytes())).context(|| "hold `storage.size`")?;
+    }
+    let rootfs = setup.backend.mount(&place, userns)?;
     boot.send(&ToChild::Root, &[rootfs.as_raw_fd(), dev.mount.as_raw_fd()])?;
     drop((rootfs, dev.mount));
     timeline.reached(Stage::Rooted);

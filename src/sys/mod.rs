@@ -16,6 +16,7 @@ pub mod packet;
 pub mod pidfd;
 pub mod poll;
 pub mod process;
+pub mod quota;
 pub mod ready;
 pub mod reexec;
 pub mod seccomp;
