@@ -12,6 +12,7 @@ mod console;
 mod copy;
 mod create;
 mod destroy;
+mod diff;
 mod export;
 mod facts;
 mod freeze;
@@ -111,6 +112,7 @@ enum Verb {
     #[command(visible_alias = "unmount")]
     Umount(mount::Umount),
     Snapshot(snapshot::Snapshot),
+    Diff(diff::Diff),
     Export(export::Export),
     Import(import::Import),
     Publish(publish::Publish),
@@ -159,6 +161,7 @@ fn run(cli: Cli) -> Result<u8> {
         Verb::Mount(verb) => verb.run(&context),
         Verb::Umount(verb) => verb.run(&context),
         Verb::Snapshot(verb) => verb.run(&context),
+        Verb::Diff(verb) => verb.run(&context),
         Verb::Export(verb) => verb.run(&context),
         Verb::Import(verb) => verb.run(&context),
         Verb::Publish(verb) => verb.run(&context),

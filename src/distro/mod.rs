@@ -9,6 +9,7 @@ pub mod compat;
 pub mod edit;
 mod identity;
 mod inspect;
+mod packages;
 mod systemd;
 mod sysv;
 mod units;
@@ -20,6 +21,7 @@ pub use accounts::Login;
 pub use edit::Edit;
 pub use identity::{HostKeys, Identity};
 pub use inspect::{Guest, inspect};
+pub use packages::{Packages, packages};
 pub use view::View;
 
 use crate::config::Init;

@@ -19,6 +19,11 @@ impl View {
         Ok(View { root: open_dir(rootfs)? })
     }
 
+    /// A view of the tree whose root is open already.
+    pub fn of(root: BorrowedFd<'_>) -> Result<Self> {
+        Ok(View { root: root.try_clone_to_owned()? })
+    }
+
     pub fn fd(&self) -> BorrowedFd<'_> {
         self.root.as_fd()
     }

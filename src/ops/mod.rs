@@ -6,6 +6,7 @@ pub mod config;
 pub mod copy;
 pub mod create;
 pub mod destroy;
+pub mod diff;
 pub mod export;
 pub mod freeze;
 pub mod fresh;

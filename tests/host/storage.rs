@@ -53,6 +53,7 @@ pub fn trials() -> Vec<Trial> {
         Trial::new("storage::scheduled_snapshots_are_made_and_expire", scheduled),
         Trial::new("storage::ids_are_shifted_in_the_files_where_they_cannot_be_mapped", shifted),
         Trial::new("storage::a_shift_that_is_killed_is_carried_on_with", shift_killed),
+        Trial::new("storage::what_has_changed_is_told", differences),
         on_btrfs(Trial::new("storage::what_is_shared_and_what_is_not_is_measured", sizes)),
         on_btrfs(Trial::new("storage::a_container_on_btrfs_grows_to_its_size_and_no_further", quota)),
         Trial::new("storage::a_size_that_nothing_can_hold_is_refused", no_quota).guest(Guest::Probe),
@@ -918,6 +919,64 @@ fn shift_killed(sandbox: &Sandbox) {
 /// Writes a file of a container, running or not.
 fn write_file(sandbox: &Sandbox, at: &str, contents: &[u8]) {
     sandbox.lxm_with(&["push", "-", at], contents, Duration::from_secs(20)).ok();
+}
+
+fn differences(sandbox: &Sandbox) {
+    for backend in ["overlay", "dir"] {
+        sandbox.create("web", Guest::Busybox, &["--storage", backend]);
+        let made = sandbox.lxm(&["diff", "web", "--format", "json"]).ok().json();
+        assert_eq!(made["packages"], serde_json::Value::Null, "busybox has no package manager");
+        let dpkg = |packages: &[(&str, &str)]| {
+            let paragraph = |(name, version): &(&str, &str)| {
+                format!("Package: {name}\nStatus: install ok installed\nVersion: {version}\n\n")
+            };
+            let status: String = packages.iter().map(paragraph).collect();
+            let (file, dir) = (sandbox.path("dpkg/status"), sandbox.path("dpkg"));
+            fs::create_dir_all(&dir).unwrap();
+            fs::write(file, status).unwrap();
+            sandbox.lxm(&["push", dir.to_str().unwrap(), "web:/var/lib/"]).ok();
+        };
+        let rootfs = || PathBuf::from(sandbox.lxm(&["mount", "web"]).ok().line());
+        fs::create_dir_all(rootfs().join("var/lib")).unwrap();
+        fs::create_dir_all(rootfs().join("srv/old/deep")).unwrap();
+        std::os::unix::fs::symlink("/srv", rootfs().join("link")).unwrap();
+        sandbox.lxm(&["umount", "web"]).ok();
+        for file in ["changed", "owned", "retyped", "old/gone"] {
+            write_file(sandbox, &format!("web:/srv/{file}"), b"1");
+        }
+        dpkg(&[("bash", "1"), ("nano", "1"), ("vim", "1")]);
+        sandbox.lxm(&["snapshot", "create", "web", "before"]).ok();
+        assert_eq!(sandbox.lxm(&["diff", "web", "before"]).ok().stdout, "");
+
+        write_file(sandbox, "web:/srv/changed", b"22");
+        write_file(sandbox, "web:/srv/new", b"");
+        dpkg(&[("bash", "2"), ("vim", "1"), ("zsh", "1")]);
+        let root = rootfs();
+        std::os::unix::fs::chown(root.join("srv/owned"), Some(7), None).unwrap();
+        fs::remove_file(root.join("srv/retyped")).unwrap();
+        fs::create_dir_all(root.join("srv/retyped/below")).unwrap();
+        fs::remove_dir_all(root.join("srv/old")).unwrap();
+        fs::remove_file(root.join("link")).unwrap();
+        std::os::unix::fs::symlink("/etc", root.join("link")).unwrap();
+        drop(root);
+        sandbox.lxm(&["umount", "web"]).ok();
+        let wanted = "C /link\nC /srv/changed\nA /srv/new\nD /srv/old\nC /srv/owned\nC /srv/retyped\n\
+            A /srv/retyped/below\nC /var/lib/dpkg/status\n~ bash 1 -> 2\n- nano 1\n+ zsh 1\n";
+        assert_eq!(sandbox.lxm(&["diff", "web", "before"]).ok().stdout, wanted, "{backend}");
+        // A running guest's ids are told as the guest knows them, and what is mounted in it is left out.
+        sandbox.lxm(&["start", "web"]).ok();
+        let running = sandbox.lxm(&["diff", "web", "before"]).ok().stdout;
+        for line in wanted.lines() {
+            assert!(running.lines().any(|found| found == line), "{backend}: `{line}` is missing in {running}");
+        }
+        assert!(!running.contains("/proc/") && !running.contains("/dev/"), "{running}");
+        sandbox.lxm(&["attach", "web", "--", "mkdir", "/srv/\u{1b}[2Jx"]).ok();
+        assert!(sandbox.lxm(&["diff", "web", "before"]).ok().stdout.contains("A /srv/[2Jx\n"));
+        let of_image = sandbox.lxm(&["diff", "web"]).ok().stdout;
+        assert!(of_image.contains("A /srv/changed\n") && !of_image.contains("/bin/busybox"), "{of_image}");
+        sandbox.lxm(&["diff", "web", "none"]).fails(3);
+        sandbox.lxm(&["destroy", "-f", "web"]).ok();
+    }
 }
 
 fn sizes(sandbox: &Sandbox) {

@@ -1,0 +1,98 @@
+use std::fmt::Write;
+
+use serde::Serialize;
+
+use super::{Context, Format, NameAndWords, render, require_root, safe};
+use crate::error::Result;
+use crate::ops::diff::{Change, Difference, Versions, diff};
+
+/// Show what of a container's files and packages has changed
+///
+/// Since it was made of its image, or since a snapshot. A file counts as changed when its owner, its
+/// permissions, its size or its time differ.
+#[derive(Debug, clap::Args)]
+#[command(override_usage = "lxm diff [OPTIONS] <NAME> [SNAPSHOT]")]
+#[command(after_help = "\
+`A` is new, `C` has changed, `D` was removed; `+`, `~` and `-` say the same of packages.")]
+pub struct Diff {
+    #[command(flatten)]
+    names: NameAndWords,
+}
+
+#[derive(Debug, Serialize)]
+struct Shown {
+    files: Vec<File>,
+    /// `null` where the guest's package manager is none whose database is read.
+    packages: Option<Vec<Package>>,
+}
+
+#[derive(Debug, Serialize)]
+struct File {
+    path: String,
+    /// `added`, `changed` or `removed`.
+    change: &'static str,
+}
+
+#[derive(Debug, Serialize)]
+struct Package {
+    name: String,
+    /// The version before; `null` where it is new.
+    before: Option<String>,
+    /// The version now; `null` where it was removed.
+    now: Option<String>,
+}
+
+impl Diff {
+    pub fn run(self, context: &Context) -> Result<u8> {
+        require_root("look at a container's files")?;
+        let (name, snapshot) = self.names.get_optional("SNAPSHOT")?;
+        let snapshot = snapshot.map(|snapshot| snapshot.parse()).transpose()?;
+        let shown = Shown::of(diff(&context.layout, &name, snapshot.as_ref())?);
+        match context.format {
+            Format::Json => render::json(&shown)?,
+            Format::Text => render::text(&shown.text())?,
+        }
+        Ok(0)
+    }
+}
+
+impl Shown {
+    fn of(difference: Difference) -> Self {
+        let file = |(path, change): (std::path::PathBuf, Change)| File {
+            path: path.to_string_lossy().into_owned(),
+            change: match change {
+                Change::Added => "added",
+                Change::Changed => "changed",
+                Change::Removed => "removed",
+            },
+        };
+        let package = |(name, Versions { before, now })| Package { name, before, now };
+        Shown {
+            files: difference.files.into_iter().map(file).collect(),
+            packages: difference.packages.map(|packages| packages.into_iter().map(package).collect()),
+        }
+    }
+
+    fn text(&self) -> String {
+        let mut text = String::new();
+        for File { path, change } in &self.files {
+            let letter = match *change {
+                "added" => 'A',
+                "changed" => 'C',
+                _ => 'D',
+            };
+            let _ = writeln!(text, "{letter} {}", safe::line(path));
+        }
+        for Package { name, before, now } in self.packages.iter().flatten() {
+            let line = match (before, now) {
+                (None, Some(now)) => format!("+ {name} {now}"),
+                (Some(before), None) => format!("- {name} {before}"),
+                (before, now) => {
+                    format!("~ {name} {} -> {}", before.as_deref().unwrap_or("?"), now.as_deref().unwrap_or("?"))
+                }
+            };
+            let _ = writeln!(text, "{}", safe::line(&line));
+        }
+        text
+    }
+}

@@ -1,0 +1,113 @@
+//! Which packages a root file system says are installed, read from the databases of its package manager.
+
+use std::collections::BTreeMap;
+
+use super::View;
+use crate::error::Result;
+use crate::sys::fs::read_in_root;
+
+/// Packages and their versions.
+pub type Packages = BTreeMap<String, String>;
+
+/// More than the database of any system that was ever seen.
+const LIMIT: u64 = 64 << 20;
+
+/// The installed packages, where they are kept as text: by dpkg, apk, pacman and portage. `None` where
+/// none of these is used; rpm and xbps keep theirs in formats of their own.
+pub fn packages(view: &View) -> Result<Option<Packages>> {
+    if view.exists("var/lib/dpkg/status") {
+        return Ok(Some(of_dpkg(&read(view, "var/lib/dpkg/status")?)));
+    }
+    if view.exists("lib/apk/db/installed") {
+        return Ok(Some(of_apk(&read(view, "lib/apk/db/installed")?)));
+    }
+    let pacman = view.names("var/lib/pacman/local");
+    if !pacman.is_empty() {
+        // NAME-VERSION-RELEASE, of which the name may have dashes too.
+        let split = |dir: &String| {
+            let (rest, release) = dir.rsplit_once('-')?;
+            let (name, version) = rest.rsplit_once('-')?;
+            Some((name.to_owned(), format!("{version}-{release}")))
+        };
+        return Ok(Some(pacman.iter().filter_map(split).collect()));
+    }
+    let categories = view.names("var/db/pkg");
+    if !categories.is_empty() {
+        let all = categories.iter().flat_map(|category| {
+            let of_category = view.names(&format!("var/db/pkg/{category}"));
+            of_category.into_iter().filter_map(move |dir| of_portage(category, &dir))
+        });
+        return Ok(Some(all.collect()));
+    }
+    Ok(None)
+}
+
+fn read(view: &View, path: &str) -> Result<String> {
+    Ok(String::from_utf8_lossy(&read_in_root(view.fd(), path, LIMIT)?).into_owned())
+}
+
+/// The value of a field in a paragraph of lines.
+fn field<'a>(paragraph: &'a str, name: &str) -> Option<&'a str> {
+    paragraph.lines().find_map(|line| line.strip_prefix(name)).map(str::trim)
+}
+
+fn of_dpkg(status: &str) -> Packages {
+    let mut found = Packages::new();
+    for paragraph in status.split("\n\n") {
+        let installed = field(paragraph, "Status:").is_some_and(|status| status.ends_with(" installed"));
+        let (Some(name), Some(version), true) = (field(paragraph, "Package:"), field(paragraph, "Version:"), installed)
+        else {
+            continue;
+        };
+        // The same package may be there for several architectures.
+        let name = match found.contains_key(name) {
+            true => format!("{name}:{}", field(paragraph, "Architecture:").unwrap_or_default()),
+            false => name.to_owned(),
+        };
+        found.insert(name, version.to_owned());
+    }
+    found
+}
+
+fn of_apk(installed: &str) -> Packages {
+    let of_paragraph = |paragraph: &str| Some((field(paragraph, "P:")?.to_owned(), field(paragraph, "V:")?.to_owned()));
+    installed.split("\n\n").filter_map(of_paragraph).collect()
+}
+
+/// `app-editors`, `nano-8.7-r1`: a version begins at the last dash with a digit behind it that no other
+/// part of it is (`-r1`).
+fn of_portage(category: &str, dir: &str) -> Option<(String, String)> {
+    let is_revision = |part: &str| part.strip_prefix('r').is_some_and(|n| n.bytes().all(|b| b.is_ascii_digit()));
+    let without = dir.rsplit_once('-').filter(|(_, last)| is_revision(last)).map_or(dir, |(rest, _)| rest);
+    let (name, _) = without.rsplit_once('-')?;
+    Some((format!("{category}/{name}"), dir[name.len() + 1..].to_owned()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn pairs(packages: &Packages) -> Vec<(&str, &str)> {
+        packages.iter().map(|(name, version)| (name.as_str(), version.as_str())).collect()
+    }
+
+    #[test]
+    fn what_dpkg_has_removed_is_not_installed_and_a_second_architecture_is_told_apart() {
+        let status = "Package: bash\nStatus: install ok installed\nArchitecture: amd64\nVersion: 5.2-1\n\n\
+            Package: old\nStatus: deinstall ok config-files\nVersion: 1\n\n\
+            Package: libc6\nStatus: install ok installed\nArchitecture: amd64\nVersion: 2.36\n\n\
+            Package: libc6\nStatus: hold ok installed\nArchitecture: i386\nVersion: 2.36\n";
+        assert_eq!(pairs(&of_dpkg(status)), [("bash", "5.2-1"), ("libc6", "2.36"), ("libc6:i386", "2.36")]);
+    }
+
+    #[test]
+    fn names_and_versions_of_others_are_taken_apart() {
+        let apk = "C:Q1x=\nP:musl\nV:1.2.5-r9\nA:x86_64\n\nP:busybox\nV:1.37.0-r12\n";
+        assert_eq!(pairs(&of_apk(apk)), [("busybox", "1.37.0-r12"), ("musl", "1.2.5-r9")]);
+        for (dir, name, version) in
+            [("nano-8.7-r1", "x/nano", "8.7-r1"), ("gtk-x-3.24", "x/gtk-x", "3.24"), ("a-1", "x/a", "1")]
+        {
+            assert_eq!(of_portage("x", dir), Some((name.to_owned(), version.to_owned())));
+        }
+    }
+}
