@@ -92,15 +92,17 @@ pub fn ensure(layout: &Layout, name: &str) -> Result<Bridge> {
     }
 }
 
-/// Notes the settings of a bridge that is to be lxm's, with networks chosen where they leave them open.
-pub fn add(layout: &Layout, name: &str, settings: BridgeSettings) -> Result<()> {
+/// Notes the settings of a bridge that is to be lxm's, with networks chosen where they leave them
+/// open; gives those that it had before.
+pub fn add(layout: &Layout, name: &str, settings: BridgeSettings) -> Result<Option<BridgeSettings>> {
     let _lock = lock(layout)?;
     let wire = Wire::new()?;
     let host = wire.open()?;
     let mut file = NetworkFile::load(layout)?;
     let settings = wire.run(choose(layout, &host, name, settings))?;
-    file.bridge.insert(name.to_owned(), settings);
-    file.save(layout)
+    let before = file.bridge.insert(name.to_owned(), settings);
+    file.save(layout)?;
+    Ok(before)
 }
 
 /// Whether the host has a link of this name.
@@ -142,6 +144,9 @@ pub fn up(layout: &Layout, name: &str) -> Result<Bridge> {
 }
 
 /// Fills in what the settings of a new bridge leave open: networks that nothing of the host overlaps.
+///
+/// Fails with `Kind::Conflict` where one that they name overlaps a route of the host: the bridge would
+/// take the host from whoever is behind that.
 pub async fn choose(
     layout: &Layout,
     host: &Handle,
@@ -159,7 +164,7 @@ pub async fn choose(
     if settings.upstream.is_empty() {
         settings.upstream = wanted.upstream;
     }
-    let (mut taken4, mut taken6) = taken(host).await?;
+    let (mut taken4, mut taken6) = taken(host, link_by_name(host, name).await?.map(|link| link.header.index)).await?;
     for (_, other) in NetworkFile::load(layout)?.bridge.iter().filter(|(other, _)| *other != name) {
         taken4.extend(other.ipv4);
         taken6.extend(other.ipv6);
@@ -177,6 +182,21 @@ pub async fn choose(
         settings.ipv6 = subnet::choose_ipv6(&taken6, &seed);
     }
     settings.check(name)?;
+    let overlaps = |net: IpNetwork, other: IpNetwork| {
+        Err(Error::conflict(format!("{net} overlaps {other}, which this host has already")).hint(format!(
+            "`lxm network create` without `--subnet`, or `lxm network set {name} ipv4 auto`, finds a free one"
+        )))
+    };
+    if let Some(net) = settings.ipv4
+        && let Some(other) = taken4.iter().find(|other| subnet::overlap4(net, **other))
+    {
+        return overlaps(net.into(), (*other).into());
+    }
+    if let Some(net) = settings.ipv6
+        && let Some(other) = taken6.iter().find(|other| subnet::overlap6(net, **other))
+    {
+        return overlaps(net.into(), (*other).into());
+    }
     Ok(settings)
 }
 
@@ -196,26 +216,28 @@ pub fn gateway6(net: Ipv6Network) -> Ipv6Network {
     Ipv6Network::new((u128::from(net.network()) + 1).into(), net.prefix()).expect("the prefix length is the same")
 }
 
-/// Networks that the host has routes to or addresses in, but for default routes.
-pub async fn taken(host: &Handle) -> Result<(Vec<Ipv4Network>, Vec<Ipv6Network>)> {
+/// Networks that the host has routes to or addresses in, but for default routes and those of the
+/// link `own`.
+pub async fn taken(host: &Handle, own: Option<u32>) -> Result<(Vec<Ipv4Network>, Vec<Ipv6Network>)> {
     let (mut four, mut six) = (Vec::new(), Vec::new());
     let step = || "list the routes of this host";
     let mut routes = host.route().get(RouteMessageBuilder::<std::net::Ipv4Addr>::new().build()).execute();
     while let Some(route) = routes.try_next().await.context(step)? {
-        if let Some(RouteAddress::Inet(to)) = destination(&route) {
+        if let Some(RouteAddress::Inet(to)) = destination(&route, own) {
             four.extend(Ipv4Network::new(*to, route.header.destination_prefix_length).ok());
         }
     }
     let mut routes = host.route().get(RouteMessageBuilder::<Ipv6Addr>::new().build()).execute();
     while let Some(route) = routes.try_next().await.context(step)? {
-        if let Some(RouteAddress::Inet6(to)) = destination(&route) {
+        if let Some(RouteAddress::Inet6(to)) = destination(&route, own) {
             six.extend(Ipv6Network::new(*to, route.header.destination_prefix_length).ok());
         }
     }
     let mut addresses = host.address().get().execute();
     while let Some(address) = addresses.try_next().await.context(|| "list the addresses of this host")? {
         let prefix = address.header.prefix_len;
-        for attribute in &address.attributes {
+        let of_others = address.attributes.iter().filter(|_| Some(address.header.index) != own);
+        for attribute in of_others {
             match attribute {
                 AddressAttribute::Address(IpAddr::V4(ip)) => four.extend(Ipv4Network::new(*ip, prefix).ok()),
                 AddressAttribute::Address(IpAddr::V6(ip)) => six.extend(Ipv6Network::new(*ip, prefix).ok()),
@@ -226,7 +248,12 @@ pub async fn taken(host: &Handle) -> Result<(Vec<Ipv4Network>, Vec<Ipv6Network>)
     Ok((four, six))
 }
 
-fn destination(route: &RouteMessage) -> Option<&RouteAddress> {
+/// Where a route leads that does not go by the link `own`.
+fn destination(route: &RouteMessage, own: Option<u32>) -> Option<&RouteAddress> {
+    let by_own = |attribute: &RouteAttribute| matches!(attribute, RouteAttribute::Oif(link) if Some(*link) == own);
+    if route.attributes.iter().any(by_own) {
+        return None;
+    }
     route.attributes.iter().find_map(|attribute| match attribute {
         RouteAttribute::Destination(to) => Some(to),
         _ => None,

@@ -29,7 +29,7 @@ pub fn check(layout: &Layout) -> Result<Vec<Finding>> {
     let mut found = Vec::new();
     let wire = Wire::new()?;
     let host = wire.open()?;
-    let (routes4, routes6) = wire.run(bridge::taken(&host))?;
+    let (routes4, routes6) = wire.run(bridge::taken(&host, None))?;
     let ruleset = match nft::list(&["-t", "list", "ruleset"]) {
         Ok(ruleset) => ruleset.unwrap_or_default(),
         Err(e) => {

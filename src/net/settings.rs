@@ -98,12 +98,9 @@ impl BridgeSettings {
     /// of the subnet. The gateway may lie within.
     pub fn pool(&self) -> Option<(Ipv4Addr, Ipv4Addr)> {
         let subnet = self.ipv4?;
-        let range = self.range.map(|range| (range.first, range.last));
-        // A /31 and a /32 have no room for anyone but the gateway.
-        let whole = (subnet.prefix() <= 30).then(|| {
-            (Ipv4Addr::from(u32::from(subnet.network()) + 1), Ipv4Addr::from(u32::from(subnet.broadcast()) - 1))
-        });
-        range.or(whole)
+        let inner = |end: Ipv4Addr, step: i64| Ipv4Addr::from((i64::from(u32::from(end)) + step) as u32);
+        let whole = || (inner(subnet.network(), 1), inner(subnet.broadcast(), -1));
+        Some(self.range.map_or_else(whole, |range| (range.first, range.last)))
     }
 
     /// The settings with `key` set to what an administrator typed: lists are separated by commas,
@@ -130,15 +127,30 @@ impl BridgeSettings {
     /// Refuses what cannot work, naming the key.
     pub fn check(&self, bridge: &str) -> Result<()> {
         let fault = |key: &str, why: String| Err(Error::config(format!("bridge `{bridge}`: `{key}` {why}")));
+        if let Some(ipv4) = self.ipv4
+            && let Some(why) = unfit4(ipv4)
+        {
+            return fault("ipv4", format!("({ipv4}) {why}"));
+        }
+        if let Some(ipv6) = self.ipv6
+            && let Some(why) = unfit6(ipv6)
+        {
+            return fault("ipv6", format!("({ipv6}) {why}"));
+        }
+        if let Some(mtu) = self.mtu
+            && mtu < if self.ipv6.is_some() { 1280 } else { 576 }
+        {
+            return fault("mtu", format!("({mtu}) is too small: IPv4 needs 576, IPv6 1280"));
+        }
+        if let Some(subnet) = self.ipv4
+            && let Some(route) = self.route.iter().find(|route| !subnet.contains(route.via))
+        {
+            return fault("route", format!("({route}) does not begin in {subnet}"));
+        }
         if let (Some(range), Some(subnet)) = (self.range, self.ipv4)
             && !(subnet.contains(range.first) && subnet.contains(range.last))
         {
             return fault("range", format!("({range}) is not within {subnet}"));
-        }
-        if let Some(ipv6) = self.ipv6
-            && ipv6.prefix() != 64
-        {
-            return fault("ipv6", format!("({ipv6}) must be a /64: guests make their addresses from it"));
         }
         if self.lease_time < Timeout::from_secs(10) {
             return fault("lease-time", format!("({}) is shorter than 10s", self.lease_time));
@@ -149,6 +161,31 @@ impl BridgeSettings {
         }
         Ok(())
     }
+}
+
+/// Why a bridge and its guests cannot have addresses of this network, if they cannot.
+fn unfit4(net: Ipv4Network) -> Option<&'static str> {
+    let ip = net.ip();
+    if ip.is_loopback() || ip.is_multicast() || ip.octets()[0] == 0 || ip.octets()[0] >= 240 {
+        return Some("is not an address that a machine can have");
+    }
+    if !(8..=30).contains(&net.prefix()) {
+        return Some("must be a network from /8 to /30");
+    }
+    let outer = [net.network(), net.broadcast()];
+    outer.contains(&ip).then_some("must be an address within its network, not its first or last")
+}
+
+/// The same for IPv6.
+fn unfit6(net: Ipv6Network) -> Option<&'static str> {
+    let ip = net.ip();
+    if net.prefix() != 64 {
+        return Some("must be a /64: guests make their addresses from it");
+    }
+    if ip.is_multicast() || ip.is_unicast_link_local() || net.network().is_unspecified() {
+        return Some("is not an address that a machine can have");
+    }
+    (ip == net.network()).then_some("must be an address within its network, not its first")
 }
 
 impl NetworkFile {
@@ -275,7 +312,6 @@ mod tests {
         assert_eq!(pool("[bridge.b]\nipv4 = \"10.9.8.1/24\""), pair("10.9.8.1", "10.9.8.254"));
         let ranged = "[bridge.b]\nipv4 = \"10.9.8.1/24\"\nrange = \"10.9.8.2-10.9.8.3\"";
         assert_eq!(pool(ranged), pair("10.9.8.2", "10.9.8.3"));
-        assert_eq!(pool("[bridge.b]\nipv4 = \"10.9.8.1/32\""), None);
         assert_eq!(pool("[bridge.b]"), None);
     }
 
@@ -284,7 +320,19 @@ mod tests {
         for (line, key) in [
             ("ipv4 = \"10.9.8.1/24\"\nrange = \"10.9.7.2-10.9.8.3\"", "range"),
             ("range = \"10.9.8.3-10.9.8.2\"", "range"),
+            ("ipv4 = \"127.0.0.1/8\"", "ipv4"),
+            ("ipv4 = \"224.0.0.1/24\"", "ipv4"),
+            ("ipv4 = \"0.0.0.1/0\"", "ipv4"),
+            ("ipv4 = \"10.9.8.1/32\"", "ipv4"),
+            ("ipv4 = \"10.9.8.0/24\"", "ipv4"),
+            ("ipv4 = \"10.9.8.255/24\"", "ipv4"),
             ("ipv6 = \"fd00::1/48\"", "ipv6"),
+            ("ipv6 = \"fd00::/64\"", "ipv6"),
+            ("ipv6 = \"::1/64\"", "ipv6"),
+            ("ipv6 = \"ff02::1/64\"", "ipv6"),
+            ("mtu = 20", "mtu"),
+            ("ipv6 = \"fd00::1/64\"\nmtu = 1000", "mtu"),
+            ("ipv4 = \"10.9.8.1/24\"\nroute = [\"10.1.0.0/16 via 10.9.9.1\"]", "route"),
             ("lease-time = \"1s\"", "lease-time"),
             ("domain = \"a..b\"", "domain"),
             ("domain = \"\"", "domain"),

@@ -97,11 +97,21 @@ pub fn set(layout: &Layout, name: &str, key: &str, value: &str) -> Result<()> {
         ("ipv6", "auto") => BridgeSettings { ipv6: None, ..settings.clone() },
         _ => settings.with(key, value)?,
     };
-    changed.check(name)?;
-    bridge::add(layout, name, changed)?;
+    let changed = BridgeSettings {
+        ipv4: changed.ipv4.map(bridge::gateway4),
+        ipv6: changed.ipv6.map(bridge::gateway6),
+        ..changed
+    };
+    let before = bridge::add(layout, name, changed)?;
     if bridge::exists(name) {
         server::stop(layout, name)?;
-        bridge::up(layout, name)?;
+        bridge::up(layout, name).map(drop).inspect_err(|_| {
+            // Not more than what was asked for goes wrong.
+            let back = before.map(|before| bridge::add(layout, name, before));
+            if back.is_some_and(|back| back.is_ok()) {
+                let _ = bridge::up(layout, name);
+            }
+        })?;
     }
     Ok(())
 }

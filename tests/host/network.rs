@@ -395,6 +395,15 @@ fn bridges(sandbox: &Sandbox) {
     sandbox.lxm(&["network", "show", "nosuch"]).fails(3);
     sandbox.lxm(&["network", "up", "nosuch"]).fails(3);
     sandbox.lxm(&["network", "create", "a-name-that-is-too-long"]).fails(2);
+    ip("link add lan0 type bridge");
+    ip("link set lan0 up");
+    ip("address add 192.0.2.1/24 dev lan0");
+    for (subnet, status) in
+        [("192.0.2.128/25", 4), ("127.0.0.0/8", 6), ("224.0.0.0/24", 6), ("0.0.0.0/0", 6), ("10.1.2.3", 6), ("x", 2)]
+    {
+        sandbox.lxm(&["network", "create", "lab", "--subnet", subnet]).fails(status);
+        sandbox.lxm(&["network", "show", "lab"]).fails(3);
+    }
     sandbox.lxm(&["network", "create", "lab", "--subnet", "10.77.0.0/24", "--no-nat"]).ok();
     sandbox.lxm(&["network", "create", "lab"]).fails(4);
     sandbox.lxm(&["network", "create", "quiet", "--no-dhcp", "--ipv6", "fd77::/64"]).ok();
@@ -410,10 +419,23 @@ fn bridges(sandbox: &Sandbox) {
     sandbox.lxm(&["network", "set", "lab", "ipv4", "10.78.0.1/24"]).ok();
     let addresses = ip("-br address show lab");
     assert!(addresses.contains("10.78.0.1/24") && !addresses.contains("10.77.0.1"), "{addresses}");
-    for (key, value) in [("colour", "red"), ("ipv4", "x"), ("range", "10.9.9.1-10.9.9.2"), ("mtu", "much")] {
-        let outcome = sandbox.lxm(&["network", "set", "lab", key, value]);
-        assert!([2, 6].contains(&outcome.status), "{outcome}");
+    for (key, value, status) in [
+        ("colour", "red", 2),
+        ("ipv4", "x", 2),
+        ("ipv4", "192.0.2.0/24", 4),
+        ("ipv4", "10.78.0.255/24", 6),
+        ("range", "10.9.9.1-10.9.9.2", 6),
+        ("mtu", "much", 2),
+        ("mtu", "20", 6),
+        ("route", "10.9.0.0/16 via 10.9.9.1", 6),
+    ] {
+        sandbox.lxm(&["network", "set", "lab", key, value]).fails(status);
+        assert_eq!((&shown("lab")["ipv4"], &shown("lab")["serving"]), (&"10.78.0.1/24".into(), &true.into()));
     }
+    sandbox.lxm(&["network", "set", "lab", "ipv4", "10.79.0.0/24"]).ok();
+    assert_eq!(shown("lab")["ipv4"], "10.79.0.1/24", "the first address is the bridge's");
+    sandbox.lxm(&["network", "set", "lab", "ipv4", "10.78.0.1/24"]).ok();
+    ip("link del lan0");
     sandbox.lxm(&["network", "down", "lab"]).ok();
     assert_eq!(shown("lab")["up"], false);
     assert_eq!(shown("lab")["ipv4"], "10.78.0.1/24", "settings stay");
