@@ -83,15 +83,15 @@ impl Facts {
     pub fn of(seen: &Seen) -> Self {
         let (record, stats) = (seen.record.as_ref(), seen.stats());
         let (origin, config) = (seen.origin().ok(), seen.config().ok());
-        let addresses = seen.addresses().clone();
+        let addresses = seen.addresses();
         Facts {
             name: seen.name.to_string(),
             state: seen.state.name(),
             pid: record.map(|record| record.leader.pid),
             supervisor_pid: record.map(|record| record.supervisor.pid),
             uptime_s: seen.uptime().map(|uptime| uptime.as_secs_f64()),
-            ipv4: addresses.ipv4,
-            ipv6: addresses.ipv6,
+            ipv4: addresses.ipv4.clone(),
+            ipv6: addresses.all_ipv6(),
             links: seen.links().into_iter().map(LinkFacts::of).collect(),
             memory_bytes: stats.memory_bytes,
             kmem_bytes: stats.kmem_bytes,

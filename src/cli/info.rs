@@ -76,7 +76,7 @@ impl Show {
         if all || self.ips {
             let addresses = seen.addresses();
             addresses.ipv4.iter().for_each(|address| lines.add("IP", address));
-            addresses.ipv6.iter().for_each(|address| lines.add("IP", address));
+            addresses.all_ipv6().iter().for_each(|address| lines.add("IP", address));
         }
         if (all || self.stats) && seen.record.is_some() {
             lines.usage(seen);

@@ -204,7 +204,7 @@ impl Column {
             Column::Pid => record.map(|record| record.leader.pid.to_string()),
             Column::Supervisor => record.map(|record| record.supervisor.pid.to_string()),
             Column::Ipv4 => Some(join(&seen.addresses().ipv4)),
-            Column::Ipv6 => Some(join(&seen.addresses().ipv6)),
+            Column::Ipv6 => Some(join(&seen.addresses().all_ipv6())),
             Column::Memory => seen.memory_bytes().map(facts::bytes),
             Column::Kmem => seen.stats().kmem_bytes.map(facts::bytes),
             Column::Io => seen.stats().io_bytes.map(facts::bytes),
@@ -238,7 +238,7 @@ impl Column {
                 a.leader().map(|pid| pid.as_raw()).cmp(&b.leader().map(|pid| pid.as_raw()))
             }
             Column::Ipv4 => a.addresses().ipv4.cmp(&b.addresses().ipv4),
-            Column::Ipv6 => a.addresses().ipv6.cmp(&b.addresses().ipv6),
+            Column::Ipv6 => a.addresses().all_ipv6().cmp(&b.addresses().all_ipv6()),
             Column::Memory => b.memory_bytes().cmp(&a.memory_bytes()),
             Column::Kmem => b.stats().kmem_bytes.cmp(&a.stats().kmem_bytes),
             Column::Io => b.stats().io_bytes.cmp(&a.stats().io_bytes),

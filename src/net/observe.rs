@@ -6,11 +6,25 @@ use std::net::{Ipv4Addr, Ipv6Addr};
 
 use nix::unistd::Pid;
 
-/// The addresses of a guest that others can reach: neither loopback nor link-local.
+/// The addresses of a guest, but for loopback.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Addresses {
     pub ipv4: Vec<Ipv4Addr>,
     pub ipv6: Vec<Ipv6Addr>,
+    /// Those that only its neighbours can reach.
+    pub link_local: Vec<Ipv6Addr>,
+}
+
+impl Addresses {
+    /// Whether others can reach the guest.
+    pub fn are_reachable(&self) -> bool {
+        !self.ipv4.is_empty() || !self.ipv6.is_empty()
+    }
+
+    /// All of IPv6, those that are worth least last.
+    pub fn all_ipv6(&self) -> Vec<Ipv6Addr> {
+        [&self.ipv6[..], &self.link_local].concat()
+    }
 }
 
 /// The addresses in the network namespace of `leader`; none of one that is gone or shares ours.
@@ -20,7 +34,9 @@ pub fn addresses(leader: Pid) -> Addresses {
         return Addresses::default();
     }
     let read = |file: &str| fs::read_to_string(format!("/proc/{leader}/net/{file}")).unwrap_or_default();
-    Addresses { ipv4: local_ipv4(&read("fib_trie")), ipv6: global_ipv6(&read("if_inet6")) }
+    let table = read("if_inet6");
+    let [ipv6, link_local] = [GLOBAL, LINK_LOCAL].map(|scope| ipv6_of(&table, scope));
+    Addresses { ipv4: local_ipv4(&read("fib_trie")), ipv6, link_local }
 }
 
 /// Bytes that went over a link of the host, seen from the guest at its other end.
@@ -57,12 +73,16 @@ fn local_ipv4(trie: &str) -> Vec<Ipv4Addr> {
     found
 }
 
-/// The addresses of global scope in /proc/net/if_inet6: `ADDRESS INDEX PREFIX SCOPE FLAGS NAME`, in hex.
-fn global_ipv6(table: &str) -> Vec<Ipv6Addr> {
+// Scopes of /proc/net/if_inet6 (RFC 4007, as net/ipv6/addrconf.c writes them).
+const GLOBAL: &str = "00";
+const LINK_LOCAL: &str = "20";
+
+/// The addresses of a scope in /proc/net/if_inet6: `ADDRESS INDEX PREFIX SCOPE FLAGS NAME`, in hex.
+fn ipv6_of(table: &str, scope: &str) -> Vec<Ipv6Addr> {
     let address = |line: &str| {
         let mut fields = line.split_whitespace();
         let address = u128::from_str_radix(fields.next()?, 16).ok()?;
-        (fields.nth(2)? == "00").then(|| Ipv6Addr::from(address))
+        (fields.nth(2)? == scope).then(|| Ipv6Addr::from(address))
     };
     table.lines().filter_map(address).collect()
 }
@@ -80,7 +100,11 @@ mod tests {
         let table = "00000000000000000000000000000001 01 80 10 80       lo\n\
                      fd420000000000000000000000000005 02 40 00 80     eth0\n\
                      fe800000000000000000000000000005 02 40 20 80     eth0\n";
-        assert_eq!(global_ipv6(table), ["fd42::5".parse::<Ipv6Addr>().unwrap()]);
+        let parse = |text: &str| text.parse::<Ipv6Addr>().unwrap();
+        assert_eq!(ipv6_of(table, GLOBAL), [parse("fd42::5")]);
+        let link_local = ipv6_of(table, LINK_LOCAL);
+        let addresses = Addresses { ipv6: vec![parse("fd42::5")], link_local, ..Addresses::default() };
+        assert_eq!(addresses.all_ipv6(), ["fd42::5", "fe80::5"].map(parse));
     }
 
     #[test]

@@ -38,7 +38,7 @@ pub fn wait_address(layout: &Layout, name: &ContainerName, limit: Duration) -> R
     let deadline = Instant::now() + limit;
     loop {
         let found = addresses(Pid::from_raw(leader.pid));
-        if !found.ipv4.is_empty() || !found.ipv6.is_empty() {
+        if found.are_reachable() {
             return Ok(found);
         }
         still_there(name, &leader)?;

@@ -133,9 +133,14 @@ fn first_use(sandbox: &Sandbox) {
     assert!(net.prefix() == 24 && net.contains(address.parse().unwrap()), "{address} in {net}");
     inside(sandbox, "web", &format!("ping -c 1 -W 2 {}", net.ip())).ok();
     inside(sandbox, "web", "ip route").ok().says(&format!("default via {}", net.ip()));
+    let prefix: ipnetwork::Ipv6Network = bridge["ipv6"].as_str().unwrap().parse().unwrap();
     eventually("it has an IPv6 address of the bridge's network", SOON, || {
-        sandbox.info("web", "ipv6").as_array().is_some_and(|list| !list.is_empty())
+        sandbox.info("web", "ipv6")[0].as_str().is_some_and(|address| prefix.contains(address.parse().unwrap()))
     });
+    let shown = sandbox.lxm(&["info", "web", "-i", "-H"]).ok().stdout;
+    assert_eq!(shown.lines().next(), Some(address.as_str()));
+    assert!(shown.lines().last().unwrap().starts_with("fe80:"), "link-local comes last: {shown}");
+    sandbox.lxm(&["list", "-f"]).ok().says(&address).says("fe80:");
     sandbox.lxm(&["network", "show", "lxmbr0"]).ok().says(&address).says("Server:         running");
     sandbox.lxm(&["network", "down"]).fails(4).complains("lxm-web-eth0");
     sandbox.lxm(&["stop", "web"]).ok();
