@@ -28,6 +28,7 @@ pub fn trials() -> Vec<Trial> {
         Trial::new("wiring::a_lent_link_comes_back_under_its_name", lent_link),
         Trial::new("wiring::what_cannot_be_wired_leaves_nothing", failures_leave_nothing),
         Trial::new("wiring::a_guest_cannot_have_another_s_mac_or_ipv4_address", spoofing4),
+        Trial::new("wiring::a_guest_cannot_keep_an_address_that_it_refused", refused),
         Trial::new("wiring::a_guest_cannot_have_another_s_ipv6_address", spoofing6),
         Trial::new("wiring::a_guest_can_neither_lease_nor_advertise", no_servers),
         Trial::new("wiring::an_isolated_guest_reaches_the_host_alone", isolated),
@@ -318,6 +319,70 @@ fn spoofing4(sandbox: &Sandbox) {
     sandbox.lxm(&["network", "up"]).ok();
     assert!(leased.reaches(&gateway) && fixed.reaches(&gateway));
     drop((leased, fixed));
+}
+
+/// Says one thing to the lease server as a client with `mac`; gives the address of the answer.
+fn ask_for_lease(station: &Station, mac: Mac, kind: u8, options: &[u8]) -> Option<Ipv4Addr> {
+    let mut message = vec![1, 1, 6, 0, 1, 2, 3, 4, 0, 0, 0x80, 0];
+    message.resize(28, 0);
+    message.extend(mac.0);
+    message.resize(236, 0);
+    message.extend([99, 130, 83, 99, 53, 1, kind]);
+    message.extend(options);
+    message.push(255);
+    station.inside(|| {
+        let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::DGRAM, None).unwrap();
+        socket.set_broadcast(true).unwrap();
+        socket.bind_device(Some(b"eth0")).unwrap();
+        socket.bind(&std::net::SocketAddrV4::new(Ipv4Addr::UNSPECIFIED, 68).into()).unwrap();
+        let socket = UdpSocket::from(socket);
+        socket.set_read_timeout(Some(Duration::from_secs(1))).unwrap();
+        let mut answer = [0; 1500];
+        let mut ask = || {
+            socket.send_to(&message, "255.255.255.255:67").unwrap();
+            let length = if kind == DECLINE { 0 } else { socket.recv(&mut answer).unwrap_or(0) };
+            (length > 240).then(|| Ipv4Addr::new(answer[16], answer[17], answer[18], answer[19]))
+        };
+        ask().or_else(|| if kind == DECLINE { None } else { ask() })
+    })
+}
+
+const DISCOVER: u8 = 1;
+const REQUEST: u8 = 3;
+const DECLINE: u8 = 4;
+
+fn wants(address: Ipv4Addr) -> Vec<u8> {
+    [&[50, 4][..], &address.octets()].concat()
+}
+
+fn refused(sandbox: &Sandbox) {
+    let (settings, net) = managed_bridge(sandbox);
+    let gateway = settings.ipv4.unwrap().ip().to_string();
+    let (greedy, honest) = (Station::new(sandbox, "greedy"), Station::new(sandbox, "honest"));
+    let mac = greedy.connect("[network.eth0]")[0].mac;
+    // It takes one address after the other, and says of each that somebody else uses it. Of a few of
+    // those it is believed.
+    let mut had = Vec::new();
+    for _ in 0..9 {
+        let offered = ask_for_lease(&greedy, mac, DISCOVER, &[]).expect("an offer");
+        assert_eq!(ask_for_lease(&greedy, mac, REQUEST, &wants(offered)), Some(offered));
+        ask_for_lease(&greedy, mac, DECLINE, &wants(offered));
+        had.push(offered);
+    }
+    let first = had[0];
+    assert!(had[1..].iter().all(|address| *address != first) && first.to_string().starts_with(&net), "{had:?}");
+    greedy.ip(&format!("address add {first}/24 dev eth0")).ok();
+    assert!(greedy.reaches(&gateway), "nobody else has it yet");
+    // The server asks the link before it gives an address away.
+    greedy.ip("address flush dev eth0 scope global").ok();
+    let other = honest.connect(&format!("[network.eth0]\nipv4 = \"{first}\""))[0].mac;
+    assert_eq!(ask_for_lease(&honest, other, DISCOVER, &[]), Some(first), "it is free again");
+    assert_eq!(ask_for_lease(&honest, other, REQUEST, &wants(first)), Some(first));
+    honest.ip(&format!("address add {first}/24 dev eth0")).ok();
+    greedy.ip(&format!("address add {first}/24 dev eth0")).ok();
+    eventually("it is the other's alone", SOON, || !greedy.reaches(&gateway));
+    assert!(honest.reaches(&gateway));
+    drop((greedy, honest));
 }
 
 fn spoofing6(sandbox: &Sandbox) {

@@ -5,7 +5,9 @@
 //! is started: the kernel tells of both, and what is missing is written again. A server that was
 //! killed is started again, where no service manager does that.
 
+use std::collections::BTreeMap;
 use std::fs::File;
+use std::net::Ipv4Addr;
 use std::os::fd::{AsFd, OwnedFd};
 use std::time::{Duration, Instant};
 
@@ -19,6 +21,7 @@ use crate::error::{Context, Error, Result};
 use crate::store::Layout;
 use crate::sys;
 use crate::sys::clone::{SingleThreaded, clone};
+use crate::types::Mac;
 
 /// A change is seldom alone: repair when the kernel has been silent for so long…
 const QUIET: u8 = 50; // milliseconds
@@ -38,9 +41,12 @@ const NFNL_SUBSYS_NFTABLES: u16 = 10;
 /// day and take nothing of ours away.
 const TELLING: [u16; 5] = [0, 2, 3, 5, 8];
 
-/// What the server last said of its end.
+/// What the server says, in messages of one length: a kind, a station and an address. So short that
+/// a pipe takes and gives each whole (pipe(7)).
+const MESSAGE: usize = 11;
 const WILL_BE_MISSED: u8 = b'!';
 const WANTS_TO_END: u8 = b'.';
+const HANDED_ON: u8 = b'>';
 
 /// The server's hold of its keeper, which ends with it.
 #[derive(Debug)]
@@ -49,16 +55,24 @@ pub struct Keeper(OwnedFd);
 impl Keeper {
     /// From now on the server is started again when it ends without a word.
     pub fn revive_me(&self) -> Result<()> {
-        self.say(WILL_BE_MISSED)
+        self.say(WILL_BE_MISSED, Mac([0; 6]), Ipv4Addr::UNSPECIFIED)
     }
 
     /// The server ends because it was told to.
     pub fn let_me_go(&self) -> Result<()> {
-        self.say(WANTS_TO_END)
+        self.say(WANTS_TO_END, Mac([0; 6]), Ipv4Addr::UNSPECIFIED)
     }
 
-    fn say(&self, word: u8) -> Result<()> {
-        nix::unistd::write(&self.0, &[word]).map(drop).context(|| "speak to the keeper of the firewall's rules")
+    /// A leased address is another station's from now on.
+    pub fn hand_on(&self, mac: Mac, address: Ipv4Addr) -> Result<()> {
+        self.say(HANDED_ON, mac, address)
+    }
+
+    fn say(&self, kind: u8, mac: Mac, address: Ipv4Addr) -> Result<()> {
+        let mut message = [kind; MESSAGE];
+        message[1..7].copy_from_slice(&mac.0);
+        message[7..].copy_from_slice(&address.octets());
+        nix::unistd::write(&self.0, &message).map(drop).context(|| "speak to the keeper of the firewall's rules")
     }
 }
 
@@ -68,9 +82,9 @@ pub fn spawn(layout: &Layout, bridge: &str) -> Result<Keeper> {
     let (words, hold) = nix::unistd::pipe2(OFlag::O_CLOEXEC).context(|| "make a pipe")?;
     let keeper = || match detach(&words).and_then(|()| subscribe()) {
         Ok(socket) => {
-            let mut sources = Sources { server: std::io::stdin(), last_word: WANTS_TO_END, socket };
+            let mut sources = Sources { server: std::io::stdin(), is_missed: false, holders: BTreeMap::new(), socket };
             keep(layout, &mut sources);
-            if sources.last_word == WILL_BE_MISSED {
+            if sources.is_missed {
                 revive(layout, bridge);
             }
             0
@@ -109,7 +123,10 @@ fn revive(layout: &Layout, bridge: &str) {
 /// What a keeper waits for.
 struct Sources {
     server: std::io::Stdin,
-    last_word: u8,
+    /// Whether the server wants to be started again.
+    is_missed: bool,
+    /// Addresses handed on, and to whom, that the rules do not know yet.
+    holders: BTreeMap<Ipv4Addr, Mac>,
     socket: Socket,
 }
 
@@ -122,6 +139,10 @@ fn keep(layout: &Layout, sources: &mut Sources) {
             Ok(Event::ServerEnded) => return,
             Ok(Event::Looked) => {
                 repaired = if firewall::has_legacy() { firewall::open_legacy(layout) } else { Ok(()) };
+                continue;
+            }
+            Ok(Event::HandedOn) => {
+                repaired = super::hand_on(&std::mem::take(&mut sources.holders));
                 continue;
             }
             Ok(Event::Changed) => said.clear(),
@@ -162,6 +183,7 @@ enum Event {
     Changed,
     /// Nothing was told of for a while.
     Looked,
+    HandedOn,
     ServerEnded,
 }
 
@@ -192,12 +214,8 @@ fn wait(sources: &mut Sources, limit: PollTimeout) -> Result<Option<Event>> {
         match poll(&mut fds, limit) {
             Ok(0) => return Ok(None),
             Ok(_) if fds[0].any() == Some(true) => {
-                let mut words = [0; 16];
-                match nix::unistd::read(&sources.server, &mut words) {
-                    Ok(0) => return Ok(Some(Event::ServerEnded)),
-                    Ok(length) => sources.last_word = words[length - 1],
-                    Err(nix::errno::Errno::EINTR) => {}
-                    Err(e) => return Err(Error::from(e).step("listen to the server")),
+                if let Some(event) = listen(sources)? {
+                    return Ok(Some(event));
                 }
             }
             Ok(_) => return Ok(Some(Event::Changed)),
@@ -205,6 +223,30 @@ fn wait(sources: &mut Sources, limit: PollTimeout) -> Result<Option<Event>> {
             Err(e) => return Err(Error::from(e).step("wait for changes of the firewall")),
         }
     }
+}
+
+/// Takes what the server has said.
+fn listen(sources: &mut Sources) -> Result<Option<Event>> {
+    let mut words = [0; 512 * MESSAGE];
+    let length = match nix::unistd::read(&sources.server, &mut words) {
+        Ok(0) => return Ok(Some(Event::ServerEnded)),
+        Ok(length) => length,
+        Err(nix::errno::Errno::EINTR) => return Ok(None),
+        Err(e) => return Err(Error::from(e).step("listen to the server")),
+    };
+    for message in words[..length].chunks_exact(MESSAGE) {
+        let [kind, a, b, c, d, e, f, ref address @ ..] = *message else { continue };
+        match kind {
+            WILL_BE_MISSED => sources.is_missed = true,
+            WANTS_TO_END => sources.is_missed = false,
+            HANDED_ON => {
+                let address = <[u8; 4]>::try_from(address).map_or(Ipv4Addr::UNSPECIFIED, Ipv4Addr::from);
+                sources.holders.insert(address, Mac([a, b, c, d, e, f]));
+            }
+            _ => {}
+        }
+    }
+    Ok((!sources.holders.is_empty()).then_some(Event::HandedOn))
 }
 
 /// Takes what the kernel has said; says whether it concerns us.

@@ -6,6 +6,7 @@ pub mod tables;
 
 pub use keep::{Keeper, repair, spawn as spawn_keeper};
 
+use std::collections::BTreeMap;
 use std::io::Write as _;
 use std::net::{IpAddr, Ipv4Addr};
 use std::process::{Command, Stdio};
@@ -100,8 +101,25 @@ fn learnt(listing: &str) -> Vec<(Mac, Ipv4Addr)> {
 
 /// Lets a station use an address that lxm has set, before its first packet.
 pub fn add_fixed(pairs: &[(Mac, Ipv4Addr)]) -> Result<()> {
-    let list = pairs.iter().map(|(mac, address)| format!("{} . {:#010x}", tables::number(*mac), u32::from(*address)));
-    run(&format!("add element bridge lxm fixed {{ {} }}\n", list.collect::<Vec<_>>().join(", ")))
+    run(&format!("add element bridge lxm fixed {{ {} }}\n", tables::pairs(pairs)))
+}
+
+/// Takes leased addresses from every station but the one that each belongs to now. A station that
+/// had one before would else be believed for as long as the set remembers.
+pub fn hand_on(holders: &BTreeMap<Ipv4Addr, Mac>) -> Result<()> {
+    let listing = list(&["list", "set", "bridge", "lxm", "leased"])?.unwrap_or_default();
+    let is_another_s = |(mac, address): &(Mac, Ipv4Addr)| holders.get(address).is_some_and(|holder| holder != mac);
+    let stale: Vec<_> = learnt(&listing).into_iter().filter(is_another_s).collect();
+    let mut script = String::new();
+    if !stale.is_empty() {
+        // Added first: one that has timed out meanwhile would fail the deletion.
+        let stale = tables::pairs(&stale);
+        script =
+            format!("add element bridge lxm leased {{ {stale} }}\ndelete element bridge lxm leased {{ {stale} }}\n");
+    }
+    let holders: Vec<_> = holders.iter().map(|(address, mac)| (*mac, *address)).collect();
+    script.push_str(&format!("add element bridge lxm leased {{ {} }}\n", tables::pairs(&holders)));
+    run(&script).context(|| "take addresses from those who had them")
 }
 
 /// Whether both tables are there.

@@ -110,15 +110,13 @@ fn translation(Published { publish, guest }: &Published) -> String {
 pub fn bridge_table(facts: &Facts) -> String {
     let mut text = String::from("table bridge lxm\ndelete table bridge lxm\ntable bridge lxm {\n");
     const PAIR4: &str = "typeof @ll,48,48 . @nh,96,32;";
-    let pairs = |list: &[(Mac, Ipv4Addr)]| -> Vec<String> {
-        list.iter().map(|(mac, address)| format!("{} . {:#010x}", number(*mac), u32::from(*address))).collect()
-    };
+    let elements = |list: &[(Mac, Ipv4Addr)]| if list.is_empty() { Vec::new() } else { vec![pairs(list)] };
     // A lease that its client does not renew ends long before this.
     let longest = facts.bridges.iter().map(|(_, bridge)| bridge.lease_time.get().as_secs()).max().unwrap_or(0);
     let keep = longest.saturating_mul(2).clamp(3600, 365 * 86_400);
-    set(&mut text, "fixed", PAIR4, &pairs(&facts.fixed));
+    set(&mut text, "fixed", PAIR4, &elements(&facts.fixed));
     let leased = format!("{PAIR4} size 65535; flags dynamic,timeout; timeout {keep}s;");
-    set(&mut text, "leased", &leased, &pairs(&facts.leased));
+    set(&mut text, "leased", &leased, &elements(&facts.leased));
     // Networks behind guests, which these may send from.
     let routed = facts.bridges.iter().flat_map(|(_, bridge)| &bridge.route).map(|route| route.to.to_string());
     set(&mut text, "routed4", "type ipv4_addr; flags interval; auto-merge;", &routed.collect::<Vec<_>>());
@@ -151,8 +149,14 @@ pub fn bridge_table(facts: &Facts) -> String {
     text
 }
 
+/// Elements of the sets `fixed` and `leased`.
+pub fn pairs(list: &[(Mac, Ipv4Addr)]) -> String {
+    let pair = |(mac, address): &(Mac, Ipv4Addr)| format!("{} . {:#010x}", number(*mac), u32::from(*address));
+    list.iter().map(pair).collect::<Vec<_>>().join(", ")
+}
+
 /// A hardware address as raw payload is written.
-pub fn number(mac: Mac) -> String {
+fn number(mac: Mac) -> String {
     let [a, b, c, d, e, f] = mac.0;
     format!("{:#014x}", u64::from_be_bytes([0, 0, a, b, c, d, e, f]))
 }

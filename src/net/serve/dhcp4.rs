@@ -56,6 +56,9 @@ pub struct Dhcp4 {
     blocked: HashMap<Ipv4Addr, Block>,
     /// Addresses that a probe found free, and until when that counts.
     probed: HashMap<Ipv4Addr, Time>,
+    /// Who was last answered with an address.
+    holders: HashMap<Ipv4Addr, Mac>,
+    handed_on: Vec<(Mac, Ipv4Addr)>,
     exhausted: Option<String>,
     notes: Vec<String>,
 }
@@ -68,11 +71,13 @@ impl Dhcp4 {
             first: pool.0.into(),
             last: pool.1.into(),
             terms,
-            leases,
             guests: Guests::new(),
             reserved: HashMap::new(),
             blocked: HashMap::new(),
             probed: HashMap::new(),
+            holders: leases.iter().map(|lease| (lease.address, lease.mac)).collect(),
+            handed_on: Vec::new(),
+            leases,
             exhausted: None,
             notes: Vec::new(),
         }
@@ -95,6 +100,12 @@ impl Dhcp4 {
     /// What the admin should hear of, since the last call.
     pub fn take_notes(&mut self) -> Vec<String> {
         std::mem::take(&mut self.notes)
+    }
+
+    /// Addresses that another client was answered with before, with whose they are now, since the
+    /// last call.
+    pub fn take_handed_on(&mut self) -> Vec<(Mac, Ipv4Addr)> {
+        std::mem::take(&mut self.handed_on)
     }
 
     /// Takes the guests that run now. Leases of those that do no more end; answers those that are
@@ -245,7 +256,12 @@ impl Dhcp4 {
         }
     }
 
-    fn reply(&self, request: &Request, source: Mac, answer: Answer<'_>) -> Result<Outcome> {
+    fn reply(&mut self, request: &Request, source: Mac, answer: Answer<'_>) -> Result<Outcome> {
+        if let Answer::Offer(address, _) | Answer::Ack(address, _) = answer
+            && self.holders.insert(address, request.mac).is_some_and(|before| before != request.mac)
+        {
+            self.handed_on.push((request.mac, address));
+        }
         reply::build(&self.terms, request, source, answer).map(Outcome::Reply)
     }
 

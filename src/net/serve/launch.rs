@@ -227,20 +227,19 @@ fn serve(layout: &Layout, bridge: &str, ready: impl FnOnce(&Keeper) -> Result<()
         guests_dir: open_dir(&guests_dir)?,
         state_dir: make_state_dir(&state_dir(layout, bridge), identity)?,
         settings,
+        keeper,
     };
     identity.assume()?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_io().enable_time().build();
     let runtime = runtime.context(|| "build the event loop")?;
     let tasks = tokio::task::LocalSet::new();
     let served = tasks.block_on(&runtime, async {
-        let server = Server::new(parts)?;
-        ready(&keeper)?;
-        server.run().await
-    });
-    if served.is_ok() {
+        let mut server = Server::new(parts)?;
+        ready(&server.keeper)?;
+        server.run().await?;
         // Before the lock is let go of: whoever stopped us may start another.
-        keeper.let_me_go()?;
-    }
+        server.keeper.let_me_go()
+    });
     drop(lock);
     served
 }

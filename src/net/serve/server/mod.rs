@@ -27,6 +27,7 @@ use super::upstream::Upstreams;
 use leases::Probe;
 
 use crate::error::{Context, Result};
+use crate::net::nft::Keeper;
 use crate::net::settings::BridgeSettings;
 use crate::sys::packet::PacketSocket;
 use crate::sys::ready::Ready;
@@ -54,9 +55,11 @@ pub struct Parts {
     /// Where leases and status are kept; the only place that the server may write to.
     pub state_dir: OwnedFd,
     pub names: Result<Sockets>,
+    pub keeper: Keeper,
 }
 
 pub struct Server {
+    pub keeper: Keeper,
     settings: BridgeSettings,
     link: Link,
     guests_dir: OwnedFd,
@@ -105,7 +108,7 @@ pub fn name_addresses(settings: &BridgeSettings) -> Vec<IpAddr> {
 impl Server {
     /// Takes up the work: reads leases and guests, and begins to serve names. Within a `LocalSet`.
     pub fn new(parts: Parts) -> Result<Self> {
-        let Parts { settings, mut link, guests_dir, watch, state_dir, names } = parts;
+        let Parts { settings, mut link, guests_dir, watch, state_dir, names, keeper } = parts;
         let (journal, leases) = Journal::open(state_dir.try_clone()?)?;
         let addresses = name_addresses(&settings);
         let mut upstreams = Upstreams::new(&settings.upstream, addresses.clone());
@@ -125,6 +128,7 @@ impl Server {
         let zone = Zone::new(&settings.domain, settings.ipv4, settings.ipv6);
         let resolver = Rc::new(Resolver::new(zone, addresses.clone(), state.clone(), upstreams));
         let mut server = Server {
+            keeper,
             advertisement: Advertisement::new(&settings, names.is_ok()),
             dhcp: link.dhcp.take().map(Packets::new).transpose()?,
             arp: link.arp.take().map(Packets::new).transpose()?,
@@ -160,7 +164,7 @@ impl Server {
     }
 
     /// Serves until told to stop or the bridge is gone.
-    pub async fn run(mut self) -> Result<()> {
+    pub async fn run(&mut self) -> Result<()> {
         loop {
             let event = tokio::select! {
                 () = readable(&self.dhcp) => Event::Dhcp,
@@ -221,6 +225,8 @@ impl Server {
         let mut of_guests = renamed;
         let (mut notes, mut recorded) = (Vec::new(), Ok(()));
         if let Some(dhcp) = &mut state.dhcp {
+            // Before the new holder hears of it, so that nobody else can use it as well.
+            dhcp.take_handed_on().into_iter().try_for_each(|(mac, address)| self.keeper.hand_on(mac, address))?;
             notes = dhcp.take_notes();
             let changed = dhcp.leases.take_changed();
             of_guests |= changed.iter().any(|mac| dhcp.guests().contains_key(mac)) || !notes.is_empty();
