@@ -16,9 +16,9 @@ pub struct Reading {
     pub config_text: String,
     pub config: Config,
     pub origin: Origin,
-    /// Taken before the copy that it is the tree of goes.
-    tree: Option<Tree>,
-    copy: Option<Copy>,
+    /// Before what it is the tree of: fields go in their order.
+    tree: Tree,
+    _copy: Option<Copy>,
     _lock: Option<OperationLock>,
 }
 
@@ -54,31 +54,28 @@ impl Reading {
         let still = if snapshot.is_some() { None } else { Some(Still::begin(layout, name)?) };
         let activity = still.as_ref().map_or(Activity::Idle, Still::activity);
         if activity == Activity::Idle && !backend.shares() {
-            let tree = Some(Tree::open(backend.as_ref(), &place)?);
-            return Ok(Reading { config_text, config, origin, tree, copy: None, _lock: Some(lock) });
+            let tree = Tree::open(backend.as_ref(), &place)?;
+            return Ok(Reading { config_text, config, origin, tree, _copy: None, _lock: Some(lock) });
         }
         let copy = Copy::make(layout, name, backend, &place, activity)?;
         still.map_or(Ok(()), Still::end)?;
         drop(lock);
-        let tree = Some(Tree::open(copy.backend.as_ref(), &copy.place)?);
-        Ok(Reading { config_text, config, origin, tree, copy: Some(copy), _lock: None })
+        let tree = Tree::open(copy.backend.as_ref(), &copy.place)?;
+        Ok(Reading { config_text, config, origin, tree, _copy: Some(copy), _lock: None })
     }
 
     /// The root of the tree, ids from 0.
     pub fn tree(&self) -> &Path {
-        self.tree.as_ref().expect("there until this is dropped").path()
+        self.tree.path()
     }
 }
 
-impl Drop for Reading {
+impl Drop for Copy {
     fn drop(&mut self) {
-        self.tree.take();
-        if let Some(copy) = self.copy.take() {
-            // What stays is swept by the next command on the container's snapshots.
-            let _ = copy.backend.destroy(&copy.place).and_then(|()| store::remove_tree(&copy.place));
-            // Succeeds where there are no snapshots.
-            let _ = copy.place.parent().map(fs::remove_dir);
-        }
+        // What stays is swept by the next command on the container's snapshots.
+        let _ = self.backend.destroy(&self.place).and_then(|()| store::remove_tree(&self.place));
+        // Succeeds where there are no snapshots.
+        let _ = self.place.parent().map(fs::remove_dir);
     }
 }
 
@@ -97,11 +94,15 @@ impl Copy {
         // Of one that was killed.
         backend.destroy(&place)?;
         store::remove_tree(&place)?;
-        fs::create_dir_all(&place).context(|| format!("make `{}`", place.display()))?;
-        let progress = if backend.shares() { Progress::hidden() } else { Progress::bytes(format!("copy `{name}`"), 0) };
-        backend.duplicate(from, activity, &place, Purpose::Snapshot, &progress)?;
+        let copy = Copy { backend, place, _lock: lock };
+        fs::create_dir_all(&copy.place).context(|| format!("make `{}`", copy.place.display()))?;
+        let progress = match copy.backend.shares() {
+            true => Progress::hidden(),
+            false => Progress::bytes(format!("copy `{name}`"), 0),
+        };
+        copy.backend.duplicate(from, activity, &copy.place, Purpose::Snapshot, &progress)?;
         progress.finish();
-        Ok(Copy { backend, place, _lock: lock })
+        Ok(copy)
     }
 }
 

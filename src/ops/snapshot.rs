@@ -45,12 +45,21 @@ pub fn restore(layout: &Layout, name: &ContainerName, snapshot: &SnapshotName) -
     work.make_place(&place)?;
     let progress = shown(work.backend.as_ref(), format!("copy `{}`", snapshot.name));
     let container = layout.container(name);
-    work.backend.duplicate(&snapshot.place, Activity::Idle, &place, Purpose::Container, &progress)?;
-    let config = snapshot.place.join("config.toml");
-    let config = fs::read(&config).context(|| format!("read `{}`", config.display()))?;
-    store::replace_file(&layout.config_file(name), &config, 0o644)?;
-    work.backend.exchange(&place, &container)?;
-    store::sync_dir(&container)?;
+    let put_back = || -> Result<()> {
+        work.backend.duplicate(&snapshot.place, Activity::Idle, &place, Purpose::Container, &progress)?;
+        let (from, config) = (snapshot.place.join("config.toml"), place.join("config.toml"));
+        let text = fs::read(&from).context(|| format!("read `{}`", from.display()))?;
+        store::replace_file(&config, &text, 0o644)?;
+        // One right after the other, with nothing between them that takes time or fails.
+        fs::rename(&config, layout.config_file(name)).context(|| format!("rename `{}`", config.display()))?;
+        work.backend.exchange(&place, &container)?;
+        store::sync_dir(&container)
+    };
+    if let Err(e) = put_back() {
+        // The error is the one to tell; what stays is swept by the next command.
+        let _ = work.discard(&place);
+        return Err(e);
+    }
     work.discard(&place)?;
     progress.finish();
     Ok(())

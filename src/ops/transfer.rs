@@ -16,6 +16,7 @@ use rustix::io::Errno;
 use super::guest_tree::GuestTree;
 use crate::error::{Context, Error, Kind, Result};
 use crate::progress::Progress;
+use crate::store;
 use crate::sys::fs::open_in_root;
 
 /// Copies files of the host into a guest. They keep owner, group, mode and times; `owner` has them
@@ -296,7 +297,8 @@ impl Copy<'_> {
     fn symlink(&self, seen: &OwnedFd, stat: &Stat, to: BorrowedFd<'_>, as_name: &OsStr) -> Result<()> {
         let target = rustix::fs::readlinkat(seen, c"", Vec::new())?;
         let attributes = self.attributes(stat);
-        place(to, as_name, |temporary| {
+        refuse_directory(to, as_name)?;
+        store::place(to, as_name, |temporary| {
             rustix::fs::symlinkat(&target, to, temporary)?;
             let (uid, gid) = (Uid::from_raw(attributes.uid), Gid::from_raw(attributes.gid));
             Ok(rustix::fs::chownat(to, temporary, Some(uid), Some(gid), AtFlags::SYMLINK_NOFOLLOW)?)
@@ -311,28 +313,20 @@ fn place_file(
     attributes: &Attributes,
     fill: &mut dyn FnMut(&File) -> Result<()>,
 ) -> Result<()> {
-    place(dir, name, |temporary| {
-        let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        let file = File::from(rustix::fs::openat(dir, temporary, flags, Mode::RUSR | Mode::WUSR)?);
-        fill(&file)?;
-        apply(&file, attributes)
+    refuse_directory(dir, name)?;
+    store::place_file(dir, name, &mut |file| {
+        fill(file)?;
+        apply(file, attributes)
     })
 }
 
-/// Has `make` make something under a name of nobody's, then gives it its own.
-fn place(dir: BorrowedFd<'_>, name: &OsStr, make: impl FnOnce(&OsStr) -> Result<()>) -> Result<()> {
-    if rustix::fs::statat(dir, name, AtFlags::SYMLINK_NOFOLLOW)
-        .is_ok_and(|stat| FileType::from_raw_mode(stat.st_mode) == FileType::Directory)
-    {
-        return Err(Error::conflict(format!("there is a directory `{}`", name.display())));
+fn refuse_directory(dir: BorrowedFd<'_>, name: &OsStr) -> Result<()> {
+    match rustix::fs::statat(dir, name, AtFlags::SYMLINK_NOFOLLOW) {
+        Ok(stat) if FileType::from_raw_mode(stat.st_mode) == FileType::Directory => {
+            Err(Error::conflict(format!("there is a directory `{}`", name.display())))
+        }
+        _ => Ok(()),
     }
-    let temporary = OsString::from(format!(".lxm-{}", super::fresh::uuid()?));
-    let made = make(&temporary).and_then(|()| Ok(rustix::fs::renameat(dir, &temporary, dir, name)?));
-    if made.is_err() {
-        // The failure is what is told; it may have made nothing.
-        let _ = rustix::fs::unlinkat(dir, &temporary, AtFlags::empty());
-    }
-    made
 }
 
 /// Owner before mode: a change of owner takes the set-id bits away.

@@ -10,6 +10,7 @@ mod contract;
 mod crash;
 mod distributions;
 mod download;
+mod faults;
 mod firewalls;
 mod harness;
 mod image;
@@ -65,6 +66,7 @@ fn trials() -> Vec<Trial> {
         crash::trials(),
         distributions::trials(),
         download::trials(),
+        faults::trials(),
         netserve::trials(),
         network::trials(),
         storage::trials(),

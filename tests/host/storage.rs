@@ -62,7 +62,7 @@ pub fn trials() -> Vec<Trial> {
 }
 
 /// A file system in a file, mounted for as long as this lives.
-struct Mounted(PathBuf);
+pub struct Mounted(pub PathBuf);
 
 fn xfs(sandbox: &Sandbox) -> Mounted {
     Mounted::new(sandbox, "xfs", &["mkfs.xfs", "-q"])
@@ -74,16 +74,20 @@ fn btrfs(sandbox: &Sandbox) -> Mounted {
 
 impl Mounted {
     fn new(sandbox: &Sandbox, kind: &str, mkfs: &[&str]) -> Self {
+        Self::of_size(sandbox, kind, mkfs, 400 << 20)
+    }
+
+    pub fn of_size(sandbox: &Sandbox, kind: &str, mkfs: &[&str], bytes: u64) -> Self {
         let (file, dir) = (sandbox.path(format!("{kind}.img")), sandbox.path(kind));
         fs::create_dir(&dir).unwrap();
-        fs::File::create(&file).unwrap().set_len(400 << 20).unwrap();
+        fs::File::create(&file).unwrap().set_len(bytes).unwrap();
         let (file, at) = (file.to_str().unwrap(), dir.to_str().unwrap());
         run(mkfs[0], &[&mkfs[1..], &[file]].concat()).ok();
         run("mount", &["-o", "loop", file, at]).ok();
         Mounted(dir)
     }
 
-    fn layout(&self) -> Layout {
+    pub fn layout(&self) -> Layout {
         Layout::new(&self.0)
     }
 }
@@ -306,7 +310,7 @@ fn listing(root: &Path) -> String {
 }
 
 /// What is in the containers' directory apart from the empty directories of places.
-fn left_over(containers: &Path) -> Vec<PathBuf> {
+pub fn left_over(containers: &Path) -> Vec<PathBuf> {
     let found = run("find", &[containers.to_str().unwrap(), "-not", "-type", "d", "-o", "-name", "rootfs"]).ok();
     let layers = containers.join(".layers");
     found.stdout.lines().map(PathBuf::from).chain(layers.exists().then_some(layers)).collect()
@@ -348,7 +352,7 @@ fn auto_suits(sandbox: &Sandbox) {
 }
 
 /// A container without a template: what the tests of files alone need.
-fn handmade(layout: &Layout, name: &str, backend: &str) -> ContainerName {
+pub fn handmade(layout: &Layout, name: &str, backend: &str) -> ContainerName {
     let name: ContainerName = name.parse().unwrap();
     let image = layout.images().join("abc/rootfs");
     if !image.exists() {
@@ -452,7 +456,7 @@ fn verbs(sandbox: &Sandbox) {
 }
 
 /// Removes a container with its snapshots.
-fn forget(layout: &Layout, name: &str) {
+pub fn forget(layout: &Layout, name: &str) {
     let place = layout.containers().join(name);
     let backend = storage::of_container(layout, &name.parse().unwrap()).unwrap();
     for snapshot in fs::read_dir(place.join("snapshots")).into_iter().flatten().flatten() {
@@ -647,7 +651,7 @@ fn export_import(sandbox: &Sandbox) {
 
 /// Everything about the files of a container but what overlayfs shows otherwise than others: the
 /// size and the links of directories, and links of a file that was changed.
-fn tree_listing(layout: &Layout, name: &str) -> String {
+pub fn tree_listing(layout: &Layout, name: &str) -> String {
     let name: ContainerName = name.parse().unwrap();
     let backend = storage::of_container(layout, &name).unwrap();
     let tree = Tree::open(backend.as_ref(), &layout.container(&name)).unwrap();
@@ -672,7 +676,7 @@ fn export_damaged(sandbox: &Sandbox) {
     forget(&layout, "web");
 
     let refused = |bytes: &[u8], what: &str| {
-        let outcome = sandbox.lxm_with(&["import", "-"], bytes, Duration::from_secs(20));
+        let outcome = sandbox.lxm_with(&["import", "-n", "web", "-"], bytes, Duration::from_secs(20));
         assert_eq!(outcome.status, 1, "{what}: {outcome}");
         assert_eq!(left_over(layout.containers()), Vec::<PathBuf>::new(), "{what}");
         assert!(layout.names().unwrap().is_empty(), "{what}");
