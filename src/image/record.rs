@@ -79,7 +79,7 @@ impl ImageRecord {
             release: spec.release.clone(),
             arch: spec.arch,
             packages: spec.packages.clone(),
-            created: jiff::Timestamp::now().strftime("%Y-%m-%dT%H:%M:%SZ").to_string(),
+            created: crate::store::now(),
             lxm: env!("CARGO_PKG_VERSION").to_owned(),
             bytes,
             asked: spec.asked.clone(),

@@ -58,7 +58,7 @@ fn make(layout: &Layout, request: &CopyRequest) -> Result<Vec<String>> {
     let reserved = ids::reserve(layout)?;
     let origin = Origin {
         storage: backend.clone(),
-        created: jiff::Timestamp::now().strftime("%Y-%m-%dT%H:%M:%SZ").to_string(),
+        created: crate::store::now(),
         lxm: env!("CARGO_PKG_VERSION").to_owned(),
         ephemeral: false,
         ids: reserved.range,

@@ -125,7 +125,7 @@ fn origin(recipe: &Recipe, image: &Image, storage: &str, ids: IdRange, ephemeral
         arch: recipe.arch,
         image: image.id.clone(),
         storage: storage.to_owned(),
-        created: jiff::Timestamp::now().strftime("%Y-%m-%dT%H:%M:%SZ").to_string(),
+        created: crate::store::now(),
         lxm: env!("CARGO_PKG_VERSION").to_owned(),
         ephemeral,
         ids,

@@ -70,7 +70,7 @@ fn write<W: Write>(
     let record = ExportRecord {
         version: 1,
         name: name.clone(),
-        exported: jiff::Timestamp::now().strftime("%Y-%m-%dT%H:%M:%SZ").to_string(),
+        exported: crate::store::now(),
         lxm: env!("CARGO_PKG_VERSION").to_owned(),
     };
     let now = jiff::Timestamp::now().as_second();

@@ -133,7 +133,7 @@ fn unknown_origin(storage: &str, ids: IdRange) -> Origin {
         arch: crate::types::Arch::host(),
         image: String::new(),
         storage: storage.to_owned(),
-        created: jiff::Timestamp::now().strftime("%Y-%m-%dT%H:%M:%SZ").to_string(),
+        created: crate::store::now(),
         lxm: env!("CARGO_PKG_VERSION").to_owned(),
         ephemeral: false,
         ids,

@@ -68,7 +68,7 @@ fn template_of(layout: &Layout, name: &ContainerName, as_name: &ContainerName, r
     let user = template::find(layout, &reading.origin.template).ok().and_then(|found| found.template.user);
     let mut text = format!(
         "# Made by `lxm publish {name} {as_name}`.\ndescription = \"`{name}` as of {}\"\nbuilder = \"published\"\n",
-        jiff::Timestamp::now().strftime("%Y-%m-%dT%H:%M:%SZ")
+        crate::store::now()
     );
     if let Some(user) = user {
         text += &format!("user = {}\n", toml::Value::String(user));

@@ -32,6 +32,11 @@ pub struct BootRecord {
     pub stages: Vec<StageTime>,
 }
 
+/// The time as records have it: UTC, to the second (RFC 3339).
+pub fn now() -> String {
+    jiff::Timestamp::now().strftime("%Y-%m-%dT%H:%M:%SZ").to_string()
+}
+
 /// A process, told apart from a later one with the same pid.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
