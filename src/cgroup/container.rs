@@ -1,11 +1,9 @@
 use std::fs;
 use std::io::ErrorKind;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::chown;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
-
-use nix::unistd::Pid;
 
 use super::{DeviceRule, Hierarchies};
 use crate::config::Limits;
@@ -147,9 +145,11 @@ impl ContainerCgroup {
         crate::sys::bpf::attach_device_program(self.open_payload()?, &super::devices::program(rules))
     }
 
-    /// The directory a supervisor is cloned into.
-    pub fn open_supervisor(&self) -> Result<OwnedFd> {
-        crate::sys::fs::open_dir(self.unified()?.join("supervisor"))
+    /// Makes the group that a supervisor is cloned into, and opens it.
+    pub fn make_supervisor(&self) -> Result<OwnedFd> {
+        let dir = self.unified()?.join("supervisor");
+        persist(|| fs::create_dir_all(&dir).context(|| format!("make cgroup `{}`", dir.display())))?;
+        crate::sys::fs::open_dir(dir)
     }
 
     /// The directory a guest's init is cloned into.
@@ -173,14 +173,9 @@ impl ContainerCgroup {
         crate::sys::fs::open_dir(&dir)
     }
 
-    /// Moves `pid` into the v1 groups. The first write waits for an RCU grace period.
-    pub fn join_v1(&self, pid: Pid) -> Result<()> {
-        for mount in self.hierarchies.v1_mounts() {
-            let dir = mount.join(&self.group);
-            super::write_control(dir.join("cgroup.procs"), pid.to_string())
-                .context(|| format!("move process {pid} to cgroup `{}`", dir.display()))?;
-        }
-        Ok(())
+    /// Moves this process, which has one thread, into the v1 groups: its children are born there.
+    pub fn join_v1(&self) -> Result<()> {
+        self.hierarchies.v1_mounts().into_iter().try_for_each(|mount| move_to_v1(&mount.join(&self.group)))
     }
 
     /// Freezes or thaws the guest and waits until it is.
@@ -243,18 +238,23 @@ impl ContainerCgroup {
         Ok(())
     }
 
-    /// Takes this process out of the container's groups, so that they can be removed.
+    /// Takes this program out of the container's groups, so that they can be removed.
+    ///
+    /// Within version 2 it goes on in a child that was born in the root group, and this process
+    /// ends: to be born elsewhere costs nothing, a move waits for an RCU grace period.
     pub fn leave(&self) -> Result<()> {
         if self.owner == Owner::Systemd {
             return Ok(());
         }
-        let me = nix::unistd::getpid().to_string();
-        let roots = self.hierarchies.v1_mounts().into_iter().chain([self.hierarchies.require_unified()?]);
-        for root in roots.filter(|root| root.join(&self.group).exists()) {
-            super::write_control(root.join("cgroup.procs"), &me)
-                .context(|| format!("leave cgroup `{}`", self.group))?;
+        for mount in self.hierarchies.v1_mounts().into_iter().filter(|mount| mount.join(&self.group).exists()) {
+            move_to_v1(mount)?;
         }
-        Ok(())
+        let root = self.hierarchies.require_unified()?;
+        if crate::sys::clone::go_on_in(crate::sys::fs::open_dir(root)?.as_fd())? {
+            return Ok(());
+        }
+        // A root that is not the true one, but a namespace's, may be closed to processes.
+        super::write_control(root.join("cgroup.procs"), "0").context(|| format!("leave cgroup `{}`", self.group))
     }
 
     /// Removes the guest's groups, so that the next boot finds a clean payload.
@@ -302,9 +302,19 @@ fn delegate(dir: &Path, uid: u32) -> Result<()> {
     DELEGATED_FILES.iter().try_for_each(|file| give(&dir.join(file)))
 }
 
-/// Makes a v1 group. A cpuset is born empty and takes nobody until it has processors and memory.
+/// Moves this process, which has one thread, to a v1 group.
+///
+/// Not by `cgroup.procs`: to move a process the kernel stops all forks and exits of the host
+/// (`cgroup_threadgroup_rwsem`), for which it waits for an RCU grace period, 7 to 15 ms. A thread
+/// that moves itself needs none of that (`cgroup_procs_write_start` in kernel/cgroup/cgroup.c).
+fn move_to_v1(dir: &Path) -> Result<()> {
+    super::write_control(dir.join("tasks"), "0").context(|| format!("move to cgroup `{}`", dir.display()))
+}
+
+/// Makes a v1 group and those above it.
 fn make_v1(mount: &Path, group: &str) -> Result<()> {
     let mut dir = mount.to_owned();
+    let is_cpuset = mount.join("cpuset.cpus").exists();
     for part in Path::new(group) {
         let parent = dir.clone();
         dir.push(part);
@@ -313,13 +323,24 @@ fn make_v1(mount: &Path, group: &str) -> Result<()> {
             Err(e) if e.kind() == ErrorKind::AlreadyExists => {}
             Err(e) => return Err(e).context(|| format!("make cgroup `{}`", dir.display())),
         }
-        for file in ["cpuset.cpus", "cpuset.mems"] {
-            let Ok(inherited) = fs::read_to_string(parent.join(file)) else { continue };
-            if fs::read_to_string(dir.join(file)).is_ok_and(|own| own.trim().is_empty()) {
-                super::write_control(dir.join(file), inherited.trim())
-                    .context(|| format!("set up `{}`", dir.display()))?;
-            }
+        if is_cpuset {
+            inherit_cpuset(&parent, &dir)?;
         }
+    }
+    Ok(())
+}
+
+/// Gives a v1 cpuset what its parent has: it is born empty, and takes nobody until it has
+/// processors and memory (cpuset(7)).
+fn inherit_cpuset(parent: &Path, dir: &Path) -> Result<()> {
+    for file in ["cpuset.cpus", "cpuset.mems"] {
+        let set_up = || -> std::io::Result<()> {
+            if fs::read_to_string(dir.join(file))?.trim().is_empty() {
+                super::write_control(dir.join(file), fs::read_to_string(parent.join(file))?.trim())?;
+            }
+            Ok(())
+        };
+        set_up().context(|| format!("set up `{}`", dir.join(file).display()))?;
     }
     Ok(())
 }

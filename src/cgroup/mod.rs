@@ -8,8 +8,9 @@
 //! lxm/web/payload      the guest; the root of its cgroup namespace
 //! ```
 //!
-//! Version 1 knows no such rule: there guest and supervisor share `lxm/web`. That saves moving
-//! the guest and every attached command: a move waits for an RCU grace period, 7 to 15 ms.
+//! Version 1 knows no such rule: there guest and supervisor share `lxm/web`. Nobody but the
+//! supervisor itself is ever moved, and it does so without the RCU grace period of 7 to 15 ms that
+//! moving another process costs; the guest and attached commands are born where they belong.
 
 mod container;
 mod devices;

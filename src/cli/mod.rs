@@ -130,8 +130,6 @@ enum Verb {
     #[command(hide = true)]
     SshKeys(ssh::SshKeys),
     #[command(hide = true)]
-    Supervise(supervise::Supervise),
-    #[command(hide = true)]
     Generate(generate::Generate),
 }
 
@@ -176,7 +174,6 @@ fn run(cli: Cli) -> Result<u8> {
         Verb::Gc(verb) => verb.run(&context),
         Verb::SshProxy(verb) => verb.run(&context),
         Verb::SshKeys(verb) => verb.run(&context),
-        Verb::Supervise(verb) => verb.run(&context),
         Verb::Generate(verb) => verb.run(&context),
     }
 }
@@ -235,17 +232,25 @@ fn with_rights(e: Error) -> Error {
 
 /// Parses the command line and runs it. Every error of the program is reported here.
 pub fn main() -> ExitCode {
+    if let Some(asked) = supervise::Supervise::asked() {
+        return finish(asked, supervise::Supervise::run);
+    }
     // Answers a shell's question for completions, if `COMPLETE` says that this is one.
     clap_complete::CompleteEnv::with_factory(Cli::command).complete();
-    let cli = match Cli::try_parse() {
-        Ok(cli) => cli,
+    finish(Cli::try_parse(), run)
+}
+
+/// Runs what was parsed, or says why it could not be; gives the exit status.
+fn finish<T>(parsed: clap::error::Result<T>, run: impl FnOnce(T) -> Result<u8>) -> ExitCode {
+    let parsed = match parsed {
+        Ok(parsed) => parsed,
         Err(e) => {
             // A closed pipe is the reader's decision.
             let _ = e.print();
             return ExitCode::from(if e.use_stderr() { 2 } else { 0 });
         }
     };
-    match run(cli).map_err(with_rights) {
+    match run(parsed).map_err(with_rights) {
         Ok(status) => ExitCode::from(status),
         Err(e) => {
             report(&e);

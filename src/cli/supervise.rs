@@ -1,13 +1,24 @@
-use super::Context;
+use std::ffi::OsStr;
+use std::path::PathBuf;
+
+use super::{Context, Format};
 use crate::error::Result;
 use crate::supervisor::{self, Manager};
 use crate::sys::socket::Packets;
 use crate::types::ContainerName;
 
 /// Runs a container's supervisor; for `lxm start` and the unit lxm@.service
-#[derive(Debug, clap::Args)]
+///
+/// Not one of the verbs that people type: it is a command line of its own, so that a start need
+/// not build all of theirs a second time.
+#[derive(Debug, clap::Parser)]
+#[command(name = "lxm supervise")]
 pub struct Supervise {
     name: ContainerName,
+
+    /// Directory of the containers
+    #[arg(long)]
+    path: Option<PathBuf>,
 
     /// Descriptor of the socket to the command that started it; without one it is systemd's
     #[arg(long)]
@@ -21,7 +32,17 @@ pub struct Supervise {
 }
 
 impl Supervise {
-    pub fn run(self, context: &Context) -> Result<u8> {
+    /// What this program is called with, if that is a supervisor's command line.
+    pub fn asked() -> Option<clap::error::Result<Self>> {
+        let mut words = std::env::args_os().skip(1);
+        (words.next().as_deref() == Some(OsStr::new("supervise"))).then(|| {
+            let program = std::iter::once("lxm supervise".into());
+            clap::Parser::try_parse_from(program.chain(words))
+        })
+    }
+
+    pub fn run(self) -> Result<u8> {
+        let context = Context::new(self.path, Format::Text, false)?;
         if context.layout.config(&self.name).is_ok_and(|config| config.security.privileged) {
             crate::sys::reexec::ensure_sealed()?;
         }

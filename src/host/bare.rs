@@ -7,11 +7,10 @@ use std::os::fd::{AsFd, AsRawFd};
 use super::{Host, Start, Stop};
 use crate::attach::control;
 use crate::cgroup::{ContainerCgroup, Hierarchies};
-use crate::config::Limits;
 use crate::error::{Context, Error, Result};
 use crate::proto::control::{Request, Rung};
 use crate::store::Layout;
-use crate::supervisor::{Placed, Started};
+use crate::supervisor::Started;
 use crate::sys;
 use crate::sys::clone::{SingleThreaded, clone};
 use crate::sys::socket::Packets;
@@ -36,17 +35,11 @@ impl Host for Bare {
 
 fn start(layout: &Layout, name: &ContainerName, Start { window: (rows, cols), limit }: Start) -> Result<()> {
     let cgroup = ContainerCgroup::new(Hierarchies::detect()?, layout.cgroup(name));
-    cgroup.create(&Limits::default(), None)?;
-    let group = cgroup.open_supervisor()?;
+    let group = cgroup.make_supervisor()?;
     let (ours, theirs) = Packets::pair()?;
     let arguments = arguments(layout, name, &theirs, rows, cols)?;
-    let supervisor = clone(SingleThreaded::check()?, 0, Some(group.as_fd()), || {
-        become_supervisor(&arguments, &theirs, layout, name)
-    })?;
+    clone(SingleThreaded::check()?, 0, Some(group.as_fd()), || become_supervisor(&arguments, &theirs, layout, name))?;
     drop(theirs);
-    // While it reads its configuration: the move waits for an RCU grace period.
-    cgroup.join_v1(supervisor.pid)?;
-    let _ = ours.send(&Placed, &[]);
     match ours.recv_within::<Started>(limit)? {
         Some((Started::Ok(_), _)) => Ok(()),
         Some((Started::Err(e), _)) => Err(e),
@@ -60,10 +53,10 @@ fn arguments(layout: &Layout, name: &ContainerName, link: &Packets, rows: u16, c
     let fd = link.as_fd().as_raw_fd();
     let words: [Vec<u8>; 11] = [
         "lxm".into(),
-        "--path".into(),
-        path,
         "supervise".into(),
         name.to_string().into(),
+        "--path".into(),
+        path,
         "--command-fd".into(),
         fd.to_string().into(),
         "--rows".into(),

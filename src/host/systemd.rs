@@ -407,11 +407,10 @@ fn installable(layout: &Layout, name: &ContainerName) -> Result<String> {
 /// The properties of a unit that no file describes, those of `units/system/lxm@.service`.
 fn transient(layout: &Layout, name: &ContainerName) -> Result<Vec<(String, OwnedVariant)>> {
     let program = std::env::current_exe().context(|| "find this program")?.to_string_lossy().into_owned();
-    let mut command = vec![program.clone()];
+    let mut command = vec![program.clone(), "supervise".to_owned(), name.to_string()];
     if layout.containers() != Layout::new(layout.root()).containers() {
         command.extend(["--path".to_owned(), layout.containers().to_string_lossy().into_owned()]);
     }
-    command.extend(["supervise".to_owned(), name.to_string()]);
     let mut environment = vec![format!("LXM_ROOT={}", layout.root().display())];
     // For debug builds: where the crash tests make a supervisor die.
     environment.extend(std::env::var("LXM_DIE_AT").ok().map(|stage| format!("LXM_DIE_AT={stage}")));

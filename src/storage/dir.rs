@@ -99,10 +99,6 @@ impl Backend for Dir {
         mount_rootfs(place, userns)
     }
 
-    fn peek(&self, place: &Path) -> Result<OwnedFd> {
-        sys::mount::copy_tree(rootfs(place), false)
-    }
-
     fn tree(&self, place: &Path) -> Result<Option<PathBuf>> {
         idle_rootfs(place).map(Some)
     }

@@ -89,13 +89,6 @@ pub trait Backend: Send + Sync {
     /// a snapshot's.
     fn mount(&self, place: &Path, userns: Option<BorrowedFd<'_>>) -> Result<OwnedFd>;
 
-    /// Makes a detached mount of a place's tree to look at, its ids being as they happen to be stored.
-    ///
-    /// Called as [`Backend::mount`] is.
-    fn peek(&self, place: &Path) -> Result<OwnedFd> {
-        self.mount(place, None)
-    }
-
     /// Where the tree of a place, mounted nowhere, can be worked on, if that takes no mount.
     fn tree(&self, place: &Path) -> Result<Option<PathBuf>>;
 

@@ -7,9 +7,9 @@ use std::time::{Duration, Instant};
 
 use nix::unistd::Pid;
 
+use super::dev;
 use super::setup::Setup;
 use super::stage::{Stage, Timeline};
-use super::{dev, mount_ids};
 use crate::config::{Mount, NetworkType};
 use crate::error::{Context, Error, Kind, Result};
 use crate::inside::{self, FromChild, NetworkView, ToChild};
@@ -36,8 +36,14 @@ const CHILD_PATIENCE: Duration = Duration::from_secs(30);
 /// Both sides of a console: master, slave.
 pub type Terminal = (OwnedFd, OwnedFd);
 
-/// Boots the guest. On failure nothing of it is left.
-pub fn boot(setup: &Setup, timeline: &mut Timeline, rows: u16, cols: u16) -> Result<(Booted, Terminal)> {
+/// Boots the guest from its mounted root file system. On failure nothing of it is left.
+pub fn boot(
+    setup: &Setup,
+    rootfs: OwnedFd,
+    timeline: &mut Timeline,
+    rows: u16,
+    cols: u16,
+) -> Result<(Booted, Terminal)> {
     let plan = setup.plan(rows, cols)?;
     let dev = dev::make(setup.ids.map_or(0, |ids| ids.base), &setup.config.device)?;
     let payload = setup.cgroup.open_payload()?;
@@ -62,7 +68,7 @@ pub fn boot(setup: &Setup, timeline: &mut Timeline, rows: u16, cols: u16) -> Res
     // Only the child holds its end now, so that its end of file is the execution of init.
     drop(theirs);
     timeline.reached(Stage::Cloned);
-    match bring_up(setup, timeline, &leader, &ours, dev) {
+    match bring_up(setup, timeline, &leader, &ours, rootfs, dev) {
         Ok((fds, links)) => Ok((Booted { leader, notify: fds.notify, links, at: Instant::now() }, fds.console)),
         Err(e) => {
             abandon(setup, &leader);
@@ -82,6 +88,7 @@ fn bring_up(
     timeline: &mut Timeline,
     leader: &Child,
     boot: &Packets,
+    rootfs: OwnedFd,
     dev: dev::Dev,
 ) -> Result<(ChildFds, Vec<String>)> {
     if let Some(ids) = setup.ids {
@@ -89,13 +96,6 @@ fn bring_up(
     }
     timeline.reached(Stage::Mapped);
 
-    let userns = setup.ids.map(mount_ids::namespace).transpose()?;
-    let userns = userns.as_ref().map(AsFd::as_fd);
-    let place = setup.layout.container(&setup.name);
-    if let Some(size) = setup.config.storage.size {
-        setup.backend.limit(&place, Some(size.bytes())).context(|| "hold `storage.size`")?;
-    }
-    let rootfs = setup.backend.mount(&place, userns)?;
     boot.send(&ToChild::Root, &[rootfs.as_raw_fd(), dev.mount.as_raw_fd()])?;
     drop((rootfs, dev.mount));
     timeline.reached(Stage::Rooted);
@@ -117,7 +117,7 @@ fn bring_up(
         )?;
     }
     for entry in &setup.config.mount {
-        if let Some((mount, directory)) = open_bind(entry, userns)? {
+        if let Some((mount, directory)) = open_bind(entry, setup.mount_ids())? {
             let target = Path::new("/").join(&entry.target).to_string_lossy().into_owned();
             boot.send(&ToChild::Bind { target, directory }, &[mount.as_raw_fd()])?;
         }

@@ -2,14 +2,11 @@
 
 use std::time::Duration;
 
-use serde::{Deserialize, Serialize};
-
-use super::PLACEMENT;
 use super::notify::Message;
 use super::service::Service;
 use super::setup::Setup;
 use crate::cgroup::{ContainerCgroup, Hierarchies};
-use crate::error::{Context, Error, Result};
+use crate::error::{Error, Result};
 use crate::host::journal::ConsoleJournal;
 use crate::store::Layout;
 use crate::sys::clone::Child;
@@ -31,10 +28,6 @@ enum Link {
     Command(Option<Packets>),
     Systemd(Box<Service>),
 }
-
-/// From the command line: the supervisor is in its v1 groups.
-#[derive(Debug, Serialize, Deserialize)]
-pub struct Placed;
 
 /// To the command line: the leader's pid, or why there is none.
 pub type Started = Result<i32>;
@@ -64,19 +57,6 @@ impl Manager {
         match &self.link {
             Link::Command(_) => Ok(None),
             Link::Systemd(_) => ConsoleJournal::open(name),
-        }
-    }
-
-    /// Waits until this process is in the groups that its children shall be born in.
-    pub(super) fn wait_placed(&self) -> Result<()> {
-        match &self.link {
-            Link::Command(Some(command)) => {
-                match command.recv_within::<Placed>(PLACEMENT).context(|| "wait to be placed")? {
-                    Some(_) => Ok(()),
-                    None => Err(Error::failed("the command that started it was killed")),
-                }
-            }
-            _ => Ok(()),
         }
     }
 

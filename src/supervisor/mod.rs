@@ -28,6 +28,7 @@ use nix::mount::MsFlags;
 use nix::sched::CloneFlags;
 use nix::sys::signal::Signal;
 
+use crate::cgroup::ContainerCgroup;
 use crate::error::{Context, Error, Result};
 use crate::net;
 use crate::proto::control::Rung;
@@ -36,7 +37,7 @@ use crate::store::{AliveLock, BootRecord, Layout};
 use crate::sys;
 use crate::types::ContainerName;
 
-pub use manager::{Manager, Placed, Started};
+pub use manager::{Manager, Started};
 pub use stage::Stage;
 
 use clients::Clients;
@@ -81,26 +82,31 @@ fn supervise(layout: &Layout, name: &ContainerName, manager: &mut Manager) -> Re
     }
     // Before anything is mounted, be it to be looked at.
     own_mount_namespace()?;
-    let setup = Setup::read(layout, name, manager.cgroup(layout, name)?)?;
+    let cgroup = manager.cgroup(layout, name)?;
     timeline.reached(Stage::Locked);
 
-    sweep(&setup)?;
+    sweep(layout, name, &cgroup)?;
     timeline.reached(Stage::Swept);
+
+    let (setup, rootfs) = Setup::read(layout, name, cgroup)?;
+    timeline.reached(Stage::Read);
 
     let limit = setup.host.console_log_size.map_or(CONSOLE_LOG_SIZE, |size| size.bytes());
     let mut console = Console::new(layout.console_log(name), limit, manager.journal(name)?)?;
     let listener = sys::socket::PacketListener::bind(&layout.control_socket(name))?;
     make_cgroup(&setup)?;
-    manager.wait_placed()?;
+    setup.cgroup.join_v1()?;
     manager.prepare(&setup)?;
     timeline.reached(Stage::Prepared);
 
     let mut clients = Clients::default();
     let mut rung = Rung::Exited;
     let mut boots = 0;
+    let mut mounted = Some(rootfs);
     loop {
         boots += 1;
-        let booted = boot::boot(&setup, &mut timeline, manager.rows, manager.cols);
+        let rootfs = mounted.take().map_or_else(|| setup.mount_rootfs(), Ok);
+        let booted = rootfs.and_then(|rootfs| boot::boot(&setup, rootfs, &mut timeline, manager.rows, manager.cols));
         // The error is what matters; what cannot be removed now the next start sweeps.
         let (mut booted, terminal) = booted.inspect_err(|_| drop(remove_traces(&setup, &Wires::default())))?;
         let wires =
@@ -156,13 +162,13 @@ fn make_cgroup(setup: &Setup) -> Result<()> {
 }
 
 /// Removes what an earlier supervisor of this container left when it was killed.
-fn sweep(setup: &Setup) -> Result<()> {
-    setup.cgroup.kill_and_wait()?;
-    setup.cgroup.remove_payload()?;
-    if net::is_wired(&setup.layout, &setup.name) {
-        sys::fork::run(|| net::sweep(&setup.layout, &setup.name)).context(|| "remove an earlier network")?;
+fn sweep(layout: &Layout, name: &ContainerName, cgroup: &ContainerCgroup) -> Result<()> {
+    cgroup.kill_and_wait()?;
+    cgroup.remove_payload()?;
+    if net::is_wired(layout, name) {
+        sys::fork::run(|| net::sweep(layout, name)).context(|| "remove an earlier network")?;
     }
-    remove_records(setup)
+    remove_records(layout, name)
 }
 
 /// Leaves the host's mount namespace: what storage mounts for the guest is seen by nobody else and
@@ -178,7 +184,7 @@ fn write_record(setup: &Setup, booted: &boot::Booted, links: &[String], timeline
     let record = BootRecord {
         supervisor: sys::process::generation(nix::unistd::getpid())?,
         leader: sys::process::generation(booted.leader.pid)?,
-        started: jiff::Timestamp::now().to_string(),
+        started: crate::store::now(),
         privileged: setup.ids.is_none(),
         init: setup.guest.init_path.to_string_lossy().into_owned(),
         ids: setup.ids,
@@ -215,7 +221,7 @@ fn remove_traces(setup: &Setup, wires: &Wires) -> Result<()> {
         disconnect(setup, wires),
         setup.cgroup.leave(),
         setup.cgroup.remove(),
-        remove_records(setup),
+        remove_records(&setup.layout, &setup.name),
     ];
     steps.into_iter().find(Result::is_err).unwrap_or(Ok(()))
 }
@@ -230,8 +236,7 @@ fn forget_ephemeral(layout: &Layout, name: &ContainerName) -> Result<()> {
     storage::ephemeral::remove(layout, name)
 }
 
-fn remove_records(setup: &Setup) -> Result<()> {
-    let (layout, name) = (&setup.layout, &setup.name);
+fn remove_records(layout: &Layout, name: &ContainerName) -> Result<()> {
     for file in [layout.control_socket(name), layout.boot_record(name), layout.ssh_known_hosts(name)] {
         match std::fs::remove_file(&file) {
             Err(e) if e.kind() != std::io::ErrorKind::NotFound => {
@@ -245,6 +250,3 @@ fn remove_records(setup: &Setup) -> Result<()> {
 
 /// How long a supervisor that nobody wants may take to end.
 const PREDECESSOR: Duration = Duration::from_secs(5);
-
-/// How long the manager may take to put us in our groups.
-const PLACEMENT: Duration = Duration::from_secs(30);

@@ -1,8 +1,10 @@
 //! What a supervisor knows of its container before it boots it: read once, checked, not changed.
 
 use std::ffi::CString;
-use std::os::fd::AsFd;
+use std::fs::File;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
+use super::mount_ids;
 use crate::cgroup::ContainerCgroup;
 use crate::config::{Config, HostConfig, IdMap, Init, NetworkType, Seccomp};
 use crate::distro::{self, Guest};
@@ -22,6 +24,8 @@ pub struct Setup {
     pub guest: Guest,
     /// The guest's ids on the host; `None` for a privileged container.
     pub ids: Option<IdRange>,
+    /// The user namespace whose ids the guest's mounts have; `None` for a privileged container.
+    mount_ids: Option<File>,
     pub network: NetworkView,
     pub cgroup: ContainerCgroup,
     pub confinement: Confinement,
@@ -29,22 +33,29 @@ pub struct Setup {
 
 impl Setup {
     /// Reads the configuration and the root file system, and refuses what cannot work.
-    pub fn read(layout: &Layout, name: &ContainerName, cgroup: ContainerCgroup) -> Result<Self> {
+    ///
+    /// Gives the mounted root file system too: the first boot needs no other.
+    pub fn read(layout: &Layout, name: &ContainerName, cgroup: ContainerCgroup) -> Result<(Self, OwnedFd)> {
         let config = layout.config(name)?;
         let host = layout.host_config()?;
         let origin = Origin::read(layout, name)?;
         let backend = storage::backend(layout, &origin.storage)?;
-        let tree = backend.peek(&layout.container(name))?;
-        let guest = distro::inspect(tree.as_fd(), config.boot.init.as_deref())?;
-        distro::compat::check(&guest)?;
-        let guest = match config.boot.init_type {
-            Init::Auto => guest,
-            init => Guest { init, ..guest },
-        };
         let ids = match (config.security.privileged, config.security.idmap) {
             (true, _) => None,
             (false, IdMap::Auto) => Some(origin.ids),
             (false, IdMap::Fixed(range)) => Some(range),
+        };
+        let mount_ids = ids.map(mount_ids::namespace).transpose()?;
+        let place = layout.container(name);
+        if let Some(size) = config.storage.size {
+            backend.limit(&place, Some(size.bytes())).context(|| "hold `storage.size`")?;
+        }
+        let rootfs = backend.mount(&place, mount_ids.as_ref().map(AsFd::as_fd))?;
+        let guest = distro::inspect(rootfs.as_fd(), config.boot.init.as_deref())?;
+        distro::compat::check(&guest)?;
+        let guest = match config.boot.init_type {
+            Init::Auto => guest,
+            init => Guest { init, ..guest },
         };
         let shares_network = config.network.values().any(|network| network.kind == NetworkType::Host);
         if shares_network && config.network.len() > 1 {
@@ -61,7 +72,7 @@ impl Setup {
             Seccomp::Default => Filters::compile(security.nesting)?,
             Seccomp::Off => Filters::default(),
         };
-        Ok(Setup {
+        let setup = Setup {
             cgroup,
             layout: layout.clone(),
             name: name.clone(),
@@ -69,10 +80,21 @@ impl Setup {
             backend,
             guest,
             ids,
+            mount_ids,
             network,
             confinement: Confinement { capabilities, filters },
             config,
-        })
+        };
+        Ok((setup, rootfs))
+    }
+
+    pub fn mount_ids(&self) -> Option<BorrowedFd<'_>> {
+        self.mount_ids.as_ref().map(AsFd::as_fd)
+    }
+
+    /// Mounts the root file system, attached nowhere.
+    pub fn mount_rootfs(&self) -> Result<OwnedFd> {
+        self.backend.mount(&self.layout.container(&self.name), self.mount_ids())
     }
 
     /// The plan of one boot: a boot id of its own, everything else as configured.

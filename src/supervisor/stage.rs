@@ -7,10 +7,12 @@ use crate::store::StageTime;
 /// A stage is entered when the one before it is complete.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Stage {
-    /// The alive lock is held; configuration and root file system are being read.
+    /// The alive lock is held.
     Locked,
     /// What an earlier generation left is gone.
     Swept,
+    /// Its configuration is read, its root file system is mounted and looked at.
+    Read,
     /// Log, control socket and cgroups exist.
     Prepared,
     /// The child exists in its namespaces and waits.
@@ -30,9 +32,10 @@ pub enum Stage {
 }
 
 impl Stage {
-    pub const ALL: [Stage; 10] = [
+    pub const ALL: [Stage; 11] = [
         Stage::Locked,
         Stage::Swept,
+        Stage::Read,
         Stage::Prepared,
         Stage::Cloned,
         Stage::Mapped,
@@ -47,6 +50,7 @@ impl Stage {
         match self {
             Stage::Locked => "locked",
             Stage::Swept => "swept",
+            Stage::Read => "read",
             Stage::Prepared => "prepared",
             Stage::Cloned => "cloned",
             Stage::Mapped => "mapped",

@@ -42,16 +42,33 @@ pub struct Child {
 ///
 /// `child` runs in the child: it executes another program, or returns the status to exit with.
 pub fn clone(
-    _witness: SingleThreaded,
+    witness: SingleThreaded,
     flags: u64,
     cgroup: Option<BorrowedFd<'_>>,
     child: impl FnOnce() -> u8,
 ) -> Result<Child> {
     let mut pidfd: RawFd = -1;
+    match clone_raw(&witness, flags, cgroup, &mut pidfd).context(|| "clone3")? {
+        0 => exit(child()),
+        pid => {
+            // SAFETY: the kernel has stored a new descriptor there, which nobody else owns.
+            let pidfd = unsafe { OwnedFd::from_raw_fd(pidfd) };
+            Ok(Child { pid: Pid::from_raw(pid), pidfd })
+        }
+    }
+}
+
+/// Returns twice, as fork(2): 0 in the child; its pid in the parent, where `pidfd` is then set.
+fn clone_raw(
+    _witness: &SingleThreaded,
+    flags: u64,
+    cgroup: Option<BorrowedFd<'_>>,
+    pidfd: &mut RawFd,
+) -> std::io::Result<libc::pid_t> {
     // SAFETY: `clone_args` is a plain C struct for which all zeroes is a valid value.
     let mut args: libc::clone_args = unsafe { std::mem::zeroed() };
     args.flags = flags | libc::CLONE_PIDFD as u64;
-    args.pidfd = &raw mut pidfd as u64;
+    args.pidfd = &raw mut *pidfd as u64;
     args.exit_signal = libc::SIGCHLD as u64;
     if let Some(cgroup) = cgroup {
         args.flags |= CLONE_INTO_CGROUP;
@@ -59,16 +76,23 @@ pub fn clone(
     }
     // SAFETY: `args` outlives the call and the size given is its true size. Without CLONE_VM the
     // child has a copy of all memory, and the witness proves that no other thread held a lock when it
-    // was copied. The child never returns to the caller: it ends in `exit`.
-    let pid = unsafe { libc::syscall(libc::SYS_clone3, &raw const args, size_of::<libc::clone_args>()) };
-    match pid {
-        -1 => Err(std::io::Error::last_os_error()).context(|| "clone3"),
-        0 => exit(child()),
-        pid => {
-            // SAFETY: the kernel has stored a new descriptor there, which nobody else owns.
-            let pidfd = unsafe { OwnedFd::from_raw_fd(pidfd) };
-            Ok(Child { pid: Pid::from_raw(pid as i32), pidfd })
-        }
+    // was copied.
+    match unsafe { libc::syscall(libc::SYS_clone3, &raw const args, size_of::<libc::clone_args>()) } {
+        -1 => Err(std::io::Error::last_os_error()),
+        pid => Ok(pid as libc::pid_t),
+    }
+}
+
+/// Goes on in a child that is born in the v2 cgroup `cgroup`, and ends this process; `false` if the
+/// kernel lets nobody be born there, and nothing has happened.
+///
+/// Everything of this process but its pid and its children is the child's: memory, descriptors, locks.
+pub fn go_on_in(cgroup: BorrowedFd<'_>) -> Result<bool> {
+    let mut pidfd: RawFd = -1;
+    match clone_raw(&SingleThreaded::check()?, 0, Some(cgroup), &mut pidfd) {
+        Ok(0) => Ok(true),
+        Ok(_) => exit(0),
+        Err(_) => Ok(false),
     }
 }
 
