@@ -54,11 +54,13 @@ fn killed(host: &mut SystemdHost) {
 }
 
 fn taken_port(host: &mut SystemdHost) {
-    // Another user's program: to see its descriptors takes a right of its own.
+    // Another user's program: to see its descriptors takes a right of its own. resolved has the port
+    // on two addresses, which would keep it from all of them.
     host.shell(
-        "systemd-run -q --unit=squatter -p User=nobody -p AmbientCapabilities=CAP_NET_BIND_SERVICE busybox nc -l -p 53",
+        "systemctl stop systemd-resolved; \
+         systemd-run -q --unit=squatter -p User=nobody -p AmbientCapabilities=CAP_NET_BIND_SERVICE busybox nc -l -p 53",
     );
-    eventually("it has the port", Duration::from_secs(10), || !host.shell("ss -Hltn sport = :53").is_empty());
+    eventually("it has the port", Duration::from_secs(10), || host.shell("ss -Hltnp sport = :53").contains("busybox"));
     host.shell("lxm network up lxmbr0");
     let said = host.shell(&format!("journalctl --no-pager -o cat -u {UNIT}"));
     assert!(
