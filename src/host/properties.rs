@@ -3,7 +3,7 @@
 use zbus::{OwnedVariant, Variant};
 
 use crate::config::{Config, Limits};
-use crate::error::{Error, Result};
+use crate::error::{Context, Error, Result};
 
 /// One property: its D-Bus name, the name of its drop-in file, its value or none.
 #[derive(Debug)]
@@ -20,6 +20,9 @@ pub struct Property {
 /// "No limit" and "no weight" are the largest number (org.freedesktop.systemd1(5)).
 const UNSET: u64 = u64::MAX;
 
+/// The processors that the machine has or may get, as a list.
+const POSSIBLE: &str = "/sys/devices/system/cpu/possible";
+
 /// The devices of every guest, beside those of `DevicePolicy=closed`: as in `lxm@.service`.
 pub const DEVICES: [(&str, &str); 3] = [("/dev/net/tun", "rwm"), ("/dev/fuse", "rwm"), ("char-pts", "rwm")];
 
@@ -31,7 +34,11 @@ pub fn of(config: &Config) -> Result<Vec<Property>> {
     let quota = limits.cpus.map(|cpus| (cpus * 1e6) as u64);
     // The unit has the default already.
     let pids = Some(limits.pids).filter(|pids| *pids != Limits::default().pids);
-    let cpus = cpu_mask(limits)?;
+    let cpus = match &limits.cpuset {
+        Some(list) => cpu_mask(list)?,
+        // Told of no processors, systemd leaves a running group with those that it has.
+        None => cpu_mask(std::fs::read_to_string(POSSIBLE).context(|| format!("read `{POSSIBLE}`"))?.trim())?,
+    };
     let mut devices: Vec<(String, String)> = DEVICES.map(|(node, access)| (node.to_owned(), access.to_owned())).into();
     devices.extend(config.device.iter().map(|device| (device.path.to_string_lossy().into_owned(), "rwm".to_owned())));
     let number = |name, key, number: Option<u64>, unset: u64| {
@@ -41,7 +48,7 @@ pub fn of(config: &Config) -> Result<Vec<Property>> {
     let given = !config.device.is_empty();
     // By the names of their drop-ins: in any other order systemd believes that they have changed.
     Ok(vec![
-        Property { name: "AllowedCPUs", key: "AllowedCPUs", set: !cpus.is_empty(), value: owned(cpus.into())? },
+        Property { name: "AllowedCPUs", key: "AllowedCPUs", set: limits.cpuset.is_some(), value: owned(cpus.into())? },
         number("CPUQuotaPerSecUSec", "CPUQuota", quota, UNSET)?,
         number("CPUWeight", "CPUWeight", limits.cpu_weight, UNSET)?,
         // A list that is added to: an empty one first.
@@ -65,9 +72,9 @@ fn owned(value: Variant<'_>) -> Result<OwnedVariant> {
 }
 
 /// The processors as bits, the first in the lowest bit of the first byte.
-fn cpu_mask(limits: &Limits) -> Result<Vec<u8>> {
+fn cpu_mask(list: &str) -> Result<Vec<u8>> {
     let mut mask = Vec::new();
-    for part in limits.cpuset.iter().flat_map(|list| list.split(',')) {
+    for part in list.split(',') {
         let (from, to) = part.split_once('-').unwrap_or((part, part));
         let number = |text: &str| text.trim().parse::<usize>().ok().filter(|cpu| *cpu < 8192);
         let (Some(from), Some(to)) = (number(from), number(to)) else {
@@ -88,12 +95,9 @@ mod tests {
     #[test]
     fn processors_are_bits() {
         for (list, mask) in [("0", vec![1]), ("0-1,9", vec![3, 2]), ("7-8", vec![0x80, 1])] {
-            let limits = Limits { cpuset: Some(list.into()), ..Limits::default() };
-            assert_eq!(cpu_mask(&limits).unwrap(), mask, "{list}");
+            assert_eq!(cpu_mask(list).unwrap(), mask, "{list}");
         }
-        assert!(cpu_mask(&Limits::default()).unwrap().is_empty());
-        let wrong = Limits { cpuset: Some("a-b".into()), ..Limits::default() };
-        assert!(cpu_mask(&wrong).is_err());
+        assert!(cpu_mask("a-b").is_err());
     }
 
     #[test]
