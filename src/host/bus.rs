@@ -12,17 +12,32 @@ use crate::error::{Context, Error, Result};
 
 /// Runs `work` on a connection to the system bus, at most for `limit`.
 ///
-/// Fails with `Kind::HostLacks` where there is no bus and with `Kind::TimedOut` at the limit.
-pub fn run<T>(limit: Duration, work: impl AsyncFnOnce(&Connection) -> Result<T>) -> Result<T> {
+/// It is run again when the bus is restarted in the middle, so that doing it twice must be as good
+/// as once. Fails with `Kind::HostLacks` where there is no bus and with `Kind::TimedOut` at the limit.
+pub fn run<T>(limit: Duration, mut work: impl AsyncFnMut(&Connection) -> Result<T>) -> Result<T> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_io().enable_time().build();
     runtime.context(|| "make a runtime")?.block_on(async {
-        let connected = async {
-            let connection = zbus::connection::Builder::system().build().await.map_err(unreachable)?;
-            work(&connection).await
+        let done = async {
+            loop {
+                let connection = zbus::connection::Builder::system().build().await.map_err(unreachable)?;
+                match work(&connection).await {
+                    Err(_) if !is_alive(&connection).await => tokio::time::sleep(RESTART).await,
+                    done => return done,
+                }
+            }
         };
-        let timed = tokio::time::timeout(limit, connected).await;
+        let timed = tokio::time::timeout(limit, done).await;
         timed.unwrap_or_else(|_| Err(Error::timed_out(format!("no answer over D-Bus within {}", seconds(limit)))))
     })
+}
+
+/// How long a bus that has just gone is left in peace.
+const RESTART: Duration = Duration::from_millis(50);
+
+/// Whether the bus still answers. A failure on a connection that has died says nothing of the work.
+async fn is_alive(connection: &Connection) -> bool {
+    let Ok(bus) = fdo::DBusProxy::new(connection).await else { return false };
+    bus.get_id().await.is_ok()
 }
 
 fn seconds(limit: Duration) -> String {

@@ -9,6 +9,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use nix::unistd::Pid;
+use zbus::proxy::MethodFlags;
 use zbus::{Connection, OwnedVariant, Variant};
 use zbus_systemd::machine1::ManagerProxy;
 
@@ -53,7 +54,11 @@ pub fn register(machine: &Machine<'_>) -> Result<()> {
 /// Takes a guest out of the register at once. One that is not in it is out already.
 pub fn unregister(name: &ContainerName) -> Result<()> {
     let told = bus::run(PATIENCE, async |connection| {
-        match proxy(connection).await?.unregister_machine(name.to_string()).await {
+        let proxy = proxy(connection).await?;
+        // machined is not started for it: our unit comes after machined's, so that one's start would
+        // wait for our end. When it starts it sees for itself that the guest is gone.
+        let flags = MethodFlags::NO_AUTO_START;
+        match proxy.inner().call_with_flags::<_, _, ()>("UnregisterMachine", flags, &(name.as_str(),)).await {
             Err(e) if !bus::is_missing(&e) && !bus::has_name(&e, "org.freedesktop.machine1.NoSuchMachine") => {
                 Err(bus::error(e))
             }

@@ -3,7 +3,7 @@
 use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::Command;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use futures_util::StreamExt;
 use zbus::{Connection, OwnedVariant, Variant, fdo};
@@ -14,7 +14,8 @@ use crate::attach::control;
 use crate::config::{Config, Limits};
 use crate::error::{Context, Error, Result};
 use crate::proto::control::{Request, Rung};
-use crate::store::{Layout, replace_file};
+use crate::store::{BootRecord, Layout, replace_file};
+use crate::sys::process;
 use crate::types::ContainerName;
 
 /// How long a question to systemd may take.
@@ -42,22 +43,21 @@ pub fn unit_name(layout: &Layout, name: &ContainerName) -> String {
     format!("{}@{name}.service", prefix(layout))
 }
 
+/// What the units begin with that the package's file describes.
+const INSTALLED: &str = "lxm";
+
 fn prefix(layout: &Layout) -> String {
     let default_path = || layout.host_config().ok()?.path.or_else(|| Some("/var/lib/lxm".into()));
     if layout.root() == Path::new("/") && default_path().is_some_and(|path| path == layout.containers()) {
-        return "lxm".to_owned();
+        return INSTALLED.to_owned();
     }
     layout.cgroup_base()
 }
 
-/// The status of a supervisor whose guest boots, and of one whose guest cannot say when it has.
-pub const BOOTING: &str = "Guest is booting";
-pub const RUNNING: &str = "Guest is running";
-
 /// How a wait for a start ended.
 #[derive(Debug, PartialEq, Eq)]
 enum Outcome {
-    /// The supervisor says that init runs.
+    /// Init runs.
     Running,
     /// The job's result: `done`, `failed`, `canceled`, `timeout`, `dependency`, `skipped`.
     Job(String),
@@ -93,18 +93,12 @@ impl Host for Systemd {
 fn start(layout: &Layout, name: &ContainerName) -> Result<()> {
     let unit = unit_name(layout, name);
     forget_failure(layout, name);
+    let runs = new_boot(layout, name);
     let outcome = bus::run(START, async |connection| {
         let manager = manager(connection).await?;
         let mut jobs = watch_jobs(&manager).await?;
-        // Whoever starts it by hand does not care how often it has failed before.
-        let _ = manager.reset_failed_unit(unit.clone()).await;
-        let job = if is_installed(connection, &manager, &unit).await? {
-            manager.start_unit(unit.clone(), "replace".into()).await
-        } else {
-            let properties = transient(layout, name)?;
-            manager.start_transient_unit(unit.clone(), "replace".into(), properties, Vec::new()).await
-        };
-        wait_started(connection, &manager, &unit, &mut jobs, &job.map_err(bus::error)?).await
+        let job = begin(connection, &manager, layout, name).await?;
+        wait_started(connection, &manager, &unit, &mut jobs, &job, &runs).await
     })?;
     started(layout, name, outcome)
 }
@@ -113,52 +107,102 @@ fn start(layout: &Layout, name: &ContainerName) -> Result<()> {
 fn restart<T>(layout: &Layout, name: &ContainerName, limit: Duration, meanwhile: impl FnOnce() -> T) -> Result<T> {
     let unit = unit_name(layout, name);
     forget_failure(layout, name);
-    let (outcome, told) = bus::run(limit + START, async |connection| {
+    let runs = new_boot(layout, name);
+    let (mut meanwhile, mut told) = (Some(meanwhile), None);
+    let outcome = bus::run(limit + START, async |connection| {
         let manager = manager(connection).await?;
         let mut jobs = watch_jobs(&manager).await?;
-        let job = if is_installed(connection, &manager, &unit).await? {
-            manager.restart_unit(unit.clone(), "replace".into()).await.map_err(bus::error)?
-        } else {
-            // systemd restarts no transient unit: it is gone when it has ended.
-            let job = manager.stop_unit(unit.clone(), "replace".into()).await.map_err(bus::error)?;
-            wait_done(&mut jobs, &job).await?;
-            let properties = transient(layout, name)?;
-            let job = manager.start_transient_unit(unit.clone(), "replace".into(), properties, Vec::new());
-            job.await.map_err(bus::error)?
+        let installed = is_installed(connection, &manager, &unit).await?;
+        let mut job = None;
+        if meanwhile.is_some() {
+            let asked = if installed {
+                // systemd counts restarts by hand too, and refuses the eleventh within a minute.
+                let _ = manager.reset_failed_unit(unit.clone()).await;
+                manager.restart_unit(unit.clone(), "replace".into()).await.map_err(bus::error)?
+            } else {
+                // systemd restarts no transient unit: it is gone when it has ended.
+                manager.stop_unit(unit.clone(), "replace".into()).await.map_err(bus::error)?
+            };
+            // Nothing else runs in this runtime: what systemd says meanwhile waits in the socket.
+            told = meanwhile.take().map(|meanwhile| meanwhile());
+            if installed {
+                job = Some(asked);
+            } else {
+                wait_done(&mut jobs, &asked).await?;
+            }
+        }
+        let job = match job {
+            Some(job) => job,
+            // What is about to be restarted already is restarted all the same.
+            None => begin(connection, &manager, layout, name).await?,
         };
-        // Nothing else runs in this runtime: what systemd says meanwhile waits in the socket.
-        let told = meanwhile();
-        Ok((wait_started(connection, &manager, &unit, &mut jobs, &job).await?, told))
+        wait_started(connection, &manager, &unit, &mut jobs, &job, &runs).await
     })?;
-    started(layout, name, outcome).map(|()| told)
+    started(layout, name, outcome)?;
+    told.ok_or_else(|| Error::failed("the guest's shutdown was not followed"))
 }
 
 /// Stops the unit and those that require it. `meanwhile` follows the guest's shutdown; returns
 /// when systemd has done its part.
 fn stop<T>(layout: &Layout, name: &ContainerName, limit: Duration, meanwhile: impl FnOnce() -> T) -> Result<T> {
     let unit = unit_name(layout, name);
-    let (result, told) = bus::run(limit + PATIENCE, async |connection| {
+    let (mut meanwhile, mut told) = (Some(meanwhile), None);
+    let result = bus::run(limit + PATIENCE, async |connection| {
         let manager = manager(connection).await?;
         let mut jobs = watch_jobs(&manager).await?;
-        match manager.stop_unit(unit.clone(), "replace".into()).await {
+        let job = manager.stop_unit(unit.clone(), "replace".into()).await;
+        if let Some(meanwhile) = meanwhile.take() {
+            told = Some(meanwhile());
+        }
+        match job {
             // A transient unit is forgotten when it has ended.
-            Err(e) if bus::is_missing(&e) => Ok(("done".to_owned(), meanwhile())),
-            job => {
-                let job = job.map_err(bus::error)?;
-                let told = meanwhile();
-                Ok((wait_done(&mut jobs, &job).await?, told))
-            }
+            Err(e) if bus::is_missing(&e) => Ok("done".to_owned()),
+            job => wait_done(&mut jobs, &job.map_err(bus::error)?).await,
         }
     })?;
-    match result.as_str() {
-        "done" => Ok(told),
-        other => Err(Error::failed(format!("systemd could not stop `{unit}`: {other}"))),
+    match (result.as_str(), told) {
+        ("done", Some(told)) => Ok(told),
+        (other, _) => Err(Error::failed(format!("systemd could not stop `{unit}`: {other}"))),
     }
+}
+
+/// Begins to start the unit; one that starts already goes on.
+async fn begin(
+    connection: &Connection,
+    manager: &ManagerProxy<'_>,
+    layout: &Layout,
+    name: &ContainerName,
+) -> Result<zbus::OwnedObjectPath> {
+    let unit = unit_name(layout, name);
+    // Whoever starts it by hand does not care how often it has failed before.
+    let _ = manager.reset_failed_unit(unit.clone()).await;
+    if !is_installed(connection, manager, &unit).await? {
+        let properties = transient(layout, name)?;
+        match manager.start_transient_unit(unit.clone(), "replace".into(), properties, Vec::new()).await {
+            Err(e) if bus::has_name(&e, "org.freedesktop.systemd1.UnitExists") => {}
+            job => return job.map_err(bus::error),
+        }
+    }
+    manager.start_unit(unit, "replace".into()).await.map_err(bus::error)
+}
+
+/// Tells whether a guest runs under another supervisor than now.
+fn new_boot(layout: &Layout, name: &ContainerName) -> impl Fn() -> bool {
+    let supervisor = |record: BootRecord| process::is_same(&record.leader).then_some(record.supervisor);
+    let now =
+        move |layout: &Layout, name: &ContainerName| BootRecord::read(layout, name).ok().flatten().and_then(supervisor);
+    let (layout, name) = (layout.clone(), name.clone());
+    let before = now(&layout, &name);
+    move || now(&layout, &name).is_some_and(|supervisor| Some(supervisor) != before)
 }
 
 /// The job's end is told to those alone who have asked before it begins.
 async fn watch_jobs(manager: &ManagerProxy<'_>) -> Result<Jobs> {
-    manager.subscribe().await.map_err(bus::error)?;
+    match manager.subscribe().await {
+        // A client of the bus before its restart had the name that we have now.
+        Err(e) if !bus::has_name(&e, "org.freedesktop.systemd1.AlreadySubscribed") => return Err(bus::error(e)),
+        _ => {}
+    }
     manager.receive_job_removed().await.map_err(bus::error)
 }
 
@@ -172,31 +216,30 @@ async fn wait_done(jobs: &mut Jobs, job: &zbus::OwnedObjectPath) -> Result<Strin
     Err(Error::failed("the connection to systemd was closed"))
 }
 
-/// Waits until the supervisor says that init runs, or for the end of the job.
+/// Waits until `runs` says that init runs, or for the end of the job.
 async fn wait_started(
     connection: &Connection,
     manager: &ManagerProxy<'_>,
     unit: &str,
     jobs: &mut Jobs,
     job: &zbus::OwnedObjectPath,
+    runs: impl Fn() -> bool,
 ) -> Result<Outcome> {
     let path = manager.load_unit(unit.to_owned()).await.map_err(bus::error)?;
     let builder = fdo::PropertiesProxy::builder(connection).destination("org.freedesktop.systemd1").path(path);
     let proxy: fdo::PropertiesProxy<'_> = builder.build().await.map_err(bus::error)?;
     let mut changes = proxy.receive_properties_changed().await.map_err(bus::error)?;
-    loop {
+    // The supervisor has a status for systemd as soon as init runs. What it is does not matter: the
+    // guest may have one of its own a moment later.
+    while !runs() {
         tokio::select! {
             result = wait_done(jobs, job) => return result.map(Outcome::Job),
             changed = changes.next() => {
-                let changed = changed.ok_or_else(|| Error::failed("the connection to systemd was closed"))?;
-                let changed = changed.args().map_err(bus::error)?;
-                let text = changed.changed_properties.get("StatusText").and_then(|text| <&str>::try_from(text).ok());
-                if text.is_some_and(|text| text == BOOTING || text == RUNNING) {
-                    return Ok(Outcome::Running);
-                }
+                changed.ok_or_else(|| Error::failed("the connection to systemd was closed"))?;
             }
         }
     }
+    Ok(Outcome::Running)
 }
 
 type Jobs = zbus_systemd::systemd1::JobRemovedStream;
@@ -235,7 +278,7 @@ pub fn apply_limits(layout: &Layout, name: &ContainerName, config: &Config) -> R
     }
     bus::run(PATIENCE, async |connection| {
         let manager = manager(connection).await?;
-        manager.set_unit_properties(unit.clone(), true, all).await.map_err(bus::error)
+        manager.set_unit_properties(unit.clone(), true, all.clone()).await.map_err(bus::error)
     })
     .context(|| format!("set the limits of `{unit}`"))
 }
@@ -260,20 +303,32 @@ pub fn show_journal(layout: &Layout, name: &ContainerName, lines: Option<usize>,
     Err(command.exec()).context(|| "run `journalctl`")
 }
 
-/// Whether the host is being shut down.
-pub fn is_stopping() -> Result<bool> {
+/// While the host is being shut down, when it began to run; `None` while it is not.
+///
+/// systemd 254 and newer can boot anew without the kernel (`systemctl soft-reboot`), and /run stays.
+pub fn stopping_since_boot() -> Result<Option<SystemTime>> {
     bus::run(Duration::from_secs(2), async |connection| {
-        let state = manager(connection).await?.system_state().await.map_err(bus::error)?;
-        Ok(state == "stopping")
+        let manager = manager(connection).await?;
+        let state = manager.system_state().await.map_err(bus::error)?;
+        let booted = Duration::from_micros(manager.userspace_timestamp().await.map_err(bus::error)?);
+        Ok((state == "stopping").then_some(SystemTime::UNIX_EPOCH + booted))
     })
 }
 
 /// Writes the container's place in the order of the boot into its unit; what there is nothing to
 /// say about has no file.
 pub fn write_order(layout: &Layout, name: &ContainerName, config: &Config) -> Result<()> {
+    put_order(layout, name, &order_lines(layout, name, config))
+}
+
+/// Takes a container that is gone out of the order.
+pub fn forget_order(layout: &Layout, name: &ContainerName) -> Result<()> {
+    put_order(layout, name, "")
+}
+
+fn put_order(layout: &Layout, name: &ContainerName, text: &str) -> Result<()> {
     let dir = Path::new(UNITS).join(format!("{}.d", unit_name(layout, name)));
     let file = dir.join("50-lxm-order.conf");
-    let text = order_lines(layout, config);
     let written = match std::fs::read_to_string(&file) {
         Ok(text) => text,
         Err(e) if e.kind() == std::io::ErrorKind::NotFound => String::new(),
@@ -293,19 +348,24 @@ pub fn write_order(layout: &Layout, name: &ContainerName, config: &Config) -> Re
         .context(|| "make systemd read its units again")
 }
 
-fn order_lines(layout: &Layout, config: &Config) -> String {
+fn order_lines(layout: &Layout, name: &ContainerName, config: &Config) -> String {
     let units = |names: &[String]| -> Vec<String> {
         let unit = |name: &String| Some(unit_name(layout, &name.parse().ok()?));
         names.iter().filter_map(unit).collect()
     };
     let (after, requires) = (units(&config.boot.autostart_after), units(&config.boot.requires));
-    if after.is_empty() && requires.is_empty() {
-        return String::new();
-    }
-    let mut lines = vec!["# Made by lxm from the container's config.toml.".to_owned(), "[Unit]".to_owned()];
+    let mut lines = Vec::new();
     lines.extend(after.iter().chain(&requires).map(|unit| format!("After={unit}")));
     lines.extend(requires.iter().map(|unit| format!("Requires={unit}")));
-    lines.join("\n") + "\n"
+    // The unit file itself names the default place.
+    if prefix(layout) == INSTALLED && layout.containers() != Layout::new(layout.root()).containers() {
+        let place = layout.container(name).display().to_string();
+        lines.push(format!("RequiresMountsFor=\"{}\"", place.replace('%', "%%")));
+    }
+    if lines.is_empty() {
+        return String::new();
+    }
+    format!("# Made by lxm from the container's config.toml.\n[Unit]\n{}\n", lines.join("\n"))
 }
 
 /// Makes the host start the container at boot.
@@ -315,7 +375,7 @@ pub fn enable(layout: &Layout, name: &ContainerName) -> Result<()> {
     let units = vec![unit.clone(), "lxm.target".to_owned()];
     bus::run(PATIENCE, async |connection| {
         let manager = manager(connection).await?;
-        manager.enable_unit_files(units, false, false).await.map_err(bus::error)?;
+        manager.enable_unit_files(units.clone(), false, false).await.map_err(bus::error)?;
         manager.reload().await.map_err(bus::error)
     })
     .context(|| format!("enable `{unit}`"))
@@ -421,6 +481,7 @@ fn transient(layout: &Layout, name: &ContainerName) -> Result<Vec<(String, Owned
     let properties: Vec<(&str, Variant<'_>)> = vec![
         ("Description", format!("Container {name}").into()),
         ("CollectMode", "inactive-or-failed".into()),
+        ("RequiresMountsFor", vec![layout.container(name).to_string_lossy().into_owned()].into()),
         ("After", vec!["network.target", "dbus.service", "systemd-machined.service"].into()),
         ("Type", "notify".into()),
         ("NotifyAccess", "main".into()),

@@ -83,9 +83,9 @@ impl Service {
         }
         let says_ready = setup.config.boot.ready == Ready::Booted && setup.guest.init == Init::Systemd;
         if says_ready {
-            self.notifier.tell(&format!("STATUS={}", systemd::BOOTING));
+            self.notifier.tell("STATUS=Guest is booting");
         } else {
-            self.become_ready(&format!("STATUS={}", systemd::RUNNING));
+            self.become_ready("STATUS=Guest is running");
         }
     }
 
@@ -144,10 +144,13 @@ impl Service {
 
     /// The guest has ended: its name is free for its next boot.
     pub fn ended(&mut self, name: &ContainerName) {
-        if !self.ready {
-            // A service that ends before it was ready has failed, says systemd; this one did what
-            // its guest wanted.
-            self.become_ready("STATUS=Guest has ended");
+        let status = "STATUS=Guest has ended";
+        // A service that ends before it was ready has failed, says systemd; this one did what its
+        // guest wanted.
+        if self.ready {
+            self.notifier.tell(status)
+        } else {
+            self.become_ready(status)
         }
         if let Some(link) = self.journal.take() {
             link.leave();
@@ -169,11 +172,11 @@ impl Service {
 ///
 /// The first supervisor that is asked writes the time down for the others.
 fn shutdown_began(layout: &Layout) -> Option<Duration> {
-    if !systemd::is_stopping().unwrap_or(false) {
-        return None;
-    }
+    let booted = systemd::stopping_since_boot().ok()??;
     let mark = layout.run().join(".shutdown");
-    let _ = std::fs::File::options().write(true).create_new(true).open(&mark);
-    let began = mark.metadata().and_then(|meta| meta.modified()).ok()?;
-    Some(SystemTime::now().duration_since(began).unwrap_or_default())
+    let marked = || mark.metadata().and_then(|meta| meta.modified()).ok().filter(|marked| *marked >= booted);
+    if marked().is_none() {
+        let _ = std::fs::File::create(&mark);
+    }
+    Some(SystemTime::now().duration_since(marked()?).unwrap_or_default())
 }

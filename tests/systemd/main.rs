@@ -18,6 +18,7 @@ mod machined;
 mod netserve;
 mod network;
 mod package;
+mod trouble;
 mod unit;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -48,6 +49,7 @@ fn trials() -> Vec<Trial> {
         machined::trials(),
         netserve::trials(),
         network::trials(),
+        trouble::trials(),
         unit::trials(),
         autostart::trials(),
         package::trials(),
