@@ -334,6 +334,7 @@ fn json_has_the_documented_fields_and_no_others() {
         "io_bytes",
         "processes",
         "autostart",
+        "boot",
         "privileged",
         "ids",
         "description",

@@ -98,11 +98,10 @@ impl BootReport {
         }
         let cells = |row: &Row| {
             let seconds = |s: f64| format!("{s:.1}s");
-            let state = serde_json::to_value(row.state).ok().and_then(|v| v.as_str().map(str::to_owned));
             let error = row.error.clone().unwrap_or_default();
             [
                 row.name.clone(),
-                state.unwrap_or_default(),
+                row.state.name().to_owned(),
                 row.attempts.to_string(),
                 seconds(row.began_s),
                 seconds(row.took_s),

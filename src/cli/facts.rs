@@ -4,6 +4,7 @@ use std::net::{Ipv4Addr, Ipv6Addr};
 
 use serde::Serialize;
 
+use crate::ops::autostart::State;
 use crate::ops::look::{Seen, SeenLink};
 use crate::store::StageTime;
 
@@ -26,6 +27,8 @@ pub struct Facts {
     pub io_bytes: Option<u64>,
     pub processes: Option<u64>,
     pub autostart: Option<bool>,
+    /// How its start with the host went: `started`, `slow`, `starting`, `failed`, `skipped` or `stopped`.
+    pub boot: Option<&'static str>,
     pub privileged: Option<bool>,
     /// Host ids that the guest's are mapped to, `FIRST:COUNT`.
     pub ids: Option<String>,
@@ -99,6 +102,7 @@ impl Facts {
             io_bytes: stats.io_bytes,
             processes: stats.pids,
             autostart: seen.autostart(),
+            boot: seen.boot().map(State::name),
             privileged: seen.privileged(),
             ids: seen.ids().map(|range| range.to_string()),
             description: config.map(|config| config.description.clone()),

@@ -5,6 +5,7 @@ use clap::ValueEnum;
 use super::facts::{self, Facts};
 use super::{Context, Format, render};
 use crate::error::Result;
+use crate::ops::autostart::State as Boot;
 use crate::ops::look::{Observer, Seen, State};
 
 /// List the containers
@@ -75,6 +76,7 @@ enum Column {
     Ipv4,
     Ipv6,
     Memory,
+    /// `failed` or `skipped` where the start with the host went wrong and nobody has started it since
     Autostart,
     Template,
     Privileged,
@@ -213,7 +215,10 @@ impl Column {
             Column::Uptime => seen.uptime().map(facts::duration),
             Column::Started => record.map(|record| record.started.clone()),
             Column::Init => record.map(|record| record.init.clone()),
-            Column::Autostart => seen.autostart().map(answer),
+            Column::Autostart => match seen.boot() {
+                Some(state @ (Boot::Failed | Boot::Skipped)) if record.is_none() => Some(state.name().to_owned()),
+                _ => seen.autostart().map(answer),
+            },
             Column::Privileged => seen.privileged().map(answer),
             Column::Ids => seen.ids().map(|range| range.to_string()),
             Column::Description => seen.config().ok().map(|config| config.description.clone()),

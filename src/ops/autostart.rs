@@ -60,6 +60,20 @@ pub enum State {
     Stopped,
 }
 
+impl State {
+    /// As machines and people read it.
+    pub fn name(self) -> &'static str {
+        match self {
+            State::Started => "started",
+            State::Slow => "slow",
+            State::Starting => "starting",
+            State::Failed => "failed",
+            State::Skipped => "skipped",
+            State::Stopped => "stopped",
+        }
+    }
+}
+
 #[derive(Debug, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 struct Report {
@@ -121,7 +135,7 @@ pub fn forget(layout: &Layout, name: &ContainerName) -> Result<()> {
     }
     journal_link::forget(&layout.container(name));
     systemd::disable(layout, name)?;
-    systemd::write_order(layout, name, &Config::default())
+    systemd::forget_order(layout, name)
 }
 
 /// Whether the host starts the container when it boots.
@@ -248,6 +262,9 @@ fn report_of_units(layout: &Layout) -> Result<Vec<Entry>> {
     let enabled = layout.names()?.into_iter().filter(|name| systemd::is_enabled(layout, name));
     let plan = order(layout)?.start(enabled);
     let names: Vec<ContainerName> = plan.waiting().cloned().collect();
+    if names.is_empty() {
+        return Ok(Vec::new());
+    }
     let units: Vec<String> = names.iter().map(|name| systemd::unit_name(layout, name)).collect();
     let states = systemd::states(&units)?;
     let first = states.iter().filter(|state| state.began_us > 0).map(|state| state.began_us).min().unwrap_or(0);

@@ -2,12 +2,14 @@
 //! of sixty must not read what it does not show.
 
 use std::cell::OnceCell;
+use std::collections::BTreeMap;
 use std::fmt;
 use std::str::FromStr;
 use std::time::Duration;
 
 use nix::unistd::Pid;
 
+use super::autostart;
 use crate::cgroup::stats::{self, Stats};
 use crate::cgroup::{ContainerCgroup, Hierarchies};
 use crate::config::{Config, IdMap, Publish};
@@ -65,11 +67,12 @@ impl FromStr for State {
 pub struct Observer<'a> {
     layout: &'a Layout,
     hierarchies: Hierarchies,
+    boot: OnceCell<BTreeMap<ContainerName, autostart::State>>,
 }
 
 impl<'a> Observer<'a> {
     pub fn new(layout: &'a Layout) -> Result<Self> {
-        Ok(Observer { layout, hierarchies: Hierarchies::detect()? })
+        Ok(Observer { layout, hierarchies: Hierarchies::detect()?, boot: OnceCell::new() })
     }
 
     /// Looks at one; fails with `Kind::NotFound` where there is none.
@@ -257,9 +260,22 @@ impl Seen<'_> {
         }
     }
 
+    /// How its start went when the host booted; `None` where it was not to be started.
+    pub fn boot(&self) -> Option<autostart::State> {
+        if self.autostart() != Some(true) {
+            return None;
+        }
+        let report = || {
+            // Where it cannot be had, the rest of what is known is shown all the same.
+            let entries = autostart::report(self.observer.layout).unwrap_or_default();
+            entries.into_iter().map(|entry| (entry.name, entry.state)).collect()
+        };
+        self.observer.boot.get_or_init(report).get(&self.name).copied()
+    }
+
     /// Whether it is started when the host boots.
     pub fn autostart(&self) -> Option<bool> {
-        Some(super::autostart::is_enabled(self.observer.layout, &self.name, self.config().ok()?))
+        Some(autostart::is_enabled(self.observer.layout, &self.name, self.config().ok()?))
     }
 }
 

@@ -105,6 +105,11 @@ fn a_failure_is_seen(host: &mut SystemdHost) {
     assert!(report.contains("/run/missing"), "{report}");
     let row = |name: &str| report.lines().find(|line| line.starts_with(name)).unwrap_or_else(|| panic!("{report}"));
     assert!(row("bad").contains("failed") && row("needy").contains("skipped") && row("good").contains("started"));
+    let list = host.shell("lxm list --columns name,autostart");
+    for line in ["bad failed", "good true", "needy skipped"] {
+        let is_it = |row: &str| row.split_whitespace().eq(line.split(' '));
+        assert!(list.lines().any(is_it), "{line} is not in\n{list}");
+    }
     // What may pass is tried again: the storage is not there yet, then it is.
     host.shell("systemctl stop lxm@bad; sed -i '/mount/,$d' /var/lib/lxm/bad/config.toml");
     host.shell("mv /var/lib/lxm/bad/rootfs /var/lib/lxm/bad/away");
