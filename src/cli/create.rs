@@ -14,9 +14,10 @@ use crate::types::Arch;
 /// Make a container from a template
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
-Templates are TOML files in /etc/lxm/templates and in lxm's own directory. debian, ubuntu, busybox and
-archive are built here; alma, alpine, archlinux, fedora, gentoo, opensuse, rocky, ubuntu-cloud and void are
-downloaded. The made system is kept as an image: the next create of the same kind copies it.
+Templates are TOML files in /etc/lxm/templates and in lxm's own directory.
+debian, ubuntu, busybox and archive are built here; alma, alpine, archlinux,
+fedora, gentoo, opensuse, rocky, ubuntu-cloud and void are downloaded. The made
+system is kept as an image: the next create of the same kind copies it.
 
 Examples:
   lxm create -t debian -n web                      Debian stable

@@ -52,7 +52,7 @@ impl Export {
             Some(path) => self.to_file(context, &name, path),
             None => {
                 let extension = self.compression.unwrap_or(Compression::Zstd).extension();
-                self.to_file(context, &name, Path::new(&format!("{name}.tar{extension}")))
+                self.to_file(context, &name, Path::new(&format!("{name}.{extension}")))
             }
         }
     }

@@ -26,6 +26,7 @@ const GREETING_TIME: Duration = Duration::from_secs(5);
 
 /// The leader of a running container, and whether it is still the same.
 fn leader(layout: &Layout, name: &ContainerName) -> Result<Generation> {
+    layout.require(name)?;
     let record = BootRecord::read(layout, name)?.map(|record| record.leader).filter(sys::process::is_same);
     record.ok_or_else(|| {
         Error::conflict(format!("container `{name}` does not run")).hint(format!("start it: `lxm start {name}`"))

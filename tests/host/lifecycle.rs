@@ -97,11 +97,12 @@ fn names_by_option(sandbox: &Sandbox) {
 }
 
 fn unknown_names(sandbox: &Sandbox) {
-    for verb in ["start", "stop", "restart", "info", "freeze", "unfreeze", "destroy", "logs", "console"] {
+    for verb in ["start", "stop", "restart", "info", "freeze", "unfreeze", "destroy", "logs", "console", "ssh"] {
         let told = sandbox.lxm(&[verb, "nobody"]).fails(3).complains("`nobody`");
         assert!(told.stderr.starts_with("error: "), "{told}");
         assert_eq!(told.stdout, "", "{told}");
     }
+    sandbox.lxm(&["export", "nobody"]).fails(3).complains("`nobody.tar.zst`");
     for bad in ["UPPER", "-dash", "a_b", "", "a/b", "..", &"x".repeat(64)] {
         sandbox.lxm(&["info", "-n", bad]).fails(2);
     }
