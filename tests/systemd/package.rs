@@ -32,6 +32,10 @@ fn an_upgrade_leaves_guests_running(host: &mut SystemdHost) {
     host.boot_guest("web", Guest::Bookworm, "");
     host.shell("lxm enable web");
     let leader = host.leader("web");
+    host.shell("lxm config set web snapshots.schedule daily");
+    assert_eq!(host.shell("systemctl is-active lxm-snapshot.timer"), "active");
+    host.shell("systemctl start lxm-snapshot.service");
+    assert_eq!(host.shell("lxm snapshot list web --format json | grep -c '\"scheduled\": *true'"), "1");
 
     install(host, "2");
     assert_eq!(host.shell("dpkg-query -W -f '${Version}' lxm"), "2");
@@ -65,7 +69,7 @@ fn removal_takes_no_container(host: &mut SystemdHost) {
     host.shell("apt-get -q -y purge lxm");
     assert_eq!(host.shell("ls /var/lib/lxm/web/config.toml"), "/var/lib/lxm/web/config.toml");
     host.shell("test -d /var/cache/lxm/images; test ! -e /usr/bin/lxm; test ! -e /usr/share/lxm");
-    let left = "find /etc/systemd /var/lib/systemd/deb-systemd-helper-* /run/lxm /var/log/lxm -name '*lxm*' 2>/dev/null || true";
+    let left = "find /etc/systemd /var/lib/systemd /run/lxm /var/log/lxm -name '*lxm*' 2>/dev/null || true";
     assert_eq!(host.shell(left), "");
 
     // The containers are there again with the package, and go when their admin says so.
