@@ -1,7 +1,8 @@
 use super::{Context, NameAndWords, require_root};
 use crate::error::Result;
 use crate::ops::copy::{CopyRequest, copy};
-use crate::types::SnapshotName;
+use crate::storage::nested;
+use crate::types::{ContainerName, SnapshotName};
 
 /// Make a container of another one, with an identity of its own
 ///
@@ -27,9 +28,17 @@ impl Copy {
         require_root("copy a container")?;
         let (from, [to]) = self.names.get(["NEW"])?;
         let request = CopyRequest { from, snapshot: self.snapshot, to: to.parse()?, storage: self.storage };
+        nested_is_left_out(context, &request.from);
         for setting in copy(&context.layout, &request)? {
             context.say(&format!("left out, because one container alone can have it: {setting}"));
         }
         Ok(0)
+    }
+}
+
+/// Tells what of a container is not in its copies, snapshots and exports.
+pub fn nested_is_left_out(context: &Context, name: &ContainerName) {
+    for directory in nested::in_use(&context.layout.container(name)) {
+        context.say(&format!("left out: `{directory}`, which a container manager in `{name}` keeps apart"));
     }
 }

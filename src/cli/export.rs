@@ -3,6 +3,7 @@ use std::io::{BufWriter, IsTerminal};
 use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 
+use super::copy::nested_is_left_out;
 use super::{Context, NameArg, render, require_root};
 use crate::error::{Context as _, Error, Result};
 use crate::image::compress::Compression;
@@ -39,6 +40,7 @@ impl Export {
     pub fn run(self, context: &Context) -> Result<u8> {
         require_root("export a container")?;
         let name = self.name.clone().get()?;
+        nested_is_left_out(context, &name);
         match &self.output {
             Some(path) if path == Path::new("-") => {
                 if std::io::stdout().is_terminal() {

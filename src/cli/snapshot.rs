@@ -97,6 +97,7 @@ impl Snapshot {
             What::Create(create) => {
                 let (name, snapshot) = create.names.get_optional("SNAPSHOT")?;
                 let wish = Wish { name: snapshot.map(|s| s.parse()).transpose()?, comment: create.comment };
+                super::copy::nested_is_left_out(context, &name);
                 let made = snapshot::create(layout, &name, wish)?;
                 match context.format {
                     Format::Text => render::line(&made.name)?,

@@ -108,16 +108,21 @@ fn with_hostname(hosts: &str, name: &str) -> String {
 /// None where there is no `ssh-keygen` here; the guest's own first-boot unit then makes them.
 pub fn make_host_keys(hostname: &str, scratch: &Path) -> Result<Vec<HostKey>> {
     let dir = tempfile::tempdir_in(scratch).context(|| "make a directory for the ssh host keys")?;
-    let mut keys = Vec::new();
+    let mut makers = Vec::new();
+    // Side by side: each takes longer than all else that makes a container of an image.
     for kind in ["ed25519", "ecdsa"] {
         let name = format!("ssh_host_{kind}_key");
         let file = dir.path().join(&name);
         let mut command = Command::new("ssh-keygen");
         command.args(["-q", "-t", kind, "-N", "", "-C"]).arg(format!("root@{hostname}")).arg("-f").arg(&file);
-        let output = match command.stdin(Stdio::null()).output() {
+        match command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped()).spawn() {
             Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
-            other => other.context(|| "run `ssh-keygen`")?,
-        };
+            other => makers.push((name, file, other.context(|| "run `ssh-keygen`")?)),
+        }
+    }
+    let mut keys = Vec::new();
+    for (name, file, maker) in makers {
+        let output = maker.wait_with_output().context(|| "run `ssh-keygen`")?;
         if !output.status.success() {
             let said = String::from_utf8_lossy(&output.stderr).trim().to_owned();
             return Err(Error::failed(format!("make the ssh host keys: `ssh-keygen`: {said}")));

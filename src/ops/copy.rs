@@ -73,7 +73,7 @@ fn make(layout: &Layout, request: &CopyRequest) -> Result<Vec<String>> {
 
     let backend = storage::backend(layout, &backend)?;
     source.copy_to(layout, from, backend.as_ref(), place)?;
-    let tree = Tree::open(backend.as_ref(), place)?;
+    let tree = Tree::open_in_the_making(backend.as_ref(), place)?;
     let identity = Identity { hostname: to.to_string(), login: None, keys: HostKeys::Fresh };
     distro::customize(tree.path(), place, &identity)?;
     drop(tree);

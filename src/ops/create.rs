@@ -76,7 +76,7 @@ fn make(layout: &Layout, request: &CreateRequest) -> Result<Created> {
     let is_locked = |login: &&Login| login.name != "root" && login.keys.is_empty() && login.password.is_none();
     let locked_user = login.as_ref().filter(is_locked).map(|login| login.name.clone());
     let identity = Identity { hostname: name.to_string(), login, keys: HostKeys::Fresh };
-    let tree = storage::Tree::open(backend.as_ref(), place)?;
+    let tree = storage::Tree::open_in_the_making(backend.as_ref(), place)?;
     distro::customize(tree.path(), place, &identity)?;
     drop(tree);
     progress.finish();

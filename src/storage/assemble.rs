@@ -7,12 +7,23 @@ use nix::mount::{MntFlags, MsFlags, mount, umount2};
 
 use super::idmap;
 use crate::error::{Context, Error, Result};
+use crate::store;
 use crate::sys;
 
 /// What to merge, lowest first; `upper` is the directory with `fs` and `work`.
 pub(super) struct Parts {
     pub lowers: Vec<PathBuf>,
     pub upper: Option<PathBuf>,
+}
+
+/// What a power cut may take of what is written to a merged tree.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Durability {
+    /// Nothing that has been synced, or was there when it was unmounted.
+    Kept,
+    /// All: of a container in the making nothing is to be kept. To unmount any other overlay writes all
+    /// that is dirty on the file system of its upper layer to the disk, whoever made it so.
+    Volatile,
 }
 
 /// mount(2) takes a page of options, and a layer's name is up to 20 bytes of it.
@@ -22,7 +33,12 @@ pub(super) const MOST_LAYERS: usize = 180;
 ///
 /// To be called in a private mount namespace. Up to Linux 6.14 layers must be attached somewhere in
 /// the caller's mount namespace: each is for a moment, on the directory `scratch`.
-pub(super) fn merge(parts: &Parts, userns: Option<BorrowedFd<'_>>, scratch: &Path) -> Result<OwnedFd> {
+pub(super) fn merge(
+    parts: &Parts,
+    userns: Option<BorrowedFd<'_>>,
+    durability: Durability,
+    scratch: &Path,
+) -> Result<OwnedFd> {
     let lowers = parts.lowers.iter().map(|path| layer(path, userns)).collect::<Result<Vec<_>>>()?;
     let upper = parts.upper.as_deref().map(|path| layer(path, userns)).transpose()?;
     // overlayfs takes no single layer without an upper one, and there is nothing to merge either.
@@ -37,7 +53,10 @@ pub(super) fn merge(parts: &Parts, userns: Option<BorrowedFd<'_>>, scratch: &Pat
     }
     let names: Vec<String> = lowers.iter().rev().map(path_of).collect();
     let mut options = format!("lowerdir={}", names.join(":"));
-    if let Some(upper) = &upper {
+    if let (Some(upper), Some(dir)) = (&upper, &parts.upper) {
+        // Left by a volatile mount, and refused by the next: what was lost then, if anything, was a
+        // container in the making.
+        store::remove_tree(&dir.join("work/work/incompat"))?;
         options += &format!(",upperdir={0}/fs,workdir={0}/work", path_of(upper));
     }
     // Layers are frozen, shared and copied: no index that ties them to one another. Without
@@ -45,6 +64,9 @@ pub(super) fn merge(parts: &Parts, userns: Option<BorrowedFd<'_>>, scratch: &Pat
     // kernel's own: what others made has its marks removed, and no guest with ids of its own can
     // write `trusted.*`.
     options += ",index=off,metacopy=off,redirect_dir=on";
+    if durability == Durability::Volatile && upper.is_some() {
+        options += ",volatile";
+    }
     let (uid, gid) = match &upper {
         Some(upper) => owner(upper)?,
         None => (0, 0),

@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
+use super::assemble::Durability;
 use super::layers::Layers;
 use super::{assemble, backend, btrfs, dir, overlay};
 use crate::error::{Context, Error, Result};
@@ -74,7 +75,7 @@ fn overlay_works(layout: &Layout) -> Result<()> {
     let layers = Layers::new(layout);
     let (upper, lower) = (layers.prepare(&place)?, layers.prepare(&place)?);
     let parts = assemble::Parts { lowers: vec![lower.join("fs")], upper: Some(upper) };
-    let tried = sys::mount::in_private_namespace(|| assemble::merge(&parts, None, &place));
+    let tried = sys::mount::in_private_namespace(|| assemble::merge(&parts, None, Durability::Volatile, &place));
     remove_tree(&place)?;
     tried.map(drop)
 }

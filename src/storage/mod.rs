@@ -10,6 +10,7 @@ mod dir;
 pub mod ephemeral;
 mod idmap;
 mod layers;
+pub mod nested;
 mod overlay;
 mod quota;
 mod shift;
@@ -89,6 +90,14 @@ pub trait Backend: Send + Sync {
     /// a snapshot's.
     fn mount(&self, place: &Path, userns: Option<BorrowedFd<'_>>) -> Result<OwnedFd>;
 
+    /// Makes a detached mount of the tree of a container in the making, ids from 0. A power cut may take
+    /// what is written to it: the container is not there before its making is done.
+    ///
+    /// Called as [`Backend::mount`] is.
+    fn mount_in_the_making(&self, place: &Path) -> Result<OwnedFd> {
+        self.mount(place, None)
+    }
+
     /// Where the tree of a place, mounted nowhere, can be worked on, if that takes no mount.
     fn tree(&self, place: &Path) -> Result<Option<PathBuf>>;
 
@@ -99,6 +108,11 @@ pub trait Backend: Send + Sync {
 
     /// What the tree of a place takes up.
     fn usage(&self, place: &Path) -> Result<Usage>;
+
+    /// Whether an overlay can be made on its trees, as container managers in a guest do.
+    fn carries_overlays(&self) -> bool {
+        true
+    }
 
     /// Removes a place's tree; it is used by nobody.
     fn destroy(&self, place: &Path) -> Result<()>;

@@ -6,7 +6,7 @@
 use std::os::fd::{BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
-use super::assemble::{self, Parts};
+use super::assemble::{self, Durability, Parts};
 use super::layers::{Layers, Stack};
 use super::{Activity, Backend, Purpose, Usage, exchange_paths, quota, usage};
 use crate::error::{Context, Error, Result};
@@ -31,6 +31,13 @@ impl Overlay {
         let image = stack.image.as_deref().map(|image| self.layers.image(image));
         let lowers = image.into_iter().chain(stack.layers.iter().map(|id| self.layers.tree(id))).collect();
         Parts { lowers, upper: stack.upper.as_deref().map(|id| self.layers.dir().join(id)) }
+    }
+
+    fn merge(&self, place: &Path, userns: Option<BorrowedFd<'_>>, durability: Durability) -> Result<OwnedFd> {
+        let stack = Layers::read(place)?;
+        require_unmounted(place)?;
+        assemble::merge(&self.parts(&stack), userns, durability, place)
+            .context(|| format!("mount the tree of `{}`", place.display()))
     }
 
     /// Gives `stack` a new upper layer; `like` is the tree below it.
@@ -150,14 +157,20 @@ impl Backend for Overlay {
     }
 
     fn mount(&self, place: &Path, userns: Option<BorrowedFd<'_>>) -> Result<OwnedFd> {
-        let stack = Layers::read(place)?;
-        require_unmounted(place)?;
-        assemble::merge(&self.parts(&stack), userns, place)
-            .context(|| format!("mount the tree of `{}`", place.display()))
+        self.merge(place, userns, Durability::Kept)
+    }
+
+    fn mount_in_the_making(&self, place: &Path) -> Result<OwnedFd> {
+        self.merge(place, None, Durability::Volatile)
     }
 
     fn tree(&self, _place: &Path) -> Result<Option<PathBuf>> {
         Ok(None)
+    }
+
+    /// overlayfs refuses an upper layer that is on an overlay itself.
+    fn carries_overlays(&self) -> bool {
+        false
     }
 
     /// What the image and its snapshots hold does not count.

@@ -18,10 +18,19 @@ pub struct Tree {
 impl Tree {
     /// Opens the tree of `place`, which nobody else has mounted.
     pub fn open(backend: &dyn Backend, place: &Path) -> Result<Self> {
+        Self::open_as(backend, place, || backend.mount(place, None))
+    }
+
+    /// Opens the tree of a container in the making.
+    pub fn open_in_the_making(backend: &dyn Backend, place: &Path) -> Result<Self> {
+        Self::open_as(backend, place, || backend.mount_in_the_making(place))
+    }
+
+    fn open_as(backend: &dyn Backend, place: &Path, mount: impl FnOnce() -> Result<OwnedFd> + Send) -> Result<Self> {
         if let Some(path) = backend.tree(place)? {
             return Ok(Tree { path, mount: None });
         }
-        let mount = sys::mount::in_private_namespace(|| backend.mount(place, None))?;
+        let mount = sys::mount::in_private_namespace(mount)?;
         // With the dot, who follows no symbolic link at the end of a path comes to it too.
         Ok(Tree { path: format!("/proc/self/fd/{}/.", mount.as_raw_fd()).into(), mount: Some(mount) })
     }

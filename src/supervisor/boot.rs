@@ -14,6 +14,7 @@ use crate::config::{Mount, NetworkType};
 use crate::error::{Context, Error, Kind, Result};
 use crate::inside::{self, FromChild, NetworkView, ToChild};
 use crate::net;
+use crate::storage::nested;
 use crate::sys::clone::{Child, SingleThreaded, clone};
 use crate::sys::mount::{self as sys_mount, Attributes};
 use crate::sys::socket::Packets;
@@ -120,6 +121,13 @@ fn bring_up(
         if let Some((mount, directory)) = open_bind(entry, setup.mount_ids())? {
             let target = Path::new("/").join(&entry.target).to_string_lossy().into_owned();
             boot.send(&ToChild::Bind { target, directory }, &[mount.as_raw_fd()])?;
+        }
+    }
+    if setup.config.security.nesting && !setup.backend.carries_overlays() {
+        let place = setup.layout.container(&setup.name);
+        for target in nested::DIRECTORIES {
+            let mount = nested::open(&place, target, setup.mount_ids())?;
+            boot.send(&ToChild::Bind { target: target.to_owned(), directory: true }, &[mount.as_raw_fd()])?;
         }
     }
     timeline.reached(Stage::Mounted);

@@ -54,6 +54,7 @@ pub fn trials() -> Vec<Trial> {
         Trial::new("storage::ids_are_shifted_in_the_files_where_they_cannot_be_mapped", shifted),
         Trial::new("storage::a_shift_that_is_killed_is_carried_on_with", shift_killed),
         Trial::new("storage::what_has_changed_is_told", differences),
+        Trial::new("storage::podman_runs_in_a_guest_on_every_backend", nested).guest(Guest::Podman).limit(240),
         on_btrfs(Trial::new("storage::what_is_shared_and_what_is_not_is_measured", sizes)),
         on_btrfs(Trial::new("storage::a_container_on_btrfs_grows_to_its_size_and_no_further", quota)),
         Trial::new("storage::a_size_that_nothing_can_hold_is_refused", no_quota).guest(Guest::Probe),
@@ -1084,5 +1085,34 @@ fn no_quota(sandbox: &Sandbox) {
         fs::write(file, "version = 1\n[storage]\nsize = \"1GiB\"\n").unwrap();
         sandbox.lxm(&["start", "web"]).fails(5).complains("hold `storage.size`").complains("has no project quotas");
         sandbox.lxm(&["destroy", "web"]).ok();
+    }
+}
+
+fn nested(sandbox: &Sandbox) {
+    for backend in ["overlay", "dir"] {
+        sandbox.create("web", Guest::Podman, &["--storage", backend]);
+        sandbox.lxm(&["config", "set", "web", "security.nesting", "true"]).ok();
+        let sh = |script: &str| {
+            let args = ["attach", "web", "--", "bash", "-euc", script];
+            sandbox.lxm_with(&args, b"", Duration::from_secs(120))
+        };
+        let start = || sandbox.lxm_with(&["start", "web", "--wait", "booted"], b"", Duration::from_secs(60)).ok();
+        start();
+        sandbox.lxm(&["push", "/bin/busybox", "web:/root/image/bin/"]).ok();
+        // There is no network to get an image from, nor controllers for cgroups of its own on every host.
+        sh("cd /root/image; for name in sh ls rm; do ln -s busybox bin/$name; done; tar -c . | podman import - one")
+            .ok();
+        sh("podman info").ok().says("graphDriverName: overlay").says("Native Overlay Diff: \"true\"");
+        let podman = "podman run --network none --cgroups disabled";
+        sh(&format!("{podman} --name kept one sh -c 'rm /bin/rm && ls /bin'")).ok().says("busybox\nls\nsh\n");
+        sh("podman diff kept").ok().says("D /bin/rm");
+        sh("podman commit -q kept two").ok();
+        sandbox.lxm(&["stop", "-k", "web"]).ok();
+        start();
+        sh(&format!("{podman} --rm two ls /bin")).ok().says("busybox\nls\nsh\n");
+        let copied = sandbox.lxm(&["copy", "web", "web2"]).ok();
+        assert_eq!(copied.stderr.contains("`/var/lib/containers`"), backend == "overlay", "{copied}");
+        sandbox.lxm(&["destroy", "-f", "web"]).ok();
+        sandbox.lxm(&["destroy", "web2"]).ok();
     }
 }

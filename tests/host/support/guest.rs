@@ -32,6 +32,8 @@ pub enum Guest {
     Sid,
     /// Debian bookworm with sysvinit instead of systemd.
     Sysvinit,
+    /// Debian bookworm with podman.
+    Podman,
     /// No guest yet: the archive that [`noble_archive`] is at.
     NobleArchive,
     /// No guest: a Debian with the firewalls that hosts have, at [`firewalls`].
@@ -61,6 +63,7 @@ impl Guest {
             Guest::Trixie => &["-t", "debian", "-r", "trixie"],
             Guest::Sid => &["-t", "debian", "-r", "sid"],
             Guest::Sysvinit => &["-t", "debian", "-r", "bookworm", "--", "--init", "sysvinit"],
+            Guest::Podman => &["-t", "debian", "-r", "bookworm", "--packages", "podman,crun"],
             Guest::NobleArchive | Guest::Firewalls => panic!("it is no guest"),
         };
         words.iter().map(|word| word.to_string()).collect()
