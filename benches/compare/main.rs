@@ -5,6 +5,7 @@
 
 mod base;
 mod side;
+mod storage;
 mod table;
 
 use std::fs;
@@ -26,6 +27,7 @@ fn main() {
     println!("lxm {} against LXC {}", env!("CARGO_PKG_VERSION"), side::lxc_version());
     println!("{:<46}{:>12}{:>12}{:>8}   wanted", "median of", "lxm", "LXC", "ratio");
     base::measure(&sides);
+    storage::measure(&sides, &work);
     for side in &sides {
         side.clean();
     }

@@ -105,6 +105,11 @@ impl Side {
         self.run("destroy", args).map(drop)
     }
 
+    /// Where a container of lxm's that is a full copy has its files.
+    pub fn root_of(name: &str) -> PathBuf {
+        Path::new(CACHE).join("var/lib/lxm").join(name).join("rootfs")
+    }
+
     /// Pid of the process that watches over the guest: the parent of its init.
     pub fn supervisor(&self, name: &str) -> Measured<String> {
         let leader = if self.lxm {
