@@ -34,6 +34,8 @@ Name=eth0
 [Network]
 DHCP=yes
 IPv6AcceptRA=yes
+# Addresses that lxm set before init ran.
+KeepConfiguration=static
 
 [DHCPv4]
 # An address belongs to the interface, whose MAC lxm keeps; a clone has another one.

@@ -25,6 +25,8 @@ start|restart|force-reload)
     [ -e /sys/class/net/eth0 ] || exit 0
     [ -e "$PIDFILE" ] && kill "$(cat "$PIDFILE")" 2>/dev/null
     ip link set eth0 up
+    # It would take an address away that lxm set before init ran.
+    ip -4 address show eth0 | grep -q inet && exit 0
     udhcpc -i eth0 -p "$PIDFILE" -b -t 2 -T 1 -A 5 -S -x "hostname:$(hostname)" >/dev/null 2>&1 &
     ;;
 stop)

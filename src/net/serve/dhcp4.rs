@@ -4,7 +4,7 @@
 //! system send the same identifier and would fight for one lease.
 
 use std::collections::HashMap;
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr};
 
 use dhcproto::v4::MessageType;
 use ipnetwork::Ipv4Network;
@@ -118,8 +118,8 @@ impl Dhcp4 {
         self.reserved.clear();
         for guest in guests.values() {
             let fixed = guest.addresses.iter().filter_map(|address| match address {
-                std::net::IpAddr::V4(address) => Some(*address),
-                std::net::IpAddr::V6(_) => None,
+                IpAddr::V4(address) => Some(*address),
+                IpAddr::V6(_) => None,
             });
             self.reserved.extend(fixed.chain(guest.reserved).map(|address| (address, guest.mac)));
         }
@@ -320,7 +320,7 @@ impl Dhcp4 {
             return Err("the address is another's");
         }
         let usable = |address: &Ipv4Addr| self.is_usable(mac, *address, now);
-        let reserved = self.guests.get(&mac).and_then(|guest| guest.reserved).filter(usable);
+        let reserved = self.reserved_for(mac).filter(usable);
         let leased = self.leases.get(mac).map(|lease| lease.address).filter(usable);
         match reserved.or(leased) {
             Some(own) if own != address => Err("the client's address is another one"),
@@ -328,10 +328,21 @@ impl Dhcp4 {
         }
     }
 
+    /// The address that a guest has by configuration. One that lxm has set before init ran is given to
+    /// a client that asks all the same: not every guest's knows that it need not.
+    fn reserved_for(&self, mac: Mac) -> Option<Ipv4Addr> {
+        let guest = self.guests.get(&mac)?;
+        let of_subnet = |address: &IpAddr| match address {
+            IpAddr::V4(address) if self.subnet.contains(*address) => Some(*address),
+            _ => None,
+        };
+        guest.reserved.or_else(|| guest.addresses.iter().find_map(of_subnet))
+    }
+
     /// Picks the address to offer: the reserved one, the one it has or had, the one it asks for,
     /// else one that nobody had yet, else the one that somebody had longest ago.
     fn choose(&mut self, mac: Mac, requested: Option<Ipv4Addr>, now: Time) -> Option<Ipv4Addr> {
-        let reserved = self.guests.get(&mac).and_then(|guest| guest.reserved);
+        let reserved = self.reserved_for(mac);
         if let Some(address) = reserved.filter(|address| !self.is_usable(mac, *address, now)) {
             self.notes.push(format!("{address}, reserved for {}, is in use by another machine", self.who(mac)));
         }

@@ -31,6 +31,15 @@ fn guest(last: u8, reserved: Option<Ipv4Addr>) -> (Mac, GuestEntry) {
     (mac(last), GuestEntry { name, mac: mac(last), reserved, addresses: Vec::new() })
 }
 
+#[test]
+fn a_guest_whose_address_lxm_has_set_is_given_that_one_when_it_asks() {
+    let mut server = server(10, 20);
+    let (mac, mut fixed) = guest(1, None);
+    fixed.addresses = vec!["fd00::7".parse().unwrap(), ip(7).into()];
+    server.set_guests(Guests::from([(mac, fixed)]), NOW);
+    assert_eq!(discover(&mut server, mac, NOW), Some(ip(7)));
+}
+
 fn parse(kind: MessageType, client: Mac, options: &[u8]) -> Request {
     Request::parse(&message(kind, client, options)).unwrap()
 }
