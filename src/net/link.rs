@@ -223,6 +223,9 @@ pub async fn rename_returned(host: &Handle, full_name: &str, old_name: &str) -> 
     let Some(link) = link_by_name(host, full_name).await? else { return Ok(false) };
     let index = link.header.index;
     if name_of(&link) != Some(old_name) {
+        // udev gives a link that appears the names that it could have as alternative ones, this one
+        // among them; a link cannot have a name twice.
+        let _ = host.link().property_del(index).alt_ifname(&[old_name]).execute().await;
         let renamed = LinkMessageBuilder::<LinkUnspec>::new().index(index).name(old_name).build();
         let step = || format!("give the link its name `{old_name}` back");
         host.link().change(renamed).execute().await.context(step)?;

@@ -150,11 +150,18 @@ fn record_of(layout: &Layout, name: &ContainerName, leader: Pid, interfaces: &[I
                 link.helpers.push(on_host(Role::Vlan));
             }
             Kind::Macvlan { .. } | Kind::Ipvlan { .. } => {}
-            Kind::Physical { parent } => link.lent = Some(parent.clone()),
+            Kind::Physical { parent } => link.lent = Some(first_name(parent)),
         }
         link
     };
     GuestRecord { leader: leader.as_raw(), links: interfaces.iter().map(link_of).collect() }
+}
+
+/// The name that a link goes back to, where `name` may be an alternative one.
+fn first_name(name: &str) -> String {
+    let index = nix::net::if_::if_nametoindex(name);
+    let first = index.and_then(nix::net::if_::if_indextoname).ok().and_then(|name| name.into_string().ok());
+    first.unwrap_or_else(|| name.to_owned())
 }
 
 fn wire_up(

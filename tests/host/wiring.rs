@@ -26,6 +26,7 @@ pub fn trials() -> Vec<Trial> {
         Trial::new("wiring::a_guest_may_have_several_interfaces_or_none", several_interfaces),
         Trial::new("wiring::macvlan_works_and_what_the_kernel_lacks_is_told", other_kinds),
         Trial::new("wiring::a_lent_link_comes_back_under_its_name", lent_link),
+        Trial::new("wiring::a_lent_link_that_the_kernel_gave_back_gets_its_name_again", returned_link),
         Trial::new("wiring::what_cannot_be_wired_leaves_nothing", failures_leave_nothing),
         Trial::new("wiring::a_guest_cannot_have_another_s_mac_or_ipv4_address", spoofing4),
         Trial::new("wiring::a_guest_cannot_keep_an_address_that_it_refused", refused),
@@ -259,6 +260,26 @@ fn lent_link(sandbox: &Sandbox) {
         let shown = ip("link show lan7");
         assert!(!shown.contains("altname"), "{shown}");
     }
+    ip("link del lan7");
+}
+
+fn returned_link(sandbox: &Sandbox) {
+    ip("link add lan7 type veth peer name far7");
+    ip("link property add dev lan7 altname wan");
+    let mut station = Station::new(sandbox, "web");
+    // Lent by its other name, it has its first one again at the end.
+    station.connect("[network.net0]\ntype = \"physical\"\nparent = \"wan\"");
+    station.ip("link set net0 down").ok();
+    station.ip("link set net0 name mine").ok();
+    // The kernel brings hardware back under the guest's name for it when the supervisor was killed…
+    station.ip(&format!("link set mine netns {}", std::process::id())).ok();
+    station.end();
+    // …and udev notes what it would have called it.
+    ip("link property add dev mine altname lan7");
+    net::sweep(&sandbox.layout(), &station.name).unwrap();
+    let shown = ip("link show lan7");
+    assert!(shown.contains(": lan7@") && shown.contains("altname wan") && !shown.contains("lxm-"), "{shown}");
+    drop(station);
     ip("link del lan7");
 }
 
