@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use crate::error::{Context, Error, Result};
 use crate::net::reach;
-use crate::store::{BootRecord, Layout, replace_file};
+use crate::store::{BootRecord, Layout, replace_file, replace_run_file};
 use crate::sys;
 use crate::types::ContainerName;
 
@@ -102,7 +102,7 @@ pub fn note_host_keys(layout: &Layout, name: &ContainerName) -> Result<()> {
 fn note(layout: &Layout, name: &ContainerName, keys: &[String]) -> Result<()> {
     let host = host_name(layout, name)?;
     let text: String = keys.iter().map(|key| format!("{host} {key}\n")).collect();
-    replace_file(&layout.ssh_known_hosts(name), text.as_bytes(), 0o644)
+    replace_run_file(&layout.ssh_known_hosts(name), text.as_bytes(), 0o644)
 }
 
 /// The host keys that were noted when the container was started.

@@ -12,6 +12,15 @@ use crate::error::{Context, Error, Result};
 
 /// Replaces `path` with `contents` so that after a crash it holds the old or the new, whole.
 pub fn replace_file(path: &Path, contents: &[u8], mode: u32) -> Result<()> {
+    replace(path, contents, mode, |file| Ok(file.sync_all()?))
+}
+
+/// The same for a file below /run, which is not to outlive the host's boot: whole, but not durable.
+pub fn replace_run_file(path: &Path, contents: &[u8], mode: u32) -> Result<()> {
+    replace(path, contents, mode, |_| Ok(()))
+}
+
+fn replace(path: &Path, contents: &[u8], mode: u32, sync: fn(&File) -> Result<()>) -> Result<()> {
     use std::os::unix::fs::PermissionsExt;
     let (Some(dir), Some(name)) = (path.parent(), path.file_name()) else {
         return Err(Error::failed(format!("`{}` is not a file's path", path.display())));
@@ -22,9 +31,9 @@ pub fn replace_file(path: &Path, contents: &[u8], mode: u32) -> Result<()> {
         place_file(dir.as_fd(), name, &mut |mut file| {
             file.write_all(contents)?;
             file.set_permissions(fs::Permissions::from_mode(mode))?;
-            Ok(file.sync_all()?)
+            sync(file)
         })?;
-        Ok(dir.sync_all()?)
+        sync(&dir)
     };
     write().context(|| format!("write `{}`", path.display()))
 }

@@ -10,7 +10,7 @@ mod record;
 mod snapshot;
 mod staging;
 
-pub use atomic::{place, place_file, remove_tree, replace_file, sync_dir};
+pub use atomic::{place, place_file, remove_tree, replace_file, replace_run_file, sync_dir};
 pub use layout::Layout;
 pub use lock::{AliveLock, FileLock, OperationLock};
 pub use origin::Origin;

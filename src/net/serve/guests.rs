@@ -17,7 +17,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::config;
 use crate::error::{Context, Error, Result};
-use crate::store::{Layout, remove_tree, replace_file};
+use crate::store::{Layout, remove_tree, replace_run_file};
 use crate::types::{ContainerName, Mac};
 
 /// One interface of a running container.
@@ -50,7 +50,7 @@ fn file(layout: &Layout, bridge: &str, mac: Mac) -> PathBuf {
 /// Needs no running server: one that starts later reads the file.
 pub fn announce(layout: &Layout, bridge: &str, entry: &GuestEntry) -> Result<()> {
     let text = toml::to_string(entry).map_err(|e| Error::failed(format!("write a guest as TOML: {e}")))?;
-    replace_file(&file(layout, bridge, entry.mac), text.as_bytes(), 0o644)
+    replace_run_file(&file(layout, bridge, entry.mac), text.as_bytes(), 0o644)
         .context(|| format!("announce `{}` on `{bridge}`", entry.name))
 }
 

@@ -25,7 +25,7 @@ use crate::cgroup::Hierarchies;
 use crate::error::{Context, Error, Result};
 use crate::net::nft::{self, Keeper};
 use crate::net::settings::NetworkFile;
-use crate::store::{FileLock, Generation, Layout, remove_tree, replace_file};
+use crate::store::{FileLock, Generation, Layout, remove_tree, replace_run_file};
 use crate::sys;
 
 /// How long a server may take until it serves.
@@ -218,7 +218,7 @@ fn serve(layout: &Layout, bridge: &str, ready: impl FnOnce(&Keeper) -> Result<()
         return Err(Error::conflict(format!("bridge `{bridge}` has a lease server already")));
     };
     let process = toml::to_string(&sys::process::generation(Pid::this())?).unwrap_or_default();
-    replace_file(&process_file(layout, bridge), process.as_bytes(), 0o644)?;
+    replace_run_file(&process_file(layout, bridge), process.as_bytes(), 0o644)?;
     let identity = Identity::find()?;
     let parts = Parts {
         link: Link::open(bridge, &settings)?,
@@ -265,7 +265,7 @@ fn make_state_dir(path: &Path, identity: Identity) -> Result<OwnedFd> {
 fn watch(dir: &Path) -> Result<OwnedFd> {
     let watch = || -> Result<OwnedFd> {
         let fd = inotify::init(CreateFlags::NONBLOCK | CreateFlags::CLOEXEC)?;
-        inotify::add_watch(&fd, dir, WatchFlags::MOVED_TO | WatchFlags::DELETE | WatchFlags::CLOSE_WRITE)?;
+        inotify::add_watch(&fd, dir, WatchFlags::CREATE | WatchFlags::MOVED_TO | WatchFlags::DELETE)?;
         Ok(fd)
     };
     watch().context(|| format!("watch `{}`", dir.display()))
