@@ -2,8 +2,10 @@
 //!
 //! One table of medians. Rounds of the two alternate, so that whatever else the machine does
 //! hits both. It says what could not be measured and why, and exits 0 whatever the numbers are.
+//! `cargo bench --bench compare -- network` measures one area alone.
 
 mod base;
+mod network;
 mod side;
 mod storage;
 mod table;
@@ -26,8 +28,18 @@ fn main() {
     }
     println!("lxm {} against LXC {}", env!("CARGO_PKG_VERSION"), side::lxc_version());
     println!("{:<46}{:>12}{:>12}{:>8}   wanted", "median of", "lxm", "LXC", "ratio");
-    base::measure(&sides);
-    storage::measure(&sides, &work);
+    // cargo gives options of its own.
+    let wanted: Vec<String> = std::env::args().skip(1).filter(|arg| !arg.starts_with('-')).collect();
+    let is_wanted = |area: &str| wanted.is_empty() || wanted.iter().any(|wanted| wanted == area);
+    if is_wanted("base") {
+        base::measure(&sides);
+    }
+    if is_wanted("storage") {
+        storage::measure(&sides, &work);
+    }
+    if is_wanted("network") {
+        network::measure(&sides);
+    }
     for side in &sides {
         side.clean();
     }

@@ -34,7 +34,7 @@ impl Side {
     pub fn command(&self, verb: &str, args: &[&str]) -> Command {
         let mut command;
         if self.lxm {
-            command = Command::new(env!("CARGO_BIN_EXE_lxm"));
+            command = Command::new(program());
             command.arg(verb).env("LXM_ROOT", CACHE);
             command.env("LXM_TEMPLATES", concat!(env!("CARGO_MANIFEST_DIR"), "/templates"));
         } else {
@@ -58,27 +58,61 @@ impl Side {
     }
 
     pub fn create(&self, name: &str, template: &str, storage: &str) -> Measured {
-        let taken = match (self.lxm, template) {
-            (true, "debian") => {
-                let args = [name, "-t", "debian", "-r", RELEASE, "--network", "none", "--storage", storage];
-                self.time("create", &args)?
-            }
-            (true, _) => self.time("create", &[name, "-t", template, "--network", "none", "--storage", storage])?,
-            (false, "debian") => self.time("create", &["-n", name, "-t", "debian", "--", "-r", RELEASE])?,
-            (false, _) => self.time("create", &["-n", name, "-t", template])?,
-        };
+        let taken = self.make(name, template, storage, "none")?;
         if !self.lxm {
-            self.unplug(name)?;
+            self.connect(name, "lxc.net.0.type = empty\n")?;
         }
         Ok(taken)
     }
 
-    /// No network but the loopback, as `--network none`.
-    pub fn unplug(&self, name: &str) -> Measured<()> {
+    /// A container on the bridge that each side makes by itself.
+    pub fn create_on_bridge(&self, name: &str, template: &str) -> Measured<()> {
+        self.make(name, template, "auto", "lxmbr0")?;
+        if !self.lxm {
+            let mut mac = [0u8; 4];
+            name.bytes()
+                .enumerate()
+                .for_each(|(at, byte)| mac[at % 4] = mac[at % 4].wrapping_mul(31).wrapping_add(byte));
+            let [a, b, c, d] = mac;
+            let veth = "lxc.net.0.type = veth\nlxc.net.0.link = lxcbr0\nlxc.net.0.flags = up";
+            self.connect(name, &format!("{veth}\nlxc.net.0.hwaddr = 02:16:{a:02x}:{b:02x}:{c:02x}:{d:02x}\n"))?;
+        }
+        Ok(())
+    }
+
+    fn make(&self, name: &str, template: &str, storage: &str, network: &str) -> Measured {
+        match (self.lxm, template) {
+            (true, "debian") => {
+                let args = [name, "-t", "debian", "-r", RELEASE, "--network", network, "--storage", storage];
+                self.time("create", &args)
+            }
+            (true, _) => self.time("create", &[name, "-t", template, "--network", network, "--storage", storage]),
+            (false, "debian") => self.time("create", &["-n", name, "-t", "debian", "--", "-r", RELEASE]),
+            (false, _) => self.time("create", &["-n", name, "-t", template]),
+        }
+    }
+
+    /// Starts a container with the host.
+    pub fn enable(&self, name: &str) -> Measured<()> {
+        if self.lxm {
+            return self.run("enable", &[name]).map(drop);
+        }
+        let file = self.path.join(name).join("config");
+        let text = fs::read_to_string(&file).map_err(|e| format!("read {}: {e}", file.display()))?;
+        fs::write(&file, text + "lxc.start.auto = 1\n").map_err(|e| format!("write {}: {e}", file.display()))
+    }
+
+    /// Starts all that are started with the host.
+    pub fn autostart(&self) -> Measured<()> {
+        self.run("autostart", if self.lxm { &[] } else { &["-a"] }).map(drop)
+    }
+
+    /// Replaces LXC's network of a container by these lines.
+    fn connect(&self, name: &str, lines: &str) -> Measured<()> {
         let file = self.path.join(name).join("config");
         let text = fs::read_to_string(&file).map_err(|e| format!("read {}: {e}", file.display()))?;
         let mut kept: Vec<&str> = text.lines().filter(|line| !line.starts_with("lxc.net.")).collect();
-        kept.push("lxc.net.0.type = empty\n");
+        kept.push(lines);
         fs::write(&file, kept.join("\n")).map_err(|e| format!("write {}: {e}", file.display()))
     }
 
@@ -142,6 +176,11 @@ impl Side {
             trees.for_each(|tree| drop(fs::remove_dir(tree.path().join("lxc.pivot"))));
         }
     }
+}
+
+/// The `lxm` that is measured: the one that cargo built, or another that `LXM_BIN` names.
+pub fn program() -> PathBuf {
+    std::env::var_os("LXM_BIN").map_or_else(|| env!("CARGO_BIN_EXE_lxm").into(), PathBuf::from)
 }
 
 /// Runs a command to its end; its output, or its complaint.

@@ -32,21 +32,29 @@ pub fn compare(
 pub enum Unit {
     Milliseconds,
     Kibibytes,
+    /// A second.
+    Gigabits,
 }
 
-pub fn row(what: &str, unit: Unit, wanted: &str, [ours, theirs]: [Measured; 2]) {
+pub fn row(what: &str, unit: Unit, wanted: &str, measured: [Measured; 2]) {
+    row_against(what, unit, wanted, ["lxm", "LXC"], measured);
+}
+
+/// A row whose second column is not LXC's.
+pub fn row_against(what: &str, unit: Unit, wanted: &str, names: [&str; 2], [ours, theirs]: [Measured; 2]) {
     let show = |value: &Measured| match (value, unit) {
         (Err(_), _) => "-".to_owned(),
         (Ok(ms), Unit::Milliseconds) if *ms >= 1e3 => format!("{:.2} s", ms / 1e3),
         (Ok(ms), Unit::Milliseconds) => format!("{ms:.1} ms"),
         (Ok(kib), Unit::Kibibytes) => format!("{:.2} MB", kib / 1024.0),
+        (Ok(gigabits), Unit::Gigabits) => format!("{gigabits:.1} Gb/s"),
     };
     let ratio = match (&ours, &theirs) {
         (Ok(ours), Ok(theirs)) => format!("{:.2}", ours / theirs),
         _ => "-".to_owned(),
     };
     println!("{what:<46}{:>12}{:>12}{ratio:>8}   {wanted}", show(&ours), show(&theirs));
-    for (name, result) in [("lxm", &ours), ("LXC", &theirs)] {
+    for (name, result) in names.into_iter().zip([&ours, &theirs]) {
         if let Err(e) = result {
             println!("    {name}: {e}");
         }

@@ -30,6 +30,9 @@ pub fn trials() -> Vec<Trial> {
         Trial::new("netserve::dhclient_gets_a_lease_and_renews_it", dhclient).needs(Need::Tool("dhclient")),
         Trial::new("netserve::dhcpcd_gets_a_lease_and_renews_it", dhcpcd).needs(Need::Tool("dhcpcd")),
         Trial::new("netserve::networkd_gets_a_lease_and_renews_it", networkd).needs(Need::Tool("systemd-run")),
+        Trial::new("netserve::a_client_is_told_of_routes_mtu_domain_and_time", told).needs(Need::Tool("udhcpc")),
+        Trial::new("netserve::a_client_from_another_network_is_refused_at_once", stranger)
+            .needs(Need::Tool("dhclient")),
         dig("netserve::names_appear_with_the_lease_and_go_with_the_guest", names_come_and_go),
         dig("netserve::names_of_others_are_asked_from_the_hosts_servers", names_of_others),
         dig("netserve::a_taken_port_53_is_told_of_and_leases_are_given", taken_port),
@@ -283,6 +286,51 @@ fn networkd(sandbox: &Sandbox) {
         mount -o remount,bind,ro /sys
         container=lxm exec /usr/lib/systemd/systemd-networkd";
     renews(sandbox, script, None);
+}
+
+fn told(sandbox: &Sandbox) {
+    let settings =
+        "route = [\"192.168.9.0/25 via 10.77.3.7\"]\nntp = [\"10.77.3.2\"]\nmtu = 1400\ndomain = \"lab.lxm\"";
+    let mut lab = Lab::new(sandbox, settings);
+    lab.known_guest(1);
+    let hook = sandbox.path("tell");
+    fs::write(&hook, "#!/bin/sh\n[ \"$1\" = bound ] && env\n").unwrap();
+    run_checked("chmod", &["+x", hook.to_str().unwrap()]);
+    let asked = "-O staticroutes -O ntpsrv -O mtu -O domain -O broadcast -O lease";
+    let told = lab.run(1, &format!("udhcpc -i eth0 -n -q -f -t 4 -T 1 {asked} -s {} || true", hook.display())).ok();
+    for fact in [
+        "staticroutes=0.0.0.0/0 10.77.3.1 192.168.9.0/25 10.77.3.7",
+        "ntpsrv=10.77.3.2",
+        "mtu=1400",
+        "domain=lab.lxm",
+        "dns=10.77.3.1",
+        "hostname=guest-1",
+        "broadcast=10.77.3.255",
+        "lease=3600",
+    ] {
+        assert!(told.stdout.lines().any(|line| line == fact), "{fact}: {told}");
+    }
+}
+
+fn stranger(sandbox: &Sandbox) {
+    let mut lab = Lab::new(sandbox, "");
+    lab.known_guest(1);
+    // It comes back with an address of the network that it was in before (RFC 2131, INIT-REBOOT).
+    let lease = "lease { interface \"eth0\"; fixed-address 10.99.0.5; option subnet-mask 255.255.255.0; \
+                 option dhcp-server-identifier 10.99.0.1; renew 4 2037/01/01 00:00:00; \
+                 rebind 4 2037/01/02 00:00:00; expire 4 2037/01/03 00:00:00; }";
+    let script = format!(
+        "mount -t tmpfs none /var/lib/dhcp; mount -t tmpfs none /run
+         echo '{lease}' > /run/leases
+         dhclient -1 -v -4 -sf /bin/true -pf /run/pid -lf /run/leases eth0 2>&1; kill $(cat /run/pid)"
+    );
+    let told = lab.run(1, &script).ok();
+    assert!(
+        told.stdout.contains("DHCPREQUEST for 10.99.0.5") && told.stdout.contains("DHCPNAK from 10.77.3.1"),
+        "{told}"
+    );
+    assert!(told.stdout.contains("bound to 10.77.3."), "{told}");
+    assert!(told.took < SOON, "{told}");
 }
 
 fn names_come_and_go(sandbox: &Sandbox) {

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use lxm::net::serve;
 use lxm::store::Generation;
+use lxm::supervisor::Stage;
 
 use crate::support::sandbox::run_checked;
 use crate::support::{Guest, Need, Outcome, Sandbox, Trial, command, eventually};
@@ -21,13 +22,19 @@ pub fn trials() -> Vec<Trial> {
         busybox("network::guests_find_each_other_by_name", neighbours),
         busybox("network::the_outside_is_reached_under_the_host_s_address", outside),
         busybox("network::a_guest_has_its_address_for_life", stable_address),
+        busybox("network::a_static_address_stays_whatever_the_guest_s_client_does", static_address)
+            .guest(Guest::Bookworm)
+            .limit(120),
         busybox("network::published_ports_are_reached_from_everywhere", published),
         busybox("network::a_taken_port_is_refused_with_the_name_of_who_has_it", taken_ports),
         busybox("network::a_killed_supervisor_leaves_nothing_that_lasts", killed_supervisor),
         busybox("network::flushed_rules_are_back_within_a_second", flushed),
         busybox("network::a_killed_server_is_back_with_its_leases", killed_server),
         busybox("network::what_stands_in_the_way_is_told_with_a_remedy", findings),
-        busybox("network::twenty_guests_start_at_once", twenty),
+        busybox("network::sixty_guests_start_at_once", sixty).limit(180),
+        busybox("network::a_supervisor_that_dies_at_any_stage_leaves_no_link_and_no_port", dies_at_any_stage)
+            .limit(180),
+        busybox("network::a_killed_start_command_leaves_a_network_that_works", killed_start).limit(120),
         Trial::new("network::bridges_are_made_changed_and_removed", bridges),
         Trial::new("network::a_debian_guest_is_logged_in_to_by_ssh", login)
             .guest(Guest::Bookworm)
@@ -197,6 +204,29 @@ fn stable_address(sandbox: &Sandbox) {
     assert_eq!(start(sandbox, "web"), format!("{net}.200"));
 }
 
+fn static_address(sandbox: &Sandbox) {
+    // A bridge of the host's own, where nobody gives leases.
+    ip("link add br0 type bridge");
+    ip("address add 10.99.0.1/24 dev br0");
+    ip("link set br0 up");
+    let debian = ["-t", "debian", "-r", "bookworm"];
+    for template in [&["-t", "busybox"][..], &debian] {
+        sandbox.lxm(&[&["create", "web", "--network", "br0"], template].concat()).ok();
+        for (key, value) in [("ipv4", "10.99.0.5/24"), ("gateway", "10.99.0.1")] {
+            sandbox.lxm(&["config", "set", "web", &format!("network.eth0.{key}"), value]).ok();
+        }
+        sandbox.lxm(&["start", "web", "--wait", "booted"]).ok();
+        std::thread::sleep(Duration::from_secs(2));
+        assert_eq!(address(sandbox, "web"), "10.99.0.5", "{template:?}");
+        run_checked("ping", &["-c", "1", "-W", "2", "10.99.0.5"]);
+        let routes =
+            in_network_of(sandbox.leader("web"), || std::fs::read_to_string("/proc/thread-self/net/route").unwrap());
+        assert!(routes.contains("eth0\t00000000\t0100630A"), "{template:?}: {routes}");
+        sandbox.lxm(&["destroy", "-f", "web"]).ok();
+    }
+    ip("link del br0");
+}
+
 /// Talks to a port as a client: what it answers to a line.
 pub fn ask(to: &str) -> Option<String> {
     let to: SocketAddr = to.parse().unwrap();
@@ -309,6 +339,55 @@ fn flushed(sandbox: &Sandbox) {
     }
 }
 
+/// Fails the trial while anything of a guest's is left on the host.
+#[track_caller]
+fn assert_unwired(what: &str) {
+    let left = || {
+        let mine = |line: &&str| line.starts_with("lxm") && !line.starts_with("lxmbr0");
+        links().lines().filter(mine).map(str::to_owned).collect::<Vec<_>>()
+    };
+    assert!(left().is_empty(), "{what}: {:?}", left());
+    assert!(!run_checked("nft", &["list", "table", "inet", "lxm"]).contains("dnat ip"), "{what}");
+    drop(TcpListener::bind("0.0.0.0:8080").unwrap_or_else(|e| panic!("{what}: the port is not free: {e}")));
+}
+
+fn dies_at_any_stage(sandbox: &Sandbox) {
+    create(sandbox, "web", "publish = [\"8080:80\"]\negress = \"1Gbit\"");
+    let address = start(sandbox, "web");
+    sandbox.lxm(&["stop", "-k", "web"]).ok();
+    for stage in Stage::ALL {
+        let mut start_it = sandbox.command();
+        start_it.args(["start", "web"]).env("LXM_DIE_AT", stage.name());
+        let told = command::bounded(start_it, b"", Duration::from_secs(20));
+        if stage == Stage::Ended {
+            told.ok();
+            drop(sandbox.lxm(&["stop", "-k", "web"]));
+        } else {
+            assert_ne!(told.status, 0, "{told}");
+        }
+        assert_eq!(start(sandbox, "web"), address, "after a death at `{}`", stage.name());
+        sandbox.lxm(&["stop", "-k", "web"]).ok();
+        assert_unwired(stage.name());
+    }
+}
+
+fn killed_start(sandbox: &Sandbox) {
+    create(sandbox, "web", r#"publish = ["8080:80"]"#);
+    // The very first start makes the bridge: it is killed in the midst of that too.
+    for moment in (0..12).map(|n| Duration::from_millis(n * 8)) {
+        let mut killed = sandbox.command().args(["start", "web"]).stderr(std::process::Stdio::null()).spawn().unwrap();
+        std::thread::sleep(moment);
+        killed.kill().unwrap();
+        killed.wait().unwrap();
+        let told = sandbox.lxm(&["start", "web", "--wait", "network"]);
+        assert!([0, 4].contains(&told.status), "{told}");
+        let address = address(sandbox, "web");
+        inside(sandbox, "web", "nslookup web.lxm").ok().says(&address);
+        sandbox.lxm(&["stop", "-k", "web"]).ok();
+        assert_unwired(&format!("{moment:?}"));
+    }
+}
+
 fn server(sandbox: &Sandbox) -> Option<Generation> {
     toml::from_str(&std::fs::read_to_string(sandbox.path("run/lxm/.network/lxmbr0/server.toml")).ok()?).ok()
 }
@@ -375,8 +454,8 @@ fn findings(sandbox: &Sandbox) {
     assert!(found().is_empty(), "{:?}", found());
 }
 
-fn twenty(sandbox: &Sandbox) {
-    let names: Vec<String> = (0..20).map(|n| format!("g{n}")).collect();
+fn sixty(sandbox: &Sandbox) {
+    let names: Vec<String> = (0..60).map(|n| format!("g{n}")).collect();
     names.iter().for_each(|name| create(sandbox, name, ""));
     std::thread::scope(|scope| {
         for name in &names {
@@ -386,8 +465,8 @@ fn twenty(sandbox: &Sandbox) {
     let mut addresses: Vec<String> = names.iter().map(|name| address(sandbox, name)).collect();
     addresses.sort();
     addresses.dedup();
-    assert_eq!(addresses.len(), 20, "each has its own");
-    inside(sandbox, "g0", "ping -c 1 -W 2 g19.lxm").ok();
+    assert_eq!(addresses.len(), 60, "each has its own");
+    inside(sandbox, "g0", "ping -c 1 -W 2 g59.lxm").ok();
     std::thread::scope(|scope| {
         for name in &names {
             scope.spawn(|| sandbox.lxm(&["stop", "-k", name]).ok());
