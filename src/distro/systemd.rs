@@ -41,6 +41,8 @@ KeepConfiguration=static
 # An address belongs to the interface, whose MAC lxm keeps; a clone has another one.
 ClientIdentifier=mac
 UseDomains=yes
+# It has its name; to be told it again would start a service at every boot.
+UseHostname=no
 
 [IPv6AcceptRA]
 UseDomains=yes
