@@ -36,7 +36,7 @@ pub struct Config {
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub environment: BTreeMap<String, String>,
     /// System credentials handed to a guest's systemd, by name (man systemd.system-credentials).
-    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    #[serde(skip_serializing_if = "BTreeMap::is_empty", deserialize_with = "credentials")]
     pub credential: BTreeMap<String, String>,
 }
 
@@ -56,6 +56,21 @@ impl Default for Config {
             device: Vec::new(),
             environment: BTreeMap::new(),
             credential: BTreeMap::new(),
+        }
+    }
+}
+
+/// Their names become names of files (systemd's credential_name_valid()).
+fn credentials<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<BTreeMap<String, String>, D::Error> {
+    let credentials = BTreeMap::<String, String>::deserialize(deserializer)?;
+    let is_name = |name: &str| {
+        let is_plain = |c: char| c.is_ascii_graphic() && c != '/' && c != ':';
+        !["", ".", ".."].contains(&name) && name.len() < 256 && name.chars().all(is_plain)
+    };
+    match credentials.keys().find(|name| !is_name(name)) {
+        None => Ok(credentials),
+        Some(name) => {
+            Err(serde::de::Error::custom(format!("`{}` is not the name of a credential", name.escape_default())))
         }
     }
 }

@@ -17,6 +17,10 @@ impl FromStr for KeyPath {
     type Err = Error;
 
     fn from_str(s: &str) -> Result<Self> {
+        // Names of credentials have dots of their own: `credential.ssh.authorized_keys.root`.
+        if let Some(name) = s.strip_prefix("credential.").filter(|name| !name.starts_with(['"', '\''])) {
+            return Ok(KeyPath(vec!["credential".to_owned(), name.to_owned()]));
+        }
         let keys = toml_edit::Key::parse(s).map_err(|_| {
             Error::usage(format!("`{}` is not the name of a setting", s.escape_default()))
                 .hint("names are written with dots: `limits.memory`")
@@ -352,6 +356,8 @@ target = \"/srv\"
             ("description", "true", "description = \"true\""),
             ("description", "a, b", "description = \"a, b\""),
             ("environment.N", "1", "N = \"1\""),
+            ("credential.login.motd", "5", "[credential]\n\"login.motd\" = \"5\""),
+            ("credential.\"login.motd\"", "a=b", "[credential]\n\"login.motd\" = \"a=b\""),
             ("boot.autostart-after", "db, web", "autostart-after = [\"db\", \"web\"]"),
             ("boot.autostart-after", "[\"db\"]", "autostart-after = [\"db\"]"),
             ("boot.autostart-after", "", "autostart-after = []"),
@@ -373,6 +379,7 @@ target = \"/srv\"
             ("limits.memory", "5", "`limits.memory` cannot be `5`: `5` is not a size: it has no unit", None),
             ("limits.pids", "many", "`limits.pids` cannot be `many`: invalid type", None),
             ("boot.ready", "soon", "`boot.ready` cannot be `soon`: unknown variant `soon`", None),
+            ("credential.a/b", "1", "`credential.a/b` cannot be `1`: `a/b` is not the name of a credential", None),
             ("mount.5.source", "/", "there is no setting `mount.5.source`", None),
         ] {
             let e = set(key, word).unwrap_err();
