@@ -24,6 +24,19 @@ pub struct Guest {
     pub release: String,
 }
 
+impl Guest {
+    /// Whether its systemd takes the hostname from the credential `system.hostname`
+    /// (systemd.system-credentials(7)).
+    pub fn reads_hostname(&self) -> bool {
+        self.systemd.is_some_and(|version| version >= 254)
+    }
+
+    /// Whether its systemd takes root's keys from the credential `ssh.authorized_keys.root`.
+    pub fn reads_root_keys(&self) -> bool {
+        self.systemd.is_some_and(|version| version >= 252)
+    }
+}
+
 /// Where an init is looked for. systemd installed without its `systemd-sysv` has no `/sbin/init`.
 const INITS: [&str; 3] = ["/sbin/init", "/usr/lib/systemd/systemd", "/lib/systemd/systemd"];
 

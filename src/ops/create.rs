@@ -1,5 +1,6 @@
 //! `lxm create`: from a template to a container that can be started.
 
+use std::os::fd::AsFd;
 use std::path::Path;
 
 use crate::config::{Config, Network, NetworkType};
@@ -9,6 +10,7 @@ use crate::image::{Asked, Image, ImageSpec, ImageStore};
 use crate::progress::Progress;
 use crate::storage;
 use crate::store::{Layout, OperationLock, Origin, Staging, ids, require_free};
+use crate::sys;
 use crate::template::{self, Order, Recipe};
 use crate::types::{ContainerName, IdRange};
 
@@ -49,12 +51,20 @@ pub fn create(layout: &Layout, request: &CreateRequest) -> Result<Created> {
 fn make(layout: &Layout, request: &CreateRequest) -> Result<Created> {
     let name = &request.name;
     require_free(layout, name)?;
-    let config = config(request)?;
+    let mut config = config(request)?;
     let recipe = Recipe::new(template::find(layout, &request.template)?, &request.order)?;
     let choice = storage::choose(layout, &request.storage)?;
     let backend = storage::backend(layout, choice.backend)?;
     // Before the lock: a build takes minutes, and others may work with this name meanwhile.
     let image = image(layout, &recipe, &request.order)?;
+
+    let user = recipe.found.template.user.clone();
+    let keys = if user.as_deref() == Some("root") && reads_root_keys(&image)? {
+        config.credential.extend(root_keys(&request.ssh_keys));
+        Vec::new()
+    } else {
+        request.ssh_keys.clone()
+    };
 
     let lock = OperationLock::acquire(layout, name)?;
     let discard = |place: &Path| discard(layout, place);
@@ -69,9 +79,7 @@ fn make(layout: &Layout, request: &CreateRequest) -> Result<Created> {
 
     let progress = Progress::bytes(format!("copy `{name}`"), image.record.bytes);
     backend.create(&image.rootfs(), place, &progress)?;
-    let user = recipe.found.template.user.clone();
-    let login =
-        user.clone().map(|name| Login { name, keys: request.ssh_keys.clone(), password: request.password.clone() });
+    let login = user.map(|name| Login { name, keys, password: request.password.clone() });
     // Root's password is as the template made it.
     let is_locked = |login: &&Login| login.name != "root" && login.keys.is_empty() && login.password.is_none();
     let locked_user = login.as_ref().filter(is_locked).map(|login| login.name.clone());
@@ -82,6 +90,18 @@ fn make(layout: &Layout, request: &CreateRequest) -> Result<Created> {
     progress.finish();
     staging.commit()?;
     Ok(Created { storage: choice, locked_user })
+}
+
+fn reads_root_keys(image: &Image) -> Result<bool> {
+    let rootfs = sys::fs::open_dir(image.rootfs())?;
+    // One without an init is refused by the start, with what to do.
+    Ok(distro::inspect(rootfs.as_fd(), None).is_ok_and(|guest| guest.reads_root_keys()))
+}
+
+/// The credential that puts keys into root's `authorized_keys`; none for no keys.
+fn root_keys(keys: &[String]) -> Option<(String, String)> {
+    let text: String = keys.iter().map(|key| format!("{key}\n")).collect();
+    (!text.is_empty()).then(|| ("ssh.authorized_keys.root".to_owned(), text))
 }
 
 /// Removes what the backend keeps for a place that never became a container.

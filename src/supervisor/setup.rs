@@ -101,7 +101,11 @@ impl Setup {
     pub fn plan(&self, rows: u16, cols: u16) -> Result<BootPlan> {
         let uuid = &self.config.uuid;
         let systemd = self.guest.init == Init::Systemd;
-        let credentials: Vec<_> = self.config.credential.iter().map(|(k, v)| (k.clone(), v.clone())).collect();
+        let mut credentials = self.config.credential.clone();
+        if self.guest.reads_hostname() {
+            // For a guest without a hostname in its files, which come first.
+            credentials.entry("system.hostname".to_owned()).or_insert_with(|| self.name.to_string());
+        }
         let mut environment = vec![
             "container=lxm".to_owned(),
             format!("container_uuid={uuid}"),
@@ -130,7 +134,7 @@ impl Setup {
             uuid: uuid.clone(),
             boot_id: random_uuid()?,
             host_os_release: host_os_release(),
-            credentials,
+            credentials: credentials.into_iter().collect(),
             notify: systemd,
             confinement: self.confinement.clone(),
             rows,
