@@ -23,6 +23,7 @@ mod unit;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::process::ExitCode;
+use std::time::Instant;
 
 use host::{Installed, SystemdHost};
 use support::Guest;
@@ -78,10 +79,12 @@ fn lacking() -> Option<String> {
 }
 
 fn run(release: &'static str, trial: &Trial) -> Result<(), libtest_mimic::Failed> {
+    let begun = Instant::now();
     let told = catch_unwind(AssertUnwindSafe(|| {
         let mut host = SystemdHost::boot(release, trial.guests, trial.installed);
         (trial.body)(&mut host);
     }));
+    eprintln!("{:5.1}s {release}::{}", begun.elapsed().as_secs_f64(), trial.name);
     told.map_err(|panic| {
         let text = panic.downcast_ref::<String>().map(String::as_str).or(panic.downcast_ref::<&str>().copied());
         text.unwrap_or("it panicked").into()
