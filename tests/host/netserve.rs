@@ -38,6 +38,8 @@ pub fn trials() -> Vec<Trial> {
         dig("netserve::a_taken_port_53_is_told_of_and_leases_are_given", taken_port),
         dig("netserve::an_address_in_use_is_not_given_away", used_address),
         Trial::new("netserve::a_killed_server_has_lost_no_lease", killed_server).needs(Need::Tool("udhcpc")),
+        Trial::new("netserve::a_server_whose_keeper_was_killed_gives_leases", killed_keeper)
+            .needs(Need::Tool("udhcpc")),
         Trial::new("netserve::a_full_pool_is_told_of_in_words", full_pool).needs(Need::Tool("udhcpc")),
         dig("netserve::hostile_packets_change_nothing", hostile_packets),
         dig("netserve::guests_get_an_ipv6_address_route_and_name", ipv6),
@@ -463,6 +465,27 @@ fn killed_server(sandbox: &Sandbox) {
     fs::write(&file, format!("{text}nonsense\n\u{0}\u{0}\n17954 10:66")).unwrap();
     lab.start();
     assert_eq!((1..=8).map(|n| lab.leased(n)).collect::<Vec<_>>(), given);
+}
+
+fn killed_keeper(sandbox: &Sandbox) {
+    let mut lab = Lab::new(sandbox, "range = \"10.77.3.10-10.77.3.11\"");
+    (1..=3).for_each(|n| lab.known_guest(n));
+    let kill_keeper = |pid: i32| {
+        let children = fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap();
+        kill(Pid::from_raw(children.trim().parse().unwrap()), Signal::SIGKILL).unwrap();
+    };
+    kill_keeper(lab.pid());
+    let first = lab.lease(1).unwrap();
+    lab.lease(2).unwrap();
+    // An address that changes hands, which the keeper would have been told of.
+    lab.retract(1);
+    eventually("the guest is gone", SOON, || lab.status().guests.len() == 2);
+    assert_eq!(lab.lease(3), Some(first));
+    lab.end(Signal::SIGKILL);
+    lab.start();
+    assert_eq!(lab.leased(3), first, "it is on file");
+    kill_keeper(lab.pid());
+    assert_eq!(lab.end(Signal::SIGTERM), 0);
 }
 
 fn full_pool(sandbox: &Sandbox) {

@@ -237,8 +237,10 @@ fn serve(layout: &Layout, bridge: &str, ready: impl FnOnce(&Keeper) -> Result<()
         let mut server = Server::new(parts)?;
         ready(&server.keeper)?;
         server.run().await?;
-        // Before the lock is let go of: whoever stopped us may start another.
-        server.keeper.let_me_go()
+        // Before the lock is let go of: whoever stopped us may start another. A keeper that was
+        // killed needs no word.
+        let _ = server.keeper.let_me_go();
+        Ok(())
     });
     drop(lock);
     served

@@ -223,10 +223,10 @@ impl Server {
     fn settle(&mut self, renamed: bool) -> Result<()> {
         let mut state = self.state.borrow_mut();
         let mut of_guests = renamed;
-        let (mut notes, mut recorded) = (Vec::new(), Ok(()));
+        let (mut notes, mut recorded, mut told) = (Vec::new(), Ok(()), Ok(()));
         if let Some(dhcp) = &mut state.dhcp {
             // Before the new holder hears of it, so that nobody else can use it as well.
-            dhcp.take_handed_on().into_iter().try_for_each(|(mac, address)| self.keeper.hand_on(mac, address))?;
+            told = dhcp.take_handed_on().into_iter().try_for_each(|(mac, address)| self.keeper.hand_on(mac, address));
             notes = dhcp.take_notes();
             let changed = dhcp.leases.take_changed();
             of_guests |= changed.iter().any(|mac| dhcp.guests().contains_key(mac)) || !notes.is_empty();
@@ -241,7 +241,7 @@ impl Server {
         }
         drop(state);
         notes.into_iter().for_each(|note| self.say(note));
-        recorded
+        recorded.and(told)
     }
 
     fn take_guests(&mut self) -> Result<()> {
