@@ -38,6 +38,7 @@ pub fn trials() -> Vec<Trial> {
         Trial::new("storage::verbs_of_snapshots_and_mounts", verbs),
         Trial::new("storage::files_go_into_a_stopped_container_and_out_of_it", transfer_stopped),
         Trial::new("storage::files_go_into_a_running_guest_and_out_of_it", transfer_running).guest(Guest::Probe),
+        Trial::new("storage::a_guest_that_swaps_directories_for_links_leads_nobody_out", swapping),
         Trial::new("storage::a_running_guest_is_snapshotted_and_put_back", snapshot_running).guest(Guest::Probe),
         Trial::new("storage::a_stopped_container_is_copied", |s| copies(s, &s.layout(), &["dir", "overlay"])),
         on_btrfs(Trial::new("storage::a_stopped_container_is_copied_on_btrfs", |s| {
@@ -485,6 +486,47 @@ fn transfer_running(sandbox: &Sandbox) {
     transfers(sandbox);
     sandbox.lxm(&["stop", "-k", "web"]).ok();
     forget(&sandbox.layout(), "web");
+}
+
+fn swapping(sandbox: &Sandbox) {
+    sandbox.create("web", Guest::Busybox, &[]);
+    sandbox.lxm(&["start", "web"]).ok();
+    // What is there on the host, and on no path of the guest.
+    let outside = sandbox.path("outside");
+    fs::create_dir(&outside).unwrap();
+    fs::write(outside.join("file"), "of the host").unwrap();
+    let script = format!(
+        "mkdir -p /srv/tree/dir/sub; echo of the guest > /srv/tree/dir/file; ln -s {} /srv/link
+         while true; do mv /srv/tree/dir /srv/away; mv /srv/link /srv/tree/dir; mv /srv/tree/dir /srv/link;
+         mv /srv/away /srv/tree/dir; done",
+        outside.display()
+    );
+    let mut swapper = sandbox.command();
+    swapper.args(["attach", "web", "--", "sh", "-c", &script]).stdin(Stdio::null());
+    let mut swapper = swapper.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+    let source = sandbox.path("source");
+    fs::create_dir_all(source.join("dir/sub")).unwrap();
+    fs::write(source.join("dir/file"), "pushed").unwrap();
+    let pulled = sandbox.path("pulled");
+    let mut met = 0;
+    for _ in 0..60 {
+        // Either may fail when what it works on has just gone; neither may leave the guest.
+        let push = sandbox.lxm(&["push", source.join("dir").to_str().unwrap(), "web:/srv/tree/"]);
+        assert!(push.status == 0 || push.status == 1, "{push}");
+        fs::remove_dir_all(&pulled).ok();
+        fs::create_dir(&pulled).unwrap();
+        let pull = sandbox.lxm(&["pull", "web:/srv/tree", pulled.to_str().unwrap()]);
+        met += i32::from(push.status != 0 || pulled.join("tree/dir").is_symlink());
+        // A link is pulled as a link: what is behind it here is not what came.
+        if !pulled.join("tree/dir").is_symlink() {
+            assert_ne!(fs::read_to_string(pulled.join("tree/dir/file")).unwrap_or_default(), "of the host", "{pull}");
+        }
+    }
+    assert!(met > 0, "the guest never won the race");
+    assert_eq!(fs::read_to_string(outside.join("file")).unwrap(), "of the host");
+    assert_eq!(fs::read_dir(&outside).unwrap().count(), 1);
+    sandbox.lxm(&["destroy", "-f", "web"]).ok();
+    swapper.wait().unwrap();
 }
 
 /// What holds of a container's files whether it runs or not.
