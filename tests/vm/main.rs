@@ -11,6 +11,8 @@ mod rootfs;
 #[allow(dead_code, unused_imports, reason = "the harness of the bare hosts has more than these trials use")]
 mod support;
 
+mod storage;
+
 use std::process::ExitCode;
 
 use machine::Machine;
@@ -29,12 +31,14 @@ fn lacking() -> Option<String> {
 fn a_day() -> Result<(), libtest_mimic::Failed> {
     let payload = tempfile::tempdir_in("/var/tmp")?;
     std::fs::write(payload.path().join("hello"), "hello\n")?;
+    storage::pack(payload.path());
     let begun = std::time::Instant::now();
     let mut machine = Machine::boot(payload.path());
     eprintln!("booted after {:.1?}", begun.elapsed());
     assert_eq!(machine.shell("cat /mnt/hello"), "hello");
     assert_eq!(machine.shell("systemctl is-system-running --wait"), "running");
     eprintln!("{}", machine.shell("uname -r; cat /sys/fs/cgroup/cgroup.controllers"));
+    storage::quotas(&mut machine);
     let begun = std::time::Instant::now();
     machine.reboot();
     eprintln!("rebooted after {:.1?}", begun.elapsed());
