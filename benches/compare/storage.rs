@@ -122,15 +122,15 @@ fn archive(sides: &[Side; 2], work: &Path) {
     let (ours, theirs, unpacked) = (work.join("ours.tar.zst"), work.join("theirs.tar.zst"), work.join("unpacked"));
     let (tree, ours, theirs, unpacked) =
         (tree.display(), ours.display().to_string(), theirs.display(), unpacked.display());
+    // lxm does not say that it is done before the disk has it, so neither do they.
     let keep = "--numeric-owner --xattrs --xattrs-include='*' --acls";
     let export = |side: &Side| match side.lxm {
         true => side.time("export", &["-q", GUEST, "-o", &ours]),
-        false => time(shell(&format!("tar -c {keep} -C {tree} . | zstd -q -f -o {theirs}"))),
+        false => time(shell(&format!("tar -c {keep} -C {tree} . | zstd -q -f -o {theirs} && sync {theirs}"))),
     };
-    compare("export (`tar | zstd`)", Unit::Milliseconds, "ratio <= 1.25", sides, 5, export);
+    compare("export (`tar | zstd`, sync)", Unit::Milliseconds, "ratio <= 1.25", sides, 5, export);
     let import = |side: &Side| {
         if !side.lxm {
-            // lxm does not say that it is done before the disk has it.
             let unpack =
                 format!("mkdir {unpacked}; zstd -q -d -c {theirs} | tar -x {keep} -C {unpacked} && sync -f {unpacked}");
             let taken = time(shell(&unpack))?;
