@@ -5,6 +5,7 @@
 //! module is the trials of one area.
 
 mod attach;
+mod autostart;
 mod boot;
 mod contract;
 mod crash;
@@ -59,6 +60,7 @@ fn trials() -> Vec<Trial> {
         image::trials(),
         import::trials(),
         contract::trials(),
+        autostart::trials(),
         boot::trials(),
         attach::trials(),
         lifecycle::trials(),

@@ -1,0 +1,117 @@
+//! Containers that start and stop with a bare host: what its boot scripts run.
+
+use std::time::Instant;
+
+use serde_json::Value;
+
+use crate::support::{Guest, Sandbox, Trial};
+
+pub fn trials() -> Vec<Trial> {
+    let probe = |name, body| Trial::new(name, body).guest(Guest::Probe);
+    vec![
+        probe("autostart::starts_in_order_and_stops_in_the_reverse", in_order),
+        probe("autostart::a_failure_is_tried_again_and_told", failures),
+        probe("autostart::circles_are_refused_when_set", circles),
+    ]
+}
+
+/// The report stays until the host boots anew.
+fn forget_report(sandbox: &Sandbox) {
+    std::fs::remove_file(sandbox.path("run/lxm/.autostart.toml")).expect("remove the boot report");
+}
+
+/// A row of the boot report.
+fn row(sandbox: &Sandbox, name: &str) -> Value {
+    let report = sandbox.lxm(&["boot-report", "--format", "json"]).ok().json();
+    let rows = report.as_array().expect("a list").clone();
+    rows.into_iter().find(|row| row["name"] == name).unwrap_or_else(|| panic!("{name} is not in {report}"))
+}
+
+fn seconds(row: &Value, field: &str) -> f64 {
+    row[field].as_f64().unwrap_or_else(|| panic!("{field} is no number in {row}"))
+}
+
+fn in_order(sandbox: &Sandbox) {
+    for name in ["db", "cache", "web", "idle", "disk"] {
+        sandbox.create(name, Guest::Probe, &[]);
+    }
+    sandbox.lxm(&["config", "set", "web", "boot.autostart-after", "db,cache"]).ok();
+    sandbox.lxm(&["config", "set", "db", "boot.requires", "disk"]).ok();
+    for name in ["db", "cache", "web"] {
+        sandbox.lxm(&["enable", name]).ok();
+        assert_eq!(sandbox.info(name, "autostart"), true);
+    }
+    sandbox.lxm(&["autostart"]).ok();
+    for (name, state) in
+        [("db", "running"), ("cache", "running"), ("web", "running"), ("disk", "running"), ("idle", "stopped")]
+    {
+        assert_eq!(sandbox.info(name, "state"), state, "{name}");
+    }
+    let ended = |name| seconds(&row(sandbox, name), "began_s") + seconds(&row(sandbox, name), "took_s");
+    let began = |name| seconds(&row(sandbox, name), "began_s");
+    for (earlier, later) in [("disk", "db"), ("db", "web"), ("cache", "web")] {
+        assert!(
+            ended(earlier) <= began(later),
+            "{later} began at {}, {earlier} was ready at {}",
+            began(later),
+            ended(earlier)
+        );
+    }
+    assert!(began("cache") < ended("disk"), "independent containers were not started at once");
+    // What runs already is left as it is.
+    let leader = sandbox.leader("web");
+    sandbox.lxm(&["autostart"]).ok();
+    assert_eq!(sandbox.leader("web"), leader);
+
+    sandbox.lxm(&["autostart", "--stop"]).ok();
+    for name in ["db", "cache", "web", "disk"] {
+        assert_eq!(sandbox.info(name, "state"), "stopped", "{name}");
+    }
+    sandbox.lxm(&["disable", "web"]).ok();
+    assert_eq!(sandbox.info("web", "autostart"), false);
+    forget_report(sandbox);
+}
+
+fn failures(sandbox: &Sandbox) {
+    for name in ["good", "bad", "needy", "wrong"] {
+        sandbox.create(name, Guest::Probe, &["--storage", "dir"]);
+        sandbox.lxm(&["enable", name]).ok();
+    }
+    sandbox.lxm(&["config", "set", "needy", "boot.requires", "bad"]).ok();
+    // One that may pass is tried four times, within seven seconds; a wrong configuration is not.
+    let rootfs = sandbox.path("var/lib/lxm/bad/rootfs");
+    let away = rootfs.with_file_name("away");
+    std::fs::rename(&rootfs, &away).expect("take the root file system away");
+    let config = sandbox.path("var/lib/lxm/wrong/config.toml");
+    let mut text = std::fs::read_to_string(&config).expect("read the configuration");
+    text.push_str("[[mount]]\nsource = \"/run/missing\"\ntarget = \"/srv\"\n");
+    std::fs::write(&config, text).expect("write the configuration");
+    let begun = Instant::now();
+    let told = sandbox.lxm(&["autostart"]).fails(1);
+    assert!(begun.elapsed().as_secs_f64() > 6.0, "{told}");
+    told.complains("3 containers did not start");
+    for (name, state, attempts) in
+        [("good", "started", 1), ("bad", "failed", 4), ("needy", "skipped", 0), ("wrong", "failed", 1)]
+    {
+        let row = row(sandbox, name);
+        assert_eq!((row["state"].as_str(), row["attempts"].as_u64()), (Some(state), Some(attempts)), "{row}");
+    }
+    assert!(row(sandbox, "wrong")["error"].as_str().is_some_and(|error| error.contains("/run/missing")));
+    let list = sandbox.lxm(&["list", "--columns", "name,autostart"]).ok();
+    for line in ["bad failed", "good true", "needy skipped"] {
+        assert!(list.stdout.lines().any(|row| row.split_whitespace().eq(line.split(' '))), "{line}: {list}");
+    }
+    std::fs::rename(&away, &rootfs).expect("bring the root file system back");
+    sandbox.lxm(&["start", "bad"]).ok();
+    sandbox.lxm(&["autostart", "--stop"]).ok();
+    forget_report(sandbox);
+}
+
+fn circles(sandbox: &Sandbox) {
+    for name in ["a", "b"] {
+        sandbox.create(name, Guest::Probe, &[]);
+    }
+    sandbox.lxm(&["config", "set", "a", "boot.autostart-after", "b"]).ok();
+    sandbox.lxm(&["config", "set", "b", "boot.requires", "a"]).fails(6).complains("circle");
+    assert!(!sandbox.lxm(&["config", "show", "b"]).ok().stdout.contains("requires"));
+}
