@@ -18,14 +18,15 @@ pub struct Machine {
 }
 
 /// How long it may take to boot: seconds on an idle computer, without KVM and on a busy one more.
-const BOOT_LIMIT: Duration = Duration::from_secs(120);
+const BOOT_LIMIT: Duration = Duration::from_secs(240);
 
 /// Options of the kernel: quiet, since every character goes through an emulated serial line.
 const COMMAND_LINE: &str =
     "root=/dev/vda rw quiet loglevel=3 console=ttyS0 systemd.show_status=0 mitigations=off panic=-1";
 
 impl Machine {
-    /// Boots one that finds the files of `payload` below /mnt.
+    /// Boots one that finds the files of `payload` below /mnt, and those of `payload/images` where
+    /// lxm keeps its images.
     pub fn boot(payload: &Path) -> Self {
         let parts = parts().unwrap_or_else(|e| panic!("{e}"));
         let work = Path::new("/var/tmp").join(format!("lxmtest-vm-{:x}", std::process::id()));
@@ -152,7 +153,7 @@ fn decode(text: &str) -> String {
 /// The directory of kernel, initrd and disk image, made unless they are there.
 fn parts() -> Result<PathBuf, String> {
     let packages = format!("{},udev,apparmor,openssh-server,linux-image-cloud-amd64", rootfs::PACKAGES);
-    let recipe = format!("1 {packages} {INIT} {AGENT} {AGENT_UNIT} {MODULES:?}");
+    let recipe = format!("2 {packages} {INIT} {AGENT} {AGENT_UNIT} {MODULES:?}");
     rootfs::cached("vm", &recipe, |dir| {
         let root = dir.join("rootfs");
         rootfs::debootstrap("bookworm", &packages, &root)?;
@@ -232,7 +233,8 @@ fn furnish(root: &Path) -> std::io::Result<()> {
     }
     fs::create_dir_all(root.join("var/log/journal"))?;
     fs::write(root.join("etc/hostname"), "testvm\n")?;
-    fs::write(root.join("etc/fstab"), "/dev/vdb /mnt ext4 ro,nofail 0 0\n")
+    fs::create_dir_all(root.join("var/cache/lxm/images"))?;
+    fs::write(root.join("etc/fstab"), "/dev/vdb /mnt ext4 rw 0 0\n/mnt/images /var/cache/lxm/images none bind 0 0\n")
 }
 
 fn make_initrd(root: &Path, dir: &Path) -> Result<(), String> {

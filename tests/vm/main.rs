@@ -3,19 +3,17 @@
 //! `cargo test --test vm` runs it. One machine carries all the claims, in the order of an admin's
 //! day, since booting one costs as much as most of them together.
 
+mod day;
 mod machine;
 #[path = "../systemd/rootfs.rs"]
 #[allow(dead_code, reason = "shared with the suite of the systemd hosts")]
 mod rootfs;
+mod storage;
 #[path = "../host/support/mod.rs"]
 #[allow(dead_code, unused_imports, reason = "the harness of the bare hosts has more than these trials use")]
 mod support;
 
-mod storage;
-
 use std::process::ExitCode;
-
-use machine::Machine;
 
 /// Why these trials cannot run on this machine, if they cannot.
 fn lacking() -> Option<String> {
@@ -28,31 +26,13 @@ fn lacking() -> Option<String> {
     tools.iter().find(|tool| missing(tool)).map(|tool| format!("needs the program {tool}"))
 }
 
-fn a_day() -> Result<(), libtest_mimic::Failed> {
-    let payload = tempfile::tempdir_in("/var/tmp")?;
-    std::fs::write(payload.path().join("hello"), "hello\n")?;
-    storage::pack(payload.path());
-    let begun = std::time::Instant::now();
-    let mut machine = Machine::boot(payload.path());
-    eprintln!("booted after {:.1?}", begun.elapsed());
-    assert_eq!(machine.shell("cat /mnt/hello"), "hello");
-    assert_eq!(machine.shell("systemctl is-system-running --wait"), "running");
-    eprintln!("{}", machine.shell("uname -r; cat /sys/fs/cgroup/cgroup.controllers"));
-    storage::quotas(&mut machine);
-    let begun = std::time::Instant::now();
-    machine.reboot();
-    eprintln!("rebooted after {:.1?}", begun.elapsed());
-    machine.power_off();
-    Ok(())
-}
-
 fn main() -> ExitCode {
     let args = libtest_mimic::Arguments::from_args();
     let must_run = std::env::var_os("LXM_TESTS_MUST_RUN").is_some_and(|value| value == "1");
     let test = match lacking() {
-        None => {
-            libtest_mimic::Trial::test("vm::a_day", || std::panic::catch_unwind(a_day).map_err(|_| "it panicked")?)
-        }
+        None => libtest_mimic::Trial::test("vm::a_day", || {
+            Ok(std::panic::catch_unwind(day::a_day).map_err(|_| "it panicked")?)
+        }),
         Some(reason) if must_run => {
             libtest_mimic::Trial::test("vm::a_day", move || Err(format!("may not be skipped, yet it {reason}").into()))
         }

@@ -6,14 +6,9 @@ use std::time::Duration;
 
 use crate::machine::Machine;
 use crate::support::command::run;
-use crate::support::sandbox::{program, source_tree};
 
 /// Puts what [`quotas`] needs into the directory that the machine sees as /mnt.
 pub fn pack(payload: &Path) {
-    fs::copy(program(), payload.join("lxm")).unwrap();
-    for dir in ["templates", "units"] {
-        run("cp", &["-r", source_tree().join(dir).to_str().unwrap(), payload.to_str().unwrap()]).ok();
-    }
     for (kind, mkfs) in [("ext4", &["mkfs.ext4", "-q", "-O", "project,quota"][..]), ("xfs", &["mkfs.xfs", "-q"])] {
         let file = payload.join(format!("{kind}.img"));
         fs::File::create(&file).unwrap().set_len(400 << 20).unwrap();
@@ -24,21 +19,12 @@ pub fn pack(payload: &Path) {
 /// A container's `storage.size` is held by the project quotas of ext4 and xfs, whether it is a full copy
 /// or layered on its image.
 pub fn quotas(machine: &mut Machine) {
-    machine.shell(
-        "set -e
-        cp /mnt/units/system/* /etc/systemd/system/
-        sed -i 's|/usr/bin/lxm|/mnt/lxm|' /etc/systemd/system/lxm*
-        systemctl daemon-reload
-        mkdir -p /var/lib/lxm",
-    );
     for kind in ["ext4", "xfs"] {
         machine
             .shell(&format!("cp /mnt/{kind}.img /var/tmp/ && mount -o loop,prjquota /var/tmp/{kind}.img /var/lib/lxm"));
         for storage in ["dir", "overlay"] {
             let script = format!(
-                "export LXM_TEMPLATES=/mnt/templates
-                lxm() {{ /mnt/lxm \"$@\"; }}
-                fill() {{ lxm attach web -- dd if=/dev/zero of=/$1 bs=1M count=40 2>&1; }}
+                "fill() {{ lxm attach web -- dd if=/dev/zero of=/$1 bs=1M count=40 2>&1; }}
                 set -ex
                 lxm create web -t busybox --network none --storage {storage}
                 lxm config set web storage.size 24MiB
