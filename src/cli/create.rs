@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use super::{Context, NameArg, require_root};
 use crate::error::{Context as _, Error, Result};
-use crate::ops::create::{CreateRequest, create};
+use crate::ops::create::{Access, CreateRequest, create};
 use crate::ops::login;
 use crate::sys;
 use crate::template::Order;
@@ -113,8 +113,14 @@ impl Create {
         let created = create(&ctx.layout, &request)?;
         let name = &request.name;
         ctx.say(&format!("created `{name}` (storage {}: {})", created.storage.backend, created.storage.why));
-        if let Some(user) = created.locked_user {
-            ctx.say(&format!("nobody can log in yet: `lxm attach {name} -- passwd {user}` sets a password"));
+        match created.login {
+            Some((user, Access::OwnKey)) => {
+                ctx.say(&format!("`lxm ssh {name}` logs in as `{user}`, with this host's own key"));
+            }
+            Some((user, Access::Locked)) => {
+                ctx.say(&format!("nobody can log in yet: `lxm attach {name} -- passwd {user}` sets a password"));
+            }
+            Some((_, Access::Given)) | None => {}
         }
         ctx.say(&format!("start it with `lxm start {name}`, then `lxm attach {name}` or `lxm console {name}`"));
         Ok(0)

@@ -37,10 +37,9 @@ impl Ssh {
         let layout = &context.layout;
         let name = self.name.get()?;
         let known_hosts = ssh::known_hosts(layout, &name)?;
-        let user = match self.user {
-            Some(user) => user,
-            None => ssh::default_user(layout, &name)?,
-        };
+        let login = ssh::default_login(layout, &name)?;
+        let user = self.user.unwrap_or(login.user);
+        let identity = self.identity.or(login.identity);
         let program = std::env::current_exe()?;
         let mut command = Command::new("ssh");
         let proxy =
@@ -51,7 +50,7 @@ impl Ssh {
         for option in fixed.into_iter().chain(self.option.iter().map(String::as_str)) {
             command.args(["-o", option]);
         }
-        if let Some(identity) = self.identity {
+        if let Some(identity) = identity {
             command.arg("-i").arg(identity);
         }
         command

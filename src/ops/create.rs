@@ -3,6 +3,7 @@
 use std::os::fd::AsFd;
 use std::path::Path;
 
+use super::own_key;
 use crate::config::{Config, Network, NetworkType};
 use crate::distro::{self, HostKeys, Identity, Login};
 use crate::error::{Context, Error, Result};
@@ -37,8 +38,19 @@ pub struct CreateRequest {
 #[derive(Debug, Clone)]
 pub struct Created {
     pub storage: storage::Choice,
-    /// The user whom nobody can log in as yet: it has neither key nor password.
-    pub locked_user: Option<String>,
+    /// The default user and how it is logged in as; `None` where that is as the template has it.
+    pub login: Option<(String, Access)>,
+}
+
+/// How a new container's default user is logged in as.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Access {
+    /// With what its maker gave: a key or a password.
+    Given,
+    /// With the host's own key, by `lxm ssh`.
+    OwnKey,
+    /// Not yet: there is no `ssh-keygen` that would make such a key.
+    Locked,
 }
 
 /// Makes a container. A failure, or a kill at any point, leaves none; what a kill leaves is swept
@@ -58,13 +70,12 @@ fn make(layout: &Layout, request: &CreateRequest) -> Result<Created> {
     // Before the lock: a build takes minutes, and others may work with this name meanwhile.
     let image = image(layout, &recipe, &request.order)?;
 
-    let user = recipe.found.template.user.clone();
-    let keys = if user.as_deref() == Some("root") && reads_root_keys(&image)? {
-        config.credential.extend(root_keys(&request.ssh_keys));
-        Vec::new()
-    } else {
-        request.ssh_keys.clone()
-    };
+    let (mut login, access) = recipe.found.template.user.clone().map(|user| login(layout, request, user)).unzip();
+    if let Some(root) = login.as_mut().filter(|login| login.name == "root")
+        && reads_root_keys(&image)?
+    {
+        config.credential.extend(root_keys(&std::mem::take(&mut root.keys)));
+    }
 
     let lock = OperationLock::acquire(layout, name)?;
     let discard = |place: &Path| discard(layout, place);
@@ -79,17 +90,27 @@ fn make(layout: &Layout, request: &CreateRequest) -> Result<Created> {
 
     let progress = Progress::bytes(format!("copy `{name}`"), image.record.bytes);
     backend.create(&image.rootfs(), place, &progress)?;
-    let login = user.map(|name| Login { name, keys, password: request.password.clone() });
     // Root's password is as the template made it.
-    let is_locked = |login: &&Login| login.name != "root" && login.keys.is_empty() && login.password.is_none();
-    let locked_user = login.as_ref().filter(is_locked).map(|login| login.name.clone());
+    let access = login.as_ref().filter(|login| login.name != "root").map(|login| login.name.clone()).zip(access);
     let identity = Identity { hostname: name.to_string(), login, keys: HostKeys::Fresh };
     let tree = storage::Tree::open_in_the_making(backend.as_ref(), place)?;
     distro::customize(tree.path(), place, &identity)?;
     drop(tree);
     progress.finish();
     staging.commit()?;
-    Ok(Created { storage: choice, locked_user })
+    Ok(Created { storage: choice, login: access })
+}
+
+/// The default user, who is never left without a way in if that can be helped.
+fn login(layout: &Layout, request: &CreateRequest, name: String) -> (Login, Access) {
+    let mut login = Login { name, keys: request.ssh_keys.clone(), password: request.password.clone() };
+    if !login.keys.is_empty() || login.password.is_some() || login.name == "root" {
+        return (login, Access::Given);
+    }
+    // Without it the container is as good; who made it is told.
+    login.keys.extend(own_key::public(layout).ok());
+    let access = if login.keys.is_empty() { Access::Locked } else { Access::OwnKey };
+    (login, access)
 }
 
 fn reads_root_keys(image: &Image) -> Result<bool> {

@@ -20,6 +20,7 @@ pub mod logs;
 pub mod look;
 pub mod mount;
 pub mod network;
+mod own_key;
 pub mod publish;
 pub mod reading;
 pub mod rename;

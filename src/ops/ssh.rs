@@ -6,6 +6,7 @@ use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use super::own_key;
 use crate::error::{Context, Error, Result};
 use crate::net::reach;
 use crate::store::{BootRecord, Layout, replace_file, replace_run_file};
@@ -48,17 +49,28 @@ fn public_key(text: &str) -> Option<String> {
     (known && plain(kind, b"-") && key.starts_with("AAAA") && plain(key, b"+/=")).then(|| format!("{kind} {key}"))
 }
 
-/// Who logs in where nobody says: the first account of a person that has keys, else root.
-pub fn default_user(layout: &Layout, name: &ContainerName) -> Result<String> {
+/// Who logs in where nobody says, and the key of ours that lets him in.
+#[derive(Debug, PartialEq, Eq)]
+pub struct DefaultLogin {
+    pub user: String,
+    pub identity: Option<PathBuf>,
+}
+
+/// The first account of a person that has keys, else root.
+pub fn default_login(layout: &Layout, name: &ContainerName) -> Result<DefaultLogin> {
     let root = root(layout, name)?;
-    let accounts = sys::fs::read_in_root(&root, "etc/passwd", LIMIT)?;
-    let accounts = String::from_utf8_lossy(&accounts);
-    let has_keys = |home: &str| {
-        let keys = Path::new(home).join(".ssh/authorized_keys");
-        sys::fs::read_in_root(&root, keys, LIMIT).is_ok_and(|keys| !keys.is_empty())
+    let read =
+        |file: &Path| sys::fs::read_in_root(&root, file, LIMIT).map(|text| String::from_utf8_lossy(&text).into());
+    let accounts: String = read(Path::new("etc/passwd"))?;
+    let keys_in = |home: &str| -> Option<String> {
+        let keys: String = read(&Path::new(home).join(".ssh/authorized_keys")).ok()?;
+        (!keys.is_empty()).then_some(keys)
     };
     let mut people = accounts.lines().filter_map(person);
-    Ok(people.find(|(_, home)| has_keys(home)).map_or_else(|| "root".to_owned(), |(name, _)| name.to_owned()))
+    Ok(match people.find_map(|(user, home)| Some((user.to_owned(), keys_in(home)?))) {
+        Some((user, keys)) => DefaultLogin { user, identity: own_key::that_opens(layout, &keys) },
+        None => DefaultLogin { user: "root".to_owned(), identity: None },
+    })
 }
 
 /// Name and home of an account that is a person's (passwd(5)).

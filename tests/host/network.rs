@@ -531,9 +531,7 @@ fn bridges(sandbox: &Sandbox) {
 }
 
 fn login(sandbox: &Sandbox) {
-    let home = sandbox.path("home");
-    std::fs::create_dir_all(home.join(".ssh")).unwrap();
-    let key = home.join(".ssh/id_ed25519");
+    let key = sandbox.path("id_ed25519");
     let key = key.to_str().unwrap();
     run_checked("ssh-keygen", &["-q", "-t", "ed25519", "-N", "", "-f", key]);
     sandbox.lxm(&["create", "web", "-t", "debian", "-r", "bookworm", "--ssh-key", &format!("{key}.pub")]).ok();
@@ -559,4 +557,11 @@ fn login(sandbox: &Sandbox) {
     sandbox.lxm(&["restart", "web"]).ok();
     sandbox.lxm(&["stop", "web"]).ok();
     sandbox.lxm(&["start", "web", "--wait", "ssh"]).ok();
+    // Who has no key and gives no password gets in with the host's own.
+    sandbox.lxm(&["destroy", "-f", "web"]).ok();
+    let made = sandbox.lxm(&["create", "own", "-t", "debian", "-r", "bookworm"]).ok();
+    made.complains("`lxm ssh own` logs in as `debian`");
+    sandbox.lxm(&["start", "own"]).ok();
+    sandbox.lxm(&["ssh", "own", "-o", "BatchMode=yes", "--", "id", "-un"]).ok().says("debian");
+    assert_eq!(std::fs::read_dir(sandbox.path("etc/lxm")).unwrap().count(), 2, "the key and the bridges, no scratch");
 }

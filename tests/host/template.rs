@@ -114,7 +114,7 @@ fn create_ubuntu(s: &Sandbox, templates: &Path, name: &str) -> command::Outcome 
 
 fn ubuntu(s: &Sandbox) {
     let templates = templates_with_key(s, &noble_archive().join("key.gpg"));
-    create_ubuntu(s, &templates, "web").ok().complains("nobody can log in yet");
+    create_ubuntu(s, &templates, "web").ok().complains("`lxm ssh web` logs in as `ubuntu`");
     s.lxm_with(&["start", "web", "--wait", "booted"], b"", Duration::from_secs(60)).ok();
     s.lxm(&["attach", "web", "--", "sudo", "-u", "ubuntu", "sudo", "-n", "id", "-u"]).ok().says("0");
     no_ordering_cycle(s, "web");
