@@ -28,6 +28,7 @@ mod mount;
 mod name;
 mod network;
 mod publish;
+mod quick;
 mod rename;
 pub mod render;
 mod restart;
@@ -58,6 +59,16 @@ use crate::store::Layout;
 Exit status: 0 done, 1 failed, 2 wrong usage, 3 not found, 4 exists, busy or not running,
 5 the host lacks something (root's rights too), 6 bad configuration, 7 timed out.")]
 pub struct Cli {
+    #[command(flatten)]
+    global: Global,
+
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+/// What every verb takes.
+#[derive(Debug, clap::Args)]
+struct Global {
     /// Directory of the containers [default: `path` of lxm.toml, or /var/lib/lxm]
     #[arg(short = 'P', long, global = true, value_name = "DIR")]
     path: Option<PathBuf>,
@@ -69,9 +80,6 @@ pub struct Cli {
     /// Say nothing but errors
     #[arg(short, long, global = true)]
     quiet: bool,
-
-    #[command(subcommand)]
-    verb: Verb,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -134,7 +142,8 @@ enum Verb {
 }
 
 fn run(cli: Cli) -> Result<u8> {
-    let context = Context::new(cli.path, cli.format, cli.quiet)?;
+    let Global { path, format, quiet } = cli.global;
+    let context = Context::new(path, format, quiet)?;
     match cli.verb {
         Verb::Create(verb) => verb.run(&context),
         Verb::Start(verb) => verb.run(&context),
@@ -237,7 +246,8 @@ pub fn main() -> ExitCode {
     }
     // Answers a shell's question for completions, if `COMPLETE` says that this is one.
     clap_complete::CompleteEnv::with_factory(Cli::command).complete();
-    finish(Cli::try_parse(), run)
+    let words: Vec<_> = std::env::args_os().collect();
+    finish(quick::parse(&words).map_or_else(|| Cli::try_parse_from(&words), Ok), run)
 }
 
 /// Runs what was parsed, or says why it could not be; gives the exit status.
