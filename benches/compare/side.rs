@@ -58,6 +58,8 @@ impl Side {
     }
 
     pub fn create(&self, name: &str, template: &str, storage: &str) -> Measured {
+        // Neither pays for what the other has yet to write.
+        nix::unistd::sync();
         let taken = self.make(name, template, storage, "none")?;
         if !self.lxm {
             self.connect(name, "lxc.net.0.type = empty\n")?;
