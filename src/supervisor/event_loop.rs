@@ -1,7 +1,7 @@
 //! The life of a guest between its init's execution and its end: one poll(2) loop.
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use nix::poll::{PollFd, PollFlags, poll};
 use nix::sys::signal::Signal as Sig;
@@ -21,6 +21,10 @@ use crate::sys;
 use crate::sys::clone::Child;
 use crate::sys::pidfd;
 use crate::sys::socket::PacketListener;
+
+/// How long after the last client memory is given back: to read it again for the next one of a
+/// loop takes longer than what that one wants.
+const REST: Duration = Duration::from_secs(1);
 
 /// How the guest ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -113,8 +117,10 @@ impl<'a> Guest<'a> {
         around.clients.tell_changes(&self.status);
         let image = sys::memory::Image::find()?;
         image.release();
+        let mut rest_at: Option<Instant> = None;
         loop {
             let patience = self.climb(around.clients).min(around.manager.tick(self.booted.at.elapsed()));
+            let patience = rest_at.map_or(patience, |at| patience.min(at.saturating_duration_since(Instant::now())));
             for source in self.wait(around, patience)? {
                 match source {
                     Source::Leader => return self.reap_leader(),
@@ -132,9 +138,12 @@ impl<'a> Guest<'a> {
                     Source::Orphan => self.orphans.retain(|child| matches!(pidfd::try_reap(&child.pidfd), Ok(None))),
                 }
             }
-            let quiet = around.clients.drop_closed() || std::mem::take(&mut self.just_booted);
-            if quiet {
+            if around.clients.drop_closed() || std::mem::take(&mut self.just_booted) {
+                rest_at = Some(Instant::now() + REST);
+            }
+            if rest_at.is_some_and(|at| at <= Instant::now()) {
                 image.release();
+                rest_at = None;
             }
         }
     }
