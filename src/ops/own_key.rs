@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use crate::error::{Context, Error, Kind, Result};
-use crate::store::{Layout, sync_dir};
+use crate::store::{self, FileLock, Layout};
 
 fn file(layout: &Layout) -> PathBuf {
     layout.etc().join("ssh_key")
@@ -20,7 +20,7 @@ fn file(layout: &Layout) -> PathBuf {
 pub fn public(layout: &Layout) -> Result<String> {
     let file = file(layout);
     if !file.exists() {
-        make(&file).context(|| format!("make `{}`", file.display()))?;
+        make(layout).context(|| format!("make `{}`", file.display()))?;
     }
     keygen(&["-y"], &file).context(|| format!("read `{}`", file.display()))
 }
@@ -36,18 +36,41 @@ pub fn that_opens(layout: &Layout, authorized_keys: &str) -> Option<PathBuf> {
     authorized_keys.lines().any(|line| key(line).is_some() && key(line) == key(&public)).then_some(file)
 }
 
-fn make(file: &Path) -> Result<()> {
-    let dir = file.parent().unwrap_or(Path::new("/"));
-    std::fs::create_dir_all(dir)?;
-    let scratch = tempfile::Builder::new().prefix(".ssh_key.").tempdir_in(dir)?;
-    let made = scratch.path().join("key");
+fn make(layout: &Layout) -> Result<()> {
+    let _lock = FileLock::acquire(&lock_file(layout))?;
+    let (file, scratch) = (file(layout), scratch(layout));
+    if file.exists() {
+        return Ok(());
+    }
+    // Of one who was killed.
+    store::remove_tree(&scratch)?;
+    std::fs::create_dir_all(&scratch)?;
+    let made = scratch.join("key");
     keygen(&["-q", "-t", "ed25519", "-N", "", "-C", "lxm"], &made)?;
     File::open(&made)?.sync_all()?;
-    // Not a rename: of two commands that make it at once the second takes the first one's.
-    match std::fs::hard_link(&made, file) {
-        Err(e) if e.kind() != ErrorKind::AlreadyExists => Err(e.into()),
-        _ => sync_dir(dir),
+    std::fs::rename(&made, &file)?;
+    store::sync_dir(&layout.etc())?;
+    store::remove_tree(&scratch)
+}
+
+/// Where the key is while it is made.
+fn scratch(layout: &Layout) -> PathBuf {
+    layout.etc().join(".ssh_key.new")
+}
+
+/// Whoever makes the key has it.
+fn lock_file(layout: &Layout) -> PathBuf {
+    layout.lock_dir().join(".ssh_key")
+}
+
+/// Removes what one left who was killed while he made the key; says whether there was anything.
+pub fn sweep(layout: &Layout) -> Result<bool> {
+    let scratch = scratch(layout);
+    if !scratch.exists() {
+        return Ok(false);
     }
+    let Some(_lock) = FileLock::try_acquire(&lock_file(layout))? else { return Ok(false) };
+    store::remove_tree(&scratch).map(|()| true)
 }
 
 /// Runs ssh-keygen on a key's file; gives what it prints.
@@ -64,4 +87,42 @@ fn keygen(args: &[&str], file: &Path) -> Result<String> {
         return Err(Error::failed(format!("`ssh-keygen`: {}", String::from_utf8_lossy(&output.stderr).trim())));
     }
     Ok(String::from_utf8_lossy(&output.stdout).trim().to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt;
+
+    use super::*;
+
+    #[test]
+    fn it_is_made_once_is_root_s_alone_and_opens_what_knows_it() {
+        let root = tempfile::tempdir().unwrap();
+        let layout = Layout::new(root.path());
+        assert_eq!(that_opens(&layout, "ssh-ed25519 AAAA me\n"), None);
+        let made = public(&layout).unwrap();
+        assert_eq!(public(&layout).unwrap(), made);
+        assert_eq!(file(&layout).metadata().unwrap().permissions().mode() & 0o777, 0o600);
+        assert_eq!(that_opens(&layout, &format!("# keys\n{made}\n")), Some(file(&layout)));
+        assert_eq!(that_opens(&layout, "ssh-ed25519 AAAA me\n"), None);
+        assert_eq!(std::fs::read_dir(layout.etc()).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn what_a_killed_maker_left_is_swept_and_in_nobody_s_way() {
+        let root = tempfile::tempdir().unwrap();
+        let layout = Layout::new(root.path());
+        let leave = || {
+            std::fs::create_dir_all(scratch(&layout)).unwrap();
+            std::fs::write(scratch(&layout).join("key"), "half").unwrap();
+        };
+        leave();
+        let maker = FileLock::acquire(&lock_file(&layout)).unwrap();
+        assert!(!sweep(&layout).unwrap(), "somebody makes it");
+        drop(maker);
+        assert!(sweep(&layout).unwrap());
+        leave();
+        public(&layout).unwrap();
+        assert!(!scratch(&layout).exists());
+    }
 }

@@ -13,7 +13,7 @@ use crate::types::ContainerName;
 /// One thing of ours that was left over and is gone.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Removed {
-    /// `cgroup`, `links`, `records`, `staging`, `trash`, `image`, `layers`
+    /// `cgroup`, `links`, `records`, `staging`, `trash`, `key`, `image`, `layers`
     pub what: &'static str,
     pub which: String,
 }
