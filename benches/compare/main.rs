@@ -26,6 +26,8 @@ fn main() {
         println!("cannot make {}: {e}", work.display());
         return;
     }
+    // Of a run that was killed.
+    sides.iter().for_each(Side::clean);
     println!("lxm {} against LXC {}", env!("CARGO_PKG_VERSION"), side::lxc_version());
     println!("{:<46}{:>12}{:>12}{:>8}   wanted", "median of", "lxm", "LXC", "ratio");
     // cargo gives options of its own.
