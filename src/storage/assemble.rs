@@ -56,7 +56,7 @@ pub(super) fn merge(
     if let (Some(upper), Some(dir)) = (&upper, &parts.upper) {
         // Left by a volatile mount, and refused by the next: what was lost then, if anything, was a
         // container in the making.
-        store::remove_tree(&dir.join("work/work/incompat"))?;
+        store::remove_tree(&dir.join("work").join("work/incompat"))?;
         options += &format!(",upperdir={0}/fs,workdir={0}/work", path_of(upper));
     }
     // Layers are frozen, shared and copied: no index that ties them to one another. Without
