@@ -37,9 +37,8 @@ impl Ssh {
         let layout = &context.layout;
         let name = self.name.get()?;
         let known_hosts = ssh::known_hosts(layout, &name)?;
-        let login = ssh::default_login(layout, &name)?;
-        let user = self.user.unwrap_or(login.user);
-        let identity = self.identity.or(login.identity);
+        let ssh::Login { user, identity } = ssh::login(layout, &name, self.user)?;
+        let identity = self.identity.or(identity);
         let program = std::env::current_exe()?;
         let mut command = Command::new("ssh");
         let proxy =

@@ -49,28 +49,42 @@ fn public_key(text: &str) -> Option<String> {
     (known && plain(kind, b"-") && key.starts_with("AAAA") && plain(key, b"+/=")).then(|| format!("{kind} {key}"))
 }
 
-/// Who logs in where nobody says, and the key of ours that lets him in.
+/// Who logs in, and the key of ours that lets him in.
 #[derive(Debug, PartialEq, Eq)]
-pub struct DefaultLogin {
+pub struct Login {
     pub user: String,
     pub identity: Option<PathBuf>,
 }
 
-/// The first account of a person that has keys, else root.
-pub fn default_login(layout: &Layout, name: &ContainerName) -> Result<DefaultLogin> {
+/// Whoever is asked for; else the first account of a person that has keys, else root.
+pub fn login(layout: &Layout, name: &ContainerName, asked: Option<String>) -> Result<Login> {
     let root = root(layout, name)?;
     let read =
         |file: &Path| sys::fs::read_in_root(&root, file, LIMIT).map(|text| String::from_utf8_lossy(&text).into());
-    let accounts: String = read(Path::new("etc/passwd"))?;
     let keys_in = |home: &str| -> Option<String> {
         let keys: String = read(&Path::new(home).join(".ssh/authorized_keys")).ok()?;
         (!keys.is_empty()).then_some(keys)
     };
-    let mut people = accounts.lines().filter_map(person);
-    Ok(match people.find_map(|(user, home)| Some((user.to_owned(), keys_in(home)?))) {
-        Some((user, keys)) => DefaultLogin { user, identity: own_key::that_opens(layout, &keys) },
-        None => DefaultLogin { user: "root".to_owned(), identity: None },
-    })
+    let accounts: Result<String> = read(Path::new("etc/passwd"));
+    let (user, keys) = match asked {
+        Some(user) => {
+            // He may be in a directory of accounts elsewhere: then no key of ours is known of him.
+            let keys = accounts.ok().and_then(|accounts| keys_in(home_of(&accounts, &user)?));
+            (user, keys)
+        }
+        None => {
+            let accounts = accounts?;
+            let mut people = accounts.lines().filter_map(person);
+            let found = people.find_map(|(user, home)| Some((user.to_owned(), keys_in(home)?)));
+            found.map_or_else(|| ("root".to_owned(), None), |(user, keys)| (user, Some(keys)))
+        }
+    };
+    Ok(Login { user, identity: keys.and_then(|keys| own_key::that_opens(layout, &keys)) })
+}
+
+/// The home of an account (passwd(5)).
+fn home_of<'a>(accounts: &'a str, user: &str) -> Option<&'a str> {
+    accounts.lines().find_map(|line| line.strip_prefix(user)?.strip_prefix(':')?.split(':').nth(4))
 }
 
 /// Name and home of an account that is a person's (passwd(5)).
@@ -208,6 +222,13 @@ mod tests {
         ] {
             assert_eq!(person(line), None, "{line}");
         }
+    }
+
+    #[test]
+    fn a_home_is_that_of_the_whole_name() {
+        let accounts = "debian2:x:1001:1001::/home/two:/bin/sh\ndebian:x:1000:1000::/home/debian:/bin/bash\n";
+        assert_eq!(home_of(accounts, "debian"), Some("/home/debian"));
+        assert_eq!(home_of(accounts, "deb"), None);
     }
 
     #[test]

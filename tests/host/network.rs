@@ -563,5 +563,9 @@ fn login(sandbox: &Sandbox) {
     made.complains("`lxm ssh own` logs in as `debian`");
     sandbox.lxm(&["start", "own"]).ok();
     sandbox.lxm(&["ssh", "own", "-o", "BatchMode=yes", "--", "id", "-un"]).ok().says("debian");
+    sandbox.lxm(&["ssh", "own", "-u", "debian", "-o", "BatchMode=yes", "--", "id", "-un"]).ok().says("debian");
+    // One whom the key does not let in gets no such key forced on him: ssh tries his own.
+    let own = |user: &str| lxm::ops::ssh::login(&sandbox.layout(), &"own".parse().unwrap(), Some(user.into())).unwrap();
+    assert!(own("debian").identity.is_some() && own("root").identity.is_none());
     assert_eq!(std::fs::read_dir(sandbox.path("etc/lxm")).unwrap().count(), 2, "the key and the bridges, no scratch");
 }
