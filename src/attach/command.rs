@@ -7,6 +7,7 @@ use super::control::{connect, reply, unexpected};
 use super::relay::{Event, Relay, drain};
 use crate::cgroup::{ContainerCgroup, Hierarchies};
 use crate::error::{Error, Result};
+use crate::host;
 use crate::proto::control::{Attach, Reply, Request};
 use crate::store::{BootRecord, Layout};
 use crate::sys;
@@ -42,10 +43,9 @@ pub enum Terminal {
 /// not run (126, 127, [`OUR_FAILURE`]).
 pub fn run(layout: &Layout, name: &ContainerName, command: Command) -> Result<u8> {
     let packets = connect(layout, name)?;
-    let cgroup = ContainerCgroup::new(Hierarchies::detect()?, BootRecord::cgroup_of(layout, name)?);
-    if cgroup.is_frozen()? {
-        return Err(Error::conflict(format!("container `{name}` is frozen: nothing runs in it"))
-            .hint(format!("`lxm unfreeze {name}` lets it go on")));
+    if host::systemd::is_running() {
+        // `systemctl freeze` freezes the supervisor too. Otherwise it refuses by itself.
+        ContainerCgroup::new(Hierarchies::detect()?, BootRecord::cgroup_of(layout, name)?).require_thawed(name)?;
     }
     let here = std::io::stdin().is_terminal() && std::io::stdout().is_terminal();
     let tty = match command.terminal {
@@ -64,8 +64,7 @@ pub fn run(layout: &Layout, name: &ContainerName, command: Command) -> Result<u8
         rows,
         cols,
     };
-    let standard = [0, 1, 2];
-    packets.send(&Request::Attach(request), if tty { &[] } else { &standard })?;
+    packets.send(&Request::Attach(request), if tty { &[] } else { &[0, 1, 2] })?;
     if tty { with_terminal(&packets) } else { without_terminal(&packets) }
 }
 

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use super::{DeviceRule, Hierarchies};
 use crate::config::Limits;
 use crate::error::{Context, Error, Result};
-use crate::types::IdRange;
+use crate::types::{ContainerName, IdRange};
 
 /// One container's groups.
 #[derive(Debug, Clone)]
@@ -199,6 +199,15 @@ impl ContainerCgroup {
     /// Whether the guest is frozen.
     pub fn is_frozen(&self) -> Result<bool> {
         Ok(self.event("frozen")? == Some(true))
+    }
+
+    /// Fails with `Kind::Conflict` if the guest of `name` is frozen.
+    pub fn require_thawed(&self, name: &ContainerName) -> Result<()> {
+        if !self.is_frozen()? {
+            return Ok(());
+        }
+        Err(Error::conflict(format!("container `{name}` is frozen: nothing runs in it"))
+            .hint(format!("`lxm unfreeze {name}` lets it go on")))
     }
 
     fn event(&self, key: &str) -> Result<Option<bool>> {

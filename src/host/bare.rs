@@ -1,8 +1,13 @@
-//! A host without systemd: `lxm start` itself starts the supervisor, in a session and groups of its own.
+//! A host without systemd: a child of `lxm start` is the supervisor, in a session and groups of its own.
+//!
+//! It goes on from there without an exec: all that the supervisor needs is loaded, and a program of
+//! this size takes a millisecond to load again.
 
-use nix::fcntl::{FcntlArg, FdFlag, fcntl};
+use std::convert::Infallible;
 use std::ffi::CString;
 use std::os::fd::{AsFd, AsRawFd};
+
+use nix::fcntl::{FcntlArg, FdFlag, fcntl};
 
 use super::{Host, Start, Stop};
 use crate::attach::control;
@@ -10,7 +15,7 @@ use crate::cgroup::{ContainerCgroup, Hierarchies};
 use crate::error::{Context, Error, Result};
 use crate::proto::control::{Request, Rung};
 use crate::store::Layout;
-use crate::supervisor::Started;
+use crate::supervisor::{self, Manager, Started};
 use crate::sys;
 use crate::sys::clone::{SingleThreaded, clone};
 use crate::sys::socket::Packets;
@@ -33,13 +38,26 @@ impl Host for Bare {
     }
 }
 
-fn start(layout: &Layout, name: &ContainerName, Start { window: (rows, cols), limit }: Start) -> Result<()> {
+fn start(layout: &Layout, name: &ContainerName, Start { window, limit }: Start) -> Result<()> {
     let cgroup = ContainerCgroup::new(Hierarchies::detect()?, layout.cgroup(name));
     let group = cgroup.make_supervisor()?;
     let (ours, theirs) = Packets::pair()?;
-    let arguments = arguments(layout, name, &theirs, rows, cols)?;
-    clone(SingleThreaded::check()?, 0, Some(group.as_fd()), || become_supervisor(&arguments, &theirs, layout, name))?;
-    drop(theirs);
+    let words = command_line(layout, name, &theirs, window)?;
+    let privileged = layout.config(name).is_ok_and(|config| config.security.privileged);
+    clone(SingleThreaded::check()?, 0, Some(group.as_fd()), move || {
+        if let Err(error) = leave_caller(layout, name, &theirs) {
+            let _ = theirs.send(&Started::Err(error), &[]);
+            return 1;
+        }
+        if privileged {
+            let Err(error) = execute(&words, &theirs);
+            let _ = theirs.send(&Started::Err(error), &[]);
+            return 1;
+        }
+        // Without it ps(1) shows ours.
+        let _ = sys::command_line::show(&words);
+        supervisor::run(layout, name, Manager::command(theirs, window.0, window.1))
+    })?;
     match ours.recv_within::<Started>(limit)? {
         Some((Started::Ok(_), _)) => Ok(()),
         Some((Started::Err(e), _)) => Err(e),
@@ -48,7 +66,13 @@ fn start(layout: &Layout, name: &ContainerName, Start { window: (rows, cols), li
     }
 }
 
-fn arguments(layout: &Layout, name: &ContainerName, link: &Packets, rows: u16, cols: u16) -> Result<Vec<CString>> {
+/// What the supervisor is executed with, or would be.
+fn command_line(
+    layout: &Layout,
+    name: &ContainerName,
+    link: &Packets,
+    (rows, cols): (u16, u16),
+) -> Result<Vec<CString>> {
     let path = layout.containers().as_os_str().as_encoded_bytes().to_vec();
     let fd = link.as_fd().as_raw_fd();
     let words: [Vec<u8>; 11] = [
@@ -67,24 +91,25 @@ fn arguments(layout: &Layout, name: &ContainerName, link: &Packets, rows: u16, c
     words.into_iter().map(|word| CString::new(word).map_err(|_| Error::usage("a path holds a NUL byte"))).collect()
 }
 
-/// In the child: executes this program again as the supervisor, apart from the caller's terminal.
-fn become_supervisor(arguments: &[CString], link: &Packets, layout: &Layout, name: &ContainerName) -> u8 {
-    let run = || -> Result<std::convert::Infallible> {
-        nix::unistd::setsid().context(|| "start a session")?;
-        nix::unistd::chdir("/").context(|| "change to /")?;
-        let dir = layout.log_dir(name);
-        std::fs::create_dir_all(&dir).context(|| format!("make `{}`", dir.display()))?;
-        let log = std::fs::File::options().append(true).create(true).open(dir.join("supervisor.log"));
-        let log = log.context(|| format!("open `{}`", dir.join("supervisor.log").display()))?;
-        let null = std::fs::File::open("/dev/null").context(|| "open /dev/null")?;
-        rustix::stdio::dup2_stdin(&null)?;
-        rustix::stdio::dup2_stdout(&log)?;
-        rustix::stdio::dup2_stderr(&log)?;
-        sys::creds::close_on_exec_from(3)?;
-        fcntl(link.as_fd(), FcntlArg::F_SETFD(FdFlag::empty())).context(|| "pass the socket on")?;
-        nix::unistd::execv(c"/proc/self/exe", arguments).context(|| "execute the supervisor")
-    };
-    let Err(error) = run();
-    let _ = link.send(&Started::Err(error), &[]);
-    1
+/// In the child: parts with the caller's terminal, directory and descriptors, its locks among them.
+fn leave_caller(layout: &Layout, name: &ContainerName, link: &Packets) -> Result<()> {
+    nix::unistd::setsid().context(|| "start a session")?;
+    nix::unistd::chdir("/").context(|| "change to /")?;
+    let dir = layout.log_dir(name);
+    std::fs::create_dir_all(&dir).context(|| format!("make `{}`", dir.display()))?;
+    let log = std::fs::File::options().append(true).create(true).open(dir.join("supervisor.log"));
+    let log = log.context(|| format!("open `{}`", dir.join("supervisor.log").display()))?;
+    let null = std::fs::File::open("/dev/null").context(|| "open /dev/null")?;
+    rustix::stdio::dup2_stdin(&null)?;
+    rustix::stdio::dup2_stdout(&log)?;
+    rustix::stdio::dup2_stderr(&log)?;
+    drop((log, null));
+    sys::creds::close_all_but(&[0, 1, 2, link.as_fd().as_raw_fd()])
+}
+
+/// In the child of a privileged container, whose supervisor runs from a sealed copy of this program
+/// and so has to be executed (see [`sys::reexec`]).
+fn execute(words: &[CString], link: &Packets) -> Result<Infallible> {
+    fcntl(link.as_fd(), FcntlArg::F_SETFD(FdFlag::empty())).context(|| "pass the socket on")?;
+    nix::unistd::execv(c"/proc/self/exe", words).context(|| "execute the supervisor")
 }

@@ -22,8 +22,8 @@ use crate::sys::clone::Child;
 use crate::sys::pidfd;
 use crate::sys::socket::PacketListener;
 
-/// How long after the last client memory is given back: to read it again for the next one of a
-/// loop takes longer than what that one wants.
+/// How long after the start, or the last client, memory is given back: to read it again for the next
+/// one of a loop takes longer than what that one wants.
 const REST: Duration = Duration::from_secs(1);
 
 /// How the guest ended.
@@ -115,9 +115,8 @@ impl<'a> Guest<'a> {
     /// Serves the guest and its clients until it ends.
     pub fn watch(&mut self, around: &mut Surroundings<'_>) -> Result<Ending> {
         around.clients.tell_changes(&self.status);
-        let image = sys::memory::Image::find()?;
-        image.release();
-        let mut rest_at: Option<Instant> = None;
+        // Not at once: whoever waits for the start comes first.
+        let mut rest_at = Some(Instant::now() + REST);
         loop {
             let patience = self.climb(around.clients).min(around.manager.tick(self.booted.at.elapsed()));
             let patience = rest_at.map_or(patience, |at| patience.min(at.saturating_duration_since(Instant::now())));
@@ -142,7 +141,7 @@ impl<'a> Guest<'a> {
                 rest_at = Some(Instant::now() + REST);
             }
             if rest_at.is_some_and(|at| at <= Instant::now()) {
-                image.release();
+                sys::memory::release()?;
                 rest_at = None;
             }
         }
@@ -298,6 +297,7 @@ impl<'a> Guest<'a> {
             }
             Request::Attach(request) => {
                 let client = &mut around.clients.0[index];
+                self.setup.cgroup.require_thawed(&self.setup.name)?;
                 let child = attach::spawn(self.setup, &self.booted.leader.pidfd, &request, Some(&client.packets), fds)?;
                 client.waits_for = WaitsFor::Command(child);
             }

@@ -2,39 +2,26 @@
 
 use crate::error::{Context, Result};
 
-/// The parts of this program's image that can be dropped and read again from their files: its code
-/// and constants, and the libraries'.
-#[derive(Debug)]
-pub struct Image {
-    /// Start and length in bytes.
-    parts: Vec<(usize, usize)>,
+/// Drops this program's code and constants and its libraries', and the heap's free pages. What is
+/// needed again is read again, from the page cache; a process that waits needs little.
+pub fn release() -> Result<()> {
+    let smaps = std::fs::read_to_string("/proc/self/smaps").context(|| "read our own mappings")?;
+    for (start, length) in clean_file_mappings(&smaps) {
+        // SAFETY: the range is a private mapping of a file without write permission or pages
+        // of our own, so every page comes back as it was from the file at the next access.
+        unsafe { libc::madvise(start as *mut libc::c_void, length, libc::MADV_DONTNEED) };
+    }
+    drop(smaps);
+    // SAFETY: takes an integer; the allocator returns free memory only.
+    #[cfg(target_env = "gnu")]
+    unsafe {
+        libc::malloc_trim(0);
+    }
+    Ok(())
 }
 
-impl Image {
-    /// Finds them in this process's own mappings (proc_pid_smaps(5)).
-    pub fn find() -> Result<Self> {
-        let smaps = std::fs::read_to_string("/proc/self/smaps").context(|| "read our own mappings")?;
-        Ok(Image { parts: clean_file_mappings(&smaps) })
-    }
-
-    /// Drops every page of them, and the heap's free ones. What is needed again is read again,
-    /// from the page cache; a process that waits needs little.
-    pub fn release(&self) {
-        for (start, length) in &self.parts {
-            // SAFETY: the range is a private mapping of a file without write permission or pages
-            // of our own, so every page comes back as it was from the file at the next access.
-            unsafe { libc::madvise(*start as *mut libc::c_void, *length, libc::MADV_DONTNEED) };
-        }
-        // SAFETY: takes an integer; the allocator returns free memory only.
-        #[cfg(target_env = "gnu")]
-        unsafe {
-            libc::malloc_trim(0);
-        }
-    }
-}
-
-/// Mappings that hold nothing but a file's pages: not writable, and nothing anonymous in them (the
-/// relocated constants are anonymous, and would come back unrelocated).
+/// Start and length in bytes of mappings that hold nothing but a file's pages: not writable, and
+/// nothing anonymous in them (the relocated constants are anonymous, and would come back unrelocated).
 fn clean_file_mappings(smaps: &str) -> Vec<(usize, usize)> {
     let mut found = Vec::new();
     let mut current = None;
@@ -76,9 +63,8 @@ mod tests {
 
     #[test]
     fn this_program_goes_on_after_its_image_was_dropped() {
-        let image = Image::find().unwrap();
-        assert!(!image.parts.is_empty());
-        image.release();
+        assert!(!clean_file_mappings(&std::fs::read_to_string("/proc/self/smaps").unwrap()).is_empty());
+        release().unwrap();
         assert_eq!(format!("{:?}", [1, 2]), "[1, 2]");
     }
 }

@@ -6,6 +6,7 @@
 pub mod bpf;
 pub mod btrfs;
 pub mod clone;
+pub mod command_line;
 pub mod creds;
 pub mod fork;
 pub mod fs;

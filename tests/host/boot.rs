@@ -47,6 +47,9 @@ fn start_returns_when_init_runs(sandbox: &Sandbox) {
     assert!(runs(sandbox, "p"));
     let command = std::fs::read(format!("/proc/{}/cmdline", sandbox.leader("p"))).unwrap();
     assert_eq!(command, b"/sbin/init\0");
+    // Not the command that started it, which an admin would take for one that hangs.
+    let command = std::fs::read_to_string(format!("/proc/{}/cmdline", sandbox.supervisor("p"))).unwrap();
+    assert!(command.starts_with("lxm\0supervise\0p\0"), "{command:?}");
     sandbox.lxm(&["wait", "p", "--for", "running"]).ok();
 }
 
