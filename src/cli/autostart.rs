@@ -1,33 +1,33 @@
-use super::{Context, Format, NameArg, render, require_root};
+use super::{Context, Format, NamesArg, render, require_root, several};
 use crate::error::{Error, Result};
 use crate::ops::autostart::{self, Entry, State};
 use serde::Serialize;
 
-/// Start a container when the host boots
+/// Start containers when the host boots
 #[derive(Debug, clap::Args)]
 pub struct Enable {
     #[command(flatten)]
-    name: NameArg,
+    names: NamesArg,
 }
 
 impl Enable {
     pub fn run(self, context: &Context) -> Result<u8> {
         require_root("change what starts at boot")?;
-        autostart::enable(&context.layout, &self.name.get()?).map(|()| 0)
+        several::each(&self.names.get()?, |name| autostart::enable(&context.layout, name))
     }
 }
 
-/// Do not start a container when the host boots
+/// Do not start containers when the host boots
 #[derive(Debug, clap::Args)]
 pub struct Disable {
     #[command(flatten)]
-    name: NameArg,
+    names: NamesArg,
 }
 
 impl Disable {
     pub fn run(self, context: &Context) -> Result<u8> {
         require_root("change what starts at boot")?;
-        autostart::disable(&context.layout, &self.name.get()?).map(|()| 0)
+        several::each(&self.names.get()?, |name| autostart::disable(&context.layout, name))
     }
 }
 

@@ -1,14 +1,14 @@
-use super::{Context, NameArg, require_root};
+use super::{Context, NamesArg, require_root, several};
 use crate::error::Result;
 use crate::ops::destroy::{InUse, destroy};
 
-/// Remove a container for good, with its snapshots and logs
+/// Remove containers for good, with their snapshots and logs
 #[derive(Debug, clap::Args)]
 pub struct Destroy {
     #[command(flatten)]
-    name: NameArg,
+    names: NamesArg,
 
-    /// Kill it first if it runs
+    /// Kill first what runs
     #[arg(short, long)]
     force: bool,
 }
@@ -16,9 +16,11 @@ pub struct Destroy {
 impl Destroy {
     pub fn run(self, context: &Context) -> Result<u8> {
         require_root("destroy a container")?;
-        let name = self.name.get()?;
-        destroy(&context.layout, &name, if self.force { InUse::Force } else { InUse::Refuse })?;
-        context.say(&format!("destroyed `{name}`"));
-        Ok(0)
+        let in_use = if self.force { InUse::Force } else { InUse::Refuse };
+        several::each(&self.names.get()?, |name| {
+            destroy(&context.layout, name, in_use)?;
+            context.say(&format!("destroyed `{name}`"));
+            Ok(())
+        })
     }
 }

@@ -1,33 +1,31 @@
-use super::{Context, NameArg, require_root};
+use super::{Context, NamesArg, require_root, several};
 use crate::error::Result;
 use crate::ops::freeze::set_frozen;
 
-/// Stop all processes of a container where they are
+/// Stop all processes of containers where they are
 #[derive(Debug, clap::Args)]
 pub struct Freeze {
     #[command(flatten)]
-    name: NameArg,
+    names: NamesArg,
 }
 
-/// Have the processes of a frozen container go on
+/// Have the processes of frozen containers go on
 #[derive(Debug, clap::Args)]
 pub struct Unfreeze {
     #[command(flatten)]
-    name: NameArg,
+    names: NamesArg,
 }
 
 impl Freeze {
     pub fn run(self, context: &Context) -> Result<u8> {
         require_root("freeze a container")?;
-        set_frozen(&context.layout, &self.name.get()?, true)?;
-        Ok(0)
+        several::each(&self.names.get()?, |name| set_frozen(&context.layout, name, true))
     }
 }
 
 impl Unfreeze {
     pub fn run(self, context: &Context) -> Result<u8> {
         require_root("unfreeze a container")?;
-        set_frozen(&context.layout, &self.name.get()?, false)?;
-        Ok(0)
+        several::each(&self.names.get()?, |name| set_frozen(&context.layout, name, false))
     }
 }

@@ -1,16 +1,16 @@
-use super::{Context, NameArg, require_root};
+use super::{Context, NamesArg, require_root, several};
 use crate::error::Result;
 use crate::ops::kill::kill;
 use crate::types::Signal;
 
-/// Send a signal to a container's init
+/// Send a signal to the init of containers
 ///
 /// Without `-s` it is KILL, which ends the whole container at once and is waited for: the other
 /// common default, TERM, means "restart yourself" to systemd. `lxm stop` shuts down in order.
 #[derive(Debug, clap::Args)]
 pub struct Kill {
     #[command(flatten)]
-    name: NameArg,
+    names: NamesArg,
 
     /// By name or number: TERM, SIGHUP, 15, RTMIN+3
     #[arg(short, long, value_name = "SIGNAL", default_value = "KILL")]
@@ -20,7 +20,6 @@ pub struct Kill {
 impl Kill {
     pub fn run(self, context: &Context) -> Result<u8> {
         require_root("send a signal to a container")?;
-        kill(&context.layout, &self.name.get()?, self.signal)?;
-        Ok(0)
+        several::each(&self.names.get()?, |name| kill(&context.layout, name, self.signal))
     }
 }

@@ -33,6 +33,7 @@ mod rename;
 pub mod render;
 mod restart;
 mod safe;
+mod several;
 mod snapshot;
 mod ssh;
 mod start;
@@ -47,7 +48,7 @@ use std::process::ExitCode;
 
 use clap::{CommandFactory, Parser, Subcommand, ValueEnum};
 
-pub use name::{NameAndWords, NameArg};
+pub use name::{NameAndWords, NameArg, NamesArg};
 
 use crate::error::{Error, Kind, Result};
 use crate::store::Layout;

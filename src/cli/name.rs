@@ -23,6 +23,27 @@ impl NameArg {
     }
 }
 
+/// One container or several, for verbs that do the same to each.
+#[derive(Debug, Clone, clap::Args)]
+pub struct NamesArg {
+    /// The containers
+    #[arg(value_name = "NAME", required_unless_present = "name_option", add = ArgValueCompleter::new(complete))]
+    names: Vec<ContainerName>,
+
+    /// The container, as an option
+    #[arg(short = 'n', long = "name", value_name = "NAME", conflicts_with = "names", id = "name_option")]
+    #[arg(add = ArgValueCompleter::new(complete))]
+    name_option: Option<ContainerName>,
+}
+
+impl NamesArg {
+    /// At least one.
+    pub fn get(self) -> Result<Vec<ContainerName>> {
+        let names: Vec<_> = self.name_option.into_iter().chain(self.names).collect();
+        if names.is_empty() { Err(Error::usage("a container's name is missing")) } else { Ok(names) }
+    }
+}
+
 /// A container's name and further words behind it: `NAME WORD…` or `-n NAME WORD…`.
 ///
 /// The verb says how many there must be. Options may come between and after them; a word that

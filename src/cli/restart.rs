@@ -1,13 +1,13 @@
 use super::stop::{HowArgs, tell};
-use super::{Context, NameArg, require_root};
+use super::{Context, NamesArg, require_root, several};
 use crate::error::Result;
 use crate::ops::stop::restart;
 
-/// Reboot a container
+/// Reboot containers
 #[derive(Debug, clap::Args)]
 pub struct Restart {
     #[command(flatten)]
-    name: NameArg,
+    names: NamesArg,
 
     #[command(flatten)]
     how: HowArgs,
@@ -16,9 +16,9 @@ pub struct Restart {
 impl Restart {
     pub fn run(self, context: &Context) -> Result<u8> {
         require_root("restart a container")?;
-        let name = self.name.get()?;
-        let how = self.how.get(context, &name)?;
-        restart(&context.layout, &name, how, |rung| tell(context, &name, rung))?;
-        Ok(0)
+        several::each(&self.names.get()?, |name| {
+            let how = self.how.get(context, name)?;
+            restart(&context.layout, name, how, |rung| tell(context, name, rung)).map(drop)
+        })
     }
 }

@@ -1,18 +1,16 @@
 use std::os::fd::AsFd;
 
-use super::{Context, NameArg, require_root};
-use crate::error::Result;
-use crate::net::reach;
-use crate::ops::ssh;
-use crate::ops::start::{Changes, WaitFor, start, wait_booted};
+use super::{Context, NamesArg, require_root, several};
+use crate::error::{Error, Result};
+use crate::ops::start::{Changes, StartRequest, WaitFor, start_and_wait};
 use crate::types::Timeout;
-use crate::{attach, host, sys};
+use crate::{attach, sys};
 
-/// Start a container
+/// Start containers
 #[derive(Debug, clap::Args)]
 pub struct Start {
     #[command(flatten)]
-    name: NameArg,
+    names: NamesArg,
 
     /// Stay on the console until the container stops
     #[arg(short = 'F', long)]
@@ -34,21 +32,20 @@ pub struct Start {
 impl Start {
     pub fn run(self, context: &Context) -> Result<u8> {
         require_root("start a container")?;
-        let name = self.name.get()?;
-        let window = sys::tty::window_size(std::io::stdin().as_fd());
-        let changes = if self.ephemeral { Changes::Vanish } else { Changes::Stay };
-        start(&context.layout, &name, host::Start { window, limit: self.timeout.get() }, changes)?;
-        if self.foreground {
-            return attach::console(&context.layout, &name, attach::Until::Stopped, || ()).map(|()| 0);
+        let names = self.names.get()?;
+        let request = StartRequest {
+            window: sys::tty::window_size(std::io::stdin().as_fd()),
+            limit: self.timeout.get(),
+            changes: if self.ephemeral { Changes::Vanish } else { Changes::Stay },
+            wait: self.wait,
+        };
+        if !self.foreground {
+            return several::each(&names, |name| start_and_wait(&context.layout, name, request));
         }
-        // For those who may not look into the guest; whoever needs them and lacks them is told.
-        let _ = ssh::note_host_keys(&context.layout, &name);
-        match self.wait {
-            Some(WaitFor::Booted) => wait_booted(&context.layout, &name, self.timeout.get())?,
-            Some(WaitFor::Network) => drop(reach::wait_address(&context.layout, &name, self.timeout.get())?),
-            Some(WaitFor::Ssh) => reach::wait_ssh(&context.layout, &name, self.timeout.get())?,
-            None => {}
-        }
-        Ok(0)
+        let [name] = &names[..] else {
+            return Err(Error::usage("`--foreground` shows one container's console: name one"));
+        };
+        start_and_wait(&context.layout, name, StartRequest { wait: None, ..request })?;
+        attach::console(&context.layout, name, attach::Until::Stopped, || ()).map(|()| 0)
     }
 }

@@ -1,15 +1,15 @@
-use super::{Context, NameArg, require_root};
+use super::{Context, NamesArg, require_root, several};
 use crate::error::Result;
 use crate::host;
 use crate::ops::stop::stop;
 use crate::proto::control::Rung;
 use crate::types::{ContainerName, Timeout};
 
-/// Stop a container: in order, and killed when that takes too long
+/// Stop containers: in order, and killed when that takes too long
 #[derive(Debug, clap::Args)]
 pub struct Stop {
     #[command(flatten)]
-    name: NameArg,
+    names: NamesArg,
 
     #[command(flatten)]
     how: HowArgs,
@@ -51,13 +51,14 @@ pub fn tell(context: &Context, name: &ContainerName, rung: Rung) {
 impl Stop {
     pub fn run(self, context: &Context) -> Result<u8> {
         require_root("stop a container")?;
-        let name = self.name.get()?;
-        let how = self.how.get(context, &name)?;
-        let rung = stop(&context.layout, &name, how, |rung| tell(context, &name, rung))?;
-        if let (Rung::Killed, host::Stop::Graceful { limit }) = (rung, how) {
-            // It has stopped, which is what was asked for; how may matter to its data.
-            context.say(&format!("`{name}` did not shut down within {}s and was killed", limit.as_secs_f32()));
-        }
-        Ok(0)
+        several::each(&self.names.get()?, |name| {
+            let how = self.how.get(context, name)?;
+            let rung = stop(&context.layout, name, how, |rung| tell(context, name, rung))?;
+            if let (Rung::Killed, host::Stop::Graceful { limit }) = (rung, how) {
+                // It has stopped, which is what was asked for; how may matter to its data.
+                context.say(&format!("`{name}` did not shut down within {}s and was killed", limit.as_secs_f32()));
+            }
+            Ok(())
+        })
     }
 }

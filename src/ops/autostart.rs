@@ -4,21 +4,18 @@
 //! order is written into the units. On a bare host [`start_all`] and [`stop_all`] do the same from
 //! the same configuration; an init script runs them (`lxm autostart`).
 
-use std::collections::BTreeSet;
-use std::io::Read;
-use std::os::fd::{AsFd, OwnedFd};
-use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use nix::poll::{PollFd, PollFlags, poll};
 use serde::{Deserialize, Serialize};
 
+use super::start::{Changes, StartRequest, WaitFor, start_and_wait};
+use super::stop::stop;
 use crate::cgroup::{ContainerCgroup, Hierarchies};
 use crate::config::{self, Config, Order, Progress, Ready};
 use crate::error::{Context, Error, Kind, Result};
-use crate::host::{journal_link, systemd};
+use crate::host::{Stop, journal_link, systemd};
 use crate::store::{AliveLock, Layout, OperationLock, replace_file, write_volatile};
-use crate::sys;
+use crate::sys::fork;
 use crate::types::ContainerName;
 
 /// How often a start is tried, with a pause between that doubles from a second.
@@ -171,11 +168,11 @@ pub fn start_all(layout: &Layout, tell: &dyn Fn(&Entry)) -> Result<Vec<Entry>> {
         report.container.push(entry);
         write_volatile(&report_file(layout), report)
     };
-    let mut running: Vec<Work> = Vec::new();
+    let mut running: Vec<Job> = Vec::new();
     loop {
         match plan.take_next() {
             Progress::Begin(name) if AliveLock::is_held(layout, &name)? => plan.ended(&name, true),
-            Progress::Begin(name) => running.push(Work::begin(layout, name, Verb::Start)?),
+            Progress::Begin(name) => running.push(Job::start(layout, name)?),
             Progress::Skip(name, because) => {
                 let error = Some(format!("it requires `{because}`, which did not start"));
                 let began_us = since(Instant::now());
@@ -183,27 +180,29 @@ pub fn start_all(layout: &Layout, tell: &dyn Fn(&Entry)) -> Result<Vec<Entry>> {
             }
             Progress::Wait if running.is_empty() => return Ok(report.container),
             Progress::Wait => {
-                for mut work in wait_any(&mut running)? {
-                    let result = work.result();
-                    let (state, error) = match &result {
+                for job in wait_any(&mut running)? {
+                    let (name, began, attempt) = (job.name.clone(), job.began, job.attempt);
+                    let (state, error) = match job.result() {
                         Ok(()) => (State::Started, None),
                         Err(e) if e.kind() == Kind::TimedOut => (State::Slow, Some(e.to_string())),
-                        Err(e) if e.kind() == Kind::Failed && work.attempt < ATTEMPTS => {
-                            work.pause = Some(Instant::now() + Duration::from_secs(1 << (work.attempt - 1)));
-                            running.push(work);
+                        Err(e) if e.kind() == Kind::Failed && attempt < ATTEMPTS => {
+                            let until = Instant::now() + Duration::from_secs(1 << (attempt - 1));
+                            running.push(Job { name, began, attempt, task: Task::Pause(until) });
                             continue;
                         }
                         Err(e) => (State::Failed, Some(e.to_string())),
                     };
-                    plan.ended(&work.name, state != State::Failed);
-                    let took_us = work.began.elapsed().as_micros() as u64;
-                    let (began_us, attempts) = (since(work.began), work.attempt);
-                    done(&mut report, Entry { name: work.name, state, attempts, began_us, took_us, error })?;
+                    plan.ended(&name, state != State::Failed);
+                    let took_us = began.elapsed().as_micros() as u64;
+                    let (began_us, attempts) = (since(began), attempt);
+                    done(&mut report, Entry { name, state, attempts, began_us, took_us, error })?;
                 }
             }
         }
-        for work in running.iter_mut().filter(|work| work.pause.is_some_and(|until| until <= Instant::now())) {
-            work.again(layout)?;
+        for job in &mut running {
+            if matches!(job.task, Task::Pause(until) if until <= Instant::now()) {
+                (job.task, job.attempt) = (Task::start(layout, &job.name)?, job.attempt + 1);
+            }
         }
     }
 }
@@ -215,24 +214,25 @@ pub fn stop_all(layout: &Layout) -> Result<Vec<(ContainerName, Error)>> {
     let deadline = Instant::now() + budget;
     let names = layout.names()?.into_iter();
     let mut plan = order(layout)?.stop(names.filter(|name| AliveLock::is_held(layout, name).unwrap_or(false)));
-    let mut running: Vec<Work> = Vec::new();
+    let mut running: Vec<Job> = Vec::new();
     let mut failed = Vec::new();
     loop {
         match plan.take_next() {
             Progress::Begin(name) | Progress::Skip(name, _) => {
                 let own = layout.config(&name).map_or(SHUTDOWN, |config| config.boot.stop_timeout.get());
                 let limit = own.min(deadline.saturating_duration_since(Instant::now()));
-                running.push(Work::begin(layout, name, Verb::Stop(limit))?);
+                running.push(Job::stop(layout, name, limit)?);
             }
             Progress::Wait if running.is_empty() => return Ok(failed),
             Progress::Wait => {
-                for mut work in wait_any(&mut running)? {
-                    plan.ended(&work.name, true);
-                    match work.result() {
+                for job in wait_any(&mut running)? {
+                    plan.ended(&job.name, true);
+                    let name = job.name.clone();
+                    match job.result() {
                         // Killed in the end, which is what was wanted of it.
                         Ok(()) => {}
                         Err(e) if [Kind::TimedOut, Kind::Conflict].contains(&e.kind()) => {}
-                        Err(e) => failed.push((work.name, e)),
+                        Err(e) => failed.push((name, e)),
                     }
                 }
             }
@@ -291,93 +291,66 @@ fn report_of_units(layout: &Layout) -> Result<Vec<Entry>> {
     Ok(entries)
 }
 
-#[derive(Debug, Clone, Copy)]
-enum Verb {
-    Start,
-    Stop(Duration),
-}
-
-/// A command of ours at work on one container: a start clones, which a process that does several
-/// things at a time could not.
-struct Work {
+/// A start or a stop of one container.
+struct Job {
     name: ContainerName,
-    verb: Verb,
-    child: Child,
-    pidfd: OwnedFd,
     began: Instant,
     attempt: u32,
-    /// When to try again, while nothing runs.
-    pause: Option<Instant>,
+    task: Task,
 }
 
-impl Work {
-    fn begin(layout: &Layout, name: ContainerName, verb: Verb) -> Result<Self> {
-        let (child, pidfd) = spawn(layout, &name, verb)?;
-        Ok(Work { name, verb, child, pidfd, began: Instant::now(), attempt: 1, pause: None })
+enum Task {
+    /// In a child, because several are under way and a start clones.
+    Work(fork::Work<()>),
+    /// Until it is tried again.
+    Pause(Instant),
+}
+
+impl Job {
+    fn new(name: ContainerName, task: Task) -> Self {
+        Job { name, began: Instant::now(), attempt: 1, task }
     }
 
-    fn again(&mut self, layout: &Layout) -> Result<()> {
-        (self.child, self.pidfd) = spawn(layout, &self.name, self.verb)?;
-        self.attempt += 1;
-        self.pause = None;
-        Ok(())
+    fn start(layout: &Layout, name: ContainerName) -> Result<Self> {
+        Task::start(layout, &name).map(|task| Job::new(name, task))
     }
 
-    /// What came of it, once it has ended.
-    fn result(&mut self) -> Result<()> {
-        let status = self.child.wait().context(|| "wait for a command")?;
-        if status.success() {
-            return Ok(());
+    fn stop(layout: &Layout, name: ContainerName, limit: Duration) -> Result<Self> {
+        let how = if limit.is_zero() { Stop::Kill } else { Stop::Graceful { limit } };
+        let work = fork::Work::begin(|| stop(layout, &name, how, |_| ()).map(drop))?;
+        Ok(Job::new(name, Task::Work(work)))
+    }
+
+    /// What came of it, once it is done.
+    fn result(self) -> Result<()> {
+        match self.task {
+            Task::Work(work) => work.finish(),
+            Task::Pause(_) => Ok(()),
         }
-        let mut said = String::new();
-        // Bounded: it is one line of an error and one of a hint.
-        let _ = self.child.stderr.take().map(|stderr| stderr.take(8192).read_to_string(&mut said));
-        let message = said.lines().find_map(|line| line.strip_prefix("error: ")).unwrap_or("it was killed").to_owned();
-        let kinds = [Kind::Usage, Kind::NotFound, Kind::Conflict, Kind::HostLacks, Kind::Config, Kind::TimedOut];
-        let kind = kinds.into_iter().find(|kind| status.code() == Some(kind.exit_status().into()));
-        Err(Error::new(kind.unwrap_or(Kind::Failed), message))
     }
 }
 
-fn spawn(layout: &Layout, name: &ContainerName, verb: Verb) -> Result<(Child, OwnedFd)> {
-    let mut command = Command::new("/proc/self/exe");
-    command.arg("--quiet").arg("--path").arg(layout.containers());
-    match verb {
-        Verb::Start => {
-            command.args(["start", name.as_str()]);
-            if layout.config(name)?.boot.ready == Ready::Booted {
-                command.args(["--wait", "booted"]);
-            }
-            command.args(["--timeout", &format!("{}s", READY.as_secs())]);
-        }
-        Verb::Stop(limit) if limit.is_zero() => drop(command.args(["stop", "--kill", name.as_str()])),
-        Verb::Stop(limit) => {
-            command.args(["stop", name.as_str(), "--timeout", &format!("{}ms", limit.as_millis().max(1))]);
-        }
+impl Task {
+    fn start(layout: &Layout, name: &ContainerName) -> Result<Self> {
+        let booted = layout.config(name)?.boot.ready == Ready::Booted;
+        let wait = booted.then_some(WaitFor::Booted);
+        let request = StartRequest { window: (24, 80), limit: READY, changes: Changes::Stay, wait };
+        fork::Work::begin(|| start_and_wait(layout, name, request)).map(Task::Work)
     }
-    command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
-    let child = command.spawn().context(|| "run lxm again")?;
-    let pidfd = sys::pidfd::open(nix::unistd::Pid::from_raw(child.id() as i32))?;
-    Ok((child, pidfd))
 }
 
-/// Waits until a command has ended or a pause is over; takes those that have ended.
-fn wait_any(running: &mut Vec<Work>) -> Result<Vec<Work>> {
-    let until = running.iter().filter_map(|work| work.pause).min();
-    let patience = until.map_or(Duration::MAX, |until| until.saturating_duration_since(Instant::now()));
-    let waited: Vec<usize> = (0..running.len()).filter(|&index| running[index].pause.is_none()).collect();
-    let mut fds: Vec<PollFd<'_>> =
-        waited.iter().map(|&index| PollFd::new(running[index].pidfd.as_fd(), PollFlags::POLLIN)).collect();
-    match poll(&mut fds, sys::poll::timeout(patience)) {
-        Ok(_) | Err(nix::errno::Errno::EINTR) => {}
-        Err(e) => return Err(e).context(|| "wait for commands"),
-    }
-    let ended: BTreeSet<usize> =
-        waited.iter().zip(&fds).filter(|(_, fd)| fd.any().unwrap_or(false)).map(|(&index, _)| index).collect();
-    let (mut done, mut left) = (Vec::new(), Vec::new());
-    for (index, work) in std::mem::take(running).into_iter().enumerate() {
-        if ended.contains(&index) { done.push(work) } else { left.push(work) }
-    }
-    *running = left;
-    Ok(done)
+/// Waits until a job is done or a pause is over; takes those that are done.
+fn wait_any(running: &mut Vec<Job>) -> Result<Vec<Job>> {
+    let pauses = running.iter().filter_map(|job| match job.task {
+        Task::Pause(until) => Some(until.saturating_duration_since(Instant::now())),
+        Task::Work(_) => None,
+    });
+    let patience = pauses.min().unwrap_or(Duration::MAX);
+    let works = running.iter().filter_map(|job| match &job.task {
+        Task::Work(work) => Some(work),
+        Task::Pause(_) => None,
+    });
+    let mut is_done = fork::wait_any(works, patience)?.into_iter();
+    let done = |job: &mut Job| matches!(job.task, Task::Work(_)) && is_done.next() == Some(true);
+    Ok(running.extract_if(.., done).collect())
 }

@@ -1,8 +1,10 @@
 use std::time::{Duration, Instant};
 
+use super::ssh;
 use crate::attach::control::{connect, status, unexpected};
 use crate::error::{Context, Error, Result};
 use crate::host::{self, Start};
+use crate::net::reach;
 use crate::proto::control::{Reply, Request};
 use crate::storage;
 use crate::store::{self, AliveLock, Layout, OperationLock};
@@ -25,6 +27,30 @@ pub enum Changes {
     Stay,
     /// They are undone.
     Vanish,
+}
+
+/// A start, and what it waits for.
+#[derive(Debug, Clone, Copy)]
+pub struct StartRequest {
+    pub window: (u16, u16),
+    /// How long the execution of init may take, and then what is waited for.
+    pub limit: Duration,
+    pub changes: Changes,
+    pub wait: Option<WaitFor>,
+}
+
+/// Starts a container and waits until it has come as far as asked.
+pub fn start_and_wait(layout: &Layout, name: &ContainerName, request: StartRequest) -> Result<()> {
+    let StartRequest { window, limit, changes, wait } = request;
+    start(layout, name, Start { window, limit }, changes)?;
+    // For those who may not look into the guest; whoever needs them and lacks them is told.
+    let _ = ssh::note_host_keys(layout, name);
+    match wait {
+        Some(WaitFor::Booted) => wait_booted(layout, name, limit),
+        Some(WaitFor::Network) => reach::wait_address(layout, name, limit).map(drop),
+        Some(WaitFor::Ssh) => reach::wait_ssh(layout, name, limit),
+        None => Ok(()),
+    }
 }
 
 /// Starts a container; returns when its init has been executed.

@@ -19,6 +19,7 @@ pub fn trials() -> Vec<Trial> {
         probe("verbs::two_destroys_at_once_destroy_once", two_destroys),
         probe("verbs::renames_in_a_circle_do_not_wait_for_each_other", renames_in_a_circle),
         probe("verbs::a_frozen_guest_can_be_looked_at_and_destroyed", frozen),
+        probe("verbs::several_containers_are_worked_on_at_once", several_at_once),
     ]
 }
 
@@ -169,4 +170,30 @@ fn frozen(sandbox: &Sandbox) {
     assert_eq!(sandbox.lxm(&["list", "--running"]).ok().stdout, "");
     sandbox.lxm(&["destroy", "p"]).fails(4);
     sandbox.lxm(&["destroy", "-f", "p"]).ok();
+}
+
+fn several_at_once(sandbox: &Sandbox) {
+    for name in ["a", "b", "c"] {
+        sandbox.create(name, Guest::Probe, &[]);
+    }
+    let states = || ["a", "b", "c"].map(|name| sandbox.info(name, "state").as_str().unwrap().to_lowercase());
+    sandbox.lxm(&["start", "a", "b", "c"]).ok();
+    assert_eq!(states(), ["running"; 3]);
+    sandbox.lxm(&["freeze", "a", "c"]).ok();
+    assert_eq!(states(), ["frozen", "running", "frozen"]);
+    sandbox.lxm(&["unfreeze", "a", "c"]).ok();
+    let leaders = || ["a", "b"].map(|name| sandbox.leader(name));
+    let before = leaders();
+    sandbox.lxm(&["restart", "a", "b"]).ok();
+    assert!(before.iter().zip(leaders()).all(|(before, now)| *before != now));
+    // One that cannot be done keeps no other from being done, and is what the status says.
+    let told = sandbox.lxm(&["stop", "a", "nobody", "b"]).fails(3).complains("`nobody`");
+    assert!(!told.stderr.contains("`c`"), "{told}");
+    assert_eq!(states(), ["stopped", "stopped", "running"]);
+    sandbox.lxm(&["start", "-F", "a", "b"]).fails(2).complains("--foreground");
+    sandbox.lxm(&["kill", "nobody", "c"]).fails(3).complains("`nobody`");
+    assert_eq!(states(), ["stopped"; 3]);
+    sandbox.lxm(&["enable", "a", "b"]).ok();
+    sandbox.lxm(&["destroy", "-f", "a", "b", "c"]).ok();
+    assert_eq!(sandbox.lxm(&["list"]).ok().stdout, "");
 }
