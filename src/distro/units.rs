@@ -38,6 +38,13 @@ pub fn mask(view: &View, unit: &str) -> Option<Edit> {
     known.then(|| Edit::link(format!("{ADMIN}/{unit}"), "/dev/null"))
 }
 
+/// Keeps a generator from being run (systemd.generator(7)); nothing where the guest has no such one.
+pub fn mask_generator(view: &View, generator: &str) -> Option<Edit> {
+    let known =
+        ["usr/lib", "lib"].iter().any(|lib| view.is_taken(&format!("{lib}/systemd/system-generators/{generator}")));
+    known.then(|| Edit::link(format!("etc/systemd/system-generators/{generator}"), "/dev/null"))
+}
+
 /// The unit's directory and text.
 fn find(view: &View, unit: &str) -> Result<Option<(&'static str, String)>> {
     for dir in UNIT_DIRS {
