@@ -171,37 +171,34 @@ fn first_word(sides: &[Side; 2], made: &[Measured<()>; 2]) {
     compare("start Debian until ssh greets", Unit::Milliseconds, "ratio <= 0.67", sides, 7, once);
 }
 
+/// The first start of all, for whom addresses are found, and later ones, who have theirs.
 fn batch(sides: &[Side; 2]) {
     let names: Vec<String> = (0..CROWD).map(|n| format!("bench-batch-{n}")).collect();
-    let [ours, theirs] = sides.each_ref().map(|side| {
-        let measured = (|| {
-            for name in &names {
-                side.create_on_bridge(name, "busybox")?;
-                side.enable(name)?;
+    let measured = sides.each_ref().map(|side| {
+        let round = || {
+            let begun = Instant::now();
+            side.autostart()?;
+            names.iter().try_for_each(|name| address(side, name).map(drop))?;
+            let taken = begun.elapsed().as_secs_f64() * 1e3;
+            names.iter().for_each(|name| drop(side.kill(name)));
+            Ok(taken)
+        };
+        let made = names.iter().try_for_each(|name| {
+            side.create_on_bridge(name, "busybox")?;
+            if !side.lxm {
+                side.make_alike(name)?;
             }
-            let mut rounds = Vec::new();
-            for _ in 0..3 {
-                let begun = Instant::now();
-                side.autostart()?;
-                let started = begun.elapsed().as_secs_f64() * 1e3;
-                if side.lxm {
-                    names.iter().try_for_each(|name| address(side, name).map(drop))?;
-                }
-                rounds.push((started, begun.elapsed().as_secs_f64() * 1e3));
-                names.iter().for_each(|name| drop(side.kill(name)));
-            }
-            Ok(rounds)
-        })();
+            side.enable(name)
+        });
+        let first = made.and_then(|()| round());
+        let later = first.clone().and_then(|_| (0..3).map(|_| round()).collect::<Measured<Vec<f64>>>());
         names.iter().for_each(|name| drop(side.destroy(name)));
-        measured
+        (first, later.map(|mut rounds| median(&mut rounds)))
     });
-    let pick = |rounds: &Measured<Vec<(f64, f64)>>, part: fn(&(f64, f64)) -> f64| {
-        rounds.as_ref().map(|rounds| median(&mut rounds.iter().map(part).collect::<Vec<_>>())).map_err(String::clone)
-    };
-    let started = [pick(&ours, |round| round.0), pick(&theirs, |round| round.0)];
-    row(&format!("autostart {CROWD} busyboxes with a network"), Unit::Milliseconds, "ratio <= 0.5", started);
-    let reached = [pick(&ours, |round| round.1), Err("its busybox asks for no address".into())];
-    row("    until every one has its address", Unit::Milliseconds, "", reached);
+    let [(our_first, our_later), (their_first, their_later)] = measured;
+    println!("autostart {CROWD} busyboxes until all have an address");
+    row("    the first time", Unit::Milliseconds, "ratio <= 0.5", [our_first, their_first]);
+    row("    again", Unit::Milliseconds, "ratio <= 0.5", [our_later, their_later]);
 }
 
 /// Prints its own row.

@@ -94,14 +94,35 @@ impl Side {
         }
     }
 
+    /// Gives a busybox of LXC's the tree that lxm's template makes: the same guest on both sides.
+    pub fn make_alike(&self, name: &str) -> Measured<()> {
+        let tree = "bench-tree";
+        if !Side::root_of(tree).exists() {
+            Side::lxm().create(tree, "busybox", "dir")?;
+        }
+        let (from, to) = (Side::root_of(tree), self.path.join(name).join("rootfs"));
+        let mut copy = Command::new("bash");
+        copy.args(["-c", "rm -rf \"$2\" && cp -a \"$1\" \"$2\"", "copy"]).args([from, to]);
+        output(copy)?;
+        // Its own busybox is linked to the host's libraries, for which this tree has no place.
+        self.rewrite(name, |line| !line.starts_with("lxc.mount.entry = /"), "")
+    }
+
+    /// Keeps the lines of LXC's configuration of a container that `keep` says, and adds some.
+    fn rewrite(&self, name: &str, keep: impl Fn(&str) -> bool, added: &str) -> Measured<()> {
+        let file = self.path.join(name).join("config");
+        let text = fs::read_to_string(&file).map_err(|e| format!("read {}: {e}", file.display()))?;
+        let mut lines: Vec<&str> = text.lines().filter(|line| keep(line)).collect();
+        lines.push(added);
+        fs::write(&file, lines.join("\n")).map_err(|e| format!("write {}: {e}", file.display()))
+    }
+
     /// Starts a container with the host.
     pub fn enable(&self, name: &str) -> Measured<()> {
         if self.lxm {
             return self.run("enable", &[name]).map(drop);
         }
-        let file = self.path.join(name).join("config");
-        let text = fs::read_to_string(&file).map_err(|e| format!("read {}: {e}", file.display()))?;
-        fs::write(&file, text + "lxc.start.auto = 1\n").map_err(|e| format!("write {}: {e}", file.display()))
+        self.rewrite(name, |_| true, "lxc.start.auto = 1\n")
     }
 
     /// Starts all that are started with the host.
@@ -111,11 +132,7 @@ impl Side {
 
     /// Replaces LXC's network of a container by these lines.
     fn connect(&self, name: &str, lines: &str) -> Measured<()> {
-        let file = self.path.join(name).join("config");
-        let text = fs::read_to_string(&file).map_err(|e| format!("read {}: {e}", file.display()))?;
-        let mut kept: Vec<&str> = text.lines().filter(|line| !line.starts_with("lxc.net.")).collect();
-        kept.push(lines);
-        fs::write(&file, kept.join("\n")).map_err(|e| format!("write {}: {e}", file.display()))
+        self.rewrite(name, |line| !line.starts_with("lxc.net."), lines)
     }
 
     pub fn start(&self, name: &str) -> Measured {

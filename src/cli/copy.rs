@@ -1,15 +1,15 @@
-use super::{Context, NameAndWords, require_root};
+use super::{Context, NameAndWords, require_root, several};
 use crate::error::Result;
 use crate::ops::copy::{CopyRequest, copy};
 use crate::storage::nested;
 use crate::types::{ContainerName, SnapshotName};
 
-/// Make a container of another one, with an identity of its own
+/// Make containers of another one, with identities of their own
 ///
-/// The copy has its own machine-id, ssh host keys, host name, MAC and uuid. A running container is
-/// frozen for the moment. On overlay and btrfs both share their files until one changes them.
+/// Each copy has its own machine-id, ssh host keys, host name, MAC and uuid. A running container is
+/// frozen for the moment. On overlay and btrfs they share their files until one changes them.
 #[derive(Debug, clap::Args)]
-#[command(override_usage = "lxm copy [OPTIONS] <NAME> <NEW>")]
+#[command(override_usage = "lxm copy [OPTIONS] <NAME> <NEW>...")]
 pub struct Copy {
     #[command(flatten)]
     names: NameAndWords,
@@ -18,7 +18,7 @@ pub struct Copy {
     #[arg(long, value_name = "SNAPSHOT")]
     snapshot: Option<SnapshotName>,
 
-    /// Where to keep the copy's files: auto, dir, overlay or btrfs [default: as the original's]
+    /// Where to keep the copies' files: auto, dir, overlay or btrfs [default: as the original's]
     #[arg(long, value_name = "BACKEND")]
     storage: Option<String>,
 }
@@ -26,13 +26,17 @@ pub struct Copy {
 impl Copy {
     pub fn run(self, context: &Context) -> Result<u8> {
         require_root("copy a container")?;
-        let (from, [to]) = self.names.get(["NEW"])?;
-        let request = CopyRequest { from, snapshot: self.snapshot, to: to.parse()?, storage: self.storage };
-        nested_is_left_out(context, &request.from);
-        for setting in copy(&context.layout, &request)? {
-            context.say(&format!("left out, because one container alone can have it: {setting}"));
-        }
-        Ok(0)
+        let (from, to) = self.names.get_some("NEW")?;
+        let to: Vec<ContainerName> = to.iter().map(|to| to.parse()).collect::<Result<_>>()?;
+        nested_is_left_out(context, &from);
+        several::each(&to, |to| {
+            let (snapshot, storage) = (self.snapshot.clone(), self.storage.clone());
+            let request = CopyRequest { from: from.clone(), snapshot, to: to.clone(), storage };
+            for setting in copy(&context.layout, &request)? {
+                context.say(&format!("left out, because one container alone can have it: {setting}"));
+            }
+            Ok(())
+        })
     }
 }
 

@@ -83,6 +83,16 @@ impl NameAndWords {
         })
     }
 
+    /// The name, and at least one word `what`.
+    pub fn get_some(self, what: &str) -> Result<(ContainerName, Vec<String>)> {
+        let (name, words) = self.get_all()?;
+        if words.is_empty() {
+            return Err(Error::usage(format!("{what} is missing"))
+                .hint(format!("wanted is the container's name, then <{what}>...")));
+        }
+        Ok((name, words))
+    }
+
     /// The name, and the word `what` if it is there.
     pub fn get_optional(self, what: &str) -> Result<(ContainerName, Option<String>)> {
         let named = usize::from(self.name_option.is_none());

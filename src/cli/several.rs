@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use super::{report, with_rights};
 use crate::error::Result;
+use crate::progress;
 use crate::sys::fork::{self, Work};
 use crate::types::ContainerName;
 
@@ -23,7 +24,11 @@ pub fn each(names: &[ContainerName], work: impl Fn(&ContainerName) -> Result<()>
     let mut working: Vec<Work<()>> = Vec::new();
     loop {
         for name in waiting.by_ref().take(AT_ONCE - working.len()) {
-            working.push(Work::begin(|| work(name))?);
+            working.push(Work::begin(|| {
+                // Several bars on one terminal would be none.
+                progress::be_quiet();
+                work(name)
+            })?);
         }
         if working.is_empty() {
             return Ok(status);

@@ -42,9 +42,14 @@ fn make(layout: &Layout, request: &CopyRequest) -> Result<Vec<String>> {
     layout.require(from)?;
     require_free(layout, to)?;
     // In one order whoever asks, or two copies there and back would wait for one another.
-    let (first, second) = if from < to { (from, to) } else { (to, from) };
-    let locks = [OperationLock::acquire(layout, first)?, OperationLock::acquire(layout, second)?];
-    let lock_of_to = &locks[usize::from(from < to)];
+    let (lock_of_from, lock_of_to);
+    if from < to {
+        lock_of_from = OperationLock::acquire(layout, from)?;
+        lock_of_to = OperationLock::acquire(layout, to)?;
+    } else {
+        lock_of_to = OperationLock::acquire(layout, to)?;
+        lock_of_from = OperationLock::acquire(layout, from)?;
+    }
     layout.require(from)?;
 
     let source = Source::find(layout, request)?;
@@ -53,7 +58,7 @@ fn make(layout: &Layout, request: &CopyRequest) -> Result<Vec<String>> {
         Some(storage) => storage::choose(layout, storage)?.backend.to_owned(),
     };
     let discard = |place: &Path| discard(layout, place);
-    let staging = Staging::begin(layout, to, lock_of_to, &discard)?;
+    let staging = Staging::begin(layout, to, &lock_of_to, &discard)?;
     let place = staging.place();
     let reserved = ids::reserve(layout)?;
     let origin = Origin {
@@ -73,6 +78,8 @@ fn make(layout: &Layout, request: &CopyRequest) -> Result<Vec<String>> {
 
     let backend = storage::backend(layout, &backend)?;
     source.copy_to(layout, from, backend.as_ref(), place)?;
+    // What is copied is ours; the original may be copied again meanwhile.
+    drop(lock_of_from);
     let tree = Tree::open_in_the_making(backend.as_ref(), place)?;
     let identity = Identity { hostname: to.to_string(), login: None, keys: HostKeys::Fresh };
     distro::customize(tree.path(), place, &identity)?;

@@ -194,6 +194,11 @@ fn several_at_once(sandbox: &Sandbox) {
     sandbox.lxm(&["kill", "nobody", "c"]).fails(3).complains("`nobody`");
     assert_eq!(states(), ["stopped"; 3]);
     sandbox.lxm(&["enable", "a", "b"]).ok();
-    sandbox.lxm(&["destroy", "-f", "a", "b", "c"]).ok();
+    sandbox.lxm(&["copy", "a", "d", "e", "b", "f"]).fails(4).complains("`b`");
+    let uuids: std::collections::BTreeSet<String> =
+        ["a", "d", "e", "f"].iter().map(|name| sandbox.info(name, "uuid").to_string()).collect();
+    assert_eq!(uuids.len(), 4);
+    sandbox.lxm(&["start", "d", "e", "f"]).ok();
+    sandbox.lxm(&["destroy", "-f", "a", "b", "c", "d", "e", "f"]).ok();
     assert_eq!(sandbox.lxm(&["list"]).ok().stdout, "");
 }
