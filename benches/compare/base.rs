@@ -3,7 +3,7 @@
 use std::fs;
 use std::time::{Duration, Instant};
 
-use crate::side::Side;
+use crate::side::{Fresh, Side};
 use crate::table::{Measured, Unit, compare, median, row};
 
 /// Containers that run while they are listed.
@@ -24,13 +24,11 @@ fn create(sides: &[Side; 2]) {
             println!("    {}: {e}", side.name);
         }
     }
-    let plain = |side: &Side| {
-        let taken = side.create("bench-made", "debian", "dir")?;
-        side.destroy("bench-made")?;
-        Ok(taken)
-    };
+    let made = Fresh::new("bench-made");
+    let plain = |side: &Side| side.create(&made.name(), "debian", "dir");
     let wanted = "ratio <= 0.33, lxm < 1.2 s";
     compare("create Debian from the cache, full copy", Unit::Milliseconds, wanted, sides, 3, plain);
+    made.destroy(sides);
 }
 
 fn busybox(sides: &[Side; 2]) {

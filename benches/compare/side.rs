@@ -1,5 +1,6 @@
 //! The two container managers, told what to do through their own commands.
 
+use std::cell::Cell;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -193,6 +194,33 @@ impl Side {
             // An empty cgroup in every hierarchy, which LXC leaves behind.
             let trees = fs::read_dir("/sys/fs/cgroup").into_iter().flatten().flatten();
             trees.for_each(|tree| drop(fs::remove_dir(tree.path().join("lxc.pivot"))));
+        }
+    }
+}
+
+/// Names of containers that stay until all of a row is measured: ext4 without a journal looks at every
+/// inode that was removed in the last minutes before it makes one (`recently_deleted` in
+/// fs/ext4/ialloc.c), so to remove a tree between two rounds makes the next one take seconds longer.
+pub struct Fresh {
+    stem: &'static str,
+    given: Cell<usize>,
+}
+
+impl Fresh {
+    pub fn new(stem: &'static str) -> Self {
+        Fresh { stem, given: Cell::new(0) }
+    }
+
+    /// One that nobody had.
+    pub fn name(&self) -> String {
+        self.given.set(self.given.get() + 1);
+        format!("{}-{}", self.stem, self.given.get())
+    }
+
+    pub fn destroy(self, sides: &[Side; 2]) {
+        for n in 1..=self.given.get() {
+            // Each name is of one side.
+            sides.iter().for_each(|side| drop(side.destroy(&format!("{}-{n}", self.stem))));
         }
     }
 }

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Instant;
 
-use crate::side::{Side, output};
+use crate::side::{Fresh, Side, output};
 use crate::table::{Measured, Unit, compare, median, row};
 
 /// Clones that are made and started.
@@ -24,17 +24,13 @@ pub fn measure(sides: &[Side; 2], work: &Path) {
 }
 
 fn create(sides: &[Side; 2], work: &Path) {
-    let layered = |side: &Side| {
-        let taken = side.create("bench-made", "debian", "overlay")?;
-        side.destroy("bench-made")?;
-        Ok(taken)
-    };
+    let made = Fresh::new("bench-layered");
+    let layered = |side: &Side| side.create(&made.name(), "debian", "overlay");
     compare("create Debian from the cache, overlay", Unit::Milliseconds, "lxm < 50 ms", sides, 3, layered);
-
-    let theirs =
-        || sides[1].create("bench-made", "debian", "dir").and_then(|ms| sides[1].destroy("bench-made").map(|()| ms));
     let ours = Btrfs::mount(sides, work).and_then(|btrfs| btrfs.create());
-    row("create Debian from its image on btrfs", Unit::Milliseconds, "lxm < 50 ms", [ours, theirs()]);
+    let theirs = sides[1].create(&made.name(), "debian", "dir");
+    row("create Debian from its image on btrfs", Unit::Milliseconds, "lxm < 50 ms", [ours, theirs]);
+    made.destroy(sides);
 }
 
 /// A btrfs in a file, with an image of the Debian guest on it.
@@ -85,18 +81,17 @@ impl Drop for Btrfs {
 
 fn clone(sides: &[Side; 2]) {
     // Of the same guest on an overlay: what is written to it since is copied by nobody.
-    let source = "bench-layered";
+    let source = "bench-overlay";
     if let Err(e) = sides[0].create(source, "debian", "overlay") {
         println!("    lxm: {e}");
     }
+    let made = Fresh::new("bench-copy");
     let copied = |side: &Side, how: &[&str]| {
-        let to = "bench-copy";
-        let taken = match side.lxm {
-            true => side.time("copy", &[source, to])?,
-            false => side.time("copy", &[&["-n", GUEST, "-N", to], how].concat())?,
-        };
-        side.destroy(to)?;
-        Ok(taken)
+        let to = made.name();
+        match side.lxm {
+            true => side.time("copy", &[source, &to]),
+            false => side.time("copy", &[&["-n", GUEST, "-N", &to], how].concat()),
+        }
     };
     let full = |side: &Side| copied(side, &[]);
     compare("clone a Debian guest (LXC: full copy)", Unit::Milliseconds, "lxm < 50 ms", sides, 3, full);
@@ -111,6 +106,7 @@ fn clone(sides: &[Side; 2]) {
         Ok(taken)
     };
     compare("snapshot a Debian guest (LXC: overlay copy)", Unit::Milliseconds, "lxm < 50 ms", sides, 5, snapshot);
+    made.destroy(sides);
 }
 
 /// Against `tar` and `zstd`, as an admin would pipe them.
@@ -126,17 +122,17 @@ fn archive(sides: &[Side; 2], work: &Path) {
         false => time(shell(&format!("tar -c {keep} -C {tree} . | zstd -q -f -o {theirs} && sync {theirs}"))),
     };
     compare("export (`tar | zstd`, sync)", Unit::Milliseconds, "ratio <= 1.25", sides, 5, export);
+    let made = Fresh::new("bench-imported");
     let import = |side: &Side| {
-        if !side.lxm {
-            let unpack =
-                format!("mkdir {unpacked}; zstd -q -d -c {theirs} | tar -x {keep} -C {unpacked} && sync -f {unpacked}");
-            let taken = time(shell(&unpack))?;
-            return output(shell(&format!("rm -rf {unpacked}"))).map(|_| taken);
+        let name = made.name();
+        if side.lxm {
+            return side.time("import", &["-q", "-n", &name, "--storage", "dir", &ours]);
         }
-        let taken = side.time("import", &["-q", "-n", "bench-imported", "--storage", "dir", &ours])?;
-        side.destroy("bench-imported").map(|()| taken)
+        let to = format!("{unpacked}/{name}");
+        time(shell(&format!("mkdir -p {to}; zstd -q -d -c {theirs} | tar -x {keep} -C {to} && sync -f {to}")))
     };
     compare("import (`zstd -d | tar x`, sync)", Unit::Milliseconds, "ratio <= 1.25", sides, 5, import);
+    made.destroy(sides);
 }
 
 /// Of a busybox, the same on both sides; LXC, whose commands take one container each, in a loop.

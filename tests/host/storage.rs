@@ -56,6 +56,7 @@ pub fn trials() -> Vec<Trial> {
         Trial::new("storage::a_shift_that_is_killed_is_carried_on_with", shift_killed),
         Trial::new("storage::what_has_changed_is_told", differences),
         Trial::new("storage::podman_runs_in_a_guest_on_every_backend", nested).guest(Guest::Podman).limit(240),
+        Trial::new("storage::docker_runs_in_a_guest", docker).guest(Guest::Docker).limit(240),
         on_btrfs(Trial::new("storage::what_is_shared_and_what_is_not_is_measured", sizes)),
         on_btrfs(Trial::new("storage::a_container_on_btrfs_grows_to_its_size_and_no_further", quota)),
         Trial::new("storage::a_size_that_nothing_can_hold_is_refused", no_quota).guest(Guest::Probe),
@@ -1128,6 +1129,32 @@ fn no_quota(sandbox: &Sandbox) {
         sandbox.lxm(&["start", "web"]).fails(5).complains("hold `storage.size`").complains("has no project quotas");
         sandbox.lxm(&["destroy", "web"]).ok();
     }
+}
+
+fn docker(sandbox: &Sandbox) {
+    sandbox.create("web", Guest::Docker, &["--storage", "overlay"]);
+    sandbox.lxm(&["config", "set", "web", "security.nesting", "true"]).ok();
+    let sh = |script: &str| {
+        let args = ["attach", "web", "--", "bash", "-euc", script];
+        sandbox.lxm_with(&args, b"", Duration::from_secs(120))
+    };
+    let start = || sandbox.lxm_with(&["start", "web", "--wait", "booted"], b"", Duration::from_secs(60)).ok();
+    start();
+    sandbox.lxm(&["push", "/bin/busybox", "web:/root/image/bin/"]).ok();
+    sh("cd /root/image; for name in sh ls rm sleep ip; do ln -s busybox bin/$name; done; tar -c . | docker import - one")
+        .ok();
+    sh("docker info").ok().says("Storage Driver: overlay2").says("Cgroup Version: 2");
+    // On docker's own bridge and behind its own rules, which are the guest's.
+    sh("docker run -d --name bg one sleep 1000").ok();
+    sh("docker exec bg ip -4 address show eth0").ok().says("inet 172.");
+    sh("iptables -t nat -S").ok().says("-A DOCKER");
+    sh("docker run --name kept one sh -c 'rm /bin/rm && ls /bin'").ok().says("busybox\nip\nls\nsh\nsleep\n");
+    sh("docker diff kept").ok().says("D /bin/rm");
+    sandbox.lxm_with(&["stop", "web"], b"", Duration::from_secs(60)).ok();
+    start();
+    sh("docker start bg && docker exec bg ls /bin").ok().says("busybox");
+    sandbox.lxm(&["copy", "web", "web2"]).ok().complains("`/var/lib/docker`");
+    sandbox.lxm(&["destroy", "-f", "web", "web2"]).ok();
 }
 
 fn nested(sandbox: &Sandbox) {

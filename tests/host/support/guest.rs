@@ -34,6 +34,8 @@ pub enum Guest {
     Sysvinit,
     /// Debian bookworm with podman.
     Podman,
+    /// Debian bookworm with docker.
+    Docker,
     /// No guest yet: the archive that [`noble_archive`] is at.
     NobleArchive,
     /// No guest: a Debian with the firewalls that hosts have, at [`firewalls`].
@@ -64,6 +66,7 @@ impl Guest {
             Guest::Sid => &["-t", "debian", "-r", "sid"],
             Guest::Sysvinit => &["-t", "debian", "-r", "bookworm", "--", "--init", "sysvinit"],
             Guest::Podman => &["-t", "debian", "-r", "bookworm", "--packages", "podman,crun"],
+            Guest::Docker => &["-t", "debian", "-r", "bookworm", "--packages", "docker.io,iptables"],
             Guest::NobleArchive | Guest::Firewalls => panic!("it is no guest"),
         };
         words.iter().map(|word| word.to_string()).collect()
