@@ -30,6 +30,8 @@ pub fn trials() -> Vec<Trial> {
         Trial::new("netserve::dhclient_gets_a_lease_and_renews_it", dhclient).needs(Need::Tool("dhclient")),
         Trial::new("netserve::dhcpcd_gets_a_lease_and_renews_it", dhcpcd).needs(Need::Tool("dhcpcd")),
         Trial::new("netserve::networkd_gets_a_lease_and_renews_it", networkd).needs(Need::Tool("systemd-run")),
+        Trial::new("netserve::a_lease_that_is_given_back_has_ended", released).needs(Need::Tool("udhcpc")),
+        Trial::new("netserve::a_client_with_an_address_of_its_own_is_informed", informed).needs(Need::Tool("dhcpcd")),
         Trial::new("netserve::a_client_is_told_of_routes_mtu_domain_and_time", told).needs(Need::Tool("udhcpc")),
         Trial::new("netserve::a_client_from_another_network_is_refused_at_once", stranger)
             .needs(Need::Tool("dhclient")),
@@ -288,6 +290,37 @@ fn networkd(sandbox: &Sandbox) {
         mount -o remount,bind,ro /sys
         container=lxm exec /usr/lib/systemd/systemd-networkd";
     renews(sandbox, script, None);
+}
+
+fn released(sandbox: &Sandbox) {
+    let mut lab = Lab::new(sandbox, "");
+    lab.known_guest(1);
+    let hook = sandbox.path("hook");
+    fs::write(&hook, "#!/bin/sh\n[ \"$1\" != bound ] || ip address replace $ip/$mask dev eth0\n").unwrap();
+    run_checked("chmod", &["+x", hook.to_str().unwrap()]);
+    let mut client = lab.inside(1, &format!("exec udhcpc -i eth0 -f -R -s {}", hook.display()));
+    let mut client = client.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+    eventually("it has a lease", Duration::from_secs(15), || lab.expiry(1).is_some());
+    let address = lab.leased(1);
+    kill(Pid::from_raw(client.id() as i32), Signal::SIGTERM).unwrap();
+    client.wait().unwrap();
+    eventually("it has given it back", SOON, || lab.guest_status(1).is_some_and(|guest| guest.leased.is_none()));
+    // It is its own all the same.
+    assert_eq!(lab.lease(1), Some(address));
+}
+
+fn informed(sandbox: &Sandbox) {
+    let mut lab = Lab::new(sandbox, "domain = \"lab.lxm\"");
+    lab.known_guest(1);
+    let script = "mount -t tmpfs none /run; mkdir -p /var/lib/dhcpcd; mount -t tmpfs none /var/lib/dhcpcd
+        printf '#!/bin/sh\nenv\n' > /run/hook; chmod +x /run/hook
+        ip address add 10.77.3.200/24 dev eth0
+        exec timeout 15 dhcpcd -B -4 -1 -d -c /run/hook --inform=10.77.3.200/24 eth0 2>&1";
+    let told = lab.run(1, script);
+    // The options that everybody gets, and no lease.
+    assert!(told.stdout.contains("new_domain_name=lab.lxm"), "{told}");
+    assert!(!told.stdout.contains("new_dhcp_lease_time="), "{told}");
+    assert_eq!(lab.guest_status(1).and_then(|guest| guest.leased), None);
 }
 
 fn told(sandbox: &Sandbox) {
