@@ -3,7 +3,7 @@
 
 use std::net::{Ipv4Addr, UdpSocket};
 use std::os::fd::AsFd;
-use std::process::{Child, Command};
+use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use lxm::config::Config;
@@ -14,7 +14,7 @@ use lxm::types::{ContainerName, Mac};
 use nix::unistd::Pid;
 
 use crate::support::sandbox::run_checked;
-use crate::support::{Outcome, Sandbox, Trial, command, eventually};
+use crate::support::{Need, Outcome, Sandbox, Trial, command, eventually};
 
 const SOON: Duration = Duration::from_secs(5);
 
@@ -33,7 +33,7 @@ pub fn trials() -> Vec<Trial> {
         Trial::new("wiring::a_guest_cannot_have_another_s_ipv6_address", spoofing6),
         Trial::new("wiring::a_guest_can_neither_lease_nor_advertise", no_servers),
         Trial::new("wiring::an_isolated_guest_reaches_the_host_alone", isolated),
-        Trial::new("wiring::bandwidth_is_shaped_both_ways", bandwidth),
+        Trial::new("wiring::bandwidth_is_shaped_both_ways", bandwidth).needs(Need::Tool("iperf3")),
         Trial::new("wiring::a_bridge_takes_a_network_that_the_host_does_not_route", free_networks),
         Trial::new("wiring::a_host_with_a_route_by_advertisement_keeps_it", accept_ra),
     ]
@@ -480,12 +480,23 @@ fn isolated(sandbox: &Sandbox) {
 fn bandwidth(sandbox: &Sandbox) {
     own_bridge();
     let station = Station::new(sandbox, "web");
-    let host =
-        station.connect("[network.eth0]\nbridge = \"br0\"\ningress = \"100Mbit\"\negress = \"20Mbit\"")[0].host.clone();
+    let shaped =
+        "[network.eth0]\nbridge = \"br0\"\nipv4 = \"10.99.0.5/24\"\ningress = \"100Mbit\"\negress = \"20Mbit\"";
+    let host = station.connect(shaped)[0].host.clone();
     let shapers = run_checked("tc", &["qdisc"]);
     assert!(shapers.contains(&format!("dev {} root refcnt 3 rate 100Mbit", host.clone().unwrap())), "{shapers}");
     assert!(shapers.contains("rate 20Mbit"), "{shapers}");
     assert!(run_checked("tc", &["filter", "show", "dev", &host.unwrap(), "ingress"]).contains("Egress Redirect"));
+    let mut server = Command::new("iperf3").args(["-s", "-B", "10.99.0.1"]).stdout(Stdio::null()).spawn().unwrap();
+    eventually("the server listens", SOON, || run_checked("ss", &["-ltn"]).contains("10.99.0.1:5201"));
+    for (direction, most) in [("", 20.0), ("-R", 100.0)] {
+        let measured = station.run(format!("iperf3 -c 10.99.0.1 -t 3 -J {direction}").trim()).ok().json();
+        let rate = measured["end"]["sum_received"]["bits_per_second"].as_f64().unwrap() / 1e6;
+        // Both bounds: what is a burst at first is little after three seconds.
+        assert!((most * 0.5..most * 1.2).contains(&rate), "{direction}: {rate} Mbit/s where {most} are allowed");
+    }
+    server.kill().unwrap();
+    server.wait().unwrap();
     station.disconnect();
     assert!(!host_links().contains("lxm"), "{}", host_links());
     drop(station);
