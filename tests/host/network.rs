@@ -245,7 +245,7 @@ fn published(sandbox: &Sandbox) {
     create(sandbox, "web", ports);
     start(sandbox, "web");
     inside(sandbox, "web", "mkdir -p /www; echo from-the-guest > /www/index.html; httpd -h /www").ok();
-    let service = in_network_of(sandbox.leader("web"), || UdpSocket::bind("0.0.0.0:53").unwrap());
+    let service = in_network_of(sandbox.leader("web"), || UdpSocket::bind("[::]:53").unwrap());
     service.set_read_timeout(Some(SOON)).unwrap();
     let gateway = sandbox.lxm(&["network", "show", "lxmbr0", "--format", "json"]).ok().json()["ipv4"].clone();
     let gateway = gateway.as_str().unwrap().split('/').next().unwrap().to_owned();
@@ -270,18 +270,27 @@ fn published(sandbox: &Sandbox) {
         assert!(outside.inside(|| ask(at)).is_none() && ask(at).is_none(), "not published at {at}");
     }
     inside(sandbox, "web", &format!("wget -qO- http://{gateway}:8080/")).ok().says("from-the-guest");
-    let answered = || {
-        let client = UdpSocket::bind("0.0.0.0:0").unwrap();
+    let answered = |at: &str| {
+        let at: SocketAddr = at.parse().unwrap();
+        let client = UdpSocket::bind(if at.is_ipv4() { "0.0.0.0:0" } else { "[::]:0" }).unwrap();
         client.set_read_timeout(Some(SOON)).unwrap();
-        client.send_to(b"question", "192.0.2.1:5353").unwrap();
+        client.send_to(b"question", at).unwrap();
         let (_, from) = service.recv_from(&mut [0; 16]).unwrap();
         service.send_to(b"answer", from).unwrap();
         let (_, by) = client.recv_from(&mut [0; 16]).unwrap();
-        assert_eq!(by, "192.0.2.1:5353".parse().unwrap(), "the answer comes from where the question went");
-        from.ip().to_string()
+        assert_eq!(by, at, "the answer comes from where the question went");
+        from.ip().to_canonical().to_string()
     };
-    assert_eq!(answered(), gateway, "the host speaks for its own programs");
-    assert_eq!(outside.inside(answered), "192.0.2.9", "the guest sees who asks from outside");
+    assert_eq!(answered("192.0.2.1:5353"), gateway, "the host speaks for its own programs");
+    for at in ["127.0.0.1:5353", "127.0.0.2:5353", "[::1]:5353", "[2001:db8:1::1]:5353"] {
+        answered(at);
+    }
+    // A guest asks any address of the host's, not only its gateway.
+    let leader = sandbox.leader("web");
+    for at in ["192.0.2.1:5353", &format!("{gateway}:5353"), "[2001:db8:1::1]:5353"] {
+        in_network_of(leader, || answered(at));
+    }
+    assert_eq!(outside.inside(|| answered("192.0.2.1:5353")), "192.0.2.9", "the guest sees who asks from outside");
     sandbox.lxm(&["info", "web"]).ok().says("8080:80/tcp").says("5353:53/udp");
     sandbox.lxm(&["stop", "-k", "web"]).ok();
     assert!(ask("127.0.0.1:8080").is_none());

@@ -12,6 +12,7 @@ use tokio::task::spawn_local;
 use tokio::time::timeout;
 
 use super::bind::Bound;
+use super::datagrams::{Client, Datagrams};
 use super::watch::Addresses;
 use crate::config::PublishProtocol;
 
@@ -37,7 +38,7 @@ pub async fn carry(port: Bound, addresses: Shared) {
             }
         }
         PublishProtocol::Udp => {
-            if let Ok(socket) = UdpSocket::from_std(socket.into()) {
+            if let Ok(socket) = Datagrams::new(socket) {
                 carry_datagrams(Rc::new(socket), to).await;
             }
         }
@@ -95,11 +96,11 @@ struct Conversation {
     last: Rc<RefCell<Instant>>,
 }
 
-async fn carry_datagrams(host: Rc<UdpSocket>, to: Rc<Destination>) {
-    let mut clients: HashMap<SocketAddr, Conversation> = HashMap::new();
+async fn carry_datagrams(host: Rc<Datagrams>, to: Rc<Destination>) {
+    let mut clients: HashMap<Client, Conversation> = HashMap::new();
     let mut buffer = vec![0; 65_536];
     loop {
-        let Ok((length, from)) = host.recv_from(&mut buffer).await else { continue };
+        let Ok((length, from)) = host.receive(&mut buffer).await else { continue };
         clients.retain(|_, conversation| conversation.last.borrow().elapsed() < UDP_MEMORY);
         if !clients.contains_key(&from) {
             if clients.len() >= MAX_CLIENTS {
@@ -116,8 +117,8 @@ async fn carry_datagrams(host: Rc<UdpSocket>, to: Rc<Destination>) {
     }
 }
 
-async fn converse(host: &Rc<UdpSocket>, from: SocketAddr, to: &Destination) -> Option<Conversation> {
-    let address = to.now(from.ip()).into_iter().next()?;
+async fn converse(host: &Rc<Datagrams>, from: Client, to: &Destination) -> Option<Conversation> {
+    let address = to.now(from.address.ip()).into_iter().next()?;
     let any: SocketAddr = if address.is_ipv4() { "0.0.0.0:0" } else { "[::]:0" }.parse().ok()?;
     let guest = Rc::new(UdpSocket::bind(any).await.ok()?);
     guest.connect(address).await.ok()?;
@@ -130,7 +131,7 @@ async fn converse(host: &Rc<UdpSocket>, from: SocketAddr, to: &Destination) -> O
             match timeout(UDP_MEMORY, guest.recv(&mut buffer)).await {
                 Ok(Ok(length)) => {
                     *last.borrow_mut() = Instant::now();
-                    let _ = host.send_to(&buffer[..length], from).await;
+                    let _ = host.answer(&buffer[..length], from).await;
                 }
                 // The guest has nobody on the port: the client asks again or not.
                 Ok(Err(_)) => {}

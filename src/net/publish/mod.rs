@@ -13,6 +13,7 @@
 
 mod bind;
 mod carry;
+mod datagrams;
 mod watch;
 
 use std::cell::RefCell;
