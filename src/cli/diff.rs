@@ -29,8 +29,7 @@ struct Shown {
 #[derive(Debug, Serialize)]
 struct File {
     path: String,
-    /// `added`, `changed` or `removed`.
-    change: &'static str,
+    change: Change,
 }
 
 #[derive(Debug, Serialize)]
@@ -58,14 +57,8 @@ impl Diff {
 
 impl Shown {
     fn of(difference: Difference) -> Self {
-        let file = |(path, change): (std::path::PathBuf, Change)| File {
-            path: path.to_string_lossy().into_owned(),
-            change: match change {
-                Change::Added => "added",
-                Change::Changed => "changed",
-                Change::Removed => "removed",
-            },
-        };
+        let file =
+            |(path, change): (std::path::PathBuf, Change)| File { path: path.to_string_lossy().into_owned(), change };
         let package = |(name, Versions { before, now })| Package { name, before, now };
         Shown {
             files: difference.files.into_iter().map(file).collect(),
@@ -76,10 +69,10 @@ impl Shown {
     fn text(&self) -> String {
         let mut text = String::new();
         for File { path, change } in &self.files {
-            let letter = match *change {
-                "added" => 'A',
-                "changed" => 'C',
-                _ => 'D',
+            let letter = match change {
+                Change::Added => 'A',
+                Change::Changed => 'C',
+                Change::Removed => 'D',
             };
             let _ = writeln!(text, "{letter} {}", safe::line(path));
         }

@@ -19,7 +19,8 @@ use crate::store::{Layout, Origin, Snapshot};
 use crate::types::{ContainerName, SnapshotName};
 
 /// What happened to a file.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, serde::Serialize)]
+#[serde(rename_all = "lowercase")]
 pub enum Change {
     Added,
     Changed,

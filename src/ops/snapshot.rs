@@ -50,9 +50,13 @@ pub fn restore(layout: &Layout, name: &ContainerName, snapshot: &SnapshotName) -
         let (from, config) = (snapshot.place.join("config.toml"), place.join("config.toml"));
         let text = fs::read(&from).context(|| format!("read `{}`", from.display()))?;
         store::replace_file(&config, &text, 0o644)?;
-        // One right after the other, with nothing between them that takes time or fails.
-        fs::rename(&config, layout.config_file(name)).context(|| format!("rename `{}`", config.display()))?;
+        // One right after the other, with nothing between them that takes time. The exchange first: it
+        // can be refused, and nothing has changed then.
         work.backend.exchange(&place, &container)?;
+        if let Err(e) = fs::rename(&config, layout.config_file(name)) {
+            let _ = work.backend.exchange(&place, &container);
+            return Err(e).context(|| format!("rename `{}`", config.display()));
+        }
         store::sync_dir(&container)
     };
     if let Err(e) = put_back() {

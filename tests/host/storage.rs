@@ -437,7 +437,13 @@ fn verbs(sandbox: &Sandbox) {
     fs::write(Path::new(&mounted).join("etc/motd"), "through the mount").unwrap();
     sandbox.lxm(&["mount", "-n", "web"]).ok().says(&mounted);
     // What is mounted must not be taken for what nobody writes to.
+    let config = layout.config_file(&"web".parse().unwrap());
+    let (then, now) = (fs::read_to_string(&config).unwrap(), "version = 1\n[boot]\nautostart = true\n");
+    fs::write(&config, now).unwrap();
     sandbox.lxm(&["snapshot", "restore", "web", "one"]).fails(4).complains("is mounted");
+    // Neither half of it was restored.
+    assert_eq!(fs::read_to_string(&config).unwrap(), now);
+    fs::write(&config, then).unwrap();
     sandbox.lxm(&["umount", "web"]).ok();
     sandbox.lxm(&["umount", "web"]).ok();
     assert_eq!(sandbox.lxm(&["snapshot", "create", "-n", "web"]).ok().line(), "snap0");

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
+use crate::links;
 use crate::machine::Machine;
 use crate::rootfs;
 use crate::storage;
@@ -20,6 +21,7 @@ const CLAIMS: &[Claim] = &[
     ("the package is installed", install),
     ("file systems hold containers to their size", storage::quotas),
     ("a container is created, started and reached by ssh under its name", ssh_by_name),
+    ("links of every kind lead to the neighbour", links::of_every_kind),
     ("memory is limited", memory),
     ("processes are limited", processes),
     ("processor time is limited", processor_time),

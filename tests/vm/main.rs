@@ -4,6 +4,7 @@
 //! day, since booting one costs as much as most of them together.
 
 mod day;
+mod links;
 mod machine;
 #[path = "../systemd/rootfs.rs"]
 #[allow(dead_code, reason = "shared with the suite of the systemd hosts")]
