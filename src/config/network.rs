@@ -29,6 +29,8 @@ pub struct Network {
     pub gateway: Vec<IpAddr>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub mtu: Option<u32>,
+    /// The VLAN that it is in. Of a `physical` link the guest then has that VLAN, and the host keeps
+    /// the link.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub vlan: Option<u16>,
     /// Ports of the host that lead into the guest.

@@ -74,10 +74,12 @@ pub async fn make_veth(
     // Not in the message above: a veth refuses to come up before it has a peer (ENOTCONN).
     bring_up(place.guest, &interface.guest).await?;
     let index = index_of(place.host, host_link).await?;
-    guard_port(place.host, index, interface.mac).await?;
+    // Before the station is named: the kernel knows it in the VLANs that the port is in then, and a
+    // locked port carries frames of known stations alone.
     if let Some(vlan) = interface.vlan {
         set_access_vlan(place.host, index, bridge, vlan).await?;
     }
+    guard_port(place.host, index, interface.mac).await?;
     match place.host.link().property_add(index).alt_ifname(&[full_name]).execute().await.map_err(Error::from) {
         // A container of this name elsewhere (`--path`) has it; only the short name must be unique.
         Err(e) if e.errno() == Some(libc::EEXIST) => {}
@@ -143,6 +145,12 @@ pub async fn make_ipvlan(place: Place<'_>, interface: &Interface, parent: &str, 
     let base = base_link(place.host, interface, parent, vlan_link).await?;
     let link = LinkIpVlan::new(&interface.guest, base, IpVlanMode::L2);
     make_sub_link(place, interface, link, "ipvlan", parent).await
+}
+
+/// The VLAN `vlan` of `parent`, with its hardware address.
+pub async fn make_vlan(place: Place<'_>, interface: &Interface, parent: &str, vlan: u16) -> Result<()> {
+    let link = LinkVlan::new(&interface.guest, index_of(place.host, parent).await?, vlan);
+    make_sub_link(place, interface, link, "VLAN", parent).await
 }
 
 async fn make_sub_link<T>(

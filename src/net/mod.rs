@@ -149,7 +149,8 @@ fn record_of(layout: &Layout, name: &ContainerName, leader: Pid, interfaces: &[I
             Kind::Macvlan { .. } | Kind::Ipvlan { .. } if interface.vlan.is_some() => {
                 link.helpers.push(on_host(Role::Vlan));
             }
-            Kind::Macvlan { .. } | Kind::Ipvlan { .. } => {}
+            // They go with the guest's namespace.
+            Kind::Macvlan { .. } | Kind::Ipvlan { .. } | Kind::Vlan { .. } => {}
             Kind::Physical { parent } => link.lent = Some(first_name(parent)),
         }
         link
@@ -221,6 +222,7 @@ async fn make(
         }
         Kind::Macvlan { parent } => link::make_macvlan(place, &interface, parent, &on_host(Role::Vlan)).await?,
         Kind::Ipvlan { parent } => link::make_ipvlan(place, &interface, parent, &on_host(Role::Vlan)).await?,
+        Kind::Vlan { parent, vlan } => link::make_vlan(place, &interface, parent, *vlan).await?,
         Kind::Physical { parent } => link::lend(place, &interface, parent, &full_name).await?,
     }
     if interface.addresses.is_empty() && interface.gateways.is_empty() {

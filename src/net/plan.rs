@@ -32,10 +32,23 @@ pub struct Interface {
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Kind {
-    Veth { bridge: String },
-    Macvlan { parent: String },
-    Ipvlan { parent: String },
-    Physical { parent: String },
+    Veth {
+        bridge: String,
+    },
+    Macvlan {
+        parent: String,
+    },
+    Ipvlan {
+        parent: String,
+    },
+    /// A VLAN of a link that stays the host's.
+    Vlan {
+        parent: String,
+        vlan: u16,
+    },
+    Physical {
+        parent: String,
+    },
 }
 
 /// The guest's interfaces in order of their names; empty where it has loopback alone.
@@ -79,7 +92,10 @@ fn interface(
         },
         NetworkType::Macvlan => Kind::Macvlan { parent: parent()? },
         NetworkType::Ipvlan => Kind::Ipvlan { parent: parent()? },
-        NetworkType::Physical => Kind::Physical { parent: parent()? },
+        NetworkType::Physical => match network.vlan {
+            Some(vlan) => Kind::Vlan { parent: parent()?, vlan },
+            None => Kind::Physical { parent: parent()? },
+        },
         NetworkType::None | NetworkType::Host => unreachable!("the caller makes no interface of these"),
     };
     let only_on_veth = [
@@ -176,6 +192,12 @@ mod tests {
             assert!(plan(&format!("[network.eth0]\ntype = \"{kind}\"")).unwrap().is_empty());
         }
         assert!(plan("").unwrap().is_empty());
+    }
+
+    #[test]
+    fn of_a_physical_link_in_a_vlan_only_the_vlan_is_the_guests() {
+        let made = plan("[network.eth0]\ntype = \"physical\"\nparent = \"lan0\"\nvlan = 7").unwrap();
+        assert_eq!(made[0].kind, Kind::Vlan { parent: "lan0".into(), vlan: 7 });
     }
 
     #[test]

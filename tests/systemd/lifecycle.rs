@@ -17,6 +17,7 @@ pub fn trials() -> Vec<Trial> {
         trial("lifecycle::stop_kills_when_asked_and_when_time_is_over", stop_kills),
         trial("lifecycle::a_state_directory_of_its_own_has_transient_units", transient_units),
         trial("lifecycle::a_killed_supervisor_is_replaced", a_killed_supervisor_is_replaced),
+        Trial::new("lifecycle::several_are_started_and_stopped_at_once", &[Guest::Busybox], several_at_once),
         Trial::new(
             "lifecycle::guests_of_every_age_boot_and_shut_down_in_order",
             &[Guest::Bookworm, Guest::Trixie, Guest::Sid, Guest::Busybox],
@@ -49,6 +50,21 @@ fn equal_citizens(host: &mut SystemdHost) {
     assert!(host.fails(4, "lxm stop web").contains("is not running"));
     // Nothing of ours outside the unit, and no unit left behind by a destroyed container.
     assert_eq!(host.shell("ls -d /sys/fs/cgroup/lxm* 2>/dev/null || true"), "");
+}
+
+fn several_at_once(host: &mut SystemdHost) {
+    host.create("web", Guest::Busybox, "");
+    host.shell("lxm copy web db mail cache");
+    host.shell("lxm start web db mail cache");
+    for name in ["web", "db", "mail", "cache"] {
+        assert_eq!(host.state(name), "running");
+    }
+    assert!(host.fails(3, "lxm enable db nobody mail").contains("`nobody`"));
+    assert_eq!(host.shell("systemctl is-enabled lxm@db lxm@mail"), "enabled\nenabled");
+    assert!(host.fails(4, "lxm stop -k web db mail web").contains("`web`"));
+    assert_eq!(host.state("db"), "stopped");
+    host.shell("lxm destroy -f web db mail cache");
+    assert_eq!(host.shell("systemctl list-units --all --plain --no-legend 'lxm@*'"), "");
 }
 
 fn a_failed_start_tells_why(host: &mut SystemdHost) {

@@ -35,17 +35,17 @@ pub fn of_every_kind(machine: &mut Machine) {
             ip link set lan0 up
             lxm config set lan network.eth0.vlan 7 network.eth0.ipv4 198.51.100.5/24
             lxm start lan
+            ip link show lan0
             pings 198.51.100.1
             ! lxm attach lan -- ping -c 1 -W 1 192.0.2.1
             lxm stop -k lan
-            ip link show lan0
-            ip link set lan0 up
             lxm config unset lan network.eth0.vlan
         done
-        # On a bridge of the host's own.
-        ip link add lanbr type bridge
+        # On a bridge of the host's own, whose other port carries the VLAN with its tag.
+        ip link add lanbr type bridge vlan_filtering 1
         ip link set lanbr up
         ip link set lan0 master lanbr
+        bridge vlan add dev lan0 vid 7
         lxm config unset lan network.eth0.parent network.eth0.type
         lxm config set lan network.eth0.bridge lanbr network.eth0.vlan 7
         lxm start lan
