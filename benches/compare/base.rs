@@ -3,7 +3,7 @@
 use std::fs;
 use std::time::{Duration, Instant};
 
-use crate::side::{Fresh, Side};
+use crate::side::{Fresh, Side, rest};
 use crate::table::{Measured, Unit, compare, median, row};
 
 /// Containers that run while they are listed.
@@ -77,13 +77,6 @@ fn busybox(sides: &[Side; 2]) {
     for side in sides {
         side.kill(name).ok();
     }
-}
-
-/// Lets the kernel forget the command before. What moves a process between groups waits for an RCU
-/// grace period, but not within some milliseconds of another move (`rcu_sync` in the kernel): straight
-/// after each other, the two sides would measure one another's.
-fn rest() {
-    std::thread::sleep(Duration::from_millis(100));
 }
 
 /// Proportional set size of a process.

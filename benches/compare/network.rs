@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use nix::sched::{CloneFlags, unshare};
 
-use crate::side::{Side, output, program};
+use crate::side::{Side, output, program, rest};
 use crate::table::{Measured, Unit, compare, median, row, row_against};
 
 /// Guests that are started as a batch.
@@ -161,6 +161,7 @@ fn first_word(sides: &[Side; 2], made: &[Measured<()>; 2]) {
     let addresses = sides.each_ref().map(prepare);
     let once = |side: &Side| {
         let address = addresses[usize::from(!side.lxm)].clone()?;
+        rest();
         let begun = Instant::now();
         side.start(SSH)?;
         greeting(address)?;

@@ -4,7 +4,7 @@ use std::cell::Cell;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
@@ -196,6 +196,13 @@ impl Side {
             trees.for_each(|tree| drop(fs::remove_dir(tree.path().join("lxc.pivot"))));
         }
     }
+}
+
+/// Lets the kernel forget the command before. What moves a process between groups, as LXC and every
+/// systemd do, waits for an RCU grace period, but not within some milliseconds of another move
+/// (`rcu_sync` in the kernel): straight after each other, the two sides would measure one another's.
+pub fn rest() {
+    std::thread::sleep(Duration::from_millis(100));
 }
 
 /// Names of containers that stay until all of a row is measured: ext4 without a journal looks at every
