@@ -19,7 +19,13 @@ pub fn run<T>(limit: Duration, mut work: impl AsyncFnMut(&Connection) -> Result<
     runtime.context(|| "make a runtime")?.block_on(async {
         let done = async {
             loop {
-                let connection = zbus::connection::Builder::system().build().await.map_err(unreachable)?;
+                let connection = match zbus::connection::Builder::system().build().await {
+                    Err(e) if is_ending(&e) => {
+                        tokio::time::sleep(RESTART).await;
+                        continue;
+                    }
+                    connection => connection.map_err(unreachable)?,
+                };
                 match work(&connection).await {
                     Err(_) if !is_alive(&connection).await => tokio::time::sleep(RESTART).await,
                     done => return done,
@@ -33,6 +39,17 @@ pub fn run<T>(limit: Duration, mut work: impl AsyncFnMut(&Connection) -> Result<
 
 /// How long a bus that has just gone is left in peace.
 const RESTART: Duration = Duration::from_millis(50);
+
+/// Whether a bus has hung up on who was just connecting, as one does that is restarted. Where there
+/// is none, nobody hangs up.
+fn is_ending(e: &zbus::Error) -> bool {
+    use std::io::ErrorKind::{BrokenPipe, ConnectionReset, UnexpectedEof};
+    match e {
+        zbus::Error::InputOutput(e) => matches!(e.kind(), BrokenPipe | ConnectionReset | UnexpectedEof),
+        zbus::Error::Handshake(_) => true,
+        _ => false,
+    }
+}
 
 /// Whether the bus still answers. A failure on a connection that has died says nothing of the work.
 async fn is_alive(connection: &Connection) -> bool {
@@ -78,4 +95,23 @@ pub fn is_unknown_method(e: &zbus::Error) -> bool {
 /// Whether the error has this D-Bus name.
 pub fn has_name(e: &zbus::Error, name: &str) -> bool {
     matches!(e, zbus::Error::MethodError(found, ..) if found.as_str() == name)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::ErrorKind;
+    use std::sync::Arc;
+
+    use super::*;
+
+    #[test]
+    fn a_bus_that_hangs_up_is_tried_again_and_one_that_is_not_there_is_not() {
+        let failed = |kind: ErrorKind| zbus::Error::InputOutput(Arc::new(kind.into()));
+        for kind in [ErrorKind::ConnectionReset, ErrorKind::BrokenPipe, ErrorKind::UnexpectedEof] {
+            assert!(is_ending(&failed(kind)), "{kind}");
+        }
+        for kind in [ErrorKind::NotFound, ErrorKind::ConnectionRefused, ErrorKind::PermissionDenied] {
+            assert!(!is_ending(&failed(kind)), "{kind}");
+        }
+    }
 }

@@ -15,7 +15,7 @@ use lxm::store::{Layout, Origin, Snapshot};
 use lxm::sys;
 use lxm::types::ContainerName;
 
-use super::support::{Guest, Need, Sandbox, Trial, eventually, run};
+use super::support::{Guest, Need, Outcome, Sandbox, Trial, eventually, run};
 
 pub fn trials() -> Vec<Trial> {
     let on_btrfs = |trial: Trial| trial.needs(Need::FileSystem("btrfs")).needs(Need::Tool("mkfs.btrfs"));
@@ -1137,57 +1137,58 @@ fn no_quota(sandbox: &Sandbox) {
     }
 }
 
-fn docker(sandbox: &Sandbox) {
-    sandbox.create("web", Guest::Docker, &["--storage", "overlay"]);
+/// A guest `web` in which containers may be run, with a busybox of the host to make images of.
+fn boot_nesting(sandbox: &Sandbox, guest: Guest, backend: &str) {
+    sandbox.create("web", guest, &["--storage", backend]);
     sandbox.lxm(&["config", "set", "web", "security.nesting", "true"]).ok();
-    let sh = |script: &str| {
-        let args = ["attach", "web", "--", "bash", "-euc", script];
-        sandbox.lxm_with(&args, b"", Duration::from_secs(120))
-    };
-    let start = || sandbox.lxm_with(&["start", "web", "--wait", "booted"], b"", Duration::from_secs(60)).ok();
-    start();
+    boot_again(sandbox);
     sandbox.lxm(&["push", "/bin/busybox", "web:/root/image/bin/"]).ok();
-    sh("cd /root/image; for name in sh ls rm sleep ip; do ln -s busybox bin/$name; done; tar -c . | docker import - one")
-        .ok();
-    sh("docker info").ok().says("Storage Driver: overlay2").says("Cgroup Version: 2");
+    sh(sandbox, "cd /root/image; for name in sh ls rm sleep ip; do ln -s busybox bin/$name; done").ok();
+}
+
+fn boot_again(sandbox: &Sandbox) {
+    sandbox.lxm_with(&["start", "web", "--wait", "booted"], b"", Duration::from_secs(60)).ok();
+}
+
+fn sh(sandbox: &Sandbox, script: &str) -> Outcome {
+    sandbox.lxm_with(&["attach", "web", "--", "bash", "-euc", script], b"", Duration::from_secs(120))
+}
+
+/// What `ls /bin` says in an image of that busybox after `rm` has removed itself.
+const WITHOUT_RM: &str = "busybox\nip\nls\nsh\nsleep\n";
+
+fn docker(sandbox: &Sandbox) {
+    boot_nesting(sandbox, Guest::Docker, "overlay");
+    sh(sandbox, "tar -C /root/image -c . | docker import - one").ok();
+    sh(sandbox, "docker info").ok().says("Storage Driver: overlay2").says("Cgroup Version: 2");
     // On docker's own bridge and behind its own rules, which are the guest's.
-    sh("docker run -d --name bg one sleep 1000").ok();
-    sh("docker exec bg ip -4 address show eth0").ok().says("inet 172.");
-    sh("iptables -t nat -S").ok().says("-A DOCKER");
-    sh("docker run --name kept one sh -c 'rm /bin/rm && ls /bin'").ok().says("busybox\nip\nls\nsh\nsleep\n");
-    sh("docker diff kept").ok().says("D /bin/rm");
+    sh(sandbox, "docker run -d --name bg one sleep 1000").ok();
+    sh(sandbox, "docker exec bg ip -4 address show eth0").ok().says("inet 172.");
+    sh(sandbox, "iptables -t nat -S").ok().says("-A DOCKER");
+    sh(sandbox, "docker run --name kept one sh -c 'rm /bin/rm && ls /bin'").ok().says(WITHOUT_RM);
+    sh(sandbox, "docker diff kept").ok().says("D /bin/rm");
     sandbox.lxm_with(&["stop", "web"], b"", Duration::from_secs(60)).ok();
-    start();
-    sh("docker start bg && docker exec bg ls /bin").ok().says("busybox");
+    boot_again(sandbox);
+    sh(sandbox, "docker start bg && docker exec bg ls /bin").ok().says("busybox");
     sandbox.lxm(&["copy", "web", "web2"]).ok().complains("`/var/lib/docker`");
     sandbox.lxm(&["destroy", "-f", "web", "web2"]).ok();
 }
 
 fn nested(sandbox: &Sandbox) {
     for backend in ["overlay", "dir"] {
-        sandbox.create("web", Guest::Podman, &["--storage", backend]);
-        sandbox.lxm(&["config", "set", "web", "security.nesting", "true"]).ok();
-        let sh = |script: &str| {
-            let args = ["attach", "web", "--", "bash", "-euc", script];
-            sandbox.lxm_with(&args, b"", Duration::from_secs(120))
-        };
-        let start = || sandbox.lxm_with(&["start", "web", "--wait", "booted"], b"", Duration::from_secs(60)).ok();
-        start();
-        sandbox.lxm(&["push", "/bin/busybox", "web:/root/image/bin/"]).ok();
+        boot_nesting(sandbox, Guest::Podman, backend);
         // There is no network to get an image from, nor controllers for cgroups of its own on every host.
-        sh("cd /root/image; for name in sh ls rm; do ln -s busybox bin/$name; done; tar -c . | podman import - one")
-            .ok();
-        sh("podman info").ok().says("graphDriverName: overlay").says("Native Overlay Diff: \"true\"");
+        sh(sandbox, "tar -C /root/image -c . | podman import - one").ok();
+        sh(sandbox, "podman info").ok().says("graphDriverName: overlay").says("Native Overlay Diff: \"true\"");
         let podman = "podman run --network none --cgroups disabled";
-        sh(&format!("{podman} --name kept one sh -c 'rm /bin/rm && ls /bin'")).ok().says("busybox\nls\nsh\n");
-        sh("podman diff kept").ok().says("D /bin/rm");
-        sh("podman commit -q kept two").ok();
+        sh(sandbox, &format!("{podman} --name kept one sh -c 'rm /bin/rm && ls /bin'")).ok().says(WITHOUT_RM);
+        sh(sandbox, "podman diff kept").ok().says("D /bin/rm");
+        sh(sandbox, "podman commit -q kept two").ok();
         sandbox.lxm(&["stop", "-k", "web"]).ok();
-        start();
-        sh(&format!("{podman} --rm two ls /bin")).ok().says("busybox\nls\nsh\n");
+        boot_again(sandbox);
+        sh(sandbox, &format!("{podman} --rm two ls /bin")).ok().says(WITHOUT_RM);
         let copied = sandbox.lxm(&["copy", "web", "web2"]).ok();
         assert_eq!(copied.stderr.contains("`/var/lib/containers`"), backend == "overlay", "{copied}");
-        sandbox.lxm(&["destroy", "-f", "web"]).ok();
-        sandbox.lxm(&["destroy", "web2"]).ok();
+        sandbox.lxm(&["destroy", "-f", "web", "web2"]).ok();
     }
 }
