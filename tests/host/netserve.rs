@@ -300,7 +300,10 @@ fn released(sandbox: &Sandbox) {
     run_checked("chmod", &["+x", hook.to_str().unwrap()]);
     let mut client = lab.inside(1, &format!("exec udhcpc -i eth0 -f -R -s {}", hook.display()));
     let mut client = client.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
-    eventually("it has a lease", Duration::from_secs(15), || lab.expiry(1).is_some());
+    // Both know of it.
+    let shown = || run_checked("ip", &["-n", "g1", "-4", "address", "show", "eth0"]);
+    let has_lease = || shown().contains("inet ") && lab.expiry(1).is_some();
+    eventually("it has a lease", Duration::from_secs(15), has_lease);
     let address = lab.leased(1);
     kill(Pid::from_raw(client.id() as i32), Signal::SIGTERM).unwrap();
     client.wait().unwrap();

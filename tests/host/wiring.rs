@@ -326,19 +326,21 @@ fn spoofing4(sandbox: &Sandbox) {
     leased.ip(&format!("address add {net}.5/24 dev eth0")).ok();
     assert!(!leased.reaches(&gateway), "an address that nobody gave it");
     lease(mac, format!("{net}.5").parse().unwrap());
-    assert!(leased.reaches(&gateway) && leased.reaches(&format!("{net}.6")), "an address that it was leased");
+    // Its neighbours are asked again a moment after they could not be found.
+    let reaches_both = || leased.reaches(&gateway) && leased.reaches(&format!("{net}.6"));
+    eventually("it has an address that it was leased", SOON, reaches_both);
     leased.ip("address flush dev eth0 scope global").ok();
     leased.ip(&format!("address add {net}.6/24 dev eth0")).ok();
     assert!(!leased.reaches(&gateway), "another guest's address");
     leased.ip("address flush dev eth0 scope global").ok();
     leased.ip(&format!("address add {net}.5/24 dev eth0")).ok();
-    assert!(leased.reaches(&gateway));
+    eventually("it has it again", SOON, || leased.reaches(&gateway));
     leased.ip("link set eth0 address 02:00:00:00:00:99").ok();
     assert!(!leased.reaches(&gateway), "another hardware address");
     // What the bridge knows survives a rewrite of the rules.
     leased.ip(&format!("link set eth0 address {mac}")).ok();
     sandbox.lxm(&["network", "up"]).ok();
-    assert!(leased.reaches(&gateway) && fixed.reaches(&gateway));
+    eventually("both have theirs", SOON, || leased.reaches(&gateway) && fixed.reaches(&gateway));
     drop((leased, fixed));
 }
 
