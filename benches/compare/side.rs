@@ -191,9 +191,17 @@ impl Side {
             }
         }
         if !self.lxm {
-            // An empty cgroup in every hierarchy, which LXC leaves behind.
-            let trees = fs::read_dir("/sys/fs/cgroup").into_iter().flatten().flatten();
-            trees.for_each(|tree| drop(fs::remove_dir(tree.path().join("lxc.pivot"))));
+            // Empty groups in every hierarchy, which LXC leaves behind; others are not removed by this.
+            let list = |dir: &Path| fs::read_dir(dir).into_iter().flatten().flatten();
+            for group in list(Path::new("/sys/fs/cgroup")).flat_map(|tree| list(&tree.path())) {
+                let name = group.file_name().to_string_lossy().into_owned();
+                if name == "lxc.pivot"
+                    || name.starts_with("lxc.monitor.bench-")
+                    || name.starts_with("lxc.payload.bench-")
+                {
+                    fs::remove_dir(group.path()).ok();
+                }
+            }
         }
     }
 }
