@@ -3,7 +3,6 @@
 //! It goes on from there without an exec: all that the supervisor needs is loaded, and a program of
 //! this size takes a millisecond to load again.
 
-use std::convert::Infallible;
 use std::ffi::CString;
 use std::os::fd::{AsFd, AsRawFd};
 
@@ -45,12 +44,9 @@ fn start(layout: &Layout, name: &ContainerName, Start { window, limit }: Start) 
     let words = command_line(layout, name, &theirs, window)?;
     let privileged = layout.config(name).is_ok_and(|config| config.security.privileged);
     clone(SingleThreaded::check()?, 0, Some(group.as_fd()), move || {
-        if let Err(error) = leave_caller(layout, name, &theirs) {
-            let _ = theirs.send(&Started::Err(error), &[]);
-            return 1;
-        }
-        if privileged {
-            let Err(error) = execute(&words, &theirs);
+        let left = leave_caller(layout, name, &theirs);
+        let left = left.and_then(|()| if privileged { execute(&words, &theirs) } else { Ok(()) });
+        if let Err(error) = left {
             let _ = theirs.send(&Started::Err(error), &[]);
             return 1;
         }
@@ -108,8 +104,9 @@ fn leave_caller(layout: &Layout, name: &ContainerName, link: &Packets) -> Result
 }
 
 /// In the child of a privileged container, whose supervisor runs from a sealed copy of this program
-/// and so has to be executed (see [`sys::reexec`]).
-fn execute(words: &[CString], link: &Packets) -> Result<Infallible> {
+/// and so has to be executed (see [`sys::reexec`]). Returns only with an error.
+fn execute(words: &[CString], link: &Packets) -> Result<()> {
     fcntl(link.as_fd(), FcntlArg::F_SETFD(FdFlag::empty())).context(|| "pass the socket on")?;
-    nix::unistd::execv(c"/proc/self/exe", words).context(|| "execute the supervisor")
+    let Err(e) = nix::unistd::execv(c"/proc/self/exe", words);
+    Err(e).context(|| "execute the supervisor")
 }
