@@ -18,7 +18,7 @@ use crate::error::{Error, Result};
 use crate::types::ContainerName;
 
 /// How long a start waits for machined, which may have to be started itself.
-const PATIENCE: Duration = Duration::from_secs(5);
+pub const PATIENCE: Duration = Duration::from_secs(5);
 
 /// What machined is told of a guest.
 #[derive(Debug)]
@@ -34,9 +34,9 @@ pub struct Machine<'a> {
 }
 
 /// Registers a guest, by the newest method that machined has. A host without machined is none
-/// the worse for it.
-pub fn register(machine: &Machine<'_>) -> Result<()> {
-    let told = bus::run(PATIENCE, async |connection| {
+/// the worse for it. Waits at most for `patience`.
+pub fn register(machine: &Machine<'_>, patience: Duration) -> Result<()> {
+    let told = bus::run(patience, async |connection| {
         let manager = proxy(connection).await?;
         match try_register(&manager, machine).await {
             // An earlier supervisor of this container was killed before it could say goodbye.

@@ -118,7 +118,8 @@ impl<'a> Guest<'a> {
         // Not at once: whoever waits for the start comes first.
         let mut rest_at = Some(Instant::now() + REST);
         loop {
-            let patience = self.climb(around.clients).min(around.manager.tick(self.booted.at.elapsed()));
+            let due = around.manager.tick(self.setup, &self.booted.leader, self.booted.at.elapsed());
+            let patience = self.climb(around.clients).min(due);
             let patience = rest_at.map_or(patience, |at| patience.min(at.saturating_duration_since(Instant::now())));
             for source in self.wait(around, patience)? {
                 match source {

@@ -87,10 +87,10 @@ impl Manager {
     }
 
     /// Does what is due `booted` after the guest's boot; says when to be called again at the latest.
-    pub(super) fn tick(&mut self, booted: Duration) -> Duration {
+    pub(super) fn tick(&mut self, setup: &Setup, leader: &Child, booted: Duration) -> Duration {
         match &mut self.link {
             Link::Command(_) => Duration::MAX,
-            Link::Systemd(service) => service.tick(booted),
+            Link::Systemd(service) => service.tick(setup, leader, booted),
         }
     }
 

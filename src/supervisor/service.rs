@@ -23,6 +23,10 @@ const READY_PATIENCE: Duration = Duration::from_secs(120);
 /// What stopping takes beside the guest's own shutdown.
 const CLEANUP: Duration = Duration::from_secs(20);
 
+/// How long after a registration that failed the next one is tried, doubled each time to an hour at
+/// most: a bus or a machined that has been restarted too often for systemd comes back by itself.
+const REGISTER_AGAIN: Duration = Duration::from_secs(10);
+
 /// How long all containers together may take when the host shuts down, unless `lxm.toml` says.
 const SHUTDOWN_BUDGET: Duration = Duration::from_secs(180);
 
@@ -32,11 +36,25 @@ pub struct Service {
     /// Whether systemd has been told that we are ready.
     ready: bool,
     watched: Instant,
-    registered: bool,
+    registered: Registered,
+    /// Indices of the host's ends of the guest's links.
+    links: Vec<i32>,
     /// The guest's root as the host can open it. The tree that is mounted for it is in our mount
     /// namespace alone.
     root: PathBuf,
     journal: Option<JournalLink>,
+}
+
+/// Whether machined knows the guest.
+#[derive(Debug)]
+enum Registered {
+    Yes,
+    No,
+    /// It could not be told, and is told again.
+    Later {
+        at: Instant,
+        pause: Duration,
+    },
 }
 
 impl Service {
@@ -49,7 +67,8 @@ impl Service {
             notifier,
             ready: false,
             watched: Instant::now(),
-            registered: false,
+            registered: Registered::No,
+            links: Vec::new(),
             root: PathBuf::new(),
             journal: None,
         })
@@ -64,29 +83,55 @@ impl Service {
     /// Init has been executed.
     pub fn started(&mut self, setup: &Setup, leader: &Child, links: &[String]) {
         self.root = PathBuf::from(format!("/proc/{}/root", leader.pid));
-        let machine = Machine {
-            name: &setup.name,
-            uuid: &setup.config.uuid,
-            leader: leader.pid,
-            pidfd: leader.pidfd.as_fd(),
-            root: self.root.clone(),
-            links: links
-                .iter()
-                .filter_map(|link| nix::net::if_::if_nametoindex(link.as_str()).ok())
-                .map(|index| index as i32)
-                .collect(),
-        };
+        self.links = links
+            .iter()
+            .filter_map(|link| nix::net::if_::if_nametoindex(link.as_str()).ok())
+            .map(|index| index as i32)
+            .collect();
         // The guest runs whether or not the host's tools know of it.
-        match machined::register(&machine) {
-            Ok(()) => self.registered = true,
-            Err(e) => eprintln!("warning: {e}"),
-        }
+        self.registered = match self.register(setup, leader, machined::PATIENCE) {
+            Ok(()) => Registered::Yes,
+            Err(e) => {
+                eprintln!("warning: {e}");
+                Registered::Later { at: Instant::now() + REGISTER_AGAIN, pause: REGISTER_AGAIN }
+            }
+        };
         let says_ready = setup.config.boot.ready == Ready::Booted && setup.guest.init == Init::Systemd;
         if says_ready {
             self.notifier.tell("STATUS=Guest is booting");
         } else {
             self.become_ready("STATUS=Guest is running");
         }
+    }
+
+    fn register(&self, setup: &Setup, leader: &Child, patience: Duration) -> Result<()> {
+        let machine = Machine {
+            name: &setup.name,
+            uuid: &setup.config.uuid,
+            leader: leader.pid,
+            pidfd: leader.pidfd.as_fd(),
+            root: self.root.clone(),
+            links: self.links.clone(),
+        };
+        machined::register(&machine, patience)
+    }
+
+    /// Tries again what failed at the start, when it is due; says how long until it is.
+    fn register_again(&mut self, setup: &Setup, leader: &Child) -> Duration {
+        let Registered::Later { at, pause } = self.registered else { return Duration::MAX };
+        let left = at.saturating_duration_since(Instant::now());
+        if !left.is_zero() {
+            return left;
+        }
+        // Clients wait meanwhile. A machined that is being started is up the next time.
+        if self.register(setup, leader, Duration::from_secs(1)).is_ok() {
+            eprintln!("registered with systemd-machined after all");
+            self.registered = Registered::Yes;
+            return Duration::MAX;
+        }
+        let pause = (pause * 2).min(Duration::from_secs(3600));
+        self.registered = Registered::Later { at: Instant::now() + pause, pause };
+        pause
     }
 
     /// The guest's init has said something.
@@ -115,17 +160,19 @@ impl Service {
     }
 
     /// Does what is due `booted` after the guest's boot; says when to be called again at the latest.
-    pub fn tick(&mut self, booted: Duration) -> Duration {
+    pub fn tick(&mut self, setup: &Setup, leader: &Child, booted: Duration) -> Duration {
+        let register = self.register_again(setup, leader);
         if !self.ready && booted >= READY_PATIENCE {
             self.become_ready("STATUS=Guest has not said that it is ready");
         }
         let ready = if self.ready { Duration::MAX } else { READY_PATIENCE - booted };
-        let Some(interval) = self.notifier.watchdog() else { return ready };
+        let due = ready.min(register);
+        let Some(interval) = self.notifier.watchdog() else { return due };
         if self.watched.elapsed() >= interval {
             self.notifier.tell("WATCHDOG=1");
             self.watched = Instant::now();
         }
-        ready.min(interval.saturating_sub(self.watched.elapsed()))
+        due.min(interval.saturating_sub(self.watched.elapsed()))
     }
 
     /// systemd has asked us to stop: says how long the guest may take, `left` being what an
@@ -155,7 +202,7 @@ impl Service {
         if let Some(link) = self.journal.take() {
             link.leave();
         }
-        if std::mem::take(&mut self.registered)
+        if let Registered::Yes = std::mem::replace(&mut self.registered, Registered::No)
             && let Err(e) = machined::unregister(name)
         {
             eprintln!("warning: {e}");
