@@ -77,12 +77,21 @@ fn local_ipv4(trie: &str) -> Vec<Ipv4Addr> {
 const GLOBAL: &str = "00";
 const LINK_LOCAL: &str = "20";
 
+// Flags there (IFA_F_* of linux/if_addr.h).
+const OPTIMISTIC: u8 = 0x04;
+const DADFAILED: u8 = 0x08;
+const TENTATIVE: u8 = 0x40;
+
 /// The addresses of a scope in /proc/net/if_inet6: `ADDRESS INDEX PREFIX SCOPE FLAGS NAME`, in hex.
+/// One that duplicate address detection has not passed is not the guest's yet (RFC 4862, 5.4).
 fn ipv6_of(table: &str, scope: &str) -> Vec<Ipv6Addr> {
     let address = |line: &str| {
         let mut fields = line.split_whitespace();
         let address = u128::from_str_radix(fields.next()?, 16).ok()?;
-        (fields.nth(2)? == scope).then(|| Ipv6Addr::from(address))
+        let in_scope = fields.nth(2)? == scope;
+        let flags = u8::from_str_radix(fields.next()?, 16).ok()?;
+        let usable = flags & DADFAILED == 0 && (flags & TENTATIVE == 0 || flags & OPTIMISTIC != 0);
+        (in_scope && usable).then(|| Ipv6Addr::from(address))
     };
     table.lines().filter_map(address).collect()
 }
@@ -99,6 +108,8 @@ mod tests {
         assert_eq!(local_ipv4(trie), [Ipv4Addr::new(10, 1, 2, 3)]);
         let table = "00000000000000000000000000000001 01 80 10 80       lo\n\
                      fd420000000000000000000000000005 02 40 00 80     eth0\n\
+                     fd420000000000000000000000000006 02 40 00 40     eth0\n\
+                     fd420000000000000000000000000007 02 40 00 c8     eth0\n\
                      fe800000000000000000000000000005 02 40 20 80     eth0\n";
         let parse = |text: &str| text.parse::<Ipv6Addr>().unwrap();
         assert_eq!(ipv6_of(table, GLOBAL), [parse("fd42::5")]);

@@ -19,6 +19,9 @@ use crate::types::ContainerName;
 
 /// How often to look again for what the kernel does not tell of.
 const PAUSE: Duration = Duration::from_millis(5);
+/// How far an IPv4 address is behind an IPv6 one at most where both are given: autoconfiguration is
+/// the kernel's, while a lease takes a client in the guest, which a busy host runs late.
+const IPV4_BEHIND: Duration = Duration::from_secs(3);
 /// A guest's own kernel answers at once, or not at all.
 const CONNECT_TIME: Duration = Duration::from_millis(500);
 /// How long a server may take to say its first word.
@@ -37,10 +40,17 @@ fn leader(layout: &Layout, name: &ContainerName) -> Result<Generation> {
 pub fn wait_address(layout: &Layout, name: &ContainerName, limit: Duration) -> Result<Addresses> {
     let leader = leader(layout, name)?;
     let deadline = Instant::now() + limit;
+    let mut ipv6_since = None;
     loop {
         let found = addresses(Pid::from_raw(leader.pid));
-        if found.are_reachable() {
+        if !found.ipv4.is_empty() {
             return Ok(found);
+        }
+        if found.are_reachable() {
+            let since: Instant = *ipv6_since.get_or_insert_with(Instant::now);
+            if since.elapsed() >= IPV4_BEHIND || !is_leased_ipv4(layout, name) {
+                return Ok(found);
+            }
         }
         still_there(name, &leader)?;
         if Instant::now() >= deadline {
@@ -49,6 +59,13 @@ pub fn wait_address(layout: &Layout, name: &ContainerName, limit: Duration) -> R
         }
         std::thread::sleep(PAUSE);
     }
+}
+
+/// Whether one of the guest's bridges has a server that leases addresses.
+fn is_leased_ipv4(layout: &Layout, name: &ContainerName) -> bool {
+    let leases = |bridge: &str| serve::status(layout, bridge).ok().flatten().is_some_and(|status| status.pool_size > 0);
+    let links = GuestRecord::read(layout, name).ok().flatten().unwrap_or_default().links;
+    links.iter().filter_map(|link| link.bridge.as_deref()).any(leases)
 }
 
 /// What an administrator can do about a guest without an address.
