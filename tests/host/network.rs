@@ -244,6 +244,8 @@ fn published(sandbox: &Sandbox) {
         r#"publish = ["8080:80", "127.0.0.1:8081:80/tcp", "[::]:8082:80/tcp", "192.0.2.1:8083:80", "5353:53/udp"]"#;
     create(sandbox, "web", ports);
     start(sandbox, "web");
+    let (helpers, deaf) = helpers_and_deaf_ones();
+    assert!(helpers.len() >= 3 && deaf.is_empty(), "server, its keeper and the carrier: {helpers:?}, deaf: {deaf:?}");
     inside(sandbox, "web", "mkdir -p /www; echo from-the-guest > /www/index.html; httpd -h /www").ok();
     let service = in_network_of(sandbox.leader("web"), || UdpSocket::bind("[::]:53").unwrap());
     service.set_read_timeout(Some(SOON)).unwrap();
@@ -296,6 +298,20 @@ fn published(sandbox: &Sandbox) {
     assert!(ask("127.0.0.1:8080").is_none());
     assert!(!run_checked("nft", &["list", "table", "inet", "lxm"]).contains("dnat ip"), "no rule of it is left");
     drop(TcpListener::bind("0.0.0.0:8080").expect("the port is free again"));
+}
+
+/// The network's own processes, and those that a SIGTERM would not reach (proc_pid_status(5)).
+fn helpers_and_deaf_ones() -> (Vec<String>, Vec<String>) {
+    let helper = |entry: std::fs::DirEntry| {
+        let command = std::fs::read_to_string(entry.path().join("cmdline")).ok()?.replace('\0', " ");
+        let status = std::fs::read_to_string(entry.path().join("status")).ok()?;
+        let blocked = status.lines().find_map(|line| line.strip_prefix("SigBlk:\t"))?;
+        let deaf = u64::from_str_radix(blocked, 16).unwrap() & 1 << (nix::libc::SIGTERM - 1) != 0;
+        command.contains(" network ").then_some((command, deaf))
+    };
+    let all: Vec<_> = std::fs::read_dir("/proc").unwrap().filter_map(|entry| helper(entry.unwrap())).collect();
+    let deaf = all.iter().filter(|(_, deaf)| *deaf).map(|(command, _)| command.clone()).collect();
+    (all.into_iter().map(|(command, _)| command).collect(), deaf)
 }
 
 fn taken_ports(sandbox: &Sandbox) {

@@ -166,7 +166,8 @@ fn clear(layout: &Layout, name: &ContainerName) -> Result<()> {
 
 /// Is the process: binds the ports, says so on standard output, and carries until the guest ends.
 pub fn run(layout: &Layout, name: &ContainerName) -> Result<()> {
-    let carried = prepare(layout, name).and_then(|prepared| {
+    let prepared = sys::signals::unblock().and_then(|()| prepare(layout, name));
+    let carried = prepared.and_then(|prepared| {
         tell(READY)?;
         prepared.carry()
     });
