@@ -31,6 +31,7 @@ pub fn trials() -> Vec<Trial> {
         busybox("network::flushed_rules_are_back_within_a_second", flushed),
         busybox("network::a_killed_server_is_back_with_its_leases", killed_server),
         busybox("network::what_stands_in_the_way_is_told_with_a_remedy", findings),
+        busybox("network::a_guest_is_reached_as_soon_as_it_has_its_address", acquainted),
         busybox("network::sixty_guests_start_at_once", sixty).limit(180),
         busybox("network::a_supervisor_that_dies_at_any_stage_leaves_no_link_and_no_port", dies_at_any_stage)
             .limit(180),
@@ -499,6 +500,31 @@ fn sixty(sandbox: &Sandbox) {
         }
     });
     assert!(!links().lines().any(|line| line.starts_with("lxm") && !line.starts_with("lxmbr0")), "{}", links());
+}
+
+fn acquainted(sandbox: &Sandbox) {
+    // The bridge keeps its carrier, and so its neighbours, when the other guest stops.
+    create(sandbox, "other", "");
+    start(sandbox, "other");
+    create(sandbox, "web", "");
+    let address = start(sandbox, "web");
+    let speak = || UdpSocket::bind("0.0.0.0:0").unwrap().send_to(b"hello", (address.as_str(), 9)).unwrap();
+    let known = || ip(&format!("neigh show to {address} dev lxmbr0"));
+    speak();
+    eventually("the host knows its station", SOON, || known().contains("lladdr"));
+    sandbox.lxm(&["stop", "-k", "web"]).ok();
+    assert!(known().contains("lladdr"), "it is remembered: {}", known());
+    // The kernel asks once, and not again while this trial runs.
+    std::fs::write("/proc/sys/net/ipv4/neigh/lxmbr0/retrans_time_ms", "600000").unwrap();
+    sandbox.lxm(&["start", "web"]).ok();
+    assert!(!known().contains("lladdr"), "what it had before is forgotten: {}", known());
+    speak();
+    assert!(known().contains("INCOMPLETE"), "the kernel has asked in vain: {}", known());
+    eventually("it has its address", SOON, || {
+        let shown = inside(sandbox, "web", "ip -4 addr show eth0");
+        shown.stdout.contains(&address)
+    });
+    eventually("the host knows its station again", SOON, || known().contains("REACHABLE"));
 }
 
 fn bridges(sandbox: &Sandbox) {

@@ -121,9 +121,14 @@ pub fn udp(from: SocketAddrV4, to: SocketAddrV4, payload: &[u8]) -> Vec<u8> {
 /// Builds the question who has `address`, asked by nobody (RFC 5227's probe), so that no table of
 /// any neighbour changes by it.
 pub fn arp_probe(own: Mac, address: Ipv4Addr) -> Vec<u8> {
+    arp_request(own, Ipv4Addr::UNSPECIFIED, address)
+}
+
+/// Builds the question who has `address`, asked by `from` at `own`.
+pub fn arp_request(own: Mac, from: Ipv4Addr, address: Ipv4Addr) -> Vec<u8> {
     let mut packet = vec![0, 1, 8, 0, 6, 4, 0, 1];
     packet.extend(own.0);
-    packet.extend([0; 4]);
+    packet.extend(from.octets());
     packet.extend([0; 6]);
     packet.extend(address.octets());
     packet

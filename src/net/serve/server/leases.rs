@@ -94,6 +94,7 @@ impl Server {
         for _ in 0..BATCH {
             let Some((length, _)) = receive(&self.arp, &mut buffer).context(|| "receive ARP")? else { break };
             let Some((mac, address)) = frame::parse_arp(&buffer[..length]) else { continue };
+            self.met(mac, address);
             if self.probes.get(&address).is_some_and(|probe| probe.owner != mac) {
                 if let Some(dhcp) = &mut self.state.borrow_mut().dhcp {
                     dhcp.found_used(address, mac, state::now());

@@ -1,5 +1,6 @@
 //! The running server: one loop that waits on all of its sockets.
 
+mod acquaint;
 mod leases;
 mod solicitations;
 
@@ -24,6 +25,7 @@ use super::reply::Terms;
 use super::resolver::{Resolver, Sockets};
 use super::state::{self, State};
 use super::upstream::Upstreams;
+use acquaint::Stranger;
 use leases::Probe;
 
 use crate::error::{Context, Result};
@@ -75,6 +77,7 @@ pub struct Server {
     addresses: Vec<IpAddr>,
     probes: HashMap<Ipv4Addr, Probe>,
     probe_ends: VecDeque<(Instant, Ipv4Addr)>,
+    strangers: Vec<Stranger>,
     advertisement: Option<Advertisement>,
     advertised: u32,
     advertise_at: Option<Instant>,
@@ -93,6 +96,7 @@ enum Event {
     Solicitation,
     Guests,
     ProbeEnd,
+    Strangers,
     Advertise,
     Names,
     Status,
@@ -145,6 +149,7 @@ impl Server {
             addresses,
             probes: HashMap::new(),
             probe_ends: VecDeque::new(),
+            strangers: Vec::new(),
             advertised: 0,
             advertise_at: None,
             names_at: None,
@@ -172,6 +177,7 @@ impl Server {
                 () = readable(&self.solicitations) => Event::Solicitation,
                 () = self.watch_ready.readable() => Event::Guests,
                 () = at(self.probe_ends.front().map(|(end, _)| *end)) => Event::ProbeEnd,
+                () = at(self.strangers.iter().map(Stranger::due).min()) => Event::Strangers,
                 () = at(self.advertise_at) => Event::Advertise,
                 () = at(self.names_at) => Event::Names,
                 () = at(self.status_at) => Event::Status,
@@ -184,6 +190,10 @@ impl Server {
                 Event::Solicitation => self.take_solicitations(),
                 Event::Guests => self.take_guests(),
                 Event::ProbeEnd => self.end_probes(),
+                Event::Strangers => {
+                    self.ask_strangers();
+                    Ok(())
+                }
                 Event::Advertise => {
                     self.advertise_to_all(Presence::Here);
                     Ok(())
@@ -231,6 +241,12 @@ impl Server {
             let changed = dhcp.leases.take_changed();
             of_guests |= changed.iter().any(|mac| dhcp.guests().contains_key(mac)) || !notes.is_empty();
             recorded = self.journal.record(&dhcp.leases, &changed);
+            let leases =
+                changed.iter().filter(|mac| dhcp.guests().contains_key(mac)).filter_map(|mac| dhcp.leases.get(*mac));
+            for lease in leases.filter(|lease| lease.is_bound(state::now())) {
+                self.strangers.retain(|stranger| stranger.mac() != lease.mac);
+                self.strangers.push(Stranger::new(lease.mac, lease.address));
+            }
             if !changed.is_empty() && self.status_at.is_none() {
                 self.status_at = Some(self.status_written + STATUS_REFRESH);
             }

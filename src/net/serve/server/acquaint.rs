@@ -1,0 +1,61 @@
+//! Acquaints the host with a guest that has just got its address.
+//!
+//! A program of the host that speaks to a guest before it has its address waits for it: the kernel
+//! asks for the guest's station, once a second (`retrans_time_ms` of arp(7)), and keeps what is to be
+//! sent. We know when the guest takes its address, and ask in the host's name in that moment; the
+//! guest's answer goes to the kernel, which takes it whoever has asked, and goes on at once.
+
+use std::net::Ipv4Addr;
+use std::time::{Duration, Instant};
+
+use super::super::frame;
+use super::Server;
+use crate::types::Mac;
+
+/// How long after its lease a guest is asked first; each time again after twice as long.
+const FIRST: Duration = Duration::from_millis(2);
+/// By then the kernel has asked by itself.
+const LAST: Duration = Duration::from_secs(1);
+
+/// A guest that has its lease and was not heard at its address yet.
+#[derive(Debug)]
+pub(super) struct Stranger {
+    mac: Mac,
+    address: Ipv4Addr,
+    asked_at: Instant,
+    wait: Duration,
+}
+
+impl Stranger {
+    pub(super) fn new(mac: Mac, address: Ipv4Addr) -> Self {
+        Stranger { mac, address, asked_at: Instant::now(), wait: FIRST }
+    }
+
+    pub(super) fn mac(&self) -> Mac {
+        self.mac
+    }
+
+    pub(super) fn due(&self) -> Instant {
+        self.asked_at + self.wait
+    }
+}
+
+impl Server {
+    /// Asks those whose time has come.
+    pub(super) fn ask_strangers(&mut self) {
+        let (Some(socket), Some(net)) = (&self.arp, self.settings.ipv4) else { return };
+        let Ok(own) = socket.socket.own_mac() else { return };
+        let now = Instant::now();
+        for stranger in self.strangers.iter_mut().filter(|stranger| stranger.due() <= now) {
+            // A lost question is asked again.
+            let _ = socket.socket.send(&frame::arp_request(own, net.ip(), stranger.address), stranger.mac);
+            *stranger = Stranger { asked_at: now, wait: stranger.wait * 2, ..*stranger };
+        }
+        self.strangers.retain(|stranger| stranger.wait < LAST);
+    }
+
+    /// A guest was heard at its address.
+    pub(super) fn met(&mut self, mac: Mac, address: Ipv4Addr) {
+        self.strangers.retain(|stranger| (stranger.mac, stranger.address) != (mac, address));
+    }
+}
