@@ -21,6 +21,8 @@ use crate::table::{Measured, Unit, compare, median, row, row_against};
 const CROWD: usize = 60;
 const SSH: &str = "bench-ssh";
 const PATIENCE: Duration = Duration::from_secs(30);
+/// How long a client waits for a guest that may have no address yet: ssh waits longer.
+const CONNECT: Duration = Duration::from_secs(10);
 /// What a run of iperf3 takes.
 const SECONDS: u32 = 2;
 const LXC_NET: &str = "/usr/libexec/lxc/lxc-net";
@@ -32,7 +34,7 @@ pub fn measure(sides: &[Side; 2]) {
     let measured = || match enter() {
         Ok(place) => {
             for side in sides {
-                if let Err(e) = bridge_up(side) {
+                if let Err(e) = bridge(side, "up") {
                     println!("    {}: {e}", side.name);
                 }
             }
@@ -90,18 +92,6 @@ fn ip(args: &str) -> Measured<String> {
     output(command)
 }
 
-/// Makes the side's bridge ready.
-fn bridge_up(side: &Side) -> Measured<()> {
-    bridge(side, "up")?;
-    // A host that asks for a guest's station before the guest is there asks again a second later.
-    let bridge = if side.lxm { "lxmbr0" } else { "lxcbr0" };
-    for (setting, value) in [("retrans_time_ms", "20"), ("mcast_solicit", "500")] {
-        let file = format!("/proc/sys/net/ipv4/neigh/{bridge}/{setting}");
-        fs::write(&file, value).map_err(|e| format!("write {file}: {e}"))?;
-    }
-    Ok(())
-}
-
 fn bridge(side: &Side, verb: &str) -> Measured<()> {
     if side.lxm {
         return side.run("network", &[verb]).map(drop);
@@ -133,11 +123,11 @@ fn address(side: &Side, name: &str) -> Measured<IpAddr> {
     }
 }
 
-/// Waits until an ssh server greets at `address`, as a client on the host does.
+/// Waits until an ssh server greets at `address`, as a client on the host does that begins at once.
 fn greeting(address: IpAddr) -> Measured<()> {
     let deadline = Instant::now() + PATIENCE;
     while Instant::now() < deadline {
-        if let Ok(mut stream) = TcpStream::connect_timeout(&SocketAddr::new(address, 22), Duration::from_millis(200)) {
+        if let Ok(mut stream) = TcpStream::connect_timeout(&SocketAddr::new(address, 22), CONNECT) {
             let mut word = [0; 4];
             if stream.read_exact(&mut word).is_ok() && &word == b"SSH-" {
                 return Ok(());
