@@ -1,25 +1,37 @@
 //! Which packages a root file system says are installed, read from the databases of its package manager.
 
+mod rpm;
+
 use std::collections::BTreeMap;
 
 use super::View;
-use crate::error::Result;
+use crate::error::{Context, Error, Result};
 use crate::sys::fs::read_in_root;
 
 /// Packages and their versions.
 pub type Packages = BTreeMap<String, String>;
 
 /// More than the database of any system that was ever seen.
-const LIMIT: u64 = 64 << 20;
+const LIMIT: u64 = 512 << 20;
 
-/// The installed packages, where they are kept as text: by dpkg, apk, pacman and portage. `None` where
-/// none of these is used; rpm and xbps keep theirs in formats of their own.
+const XBPS: &str = "var/db/xbps/pkgdb-0.38.plist";
+
+/// The installed packages, as dpkg, rpm, apk, pacman, portage and xbps keep them. `None` where none of
+/// these is used.
+///
+/// Of rpm, the databases of 4.16 and newer that are SQLite's: openSUSE's and older ones are not read.
 pub fn packages(view: &View) -> Result<Option<Packages>> {
     if view.exists("var/lib/dpkg/status") {
         return Ok(Some(of_dpkg(&read(view, "var/lib/dpkg/status")?)));
     }
     if view.exists("lib/apk/db/installed") {
         return Ok(Some(of_apk(&read(view, "lib/apk/db/installed")?)));
+    }
+    if let Some(database) = rpm::DATABASES.iter().find(|path| view.exists(path)) {
+        return rpm::packages(read_in_root(view.fd(), database, LIMIT)?).map(Some);
+    }
+    if view.exists(XBPS) {
+        return of_xbps(&read_in_root(view.fd(), XBPS, LIMIT)?).context(|| format!("read `{XBPS}`")).map(Some);
     }
     let pacman = view.names("var/lib/pacman/local");
     if !pacman.is_empty() {
@@ -83,6 +95,18 @@ fn of_portage(category: &str, dir: &str) -> Option<(String, String)> {
     Some((format!("{category}/{name}"), dir[name.len() + 1..].to_owned()))
 }
 
+/// A property list: of each package a dictionary under its name. Others than packages are there too.
+fn of_xbps(database: &[u8]) -> Result<Packages> {
+    let all: BTreeMap<String, plist::Dictionary> =
+        plist::from_bytes(database).map_err(|e| Error::failed(e.to_string()))?;
+    let of = |(name, package): (String, plist::Dictionary)| {
+        let text = |key: &str| package.get(key).and_then(plist::Value::as_string);
+        let version = text("pkgver")?.strip_prefix(&name)?.strip_prefix('-')?.to_owned();
+        (text("state") == Some("installed")).then_some((name, version))
+    };
+    Ok(all.into_iter().filter_map(of).collect())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -104,6 +128,21 @@ mod tests {
     fn names_and_versions_of_others_are_taken_apart() {
         let apk = "C:Q1x=\nP:musl\nV:1.2.5-r9\nA:x86_64\n\nP:busybox\nV:1.37.0-r12\n";
         assert_eq!(pairs(&of_apk(apk)), [("busybox", "1.37.0-r12"), ("musl", "1.2.5-r9")]);
+        let package = |name: &str, state: &str| {
+            format!(
+                "<key>{name}</key><dict><key>automatic-install</key><true/><key>pkgver</key>\
+                 <string>{name}-1.2_3</string><key>run_depends</key><array><string>glibc&gt;=2_1</string></array>\
+                 <key>state</key><string>{state}</string></dict>"
+            )
+        };
+        let xbps = format!(
+            "<?xml version=\"1.0\" encoding=\"UTF-8\"?><plist version=\"1.0\"><dict>\
+             <key>_XBPS_ALTERNATIVES_</key><dict><key>vi</key><array><string>vim</string></array></dict>{}{}</dict></plist>",
+            package("xbps-triggers", "installed"),
+            package("half", "unpacked")
+        );
+        assert_eq!(pairs(&of_xbps(xbps.as_bytes()).unwrap()), [("xbps-triggers", "1.2_3")]);
+        assert!(of_xbps(b"").is_err());
         for (dir, name, version) in
             [("nano-8.7-r1", "x/nano", "8.7-r1"), ("gtk-x-3.24", "x/gtk-x", "3.24"), ("a-1", "x/a", "1")]
         {

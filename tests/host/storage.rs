@@ -55,6 +55,7 @@ pub fn trials() -> Vec<Trial> {
         Trial::new("storage::ids_are_shifted_in_the_files_where_they_cannot_be_mapped", shifted),
         Trial::new("storage::a_shift_that_is_killed_is_carried_on_with", shift_killed),
         Trial::new("storage::what_has_changed_is_told", differences),
+        Trial::new("storage::packages_of_rpm_that_have_changed_are_told", rpm_packages).needs(Need::Tool("rpmbuild")),
         Trial::new("storage::podman_runs_in_a_guest_on_every_backend", nested).guest(Guest::Podman).limit(240),
         Trial::new("storage::docker_runs_in_a_guest", docker).guest(Guest::Docker).limit(240),
         on_btrfs(Trial::new("storage::what_is_shared_and_what_is_not_is_measured", sizes)),
@@ -1031,6 +1032,32 @@ fn differences(sandbox: &Sandbox) {
         sandbox.lxm(&["diff", "web", "none"]).fails(3);
         sandbox.lxm(&["destroy", "-f", "web"]).ok();
     }
+}
+
+fn rpm_packages(sandbox: &Sandbox) {
+    let top = sandbox.path("rpm");
+    fs::create_dir_all(&top).unwrap();
+    let define = format!("_topdir {}", top.display());
+    let package = |name: &str, version: &str, more: &str| {
+        let spec = top.join("package.spec");
+        let head = format!("Name: {name}\nVersion: {version}\nRelease: 1\n{more}\nSummary: {name}\nLicense: none\n");
+        fs::write(&spec, format!("{head}BuildArch: noarch\n%description\n%files\n")).unwrap();
+        run("rpmbuild", &["--quiet", "--define", &define, "-bb", spec.to_str().unwrap()]).ok();
+        top.join(format!("RPMS/noarch/{name}-{version}-1.noarch.rpm")).to_str().unwrap().to_owned()
+    };
+    sandbox.create("web", Guest::Busybox, &[]);
+    let rpm = |args: &[&str]| {
+        let root = sandbox.lxm(&["mount", "web"]).ok().line().to_owned();
+        run("rpm", &[&["--root", &root, "--dbpath", "/usr/lib/sysimage/rpm"], args].concat()).ok();
+        sandbox.lxm(&["umount", "web"]).ok();
+    };
+    rpm(&["-i", &package("stays", "1.0", ""), &package("rises", "1.9", ""), &package("goes", "1.0", "")]);
+    sandbox.lxm(&["snapshot", "create", "web", "before"]).ok();
+    rpm(&["-U", &package("rises", "1.0", "Epoch: 2"), &package("comes", "0.1", "")]);
+    rpm(&["-e", "goes"]);
+    let told = sandbox.lxm(&["diff", "web", "before"]).ok().stdout;
+    let packages: Vec<&str> = told.lines().filter(|line| !line.contains('/')).collect();
+    assert_eq!(packages, ["+ comes 0.1-1", "- goes 1.0-1", "~ rises 1.9-1 -> 2:1.0-1"], "{told}");
 }
 
 fn sizes(sandbox: &Sandbox) {
