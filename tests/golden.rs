@@ -3,14 +3,16 @@
 //! Each directory of `tests/golden` is a case: `in` is the tree before, `out` the tree after an
 //! image was made of it and a container `web` from that, and `out.modes` what git does not keep.
 //! Everything is applied twice and must then be as after once. `UPDATE_GOLDEN=1 cargo test --test
-//! golden` writes what is into `out`, to be read in the diff.
+//! golden` writes what is into `out`, to be read in the diff. `tests/golden.revision` has the revision
+//! of the edits that made all of it, and its digest.
 
 use std::collections::BTreeMap;
 use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 
-use lxm::distro::{Extras, HostKeys, Identity, Login, customize, prepare};
+use lxm::distro::{Extras, HostKeys, Identity, Login, REVISION, customize, prepare};
+use sha2::{Digest, Sha256};
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Thing {
@@ -24,17 +26,37 @@ type Listing = BTreeMap<PathBuf, (Thing, u32, u32, u32)>;
 
 #[test]
 fn root_file_systems_become_guests_and_twice_is_once() {
-    if !nix::unistd::geteuid().is_root() {
-        eprintln!("skipped: files are given to their owners, which takes root");
-        return;
-    }
     let golden = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden");
     let mut cases: Vec<_> = fs::read_dir(&golden).unwrap().map(|e| e.unwrap().path()).collect();
     cases.sort();
     assert!(cases.len() >= 5, "the cases are there");
-    for case in cases {
-        check(&case);
+    if nix::unistd::geteuid().is_root() {
+        cases.iter().for_each(|case| check(case));
+    } else {
+        eprintln!("skipped: files are given to their owners, which takes root");
     }
+    check_revision(&golden, &cases);
+}
+
+/// Images made with other edits must be made anew, which their revision is for.
+fn check_revision(golden: &Path, cases: &[PathBuf]) {
+    let mut digest = Sha256::new();
+    for case in cases {
+        let things = listing(&case.join("out")).into_iter().map(|(path, (thing, ..))| (path, thing));
+        for thing in things.filter(|(_, thing)| *thing != Thing::Directory) {
+            digest.update(format!("{thing:?}\n"));
+        }
+        digest.update(fs::read(case.join("out.modes")).unwrap());
+    }
+    let digest: String = digest.finalize().iter().map(|byte| format!("{byte:02x}")).collect();
+    let (file, now) = (golden.with_extension("revision"), format!("{REVISION} {digest}\n"));
+    let known = fs::read_to_string(&file).unwrap_or_default();
+    if known == now {
+        return;
+    }
+    assert_ne!(known.split(' ').next(), Some(&*REVISION.to_string()), "raise `distro::REVISION`: the edits are others");
+    assert!(std::env::var_os("UPDATE_GOLDEN").is_some(), "`UPDATE_GOLDEN=1 cargo test --test golden` writes `{now}`");
+    fs::write(file, now).unwrap();
 }
 
 fn check(case: &Path) {
