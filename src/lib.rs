@@ -1,6 +1,7 @@
 //! lxm: system containers on one Linux host. `docs/ARCHITECTURE.md` is the map and the invariants.
 
 pub mod attach;
+pub mod bus;
 pub mod cgroup;
 pub mod cli;
 pub mod config;

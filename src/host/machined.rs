@@ -13,7 +13,7 @@ use zbus::proxy::MethodFlags;
 use zbus::{Connection, OwnedVariant, Variant};
 use zbus_systemd::machine1::ManagerProxy;
 
-use super::bus;
+use crate::bus;
 use crate::error::{Error, Result};
 use crate::types::ContainerName;
 

@@ -1,7 +1,6 @@
 //! Who keeps the supervisors: a bare host's own command line, or systemd where that is PID 1.
 
 pub mod bare;
-mod bus;
 pub mod journal;
 pub mod journal_link;
 pub mod machined;

@@ -9,8 +9,9 @@ use futures_util::StreamExt;
 use zbus::{Connection, OwnedVariant, Variant, fdo};
 use zbus_systemd::systemd1::{ManagerProxy, UnitProxy};
 
-use super::{Host, Start, Stop, bus, properties};
+use super::{Host, Start, Stop, properties};
 use crate::attach::control;
+use crate::bus;
 use crate::config::{Config, Limits};
 use crate::error::{Context, Error, Result};
 use crate::proto::control::{Request, Rung};

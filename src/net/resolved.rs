@@ -1,16 +1,13 @@
 //! Tells the host's resolver of a bridge's names, where that is systemd-resolved.
 
 use std::net::IpAddr;
-use std::path::Path;
 use std::time::Duration;
 
 use zbus::Connection;
 
 use super::settings::BridgeSettings;
-use super::wire::Wire;
-use crate::error::{Error, Result};
+use crate::bus;
 
-const BUS: &str = "/run/dbus/system_bus_socket";
 const RESOLVED: &str = "org.freedesktop.resolve1";
 /// How long the bus may take: a start does not hang for a name.
 const PATIENCE: Duration = Duration::from_secs(2);
@@ -23,10 +20,7 @@ type DnsServer = (i32, Vec<u8>);
 /// A host without resolved does not need it, and one where it fails has its network all the same:
 /// `lxm check` tells.
 pub fn announce(index: u32, settings: &BridgeSettings) {
-    let _ = on_bus(async |bus| {
-        if !has_owner(bus, RESOLVED).await? {
-            return Ok(());
-        }
+    let _ = bus::run_with(RESOLVED, PATIENCE, async |bus| {
         let servers: Vec<DnsServer> = servers(settings)
             .into_iter()
             .map(|address| match address {
@@ -49,29 +43,6 @@ where
 {
     let interface = "org.freedesktop.resolve1.Manager";
     bus.call_method(Some(RESOLVED), "/org/freedesktop/resolve1", Some(interface), method, body).await.map(drop)
-}
-
-/// Runs `work` on the system bus, where there is one, for a bounded time.
-pub fn on_bus<T>(work: impl AsyncFnOnce(&Connection) -> zbus::Result<T>) -> Result<Option<T>> {
-    if !Path::new(BUS).exists() {
-        return Ok(None);
-    }
-    let wire = Wire::new()?;
-    let connected = async {
-        let bus = zbus::connection::Builder::system().build().await?;
-        work(&bus).await
-    };
-    match wire.run(async { tokio::time::timeout(PATIENCE, connected).await }) {
-        Ok(Ok(answer)) => Ok(Some(answer)),
-        Ok(Err(e)) => Err(Error::failed(format!("D-Bus: {e}"))),
-        Err(_) => Err(Error::timed_out("no answer over D-Bus")),
-    }
-}
-
-/// Whether a service runs, without starting it.
-pub async fn has_owner(bus: &Connection, name: &str) -> zbus::Result<bool> {
-    let proxy = zbus::fdo::DBusProxy::new(bus).await?;
-    Ok(proxy.name_has_owner(name.try_into()?).await?)
 }
 
 fn servers(settings: &BridgeSettings) -> Vec<IpAddr> {

@@ -1,17 +1,21 @@
 //! firewalld, over D-Bus: a bridge in its zone `trusted` may do what it likes.
 
+use std::time::Duration;
+
+use crate::bus;
 use crate::error::{Context, Result};
-use crate::net::resolved;
 
 const SERVICE: &str = "org.fedoraproject.FirewallD1";
 const PATH: &str = "/org/fedoraproject/FirewallD1";
 const ZONES: &str = "org.fedoraproject.FirewallD1.zone";
 const TRUSTED: &str = "trusted";
+/// A start does not hang for it.
+const PATIENCE: Duration = Duration::from_secs(2);
 
 /// Puts a bridge into the trusted zone, where firewalld runs.
 pub fn trust(bridge: &str) -> Result<()> {
-    let done = resolved::on_bus(async |bus| {
-        if resolved::has_owner(bus, SERVICE).await? && zone_of(bus, bridge).await? != TRUSTED {
+    let done = bus::run_with(SERVICE, PATIENCE, async |bus| {
+        if zone_of(bus, bridge).await? != TRUSTED {
             let body = (TRUSTED, bridge);
             bus.call_method(Some(SERVICE), PATH, Some(ZONES), "changeZoneOfInterface", &body).await?;
         }
@@ -22,8 +26,8 @@ pub fn trust(bridge: &str) -> Result<()> {
 
 /// Ends what [`trust`] began.
 pub fn distrust(bridge: &str) -> Result<()> {
-    let done = resolved::on_bus(async |bus| {
-        if resolved::has_owner(bus, SERVICE).await? && zone_of(bus, bridge).await? == TRUSTED {
+    let done = bus::run_with(SERVICE, PATIENCE, async |bus| {
+        if zone_of(bus, bridge).await? == TRUSTED {
             let body = (TRUSTED, bridge);
             bus.call_method(Some(SERVICE), PATH, Some(ZONES), "removeInterface", &body).await?;
         }
@@ -34,9 +38,7 @@ pub fn distrust(bridge: &str) -> Result<()> {
 
 /// Whether firewalld runs and does not trust the bridge.
 pub fn stands_in_the_way(bridge: &str) -> bool {
-    let asked = resolved::on_bus(async |bus| {
-        Ok(resolved::has_owner(bus, SERVICE).await? && zone_of(bus, bridge).await? != TRUSTED)
-    });
+    let asked = bus::run_with(SERVICE, PATIENCE, async |bus| Ok(zone_of(bus, bridge).await? != TRUSTED));
     asked.ok().flatten().unwrap_or(false)
 }
 

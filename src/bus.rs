@@ -3,6 +3,7 @@
 //! Each piece of work has a connection and a current-thread runtime of its own, gone when it is
 //! done: a supervisor must stay one thread, and must outlive every restart of the bus.
 
+use std::path::Path;
 use std::time::Duration;
 
 use zbus::Connection;
@@ -36,6 +37,30 @@ pub fn run<T>(limit: Duration, mut work: impl AsyncFnMut(&Connection) -> Result<
         timed.unwrap_or_else(|_| Err(Error::timed_out(format!("no answer over D-Bus within {}", seconds(limit)))))
     })
 }
+
+/// Runs `work` as [`run`] does, where `service` is running; `None` where it is not, or there is no bus.
+/// It is not started for this.
+pub fn run_with<T>(
+    service: &str,
+    limit: Duration,
+    mut work: impl AsyncFnMut(&Connection) -> zbus::Result<T>,
+) -> Result<Option<T>> {
+    if !Path::new(SOCKET).exists() {
+        return Ok(None);
+    }
+    run(limit, async |connection| {
+        let has_owner = async {
+            let bus = fdo::DBusProxy::new(connection).await?;
+            zbus::Result::Ok(bus.name_has_owner(service.try_into()?).await?)
+        };
+        if !has_owner.await.map_err(error)? {
+            return Ok(None);
+        }
+        work(connection).await.map(Some).map_err(error)
+    })
+}
+
+const SOCKET: &str = "/run/dbus/system_bus_socket";
 
 /// How long a bus that has just gone is left in peace.
 const RESTART: Duration = Duration::from_millis(50);
