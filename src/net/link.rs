@@ -10,13 +10,14 @@ use rtnetlink::packet_route::link::{
     AfSpecBridge, AfSpecInet6, AfSpecUnspec, BridgeVlanInfo, BridgeVlanInfoFlags, In6AddrGenMode, InfoBridge, InfoData,
     InfoKind, InfoVeth, IpVlanMode, LinkAttribute, LinkInfo, LinkMessage, MacVlanMode,
 };
-use rtnetlink::packet_route::neighbour::{NeighbourAttribute, NeighbourFlags, NeighbourState};
+use rtnetlink::packet_route::neighbour::{NeighbourFlags, NeighbourState};
 use rtnetlink::{
     Handle, LinkBridgePort, LinkBridgeVlan, LinkIpVlan, LinkMacVlan, LinkMessageBuilder, LinkUnspec, LinkVlan,
     RouteMessageBuilder,
 };
 
 use super::bridge;
+use super::neighbours;
 use super::plan::Interface;
 use super::wire::{delete_link, index_of, link_by_name, name_of};
 use crate::error::{Context, Error, Result};
@@ -55,7 +56,7 @@ pub async fn make_veth(
     bridge: u32,
     group: u32,
 ) -> Result<u32> {
-    forget_station(place.host, bridge, interface.mac).await?;
+    neighbours::forget(place.host, bridge, |_, station| station == interface.mac).await?;
     let mut ours = LinkMessageBuilder::<LinkUnspec>::new_with_info_kind(InfoKind::Veth)
         .name(host_link)
         // A bridge without an address of its own takes the lowest of its ports': this is never it.
@@ -87,30 +88,6 @@ pub async fn make_veth(
         result => result.context(|| format!("name the link `{host_link}` `{full_name}`"))?,
     }
     Ok(index)
-}
-
-/// Makes the host forget the addresses that a station on `bridge` had in an earlier life.
-///
-/// What the host knows it sends at once, and what comes before the guest has its address is lost:
-/// the first SYN is sent again after a second. What it does not know it asks for, and keeps what is
-/// to be sent (arp(7)).
-async fn forget_station(host: &Handle, bridge: u32, mac: Mac) -> Result<()> {
-    let step = || format!("forget the addresses of `{mac}`");
-    let mut known = host.neighbours().get();
-    known.message_mut().attributes.push(NeighbourAttribute::IfIndex(bridge));
-    let mut known = known.execute();
-    let mut stale = Vec::new();
-    while let Some(neighbour) = known.try_next().await.context(step)? {
-        let is_it = |attribute: &NeighbourAttribute| matches!(attribute, NeighbourAttribute::LinkLayerAddress(address) if address[..] == mac.0);
-        if neighbour.header.ifindex == bridge && neighbour.attributes.iter().any(is_it) {
-            stale.push(neighbour);
-        }
-    }
-    for neighbour in stale {
-        // It may have gone by itself.
-        let _ = host.neighbours().del(neighbour).execute().await;
-    }
-    Ok(())
 }
 
 /// Lets the port carry frames of this one station: others' are dropped before they are learned.

@@ -10,6 +10,7 @@ mod firewall;
 mod limit;
 mod link;
 pub mod names;
+mod neighbours;
 pub mod nft;
 mod observe;
 mod plan;

@@ -7,7 +7,7 @@
 
 use std::collections::BTreeMap;
 use std::fs::File;
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr};
 use std::os::fd::{AsFd, OwnedFd};
 use std::time::{Duration, Instant};
 
@@ -15,7 +15,8 @@ use nix::fcntl::OFlag;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use rtnetlink::sys::{Socket, SocketAddr};
 
-use super::super::{bridge, firewall, serve};
+use super::super::wire::{Wire, index_of};
+use super::super::{bridge, firewall, neighbours, serve};
 use super::{apply, is_whole};
 use crate::error::{Context, Error, Result};
 use crate::store::Layout;
@@ -83,7 +84,7 @@ pub fn spawn(layout: &Layout, bridge: &str) -> Result<Keeper> {
     let keeper = || match detach(&words).and_then(|()| subscribe()) {
         Ok(socket) => {
             let mut sources = Sources { server: std::io::stdin(), is_missed: false, holders: BTreeMap::new(), socket };
-            keep(layout, &mut sources);
+            keep(layout, bridge, &mut sources);
             if sources.is_missed {
                 revive(layout, bridge);
             }
@@ -130,8 +131,20 @@ struct Sources {
     socket: Socket,
 }
 
+/// Takes addresses from who had them, in what the host knows and in what its rules believe.
+fn hand_on(bridge: &str, holders: &BTreeMap<Ipv4Addr, Mac>) -> Result<()> {
+    let is_stale = |address: IpAddr, station: Mac| {
+        let IpAddr::V4(address) = address else { return false };
+        holders.get(&address).is_some_and(|holder| *holder != station)
+    };
+    let wire = Wire::new()?;
+    let host = wire.open()?;
+    let forgotten = wire.run(async { neighbours::forget(&host, index_of(&host, bridge).await?, is_stale).await });
+    super::hand_on(holders).and(forgotten)
+}
+
 /// Repairs after every change, for as long as the server lives.
-fn keep(layout: &Layout, sources: &mut Sources) {
+fn keep(layout: &Layout, bridge: &str, sources: &mut Sources) {
     let mut said = String::new();
     let mut repaired = repair(layout);
     loop {
@@ -142,7 +155,7 @@ fn keep(layout: &Layout, sources: &mut Sources) {
                 continue;
             }
             Ok(Event::HandedOn) => {
-                repaired = super::hand_on(&std::mem::take(&mut sources.holders));
+                repaired = hand_on(bridge, &std::mem::take(&mut sources.holders));
                 continue;
             }
             Ok(Event::Changed) => said.clear(),
