@@ -61,6 +61,14 @@ pub fn wait_address(layout: &Layout, name: &ContainerName, limit: Duration) -> R
     }
 }
 
+/// Waits a moment for the address of a guest that is leased one. That none comes is no failure: what
+/// was waited for before this has come.
+pub fn await_lease(layout: &Layout, name: &ContainerName) {
+    if is_leased_ipv4(layout, name) {
+        let _ = wait_address(layout, name, IPV4_BEHIND);
+    }
+}
+
 /// Whether one of the guest's bridges has a server that leases addresses.
 fn is_leased_ipv4(layout: &Layout, name: &ContainerName) -> bool {
     let leases = |bridge: &str| serve::status(layout, bridge).ok().flatten().is_some_and(|status| status.pool_size > 0);

@@ -48,7 +48,12 @@ pub fn start_and_wait(layout: &Layout, name: &ContainerName, request: StartReque
     match wait {
         Some(WaitFor::Booted) => wait_booted(layout, name, limit),
         Some(WaitFor::Network) => reach::wait_address(layout, name, limit).map(drop),
-        Some(WaitFor::Ssh) => reach::wait_ssh(layout, name, limit),
+        Some(WaitFor::Ssh) => {
+            reach::wait_ssh(layout, name, limit)?;
+            // It was asked from inside. Others need its address, which may come a little later.
+            reach::await_lease(layout, name);
+            Ok(())
+        }
         None => Ok(()),
     }
 }

@@ -609,6 +609,11 @@ fn login(sandbox: &Sandbox) {
     sandbox.lxm(&["restart", "web"]).ok();
     sandbox.lxm(&["stop", "web"]).ok();
     sandbox.lxm(&["start", "web", "--wait", "ssh"]).ok();
+    let at = sandbox.info("web", "ipv4")[0].as_str().expect("an address by then").to_owned();
+    let mut greeting = [0; 4];
+    let mut stream = TcpStream::connect((at.as_str(), 22)).unwrap();
+    stream.read_exact(&mut greeting).unwrap();
+    assert_eq!(&greeting, b"SSH-", "the whole host reaches it");
     // Who has no key and gives no password gets in with the host's own.
     sandbox.lxm(&["destroy", "-f", "web"]).ok();
     let made = sandbox.lxm(&["create", "own", "-t", "debian", "-r", "bookworm"]).ok();
