@@ -116,11 +116,11 @@ impl Progress {
             Face::Bar(bar) => {
                 bar.finish_and_clear();
                 let label = bar.prefix();
-                write_line(&format!("{label}: done{}", amount_and_time(bar.position(), bar.elapsed())));
+                say(&format!("{label}: done{}", amount_and_time(bar.position(), bar.elapsed())));
             }
             Face::Plain(plain) => {
                 let done = plain.done.load(Ordering::Relaxed);
-                write_line(&format!("{}: done{}", plain.label, amount_and_time(done, plain.begun.elapsed())));
+                say(&format!("{}: done{}", plain.label, amount_and_time(done, plain.begun.elapsed())));
             }
             Face::Hidden => {}
         }
@@ -139,7 +139,7 @@ impl Drop for Progress {
 
 impl Plain {
     fn begin(label: String, total: u64) -> Self {
-        write_line(&label);
+        say(&label);
         Plain {
             label,
             begun: Instant::now(),
@@ -156,7 +156,7 @@ impl Plain {
         let next = now + PLAIN_INTERVAL.as_millis() as u64;
         // Of several threads one writes the line.
         if now >= due && self.due.compare_exchange(due, next, Ordering::Relaxed, Ordering::Relaxed).is_ok() {
-            write_line(&self.line());
+            say(&self.line());
         }
     }
 
@@ -184,9 +184,10 @@ fn amount_and_time(done: u64, time: Duration) -> String {
     }
 }
 
-fn write_line(line: &str) {
+/// Writes a line to the person at the terminal: in one piece, for several of us may write at a time.
+pub fn say(line: &str) {
     // Nobody can be told that stderr is closed.
-    let _ = writeln!(std::io::stderr().lock(), "{line}");
+    let _ = std::io::stderr().write_all(format!("{line}\n").as_bytes());
 }
 
 #[cfg(test)]

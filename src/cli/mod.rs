@@ -51,6 +51,7 @@ use clap::{CommandFactory, Parser, Subcommand, ValueEnum};
 pub use name::{NameAndWords, NameArg, NamesArg};
 
 use crate::error::{Error, Kind, Result};
+use crate::progress;
 use crate::store::Layout;
 
 /// Full operating systems in containers, treated like small virtual machines
@@ -216,8 +217,7 @@ impl Context {
     /// Says something to the person at the terminal.
     pub fn say(&self, message: &str) {
         if !self.quiet {
-            // Nobody can be told that stderr is closed.
-            let _ = writeln!(std::io::stderr(), "{message}");
+            progress::say(message);
         }
     }
 }

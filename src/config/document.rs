@@ -179,9 +179,16 @@ impl Refusal {
     fn explain(&self, key: &KeyPath, value: Option<&str>) -> Error {
         if !self.is_unknown_name() {
             let message = self.0.replace('\n', ", ");
-            return match value {
+            let error = match value {
                 Some(value) => Error::config(format!("`{key}` cannot be `{}`: {message}", value.escape_debug())),
                 None => Error::config(format!("`{key}`: {message}")),
+            };
+            // Taken for an interface of that name.
+            return match &key.0[..] {
+                [network, setting] if network == "network" => {
+                    error.hint(format!("settings of an interface go by its name: `network.eth0.{setting}`"))
+                }
+                _ => error,
             };
         }
         let error = Error::config(format!("there is no setting `{key}`"));
@@ -380,6 +387,12 @@ target = \"/srv\"
             ("limits.pids", "many", "`limits.pids` cannot be `many`: invalid type", None),
             ("boot.ready", "soon", "`boot.ready` cannot be `soon`: unknown variant `soon`", None),
             ("credential.a/b", "1", "`credential.a/b` cannot be `1`: `a/b` is not the name of a credential", None),
+            (
+                "network.publish",
+                "8080:80",
+                "`network.publish` cannot be `8080:80`",
+                Some("settings of an interface go by its name: `network.eth0.publish`"),
+            ),
             ("mount.5.source", "/", "there is no setting `mount.5.source`", None),
         ] {
             let e = set(key, word).unwrap_err();

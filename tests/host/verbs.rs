@@ -199,6 +199,9 @@ fn several_at_once(sandbox: &Sandbox) {
         ["a", "d", "e", "f"].iter().map(|name| sandbox.info(name, "uuid").to_string()).collect();
     assert_eq!(uuids.len(), 4);
     sandbox.lxm(&["start", "d", "e", "f"]).ok();
-    sandbox.lxm(&["destroy", "-f", "a", "b", "c", "d", "e", "f"]).ok();
+    let told = sandbox.lxm(&["destroy", "-f", "a", "b", "c", "d", "e", "f"]).ok().stderr;
+    let mut lines: Vec<&str> = told.lines().filter(|line| line.starts_with("destroyed")).collect();
+    lines.sort();
+    assert_eq!(lines, ["a", "b", "c", "d", "e", "f"].map(|name| format!("destroyed `{name}`")), "each in one piece");
     assert_eq!(sandbox.lxm(&["list"]).ok().stdout, "");
 }
