@@ -206,7 +206,7 @@ fn what_is_wrong_is_refused_with_its_status_and_a_word_about_it() {
         (&["wait", "web"], 2, "--for"),
         (&["wait", "web", "--for", "up"], 2, "`up` is not a state"),
         (&["wait", "web", "--for", "running|up"], 2, "`up` is not a state"),
-        (&["wait", "web", "--for", "running", "--timeout", "5"], 2, "`5` is not a duration"),
+        (&["wait", "web", "--for", "running", "--timeout", "soon"], 2, "`soon` is not a duration"),
         (&["wait", "web", "--for", "running", "--timeout", "100ms"], 7, "is still stopped after 0.1 s"),
         (&["wait", "nobody", "--for", "running"], 3, "`nobody`"),
         (&["kill", "-s", "NONSENSE", "web"], 2, "is not a signal"),

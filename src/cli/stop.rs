@@ -1,5 +1,8 @@
+use std::time::Duration;
+
 use super::{Context, NamesArg, require_root, several};
-use crate::error::Result;
+use crate::config::Boot;
+use crate::error::{Kind, Result};
 use crate::host;
 use crate::ops::stop::stop;
 use crate::proto::control::Rung;
@@ -31,9 +34,22 @@ impl HowArgs {
         match (self.kill, self.timeout) {
             (true, _) => Ok(host::Stop::Kill),
             (false, Some(timeout)) => Ok(host::Stop::Graceful { limit: timeout.get() }),
-            (false, None) => Ok(host::Stop::Graceful { limit: context.layout.config(name)?.boot.stop_timeout.get() }),
+            (false, None) => Ok(host::Stop::Graceful { limit: patience(context, name)? }),
         }
     }
+}
+
+/// What the container's configuration gives its guest to shut down. One that cannot be read is told
+/// of, and keeps no guest running.
+fn patience(context: &Context, name: &ContainerName) -> Result<Duration> {
+    let boot = match context.layout.config(name) {
+        Err(e) if e.kind() == Kind::Config => {
+            context.say(&format!("warning: {e}"));
+            Boot::default()
+        }
+        config => config?.boot,
+    };
+    Ok(boot.stop_timeout.get())
 }
 
 /// Says what is being done to the guest, for whoever waits.

@@ -17,6 +17,8 @@ pub fn stop(layout: &Layout, name: &ContainerName, how: Stop, tell: impl Fn(Rung
 pub fn restart(layout: &Layout, name: &ContainerName, how: Stop, tell: impl Fn(Rung)) -> Result<Rung> {
     layout.require(name)?;
     let _lock = OperationLock::acquire(layout, name)?;
+    // It is read again when the guest boots: what cannot be read would end it.
+    layout.config(name)?;
     let rung = host::detect().reboot(layout, name, how, &tell)?;
     if !AliveLock::is_held(layout, name)? {
         return Err(Error::failed(format!("container `{name}` has ended instead of booting again"))

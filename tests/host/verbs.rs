@@ -19,6 +19,7 @@ pub fn trials() -> Vec<Trial> {
         probe("verbs::two_destroys_at_once_destroy_once", two_destroys),
         probe("verbs::renames_in_a_circle_do_not_wait_for_each_other", renames_in_a_circle),
         probe("verbs::a_frozen_guest_can_be_looked_at_and_destroyed", frozen),
+        probe("verbs::a_broken_configuration_keeps_no_guest_running", broken_configuration),
         probe("verbs::several_containers_are_worked_on_at_once", several_at_once),
     ]
 }
@@ -170,6 +171,24 @@ fn frozen(sandbox: &Sandbox) {
     assert_eq!(sandbox.lxm(&["list", "--running"]).ok().stdout, "");
     sandbox.lxm(&["destroy", "p"]).fails(4);
     sandbox.lxm(&["destroy", "-f", "p"]).ok();
+}
+
+fn broken_configuration(sandbox: &Sandbox) {
+    sandbox.create("web", Guest::Probe, &[]);
+    sandbox.lxm(&["start", "web"]).ok();
+    let leader = sandbox.leader("web");
+    let file = sandbox.layout().config_file(&"web".parse().unwrap());
+    let whole = std::fs::read(&file).unwrap();
+    std::fs::write(&file, "version = 1\nuuid\n").unwrap();
+    // It would not boot again.
+    sandbox.lxm(&["restart", "web"]).fails(6).complains("config.toml:2");
+    assert_eq!(sandbox.leader("web"), leader);
+    sandbox.lxm(&["info", "web"]).ok().complains("config.toml:2");
+    sandbox.lxm(&["stop", "web"]).ok().complains("warning: ").complains("config.toml:2");
+    sandbox.lxm(&["start", "web"]).fails(6).complains("config.toml:2");
+    std::fs::write(&file, whole).unwrap();
+    sandbox.lxm(&["start", "web"]).ok();
+    sandbox.lxm(&["stop", "-t", "10", "web"]).ok();
 }
 
 fn several_at_once(sandbox: &Sandbox) {
