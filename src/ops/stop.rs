@@ -1,7 +1,7 @@
 use crate::error::{Error, Result};
 use crate::host::{self, Stop};
 use crate::proto::control::Rung;
-use crate::store::{AliveLock, Layout, OperationLock};
+use crate::store::{AliveLock, BootRecord, Layout, OperationLock};
 use crate::types::ContainerName;
 
 /// Stops a container and waits until nothing of it is left; says what it took.
@@ -17,8 +17,12 @@ pub fn stop(layout: &Layout, name: &ContainerName, how: Stop, tell: impl Fn(Rung
 pub fn restart(layout: &Layout, name: &ContainerName, how: Stop, tell: impl Fn(Rung)) -> Result<Rung> {
     layout.require(name)?;
     let _lock = OperationLock::acquire(layout, name)?;
-    // It is read again when the guest boots: what cannot be read would end it.
-    layout.config(name)?;
+    // It is read again when the guest boots, where it is too late to refuse it.
+    let privileged = layout.config(name)?.security.privileged;
+    if BootRecord::read(layout, name)?.is_some_and(|record| record.privileged != privileged) {
+        return Err(Error::conflict("`security.privileged` has been changed, which a reboot is not enough for")
+            .hint(format!("`lxm stop {name}`, then `lxm start {name}`")));
+    }
     let rung = host::detect().reboot(layout, name, how, &tell)?;
     if !AliveLock::is_held(layout, name)? {
         return Err(Error::failed(format!("container `{name}` has ended instead of booting again"))

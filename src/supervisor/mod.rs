@@ -88,7 +88,7 @@ fn supervise(layout: &Layout, name: &ContainerName, manager: &mut Manager) -> Re
     sweep(layout, name, &cgroup)?;
     timeline.reached(Stage::Swept);
 
-    let (setup, rootfs) = Setup::read(layout, name, cgroup)?;
+    let (mut setup, rootfs) = Setup::read(layout, name, cgroup)?;
     timeline.reached(Stage::Read);
 
     let limit = setup.host.console_log_size.map_or(CONSOLE_LOG_SIZE, |size| size.bytes());
@@ -143,6 +143,11 @@ fn supervise(layout: &Layout, name: &ContainerName, manager: &mut Manager) -> Re
         // Never into the same group again: since Linux 6.14 what is cloned into a group that was
         // once killed as a whole (cgroup.kill) is taken for a straggler and killed as well.
         setup.cgroup.remove_payload()?;
+        match setup.read_again() {
+            Ok((now, rootfs)) => (setup, mounted) = (now, Some(rootfs)),
+            // It has worked so far, and nobody may be here to mend it.
+            Err(e) => eprintln!("warning: `{name}` boots as it did before: {e}"),
+        }
         make_cgroup(&setup)?;
         timeline = Timeline::start();
     }

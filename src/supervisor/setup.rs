@@ -1,4 +1,4 @@
-//! What a supervisor knows of its container before it boots it: read once, checked, not changed.
+//! What a supervisor knows of its container before it boots it: read, checked, not changed.
 
 use std::ffi::CString;
 use std::fs::File;
@@ -86,6 +86,19 @@ impl Setup {
             config,
         };
         Ok((setup, rootfs))
+    }
+
+    /// Reads it anew for the next boot: an admin may have changed the configuration, and the guest its
+    /// init.
+    ///
+    /// Fails with `Kind::Conflict` where it has become privileged or is no longer: that takes another
+    /// supervisor ([`sys::reexec`](crate::sys::reexec)).
+    pub fn read_again(&self) -> Result<(Self, OwnedFd)> {
+        let (now, rootfs) = Self::read(&self.layout, &self.name, self.cgroup.clone())?;
+        if now.ids.is_none() != self.ids.is_none() {
+            return Err(Error::conflict("`security.privileged` changes when it is stopped and started"));
+        }
+        Ok((now, rootfs))
     }
 
     pub fn mount_ids(&self) -> Option<BorrowedFd<'_>> {

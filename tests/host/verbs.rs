@@ -19,6 +19,8 @@ pub fn trials() -> Vec<Trial> {
         probe("verbs::two_destroys_at_once_destroy_once", two_destroys),
         probe("verbs::renames_in_a_circle_do_not_wait_for_each_other", renames_in_a_circle),
         probe("verbs::a_frozen_guest_can_be_looked_at_and_destroyed", frozen),
+        Trial::new("verbs::a_changed_configuration_is_in_force_after_a_restart", changed_configuration)
+            .guest(Guest::Busybox),
         probe("verbs::a_broken_configuration_keeps_no_guest_running", broken_configuration),
         probe("verbs::several_containers_are_worked_on_at_once", several_at_once),
     ]
@@ -171,6 +173,32 @@ fn frozen(sandbox: &Sandbox) {
     assert_eq!(sandbox.lxm(&["list", "--running"]).ok().stdout, "");
     sandbox.lxm(&["destroy", "p"]).fails(4);
     sandbox.lxm(&["destroy", "-f", "p"]).ok();
+}
+
+fn changed_configuration(sandbox: &Sandbox) {
+    sandbox.create("web", Guest::Busybox, &[]);
+    sandbox.lxm(&["start", "web"]).ok();
+    let set = |key: &str, value: &str| sandbox.lxm(&["config", "set", "web", key, value]).ok();
+    let inside = |command: &str| sandbox.lxm(&["attach", "web", "--", "sh", "-c", command]);
+    set("environment.COLOUR", "green").complains("when it is started again");
+    sandbox.lxm(&["restart", "web"]).ok();
+    inside("tr '\\0' '\\n' < /proc/1/environ").ok().says("COLOUR=green\n");
+    // A guest that reboots by itself boots as it did, if nobody is there to be told.
+    let leader = sandbox.leader("web");
+    let file = sandbox.layout().config_file(&"web".parse().unwrap());
+    let whole = fs::read(&file).unwrap();
+    fs::write(&file, "version = 1\nuuid\n").unwrap();
+    inside("reboot").ok();
+    eventually("it has rebooted", Duration::from_secs(20), || {
+        sandbox.info("web", "pid").as_i64().is_some_and(|pid| pid != i64::from(leader))
+    });
+    inside("tr '\\0' '\\n' < /proc/1/environ").ok().says("COLOUR=green\n");
+    fs::write(&file, whole).unwrap();
+    set("security.privileged", "true");
+    sandbox.lxm(&["restart", "web"]).fails(4).complains("a reboot is not enough");
+    sandbox.lxm(&["stop", "web"]).ok();
+    sandbox.lxm(&["start", "web"]).ok();
+    assert_eq!(sandbox.info("web", "privileged"), true);
 }
 
 fn broken_configuration(sandbox: &Sandbox) {
