@@ -76,13 +76,25 @@ impl Network {
                 net::nft::repair(layout)?;
             }
             Verb::Down { bridge } => bridge::down(layout, &bridge)?,
-            Verb::Set { bridge, key, value } => network::set(layout, &bridge, &key, &value)?,
+            Verb::Set { bridge, key, value } => set(context, &bridge, &key, &value)?,
             Verb::Create(verb) => verb.run(context)?,
             Verb::Delete { bridge } => network::delete(layout, &bridge)?,
             Verb::Show { .. } | Verb::Serve(_) | Verb::Publish { .. } => {}
         }
         Ok(0)
     }
+}
+
+fn set(context: &Context, bridge: &str, key: &str, value: &str) -> Result<()> {
+    let before = network::look(&context.layout, bridge)?;
+    network::set(&context.layout, bridge, key, value)?;
+    let now = network::look(&context.layout, bridge)?;
+    if (before.ipv4, before.ipv6) != (now.ipv4, now.ipv6) && !now.guests.is_empty() {
+        let names: Vec<&str> = now.guests.iter().map(|guest| guest.name.as_str()).collect();
+        let names = names.join(" ");
+        context.say(&format!("guests keep their old addresses until they ask again: `lxm restart {names}`"));
+    }
+    Ok(())
 }
 
 fn show_all(context: &Context, bridges: &[Seen]) -> Result<u8> {

@@ -570,7 +570,12 @@ fn bridges(sandbox: &Sandbox) {
     }
     sandbox.lxm(&["network", "set", "lab", "ipv4", "10.79.0.0/24"]).ok();
     assert_eq!(shown("lab")["ipv4"], "10.79.0.1/24", "the first address is the bridge's");
-    sandbox.lxm(&["network", "set", "lab", "ipv4", "10.78.0.1/24"]).ok();
+    sandbox.lxm(&["create", "web", "-t", "busybox", "--network", "lab"]).ok();
+    assert!(start(sandbox, "web").starts_with("10.79.0."));
+    sandbox.lxm(&["network", "set", "lab", "ipv4", "10.78.0.1/24"]).ok().complains("`lxm restart web`");
+    sandbox.lxm(&["restart", "web"]).ok();
+    assert!(address(sandbox, "web").starts_with("10.78.0."), "as it was told");
+    sandbox.lxm(&["stop", "-k", "web"]).ok();
     ip("link del lan0");
     sandbox.lxm(&["network", "down", "lab"]).ok();
     assert_eq!(shown("lab")["up"], false);
