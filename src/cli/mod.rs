@@ -242,6 +242,9 @@ fn with_rights(e: Error) -> Error {
 
 /// Parses the command line and runs it. Every error of the program is reported here.
 pub fn main() -> ExitCode {
+    // Executed by its magic link the kernel calls it `exe`, and so would those who name the holder of
+    // a port.
+    let _ = rustix::thread::set_name(c"lxm");
     if let Some(asked) = supervise::Supervise::asked() {
         return finish(asked, supervise::Supervise::run);
     }

@@ -39,7 +39,7 @@ pub use observe::{Addresses, Traffic, addresses, traffic};
 pub use record::{GuestRecord, LinkRecord};
 
 use crate::config::{Address, Config, NetworkType};
-use crate::error::{Context, Result};
+use crate::error::{Context, Error, Result};
 use crate::store::Layout;
 use crate::types::{ContainerName, Mac};
 use bridge::Bridge;
@@ -78,6 +78,9 @@ pub fn connect(layout: &Layout, name: &ContainerName, config: &Config, leader: P
             bridges.insert(bridge.clone(), bridge::ensure(layout, bridge)?);
         }
     }
+    for interface in &interfaces {
+        check_reservation(layout, name, config, interface, &bridges).context(|| format!("`{}`", interface.guest))?;
+    }
     let record = record_of(layout, name, leader, &interfaces);
     record.write(layout, name)?;
     announce(layout, name, config, &record, &bridges)?;
@@ -93,6 +96,41 @@ pub fn connect(layout: &Layout, name: &ContainerName, config: &Config, leader: P
     }
     let links = record.links.into_iter();
     Ok(links.map(|link| Link { guest: link.guest, host: link.host, mac: link.mac }).collect())
+}
+
+/// Refuses the reservation of an address that no server would lease to this guest, and that nobody
+/// would hear of again.
+fn check_reservation(
+    layout: &Layout,
+    name: &ContainerName,
+    config: &Config,
+    interface: &Interface,
+    bridges: &BTreeMap<String, Bridge>,
+) -> Result<()> {
+    let Address::Reserved(IpAddr::V4(address)) = config.network[&interface.guest].ipv4 else { return Ok(()) };
+    let refused = |why: String| {
+        let error = Error::config(format!("{address} cannot be leased to it: {why}"));
+        Err(error.hint(format!("with a prefix length (`{address}/24`) it is set before the guest boots")))
+    };
+    let Kind::Veth { bridge } = &interface.kind else {
+        return refused("only a bridge of lxm's has a server for that".into());
+    };
+    let Some(settings) = bridges[bridge].settings.as_ref().filter(|settings| settings.dhcp) else {
+        return refused(format!("nobody gives leases on `{bridge}`"));
+    };
+    let net = settings.ipv4.ok_or_else(|| Error::failed(format!("`{bridge}` has no IPv4 network")))?;
+    if !net.contains(address) || [net.network(), net.ip(), net.broadcast()].contains(&address) {
+        return refused(format!("it is none of those of `{bridge}`, which is {net}"));
+    }
+    let guests = serve::guests_of(layout, bridge)?.into_values();
+    let mut given = guests.filter(|guest| guest.reserved == Some(address) || guest.addresses.contains(&address.into()));
+    let leases = serve::status(layout, bridge)?.unwrap_or_default().guests.into_iter();
+    let mut leased = leases.filter(|guest| guest.leased == Some(address)).map(|guest| guest.name);
+    let is_another = |other: &ContainerName| other != name;
+    match given.find(|guest| is_another(&guest.name)).map(|guest| guest.name).or_else(|| leased.find(is_another)) {
+        Some(other) => Err(Error::conflict(format!("{address} is the address of container `{other}`, which runs"))),
+        None => Ok(()),
+    }
 }
 
 /// Tells the bridges' servers and rules of the guest.

@@ -154,6 +154,12 @@ fn static_addresses(network: &Network) -> Result<Vec<IpNetwork>> {
         if given.is_some_and(|given| given.is_ipv6() != six) {
             return Err(Error::config(format!("{key} = \"{address}\" is an address of the other family")));
         }
+        if let Address::Reserved(IpAddr::V6(address)) = address {
+            return Err(Error::config(format!(
+                "ipv6 = \"{address}\" has no prefix length, and leases are of IPv4 alone"
+            ))
+            .hint(format!("`{address}/64` is set before the guest boots")));
+        }
         if let Address::Static(network) = address {
             addresses.push(*network);
         }

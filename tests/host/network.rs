@@ -203,6 +203,21 @@ fn stable_address(sandbox: &Sandbox) {
     sandbox.lxm(&["config", "set", "web", "network.eth0.ipv4", &format!("{net}.200")]).ok();
     sandbox.lxm(&["stop", "-k", "web"]).ok();
     assert_eq!(start(sandbox, "web"), format!("{net}.200"));
+    // One that would come to nothing is refused, not forgotten.
+    create(sandbox, "other", "");
+    let reserve = |address: &str| {
+        sandbox.lxm(&["config", "set", "other", "network.eth0.ipv4", address]).ok();
+        sandbox.lxm(&["start", "other"])
+    };
+    reserve("10.255.255.9").fails(6).complains("none of those of `lxmbr0`");
+    reserve(&format!("{net}.1")).fails(6).complains("none of those of `lxmbr0`");
+    reserve(&format!("{net}.200")).fails(4).complains("the address of container `web`");
+    assert_eq!(ip("-br link").lines().filter(|line| line.starts_with("lxm") && !line.starts_with("lxmbr0")).count(), 1);
+    reserve(&format!("{net}.201")).ok();
+    assert_eq!(address(sandbox, "other"), format!("{net}.201"));
+    sandbox.lxm(&["config", "set", "other", "network.eth0.ipv6", "fd00::9"]).ok();
+    sandbox.lxm(&["restart", "other"]).fails(1);
+    sandbox.lxm(&["start", "other"]).fails(6).complains("leases are of IPv4 alone");
 }
 
 fn static_address(sandbox: &Sandbox) {

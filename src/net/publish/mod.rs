@@ -20,6 +20,7 @@ use std::cell::RefCell;
 use std::fs;
 use std::io::{Read, Write};
 use std::net::IpAddr;
+use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::rc::Rc;
@@ -106,7 +107,7 @@ pub fn all(layout: &Layout) -> Result<Vec<Published>> {
 /// Fails with `Kind::Conflict` where a port is taken, naming the program that has it.
 pub fn spawn(layout: &Layout, name: &ContainerName) -> Result<()> {
     let mut command = Command::new("/proc/self/exe");
-    command.arg("--path").arg(layout.containers()).args(["network", "publish", name.as_str()]);
+    command.arg0("lxm").arg("--path").arg(layout.containers()).args(["network", "publish", name.as_str()]);
     command.env("LXM_ROOT", layout.root()).current_dir("/");
     let child = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null()).spawn();
     let mut child = child.context(|| "start the carrier of published ports")?;

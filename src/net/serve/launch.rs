@@ -7,6 +7,7 @@
 use std::fs::{self, File};
 use std::io::{ErrorKind, Read, Write};
 use std::os::fd::OwnedFd;
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
@@ -106,7 +107,7 @@ fn start(layout: &Layout, bridge: &str) -> Result<()> {
     let log_file =
         File::options().create(true).append(true).open(&log).context(|| format!("open `{}`", log.display()))?;
     let mut command = Command::new("/proc/self/exe");
-    command.args(["network", "serve", bridge, "--spawned"]).env("LXM_ROOT", layout.root()).current_dir("/");
+    command.arg0("lxm").args(["network", "serve", bridge, "--spawned"]).env("LXM_ROOT", layout.root()).current_dir("/");
     let mut child = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(log_file).spawn()?;
     let mut answer = String::new();
     let mut pipe = child.stdout.take().ok_or_else(|| Error::failed("the server has no output"))?;

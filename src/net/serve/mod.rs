@@ -37,6 +37,6 @@ mod state;
 mod status;
 mod upstream;
 
-pub use guests::{GuestEntry, Guests, announce, retract, retract_all};
+pub use guests::{GuestEntry, Guests, announce, read as guests_of, retract, retract_all};
 pub use launch::{Readiness, is_running, revive, run, spawn, status, stop};
 pub use status::{GuestStatus, Status};
