@@ -13,7 +13,7 @@ use crate::attach::control;
 use crate::cgroup::{ContainerCgroup, Hierarchies};
 use crate::error::{Context, Error, Result};
 use crate::proto::control::{Request, Rung};
-use crate::store::Layout;
+use crate::store::{BootRecord, Layout};
 use crate::supervisor::{self, Manager, Started};
 use crate::sys;
 use crate::sys::clone::{SingleThreaded, clone};
@@ -33,6 +33,12 @@ impl Host for Bare {
     }
 
     fn reboot(&self, layout: &Layout, name: &ContainerName, how: Stop, tell: &dyn Fn(Rung)) -> Result<Rung> {
+        let privileged = layout.config(name)?.security.privileged;
+        if BootRecord::read(layout, name)?.is_some_and(|record| record.privileged != privileged) {
+            // It takes another supervisor (see `sys::reexec`).
+            return Err(Error::conflict("`security.privileged` has been changed, which a reboot is not enough for")
+                .hint(format!("`lxm stop {name}`, then `lxm start {name}`")));
+        }
         control::end(layout, name, &Request::Reboot(how.message()), tell)
     }
 }

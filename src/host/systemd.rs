@@ -15,7 +15,7 @@ use crate::bus;
 use crate::config::{Config, Limits};
 use crate::error::{Context, Error, Result};
 use crate::proto::control::{Request, Rung};
-use crate::store::{BootRecord, Layout, replace_file};
+use crate::store::{self, BootRecord, Layout, replace_file};
 use crate::sys::process;
 use crate::types::ContainerName;
 
@@ -514,18 +514,15 @@ fn transient(layout: &Layout, name: &ContainerName) -> Result<Vec<(String, Owned
 
 /// Why the last start failed, in the supervisor's own words, if it has left some.
 pub fn reason(layout: &Layout, name: &ContainerName) -> Option<String> {
-    let text = std::fs::read_to_string(layout.failure_record(name)).ok()?;
-    Some(toml::from_str::<Error>(&text).ok()?.to_string())
+    store::read_failure(layout, name).map(|error| error.to_string())
 }
 
 /// The reason of a start that failed: the supervisor's own, if it has left one.
 fn why(layout: &Layout, name: &ContainerName, result: &str) -> Error {
     let unit = unit_name(layout, name);
-    let kept = std::fs::read_to_string(layout.failure_record(name)).ok();
-    match kept.and_then(|text| toml::from_str::<Error>(&text).ok()) {
-        Some(error) => error,
-        None => Error::failed(format!("systemd could not start `{unit}`: {result}"))
+    store::read_failure(layout, name).unwrap_or_else(|| {
+        Error::failed(format!("systemd could not start `{unit}`: {result}"))
             .step(format!("start `{name}`"))
-            .hint(format!("`journalctl -u {unit}` tells more")),
-    }
+            .hint(format!("`journalctl -u {unit}` tells more"))
+    })
 }

@@ -1,7 +1,7 @@
 use crate::error::{Error, Result};
 use crate::host::{self, Stop};
 use crate::proto::control::Rung;
-use crate::store::{AliveLock, BootRecord, Layout, OperationLock};
+use crate::store::{self, AliveLock, Layout, OperationLock};
 use crate::types::ContainerName;
 
 /// Stops a container and waits until nothing of it is left; says what it took.
@@ -18,15 +18,12 @@ pub fn restart(layout: &Layout, name: &ContainerName, how: Stop, tell: impl Fn(R
     layout.require(name)?;
     let _lock = OperationLock::acquire(layout, name)?;
     // It is read again when the guest boots, where it is too late to refuse it.
-    let privileged = layout.config(name)?.security.privileged;
-    if BootRecord::read(layout, name)?.is_some_and(|record| record.privileged != privileged) {
-        return Err(Error::conflict("`security.privileged` has been changed, which a reboot is not enough for")
-            .hint(format!("`lxm stop {name}`, then `lxm start {name}`")));
-    }
+    layout.config(name)?;
     let rung = host::detect().reboot(layout, name, how, &tell)?;
-    if !AliveLock::is_held(layout, name)? {
-        return Err(Error::failed(format!("container `{name}` has ended instead of booting again"))
-            .hint(format!("`lxm start {name}` starts it, or says what is wrong")));
+    match (AliveLock::is_held(layout, name)?, store::read_failure(layout, name)) {
+        (true, None) => Ok(rung),
+        (_, Some(error)) => Err(error),
+        (false, None) => Err(Error::failed(format!("container `{name}` has ended instead of booting again"))
+            .hint(format!("`lxm start {name}` starts it"))),
     }
-    Ok(rung)
 }

@@ -75,6 +75,12 @@ impl BootRecord {
     }
 }
 
+/// Why the last boot of a container failed, in its supervisor's own words, if it has left some.
+pub fn read_failure(layout: &Layout, name: &ContainerName) -> Option<Error> {
+    let text = std::fs::read_to_string(layout.failure_record(name)).ok()?;
+    toml::from_str(&text).ok()
+}
+
 /// Replaces a record under /run by rename, so that a reader sees the old or the new.
 pub(crate) fn write_volatile<T: Serialize>(file: &Path, record: &T) -> Result<()> {
     let text = toml::to_string(record).map_err(|e| Error::failed(e.to_string()))?;

@@ -143,10 +143,17 @@ fn supervise(layout: &Layout, name: &ContainerName, manager: &mut Manager) -> Re
         // Never into the same group again: since Linux 6.14 what is cloned into a group that was
         // once killed as a whole (cgroup.kill) is taken for a straggler and killed as well.
         setup.cgroup.remove_payload()?;
-        match setup.read_again() {
-            Ok((now, rootfs)) => (setup, mounted) = (now, Some(rootfs)),
+        let failure = layout.failure_record(name);
+        match setup.read_again().map_err(|e| e.step(format!("`{name}` boots as it did before"))) {
+            Ok((now, rootfs)) => {
+                (setup, mounted) = (now, Some(rootfs));
+                let _ = std::fs::remove_file(failure);
+            }
             // It has worked so far, and nobody may be here to mend it.
-            Err(e) => eprintln!("warning: `{name}` boots as it did before: {e}"),
+            Err(e) => {
+                eprintln!("warning: {e}");
+                let _ = crate::store::write_volatile(&failure, &e);
+            }
         }
         make_cgroup(&setup)?;
         timeline = Timeline::start();

@@ -194,6 +194,11 @@ fn changed_configuration(sandbox: &Sandbox) {
     });
     inside("tr '\\0' '\\n' < /proc/1/environ").ok().says("COLOUR=green\n");
     fs::write(&file, whole).unwrap();
+    set("boot.init", "/sbin/none");
+    sandbox.lxm(&["restart", "web"]).fails(6).complains("boots as it did before").complains("has no `/sbin/none`");
+    assert_eq!(sandbox.info("web", "state"), "running");
+    sandbox.lxm(&["config", "unset", "web", "boot.init"]).ok();
+    sandbox.lxm(&["restart", "web"]).ok();
     set("security.privileged", "true");
     sandbox.lxm(&["restart", "web"]).fails(4).complains("a reboot is not enough");
     sandbox.lxm(&["stop", "web"]).ok();
