@@ -104,7 +104,7 @@ impl ContainerCgroup {
 
     /// Changes the limits of a running guest to `limits`; those it does not name are lifted.
     pub fn change_limits(&self, limits: &Limits) -> Result<()> {
-        super::limits::lift(&self.hierarchies, &self.group)?;
+        self.lift_limits()?;
         super::limits::apply_v2(&self.unified()?, limits)?;
         super::limits::apply_v1(&self.hierarchies, &self.group, limits)
     }
@@ -145,8 +145,23 @@ impl ContainerCgroup {
         crate::sys::bpf::attach_device_program(self.open_payload()?, &super::devices::program(rules))
     }
 
+    /// Whether groups are here that a supervisor left which was killed.
+    fn has_remains(&self) -> Result<bool> {
+        let v1 = self.hierarchies.v1_mounts().into_iter().map(|mount| mount.join(&self.group));
+        Ok(self.payload()?.exists() || v1.into_iter().any(|dir| dir.exists()))
+    }
+
+    /// Takes the limits away that the container had, before it gets those that it has now.
+    pub fn lift_limits(&self) -> Result<()> {
+        super::limits::lift(&self.hierarchies, &self.group)
+    }
+
     /// Makes the group that a supervisor is cloned into, and opens it.
     pub fn make_supervisor(&self) -> Result<OwnedFd> {
+        if self.has_remains()? {
+            // They may be what the last one died of, and would be this one's.
+            self.lift_limits()?;
+        }
         let dir = self.unified()?.join("supervisor");
         persist(|| fs::create_dir_all(&dir).context(|| format!("make cgroup `{}`", dir.display())))?;
         crate::sys::fs::open_dir(dir)

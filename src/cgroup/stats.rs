@@ -53,6 +53,13 @@ pub fn memory(hierarchies: &Hierarchies, group: &str) -> Option<u64> {
     }
 }
 
+/// How many processes of the container the kernel has killed for want of memory, the supervisor included.
+pub fn oom_kills(hierarchies: &Hierarchies, group: &str) -> u64 {
+    let v2 = || Some(hierarchies.unified.as_ref()?.join(group).join("memory.events"));
+    let file = hierarchies.v1_dir("memory", group).map(|dir| dir.join("memory.oom_control")).or_else(v2);
+    file.and_then(|file| keyed(&file, "oom_kill")).unwrap_or_default()
+}
+
 fn payload(hierarchies: &Hierarchies, group: &str) -> Option<PathBuf> {
     Some(hierarchies.unified.as_ref()?.join(group).join("payload"))
 }

@@ -10,7 +10,7 @@ use nix::fcntl::{FcntlArg, FdFlag, fcntl};
 
 use super::{Host, Start, Stop};
 use crate::attach::control;
-use crate::cgroup::{ContainerCgroup, Hierarchies};
+use crate::cgroup::{ContainerCgroup, Hierarchies, stats};
 use crate::error::{Context, Error, Result};
 use crate::proto::control::{Request, Rung};
 use crate::store::{BootRecord, Layout};
@@ -46,6 +46,8 @@ impl Host for Bare {
 fn start(layout: &Layout, name: &ContainerName, Start { window, limit }: Start) -> Result<()> {
     let cgroup = ContainerCgroup::new(Hierarchies::detect()?, layout.cgroup(name));
     let group = cgroup.make_supervisor()?;
+    let killed_for_memory = || stats::oom_kills(cgroup.hierarchies(), cgroup.group());
+    let before = killed_for_memory();
     let (ours, theirs) = Packets::pair()?;
     let words = command_line(layout, name, &theirs, window)?;
     let privileged = layout.config(name).is_ok_and(|config| config.security.privileged);
@@ -63,6 +65,10 @@ fn start(layout: &Layout, name: &ContainerName, Start { window, limit }: Start) 
     match ours.recv_within::<Started>(limit)? {
         Some((Started::Ok(_), _)) => Ok(()),
         Some((Started::Err(e), _)) => Err(e),
+        None if killed_for_memory() > before => {
+            Err(Error::failed(format!("start `{name}`: its memory is not even enough to be started with"))
+                .hint(format!("`lxm config get {name} limits.memory` shows the limit")))
+        }
         None => Err(Error::failed(format!("start `{name}`: its supervisor died"))
             .hint(format!("see `{}`", layout.log_dir(name).join("supervisor.log").display()))),
     }

@@ -155,6 +155,7 @@ fn supervise(layout: &Layout, name: &ContainerName, manager: &mut Manager) -> Re
                 let _ = crate::store::write_volatile(&failure, &e);
             }
         }
+        setup.cgroup.lift_limits()?;
         make_cgroup(&setup)?;
         timeline = Timeline::start();
     }

@@ -12,6 +12,7 @@ pub fn trials() -> Vec<Trial> {
     vec![
         probe("verbs::limits_change_while_the_guest_runs", limits_change),
         probe("verbs::a_limit_that_the_kernel_refuses_changes_nothing", refused_limit),
+        probe("verbs::a_limit_that_was_too_low_is_forgotten", low_limit),
         probe("verbs::wait_sees_the_freezer_and_the_boot", wait_sees),
         probe("verbs::logs_are_followed_until_the_guest_stops", logs_follow),
         probe("verbs::kill_returns_when_nothing_is_left", kill_buries),
@@ -63,6 +64,18 @@ fn refused_limit(sandbox: &Sandbox) {
     sandbox.lxm(&["config", "set", "p", "limits.cpuset", "0-4000"]).fails(6).complains("cpuset");
     assert_eq!(limit(sandbox, "cpuset.cpus", "cpuset.cpus"), before);
     assert_eq!(sandbox.lxm(&["config", "get", "p", "limits.cpuset"]).ok().stdout, "");
+}
+
+fn low_limit(sandbox: &Sandbox) {
+    sandbox.create("p", Guest::Probe, &[]);
+    sandbox.lxm(&["config", "set", "p", "limits.memory", "10KiB", "limits.cpus", "0.5"]).ok();
+    sandbox.lxm(&["start", "p"]).fails(1).complains("memory is not even enough").complains("limits.memory");
+    sandbox.lxm(&["config", "unset", "p", "limits.memory", "limits.cpus"]).ok();
+    sandbox.lxm(&["start", "p"]).ok();
+    assert!(
+        limit(sandbox, "memory.limit_in_bytes", "memory.max").len() > 12 || limit(sandbox, "x", "memory.max") == "max"
+    );
+    assert!(["-1", "max 100000"].contains(&limit(sandbox, "cpu.cfs_quota_us", "cpu.max").as_str()));
 }
 
 fn wait_sees(sandbox: &Sandbox) {
