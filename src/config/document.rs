@@ -54,25 +54,40 @@ impl Document {
         &self.config
     }
 
-    /// Sets `key` to what `value` means: a TOML value, or a text, or texts separated by commas,
-    /// whichever the setting takes.
-    pub fn set(&mut self, key: &KeyPath, value: &str) -> Result<()> {
-        let mut refusals = Vec::new();
-        for candidate in meanings(value) {
-            let is_text = matches!(candidate, Value::String(_));
-            match self.with(key, candidate) {
-                Ok(changed) => {
-                    *self = changed;
-                    return Ok(());
+    /// Sets each key to what its value means: a TOML value, or a text, or texts separated by commas,
+    /// whichever the setting takes. One may need another: a mount has a source and a target.
+    pub fn set<'s>(&mut self, settings: impl IntoIterator<Item = (&'s KeyPath, &'s str)>) -> Result<()> {
+        let mut text = self.text.clone();
+        let mut lacking = None;
+        for (key, value) in settings {
+            let (mut taken, mut refusals) = (None, Vec::new());
+            for candidate in meanings(value) {
+                let is_text = matches!(candidate, Value::String(_));
+                match put_at(&text, key, candidate).and_then(accept_half) {
+                    Ok(changed) => {
+                        taken = Some(changed);
+                        break;
+                    }
+                    Err(e) => refusals.push((is_text, e)),
                 }
-                Err(e) => refusals.push((is_text, e)),
+            }
+            let Some((changed, refusal)) = taken else {
+                // A text that a setting of texts refuses is the case worth explaining; else the first.
+                let wrong_type = |e: &Refusal| e.0.starts_with("invalid type");
+                let told = refusals.iter().find(|(is_text, e)| *is_text && !wrong_type(e)).or(refusals.first());
+                let (_, refusal) = told.expect("a value has at least one meaning");
+                return Err(refusal.explain(key, Some(value)));
+            };
+            text = changed;
+            lacking = refusal.map(|refusal| refusal.explain(key, Some(value)));
+        }
+        match lacking {
+            Some(refusal) => Err(refusal),
+            None => {
+                *self = accept(text).map_err(|refusal| Error::config(refusal.0))?;
+                Ok(())
             }
         }
-        // A text that a setting of texts refuses is the case worth explaining; else the first.
-        let wrong_type = |e: &Refusal| e.0.starts_with("invalid type");
-        let told = refusals.iter().find(|(is_text, e)| *is_text && !wrong_type(e)).or(refusals.first());
-        let (_, refusal) = told.expect("a value has at least one meaning");
-        Err(refusal.explain(key, Some(value)))
     }
 
     /// Takes a setting away, so that its default is in force; says whether it was there.
@@ -122,25 +137,23 @@ impl Document {
         if set {
             return Ok(true);
         }
-        match self.with(key, Value::from("")) {
+        match put_at(&self.text, key, Value::from("")).and_then(accept) {
             // Whatever the value may be, the name is known.
             Err(refusal) if refusal.is_unknown_name() => Err(refusal.explain(key, None)),
             _ => Ok(false),
         }
     }
+}
 
-    fn with(&self, key: &KeyPath, value: Value) -> Result<Self, Refusal> {
-        let mut text = self.text.clone();
-        let put = match find(text.as_table_mut(), &key.0, true) {
-            Some(Place::Key(table, name)) => put(table, &name, value),
-            Some(Place::Element(array, at)) => array.put(at, value),
-            None => false,
-        };
-        if !put {
-            return Err(Refusal(format!("unknown field `{}`", key.0.last().map_or("", String::as_str))));
-        }
-        accept(text)
-    }
+/// The text with `value` at `key`, whatever it means there.
+fn put_at(text: &DocumentMut, key: &KeyPath, value: Value) -> Result<DocumentMut, Refusal> {
+    let mut text = text.clone();
+    let put = match find(text.as_table_mut(), &key.0, true) {
+        Some(Place::Key(table, name)) => put(table, &name, value),
+        Some(Place::Element(array, at)) => array.put(at, value),
+        None => false,
+    };
+    if put { Ok(text) } else { Err(Refusal(format!("unknown field `{}`", key.0.last().map_or("", String::as_str)))) }
 }
 
 impl fmt::Display for Document {
@@ -211,6 +224,15 @@ fn accept(text: DocumentMut) -> Result<Document, Refusal> {
     }
 }
 
+/// Takes a text too that is wrong only in not having everything yet, with what it lacks.
+fn accept_half(text: DocumentMut) -> Result<(DocumentMut, Option<Refusal>), Refusal> {
+    match accept(text.clone()) {
+        Ok(_) => Ok((text, None)),
+        Err(refusal) if refusal.0.starts_with("missing field") => Ok((text, Some(refusal))),
+        Err(refusal) => Err(refusal),
+    }
+}
+
 /// What a word of the command line may mean, the likeliest first.
 fn meanings(word: &str) -> Vec<Value> {
     let mut meanings: Vec<Value> = word.parse().ok().into_iter().collect();
@@ -261,6 +283,9 @@ impl Elements<'_> {
     }
 }
 
+/// Settings that are lists of tables: `[[mount]]`.
+const ARRAYS: [&str; 2] = ["device", "mount"];
+
 /// Follows `path`; with `make`, tables on the way are made. `None` where it leads through a value.
 fn find<'a>(table: &'a mut dyn TableLike, path: &[String], make: bool) -> Option<Place<'a>> {
     let (first, rest) = path.split_first()?;
@@ -271,10 +296,15 @@ fn find<'a>(table: &'a mut dyn TableLike, path: &[String], make: bool) -> Option
         if !make {
             return None;
         }
-        let mut new = Table::new();
-        // Without lines of its own it needs no header: `[network.eth0]` alone will do.
-        new.set_implicit(true);
-        table.insert(first, Item::Table(new));
+        let new = if ARRAYS.contains(&first.as_str()) {
+            Item::ArrayOfTables(ArrayOfTables::new())
+        } else {
+            let mut new = Table::new();
+            // Without lines of its own it needs no header: `[network.eth0]` alone will do.
+            new.set_implicit(true);
+            Item::Table(new)
+        };
+        table.insert(first, new);
     }
     match table.get_mut(first)? {
         Item::Table(inner) => find(inner, rest, make),
@@ -338,7 +368,7 @@ target = \"/srv\"
 
     fn set(key: &str, value: &str) -> Result<Document> {
         let mut document = document();
-        document.set(&key.parse()?, value)?;
+        document.set([(&key.parse()?, value)])?;
         Ok(document)
     }
 
@@ -371,6 +401,7 @@ target = \"/srv\"
             ("network.eth0.type", "none", "[network.eth0]\ntype = \"none\""),
             ("network.eth0.ipv4", "10.1.2.3", "ipv4 = \"10.1.2.3\""),
             ("mount.0.read-only", "true", "target = \"/srv\"\nread-only = true"),
+            ("device.0.path", "/dev/fuse", "[[device]]\npath = \"/dev/fuse\""),
         ] {
             let text = set(key, word).unwrap().to_string();
             assert!(text.contains(line), "{key} {word}: {text}");
@@ -403,6 +434,19 @@ target = \"/srv\"
             }
         }
         assert_eq!("a..b".parse::<KeyPath>().unwrap_err().kind().exit_status(), 2);
+    }
+
+    #[test]
+    fn settings_that_need_each_other_are_set_together() {
+        let mut document = document();
+        let keys = ["mount.1.source", "mount.1.target", "limits.pids"].map(|key| key.parse::<KeyPath>().unwrap());
+        let error = document.set([(&keys[0], "/opt")]).unwrap_err();
+        assert!(error.to_string().contains("missing field `target`"), "{error}");
+        document.set([(&keys[0], "/opt"), (&keys[1], "/mnt"), (&keys[2], "9")]).unwrap();
+        assert!(document.to_string().contains("[[mount]]\nsource = \"/opt\"\ntarget = \"/mnt\"\n"), "{document}");
+        let before = document.to_string();
+        assert!(document.set([(&keys[1], "/srv"), (&keys[2], "many")]).is_err());
+        assert_eq!(document.to_string(), before, "all or none");
     }
 
     #[test]

@@ -45,11 +45,14 @@ pub fn change(layout: &Layout, name: &ContainerName, changes: &[Change]) -> Resu
     let old = document(layout, name)?;
     let mut new = old.clone();
     for change in changes {
-        match change {
-            Change::Set { key, value } => new.set(key, value)?,
-            Change::Unset { key } => drop(new.unset(key)?),
+        if let Change::Unset { key } = change {
+            new.unset(key)?;
         }
     }
+    new.set(changes.iter().filter_map(|change| match change {
+        Change::Set { key, value } => Some((key, value.as_str())),
+        Change::Unset { .. } => None,
+    }))?;
     write(layout, name, &old, &new)
 }
 

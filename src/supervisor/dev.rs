@@ -20,6 +20,9 @@ const NODES: [(&str, u32, u32); 6] =
 /// Those that the host may lack: given where it has them.
 const OPTIONAL_NODES: [(&str, u32, u32); 2] = [("net/tun", 10, 200), ("fuse", 10, 229)];
 
+/// Permissions of all these.
+const FOR_ALL: u32 = 0o666;
+
 const LINKS: [(&str, &str); 6] = [
     ("fd", "/proc/self/fd"),
     ("stdin", "/proc/self/fd/0"),
@@ -58,12 +61,12 @@ pub fn make(owner: u32, devices: &[Device]) -> Result<Dev> {
             tree.give(name)?;
         }
         for (name, major, minor) in NODES {
-            tree.node(name, FileType::CharacterDevice, 0o666, (major, minor), &Path::new("/dev").join(name))?;
+            tree.node(name, FileType::CharacterDevice, FOR_ALL, (major, minor), &Path::new("/dev").join(name))?;
         }
         for (name, major, minor) in OPTIONAL_NODES {
             let host = Path::new("/dev").join(name);
             if host.exists() {
-                tree.node(name, FileType::CharacterDevice, 0o666, (major, minor), &host)?;
+                tree.node(name, FileType::CharacterDevice, FOR_ALL, (major, minor), &host)?;
             }
         }
         // Something for the console's terminal to be bound over.
@@ -124,6 +127,15 @@ impl Tree<'_> {
         self.give(name)
     }
 
+    /// Makes room for a device that every guest has, or that is given twice.
+    fn remove(&mut self, name: &str, host: &Path) -> Result<()> {
+        self.shown.retain(|shown| shown != host);
+        match rustix::fs::unlinkat(self.dir, name, AtFlags::empty()) {
+            Ok(()) | Err(rustix::io::Errno::NOENT) => Ok(()),
+            Err(e) => Err(e).context(|| format!("make `{name}` anew")),
+        }
+    }
+
     fn show_host_node(&mut self, name: &str, host: &Path) -> Result<()> {
         let flags = OFlags::CREATE | OFlags::WRONLY | OFlags::CLOEXEC;
         openat(self.dir, name, flags, Mode::from_raw_mode(0o600)).context(|| format!("make `{name}`"))?;
@@ -138,12 +150,15 @@ fn add_device(tree: &mut Tree<'_>, device: &Device) -> Result<()> {
         .path
         .strip_prefix("/dev")
         .map_err(|_| Error::new(Kind::Config, format!("device `{}` is not below /dev", device.path.display())))?;
+    let every_guest_s = || NODES.iter().chain(&OPTIONAL_NODES).any(|(node, ..)| name == Path::new(node));
     let mode = match &device.mode {
+        None if every_guest_s() => FOR_ALL,
         None => host_mode,
         Some(text) => u32::from_str_radix(text, 8).ok().filter(|mode| *mode <= 0o777).ok_or_else(|| {
             Error::new(Kind::Config, format!("device `{}`: `{text}` is not an octal mode", device.path.display()))
         })?,
     };
+    tree.remove(&name.to_string_lossy(), &device.path)?;
     tree.node(&name.to_string_lossy(), kind, mode, numbers, &device.path)
 }
 

@@ -349,6 +349,12 @@ fn configured_mounts_and_devices(sandbox: &Sandbox) {
         let found = report["devices"]["loop-control"].as_str().unwrap_or("nothing");
         assert!(found.starts_with("char 10:237"), "/dev/loop-control is {found}");
     }
+    // The same by the command line; one that every guest has is no trouble.
+    let set = ["mount.2.source", "/nonexistent", "mount.2.target", "/mnt/x", "mount.2.optional", "true"];
+    sandbox.lxm(&[&["config", "set", "p", "device.1.path", "/dev/null"][..], &set].concat()).ok();
+    sandbox.lxm(&["restart", "p"]).ok();
+    let null = report_of_boot(sandbox, "p", 2)["devices"]["null"].as_str().unwrap().to_owned();
+    assert_eq!(null, report["devices"]["null"].as_str().unwrap());
 }
 
 fn boot_ids(sandbox: &Sandbox) {
