@@ -122,13 +122,16 @@ fn check_reservation(
     if !net.contains(address) || [net.network(), net.ip(), net.broadcast()].contains(&address) {
         return refused(format!("it is none of those of `{bridge}`, which is {net}"));
     }
-    let guests = serve::guests_of(layout, bridge)?.into_values();
-    let mut given = guests.filter(|guest| guest.reserved == Some(address) || guest.addresses.contains(&address.into()));
-    let leases = serve::status(layout, bridge)?.unwrap_or_default().guests.into_iter();
-    let mut leased = leases.filter(|guest| guest.leased == Some(address)).map(|guest| guest.name);
-    let is_another = |other: &ContainerName| other != name;
-    match given.find(|guest| is_another(&guest.name)).map(|guest| guest.name).or_else(|| leased.find(is_another)) {
-        Some(other) => Err(Error::conflict(format!("{address} is the address of container `{other}`, which runs"))),
+    // What has a lease is read from a file that may be a moment old; who runs is not.
+    let leases = serve::status(layout, bridge)?.unwrap_or_default().guests;
+    let has_it = |guest: &GuestEntry| {
+        let is_leased = leases.iter().any(|lease| lease.mac == guest.mac && lease.leased == Some(address));
+        is_leased || guest.reserved == Some(address) || guest.addresses.contains(&address.into())
+    };
+    match serve::guests_of(layout, bridge)?.into_values().find(|guest| guest.name != *name && has_it(guest)) {
+        Some(other) => {
+            Err(Error::conflict(format!("{address} is the address of container `{}`, which runs", other.name)))
+        }
         None => Ok(()),
     }
 }
