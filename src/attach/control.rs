@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use crate::error::{Error, Result};
 use crate::proto::control::{Reply, Request, Rung, Status};
-use crate::store::{AliveLock, Layout};
+use crate::store::{AliveLock, BootRecord, Layout};
 use crate::sys::socket::Packets;
 use crate::types::ContainerName;
 
@@ -25,7 +25,16 @@ pub fn connect(layout: &Layout, name: &ContainerName) -> Result<Packets> {
             Err(e) if matches!(e.errno(), Some(libc::ENOENT | libc::ECONNREFUSED)) && Instant::now() < deadline => {
                 std::thread::sleep(Duration::from_millis(2));
             }
-            Err(e) => return Err(e.step(format!("reach the supervisor of `{name}`"))),
+            Err(e) => {
+                let error = e.step(format!("reach the supervisor of `{name}`"));
+                return Err(match BootRecord::read(layout, name) {
+                    // It takes the signal as a request to stop the guest.
+                    Ok(Some(record)) => {
+                        error.hint(format!("`kill {}` has the guest shut down in order", record.supervisor.pid))
+                    }
+                    _ => error,
+                });
+            }
         }
     }
 }

@@ -27,6 +27,7 @@ use std::time::Duration;
 use nix::mount::MsFlags;
 use nix::sched::CloneFlags;
 use nix::sys::signal::Signal;
+use nix::sys::signalfd::SignalFd;
 
 use crate::cgroup::ContainerCgroup;
 use crate::error::{Context, Error, Result};
@@ -58,10 +59,7 @@ const REBOOT_STATUS: u8 = 133;
 pub fn run(layout: &Layout, name: &ContainerName, mut manager: Manager) -> u8 {
     match supervise(layout, name, &mut manager) {
         Ok(status) => status,
-        Err(e) => {
-            let error = e.step(format!("start `{name}`"));
-            // Whoever can be told is told; the exit status tells the rest.
-            let _ = crate::store::write_volatile(&layout.failure_record(name), &error);
+        Err(error) => {
             manager.failed(&error);
             eprintln!("error: {error}");
             error.kind().exit_status()
@@ -70,12 +68,33 @@ pub fn run(layout: &Layout, name: &ContainerName, mut manager: Manager) -> u8 {
 }
 
 fn supervise(layout: &Layout, name: &ContainerName, manager: &mut Manager) -> Result<u8> {
-    let mut timeline = Timeline::start();
-    sys::creds::close_on_exec_from(3)?;
-    // From the first moment: a request to stop that comes during the boot is served after it.
-    let signals = sys::signals::descriptor(&[Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP])?;
-    let _alive = take_alive(layout, name)?;
+    let timeline = Timeline::start();
+    let kept = |e: Error| {
+        let error = e.step(format!("start `{name}`"));
+        // Whoever can be told is told; the exit status tells the rest.
+        let _ = crate::store::write_volatile(&layout.failure_record(name), &error);
+        error
+    };
+    let begin = || -> Result<(SignalFd, AliveLock)> {
+        sys::creds::close_on_exec_from(3)?;
+        // From the first moment: a request to stop that comes during the boot is served after it.
+        let signals = sys::signals::descriptor(&[Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP])?;
+        Ok((signals, take_alive(layout, name)?))
+    };
+    let (signals, _alive) = begin().map_err(kept)?;
     let _ = std::fs::remove_file(layout.failure_record(name));
+    // Kept while the lock is held: who waits for the lock reads it then.
+    boot_until_off(layout, name, manager, &signals, timeline).map_err(kept)
+}
+
+/// Boots the guest, and again whenever it reboots; gives the exit status.
+fn boot_until_off(
+    layout: &Layout,
+    name: &ContainerName,
+    manager: &mut Manager,
+    signals: &SignalFd,
+    mut timeline: Timeline,
+) -> Result<u8> {
     if !layout.ephemeral_mark(name).exists() {
         // Of an ephemeral run that the host did not survive.
         storage::ephemeral::end(layout, name)?;
@@ -117,7 +136,7 @@ fn supervise(layout: &Layout, name: &ContainerName, manager: &mut Manager) -> Re
         clients.rebooted(rung);
         let mut guest = Guest::new(&setup, booted, boots);
         let ending = guest.watch(&mut Surroundings {
-            signals: &signals,
+            signals,
             listener: &listener,
             console: &mut console,
             clients: &mut clients,

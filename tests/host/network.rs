@@ -216,7 +216,7 @@ fn stable_address(sandbox: &Sandbox) {
     reserve(&format!("{net}.201")).ok();
     assert_eq!(address(sandbox, "other"), format!("{net}.201"));
     sandbox.lxm(&["config", "set", "other", "network.eth0.ipv6", "fd00::9"]).ok();
-    sandbox.lxm(&["restart", "other"]).fails(1);
+    sandbox.lxm(&["restart", "other"]).fails(6).complains("leases are of IPv4 alone");
     sandbox.lxm(&["start", "other"]).fails(6).complains("leases are of IPv4 alone");
 }
 

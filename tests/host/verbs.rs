@@ -23,6 +23,7 @@ pub fn trials() -> Vec<Trial> {
         Trial::new("verbs::a_changed_configuration_is_in_force_after_a_restart", changed_configuration)
             .guest(Guest::Busybox),
         probe("verbs::a_broken_configuration_keeps_no_guest_running", broken_configuration),
+        probe("verbs::a_supervisor_that_cannot_be_reached_can_be_ended", lost_socket),
         probe("verbs::several_containers_are_worked_on_at_once", several_at_once),
     ]
 }
@@ -235,6 +236,16 @@ fn broken_configuration(sandbox: &Sandbox) {
     std::fs::write(&file, whole).unwrap();
     sandbox.lxm(&["start", "web"]).ok();
     sandbox.lxm(&["stop", "-t", "10", "web"]).ok();
+}
+
+fn lost_socket(sandbox: &Sandbox) {
+    sandbox.boot("p", Guest::Probe, &[]);
+    fs::remove_file(sandbox.layout().control_socket(&"p".parse().unwrap())).unwrap();
+    let supervisor = sandbox.supervisor("p");
+    sandbox.lxm(&["stop", "p"]).fails(1).complains(&format!("`kill {supervisor}`"));
+    command::run("kill", &[&supervisor.to_string()]).ok();
+    eventually("it has stopped", Duration::from_secs(20), || sandbox.info("p", "state") == "stopped");
+    sandbox.lxm(&["start", "p"]).ok();
 }
 
 fn several_at_once(sandbox: &Sandbox) {
