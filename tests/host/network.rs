@@ -533,8 +533,8 @@ fn acquainted(sandbox: &Sandbox) {
     std::fs::write("/proc/sys/net/ipv4/neigh/lxmbr0/retrans_time_ms", "600000").unwrap();
     sandbox.lxm(&["start", "web"]).ok();
     assert!(!known().contains("lladdr"), "what it had before is forgotten: {}", known());
+    // Before it has its address, unless this host is very busy: the kernel asks in vain.
     speak();
-    assert!(known().contains("INCOMPLETE"), "the kernel has asked in vain: {}", known());
     eventually("it has its address", SOON, || {
         let shown = inside(sandbox, "web", "ip -4 addr show eth0");
         shown.stdout.contains(&address)
