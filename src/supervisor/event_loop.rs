@@ -82,8 +82,12 @@ impl<'fd> PollSet<'fd> {
         self.fds.push(PollFd::new(fd, flags));
     }
 
-    /// Waits; gives the sources that something happened to.
-    fn wait(mut self, patience: Duration) -> Result<Vec<Source>> {
+    /// Waits; gives the sources that something happened to. With `at_rest` memory is given back first:
+    /// here, so that what is done between that and the wait brings none of it back.
+    fn wait(mut self, patience: Duration, at_rest: bool) -> Result<Vec<Source>> {
+        if at_rest {
+            sys::memory::release()?;
+        }
         match poll(&mut self.fds, sys::poll::timeout(patience)) {
             Ok(_) | Err(nix::errno::Errno::EINTR) => {}
             Err(e) => return Err(e).context(|| "wait for events"),
@@ -120,8 +124,9 @@ impl<'a> Guest<'a> {
         loop {
             let due = around.manager.tick(self.setup, &self.booted.leader, self.booted.at.elapsed());
             let patience = self.climb(around.clients).min(due);
+            let at_rest = rest_at.take_if(|at| *at <= Instant::now()).is_some();
             let patience = rest_at.map_or(patience, |at| patience.min(at.saturating_duration_since(Instant::now())));
-            for source in self.wait(around, patience)? {
+            for source in self.wait(around, patience, at_rest)? {
                 match source {
                     Source::Leader => return self.reap_leader(),
                     Source::Signals => self.take_signals(around),
@@ -141,14 +146,10 @@ impl<'a> Guest<'a> {
             if around.clients.drop_closed() || std::mem::take(&mut self.just_booted) {
                 rest_at = Some(Instant::now() + REST);
             }
-            if rest_at.is_some_and(|at| at <= Instant::now()) {
-                sys::memory::release()?;
-                rest_at = None;
-            }
         }
     }
 
-    fn wait(&self, around: &Surroundings<'_>, patience: Duration) -> Result<Vec<Source>> {
+    fn wait(&self, around: &Surroundings<'_>, patience: Duration, at_rest: bool) -> Result<Vec<Source>> {
         let (input, output) = (PollFlags::POLLIN, PollFlags::POLLIN | PollFlags::POLLOUT);
         let mut set = PollSet::default();
         set.add(Source::Signals, around.signals.as_fd(), input);
@@ -173,7 +174,7 @@ impl<'a> Guest<'a> {
         }
         // Last, so that what was said before the end is heard before it.
         set.add(Source::Leader, self.booted.leader.pidfd.as_fd(), input);
-        set.wait(patience)
+        set.wait(patience, at_rest)
     }
 
     /// Takes the steps of a shutdown that are due; says how long until the next one.
