@@ -147,8 +147,8 @@ impl ContainerCgroup {
 
     /// Whether groups are here that a supervisor left which was killed.
     fn has_remains(&self) -> Result<bool> {
-        let v1 = self.hierarchies.v1_mounts().into_iter().map(|mount| mount.join(&self.group));
-        Ok(self.payload()?.exists() || v1.into_iter().any(|dir| dir.exists()))
+        let in_v1 = || self.hierarchies.v1_mounts().into_iter().any(|mount| mount.join(&self.group).exists());
+        Ok(self.payload()?.exists() || in_v1())
     }
 
     /// Takes the limits away that the container had, before it gets those that it has now.

@@ -58,36 +58,15 @@ impl Document {
     /// whichever the setting takes. One may need another: a mount has a source and a target.
     pub fn set<'s>(&mut self, settings: impl IntoIterator<Item = (&'s KeyPath, &'s str)>) -> Result<()> {
         let mut text = self.text.clone();
-        let mut lacking = None;
+        let mut last = None;
         for (key, value) in settings {
-            let (mut taken, mut refusals) = (None, Vec::new());
-            for candidate in meanings(value) {
-                let is_text = matches!(candidate, Value::String(_));
-                match put_at(&text, key, candidate).and_then(accept_half) {
-                    Ok(changed) => {
-                        taken = Some(changed);
-                        break;
-                    }
-                    Err(e) => refusals.push((is_text, e)),
-                }
-            }
-            let Some((changed, refusal)) = taken else {
-                // A text that a setting of texts refuses is the case worth explaining; else the first.
-                let wrong_type = |e: &Refusal| e.0.starts_with("invalid type");
-                let told = refusals.iter().find(|(is_text, e)| *is_text && !wrong_type(e)).or(refusals.first());
-                let (_, refusal) = told.expect("a value has at least one meaning");
-                return Err(refusal.explain(key, Some(value)));
-            };
-            text = changed;
-            lacking = refusal.map(|refusal| refusal.explain(key, Some(value)));
+            text = put_meaning(&text, key, value)?;
+            last = Some((key, value));
         }
-        match lacking {
-            Some(refusal) => Err(refusal),
-            None => {
-                *self = accept(text).map_err(|refusal| Error::config(refusal.0))?;
-                Ok(())
-            }
+        if let Some((key, value)) = last {
+            *self = accept(text).map_err(|refusal| refusal.explain(key, Some(value)))?;
         }
+        Ok(())
     }
 
     /// Takes a setting away, so that its default is in force; says whether it was there.
@@ -143,6 +122,23 @@ impl Document {
             _ => Ok(false),
         }
     }
+}
+
+/// The text with what `value` means at `key`: the likeliest meaning that the setting takes.
+fn put_meaning(text: &DocumentMut, key: &KeyPath, value: &str) -> Result<DocumentMut> {
+    let mut refusals = Vec::new();
+    for candidate in meanings(value) {
+        let is_text = matches!(candidate, Value::String(_));
+        match put_at(text, key, candidate).and_then(accept_half) {
+            Ok(changed) => return Ok(changed),
+            Err(e) => refusals.push((is_text, e)),
+        }
+    }
+    // A text that a setting of texts refuses is the case worth explaining; else the first.
+    let wrong_type = |e: &Refusal| e.0.starts_with("invalid type");
+    let told = refusals.iter().find(|(is_text, e)| *is_text && !wrong_type(e)).or(refusals.first());
+    let (_, refusal) = told.expect("a value has at least one meaning");
+    Err(refusal.explain(key, Some(value)))
 }
 
 /// The text with `value` at `key`, whatever it means there.
@@ -224,12 +220,11 @@ fn accept(text: DocumentMut) -> Result<Document, Refusal> {
     }
 }
 
-/// Takes a text too that is wrong only in not having everything yet, with what it lacks.
-fn accept_half(text: DocumentMut) -> Result<(DocumentMut, Option<Refusal>), Refusal> {
+/// Takes a text too that is wrong only in not having everything yet.
+fn accept_half(text: DocumentMut) -> Result<DocumentMut, Refusal> {
     match accept(text.clone()) {
-        Ok(_) => Ok((text, None)),
-        Err(refusal) if refusal.0.starts_with("missing field") => Ok((text, Some(refusal))),
-        Err(refusal) => Err(refusal),
+        Err(refusal) if !refusal.0.starts_with("missing field") => Err(refusal),
+        _ => Ok(text),
     }
 }
 

@@ -93,7 +93,7 @@ impl Host for Systemd {
 /// Fails with what the supervisor says, or with the result of systemd's job where it says nothing.
 fn start(layout: &Layout, name: &ContainerName) -> Result<()> {
     let unit = unit_name(layout, name);
-    forget_failure(layout, name);
+    store::forget_failure(layout, name);
     let runs = new_boot(layout, name);
     let outcome = bus::run(START, async |connection| {
         let manager = manager(connection).await?;
@@ -107,7 +107,7 @@ fn start(layout: &Layout, name: &ContainerName) -> Result<()> {
 /// Stops the guest and starts it again. `meanwhile` follows its shutdown.
 fn restart<T>(layout: &Layout, name: &ContainerName, limit: Duration, meanwhile: impl FnOnce() -> T) -> Result<T> {
     let unit = unit_name(layout, name);
-    forget_failure(layout, name);
+    store::forget_failure(layout, name);
     let runs = new_boot(layout, name);
     let (mut meanwhile, mut told) = (Some(meanwhile), None);
     let outcome = bus::run(limit + START, async |connection| {
@@ -244,11 +244,6 @@ async fn wait_started(
 }
 
 type Jobs = zbus_systemd::systemd1::JobRemovedStream;
-
-/// Why the last start failed is of no interest in the next one.
-fn forget_failure(layout: &Layout, name: &ContainerName) {
-    let _ = std::fs::remove_file(layout.failure_record(name));
-}
 
 /// The end of a start that was asked for. systemd would try a failed one again, and again: the
 /// person who asked knows now and decides.

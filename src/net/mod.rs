@@ -119,7 +119,7 @@ fn check_reservation(
         return refused(format!("nobody gives leases on `{bridge}`"));
     };
     let net = settings.ipv4.ok_or_else(|| Error::failed(format!("`{bridge}` has no IPv4 network")))?;
-    if !net.contains(address) || [net.network(), net.ip(), net.broadcast()].contains(&address) {
+    if !subnet::is_for_guests(net, address) {
         return refused(format!("it is none of those of `{bridge}`, which is {net}"));
     }
     // What has a lease is read from a file that may be a moment old; who runs is not.

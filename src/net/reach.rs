@@ -11,7 +11,7 @@ use nix::unistd::Pid;
 
 use super::serve;
 use super::wire::in_netns;
-use super::{Addresses, GuestRecord, addresses, open_netns};
+use super::{Addresses, GuestRecord, LinkRecord, addresses, open_netns};
 use crate::error::{Context, Error, Result};
 use crate::store::{BootRecord, Generation, Layout};
 use crate::sys;
@@ -40,15 +40,15 @@ fn leader(layout: &Layout, name: &ContainerName) -> Result<Generation> {
 pub fn wait_address(layout: &Layout, name: &ContainerName, limit: Duration) -> Result<Addresses> {
     let leader = leader(layout, name)?;
     let deadline = Instant::now() + limit;
-    let mut ipv6_since = None;
+    let mut ipv6_is_enough = None;
     loop {
         let found = addresses(Pid::from_raw(leader.pid));
         if !found.ipv4.is_empty() {
             return Ok(found);
         }
         if found.are_reachable() {
-            let since: Instant = *ipv6_since.get_or_insert_with(Instant::now);
-            if since.elapsed() >= IPV4_BEHIND || !is_leased_ipv4(layout, name) {
+            let behind = || if is_leased_ipv4(layout, name) { IPV4_BEHIND } else { Duration::ZERO };
+            if Instant::now() >= *ipv6_is_enough.get_or_insert_with(|| Instant::now() + behind()) {
                 return Ok(found);
             }
         }
@@ -69,16 +69,20 @@ pub fn await_lease(layout: &Layout, name: &ContainerName) {
     }
 }
 
+/// How the guest is wired; nothing where that cannot be read.
+fn links(layout: &Layout, name: &ContainerName) -> Vec<LinkRecord> {
+    GuestRecord::read(layout, name).ok().flatten().unwrap_or_default().links
+}
+
 /// Whether one of the guest's bridges has a server that leases addresses.
 fn is_leased_ipv4(layout: &Layout, name: &ContainerName) -> bool {
     let leases = |bridge: &str| serve::status(layout, bridge).ok().flatten().is_some_and(|status| status.pool_size > 0);
-    let links = GuestRecord::read(layout, name).ok().flatten().unwrap_or_default().links;
-    links.iter().filter_map(|link| link.bridge.as_deref()).any(leases)
+    links(layout, name).iter().filter_map(|link| link.bridge.as_deref()).any(leases)
 }
 
 /// What an administrator can do about a guest without an address.
 fn why_no_address(layout: &Layout, name: &ContainerName) -> String {
-    let links = GuestRecord::read(layout, name).ok().flatten().unwrap_or_default().links;
+    let links = links(layout, name);
     let Some(bridge) = links.iter().find_map(|link| link.bridge.as_ref()) else {
         return format!("`lxm config get {name} network` shows its interfaces");
     };
@@ -143,7 +147,7 @@ fn try_connect(
 
 /// Addresses by which its bridges' servers know the guest: what others than root can see.
 fn leased(layout: &Layout, name: &ContainerName) -> Vec<IpAddr> {
-    let links = GuestRecord::read(layout, name).ok().flatten().unwrap_or_default().links;
+    let links = links(layout, name);
     let bridges = links.into_iter().filter_map(|link| link.bridge);
     let statuses = bridges.filter_map(|bridge| serve::status(layout, &bridge).ok().flatten());
     let guests = statuses.flat_map(|status| status.guests).filter(|guest| guest.name == *name);

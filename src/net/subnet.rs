@@ -36,6 +36,12 @@ pub fn choose_ipv6(taken: &[Ipv6Network], seed: &[&str]) -> Option<Ipv6Network> 
     })
 }
 
+/// Whether an address of a bridge's network `net`, which is written with the bridge's own address, can be
+/// a guest's.
+pub fn is_for_guests(net: Ipv4Network, address: Ipv4Addr) -> bool {
+    net.contains(address) && ![net.network(), net.ip(), net.broadcast()].contains(&address)
+}
+
 /// Whether two networks share an address. A default route shares all and means nothing.
 pub fn overlap4(a: Ipv4Network, b: Ipv4Network) -> bool {
     a.prefix() != 0 && b.prefix() != 0 && (a.contains(b.network()) || b.contains(a.network()))

@@ -19,8 +19,7 @@ pub fn restart(layout: &Layout, name: &ContainerName, how: Stop, tell: impl Fn(R
     let _lock = OperationLock::acquire(layout, name)?;
     // It is read again when the guest boots, where it is too late to refuse it.
     layout.config(name)?;
-    // Of an earlier boot.
-    store::remove_tree(&layout.failure_record(name))?;
+    store::forget_failure(layout, name);
     let rung = host::detect().reboot(layout, name, how, &tell)?;
     match (AliveLock::is_held(layout, name)?, store::read_failure(layout, name)) {
         (true, None) => Ok(rung),

@@ -15,6 +15,6 @@ pub use layout::Layout;
 pub use lock::{AliveLock, FileLock, OperationLock};
 pub use origin::Origin;
 pub(crate) use record::write_volatile;
-pub use record::{BootRecord, Generation, StageTime, now, read_failure};
+pub use record::{BootRecord, Generation, StageTime, forget_failure, now, read_failure, write_failure};
 pub use snapshot::{Snapshot, SnapshotRecord};
 pub use staging::{Staging, require_free, sweep_staging};

@@ -75,6 +75,16 @@ impl BootRecord {
     }
 }
 
+/// Keeps why a boot failed. What cannot be kept is in the log all the same.
+pub fn write_failure(layout: &Layout, name: &ContainerName, error: &Error) {
+    let _ = write_volatile(&layout.failure_record(name), error);
+}
+
+/// Why the last boot failed is of no interest in the next one.
+pub fn forget_failure(layout: &Layout, name: &ContainerName) {
+    let _ = std::fs::remove_file(layout.failure_record(name));
+}
+
 /// Why the last boot of a container failed, in its supervisor's own words, if it has left some.
 pub fn read_failure(layout: &Layout, name: &ContainerName) -> Option<Error> {
     let text = std::fs::read_to_string(layout.failure_record(name)).ok()?;

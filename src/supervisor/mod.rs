@@ -34,7 +34,7 @@ use crate::error::{Context, Error, Result};
 use crate::net;
 use crate::proto::control::Rung;
 use crate::storage;
-use crate::store::{AliveLock, BootRecord, Layout};
+use crate::store::{self, AliveLock, BootRecord, Layout};
 use crate::sys;
 use crate::types::ContainerName;
 
@@ -72,7 +72,7 @@ fn supervise(layout: &Layout, name: &ContainerName, manager: &mut Manager) -> Re
     let kept = |e: Error| {
         let error = e.step(format!("start `{name}`"));
         // Whoever can be told is told; the exit status tells the rest.
-        let _ = crate::store::write_volatile(&layout.failure_record(name), &error);
+        store::write_failure(layout, name, &error);
         error
     };
     let begin = || -> Result<(SignalFd, AliveLock)> {
@@ -82,7 +82,7 @@ fn supervise(layout: &Layout, name: &ContainerName, manager: &mut Manager) -> Re
         Ok((signals, take_alive(layout, name)?))
     };
     let (signals, _alive) = begin().map_err(kept)?;
-    let _ = std::fs::remove_file(layout.failure_record(name));
+    store::forget_failure(layout, name);
     // Kept while the lock is held: who waits for the lock reads it then.
     boot_until_off(layout, name, manager, &signals, timeline).map_err(kept)
 }
@@ -162,16 +162,15 @@ fn boot_until_off(
         // Never into the same group again: since Linux 6.14 what is cloned into a group that was
         // once killed as a whole (cgroup.kill) is taken for a straggler and killed as well.
         setup.cgroup.remove_payload()?;
-        let failure = layout.failure_record(name);
         match setup.read_again().map_err(|e| e.step(format!("`{name}` boots as it did before"))) {
             Ok((now, rootfs)) => {
                 (setup, mounted) = (now, Some(rootfs));
-                let _ = std::fs::remove_file(failure);
+                store::forget_failure(layout, name);
             }
             // It has worked so far, and nobody may be here to mend it.
             Err(e) => {
                 eprintln!("warning: {e}");
-                let _ = crate::store::write_volatile(&failure, &e);
+                store::write_failure(layout, name, &e);
             }
         }
         setup.cgroup.lift_limits()?;

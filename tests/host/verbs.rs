@@ -73,9 +73,8 @@ fn low_limit(sandbox: &Sandbox) {
     sandbox.lxm(&["start", "p"]).fails(1).complains("memory is not even enough").complains("limits.memory");
     sandbox.lxm(&["config", "unset", "p", "limits.memory", "limits.cpus"]).ok();
     sandbox.lxm(&["start", "p"]).ok();
-    assert!(
-        limit(sandbox, "memory.limit_in_bytes", "memory.max").len() > 12 || limit(sandbox, "x", "memory.max") == "max"
-    );
+    let memory = limit(sandbox, "memory.limit_in_bytes", "memory.max");
+    assert!(memory == "max" || memory.parse::<u64>().unwrap() > 1 << 60, "{memory}");
     assert!(["-1", "max 100000"].contains(&limit(sandbox, "cpu.cfs_quota_us", "cpu.max").as_str()));
 }
 
@@ -189,6 +188,14 @@ fn frozen(sandbox: &Sandbox) {
     sandbox.lxm(&["destroy", "-f", "p"]).ok();
 }
 
+/// Makes the configuration of `web` one that cannot be read; gives what makes it whole again.
+fn break_configuration(sandbox: &Sandbox) -> impl FnOnce() {
+    let file = sandbox.layout().config_file(&"web".parse().unwrap());
+    let whole = fs::read(&file).unwrap();
+    fs::write(&file, "version = 1\nuuid\n").unwrap();
+    move || fs::write(file, whole).unwrap()
+}
+
 fn changed_configuration(sandbox: &Sandbox) {
     sandbox.create("web", Guest::Busybox, &[]);
     sandbox.lxm(&["start", "web"]).ok();
@@ -199,15 +206,13 @@ fn changed_configuration(sandbox: &Sandbox) {
     inside("tr '\\0' '\\n' < /proc/1/environ").ok().says("COLOUR=green\n");
     // A guest that reboots by itself boots as it did, if nobody is there to be told.
     let leader = sandbox.leader("web");
-    let file = sandbox.layout().config_file(&"web".parse().unwrap());
-    let whole = fs::read(&file).unwrap();
-    fs::write(&file, "version = 1\nuuid\n").unwrap();
+    let mend = break_configuration(sandbox);
     inside("reboot").ok();
     eventually("it has rebooted", Duration::from_secs(20), || {
         sandbox.info("web", "pid").as_i64().is_some_and(|pid| pid != i64::from(leader))
     });
     inside("tr '\\0' '\\n' < /proc/1/environ").ok().says("COLOUR=green\n");
-    fs::write(&file, whole).unwrap();
+    mend();
     set("boot.init", "/sbin/none");
     sandbox.lxm(&["restart", "web"]).fails(6).complains("boots as it did before").complains("has no `/sbin/none`");
     assert_eq!(sandbox.info("web", "state"), "running");
@@ -224,16 +229,14 @@ fn broken_configuration(sandbox: &Sandbox) {
     sandbox.create("web", Guest::Probe, &[]);
     sandbox.lxm(&["start", "web"]).ok();
     let leader = sandbox.leader("web");
-    let file = sandbox.layout().config_file(&"web".parse().unwrap());
-    let whole = std::fs::read(&file).unwrap();
-    std::fs::write(&file, "version = 1\nuuid\n").unwrap();
+    let mend = break_configuration(sandbox);
     // It would not boot again.
     sandbox.lxm(&["restart", "web"]).fails(6).complains("config.toml:2");
     assert_eq!(sandbox.leader("web"), leader);
     sandbox.lxm(&["info", "web"]).ok().complains("config.toml:2");
     sandbox.lxm(&["stop", "web"]).ok().complains("warning: ").complains("config.toml:2");
     sandbox.lxm(&["start", "web"]).fails(6).complains("config.toml:2");
-    std::fs::write(&file, whole).unwrap();
+    mend();
     sandbox.lxm(&["start", "web"]).ok();
     sandbox.lxm(&["stop", "-t", "10", "web"]).ok();
 }

@@ -14,6 +14,7 @@ use super::lease::{Lease, Leases, Time};
 use super::reply::{self, Answer, Packet, Terms};
 use super::request::Request;
 use crate::error::Result;
+use crate::net::subnet;
 use crate::types::Mac;
 
 /// How long an offered address is kept for its client.
@@ -290,9 +291,7 @@ impl Dhcp4 {
     fn is_possible(&self, mac: Mac, address: Ipv4Addr, now: Time) -> bool {
         let own = self.reserved.get(&address);
         let in_pool = (self.first..=self.last).contains(&address.into());
-        let special = [self.terms.server, self.subnet.network(), self.subnet.broadcast()].contains(&address);
-        self.subnet.contains(address)
-            && !special
+        subnet::is_for_guests(self.subnet, address)
             && own.map_or(in_pool, |owner| *owner == mac)
             && self.blocked.get(&address).is_none_or(|block| block.until <= now)
     }

@@ -27,20 +27,18 @@ pub(super) struct Stranger {
 }
 
 impl Stranger {
-    pub(super) fn new(mac: Mac, address: Ipv4Addr) -> Self {
-        Stranger { mac, address, asked_at: Instant::now(), wait: FIRST }
-    }
-
-    pub(super) fn mac(&self) -> Mac {
-        self.mac
-    }
-
     pub(super) fn due(&self) -> Instant {
         self.asked_at + self.wait
     }
 }
 
 impl Server {
+    /// A guest has been leased an address.
+    pub(super) fn expect(&mut self, mac: Mac, address: Ipv4Addr) {
+        self.strangers.retain(|stranger| stranger.mac != mac);
+        self.strangers.push(Stranger { mac, address, asked_at: Instant::now(), wait: FIRST });
+    }
+
     /// Asks those whose time has come.
     pub(super) fn ask_strangers(&mut self) {
         let (Some(socket), Some(net)) = (&self.arp, self.settings.ipv4) else { return };

@@ -233,20 +233,17 @@ impl Server {
     fn settle(&mut self, renamed: bool) -> Result<()> {
         let mut state = self.state.borrow_mut();
         let mut of_guests = renamed;
-        let (mut notes, mut recorded, mut told) = (Vec::new(), Ok(()), Ok(()));
+        let (mut notes, mut bound, mut recorded, mut told) = (Vec::new(), Vec::new(), Ok(()), Ok(()));
         if let Some(dhcp) = &mut state.dhcp {
             // Before the new holder hears of it, so that nobody else can use it as well.
             told = dhcp.take_handed_on().into_iter().try_for_each(|(mac, address)| self.keeper.hand_on(mac, address));
             notes = dhcp.take_notes();
             let changed = dhcp.leases.take_changed();
-            of_guests |= changed.iter().any(|mac| dhcp.guests().contains_key(mac)) || !notes.is_empty();
+            let ours: Vec<Mac> = changed.iter().copied().filter(|mac| dhcp.guests().contains_key(mac)).collect();
+            of_guests |= !ours.is_empty() || !notes.is_empty();
+            let leases = ours.into_iter().filter_map(|mac| dhcp.leases.get(mac));
+            bound.extend(leases.filter(|lease| lease.is_bound(state::now())).map(|lease| (lease.mac, lease.address)));
             recorded = self.journal.record(&dhcp.leases, &changed);
-            let leases =
-                changed.iter().filter(|mac| dhcp.guests().contains_key(mac)).filter_map(|mac| dhcp.leases.get(*mac));
-            for lease in leases.filter(|lease| lease.is_bound(state::now())) {
-                self.strangers.retain(|stranger| stranger.mac() != lease.mac);
-                self.strangers.push(Stranger::new(lease.mac, lease.address));
-            }
             if !changed.is_empty() && self.status_at.is_none() {
                 self.status_at = Some(self.status_written + STATUS_REFRESH);
             }
@@ -256,6 +253,7 @@ impl Server {
             self.status_at = Some(self.status_written + STATUS_INTERVAL);
         }
         drop(state);
+        bound.into_iter().for_each(|(mac, address)| self.expect(mac, address));
         notes.into_iter().for_each(|note| self.say(note));
         recorded.and(told)
     }
