@@ -11,6 +11,8 @@ mod contract;
 mod crash;
 mod distributions;
 mod download;
+#[path = "../escape/mod.rs"]
+mod escape;
 mod faults;
 mod firewalls;
 mod harness;
@@ -40,6 +42,7 @@ const MAY_NOT_BE_SKIPPED: &[&str] = &[
     "create::",
     "crash::",
     "distributions::",
+    "escape::",
     "firewalls::",
     "harness::",
     "image::",
@@ -68,6 +71,7 @@ fn trials() -> Vec<Trial> {
         crash::trials(),
         distributions::trials(),
         download::trials(),
+        escape::trials(),
         faults::trials(),
         netserve::trials(),
         network::trials(),
