@@ -4,9 +4,10 @@ use std::fs;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 use std::process::Command;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::support::leaks::{self, Snapshot};
+use crate::support::pace::{Clock, slowness};
 use crate::support::sandbox::run_checked;
 use crate::support::{Sandbox, Trial};
 
@@ -16,6 +17,7 @@ pub fn trials() -> Vec<Trial> {
         Trial::new("harness::cgroups_of_a_trial_are_below_its_own_root", cgroups_are_below_its_own_root),
         Trial::new("harness::orphans_are_reaped_as_on_a_host", orphans_are_reaped),
         Trial::new("harness::every_kind_of_leak_is_found", every_kind_of_leak_is_found),
+        Trial::new("harness::limits_are_longer_while_others_are_at_work", limits_stretch),
     ]
 }
 
@@ -81,6 +83,19 @@ fn every_kind_of_leak_is_found(sandbox: &Sandbox) {
     };
     leak("process", &make, &undo);
     held_lock_is_found(&leak, root);
+}
+
+fn limits_stretch(_: &Sandbox) {
+    let processors = std::thread::available_parallelism().map_or(1, usize::from);
+    let (clock, begun) = (Clock::start(), Instant::now());
+    std::thread::scope(|scope| {
+        // Three for each processor, so that always some wait for theirs.
+        for _ in 0..3 * processors {
+            scope.spawn(|| while begun.elapsed() < Duration::from_secs(5) {});
+        }
+    });
+    let (quiet, whole) = (clock.elapsed().mul_f64(slowness()), begun.elapsed());
+    assert!(quiet < whole * 9 / 10 && quiet > whole / 5, "of {whole:?}, {quiet:?} were counted");
 }
 
 /// Makes a leak of the kind named, sees that it is found, and takes it back.

@@ -162,7 +162,7 @@ fn kill(sandbox: &Sandbox) {
     }
     sandbox.lxm(&["kill", "-s", "NONSENSE", "p"]).fails(2);
     sandbox.lxm(&["kill", "-s", "KILL", "p"]).ok();
-    sandbox.lxm(&["wait", "p", "--for", "stopped", "--timeout", "5s"]).ok();
+    sandbox.lxm(&["wait", "p", "--for", "stopped", "--timeout", "60s"]).ok();
 }
 
 fn wait(sandbox: &Sandbox) {
@@ -171,11 +171,11 @@ fn wait(sandbox: &Sandbox) {
     let told = sandbox.lxm(&["wait", "p", "--for", "running", "--timeout", "300ms"]).fails(7);
     assert!(told.took < Duration::from_secs(5), "{told}");
     let mut command = sandbox.command();
-    let mut waiting = command.args(["wait", "p", "--for", "running", "--timeout", "20s"]).spawn().unwrap();
+    let mut waiting = command.args(["wait", "p", "--for", "running", "--timeout", "60s"]).spawn().unwrap();
     sandbox.lxm(&["start", "p"]).ok();
     assert!(waiting.wait().unwrap().success());
     let mut command = sandbox.command();
-    let mut waiting = command.args(["wait", "p", "--for", "stopped", "--timeout", "20s"]).spawn().unwrap();
+    let mut waiting = command.args(["wait", "p", "--for", "stopped", "--timeout", "60s"]).spawn().unwrap();
     sandbox.lxm(&["stop", "p"]).ok();
     assert!(waiting.wait().unwrap().success());
 }

@@ -10,6 +10,7 @@ use lxm::net::serve;
 use lxm::store::Generation;
 use lxm::supervisor::Stage;
 
+use crate::support::pace::generous;
 use crate::support::sandbox::run_checked;
 use crate::support::{Guest, Need, Outcome, Sandbox, Trial, command, eventually};
 
@@ -177,7 +178,7 @@ fn outside(sandbox: &Sandbox) {
     let seen = |at: &str| {
         let at: SocketAddr = at.parse().unwrap();
         let ear = outside.inside(|| UdpSocket::bind(at).unwrap());
-        ear.set_read_timeout(Some(SOON)).unwrap();
+        ear.set_read_timeout(Some(generous(SOON))).unwrap();
         let any = if at.is_ipv4() { "0.0.0.0:0" } else { "[::]:0" };
         in_network_of(leader, || UdpSocket::bind(any).unwrap().send_to(b"word", at).unwrap());
         ear.recv_from(&mut [0; 16]).unwrap().1.ip()
@@ -247,7 +248,7 @@ fn static_address(sandbox: &Sandbox) {
 pub fn ask(to: &str) -> Option<String> {
     let to: SocketAddr = to.parse().unwrap();
     let mut stream = TcpStream::connect_timeout(&to, Duration::from_secs(3)).ok()?;
-    stream.set_read_timeout(Some(Duration::from_secs(3))).unwrap();
+    stream.set_read_timeout(Some(generous(Duration::from_secs(3)))).unwrap();
     stream.write_all(b"GET / HTTP/1.0\r\n\r\n").ok()?;
     let mut answer = String::new();
     stream.read_to_string(&mut answer).ok()?;
@@ -264,7 +265,7 @@ fn published(sandbox: &Sandbox) {
     assert!(helpers.len() >= 3 && deaf.is_empty(), "server, its keeper and the carrier: {helpers:?}, deaf: {deaf:?}");
     inside(sandbox, "web", "mkdir -p /www; echo from-the-guest > /www/index.html; httpd -h /www").ok();
     let service = in_network_of(sandbox.leader("web"), || UdpSocket::bind("[::]:53").unwrap());
-    service.set_read_timeout(Some(SOON)).unwrap();
+    service.set_read_timeout(Some(generous(SOON))).unwrap();
     let gateway = sandbox.lxm(&["network", "show", "lxmbr0", "--format", "json"]).ok().json()["ipv4"].clone();
     let gateway = gateway.as_str().unwrap().split('/').next().unwrap().to_owned();
     eventually("both families are translated", SOON, || {
@@ -291,7 +292,7 @@ fn published(sandbox: &Sandbox) {
     let answered = |at: &str| {
         let at: SocketAddr = at.parse().unwrap();
         let client = UdpSocket::bind(if at.is_ipv4() { "0.0.0.0:0" } else { "[::]:0" }).unwrap();
-        client.set_read_timeout(Some(SOON)).unwrap();
+        client.set_read_timeout(Some(generous(SOON))).unwrap();
         client.send_to(b"question", at).unwrap();
         let (_, from) = service.recv_from(&mut [0; 16]).unwrap();
         service.send_to(b"answer", from).unwrap();

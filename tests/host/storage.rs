@@ -15,6 +15,7 @@ use lxm::store::{Layout, Origin, Snapshot};
 use lxm::sys;
 use lxm::types::ContainerName;
 
+use super::support::pace::generous;
 use super::support::{Guest, Need, Outcome, Sandbox, Trial, eventually, run};
 
 pub fn trials() -> Vec<Trial> {
@@ -789,8 +790,11 @@ fn ephemeral_run(sandbox: &Sandbox) {
         set("changed");
         let supervisor = nix::unistd::Pid::from_raw(sandbox.supervisor("web"));
         nix::sys::signal::kill(supervisor, nix::sys::signal::Signal::SIGKILL).unwrap();
-        let dead =
-            lxm::store::AliveLock::wait_released(&sandbox.layout(), &"web".parse().unwrap(), Duration::from_secs(5));
+        let dead = lxm::store::AliveLock::wait_released(
+            &sandbox.layout(),
+            &"web".parse().unwrap(),
+            generous(Duration::from_secs(5)),
+        );
         assert!(dead.unwrap());
         sandbox.lxm(&["start", "web", "--wait", "booted"]).ok();
         assert_eq!(get(), "kept");

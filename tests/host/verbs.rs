@@ -82,7 +82,7 @@ fn wait_sees(sandbox: &Sandbox) {
     sandbox.create("p", Guest::Probe, &[]);
     let wait = |goal: &str| {
         let mut command = sandbox.command();
-        command.args(["wait", "p", "--for", goal, "--timeout", "20s"]).spawn().unwrap()
+        command.args(["wait", "p", "--for", goal, "--timeout", "60s"]).spawn().unwrap()
     };
     let comes_to_pass = |mut waiting: std::process::Child| {
         let ended = command::wait(&mut waiting, Duration::from_secs(10));

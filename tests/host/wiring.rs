@@ -13,6 +13,7 @@ use lxm::net::{self, Link};
 use lxm::types::{ContainerName, Mac};
 use nix::unistd::Pid;
 
+use crate::support::pace::generous;
 use crate::support::sandbox::run_checked;
 use crate::support::{Need, Outcome, Sandbox, Trial, command, eventually};
 
@@ -359,7 +360,7 @@ fn ask_for_lease(station: &Station, mac: Mac, kind: u8, options: &[u8]) -> Optio
         socket.bind_device(Some(b"eth0")).unwrap();
         socket.bind(&std::net::SocketAddrV4::new(Ipv4Addr::UNSPECIFIED, 68).into()).unwrap();
         let socket = UdpSocket::from(socket);
-        socket.set_read_timeout(Some(Duration::from_secs(1))).unwrap();
+        socket.set_read_timeout(Some(generous(Duration::from_millis(500)))).unwrap();
         let mut answer = [0; 1500];
         let mut ask = || {
             socket.send_to(&message, "255.255.255.255:67").unwrap();

@@ -6,10 +6,11 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use crate::rootfs;
 use crate::support::guest::images;
+use crate::support::pace::Deadline;
 use crate::support::sandbox::{program, source_tree};
 use crate::support::{Guest, Outcome, command, eventually};
 
@@ -258,12 +259,12 @@ fn launch(lower: &Path, work: &Path, cgroup: &Path) -> (Child, u32) {
     command.args(["-c", "echo $$ >\"$0/cgroup.procs\" && exec \"$@\""]).arg(cgroup);
     command.arg(source_tree().join("tests/systemd/boot-host")).arg(lower).arg(work);
     let mut launcher = command.stdin(Stdio::null()).stdout(log).stderr(error).spawn().expect("run boot-host");
-    let deadline = Instant::now() + Duration::from_secs(20);
+    let deadline = Deadline::after(Duration::from_secs(20));
     loop {
         if let Some(init) = child_of(launcher.id()).filter(|pid| is_systemd(*pid)) {
             return (launcher, init);
         }
-        if Instant::now() >= deadline {
+        if deadline.has_passed() {
             launcher.kill().ok();
             launcher.wait().ok();
             let said = fs::read_to_string(work.join("boot.log")).unwrap_or_default();
@@ -289,8 +290,8 @@ fn remove_cgroups(dir: &Path) {
         }
     }
     // The dead are buried within moments; until then their group is busy.
-    let deadline = Instant::now() + Duration::from_secs(5);
-    while dir.exists() && fs::remove_dir(dir).is_err() && Instant::now() < deadline {
+    let deadline = Deadline::after(Duration::from_secs(5));
+    while dir.exists() && fs::remove_dir(dir).is_err() && !deadline.has_passed() {
         std::thread::sleep(Duration::from_millis(5));
     }
 }

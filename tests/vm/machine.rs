@@ -1,13 +1,14 @@
 //! A whole machine in qemu: Debian's own kernel, cgroup v2 with all controllers, real reboots.
 
 use std::fs::{self, File};
-use std::io::{BufRead, BufReader, Write};
+use std::io::{BufRead, BufReader, ErrorKind, Write};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use crate::rootfs;
+use crate::support::pace::{Clock, Deadline};
 use crate::support::{Outcome, command};
 
 /// A booted machine. Its disk is thrown away when it is dropped.
@@ -60,18 +61,23 @@ impl Machine {
 
     #[track_caller]
     fn line(&mut self, limit: Duration) -> String {
-        self.agent.get_ref().set_read_timeout(Some(limit)).expect("set a time limit");
-        let mut line = String::new();
-        match self.agent.read_line(&mut line) {
-            Ok(1..) => line.trim().to_owned(),
-            other => panic!("the machine does not answer within {limit:?} ({other:?})\n{}", self.console()),
+        let deadline = Deadline::after(limit);
+        let mut line = Vec::new();
+        loop {
+            self.agent.get_ref().set_read_timeout(Some(deadline.remaining())).expect("set a time limit");
+            // What came before the time was over stays in `line`.
+            match self.agent.read_until(b'\n', &mut line) {
+                Ok(1..) => return String::from_utf8_lossy(&line).trim().to_owned(),
+                Err(e) if e.kind() == ErrorKind::WouldBlock && !deadline.has_passed() => {}
+                other => panic!("the machine does not answer within {limit:?} ({other:?})\n{}", self.console()),
+            }
         }
     }
 
     /// Runs a shell script in the machine, as root.
     #[track_caller]
     pub fn try_shell(&mut self, script: &str, limit: Duration) -> Outcome {
-        let begun = Instant::now();
+        let clock = Clock::start();
         self.send(script);
         let line = self.line(limit);
         let fields: Vec<&str> = line.split(' ').collect();
@@ -81,7 +87,7 @@ impl Machine {
             status: status.parse().expect("a status is a number"),
             stdout: decode(stdout),
             stderr: decode(stderr),
-            took: begun.elapsed(),
+            took: clock.elapsed(),
         }
     }
 
@@ -100,8 +106,11 @@ impl Machine {
     pub fn reboot(&mut self) {
         self.send("systemctl reboot");
         // The agent may or may not get to answer before it is stopped itself.
-        let deadline = Instant::now() + Duration::from_secs(300);
-        while self.line(deadline.saturating_duration_since(Instant::now()).max(Duration::from_secs(1))) != "ready" {}
+        let limit = Duration::from_secs(300);
+        let deadline = Deadline::after(limit);
+        while self.line(limit) != "ready" {
+            assert!(!deadline.has_passed(), "the machine does not boot again\n{}", self.console());
+        }
     }
 
     /// Shuts it down in order.
@@ -128,11 +137,11 @@ impl Drop for Machine {
 }
 
 fn connect(socket: &Path) -> BufReader<UnixStream> {
-    let deadline = Instant::now() + Duration::from_secs(20);
+    let deadline = Deadline::after(Duration::from_secs(20));
     loop {
         match UnixStream::connect(socket) {
             Ok(stream) => return BufReader::new(stream),
-            Err(e) => assert!(Instant::now() < deadline, "qemu does not start: {e}"),
+            Err(e) => assert!(!deadline.has_passed(), "qemu does not start: {e}"),
         }
         std::thread::sleep(Duration::from_millis(20));
     }

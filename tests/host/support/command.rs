@@ -4,7 +4,9 @@ use std::ffi::OsStr;
 use std::io::Read;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
-use std::time::{Duration, Instant};
+use std::time::Duration;
+
+use super::pace::{Clock, Deadline};
 
 /// How a command ended and what it said.
 #[derive(Debug)]
@@ -14,6 +16,7 @@ pub struct Outcome {
     pub status: i32,
     pub stdout: String,
     pub stderr: String,
+    /// What a quiet machine would have taken.
     pub took: Duration,
 }
 
@@ -80,7 +83,7 @@ pub fn run<S: AsRef<OsStr>>(program: &str, args: &[S]) -> Outcome {
 #[must_use = "assert the exit status: `.ok()` or `.fails(STATUS)`"]
 pub fn bounded(mut command: Command, input: &[u8], limit: Duration) -> Outcome {
     let line = describe(&command);
-    let begun = Instant::now();
+    let clock = Clock::start();
     command.stdin(if input.is_empty() { Stdio::null() } else { Stdio::piped() });
     command.stdout(Stdio::piped()).stderr(Stdio::piped());
     let mut child = command.spawn().unwrap_or_else(|e| panic!("run `{line}`: {e}"));
@@ -98,7 +101,7 @@ pub fn bounded(mut command: Command, input: &[u8], limit: Duration) -> Outcome {
         let (out, err) = (received(&stdout, grace).0, received(&stderr, grace).0);
         panic!("`{line}` did not end within {limit:?}\n--- stdout\n{out}\n--- stderr\n{err}");
     };
-    let took = begun.elapsed();
+    let took = clock.elapsed();
     let grace = Duration::from_secs(5);
     let (stdout, stdout_ended) = received(&stdout, grace);
     let (stderr, stderr_ended) = received(&stderr, grace);
@@ -109,13 +112,13 @@ pub fn bounded(mut command: Command, input: &[u8], limit: Duration) -> Outcome {
 
 /// Waits for a child, at most for `limit`; `None` when it still runs.
 pub fn wait(child: &mut Child, limit: Duration) -> Option<ExitStatus> {
-    let deadline = Instant::now() + limit;
+    let deadline = Deadline::after(limit);
     let mut pause = Duration::from_millis(1);
     loop {
         if let Some(status) = child.try_wait().expect("wait for a child") {
             return Some(status);
         }
-        if Instant::now() >= deadline {
+        if deadline.has_passed() {
             return None;
         }
         std::thread::sleep(pause);
@@ -151,11 +154,12 @@ fn collect(stream: Option<impl Read + Send + 'static>) -> Receiver<Vec<u8>> {
 
 /// What a stream has given, and whether it ended within `grace`.
 fn received(stream: &Receiver<Vec<u8>>, grace: Duration) -> (String, bool) {
-    let deadline = Instant::now() + grace;
+    let deadline = Deadline::after(grace);
     let mut all = Vec::new();
     let ended = loop {
-        match stream.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
+        match stream.recv_timeout(deadline.remaining()) {
             Ok(part) => all.extend(part),
+            Err(RecvTimeoutError::Timeout) if !deadline.has_passed() => {}
             Err(end) => break end == RecvTimeoutError::Disconnected,
         }
     };

@@ -12,14 +12,14 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode, Stdio};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use nix::sched::{CloneFlags, unshare};
 use nix::sys::signal::Signal;
 use nix::sys::wait::{WaitStatus, wait};
 
-use super::{Sandbox, Trial, command};
+use super::{Sandbox, Trial, command, pace::Deadline};
 
 /// On a real file system, since a tmpfs lacks much of one.
 const PLACE: &str = "/var/tmp";
@@ -216,11 +216,11 @@ fn reap(trial: &Trial) -> io::Result<ExitCode> {
 
 /// Removes the trial's cgroups; what is still in them dies with the trial's PID 1.
 fn sweep_cgroups(name: &str) {
-    let deadline = Instant::now() + Duration::from_secs(5);
+    let deadline = Deadline::after(Duration::from_secs(5));
     for hierarchy in cgroup_mounts().unwrap_or_default() {
         let dir = hierarchy.at.join(name);
         fs::write(dir.join("cgroup.kill"), "1").ok();
-        while dir.exists() && Instant::now() < deadline {
+        while dir.exists() && !deadline.has_passed() {
             remove_cgroups(&dir);
             std::thread::sleep(Duration::from_millis(5));
         }

@@ -4,11 +4,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use lxm::store::FileLock;
 
-use super::Sandbox;
+use super::{Sandbox, pace::Deadline};
 
 /// What the host had before the trial.
 pub struct Snapshot {
@@ -25,13 +25,13 @@ impl Snapshot {
 
 /// Fails the trial when something is left. What was told to end is given `grace` to do so.
 pub fn check(sandbox: &Sandbox, before: &Snapshot, grace: Duration) {
-    let deadline = Instant::now() + grace;
+    let deadline = Deadline::after(grace);
     loop {
         let found = find(sandbox, before);
         if found.is_empty() {
             return;
         }
-        assert!(Instant::now() < deadline, "left behind:\n  {}", found.join("\n  "));
+        assert!(!deadline.has_passed(), "left behind:\n  {}", found.join("\n  "));
         std::thread::sleep(Duration::from_millis(20));
     }
 }

@@ -8,6 +8,7 @@ pub mod command;
 pub mod guest;
 pub mod isolate;
 pub mod leaks;
+pub mod pace;
 pub mod pty;
 pub mod sandbox;
 pub mod trial;

@@ -3,12 +3,12 @@
 use std::fs::File;
 use std::io::{Read, Write};
 use std::process::{Child, Command, Stdio};
-use std::sync::mpsc::{Receiver, channel};
-use std::time::{Duration, Instant};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
+use std::time::Duration;
 
 use nix::pty::{Winsize, openpty};
 
-use super::{Sandbox, command, sandbox::program};
+use super::{Sandbox, command, pace::Deadline, sandbox::program};
 
 /// `lxm` on a terminal of its own.
 pub struct Terminal {
@@ -51,15 +51,15 @@ impl Terminal {
     /// Waits until the screen has shown `needle` since the last call; gives what it showed.
     #[track_caller]
     pub fn shows(&mut self, needle: &str) -> String {
-        let limit = Duration::from_secs(20);
-        let deadline = Instant::now() + limit;
+        let deadline = Deadline::after(Duration::from_secs(20));
         loop {
             if let Some(at) = self.seen.find(needle) {
                 let rest = self.seen.split_off(at + needle.len());
                 return std::mem::replace(&mut self.seen, rest);
             }
-            match self.screen.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
+            match self.screen.recv_timeout(deadline.remaining()) {
                 Ok(part) => self.seen.push_str(&String::from_utf8_lossy(&part)),
+                Err(RecvTimeoutError::Timeout) if !deadline.has_passed() => {}
                 Err(e) => panic!("`{needle}` was not shown ({e}); this was:\n{}", self.seen),
             }
         }

@@ -4,9 +4,9 @@ use std::ffi::OsStr;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use super::{Guest, Outcome, Trial, command, leaks};
+use super::{Guest, Outcome, Trial, command, leaks, pace::Deadline};
 
 /// A bare host of its own: its namespaces are the trial's, its files are below [`Sandbox::root`].
 pub struct Sandbox {
@@ -160,12 +160,12 @@ pub fn run_checked(program: &str, args: &[&str]) -> String {
     command::run(program, args).ok().stdout
 }
 
-/// Waits until `claim` holds, at most for `limit`.
+/// Waits until `claim` holds, at most for `limit` of a quiet machine's time.
 #[track_caller]
 pub fn eventually(what: &str, limit: Duration, mut claim: impl FnMut() -> bool) {
-    let deadline = Instant::now() + limit;
+    let deadline = Deadline::after(limit);
     while !claim() {
-        assert!(Instant::now() < deadline, "not within {limit:?}: {what}");
+        assert!(!deadline.has_passed(), "not within {limit:?}: {what}");
         std::thread::sleep(Duration::from_millis(10));
     }
 }

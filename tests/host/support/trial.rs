@@ -31,7 +31,7 @@ impl Trial {
         self
     }
 
-    /// After this many seconds the trial is killed and has failed; 60 unless told.
+    /// After this many seconds of a quiet machine the trial is killed and has failed; 60 unless told.
     pub fn limit(mut self, seconds: u64) -> Self {
         self.limit = Duration::from_secs(seconds);
         self
