@@ -7,9 +7,12 @@ SUDO    := $(if $(filter 0,$(shell id -u)),,sudo)
 
 # Privileged tests run as root, with the toolchain and the target directory of the caller. (A comma
 # in a function's argument would end it, so the list has a name of its own.)
-KEPT    := PATH,HOME,CARGO_HOME,RUSTUP_HOME,CI
+KEPT    := PATH,HOME,CARGO_HOME,RUSTUP_HOME,CI,LXM_TESTS_SLOWNESS
 AS_ROOT := $(if $(SUDO),sudo --preserve-env=$(KEPT)) env
-LAYERS  := unit cli host systemd vm
+# Layers of tests: what is within quotes runs one after the other, and beside the rest.
+LANES   := "unit cli host" "systemd vm"
+# What a layer's test programs are told: `make test-host TRIALS=boot::`.
+TRIALS  ?=
 
 all: build
 
@@ -52,22 +55,22 @@ demo-clean:
 
 # Every layer that this machine can run; a layer that fails does not keep the next from running.
 test: deps
-	tests/run-layers $(LAYERS)
+	tests/run-layers $(LANES)
 
 test-unit:
-	$(CARGO) test --locked --lib --bins --test golden
+	$(CARGO) test --locked --no-fail-fast --lib --bins --test golden -- $(TRIALS)
 
 test-cli:
-	$(CARGO) test --locked --test cli --test project
+	$(CARGO) test --locked --no-fail-fast --test cli --test project --test layers -- $(TRIALS)
 
 test-host test-systemd test-vm: test-%:
 	$(CARGO) test --locked --no-run --test $*
-	$(AS_ROOT) LXM_TESTS_MUST_RUN=1 $(CARGO) test --locked --test $*
+	$(AS_ROOT) LXM_TESTS_MUST_RUN=1 $(CARGO) test --locked --test $* -- $(TRIALS)
 
-# On a host of the newest systemd, which may break any day: what fails blocks nothing.
+# On a host of the newest systemd, which may break any day.
 test-sid:
 	$(CARGO) test --locked --no-run --test systemd
-	-$(AS_ROOT) LXM_TESTS_SID=1 timeout 600 $(CARGO) test --locked --test systemd
+	$(AS_ROOT) LXM_TESTS_SID=1 timeout 900 $(CARGO) test --locked --test systemd -- $(TRIALS)
 
 bench: deps
 	$(CARGO) bench --locked --bench compare
