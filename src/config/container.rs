@@ -3,7 +3,7 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
-use super::Network;
+use super::{Network, range};
 use crate::types::{IdRange, Size, Timeout};
 
 /// A container's `config.toml`.
@@ -210,11 +210,11 @@ pub struct Limits {
     pub memory_high: Option<Size>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub swap: Option<Size>,
-    /// Processors' worth of time; `1.5` is one and a half.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    /// Processors' worth of time, 0.01 to 8192; `1.5` is one and a half.
+    #[serde(skip_serializing_if = "Option::is_none", deserialize_with = "range::cpus")]
     pub cpus: Option<f64>,
     /// 1 to 10000, 100 being the default share.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none", deserialize_with = "range::weight")]
     pub cpu_weight: Option<u64>,
     /// Processors it may run on, as the kernel writes lists (`0-1,4`).
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -222,7 +222,7 @@ pub struct Limits {
     /// Most processes and threads at once.
     pub pids: u64,
     /// 1 to 10000, 100 being the default share.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none", deserialize_with = "range::weight")]
     pub io_weight: Option<u64>,
 }
 

@@ -9,6 +9,7 @@ mod host;
 mod network;
 mod order;
 mod parse;
+pub(crate) mod range;
 
 pub use container::{
     Boot, Config, Device, IdMap, Init, Limits, Mount, Ready, Schedule, Seccomp, Security, Snapshots, Storage,

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use super::foreign::{self, Translated};
 use super::{Imported, Parts, Wish, fill_from_tree, make};
-use crate::config::{Address, Mount, Network, NetworkType};
+use crate::config::{Address, Mount, Network, NetworkType, range};
 use crate::distro::HostKeys;
 use crate::error::{Context, Error, Kind, Result};
 use crate::store::Layout;
@@ -57,7 +57,7 @@ pub(super) fn import(layout: &Layout, dir: &Path, wish: &Wish) -> Result<Importe
     Ok(Imported { name, storage, notes: translated.notes })
 }
 
-fn parse(text: &str) -> Vec<(String, String)> {
+pub(super) fn parse(text: &str) -> Vec<(String, String)> {
     let lines = text.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with('#'));
     lines
         .filter_map(|line| line.split_once('='))
@@ -99,7 +99,7 @@ fn id_base(keys: &[(String, String)]) -> Option<u32> {
     .next()
 }
 
-fn translate(keys: &[(String, String)]) -> Result<Translated> {
+pub(super) fn translate(keys: &[(String, String)]) -> Result<Translated> {
     let mut made = Translated::new()?;
     let mut interfaces: std::collections::BTreeMap<String, Interface> = std::collections::BTreeMap::new();
     for (key, value) in keys {
@@ -135,16 +135,21 @@ fn one(made: &mut Translated, key: &str, value: &str) -> bool {
         Some("memory.swap.max") => return set(&mut limits.swap, lxc_size(value).map(Some)),
         Some("pids.max") => return set(&mut limits.pids, value.parse().ok()),
         Some("cpuset.cpus") => return set(&mut limits.cpuset, Some(Some(value.to_owned()))),
-        Some("cpu.weight") => return set(&mut limits.cpu_weight, value.parse().ok().map(Some)),
+        Some("cpu.weight") => {
+            let weight = value.parse().ok().filter(|weight| range::WEIGHT.contains(weight));
+            return set(&mut limits.cpu_weight, weight.map(Some));
+        }
         Some("cpu.shares") => {
             // 1024 shares are a weight of 100.
-            let weight = value.parse::<u64>().ok().map(|shares| Some((shares * 100 / 1024).clamp(1, 10_000)));
+            let weight =
+                value.parse::<u64>().ok().map(|shares| Some((shares.saturating_mul(100) / 1024).clamp(1, 10_000)));
             return set(&mut limits.cpu_weight, weight);
         }
         Some("cpu.max") => {
             let mut fields = value.split_whitespace().map(|field| field.parse::<f64>().ok());
             let (quota, period) = (fields.next().flatten(), fields.next().flatten().unwrap_or(100_000.0));
-            return set(&mut limits.cpus, quota.map(|quota| Some(quota / period)));
+            let cpus = quota.map(|quota| quota / period).filter(|cpus| range::CPUS.contains(cpus));
+            return set(&mut limits.cpus, cpus.map(Some));
         }
         // lxm's own list is closed, and holds what LXC's common configuration allows.
         Some("devices.deny" | "devices.allow") => return true,
