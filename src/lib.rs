@@ -7,6 +7,8 @@ pub mod cli;
 pub mod config;
 pub mod distro;
 pub mod error;
+#[cfg(any(test, fuzzing))]
+pub mod fuzz;
 pub mod host;
 pub mod image;
 pub mod inside;

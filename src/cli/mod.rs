@@ -32,7 +32,7 @@ mod quick;
 mod rename;
 pub mod render;
 mod restart;
-mod safe;
+pub(crate) mod safe;
 mod several;
 mod snapshot;
 mod ssh;

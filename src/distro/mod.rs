@@ -9,7 +9,7 @@ pub mod compat;
 pub mod edit;
 mod identity;
 mod inspect;
-mod packages;
+pub(crate) mod packages;
 mod systemd;
 mod sysv;
 mod units;

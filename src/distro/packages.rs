@@ -107,6 +107,15 @@ fn of_xbps(database: &[u8]) -> Result<Packages> {
     Ok(all.into_iter().filter_map(of).collect())
 }
 
+/// What [`crate::fuzz`] gives to the readers of all package managers.
+#[cfg(any(test, fuzzing))]
+pub(crate) fn fuzz(input: &[u8]) {
+    let text = String::from_utf8_lossy(input);
+    let _ = (of_dpkg(&text), of_apk(&text), of_xbps(input));
+    let _ = text.split_once('/').map(|(category, dir)| of_portage(category, dir));
+    rpm::fuzz(input);
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

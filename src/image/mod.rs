@@ -8,6 +8,8 @@ pub mod compress;
 pub mod copy;
 #[cfg(test)]
 pub mod fingerprint;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzz;
 mod marks;
 pub mod pack;
 mod record;

@@ -2,6 +2,8 @@
 
 mod exported;
 mod foreign;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzz;
 mod lxc;
 mod nspawn;
 mod oci;

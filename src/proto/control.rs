@@ -127,6 +127,13 @@ pub enum Exit {
     Signal(i32),
 }
 
+/// What [`crate::fuzz`] gives to both sides.
+#[cfg(any(test, fuzzing))]
+pub(crate) fn fuzz(input: &[u8]) {
+    let _ = serde_json::from_slice::<Request>(input);
+    let _ = serde_json::from_slice::<Reply>(input);
+}
+
 impl Exit {
     /// The status a shell would give: the code, or 128 plus the signal's number.
     pub fn status(self) -> u8 {

@@ -5,7 +5,7 @@
 //! that it holds the alive lock; when it dies the guest dies with it, and nothing is left but what
 //! the next start sweeps: its mounts were in a mount namespace of its own.
 
-mod answer;
+pub(crate) mod answer;
 mod attach;
 mod boot;
 mod clients;

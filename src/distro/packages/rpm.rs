@@ -96,6 +96,15 @@ impl Package {
     }
 }
 
+/// A header, or a whole database.
+#[cfg(any(test, fuzzing))]
+pub(super) fn fuzz(input: &[u8]) {
+    let _ = Package::parse(input);
+    if input.starts_with(b"SQLite format 3") {
+        let _ = packages(input.to_vec());
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -94,7 +94,7 @@ fn read(file: File) -> Result<Leases> {
 }
 
 /// Reads what can be read: a crash may have torn the end, and nothing in it is worth no leases.
-fn parse(text: &[u8]) -> Leases {
+pub(super) fn parse(text: &[u8]) -> Leases {
     let mut leases = Leases::default();
     let whole = text.iter().rposition(|&byte| byte == b'\n').map_or(0, |end| end + 1);
     for line in String::from_utf8_lossy(&text[..whole]).lines() {

@@ -21,6 +21,8 @@ mod dhcp4;
 mod dns;
 mod forward;
 mod frame;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzz;
 pub mod guests;
 mod journal;
 mod launch;

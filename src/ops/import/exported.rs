@@ -56,7 +56,7 @@ pub(super) fn foreign() -> Error {
 }
 
 /// The first entry, which tells the name before anything is made.
-fn read_record(head: &[u8]) -> Result<ExportRecord> {
+pub(super) fn read_record(head: &[u8]) -> Result<ExportRecord> {
     // Size of a ustar header: octal digits at 124, ended by a blank or zero.
     let size = head.get(124..136).and_then(|field| std::str::from_utf8(field).ok()).unwrap_or_default();
     let size = usize::from_str_radix(size.trim_matches(|c: char| c == '\0' || c == ' '), 8).map_err(|_| foreign())?;

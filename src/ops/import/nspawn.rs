@@ -49,7 +49,7 @@ fn settings_file(dir: &Path, called: &str) -> Option<PathBuf> {
     known.into_iter().chain(beside).find(|file| file.is_file())
 }
 
-fn translate(made: &mut Translated, text: &str) -> Result<()> {
+pub(super) fn translate(made: &mut Translated, text: &str) -> Result<()> {
     let mut section = String::new();
     let mut network = Network::default();
     let (mut wired, mut ports) = (false, Vec::new());

@@ -196,6 +196,20 @@ fn parse<T: serde::de::DeserializeOwned>(text: &[u8], path: &Path) -> Result<T> 
     serde_json::from_slice(text).map_err(|e| Error::failed(format!("`{}` is damaged: {e}", path.display())))
 }
 
+/// Reads it as each of the kinds of files that there are.
+#[cfg(any(test, fuzzing))]
+pub(super) fn read_each(text: &[u8]) {
+    let path = Path::new("fuzzed");
+    let _ = parse::<Vec<DockerManifest>>(text, path);
+    let _ = parse::<ImageConfig>(text, path);
+    if let Ok(manifest) = parse::<Manifest>(text, path) {
+        for descriptor in manifest.manifests.iter().chain(&manifest.config).chain(&manifest.layers) {
+            let _ = blob_path(&descriptor.digest);
+            let _ = descriptor.platform.as_ref().is_none_or(|platform| runs(&platform.architecture));
+        }
+    }
+}
+
 fn blob_json<T: serde::de::DeserializeOwned>(archive: &OwnedFd, digest: &str) -> Result<T> {
     let path = blob_path(digest)?;
     let text = read_in_root(archive.as_fd(), &path, LIMIT)?;

@@ -1,0 +1,116 @@
+//! Everything of lxm that takes apart what strangers write, by name: what `fuzz/` fuzzes, and what
+//! [`tests`] replays of its corpora. Built for these two alone. docs/FUZZING.md says how.
+
+use crate::cli::safe::{self, Filter};
+
+/// Something that takes bytes apart. It panics when it is at fault, and for nothing else.
+pub struct Target {
+    pub name: &'static str,
+    pub run: fn(&[u8]),
+}
+
+const fn target(name: &'static str, run: fn(&[u8])) -> Target {
+    Target { name, run }
+}
+
+/// One for each directory of `fuzz/corpus` and each program of `fuzz/Cargo.toml`.
+pub const TARGETS: &[Target] = &[
+    target("archive", crate::image::fuzz::archive),
+    target("control", crate::proto::control::fuzz),
+    target("dhcp4", crate::net::serve::fuzz::dhcp4),
+    target("dns", crate::net::serve::fuzz::dns),
+    target("export", crate::ops::import::fuzz::export),
+    target("frame", crate::net::serve::fuzz::frame),
+    target("leases", crate::net::serve::fuzz::leases),
+    target("lxc", crate::ops::import::fuzz::lxc),
+    target("nspawn", crate::ops::import::fuzz::nspawn),
+    target("oci", crate::ops::import::fuzz::oci),
+    target("packages", crate::distro::packages::fuzz),
+    target("solicitation", crate::net::serve::fuzz::solicitation),
+    target("terminal", terminal),
+];
+
+/// Runs the target of this name.
+///
+/// # Panics
+/// When there is none, and when it is at fault.
+pub fn run(name: &str, input: &[u8]) {
+    let target = TARGETS.iter().find(|target| target.name == name);
+    (target.unwrap_or_else(|| panic!("there is no target `{name}`")).run)(input);
+}
+
+/// What a guest writes to its console: what is answered, and what is left of it for a terminal.
+fn terminal(input: &[u8]) {
+    let _ = crate::supervisor::answer::answers(input, (24, 80));
+    let whole = Filter::default().pass(input);
+    let (mut filter, (first, second)) = (Filter::default(), input.split_at(input.len() / 2));
+    assert_eq!([filter.pass(first), filter.pass(second)].concat(), whole, "pieces are filtered as the whole is");
+    assert_eq!(Filter::default().pass(&whole), whole, "what was filtered is left as it is");
+    let _ = safe::line(&String::from_utf8_lossy(input));
+}
+
+#[cfg(test)]
+fn dir() -> std::path::PathBuf {
+    std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz")
+}
+
+/// The files of a target's corpus, sorted: names and contents.
+#[cfg(test)]
+pub fn inputs(target: &str) -> Vec<(String, Vec<u8>)> {
+    let entries = std::fs::read_dir(dir().join("corpus").join(target)).unwrap().map(Result::unwrap);
+    let mut inputs: Vec<_> =
+        entries.map(|it| (it.file_name().into_string().unwrap(), std::fs::read(it.path()).unwrap())).collect();
+    inputs.sort();
+    assert!(!inputs.is_empty(), "{target}");
+    inputs
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::BTreeSet;
+
+    /// Gives `run` the input cut at many lengths and with many bytes changed: all of them where it is short.
+    fn mutilate(input: &[u8], run: fn(&[u8])) {
+        let step = input.len() / 500 + 1;
+        (0..input.len()).step_by(step).for_each(|length| run(&input[..length]));
+        let mut changed = input.to_vec();
+        for at in (0..input.len()).step_by(step) {
+            for byte in [0, 1, 0x3f, 0x7f, 0x80, 0xc0, 0xff] {
+                changed[at] = byte;
+                run(&changed);
+            }
+            changed[at] = input[at];
+        }
+    }
+
+    #[test]
+    fn nothing_of_the_corpora_panics_whole_or_mutilated() {
+        std::thread::scope(|scope| {
+            for Target { name, run } in TARGETS {
+                let replay = move || {
+                    for (file, input) in inputs(name) {
+                        // Shown if what follows panics.
+                        println!("fuzz/corpus/{name}/{file}");
+                        run(&input);
+                        mutilate(&input, *run);
+                    }
+                };
+                // As small a stack as the threads of a server have: depth is the sender's to choose.
+                let thread = std::thread::Builder::new().name((*name).to_owned()).stack_size(1 << 20);
+                thread.spawn_scoped(scope, replay).unwrap();
+            }
+        });
+    }
+
+    #[test]
+    fn programs_corpora_and_targets_are_the_same() {
+        let targets: BTreeSet<String> = TARGETS.iter().map(|target| target.name.to_owned()).collect();
+        let corpora = std::fs::read_dir(dir().join("corpus")).unwrap();
+        let corpora = corpora.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+        let manifest: toml::Table = std::fs::read_to_string(dir().join("Cargo.toml")).unwrap().parse().unwrap();
+        let programs = manifest["bin"].as_array().unwrap();
+        let programs = programs.iter().map(|program| program["name"].as_str().unwrap().to_owned()).collect();
+        assert_eq!((&targets, &targets), (&corpora, &programs));
+    }
+}
