@@ -34,8 +34,25 @@ pub fn reserve(layout: &Layout) -> Result<ReservedIds> {
 }
 
 /// The ranges of all containers, those in the making included.
+///
+/// The latter are looked at first: one that is finished meanwhile is among the containers then. The other
+/// way round it would be in neither place, and the next one got its range.
 fn of_containers(layout: &Layout) -> Result<Vec<IdRange>> {
-    let mut taken = Vec::new();
+    let staged = std::fs::read_dir(layout.staging()).into_iter().flatten().flatten();
+    let staged = staged.filter_map(|entry| Some(Origin::read_file(&entry.path().join("origin.toml")).ok()?.ids));
+    let mut taken: Vec<IdRange> = staged.collect();
+    // Bounded, in case something is listed that never is there: a link that leads nowhere.
+    for _ in 0..100 {
+        if add_finished(layout, &mut taken)? {
+            break;
+        }
+    }
+    Ok(taken)
+}
+
+/// Adds those of the containers; says whether each that was listed was still there under its name.
+fn add_finished(layout: &Layout, taken: &mut Vec<IdRange>) -> Result<bool> {
+    let mut all_there = true;
     for name in layout.names()? {
         // An unreadable configuration hides at most a range that its owner wrote by hand.
         if let Ok(config) = layout.config(&name)
@@ -45,13 +62,13 @@ fn of_containers(layout: &Layout) -> Result<Vec<IdRange>> {
         }
         match Origin::read(layout, &name) {
             Ok(origin) => taken.push(origin.ids),
-            Err(e) if e.errno() == Some(libc::ENOENT) => {}
+            // Destroyed, or renamed to a name that may have been passed by already. One that has its
+            // directory and no origin is of no use to wait for.
+            Err(e) if e.errno() == Some(libc::ENOENT) => all_there &= layout.container(&name).exists(),
             Err(e) => return Err(e.hint(format!("without it, its ids are unknown; `lxm destroy {name}` removes it"))),
         }
     }
-    let staged = std::fs::read_dir(layout.staging()).into_iter().flatten().flatten();
-    taken.extend(staged.filter_map(|entry| Some(Origin::read_file(&entry.path().join("origin.toml")).ok()?.ids)));
-    Ok(taken)
+    Ok(all_there)
 }
 
 /// The ranges of subuid(5): `NAME:FIRST:COUNT`.
@@ -91,6 +108,45 @@ mod tests {
         assert_eq!(first_free(&of_accounts("r:x:0:0::/:\nu:x:524300:1::/:\n")), Some(at(1)));
     }
 
+    fn origin(ids: IdRange) -> Origin {
+        Origin {
+            template: "t".into(),
+            release: String::new(),
+            arch: crate::types::Arch::Amd64,
+            image: String::new(),
+            storage: "dir".into(),
+            created: String::new(),
+            lxm: String::new(),
+            ephemeral: false,
+            ids,
+        }
+    }
+
+    #[test]
+    fn one_that_is_finished_or_renamed_meanwhile_keeps_its_range() {
+        let dir = tempfile::tempdir().unwrap();
+        let layout = Layout::new(dir.path());
+        let at = |n: u32| IdRange::new(IdRange::FIRST_BASE + n * IdRange::LEN);
+        // So many that looking at all of them takes a while.
+        for n in 0..200 {
+            origin(at(n)).write_file(&layout.container(&format!("c{n}").parse().unwrap()).join("origin.toml")).unwrap();
+        }
+        let (staged, first, second) =
+            (layout.staging().join("new"), layout.containers().join("zz"), layout.containers().join("aa"));
+        origin(at(200)).write_file(&staged.join("origin.toml")).unwrap();
+        for round in 0..40 {
+            for (from, to) in [(&staged, &first), (&first, &second)] {
+                std::thread::scope(|scope| {
+                    let reserving = scope.spawn(|| reserve(&layout).unwrap().range);
+                    std::thread::sleep(std::time::Duration::from_micros(round * 100));
+                    std::fs::rename(from, to).unwrap();
+                    assert_eq!(reserving.join().unwrap(), at(201), "round {round}");
+                });
+            }
+            std::fs::rename(&second, &staged).unwrap();
+        }
+    }
+
     #[test]
     fn two_at_once_get_different_ranges() {
         let dir = tempfile::tempdir().unwrap();
@@ -100,18 +156,7 @@ mod tests {
                 let layout = &layout;
                 move || {
                     let reserved = reserve(layout).unwrap();
-                    let origin = Origin {
-                        template: "t".into(),
-                        release: String::new(),
-                        arch: crate::types::Arch::Amd64,
-                        image: String::new(),
-                        storage: "dir".into(),
-                        created: String::new(),
-                        lxm: String::new(),
-                        ephemeral: false,
-                        ids: reserved.range,
-                    };
-                    origin.write_file(&layout.staging().join(name).join("origin.toml")).unwrap();
+                    origin(reserved.range).write_file(&layout.staging().join(name).join("origin.toml")).unwrap();
                     reserved.range
                 }
             };
