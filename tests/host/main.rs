@@ -19,6 +19,7 @@ mod harness;
 mod image;
 mod import;
 mod lifecycle;
+mod many;
 mod netserve;
 mod network;
 mod storage;
@@ -48,6 +49,7 @@ const MAY_NOT_BE_SKIPPED: &[&str] = &[
     "image::",
     "import::",
     "lifecycle::",
+    "many::",
     "netserve::",
     "network::",
     "storage::",
@@ -67,6 +69,7 @@ fn trials() -> Vec<Trial> {
         boot::trials(),
         attach::trials(),
         lifecycle::trials(),
+        many::trials(),
         verbs::trials(),
         crash::trials(),
         distributions::trials(),
