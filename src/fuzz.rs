@@ -69,6 +69,8 @@ pub fn inputs(target: &str) -> Vec<(String, Vec<u8>)> {
 mod tests {
     use super::*;
     use std::collections::BTreeSet;
+    use std::panic::{catch_unwind, resume_unwind};
+    use std::time::{Duration, Instant};
 
     /// Gives `run` the input cut at many lengths and with many bytes changed: all of them where it is short.
     fn mutilate(input: &[u8], run: fn(&[u8])) {
@@ -101,6 +103,56 @@ mod tests {
                 thread.spawn_scoped(scope, replay).unwrap();
             }
         });
+    }
+
+    /// Gives `run` the inputs with pieces changed, repeated, removed and taken from one another at random,
+    /// for as long as that: a fuzzer that sees no coverage and needs no build of its own.
+    fn shuffle(name: &str, inputs: &[(String, Vec<u8>)], run: fn(&[u8]), time: Duration) {
+        let mut state = 0x9e37_79b9_7f4a_7c15 ^ u64::from(std::process::id());
+        let mut random = move |below: usize| {
+            // Marsaglia's xorshift.
+            state ^= state << 13;
+            state ^= state >> 7;
+            state ^= state << 17;
+            (state % below.max(1) as u64) as usize
+        };
+        let (begun, mut count) = (Instant::now(), 0u64);
+        while begun.elapsed() < time {
+            let mut input = inputs[random(inputs.len())].1.clone();
+            for _ in 0..=random(8) {
+                let (from, to) = (random(input.len() + 1), random(input.len() + 1));
+                let piece = from.min(to)..from.max(to).min(from.min(to) + 64);
+                match random(5) {
+                    0 if !piece.is_empty() => input[piece.start] = [0, 1, b'0', b'-', 0x7f, 0x80, 0xff][random(7)],
+                    1 if !piece.is_empty() => input[piece.start] ^= 1 << random(8),
+                    2 => drop(input.drain(piece)),
+                    3 => input.extend_from_within(piece),
+                    _ => {
+                        let other = &inputs[random(inputs.len())].1;
+                        let end = random(other.len() + 1);
+                        let start = random(end + 1).max(end.saturating_sub(64));
+                        input.splice(piece, other[start..end].iter().copied());
+                    }
+                }
+            }
+            if let Err(panic) = catch_unwind(|| run(&input)) {
+                let file = std::env::temp_dir().join(format!("lxm-found-{name}"));
+                std::fs::write(&file, &input).unwrap();
+                println!("found: {}", file.display());
+                resume_unwind(panic);
+            }
+            count += 1;
+        }
+        println!("{name}: {count} inputs");
+    }
+
+    /// Only when LXM_FUZZ_SECONDS says for how long each.
+    #[test]
+    fn nothing_panics_of_what_chance_makes_of_the_corpora() {
+        let seconds = std::env::var("LXM_FUZZ_SECONDS").ok().and_then(|text| text.parse().ok()).unwrap_or(0);
+        for Target { name, run } in TARGETS {
+            shuffle(name, &inputs(name), *run, Duration::from_secs(seconds));
+        }
     }
 
     #[test]
