@@ -109,7 +109,7 @@ pub fn create(sandbox: &Sandbox, name: &str, lines: &str) {
 
 #[track_caller]
 pub fn start(sandbox: &Sandbox, name: &str) -> String {
-    sandbox.lxm(&["start", name, "--wait", "network"]).ok();
+    sandbox.lxm(&["start", name, "--wait", "network", "--timeout", "600s"]).ok();
     address(sandbox, name)
 }
 

@@ -104,7 +104,7 @@ impl SystemdHost {
     #[track_caller]
     pub fn boot_guest(&self, name: &str, guest: Guest, more: &str) {
         self.create(name, guest, more);
-        self.shell(&format!("lxm start {name} --wait booted"));
+        self.shell(&format!("lxm start {name} --wait booted --timeout 600s"));
     }
 
     /// A property of a container's unit.

@@ -147,13 +147,13 @@ fn memory(machine: &mut Machine) {
 }
 
 fn processes(machine: &mut Machine) {
-    let many = "lxm attach db -- sh -c 'for i in $(seq 60); do sleep 6 & done; wait' >/run/many.log 2>&1 &";
-    machine.shell(&format!("{many} timeout 20 sh -c 'until grep -q fork /run/many.log; do sleep 0.2; done'"));
+    let many = "lxm attach db -- sh -c 'for i in $(seq 60); do sleep 666 & done; wait' >/run/many.log 2>&1 &";
+    machine.shell(&format!("{many} timeout 200 sh -c 'until grep -q fork /run/many.log; do sleep 0.2; done'"));
     let held: u64 = group(machine, "db", "pids.current").parse().expect("a number");
     assert!((30..=40).contains(&held), "there are {held}");
-    // They go when their time is over.
+    machine.shell("pkill -x -f 'sleep 666'");
     let unit = "/sys/fs/cgroup$(systemctl show -P ControlGroup lxm@db)";
-    machine.shell(&format!("timeout 20 sh -c 'while [ $(cat {unit}/pids.current) -gt 10 ]; do sleep 0.2; done'"));
+    machine.shell(&format!("timeout 200 sh -c 'while [ $(cat {unit}/pids.current) -gt 10 ]; do sleep 0.2; done'"));
 }
 
 fn processor_time(machine: &mut Machine) {

@@ -87,7 +87,9 @@ impl Sandbox {
     #[track_caller]
     pub fn boot(&self, name: &str, guest: Guest, more: &[&str]) {
         self.create(name, guest, more);
-        self.lxm_with(&["start", name, "--wait", "booted"], b"", Duration::from_secs(120)).ok();
+        // How long it may take is the harness' to say.
+        let start = ["start", name, "--wait", "booted", "--timeout", "600s"];
+        self.lxm_with(&start, b"", Duration::from_secs(120)).ok();
         if guest == Guest::Probe {
             // No init that lxm knows, so it is not asked when it is ready.
             eventually("the probe reports", Duration::from_secs(10), || self.console_log(name).contains("PROBE {"));
