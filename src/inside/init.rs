@@ -5,22 +5,26 @@ use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 
 use nix::sched::CloneFlags;
 use nix::unistd::{Gid, Uid};
+use rustix::fs::{Mode, OFlags};
 
 use super::plan::{FromChild, ToChild};
-use super::{BootPlan, NetworkView, confine, mounts, run_host};
+use super::{BootPlan, NetworkView, confine, lock, mounts, run_host};
 use crate::error::{Context, Error, Result};
 use crate::sys;
 use crate::sys::socket::Packets;
 
 /// Becomes the guest's init. Gives an exit status only when that failed, after telling why.
-pub fn boot(plan: &BootPlan, supervisor: &Packets) -> u8 {
-    let Err(error) = run(plan, supervisor);
+///
+/// `locker` leads to who locks the mounts of a guest with ids of its own ([`lock`]); a privileged one's
+/// root is the host's, whom the kernel refuses nothing.
+pub fn boot(plan: &BootPlan, supervisor: &Packets, locker: Option<&Packets>) -> u8 {
+    let Err(error) = run(plan, supervisor, locker);
     // If this fails the supervisor is gone, and with it everybody who would want to know.
     let _ = supervisor.send(&FromChild::Failed(error), &[]);
     1
 }
 
-fn run(plan: &BootPlan, supervisor: &Packets) -> Result<std::convert::Infallible> {
+fn run(plan: &BootPlan, supervisor: &Packets, locker: Option<&Packets>) -> Result<std::convert::Infallible> {
     let fds = expect(supervisor, "the root file system", |message| matches!(message, ToChild::Root))?;
     let [root, dev]: [OwnedFd; 2] = fds.try_into().map_err(|_| Error::failed("two mounts were expected"))?;
     become_root(plan)?;
@@ -39,18 +43,25 @@ fn run(plan: &BootPlan, supervisor: &Packets) -> Result<std::convert::Infallible
     mounts::change_root(root.as_fd())?;
     mounts::mount_all(kernel, dev.as_fd())?;
     let notify = run_host::fill(plan)?;
-    let (master, console) = open_console(plan)?;
+    let (master, mut console, terminal) = open_console(plan)?;
     drop((root, dev));
+    while let Some((target, directory, mount)) = next_bind(supervisor)? {
+        mounts::bind(mount.as_fd(), &target, directory)?;
+    }
+    if let Some(locker) = locker {
+        lock::enter_locked(locker)?;
+        // Anew: the mount that this one was opened on is in no namespace now, and ttyname(3) needs a path.
+        let flags = OFlags::RDWR | OFlags::NOCTTY | OFlags::CLOEXEC;
+        console = rustix::fs::open(&terminal, flags, Mode::empty()).context(|| "open the console again")?;
+    }
+    mounts::share()?;
 
     let mut fds = vec![master.as_raw_fd(), console.as_raw_fd()];
     fds.extend(notify.iter().map(AsRawFd::as_raw_fd));
     supervisor.send(&FromChild::Prepared, &fds)?;
     drop((master, notify));
 
-    while let Some((target, directory, mount)) = next_bind(supervisor)? {
-        mounts::bind(mount.as_fd(), &target, directory)?;
-    }
-    mounts::share()?;
+    expect(supervisor, "the release", |message| matches!(message, ToChild::Release))?;
     execute(plan, console)
 }
 
@@ -63,15 +74,15 @@ fn expect(supervisor: &Packets, what: &str, wanted: impl Fn(&ToChild) -> bool) -
     }
 }
 
-/// The next mount to make, until the supervisor releases the guest.
+/// The next mount to make, until all have been given.
 fn next_bind(supervisor: &Packets) -> Result<Option<(String, bool, OwnedFd)>> {
     match supervisor.recv::<ToChild>()? {
         Some((ToChild::Bind { target, directory }, mut fds)) => {
             let mount = fds.pop().ok_or_else(|| Error::failed(format!("no mount came for `{target}`")))?;
             Ok(Some((target, directory, mount)))
         }
-        Some((ToChild::Release, _)) => Ok(None),
-        Some((ToChild::Root, _)) => Err(Error::failed("the root file system came twice")),
+        Some((ToChild::Complete, _)) => Ok(None),
+        Some((message, _)) => Err(Error::failed(format!("{message:?} came where a mount was expected"))),
         None => Err(Error::failed("the supervisor is gone")),
     }
 }
@@ -89,17 +100,17 @@ fn become_root(plan: &BootPlan) -> Result<()> {
     take().context(|| "become the guest's root")
 }
 
-/// A terminal of the guest's own devpts, bound over /dev/console. Returns both sides.
-fn open_console(plan: &BootPlan) -> Result<(OwnedFd, OwnedFd)> {
+/// A terminal of the guest's own devpts, bound over /dev/console. Returns both sides and the slave's path.
+fn open_console(plan: &BootPlan) -> Result<(OwnedFd, OwnedFd, String)> {
     let (master, slave, path) = sys::tty::open_pty("/dev/ptmx").context(|| "open the console")?;
     sys::tty::set_window_size(&master, plan.rows, plan.cols)?;
     sys::mount::attach(sys::mount::copy_tree(&path, false)?, "/dev/console")?;
-    Ok((master, slave))
+    Ok((master, slave, path))
 }
 
 fn execute(plan: &BootPlan, console: OwnedFd) -> Result<std::convert::Infallible> {
     sys::signals::reset().context(|| "reset the signals")?;
-    rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o022));
+    rustix::process::umask(Mode::from_raw_mode(0o022));
     sys::tty::make_standard(&console).context(|| "open the console as standard input and output")?;
     drop(console);
     // Whatever is open above is ours; the boot socket's end of file tells that init runs.

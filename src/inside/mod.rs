@@ -11,8 +11,9 @@
 //! clone3 ------------------------>
 //! write id maps
 //! Root {rootfs, dev} ------------> pivot_root, /proc, /sys, /dev, /run
-//! Bind {mount} … ---------------->
-//! wire the network                 console pty, notify socket
+//! Bind {mount} … ----------------> console pty, notify socket
+//! Complete ----------------------> the locked copy of it all ([`lock_mounts`])
+//! wire the network
 //!                <---------------- Prepared {console, notify}
 //! Release ------------------------> drop capabilities, seccomp, execve
 //!                <---------------- end of file: init is running; or Failed(error)
@@ -21,6 +22,7 @@
 mod capabilities;
 mod confine;
 mod init;
+mod lock;
 mod mounts;
 mod plan;
 mod run_host;
@@ -29,5 +31,6 @@ pub mod seccomp;
 pub use capabilities::CapabilitySet;
 pub use confine::{Confinement, confine};
 pub use init::boot;
+pub use lock::lock_mounts;
 pub use mounts::DEV_DIRECTORIES;
 pub use plan::{BootPlan, FromChild, NetworkView, ToChild};

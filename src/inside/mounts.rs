@@ -34,15 +34,16 @@ pub struct KernelFilesystems {
     proc: OwnedFd,
     sys: OwnedFd,
     cgroup: OwnedFd,
-    /// Unmasked ones kept for container managers in the guest, for the same rule.
-    for_nesting: Option<(OwnedFd, OwnedFd)>,
+    /// Whole ones that nothing reaches, for the same rule: a guest's own sandboxes (`ProtectProc=`,
+    /// chroots, container managers) mount proc and sysfs anew, and what covers /proc is locked.
+    whole: Option<(OwnedFd, OwnedFd)>,
 }
 
 impl KernelFilesystems {
     pub fn make(plan: &BootPlan) -> Result<Self> {
         let proc = || new_filesystem("proc", &[], NOSUID | NODEV | NOEXEC);
-        let sys = || match plan.network {
-            NetworkView::Own => new_filesystem("sysfs", &[], NOSUID | NODEV | NOEXEC | RDONLY),
+        let sys = |read_only| match plan.network {
+            NetworkView::Own => new_filesystem("sysfs", &[], NOSUID | NODEV | NOEXEC | read_only),
             // sysfs shows a network namespace, and mounting it asks for power over that one.
             NetworkView::Host => {
                 let tree = copy_tree("/sys", true)?;
@@ -51,12 +52,12 @@ impl KernelFilesystems {
                 Ok(tree)
             }
         };
-        let for_nesting = if plan.nesting { Some((proc()?, sys()?)) } else { None };
+        let whole = if plan.mapped || plan.nesting { Some((proc()?, sys(MountAttrFlags::empty())?)) } else { None };
         Ok(KernelFilesystems {
             proc: proc()?,
-            sys: sys()?,
+            sys: sys(RDONLY)?,
             cgroup: new_filesystem("cgroup2", &[], NOSUID | NODEV | NOEXEC)?,
-            for_nesting,
+            whole,
         })
     }
 }
@@ -91,13 +92,27 @@ pub fn mount_all(kernel: KernelFilesystems, dev: BorrowedFd<'_>) -> Result<()> {
     attach(new_filesystem("tmpfs", &["mode=1777", "size=10%", "nr_inodes=400k"], NOSUID | NODEV)?, "/dev/shm")?;
     attach(new_filesystem("mqueue", &[], NOSUID | NODEV | NOEXEC)?, "/dev/mqueue")?;
     attach_in_root(new_filesystem("tmpfs", &["mode=0755", "size=20%", "nr_inodes=800k"], NOSUID | NODEV)?, "/run")?;
-    if let Some((proc, sys)) = &kernel.for_nesting {
-        for (mount, target) in [(proc, "/dev/.lxm/proc"), (sys, "/dev/.lxm/sys")] {
-            std::fs::create_dir_all(target).context(|| format!("make `{target}`"))?;
-            attach(mount, target)?;
-        }
+    if let Some((proc, sys)) = &kernel.whole {
+        keep_whole(proc, sys)?;
     }
     protect_proc()
+}
+
+/// Keeps whole proc and sysfs mounts in the namespace, below an empty directory that covers them.
+fn keep_whole(proc: &OwnedFd, sys: &OwnedFd) -> Result<()> {
+    for (mount, target) in [(Some(proc), "/dev/.lxm/proc"), (Some(sys), "/dev/.lxm/sys"), (None, "/dev/.lxm/empty")] {
+        std::fs::create_dir_all(target).context(|| format!("make `{target}`"))?;
+        mount.map_or(Ok(()), |mount| attach(mount, target))?;
+    }
+    attach(read_only("/dev/.lxm/empty")?, "/dev/.lxm")
+}
+
+/// A detached copy of one mount that nobody can write to.
+fn read_only(path: &str) -> Result<OwnedFd> {
+    let tree = copy_tree(path, false)?;
+    let change = Attributes { set: libc::MOUNT_ATTR_RDONLY, ..Attributes::default() };
+    sys_mount::set_attributes(&tree, &change).context(|| format!("make `{path}` read-only"))?;
+    Ok(tree)
 }
 
 /// Attaches on a directory of the root file system, which is made if the archive lacked it.
@@ -112,12 +127,6 @@ pub fn attach_in_root(mount: impl AsFd, target: &str) -> Result<()> {
 }
 
 fn protect_proc() -> Result<()> {
-    let read_only = |path: &str| -> Result<OwnedFd> {
-        let tree = copy_tree(path, false)?;
-        let change = Attributes { set: libc::MOUNT_ATTR_RDONLY, ..Attributes::default() };
-        sys_mount::set_attributes(&tree, &change).context(|| format!("make `{path}` read-only"))?;
-        Ok(tree)
-    };
     // Network settings belong to the guest's own network namespace; copied before they are covered.
     let net = copy_tree("/proc/sys/net", false)?;
     attach(read_only("/proc/sys")?, "/proc/sys")?;

@@ -49,6 +49,8 @@ pub enum ToChild {
     Root,
     /// Descriptor: a detached mount to attach at `target` in the guest.
     Bind { target: String, directory: bool },
+    /// All mounts have been given.
+    Complete,
     /// Everything outside is in place: execute init.
     Release,
 }
@@ -57,7 +59,8 @@ pub enum ToChild {
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub enum FromChild {
-    /// Descriptors: the console's master side, its slave side, and the notify socket if asked for.
+    /// All is mounted. Descriptors: the console's master side, its slave side, and the notify socket if
+    /// asked for.
     Prepared,
     Failed(Error),
 }

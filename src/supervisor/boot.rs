@@ -49,10 +49,13 @@ pub fn boot(
     let dev = dev::make(setup.ids.map_or(0, |ids| ids.base), &setup.config.device)?;
     let payload = setup.cgroup.open_payload()?;
     let (ours, theirs) = Packets::pair()?;
+    let (locker, to_locker) =
+        if plan.mapped { Packets::pair().map(|(a, b)| (Some(a), Some(b)))? } else { (None, None) };
     let child = || {
-        let end = ours.as_fd().as_raw_fd();
-        let _ = nix::unistd::close(end);
-        inside::boot(&plan, &theirs)
+        for end in locker.iter().chain([&ours]) {
+            let _ = nix::unistd::close(end.as_fd().as_raw_fd());
+        }
+        inside::boot(&plan, &theirs, to_locker.as_ref())
     };
     let witness = SingleThreaded::check()?;
     let mut flags = libc::CLONE_NEWPID | libc::CLONE_NEWNS | libc::CLONE_NEWUTS | libc::CLONE_NEWIPC;
@@ -67,9 +70,9 @@ pub fn boot(
         }
     };
     // Only the child holds its end now, so that its end of file is the execution of init.
-    drop(theirs);
+    drop((theirs, to_locker));
     timeline.reached(Stage::Cloned);
-    match bring_up(setup, timeline, &leader, &ours, rootfs, dev) {
+    match bring_up(setup, timeline, &leader, &ours, locker, rootfs, dev) {
         Ok((fds, links)) => Ok((Booted { leader, notify: fds.notify, links, at: Instant::now() }, fds.console)),
         Err(e) => {
             abandon(setup, &leader);
@@ -89,6 +92,7 @@ fn bring_up(
     timeline: &mut Timeline,
     leader: &Child,
     boot: &Packets,
+    locker: Option<Packets>,
     rootfs: OwnedFd,
     dev: dev::Dev,
 ) -> Result<(ChildFds, Vec<String>)> {
@@ -97,39 +101,24 @@ fn bring_up(
     }
     timeline.reached(Stage::Mapped);
 
-    boot.send(&ToChild::Root, &[rootfs.as_raw_fd(), dev.mount.as_raw_fd()])?;
-    drop((rootfs, dev.mount));
+    give_mounts(setup, boot, rootfs, dev)?;
     timeline.reached(Stage::Rooted);
 
+    let locking = locker.map(|locker| lock(locker, leader)).transpose()?;
     // While the child mounts.
-    let links = connect(setup, leader.pid)?;
-    timeline.reached(Stage::Wired);
-
-    let fds = match boot.recv_within(CHILD_PATIENCE).context(|| "wait for the guest's mounts")? {
-        Some((FromChild::Prepared, fds)) => child_fds(fds)?,
-        Some((FromChild::Failed(e), _)) => return Err(e),
-        None => return Err(Error::failed("the guest's first process died before it ran init")),
-    };
-    for node in &dev.shown {
-        let mount = sys_mount::copy_tree(node, false)?;
-        boot.send(
-            &ToChild::Bind { target: node.to_string_lossy().into_owned(), directory: false },
-            &[mount.as_raw_fd()],
-        )?;
-    }
-    for entry in &setup.config.mount {
-        if let Some((mount, directory)) = open_bind(entry, setup.mount_ids())? {
-            let target = Path::new("/").join(&entry.target).to_string_lossy().into_owned();
-            boot.send(&ToChild::Bind { target, directory }, &[mount.as_raw_fd()])?;
+    let wired = connect(setup, leader.pid);
+    let prepared = wired.and_then(|links| {
+        timeline.reached(Stage::Wired);
+        Ok((await_mounts(boot)?, links))
+    });
+    if let Some(locking) = locking {
+        // It ends with its work, or with the guest's first process.
+        if prepared.is_err() {
+            pidfd::send_signal(&leader.pidfd, Signal::KILL)?;
         }
+        locking.finish().context(|| "lock the guest's mounts")?;
     }
-    if setup.config.security.nesting && !setup.backend.carries_overlays() {
-        let place = setup.layout.container(&setup.name);
-        for target in nested::DIRECTORIES {
-            let mount = nested::open(&place, target, setup.mount_ids())?;
-            boot.send(&ToChild::Bind { target: target.to_owned(), directory: true }, &[mount.as_raw_fd()])?;
-        }
-    }
+    let (fds, links) = prepared?;
     timeline.reached(Stage::Mounted);
 
     boot.send(&ToChild::Release, &[])?;
@@ -142,6 +131,42 @@ fn bring_up(
     }
     timeline.reached(Stage::Executed);
     Ok((fds, links))
+}
+
+/// Gives the child all that it mounts and only the host can make.
+fn give_mounts(setup: &Setup, boot: &Packets, rootfs: OwnedFd, dev: dev::Dev) -> Result<()> {
+    boot.send(&ToChild::Root, &[rootfs.as_raw_fd(), dev.mount.as_raw_fd()])?;
+    let bind = |target: String, directory: bool, mount: OwnedFd| {
+        boot.send(&ToChild::Bind { target, directory }, &[mount.as_raw_fd()])
+    };
+    for node in &dev.shown {
+        bind(node.to_string_lossy().into_owned(), false, sys_mount::copy_tree(node, false)?)?;
+    }
+    for entry in &setup.config.mount {
+        if let Some((mount, directory)) = open_bind(entry, setup.mount_ids())? {
+            bind(Path::new("/").join(&entry.target).to_string_lossy().into_owned(), directory, mount)?;
+        }
+    }
+    if setup.config.security.nesting && !setup.backend.carries_overlays() {
+        let place = setup.layout.container(&setup.name);
+        for target in nested::DIRECTORIES {
+            bind(target.to_owned(), true, nested::open(&place, target, setup.mount_ids())?)?;
+        }
+    }
+    boot.send(&ToChild::Complete, &[])
+}
+
+/// Has a child lock the mounts of `leader`, which is at the other end of `guest`.
+fn lock(guest: Packets, leader: &Child) -> Result<fork::Work<()>> {
+    fork::Work::begin(|| inside::lock_mounts(&guest, &leader.pidfd))
+}
+
+fn await_mounts(boot: &Packets) -> Result<ChildFds> {
+    match boot.recv_within(CHILD_PATIENCE).context(|| "wait for the guest's mounts")? {
+        Some((FromChild::Prepared, fds)) => child_fds(fds),
+        Some((FromChild::Failed(e), _)) => Err(e),
+        None => Err(Error::failed("the guest's first process died before it ran init")),
+    }
 }
 
 fn child_fds(fds: Vec<OwnedFd>) -> Result<ChildFds> {

@@ -1,0 +1,74 @@
+//! Locks a guest's mounts, so that its own root can change none of them.
+//!
+//! What is mounted in a mount namespace that the guest's user namespace owns is the guest's to change:
+//! it takes `ro`, `nosuid` and `nodev` away and unmounts what covers something. The kernel holds flags
+//! and mounts together only when a namespace is copied into a user namespace other than its owner's
+//! (lock_mnt_tree() in fs/namespace.c, called by copy_mnt_ns()). So the finished tree goes once through
+//! a namespace that the host owns:
+//!
+//! ```text
+//! guest's first process                helper, in a mount namespace of the host's
+//! builds the tree
+//! copy of the whole tree ------------> attaches it as its root
+//!                                      enters the guest's user namespace, copies its mount namespace
+//! enters that copy <------------------ the copy
+//! ```
+//!
+//! systemd-nspawn attaches in an outer child instead, which leaves what only the inner one can mount
+//! (/proc and what covers it) unlocked.
+
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+
+use nix::sched::CloneFlags;
+use rustix::fs::{Mode, OFlags};
+
+use super::mounts;
+use crate::error::{Context, Error, Result};
+use crate::sys;
+use crate::sys::socket::Packets;
+
+/// The helper's part: takes the tree from `guest`, gives the locked copy of it, or says why not.
+///
+/// To be run in a child of the supervisor, whose user namespace is the host's; `leader` is the guest's
+/// first process.
+pub fn lock_mounts(guest: &Packets, leader: &OwnedFd) -> Result<()> {
+    sys::creds::die_with_parent(libc::SIGKILL)?;
+    let Some(((), tree)) = guest.recv::<()>()? else {
+        // The guest's first process has failed, and told the supervisor why.
+        return Ok(());
+    };
+    match locked(tree, leader) {
+        Ok(namespace) => guest.send(&Ok::<(), Error>(()), &[namespace.as_raw_fd()]),
+        Err(e) => guest.send(&Err::<(), Error>(e), &[]),
+    }
+}
+
+fn locked(mut tree: Vec<OwnedFd>, leader: &OwnedFd) -> Result<OwnedFd> {
+    let tree = tree.pop().ok_or_else(|| Error::failed("the guest's mounts did not come"))?;
+    // Opened now: of the tree that follows nothing is looked up by a path.
+    let namespaces = sys::fs::open_dir("/proc/self/ns")?;
+    let own = || nix::sched::unshare(CloneFlags::CLONE_NEWNS);
+    own().context(|| "make a mount namespace")?;
+    mounts::change_root(tree.as_fd())?;
+    drop(tree);
+    sys::pidfd::enter(leader, libc::CLONE_NEWUSER)?;
+    own().context(|| "copy the mount namespace")?;
+    rustix::fs::openat(&namespaces, "mnt", OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())
+        .context(|| "open the mount namespace")
+}
+
+/// The part of the guest's first process: hands its whole tree to the helper and goes on in the
+/// locked copy, at its root.
+pub(super) fn enter_locked(helper: &Packets) -> Result<()> {
+    let exchange = || -> Result<()> {
+        let tree = sys::mount::copy_tree("/", true)?;
+        helper.send(&(), &[tree.as_raw_fd()])?;
+        drop(tree);
+        let (answer, mut namespace) =
+            helper.recv::<Result<()>>()?.ok_or_else(|| Error::failed("the helper has died"))?;
+        answer?;
+        let namespace = namespace.pop().ok_or_else(|| Error::failed("no mount namespace came"))?;
+        nix::sched::setns(namespace, CloneFlags::CLONE_NEWNS).context(|| "enter it")
+    };
+    exchange().context(|| "lock the guest's mounts")
+}
