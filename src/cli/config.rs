@@ -21,6 +21,7 @@ Examples:
   lxm config set web limits.memory 200MiB
   lxm config set web boot.autostart-after db,cache
   lxm config set web network.eth0.type none limits.cpus 1.5
+  lxm config set web mount.0.source /srv/www mount.0.target /var/www mount.0.idmap root
   lxm config unset web limits.memory
   lxm config get web limits.memory")]
 pub struct Config {
@@ -111,6 +112,15 @@ fn unset(context: &Context, words: NameAndWords) -> Result<()> {
 
 fn change(context: &Context, name: &ContainerName, changes: &[Change]) -> Result<()> {
     tell(context, name, config::change(&context.layout, name, changes)?);
+    let is_of_mount = |change: &Change| match change {
+        Change::Set { key, .. } | Change::Unset { key } => key.is_below("mount"),
+    };
+    if changes.iter().any(is_of_mount) { warn(context, name) } else { Ok(()) }
+}
+
+fn warn(context: &Context, name: &ContainerName) -> Result<()> {
+    let warnings = config::warnings(&context.layout, name)?;
+    warnings.iter().for_each(|warning| context.say(&format!("warning: {warning}")));
     Ok(())
 }
 
@@ -149,7 +159,7 @@ fn edit(context: &Context, name: &ContainerName) -> Result<()> {
         match taken {
             Ok(effect) => {
                 tell(context, name, effect);
-                return Ok(());
+                return warn(context, name);
             }
             Err(e) if e.kind() == Kind::Config && again(&e)? => {}
             Err(e) => {

@@ -3,7 +3,7 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Network, range};
+use super::{Mount, Network, range};
 use crate::types::{IdRange, Size, Timeout};
 
 /// A container's `config.toml`.
@@ -75,7 +75,7 @@ fn credentials<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<BTre
     }
 }
 
-fn is_default<T: Default + PartialEq>(value: &T) -> bool {
+pub(super) fn is_default<T: Default + PartialEq>(value: &T) -> bool {
     *value == T::default()
 }
 
@@ -273,19 +273,6 @@ pub enum Schedule {
     Monthly,
 }
 
-/// `[[mount]]`: a directory or file of the host shown in the guest.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, rename_all = "kebab-case")]
-pub struct Mount {
-    pub source: PathBuf,
-    pub target: PathBuf,
-    #[serde(default, skip_serializing_if = "is_default")]
-    pub read_only: bool,
-    /// Start without it when the source does not exist.
-    #[serde(default, skip_serializing_if = "is_default")]
-    pub optional: bool,
-}
-
 /// `[[device]]`: a device node of the host given to the guest, with the right to use it.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
@@ -298,6 +285,8 @@ pub struct Device {
 
 #[cfg(test)]
 mod tests {
+    use std::path::Path;
+
     use super::*;
 
     #[test]
@@ -347,7 +336,7 @@ mod tests {
         "#;
         let config: Config = toml::from_str(text).unwrap();
         assert_eq!(config.limits.memory.unwrap().bytes(), 2 << 30);
-        assert_eq!(config.mount[0].target, PathBuf::from("/var/www"));
+        assert_eq!(config.mount[0].target.as_path(), Path::new("/var/www"));
         let again: Config = toml::from_str(&toml::to_string(&config).unwrap()).unwrap();
         assert_eq!(again, config);
     }

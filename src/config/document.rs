@@ -29,6 +29,13 @@ impl FromStr for KeyPath {
     }
 }
 
+impl KeyPath {
+    /// Whether it is the setting `first` or within it.
+    pub fn is_below(&self, first: &str) -> bool {
+        self.0.first().is_some_and(|key| key == first)
+    }
+}
+
 impl fmt::Display for KeyPath {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.0.join("."))

@@ -6,16 +6,18 @@
 mod container;
 mod document;
 mod host;
+mod mount;
 mod network;
 mod order;
 mod parse;
 pub(crate) mod range;
 
 pub use container::{
-    Boot, Config, Device, IdMap, Init, Limits, Mount, Ready, Schedule, Seccomp, Security, Snapshots, Storage,
+    Boot, Config, Device, IdMap, Init, Limits, Ready, Schedule, Seccomp, Security, Snapshots, Storage,
 };
 pub use document::{Document, KeyPath};
 pub use host::{HostConfig, HostNetwork};
+pub use mount::{Mount, MountIds, MountTarget};
 pub use network::{Address, Network, NetworkType, Publish, PublishProtocol};
 pub use order::{Order, Plan, Progress};
 pub use parse::parse;

@@ -4,11 +4,12 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
-use rustix::fs::{Mode, OFlags};
+use rustix::fs::{Mode, OFlags, mkdirat, openat};
 use rustix::mount::MountAttrFlags;
 
 use super::{BootPlan, NetworkView};
 use crate::error::{Context, Error, Result};
+use crate::sys::fs::{open_dir, open_in_root};
 use crate::sys::mount::{self as sys_mount, Attributes, attach, copy_tree, new_filesystem};
 
 const NOSUID: MountAttrFlags = MountAttrFlags::MOUNT_ATTR_NOSUID;
@@ -142,25 +143,31 @@ fn protect_proc() -> Result<()> {
 
 /// Attaches what `[[mount]]` and `[[device]]` ask for, making the target where it is missing.
 ///
-/// This process's root is the guest's, so no path or symbolic link of the guest leads out of it.
+/// Links of the guest are followed within its root. Those of /proc are not: what they lead to is not
+/// found by a path, and may be one of this process's descriptors (CVE-2024-21626, CVE-2025-52881).
 pub fn bind(mount: BorrowedFd<'_>, target: &str, directory: bool) -> Result<()> {
-    let path = Path::new(target);
-    let make = || -> std::io::Result<()> {
+    let root = open_dir("/")?;
+    let open = |path: &Path, flags| open_in_root(&root, path, OFlags::PATH | flags, Mode::empty());
+    let make = |path: &Path, directory: bool| -> Result<()> {
+        match open(path, OFlags::empty()) {
+            Err(e) if e.errno() == Some(libc::ENOENT) => {}
+            other => return other.map(drop),
+        }
+        let parent = open(path.parent().unwrap_or(path), OFlags::DIRECTORY)?;
+        let name = path.file_name().unwrap_or_default();
         if directory {
-            return std::fs::create_dir_all(path);
+            return Ok(mkdirat(parent, name, Mode::from_raw_mode(0o755))?);
         }
-        if let Some(parent) = path.parent() {
-            std::fs::create_dir_all(parent)?;
-        }
-        match std::fs::OpenOptions::new().write(true).create_new(true).open(path) {
-            Err(e) if e.kind() != std::io::ErrorKind::AlreadyExists => Err(e),
-            _ => Ok(()),
-        }
+        let flags = OFlags::CREATE | OFlags::EXCL | OFlags::WRONLY | OFlags::CLOEXEC;
+        Ok(openat(parent, name, flags, Mode::from_raw_mode(0o644)).map(drop)?)
     };
-    make().context(|| format!("make the mount point `{target}` in the guest"))?;
-    // The guest may have made its own path a symbolic link: follow it within its root.
-    let place = rustix::fs::open(path, OFlags::PATH | OFlags::CLOEXEC, Mode::empty())
-        .context(|| format!("open `{target}` in the guest"))?;
+    let path = Path::new(target);
+    let mut parents: Vec<&Path> = path.ancestors().skip(1).collect();
+    while let Some(parent) = parents.pop() {
+        make(parent, true).context(|| format!("make the mount point `{target}` in the guest"))?;
+    }
+    make(path, directory).context(|| format!("make the mount point `{target}` in the guest"))?;
+    let place = open(path, OFlags::empty()).context(|| format!("open `{target}` in the guest"))?;
     sys_mount::attach_at(mount, place).context(|| format!("mount on `{target}` in the guest"))
 }
 

@@ -1,9 +1,9 @@
 //! Reading and changing a container's configuration file.
 
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 
 use super::autostart;
-use crate::config::{Config, Document, KeyPath};
+use crate::config::{Config, Document, KeyPath, Mount};
 use crate::error::{Context, Error, Result};
 use crate::storage;
 use crate::store::{AliveLock, Layout, OperationLock, replace_file};
@@ -72,6 +72,23 @@ pub fn replace(layout: &Layout, name: &ContainerName, before: &str, after: &str)
         Ok(old) => write(layout, name, &old, &new),
         Err(_) => store(layout, name, &new).map(|()| Effect::Now),
     }
+}
+
+/// What to say of the mounts on whose files the guest's root acts as root of this host.
+pub fn warnings(layout: &Layout, name: &ContainerName) -> Result<Vec<String>> {
+    let document = document(layout, name)?;
+    let config = document.config();
+    // What is missing or another's to read is told at the start.
+    let owner = |mount: &Mount| std::fs::metadata(&mount.source).map_or(u32::MAX, |meta| meta.uid());
+    let acts = |mount: &&Mount| !config.security.privileged && mount.acts_as_host_root(owner(mount));
+    let text = |mount: &Mount| {
+        format!(
+            "on `{}` the guest's root acts as root of this host: set-user-id programs that it makes there are root's, \
+             for every user who can reach them",
+            mount.source.display()
+        )
+    };
+    Ok(config.mount.iter().filter(acts).map(text).collect())
 }
 
 fn write(layout: &Layout, name: &ContainerName, old: &Document, new: &Document) -> Result<Effect> {

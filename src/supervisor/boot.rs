@@ -2,7 +2,6 @@
 
 use std::fs;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
-use std::path::Path;
 use std::time::{Duration, Instant};
 
 use nix::unistd::Pid;
@@ -10,13 +9,13 @@ use nix::unistd::Pid;
 use super::dev;
 use super::setup::Setup;
 use super::stage::{Stage, Timeline};
-use crate::config::{Mount, NetworkType};
-use crate::error::{Context, Error, Kind, Result};
+use crate::config::NetworkType;
+use crate::error::{Context, Error, Result};
 use crate::inside::{self, FromChild, NetworkView, ToChild};
 use crate::net;
 use crate::storage::nested;
 use crate::sys::clone::{Child, SingleThreaded, clone};
-use crate::sys::mount::{self as sys_mount, Attributes};
+use crate::sys::mount as sys_mount;
 use crate::sys::socket::Packets;
 use crate::sys::{creds, fork, pidfd};
 use crate::types::{IdRange, Signal};
@@ -101,7 +100,11 @@ fn bring_up(
     }
     timeline.reached(Stage::Mapped);
 
-    give_mounts(setup, boot, rootfs, dev)?;
+    match give_mounts(setup, boot, rootfs, dev) {
+        // It has failed before it took all of them, and says why.
+        Err(e) if e.errno() == Some(libc::EPIPE) => return Err(await_mounts(boot).err().unwrap_or(e)),
+        given => given?,
+    }
     timeline.reached(Stage::Rooted);
 
     let locking = locker.map(|locker| lock(locker, leader)).transpose()?;
@@ -111,14 +114,13 @@ fn bring_up(
         timeline.reached(Stage::Wired);
         Ok((await_mounts(boot)?, links))
     });
-    if let Some(locking) = locking {
-        // It ends with its work, or with the guest's first process.
-        if prepared.is_err() {
-            pidfd::send_signal(&leader.pidfd, Signal::KILL)?;
-        }
-        locking.finish().context(|| "lock the guest's mounts")?;
+    if prepared.is_err() {
+        // Who locks the mounts ends with that work, or with the guest's first process.
+        pidfd::send_signal(&leader.pidfd, Signal::KILL)?;
     }
+    let locked = locking.map_or(Ok(()), |locking| locking.finish().context(|| "lock the guest's mounts"));
     let (fds, links) = prepared?;
+    locked?;
     timeline.reached(Stage::Mounted);
 
     boot.send(&ToChild::Release, &[])?;
@@ -143,8 +145,8 @@ fn give_mounts(setup: &Setup, boot: &Packets, rootfs: OwnedFd, dev: dev::Dev) ->
         bind(node.to_string_lossy().into_owned(), false, sys_mount::copy_tree(node, false)?)?;
     }
     for entry in &setup.config.mount {
-        if let Some((mount, directory)) = open_bind(entry, setup.mount_ids())? {
-            bind(Path::new("/").join(&entry.target).to_string_lossy().into_owned(), directory, mount)?;
+        if let Some((mount, directory)) = super::bind::open(entry, setup, &rootfs)? {
+            bind(entry.target.to_string(), directory, mount)?;
         }
     }
     if setup.config.security.nesting && !setup.backend.carries_overlays() {
@@ -198,29 +200,6 @@ fn connect(setup: &Setup, leader: Pid) -> Result<Vec<String>> {
         Ok(links.into_iter().filter_map(|link| link.host).collect())
     };
     fork::run(connect).context(|| "connect the network")
-}
-
-/// A detached mount of what `[[mount]]` names, with its ids mapped as the guest's; `None` for an
-/// optional one that is missing. Says too whether it is a directory.
-fn open_bind(entry: &Mount, userns: Option<std::os::fd::BorrowedFd<'_>>) -> Result<Option<(OwnedFd, bool)>> {
-    let source = &entry.source;
-    let meta = match fs::metadata(source) {
-        Ok(meta) => meta,
-        Err(e) if e.kind() == std::io::ErrorKind::NotFound && entry.optional => return Ok(None),
-        Err(e) => return Err(Error::from(e).step(format!("mount `{}`", source.display())).with_kind(Kind::Config)),
-    };
-    let mount = sys_mount::copy_tree(source, true)?;
-    if userns.is_some() {
-        let change = Attributes { idmap: userns, recursive: true, ..Attributes::default() };
-        sys_mount::set_attributes(&mount, &change)
-            .context(|| format!("map the ids of `{}`", source.display()))
-            .map_err(|e| e.hint("its file system cannot map ids; a privileged container does not need it to"))?;
-    }
-    if entry.read_only {
-        let change = Attributes { set: libc::MOUNT_ATTR_RDONLY, recursive: true, ..Attributes::default() };
-        sys_mount::set_attributes(&mount, &change).context(|| format!("make `{}` read-only", source.display()))?;
-    }
-    Ok(Some((mount, meta.is_dir())))
 }
 
 /// Ends a child that did not become a guest, and what was made for it.

@@ -7,6 +7,7 @@
 
 pub(crate) mod answer;
 mod attach;
+mod bind;
 mod boot;
 mod clients;
 mod console;

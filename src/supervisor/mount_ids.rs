@@ -17,17 +17,26 @@ const HOST_ROOT: u32 = i32::MAX as u32 - 1;
 
 /// Makes a user namespace that maps ids as the guest's mounts shall have them.
 pub fn namespace(ids: IdRange) -> Result<File> {
+    make(ids.base, &format!("0 {} {}\n{HOST_ROOT} 0 1\n", ids.base, ids.len))
+}
+
+/// Makes one that maps one stored id, a user's and a group's alike, to the id `seen` of the host.
+pub fn pair(stored: u32, seen: u32) -> Result<File> {
+    make(0, &format!("{stored} {seen} 1\n"))
+}
+
+/// Makes a user namespace of the host's user `owner`.
+fn make(owner: u32, map: &str) -> Result<File> {
     let witness = SingleThreaded::check()?;
     // The namespace lives as long as this process or the descriptor does.
     let wait = || {
         nix::unistd::pause();
         0
     };
-    let child = creds::with_effective_uid(ids.base, || clone(witness, libc::CLONE_NEWUSER as u64, None, wait))??;
+    let child = creds::with_effective_uid(owner, || clone(witness, libc::CLONE_NEWUSER as u64, None, wait))??;
     let made = (|| {
-        let map = format!("0 {} {}\n{HOST_ROOT} 0 1\n", ids.base, ids.len);
         for file in ["uid_map", "gid_map"] {
-            fs::write(format!("/proc/{}/{file}", child.pid), &map)?;
+            fs::write(format!("/proc/{}/{file}", child.pid), map)?;
         }
         File::open(format!("/proc/{}/ns/user", child.pid))
     })();

@@ -10,6 +10,7 @@ pub mod command_line;
 pub mod creds;
 pub mod fork;
 pub mod fs;
+pub mod host_path;
 pub mod memory;
 pub mod mount;
 pub mod net;

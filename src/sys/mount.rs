@@ -38,6 +38,15 @@ pub fn copy_tree(path: impl AsRef<Path>, recursive: bool) -> Result<OwnedFd> {
     open_tree(rustix::fs::CWD, path, flags).context(|| format!("copy the mount of `{}`", path.display()))
 }
 
+/// A detached copy of the mount at an open file or directory, its submounts too where `recursive`.
+pub fn copy_tree_at(place: impl AsFd, recursive: bool) -> Result<OwnedFd> {
+    let mut flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC | OpenTreeFlags::AT_EMPTY_PATH;
+    if recursive {
+        flags |= OpenTreeFlags::AT_RECURSIVE;
+    }
+    open_tree(place, c"", flags).context(|| "copy a mount")
+}
+
 /// Attaches a detached mount on `target`, following no symbolic link at its end.
 pub fn attach(mount: impl AsFd, target: impl AsRef<Path>) -> Result<()> {
     let target = target.as_ref();

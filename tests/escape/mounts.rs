@@ -1,5 +1,7 @@
 //! What a guest may do with what is mounted for it.
 
+mod binds;
+
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -9,7 +11,7 @@ use crate::support::{Guest, Outcome, Sandbox, Trial, eventually};
 
 pub fn trials() -> Vec<Trial> {
     let busybox = |name, body| Trial::new(name, body).guest(Guest::Busybox);
-    vec![
+    let of_guests = vec![
         busybox("escape::mounts::none_of_a_guest_s_mounts_comes_off", none_comes_off),
         busybox("escape::mounts::no_flag_of_a_guest_s_mounts_comes_off", no_flag_comes_off),
         busybox("escape::mounts::nesting_locks_as_much", nesting_locks_as_much),
@@ -17,7 +19,8 @@ pub fn trials() -> Vec<Trial> {
         busybox("escape::mounts::what_the_host_covered_stays_covered", covered),
         busybox("escape::mounts::a_privileged_guest_s_mounts_are_its_own", privileged),
         busybox("escape::mounts::proc_and_sys_are_mounted_anew_by_a_guest", mounted_anew),
-    ]
+    ];
+    of_guests.into_iter().chain(binds::trials()).collect()
 }
 
 /// Runs a script as the guest's root.

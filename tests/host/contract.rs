@@ -333,7 +333,7 @@ fn configured_mounts_and_devices(sandbox: &Sandbox) {
     std::fs::create_dir(&shared).unwrap();
     std::fs::write(shared.join("file"), "from the host").unwrap();
     let text = format!(
-        "\n[[mount]]\nsource = \"{0}\"\ntarget = \"/mnt/shared\"\nread-only = true\n\
+        "\n[[mount]]\nsource = \"{0}\"\ntarget = \"/mnt/shared\"\nread-only = true\nidmap = \"guest\"\n\
          \n[[mount]]\nsource = \"/nonexistent\"\ntarget = \"/mnt/none\"\noptional = true\n\
          \n[[device]]\npath = \"/dev/loop-control\"\n",
         shared.display()

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use super::foreign::{self, Translated};
 use super::{Imported, Parts, Wish, fill_from_tree, make};
-use crate::config::{Address, Mount, Network, NetworkType, range};
+use crate::config::{Address, Mount, MountIds, MountTarget, Network, NetworkType, range};
 use crate::distro::HostKeys;
 use crate::error::{Context, Error, Kind, Result};
 use crate::store::Layout;
@@ -212,11 +212,13 @@ fn bind(value: &str) -> Option<Mount> {
     let (&source, &target, options) = (fields.first()?, fields.get(1)?, fields.get(3).copied().unwrap_or(""));
     let options: Vec<&str> = options.split(',').collect();
     let is_bind = options.contains(&"bind") || options.contains(&"rbind");
+    let target = MountTarget::try_from(Path::new("/").join(target).as_path()).ok()?;
     (is_bind && source.starts_with('/')).then(|| Mount {
-        source: source.into(),
-        target: Path::new("/").join(target),
         read_only: options.contains(&"ro"),
         optional: options.contains(&"optional"),
+        recursive: options.contains(&"rbind"),
+        idmap: if options.contains(&"idmap=container") { MountIds::Guest } else { MountIds::None },
+        ..Mount::new(source, target)
     })
 }
 
@@ -313,7 +315,8 @@ lxc.hook.pre-start = /usr/local/bin/hook
         let config = &made.config;
         assert_eq!(config.limits.memory, Some(Size::from_bytes(512 << 20)));
         assert_eq!((config.limits.cpus, config.limits.cpu_weight), (Some(1.5), Some(50)));
-        assert_eq!(config.mount[0].target, Path::new("/var/www"));
+        assert_eq!(config.mount[0].target.as_path(), Path::new("/var/www"));
+        assert!(!config.mount[0].recursive, "`bind` alone shows no submounts");
         assert!(config.mount[0].read_only && config.mount.len() == 1);
         assert_eq!(config.environment["LANG"], "C.UTF-8");
         let eth0 = &config.network["eth0"];

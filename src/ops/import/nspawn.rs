@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use super::foreign::{self, Translated};
 use super::{Imported, Parts, Wish, fill_from_tree, make};
-use crate::config::{Mount, Network, NetworkType, Publish};
+use crate::config::{Mount, MountIds, Network, NetworkType, Publish};
 use crate::distro::HostKeys;
 use crate::error::{Context, Error, Result};
 use crate::ops::fresh;
@@ -127,13 +127,46 @@ fn is_yes(value: &str) -> bool {
     matches!(value, "yes" | "true" | "on" | "1")
 }
 
-/// `SOURCE[:TARGET[:OPTIONS]]`; a leading `+` (below the tree itself) or an empty source has no counterpart.
+/// `SOURCE[:TARGET[:OPTIONS]]`, where `\:` is a colon; a leading `+` (below the tree itself), an empty
+/// source and an unknown option have no counterpart.
 fn bind(value: &str, read_only: bool) -> Option<Mount> {
-    let mut fields = value.splitn(3, ':');
-    let source = fields.next().filter(|source| source.starts_with('/') || source.starts_with("-/"))?;
-    let (optional, source) = source.strip_prefix('-').map_or((false, source), |source| (true, source));
-    let target = fields.next().unwrap_or(source);
-    Some(Mount { source: source.into(), target: target.into(), read_only, optional })
+    let fields = split(value);
+    let (source, target, options) = match fields.as_slice() {
+        [source] => (source, source, ""),
+        [source, target] => (source, target, ""),
+        [source, target, options] => (source, target, options.as_str()),
+        _ => return None,
+    };
+    let source_path = source.strip_prefix('-').unwrap_or(source);
+    let target = if target == source { source_path } else { target };
+    let mut mount = Mount::new(source_path, target.parse().ok()?);
+    (mount.read_only, mount.optional) = (read_only, source_path.len() < source.len());
+    for option in options.split(',').filter(|option| !option.is_empty()) {
+        match option {
+            "rbind" => mount.recursive = true,
+            "norbind" => mount.recursive = false,
+            "noidmap" => mount.idmap = MountIds::None,
+            "idmap" => mount.idmap = MountIds::Guest,
+            "rootidmap" => mount.idmap = MountIds::Root,
+            "owneridmap" => mount.idmap = MountIds::Owner,
+            _ => return None,
+        }
+    }
+    source_path.starts_with('/').then_some(mount)
+}
+
+/// The fields between colons, without the backslashes that escape.
+fn split(value: &str) -> Vec<String> {
+    let mut fields = vec![String::new()];
+    let mut chars = value.chars();
+    while let Some(c) = chars.next() {
+        match c {
+            ':' => fields.push(String::new()),
+            '\\' => fields.last_mut().into_iter().for_each(|field| field.extend(chars.next())),
+            _ => fields.last_mut().into_iter().for_each(|field| field.push(c)),
+        }
+    }
+    fields
 }
 
 /// `[PROTOCOL:]HOST[:GUEST]`
@@ -149,6 +182,18 @@ fn port(value: &str) -> Option<Publish> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn binds_keep_their_options_and_escapes() {
+        let mount = bind(r"/a\:b:/mnt:norbind,rootidmap", false).unwrap();
+        assert_eq!((mount.source.to_str(), mount.recursive, mount.idmap), (Some("/a:b"), false, MountIds::Root));
+        assert_eq!(bind("/a:/b:owneridmap", false).unwrap().idmap, MountIds::Owner);
+        assert_eq!(bind("/a:/b:idmap", true).unwrap().idmap, MountIds::Guest);
+        assert_eq!(bind("/a", true).unwrap().idmap, MountIds::None);
+        for none in ["+/a:/b", "a:/b", ":/b", "/a:/b:shiny", "/a:/b:rbind:x", "/a:/proc"] {
+            assert!(bind(none, false).is_none(), "{none}");
+        }
+    }
 
     #[test]
     fn settings_are_taken_over_and_what_cannot_be_is_told() {
