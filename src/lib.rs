@@ -21,4 +21,5 @@ pub mod store;
 pub mod supervisor;
 pub mod sys;
 pub mod template;
+pub mod terminal;
 pub mod types;

@@ -3,12 +3,14 @@
 //! All of it goes to stderr; stdout carries data alone. On a terminal a bar keeps a thread that
 //! redraws it, so nothing that forks without exec may show progress.
 
-use std::io::{IsTerminal, Write};
+use std::io::IsTerminal;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use indicatif::{DecimalBytes, HumanDuration, ProgressBar, ProgressStyle};
+
+use crate::terminal::{self, say};
 
 static QUIET: AtomicBool = AtomicBool::new(false);
 
@@ -81,7 +83,7 @@ impl Progress {
         let bar = if total == 0 { ProgressBar::new_spinner() } else { ProgressBar::new(total) };
         let style = ProgressStyle::with_template(template).expect("the templates above are well formed");
         bar.set_style(style.progress_chars("=> "));
-        bar.set_prefix(label);
+        bar.set_prefix(terminal::line(&label).into_owned());
         bar.enable_steady_tick(Duration::from_millis(100));
         Progress(Face::Bar(bar))
     }
@@ -101,7 +103,7 @@ impl Progress {
     /// Says what is being worked on at the moment.
     pub fn set_message(&self, message: impl Into<String>) {
         match &self.0 {
-            Face::Bar(bar) => bar.set_message(message.into()),
+            Face::Bar(bar) => bar.set_message(terminal::line(&message.into()).into_owned()),
             Face::Plain(plain) => {
                 *plain.message.lock().unwrap_or_else(|e| e.into_inner()) = message.into();
                 plain.write_if_due();
@@ -116,11 +118,11 @@ impl Progress {
             Face::Bar(bar) => {
                 bar.finish_and_clear();
                 let label = bar.prefix();
-                say(&format!("{label}: done{}", amount_and_time(bar.position(), bar.elapsed())));
+                say(format_args!("{label}: done{}", amount_and_time(bar.position(), bar.elapsed())));
             }
             Face::Plain(plain) => {
                 let done = plain.done.load(Ordering::Relaxed);
-                say(&format!("{}: done{}", plain.label, amount_and_time(done, plain.begun.elapsed())));
+                say(format_args!("{}: done{}", plain.label, amount_and_time(done, plain.begun.elapsed())));
             }
             Face::Hidden => {}
         }
@@ -156,7 +158,7 @@ impl Plain {
         let next = now + PLAIN_INTERVAL.as_millis() as u64;
         // Of several threads one writes the line.
         if now >= due && self.due.compare_exchange(due, next, Ordering::Relaxed, Ordering::Relaxed).is_ok() {
-            say(&self.line());
+            say(self.line());
         }
     }
 
@@ -182,12 +184,6 @@ fn amount_and_time(done: u64, time: Duration) -> String {
         0..10 => format!(" ({amount}{:.1} s)", time.as_secs_f64()),
         _ => format!(" ({amount}{})", HumanDuration(time)),
     }
-}
-
-/// Writes a line to the person at the terminal: in one piece, for several of us may write at a time.
-pub fn say(line: &str) {
-    // Nobody can be told that stderr is closed.
-    let _ = std::io::stderr().write_all(format!("{line}\n").as_bytes());
 }
 
 #[cfg(test)]

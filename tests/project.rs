@@ -134,6 +134,19 @@ fn only_the_renderer_writes_to_standard_output() {
     assert!(found.is_empty(), "{}", found.join("\n"));
 }
 
+#[test]
+fn only_the_terminal_module_writes_to_standard_error() {
+    let writes = |line: &str| {
+        ["eprintln!(", "eprint!(", "stderr().lock", "stderr().write", "io::stderr();"]
+            .iter()
+            .any(|call| has_call(line, call))
+    };
+    let mut found = places(&sources(), "", writes);
+    // Text of guests, archives and servers is made harmless there.
+    found.retain(|place| !place.starts_with("src/terminal.rs"));
+    assert!(found.is_empty(), "{}", found.join("\n"));
+}
+
 /// Whether `call` is there as a word of its own: `eprintln!(` is not `println!(`.
 fn has_call(line: &str, call: &str) -> bool {
     line.match_indices(call).any(|(at, _)| !line[..at].ends_with(|c: char| c.is_alphanumeric() || c == '_'))

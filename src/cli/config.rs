@@ -1,4 +1,4 @@
-use std::io::{IsTerminal, Write};
+use std::io::IsTerminal;
 use std::path::Path;
 use std::process::Command;
 
@@ -9,6 +9,7 @@ use crate::config::{Document, KeyPath};
 use crate::error::{Context as _, Error, Kind, Result};
 use crate::ops::config::{self, Change, Effect};
 use crate::template::find_program;
+use crate::terminal;
 use crate::types::ContainerName;
 
 /// Read and change a container's settings
@@ -72,11 +73,11 @@ fn get(context: &Context, words: NameAndWords) -> Result<()> {
     match (context.format, value) {
         (Format::Json, value) => render::json(&value),
         (Format::Text, None) => Ok(()),
-        (Format::Text, Some(toml::Value::String(text))) => render::line(text),
+        (Format::Text, Some(toml::Value::String(text))) => render::exactly(&format!("{text}\n")),
         (Format::Text, Some(toml::Value::Table(table))) => {
-            render::text(&toml::to_string(&table).map_err(|e| Error::failed(e.to_string()))?)
+            render::exactly(&toml::to_string(&table).map_err(|e| Error::failed(e.to_string()))?)
         }
-        (Format::Text, Some(value)) => render::line(value),
+        (Format::Text, Some(value)) => render::exactly(&format!("{value}\n")),
     }
 }
 
@@ -132,12 +133,12 @@ fn tell(context: &Context, name: &ContainerName, effect: Effect) {
 
 fn show(context: &Context, name: &ContainerName, defaults: bool) -> Result<()> {
     if context.format == Format::Text && !defaults {
-        return render::text(&config::text(&context.layout, name)?);
+        return render::exactly(&config::text(&context.layout, name)?);
     }
     let all = config::document(&context.layout, name)?.config().with_defaults()?;
     match context.format {
         Format::Json => render::json(&all),
-        Format::Text => render::text(&toml::to_string(&all).map_err(|e| Error::failed(e.to_string()))?),
+        Format::Text => render::exactly(&toml::to_string(&all).map_err(|e| Error::failed(e.to_string()))?),
     }
 }
 
@@ -196,7 +197,7 @@ fn again(e: &Error) -> Result<bool> {
         return Ok(false);
     }
     super::report(e);
-    let _ = write!(std::io::stderr(), "edit again? [Y/n] ");
+    let _ = terminal::ask("edit again? [Y/n] ");
     let mut answer = String::new();
     stdin.read_line(&mut answer).context(|| "read the answer")?;
     Ok(!answer.trim().to_lowercase().starts_with('n'))

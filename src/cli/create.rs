@@ -1,6 +1,6 @@
 //! `lxm create`
 
-use std::io::{BufRead, IsTerminal, Write};
+use std::io::{BufRead, IsTerminal};
 use std::path::PathBuf;
 
 use super::{Context, NameArg, require_root};
@@ -9,6 +9,7 @@ use crate::ops::create::{Access, CreateRequest, create};
 use crate::ops::login;
 use crate::sys;
 use crate::template::Order;
+use crate::terminal;
 use crate::types::Arch;
 
 /// Make a container from a template
@@ -144,14 +145,13 @@ fn ask_password() -> Result<String> {
 
 fn ask_hidden(prompt: &str) -> Result<String> {
     let stdin = std::io::stdin();
-    let mut err = std::io::stderr();
     let mut line = String::new();
     let read = {
         let _hidden = sys::tty::HiddenInput::on(&stdin)?;
-        write!(err, "{prompt}").and_then(|()| err.flush()).and_then(|()| stdin.lock().read_line(&mut line))
+        terminal::ask(prompt).and_then(|()| stdin.lock().read_line(&mut line))
     };
     // The newline typed was not shown.
-    let _ = writeln!(err);
+    terminal::say("");
     read.context(|| "read the password")?;
     Ok(line.trim_end_matches('\n').to_owned())
 }

@@ -2,9 +2,10 @@ use std::fmt::Write;
 
 use serde::Serialize;
 
-use super::{Context, Format, NameAndWords, render, require_root, safe};
+use super::{Context, Format, NameAndWords, render, require_root};
 use crate::error::Result;
 use crate::ops::diff::{Change, Difference, Versions, diff};
+use crate::terminal;
 
 /// Show what of a container's files and packages has changed
 ///
@@ -74,7 +75,7 @@ impl Shown {
                 Change::Changed => 'C',
                 Change::Removed => 'D',
             };
-            let _ = writeln!(text, "{letter} {}", safe::line(path));
+            let _ = writeln!(text, "{letter} {}", terminal::line(path));
         }
         for Package { name, before, now } in self.packages.iter().flatten() {
             let line = match (before, now) {
@@ -84,7 +85,7 @@ impl Shown {
                     format!("~ {name} {} -> {}", before.as_deref().unwrap_or("?"), now.as_deref().unwrap_or("?"))
                 }
             };
-            let _ = writeln!(text, "{}", safe::line(&line));
+            let _ = writeln!(text, "{}", terminal::line(&line));
         }
         text
     }

@@ -5,6 +5,7 @@ use super::{Context, Format, NameArg, render};
 use crate::attach::control;
 use crate::error::Result;
 use crate::ops::look::{Observer, Seen};
+use crate::terminal;
 
 /// Show what is known of a container, with the lines of lxc-info and some more
 #[derive(Debug, clap::Args)]
@@ -96,6 +97,8 @@ struct Lines {
 impl Lines {
     /// One line: the label in 15 columns, a space, the value. LXC users' scripts rely on it.
     fn add(&mut self, label: &str, value: impl std::fmt::Display) {
+        let value = value.to_string();
+        let value = terminal::line(&value);
         self.text += &match self.raw {
             true => format!("{value}\n"),
             false => format!("{:15} {value}\n", format!("{label}:")),
@@ -138,7 +141,7 @@ impl Lines {
         }
         if let Some(record) = &seen.record {
             self.add("Started", &record.started);
-            self.add("Init", super::safe::line(&record.init));
+            self.add("Init", &record.init);
             self.boot(seen, context);
         }
         if let Ok(origin) = seen.origin() {
@@ -179,7 +182,7 @@ impl Lines {
         };
         self.add("Booted", ready);
         if !status.text.is_empty() {
-            self.add("Status", super::safe::line(&status.text));
+            self.add("Status", &status.text);
         }
     }
 }

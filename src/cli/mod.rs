@@ -42,7 +42,6 @@ mod supervise;
 mod transfer;
 mod wait;
 
-use std::io::Write;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -51,8 +50,8 @@ use clap::{CommandFactory, Parser, Subcommand, ValueEnum};
 pub use name::{NameAndWords, NameArg, NamesArg};
 
 use crate::error::{Error, Kind, Result};
-use crate::progress;
 use crate::store::Layout;
+use crate::terminal;
 
 /// Full operating systems in containers, treated like small virtual machines
 #[derive(Debug, Parser)]
@@ -217,7 +216,7 @@ impl Context {
     /// Says something to the person at the terminal.
     pub fn say(&self, message: &str) {
         if !self.quiet {
-            progress::say(message);
+            terminal::say(message);
         }
     }
 }
@@ -275,9 +274,8 @@ fn finish<T>(parsed: clap::error::Result<T>, run: impl FnOnce(T) -> Result<u8>) 
 
 /// Tells the person at the terminal what went wrong and what to do about it.
 fn report(e: &Error) {
-    let mut stderr = std::io::stderr().lock();
-    let _ = writeln!(stderr, "error: {e}");
+    terminal::say(format_args!("error: {e}"));
     if let Some(hint) = e.hint_text() {
-        let _ = writeln!(stderr, "hint: {hint}");
+        terminal::say(format_args!("hint: {hint}"));
     }
 }

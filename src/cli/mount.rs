@@ -21,7 +21,7 @@ impl Mount {
         require_root("mount a container")?;
         let rootfs = mount::mount(&context.layout, &self.name.get()?)?;
         match context.format {
-            Format::Text => render::line(rootfs.display())?,
+            Format::Text => render::exactly(&format!("{}\n", rootfs.display()))?,
             Format::Json => render::json(&serde_json::json!({ "rootfs": rootfs }))?,
         }
         Ok(0)

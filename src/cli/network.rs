@@ -138,7 +138,7 @@ fn show_one(context: &Context, bridge: &Seen) -> Result<u8> {
         let addresses: Vec<String> = guest.addresses.iter().map(ToString::to_string).collect();
         line("Guest", format!("{} {} {}", guest.name, guest.mac, addresses.join(" ")));
     }
-    render::line(lines.join("\n")).map(|()| 0)
+    render::text(&format!("{}\n", lines.join("\n"))).map(|()| 0)
 }
 
 /// Make another bridge, and bring it up

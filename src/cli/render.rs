@@ -1,5 +1,8 @@
 //! The only writer of standard output: tables, lists, JSON.
 //!
+//! What it writes passes [`crate::terminal`]: only a setting or file that was asked for is left as
+//! it is where no terminal shows it.
+//!
 //! A reader that closes the pipe early (`lxm list | head -1`) has what it wanted: that is no error.
 
 use std::io::{ErrorKind, IsTerminal, Write};
@@ -9,15 +12,24 @@ use comfy_table::presets::NOTHING;
 use serde::Serialize;
 
 use crate::error::{Context, Error, Result};
+use crate::terminal;
 
-/// Writes `text` as it is.
+/// Writes lines; what of them is not ours is to be one line by [`terminal::line`].
 pub fn text(text: &str) -> Result<()> {
-    bytes(text.as_bytes()).map(drop)
+    bytes(terminal::lines(text).as_bytes()).map(drop)
+}
+
+/// Writes a text that was asked for: as it is, unless a terminal would obey it.
+pub fn exactly(text: &str) -> Result<()> {
+    match std::io::stdout().is_terminal() {
+        true => self::text(text),
+        false => bytes(text.as_bytes()).map(drop),
+    }
 }
 
 /// Writes one line.
 pub fn line(line: impl std::fmt::Display) -> Result<()> {
-    text(&format!("{line}\n"))
+    bytes(format!("{}\n", terminal::line(&line.to_string())).as_bytes()).map(drop)
 }
 
 /// Writes `bytes`; says whether somebody still reads.
@@ -47,7 +59,7 @@ impl Write for Output {
 /// Writes a value in the machine's form.
 pub fn json<T: Serialize + ?Sized>(value: &T) -> Result<()> {
     let text = serde_json::to_string_pretty(value).map_err(|e| Error::failed(e.to_string()))?;
-    line(text)
+    bytes(format!("{}\n", terminal::json(&text)).as_bytes()).map(drop)
 }
 
 /// Writes a table without borders, one space between the columns, as `lxc-ls -f` does.
@@ -55,12 +67,12 @@ pub fn table<Row: IntoIterator<Item = String>>(header: &[&str], rows: impl IntoI
     let mut table = Table::new();
     table.load_style(NOTHING).set_header(header);
     for row in rows {
-        table.add_row(row.into_iter().map(|cell| super::safe::line(&cell)).collect::<Vec<String>>());
+        table.add_row(row.into_iter().map(|cell| terminal::line(&cell).into_owned()).collect::<Vec<String>>());
     }
     for column in table.column_iter_mut() {
         column.set_padding((0, 1));
     }
-    line(table.trim_fmt())
+    text(&format!("{}\n", table.trim_fmt()))
 }
 
 /// Writes names side by side as wide as the terminal is; elsewhere one a line.

@@ -1,11 +1,17 @@
-//! A guest's words made fit for the admin's terminal: hostile input like everything a guest writes.
+//! A guest's console log made fit for the admin's terminal: hostile input like everything a guest
+//! writes. One message or cell is made so by [`crate::terminal`].
 
-/// Passes text and colours; drops what moves the cursor, asks the terminal or renames its window.
+use crate::terminal;
+
+/// Passes text and colours; drops what moves the cursor, asks the terminal, renames its window or
+/// orders the text.
 #[derive(Debug, Default)]
 pub struct Filter {
     state: State,
     /// A control sequence so far.
-    sequence: Vec<u8>,
+    sequence: String,
+    /// The beginning of a character whose other bytes have not come yet.
+    begun: Vec<u8>,
 }
 
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
@@ -24,53 +30,75 @@ enum State {
 const MOST: usize = 64;
 
 impl Filter {
+    /// What of `bytes` may be shown, in UTF-8: a terminal of another encoding takes the bytes of a
+    /// broken character for controls.
     pub fn pass(&mut self, bytes: &[u8]) -> Vec<u8> {
-        let mut out = Vec::with_capacity(bytes.len());
-        bytes.iter().for_each(|byte| self.byte(*byte, &mut out));
-        out
+        let all = [std::mem::take(&mut self.begun).as_slice(), bytes].concat();
+        let mut out = String::with_capacity(all.len());
+        let mut rest = all.as_slice();
+        loop {
+            let (valid, broken) = match std::str::from_utf8(rest) {
+                Ok(text) => (text, None),
+                Err(e) => {
+                    let (valid, _) = rest.split_at(e.valid_up_to());
+                    (std::str::from_utf8(valid).unwrap_or_default(), Some(e.error_len()))
+                }
+            };
+            valid.chars().for_each(|c| self.char(c, &mut out));
+            rest = &rest[valid.len()..];
+            match broken {
+                None => break,
+                Some(None) => {
+                    self.begun = rest.to_vec();
+                    break;
+                }
+                Some(Some(length)) => {
+                    self.char(char::REPLACEMENT_CHARACTER, &mut out);
+                    rest = &rest[length..];
+                }
+            }
+        }
+        out.into_bytes()
     }
 
-    fn byte(&mut self, byte: u8, out: &mut Vec<u8>) {
-        self.state = match (self.state, byte) {
-            (State::String, 0x07) | (State::StringEscape, b'\\') => State::Text,
-            (State::String | State::StringEscape, 0x1b) => State::StringEscape,
+    fn char(&mut self, c: char, out: &mut String) {
+        self.state = match (self.state, c) {
+            (State::String, '\u{7}' | '\u{9c}') | (State::StringEscape, '\\' | '\u{9c}') => State::Text,
+            (State::String | State::StringEscape, '\u{1b}') => State::StringEscape,
             (State::String | State::StringEscape, _) => State::String,
-            (_, 0x1b) => State::Escape,
-            (State::Text, byte) => {
-                if byte >= b' ' && byte != 0x7f || matches!(byte, b'\n' | b'\r' | b'\t') {
-                    out.push(byte);
-                }
-                State::Text
-            }
-            (State::Escape, b'[') => {
+            (_, '\u{1b}') => State::Escape,
+            // C1 controls are escapes in one character.
+            (_, '\u{9b}') | (State::Escape, '[') => {
                 self.sequence.clear();
                 State::Control
             }
-            (State::Escape, b']' | b'P' | b'X' | b'^' | b'_') => State::String,
-            // Of escapes with one more letter the intermediates come first.
-            (State::Escape, b' '..=b'/') => State::Escape,
-            (State::Escape, _) => State::Text,
-            (State::Control, b'@'..=b'~') => {
-                if byte == b'm' && self.sequence.iter().all(|b| b.is_ascii_digit() || matches!(b, b';' | b':')) {
-                    out.extend_from_slice(b"\x1b[");
-                    out.append(&mut self.sequence);
-                    out.push(b'm');
+            (_, '\u{9d}' | '\u{90}' | '\u{98}' | '\u{9e}' | '\u{9f}') => State::String,
+            (State::Text, c) => {
+                if !terminal::is_control(c) || matches!(c, '\n' | '\r' | '\t') {
+                    out.push(c);
                 }
                 State::Text
             }
-            (State::Control, byte) => {
+            (State::Escape, ']' | 'P' | 'X' | '^' | '_') => State::String,
+            // Of escapes with one more letter the intermediates come first.
+            (State::Escape, ' '..='/') => State::Escape,
+            (State::Escape, _) => State::Text,
+            (State::Control, '@'..='~') => {
+                if c == 'm' && self.sequence.chars().all(|c| c.is_ascii_digit() || matches!(c, ';' | ':')) {
+                    out.push_str("\x1b[");
+                    out.push_str(&self.sequence);
+                    out.push('m');
+                }
+                State::Text
+            }
+            (State::Control, c) => {
                 if self.sequence.len() < MOST {
-                    self.sequence.push(byte);
+                    self.sequence.push(c);
                 }
                 State::Control
             }
         };
     }
-}
-
-/// One line of a guest's text, without anything that is not text.
-pub fn line(text: &str) -> String {
-    text.chars().filter(|c| !c.is_control()).collect()
 }
 
 #[cfg(test)]
@@ -89,6 +117,9 @@ mod tests {
             ("a\x07b\x08\x00c\x7f", "abc"),
             ("\x1b(Bz\x1bcq", "zq"),
             ("\x1b[?25m", ""),
+            ("\u{9b}31mred\u{9b}2J\u{85}", "\x1b[31mred"),
+            ("\u{9d}52;c;eA==\u{9c}x", "x"),
+            ("a\u{202e}b\u{200f}", "ab"),
         ] {
             assert_eq!(String::from_utf8(Filter::default().pass(text.as_bytes())).unwrap(), wanted, "{text:?}");
         }
@@ -102,5 +133,29 @@ mod tests {
         out.extend(filter.pass(b"1mb\x1b]0;x"));
         out.extend(filter.pass(b"yz\x07c"));
         assert_eq!(out, b"a\x1b[31mbc");
+    }
+
+    #[test]
+    fn a_character_may_come_in_pieces_and_a_broken_one_is_shown_as_such() {
+        let mut filter = Filter::default();
+        let mut out = filter.pass(b"\xe6\xbc");
+        out.extend(filter.pass(b"\xa2\x9b2J\xff"));
+        assert_eq!(String::from_utf8(out).unwrap(), "漢\u{fffd}2J\u{fffd}");
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn whatever_comes_in_whatever_pieces_drives_nothing(
+            pieces in proptest::collection::vec(proptest::collection::vec(proptest::num::u8::ANY, 0..20), 0..20)
+        ) {
+            let mut filter = Filter::default();
+            let out: Vec<u8> = pieces.iter().flat_map(|piece| filter.pass(piece)).collect();
+            let text = String::from_utf8(out).unwrap();
+            for (at, c) in text.char_indices().filter(|(_, c)| terminal::is_control(*c)) {
+                let colour = text[at..].strip_prefix("\x1b[").and_then(|rest| rest.split_once('m'));
+                let is_colour = colour.is_some_and(|(set, _)| set.bytes().all(|b| b.is_ascii_digit() || b";:".contains(&b)));
+                assert!(is_colour || matches!(c, '\n' | '\r' | '\t'), "{c:?} in {text:?}");
+            }
+        }
     }
 }

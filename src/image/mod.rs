@@ -25,10 +25,7 @@ pub use record::{Asked, ImageRecord, ImageSpec};
 fn shown(name: &[u8]) -> String {
     const LONGEST: usize = 300;
     let text = String::from_utf8_lossy(&name[..name.len().min(LONGEST)]);
-    let mut shown = String::new();
-    for c in text.chars() {
-        if c.is_control() { shown.extend(c.escape_default()) } else { shown.push(c) }
-    }
+    let mut shown = crate::terminal::line(&text).into_owned();
     if name.len() > LONGEST {
         shown.push('…');
     }

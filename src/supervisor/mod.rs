@@ -37,6 +37,7 @@ use crate::proto::control::Rung;
 use crate::storage;
 use crate::store::{self, AliveLock, BootRecord, Layout};
 use crate::sys;
+use crate::terminal;
 use crate::types::ContainerName;
 
 pub use manager::{Manager, Started};
@@ -62,7 +63,7 @@ pub fn run(layout: &Layout, name: &ContainerName, mut manager: Manager) -> u8 {
         Ok(status) => status,
         Err(error) => {
             manager.failed(&error);
-            eprintln!("error: {error}");
+            terminal::say(format_args!("error: {error}"));
             error.kind().exit_status()
         }
     }
@@ -170,7 +171,7 @@ fn boot_until_off(
             }
             // It has worked so far, and nobody may be here to mend it.
             Err(e) => {
-                eprintln!("warning: {e}");
+                terminal::say(format_args!("warning: {e}"));
                 store::write_failure(layout, name, &e);
             }
         }

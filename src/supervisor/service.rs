@@ -14,6 +14,7 @@ use crate::host::notify::{Notifier, passed_on};
 use crate::host::systemd;
 use crate::store::Layout;
 use crate::sys::clone::Child;
+use crate::terminal;
 use crate::types::ContainerName;
 
 /// How long a guest may take to say that it is ready before the unit is active without it: what
@@ -92,7 +93,7 @@ impl Service {
         self.registered = match self.register(setup, leader, machined::PATIENCE) {
             Ok(()) => Registered::Yes,
             Err(e) => {
-                eprintln!("warning: {e}");
+                terminal::say(format_args!("warning: {e}"));
                 Registered::Later { at: Instant::now() + REGISTER_AGAIN, pause: REGISTER_AGAIN }
             }
         };
@@ -125,7 +126,7 @@ impl Service {
         }
         // Clients wait meanwhile. A machined that is being started is up the next time.
         if self.register(setup, leader, Duration::from_secs(1)).is_ok() {
-            eprintln!("registered with systemd-machined after all");
+            terminal::say("registered with systemd-machined after all");
             self.registered = Registered::Yes;
             return Duration::MAX;
         }
@@ -141,7 +142,7 @@ impl Service {
             // By now it writes its journal where it is kept.
             match self.link_journal(setup) {
                 Ok(link) => self.journal = link,
-                Err(e) => eprintln!("warning: link the guest's journal: {e}"),
+                Err(e) => terminal::say(format_args!("warning: link the guest's journal: {e}")),
             }
             self.become_ready(&passed);
         } else if !passed.is_empty() {
@@ -205,7 +206,7 @@ impl Service {
         if let Registered::Yes = std::mem::replace(&mut self.registered, Registered::No)
             && let Err(e) = machined::unregister(name)
         {
-            eprintln!("warning: {e}");
+            terminal::say(format_args!("warning: {e}"));
         }
     }
 

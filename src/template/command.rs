@@ -8,6 +8,7 @@ use std::process::{Command, Stdio};
 use crate::error::{Context, Error, Result};
 use crate::progress::Progress;
 use crate::sys::process::end_with_parent;
+use crate::terminal::{self, QUOTED_LINE};
 
 /// How many of the log's last lines an error shows.
 const SHOWN: usize = 12;
@@ -47,7 +48,7 @@ pub fn run(command: Command, log: &Path, progress: &Progress) -> Result<()> {
     if status.success() {
         return Ok(());
     }
-    let said: String = last.iter().map(|line| format!("\n  | {line}")).collect();
+    let said: String = last.iter().map(|line| format!("{QUOTED_LINE}{line}")).collect();
     Err(Error::failed(format!("`{program}` failed ({status}); it said at last:{said}"))
         .hint(format!("all that it said is in `{}`", log.display())))
 }
@@ -84,7 +85,7 @@ fn create_log(log: &Path) -> Result<File> {
 fn printable(line: &[u8]) -> String {
     let text = String::from_utf8_lossy(line);
     let shown = text.trim_end_matches('\r').rsplit('\r').next().unwrap_or("");
-    shown.chars().filter(|c| !c.is_control()).collect::<String>().trim_end().to_owned()
+    shown.chars().filter(|c| !terminal::is_control(*c)).collect::<String>().trim_end().to_owned()
 }
 
 /// Where a program is, if it is installed.

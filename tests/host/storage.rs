@@ -1030,7 +1030,7 @@ fn differences(sandbox: &Sandbox) {
         }
         assert!(!running.contains("/proc/") && !running.contains("/dev/"), "{running}");
         sandbox.lxm(&["attach", "web", "--", "mkdir", "/srv/\u{1b}[2Jx"]).ok();
-        assert!(sandbox.lxm(&["diff", "web", "before"]).ok().stdout.contains("A /srv/[2Jx\n"));
+        assert!(sandbox.lxm(&["diff", "web", "before"]).ok().stdout.contains("A /srv/\\u{1b}[2Jx\n"));
         let of_image = sandbox.lxm(&["diff", "web"]).ok().stdout;
         assert!(of_image.contains("A /srv/changed\n") && !of_image.contains("/bin/busybox"), "{of_image}");
         sandbox.lxm(&["diff", "web", "none"]).fails(3);

@@ -22,6 +22,7 @@ use crate::error::{Context, Error, Result};
 use crate::store::Layout;
 use crate::sys;
 use crate::sys::clone::{SingleThreaded, clone};
+use crate::terminal;
 use crate::types::Mac;
 
 /// A change is seldom alone: repair when the kernel has been silent for so long…
@@ -91,7 +92,7 @@ pub fn spawn(layout: &Layout, bridge: &str) -> Result<Keeper> {
             0
         }
         Err(e) => {
-            eprintln!("keep the rules of the firewall: {e}");
+            terminal::say(format_args!("keep the rules of the firewall: {e}"));
             1
         }
     };
@@ -115,7 +116,7 @@ fn revive(layout: &Layout, bridge: &str) {
         std::thread::sleep(away);
         match serve::revive(layout, bridge) {
             Ok(()) => return,
-            Err(e) => eprintln!("{e}"),
+            Err(e) => terminal::say(e),
         }
         away = (away * 2).min(AWAY_AT_MOST);
     }
@@ -162,7 +163,7 @@ fn keep(layout: &Layout, bridge: &str, sources: &mut Sources) {
             Err(e) => {
                 let line = e.to_string();
                 if line != said {
-                    eprintln!("{line}");
+                    terminal::say(&line);
                     said = line;
                 }
                 // Whatever it is, it is not asked for again at once.

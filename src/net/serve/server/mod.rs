@@ -33,6 +33,7 @@ use crate::net::nft::Keeper;
 use crate::net::settings::BridgeSettings;
 use crate::sys::packet::PacketSocket;
 use crate::sys::ready::Ready;
+use crate::terminal;
 use crate::types::Mac;
 
 /// Most packets taken from one socket before the others have their turn.
@@ -224,7 +225,7 @@ impl Server {
         let now = Instant::now();
         self.said.retain(|_, at| now.duration_since(*at) < SAID_FOR);
         if self.said.len() < MAX_SAID && !self.said.contains_key(&line) {
-            eprintln!("{line}");
+            terminal::say(&line);
             self.said.insert(line, now);
         }
     }
@@ -286,7 +287,10 @@ impl Server {
             }
             Err(e) => {
                 if self.state.borrow().names_fault.is_none() {
-                    eprintln!("no names are served on `{}`: {e}; leases are given all the same", self.link.name);
+                    terminal::say(format_args!(
+                        "no names are served on `{}`: {e}; leases are given all the same",
+                        self.link.name
+                    ));
                     self.state.borrow_mut().names_fault = Some(e.to_string());
                 }
                 self.names_at = Some(Instant::now() + NAMES_RETRY);
@@ -298,7 +302,7 @@ impl Server {
     fn retry_names(&mut self) -> Result<()> {
         let sockets = Sockets::bind(&self.addresses);
         if sockets.is_ok() {
-            eprintln!("port 53 is free again: names are served on `{}`", self.link.name);
+            terminal::say(format_args!("port 53 is free again: names are served on `{}`", self.link.name));
             self.advertisement = Advertisement::new(&self.settings, true);
             self.advertise_to_all(Presence::Here);
             if let (Some(dhcp), Some(net)) = (&mut self.state.borrow_mut().dhcp, self.settings.ipv4) {
