@@ -8,7 +8,7 @@ use super::{Context, NameArg, render, require_root};
 use crate::error::{Context as _, Error, Result};
 use crate::image::compress::Compression;
 use crate::ops::export::export;
-use crate::store::place_file;
+use crate::store::{Target, place_file, target};
 use crate::types::{ContainerName, SnapshotName};
 
 /// Write a container to a file or a pipe, for `lxm import` here or elsewhere
@@ -63,18 +63,16 @@ impl Export {
     fn to_file(&self, context: &Context, name: &ContainerName, path: &Path) -> Result<u8> {
         let step = || format!("write `{}`", path.display());
         let compression = self.compression.or(Compression::of_file_name(path)).unwrap_or(Compression::Zstd);
-        if path.metadata().is_ok_and(|meta| !meta.is_file() && !meta.is_dir()) {
-            // A pipe or a device is written to and not replaced.
-            let file = File::options().write(true).open(path).context(step)?;
-            let output = BufWriter::with_capacity(1 << 20, file);
-            return export(&context.layout, name, self.snapshot.as_ref(), compression, output).map(|_| 0);
-        }
         let dir = match path.parent() {
             Some(dir) if !dir.as_os_str().is_empty() => dir,
             _ => Path::new("."),
         };
         let file_name = path.file_name().ok_or_else(|| Error::usage("it is not a file's path").step(step()))?;
         let dir = File::open(dir).context(step)?;
+        if let Target::Open(file) = target(dir.as_fd(), file_name).context(step)? {
+            let output = BufWriter::with_capacity(1 << 20, file);
+            return export(&context.layout, name, self.snapshot.as_ref(), compression, output).map(|_| 0);
+        }
         let mut digest = String::new();
         place_file(dir.as_fd(), file_name, &mut |file| {
             let output = BufWriter::with_capacity(1 << 20, file);

@@ -244,6 +244,7 @@ pub fn main() -> ExitCode {
     // Executed by its magic link the kernel calls it `exe`, and so would those who name the holder of
     // a port.
     let _ = rustix::thread::set_name(c"lxm");
+    crate::sys::umask::take_own();
     if let Some(asked) = supervise::Supervise::asked() {
         return finish(asked, supervise::Supervise::run);
     }

@@ -4,7 +4,7 @@ use std::str::FromStr;
 use super::{Context, require_root};
 use crate::error::{Error, Result};
 use crate::ops::guest_tree::GuestTree;
-use crate::ops::transfer;
+use crate::ops::transfer::{self, Pulled};
 use crate::types::ContainerName;
 
 /// Copy files and directories of the host into a container, running or stopped
@@ -25,14 +25,19 @@ pub struct Push {
 
 /// Copy files and directories of a container, running or stopped, to the host
 ///
-/// Owner, group, mode and times are kept, ids being those of the guest. Several sources go into a
-/// directory; one that ends with `/` is made. `-` is standard output.
+/// The copies belong to you and are no set-user-id programs, as cp(1) makes them; times are kept.
+/// Several sources go into a directory; one that ends with `/` is made. `-` is standard output.
 #[derive(Debug, clap::Args)]
-#[command(override_usage = "lxm pull <NAME>:<PATH>... <FILE>")]
+#[command(override_usage = "lxm pull [OPTIONS] <NAME>:<PATH>... <FILE>")]
 pub struct Pull {
     /// What to copy, `web:/etc/motd`, then where to
     #[arg(value_name = "NAME:PATH", required = true)]
     paths: Vec<String>,
+
+    /// Keep owner, group and all of the mode, ids being those of the guest: its root's
+    /// set-user-id programs are then root's here
+    #[arg(long)]
+    preserve: bool,
 }
 
 /// A place in a container: `NAME:PATH`.
@@ -65,7 +70,7 @@ impl Push {
             transfer::push_stream(&guest, &mut std::io::stdin().lock(), &target.path, owner)?;
         } else {
             let sources: Vec<PathBuf> = sources.iter().map(PathBuf::from).collect();
-            transfer::push(&guest, &sources, &target.path, owner)?;
+            left_out(context, &transfer::push(&guest, &sources, &target.path, owner)?);
         }
         Ok(0)
     }
@@ -86,9 +91,18 @@ impl Pull {
         match (target.as_str(), paths.as_slice()) {
             ("-", [path]) => transfer::pull_stream(&guest, path, &mut super::render::Output)?,
             ("-", _) => return Err(Error::usage("one file alone can go to standard output")),
-            _ => transfer::pull(&guest, &paths, target.as_ref())?,
+            _ => {
+                let pulled = if self.preserve { Pulled::AsInGuest } else { Pulled::CallersOwn };
+                left_out(context, &transfer::pull(&guest, &paths, target.as_ref(), pulled)?);
+            }
         }
         Ok(0)
+    }
+}
+
+fn left_out(context: &Context, names: &[PathBuf]) {
+    for name in names {
+        context.say(&format!("left out: `{}` is neither a file, nor a directory, nor a link", name.display()));
     }
 }
 

@@ -1,8 +1,12 @@
 //! Copies files between the host and a guest.
 //!
 //! Neither side trusts what the other's tree does meanwhile: every step is by descriptor, and a
-//! symbolic link is copied and never followed below the places that the admin named.
+//! symbolic link is copied and never followed below the places that the admin named. What is neither
+//! a file, nor a directory, nor a link is neither copied nor replaced.
 
+mod copy;
+
+use std::cell::RefCell;
 use std::ffi::{OsStr, OsString};
 use std::fs::File;
 use std::io::{Read, Write};
@@ -10,13 +14,13 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Component, Path, PathBuf};
 
-use rustix::fs::{AtFlags, Dir, FileType, Gid, Mode, OFlags, Stat, Timespec, Timestamps, Uid};
-use rustix::io::Errno;
+use rustix::fs::{AtFlags, FileType, Mode, OFlags};
 
+use self::copy::{Attributes, Copy, Rights, place_file};
 use super::guest_tree::GuestTree;
 use crate::error::{Context, Error, Kind, Result};
 use crate::progress::Progress;
-use crate::store;
+use crate::store::{self, Target};
 use crate::sys::fs::open_in_root;
 
 /// Copies files of the host into a guest. They keep owner, group, mode and times; `owner` has them
@@ -24,9 +28,12 @@ use crate::sys::fs::open_in_root;
 ///
 /// A directory is copied with all that is in it. Where `target` is a directory, or ends with `/`,
 /// they go into it, else the one source becomes it.
-pub fn push(guest: &GuestTree, sources: &[PathBuf], target: &Path, owner: Option<(u32, u32)>) -> Result<()> {
+///
+/// Says what below the sources was left out, because it is none of these.
+pub fn push(guest: &GuestTree, sources: &[PathBuf], target: &Path, owner: Option<(u32, u32)>) -> Result<Vec<PathBuf>> {
     let progress = shown("push");
-    let copy = Copy { ids: &|id| guest.to_host(id), owner, progress: &progress };
+    let rights = Rights::AsSource { ids: &|id| guest.to_host(id), owner };
+    let copy = Copy { rights, progress: &progress, left_out: RefCell::default() };
     let is_dir = is_directory(open_in_root(guest.root(), target, OFlags::PATH, Mode::empty()))?;
     let into = is_dir || ends_with_slash(target);
     if sources.len() > 1 && !into {
@@ -48,21 +55,57 @@ pub fn push(guest: &GuestTree, sources: &[PathBuf], target: &Path, owner: Option
                     )
                 }
             };
-            copy.entry(from.as_fd(), &name, dir.as_fd(), &as_name).context(step)?;
+            let at = if into { target.join(&as_name) } else { target.to_owned() };
+            match linked_in_guest(guest, &at).context(step)? {
+                Some(file) => copy.onto(from.as_fd(), &name, &file).context(step)?,
+                None => copy.entry(from.as_fd(), &name, dir.as_fd(), &as_name).context(step)?,
+            }
         }
         Ok(())
     })?;
+    let left_out = copy.left_out.into_inner();
     progress.finish();
-    Ok(())
+    Ok(left_out)
 }
 
-/// Copies files of a guest to the host. They keep owner, group, mode and times, an owner that only
-/// the guest knows as its number in the guest.
+/// The file that a link at `path` leads to in the guest, emptied; `None` where no link is.
+fn linked_in_guest(guest: &GuestTree, path: &Path) -> Result<Option<File>> {
+    match open_in_root(guest.root(), path, OFlags::PATH | OFlags::NOFOLLOW, Mode::empty()) {
+        Ok(seen) if FileType::from_raw_mode(rustix::fs::fstat(&seen)?.st_mode) == FileType::Symlink => {}
+        Err(e) if e.errno() != Some(libc::ENOENT) => return Err(e),
+        _ => return Ok(None),
+    }
+    // Non-blocking: what it leads to is the guest's choice, a pipe that nobody reads for one.
+    let flags = OFlags::WRONLY | OFlags::NONBLOCK | OFlags::NOCTTY;
+    let file = File::from(open_in_root(guest.root(), path, flags, Mode::empty())?);
+    if !file.metadata()?.is_file() {
+        return Err(Error::conflict(format!("`{}` is a link to what is no regular file", path.display())));
+    }
+    file.set_len(0)?;
+    Ok(Some(file))
+}
+
+/// What of owner and mode pulled files have.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Pulled {
+    /// They are the caller's, as cp(1) makes them: a set-user-id program of the guest's root would
+    /// be one of the host's root.
+    CallersOwn,
+    /// They keep what they have in the guest.
+    AsInGuest,
+}
+
+/// Copies files of a guest to the host. They keep their times, and owner, group and mode if so wished:
+/// an owner that only the guest knows as its number in the guest.
 ///
 /// As [`push`] otherwise.
-pub fn pull(guest: &GuestTree, sources: &[PathBuf], target: &Path) -> Result<()> {
+pub fn pull(guest: &GuestTree, sources: &[PathBuf], target: &Path, pulled: Pulled) -> Result<Vec<PathBuf>> {
     let progress = shown("pull");
-    let copy = Copy { ids: &|id| guest.to_guest(id), owner: None, progress: &progress };
+    let rights = match pulled {
+        Pulled::CallersOwn => Rights::Callers,
+        Pulled::AsInGuest => Rights::AsSource { ids: &|id| guest.to_guest(id), owner: None },
+    };
+    let copy = Copy { rights, progress: &progress, left_out: RefCell::default() };
     let into = target.is_dir() || ends_with_slash(target);
     if sources.len() > 1 && !into {
         return Err(Error::usage(format!("`{}` is not a directory", target.display()))
@@ -79,10 +122,23 @@ pub fn pull(guest: &GuestTree, sources: &[PathBuf], target: &Path) -> Result<()>
             split(target).context(step)?
         };
         let to = open_host_directory(to).context(step)?;
-        copy.entry(from.as_fd(), &name, to.as_fd(), &as_name).context(step)?;
+        if !is_file(from.as_fd(), &name) {
+            copy.entry(from.as_fd(), &name, to.as_fd(), &as_name).context(step)?;
+            continue;
+        }
+        match store::target(to.as_fd(), &as_name).context(step)? {
+            Target::Open(file) => copy.onto(from.as_fd(), &name, &file).context(step)?,
+            Target::Place => copy.entry(from.as_fd(), &name, to.as_fd(), &as_name).context(step)?,
+        }
     }
+    let left_out = copy.left_out.into_inner();
     progress.finish();
-    Ok(())
+    Ok(left_out)
+}
+
+fn is_file(dir: BorrowedFd<'_>, name: &OsStr) -> bool {
+    let stat = rustix::fs::statat(dir, name, AtFlags::SYMLINK_NOFOLLOW);
+    stat.is_ok_and(|stat| FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile)
 }
 
 /// Writes what `input` gives to a file of the guest.
@@ -93,6 +149,10 @@ pub fn push_stream(guest: &GuestTree, input: &mut dyn Read, target: &Path, owner
     let attributes = Attributes { uid: guest.to_host(uid), gid: guest.to_host(gid), mode: 0o644, times: None };
     guest
         .as_root(|| {
+            if let Some(file) = linked_in_guest(guest, target)? {
+                std::io::copy(&mut *input, &mut &file)?;
+                return Ok(());
+            }
             let dir = open_in_root(guest.root(), dir, OFlags::RDONLY | OFlags::DIRECTORY, Mode::empty())?;
             place_file(dir.as_fd(), &name, &attributes, &mut |file| {
                 std::io::copy(&mut *input, &mut &*file)?;
@@ -185,157 +245,4 @@ fn make_directories(root: BorrowedFd<'_>, path: &Path) -> Result<OwnedFd> {
         };
     }
     Ok(dir)
-}
-
-struct Copy<'a> {
-    /// What an id of the source is in the target.
-    ids: &'a dyn Fn(u32) -> u32,
-    /// In the guest's ids.
-    owner: Option<(u32, u32)>,
-    progress: &'a Progress,
-}
-
-struct Attributes {
-    uid: u32,
-    gid: u32,
-    mode: u32,
-    times: Option<Timestamps>,
-}
-
-/// Deeper than any real tree, and not so deep that the open directories run out of descriptors.
-const DEEPEST: usize = 400;
-
-impl Copy<'_> {
-    fn entry(&self, from: BorrowedFd<'_>, name: &OsStr, to: BorrowedFd<'_>, as_name: &OsStr) -> Result<()> {
-        self.entry_at_depth(from, name, to, as_name, 0)
-    }
-
-    fn entry_at_depth(
-        &self,
-        from: BorrowedFd<'_>,
-        name: &OsStr,
-        to: BorrowedFd<'_>,
-        as_name: &OsStr,
-        depth: usize,
-    ) -> Result<()> {
-        let step = || format!("copy `{}`", name.display());
-        let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        let seen = rustix::fs::openat(from, name, flags, Mode::empty()).map_err(|e| {
-            let error = Error::from(e);
-            if e == Errno::NOENT { error.with_kind(Kind::NotFound) } else { error }
-        });
-        let seen = seen.context(step)?;
-        let stat = rustix::fs::fstat(&seen).context(step)?;
-        match FileType::from_raw_mode(stat.st_mode) {
-            FileType::Directory => self.directory(from, name, &stat, to, as_name, depth),
-            FileType::RegularFile => self.file(from, name, to, as_name),
-            FileType::Symlink => self.symlink(&seen, &stat, to, as_name),
-            _ => Err(Error::failed("it is neither a file, nor a directory, nor a symbolic link")),
-        }
-        .context(step)
-    }
-
-    fn attributes(&self, stat: &Stat) -> Attributes {
-        let (uid, gid) = self.owner.unwrap_or((stat.st_uid, stat.st_gid));
-        let time = |sec, nsec| Timespec { tv_sec: sec, tv_nsec: nsec as _ };
-        Attributes {
-            uid: (self.ids)(uid),
-            gid: (self.ids)(gid),
-            mode: stat.st_mode & 0o7777,
-            times: Some(Timestamps {
-                last_access: time(stat.st_atime, stat.st_atime_nsec),
-                last_modification: time(stat.st_mtime, stat.st_mtime_nsec),
-            }),
-        }
-    }
-
-    fn directory(
-        &self,
-        from: BorrowedFd<'_>,
-        name: &OsStr,
-        stat: &Stat,
-        to: BorrowedFd<'_>,
-        as_name: &OsStr,
-        depth: usize,
-    ) -> Result<()> {
-        if depth > DEEPEST {
-            return Err(Error::failed(format!("it is more than {DEEPEST} directories deep")));
-        }
-        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        let source = rustix::fs::openat(from, name, flags, Mode::empty())?;
-        match rustix::fs::mkdirat(to, as_name, Mode::RWXU) {
-            // One that is there is added to; a link to one is not, which the flags see to.
-            Ok(()) | Err(Errno::EXIST) => {}
-            Err(e) => return Err(e.into()),
-        }
-        let target = rustix::fs::openat(to, as_name, flags, Mode::empty())?;
-        for entry in Dir::read_from(&source)? {
-            let entry = entry?;
-            let name = entry.file_name().to_bytes();
-            if !matches!(name, b"." | b"..") {
-                let name = OsStr::from_bytes(name);
-                self.entry_at_depth(source.as_fd(), name, target.as_fd(), name, depth + 1)?;
-            }
-        }
-        apply(&target, &self.attributes(stat))
-    }
-
-    fn file(&self, from: BorrowedFd<'_>, name: &OsStr, to: BorrowedFd<'_>, as_name: &OsStr) -> Result<()> {
-        // Non-blocking: what has become a fifo since it was looked at must not hang us.
-        let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
-        let mut source = File::from(rustix::fs::openat(from, name, flags, Mode::empty())?);
-        let stat = rustix::fs::fstat(&source)?;
-        if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile {
-            return Err(Error::failed("it has just become something else"));
-        }
-        place_file(to, as_name, &self.attributes(&stat), &mut |target| {
-            self.progress.inc(std::io::copy(&mut source, &mut &*target)?);
-            Ok(())
-        })
-    }
-
-    fn symlink(&self, seen: &OwnedFd, stat: &Stat, to: BorrowedFd<'_>, as_name: &OsStr) -> Result<()> {
-        let target = rustix::fs::readlinkat(seen, c"", Vec::new())?;
-        let attributes = self.attributes(stat);
-        refuse_directory(to, as_name)?;
-        store::place(to, as_name, |temporary| {
-            rustix::fs::symlinkat(&target, to, temporary)?;
-            let (uid, gid) = (Uid::from_raw(attributes.uid), Gid::from_raw(attributes.gid));
-            Ok(rustix::fs::chownat(to, temporary, Some(uid), Some(gid), AtFlags::SYMLINK_NOFOLLOW)?)
-        })
-    }
-}
-
-/// Makes the file `name` of `dir` of what `fill` writes: whole, or not at all.
-fn place_file(
-    dir: BorrowedFd<'_>,
-    name: &OsStr,
-    attributes: &Attributes,
-    fill: &mut dyn FnMut(&File) -> Result<()>,
-) -> Result<()> {
-    refuse_directory(dir, name)?;
-    store::place_file(dir, name, &mut |file| {
-        fill(file)?;
-        apply(file, attributes)
-    })
-}
-
-fn refuse_directory(dir: BorrowedFd<'_>, name: &OsStr) -> Result<()> {
-    match rustix::fs::statat(dir, name, AtFlags::SYMLINK_NOFOLLOW) {
-        Ok(stat) if FileType::from_raw_mode(stat.st_mode) == FileType::Directory => {
-            Err(Error::conflict(format!("there is a directory `{}`", name.display())))
-        }
-        _ => Ok(()),
-    }
-}
-
-/// Owner before mode: a change of owner takes the set-id bits away.
-fn apply(file: impl AsFd, attributes: &Attributes) -> Result<()> {
-    let file = file.as_fd();
-    rustix::fs::fchown(file, Some(Uid::from_raw(attributes.uid)), Some(Gid::from_raw(attributes.gid)))?;
-    rustix::fs::fchmod(file, Mode::from_raw_mode(attributes.mode))?;
-    if let Some(times) = &attributes.times {
-        rustix::fs::futimens(file, times)?;
-    }
-    Ok(())
 }

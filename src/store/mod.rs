@@ -9,6 +9,7 @@ mod origin;
 mod record;
 mod snapshot;
 mod staging;
+mod target;
 
 pub use atomic::{place, place_file, remove_tree, replace_file, replace_run_file, sync_dir};
 pub use layout::Layout;
@@ -18,3 +19,4 @@ pub(crate) use record::write_volatile;
 pub use record::{BootRecord, Generation, StageTime, forget_failure, now, read_failure, write_failure};
 pub use snapshot::{Snapshot, SnapshotRecord};
 pub use staging::{Staging, require_free, sweep_staging};
+pub use target::{Target, target};

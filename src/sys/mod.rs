@@ -25,6 +25,7 @@ pub mod seccomp;
 pub mod signals;
 pub mod socket;
 pub mod tty;
+pub mod umask;
 
 use std::os::fd::{FromRawFd, OwnedFd, RawFd};
 

@@ -567,7 +567,8 @@ fn transfers(sandbox: &Sandbox) {
     let pulled = sandbox.path("pulled");
     fs::remove_dir_all(&pulled).ok();
     fs::create_dir(&pulled).unwrap();
-    sandbox.lxm(&["pull", "web:/source", "web:/etc/pushed", "web:/new/dir/file", &path("pulled/")]).ok();
+    let sources = ["web:/source", "web:/etc/pushed", "web:/new/dir/file"];
+    sandbox.lxm(&[&["pull", "--preserve"], &sources[..], &[path("pulled/").as_str()]].concat()).ok();
     let owner =
         |name: &str| pulled.join(name).symlink_metadata().map(|m| (m.uid(), m.gid(), m.mode() & 0o7777)).unwrap();
     assert_eq!(owner("pushed"), (1000, 33, 0o644));

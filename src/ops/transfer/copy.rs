@@ -1,0 +1,205 @@
+//! Copies entries from one open directory to another, following no link.
+
+use std::cell::RefCell;
+use std::ffi::OsStr;
+use std::fs::File;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
+use std::path::PathBuf;
+
+use rustix::fs::{AtFlags, Dir, FileType, Gid, Mode, OFlags, Stat, Timespec, Timestamps, Uid};
+use rustix::io::Errno;
+
+use crate::error::{Context, Error, Kind, Result};
+use crate::progress::Progress;
+use crate::store;
+use crate::sys;
+
+/// Whose the copies are.
+pub enum Rights<'a> {
+    /// As their sources, or all of the guest's user `owner`; `ids` is what an id of the source is in
+    /// the target.
+    AsSource {
+        ids: &'a dyn Fn(u32) -> u32,
+        owner: Option<(u32, u32)>,
+    },
+    Callers,
+}
+
+pub struct Copy<'a> {
+    pub rights: Rights<'a>,
+    pub progress: &'a Progress,
+    /// Below the sources, and neither file, nor directory, nor link.
+    pub left_out: RefCell<Vec<PathBuf>>,
+}
+
+pub struct Attributes {
+    pub uid: u32,
+    pub gid: u32,
+    pub mode: u32,
+    pub times: Option<Timestamps>,
+}
+
+/// Deeper than any real tree, and not so deep that the open directories run out of descriptors.
+const DEEPEST: usize = 400;
+
+impl Copy<'_> {
+    pub fn entry(&self, from: BorrowedFd<'_>, name: &OsStr, to: BorrowedFd<'_>, as_name: &OsStr) -> Result<()> {
+        self.entry_at_depth(from, name, to, as_name, 0)
+    }
+
+    fn entry_at_depth(
+        &self,
+        from: BorrowedFd<'_>,
+        name: &OsStr,
+        to: BorrowedFd<'_>,
+        as_name: &OsStr,
+        depth: usize,
+    ) -> Result<()> {
+        let step = || format!("copy `{}`", name.display());
+        let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let seen = rustix::fs::openat(from, name, flags, Mode::empty()).map_err(|e| {
+            let error = Error::from(e);
+            if e == Errno::NOENT { error.with_kind(Kind::NotFound) } else { error }
+        });
+        let seen = seen.context(step)?;
+        let stat = rustix::fs::fstat(&seen).context(step)?;
+        match FileType::from_raw_mode(stat.st_mode) {
+            FileType::Directory => self.directory(from, name, &stat, to, as_name, depth),
+            FileType::RegularFile => self.file(from, name, to, as_name),
+            FileType::Symlink => self.symlink(&seen, &stat, to, as_name),
+            _ if depth > 0 => {
+                self.left_out.borrow_mut().push(PathBuf::from(name));
+                Ok(())
+            }
+            _ => Err(Error::failed("it is neither a file, nor a directory, nor a symbolic link")),
+        }
+        .context(step)
+    }
+
+    fn attributes(&self, stat: &Stat) -> Attributes {
+        let (uid, gid, mode) = match &self.rights {
+            Rights::AsSource { ids, owner } => {
+                let (uid, gid) = owner.unwrap_or((stat.st_uid, stat.st_gid));
+                (ids(uid), ids(gid), stat.st_mode & 0o7777)
+            }
+            Rights::Callers => {
+                let mode = stat.st_mode & 0o777 & !sys::umask::callers();
+                (rustix::process::geteuid().as_raw(), rustix::process::getegid().as_raw(), mode)
+            }
+        };
+        let time = |sec, nsec| Timespec { tv_sec: sec, tv_nsec: nsec as _ };
+        Attributes {
+            uid,
+            gid,
+            mode,
+            times: Some(Timestamps {
+                last_access: time(stat.st_atime, stat.st_atime_nsec),
+                last_modification: time(stat.st_mtime, stat.st_mtime_nsec),
+            }),
+        }
+    }
+
+    fn directory(
+        &self,
+        from: BorrowedFd<'_>,
+        name: &OsStr,
+        stat: &Stat,
+        to: BorrowedFd<'_>,
+        as_name: &OsStr,
+        depth: usize,
+    ) -> Result<()> {
+        if depth > DEEPEST {
+            return Err(Error::failed(format!("it is more than {DEEPEST} directories deep")));
+        }
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let source = rustix::fs::openat(from, name, flags, Mode::empty())?;
+        match rustix::fs::mkdirat(to, as_name, Mode::RWXU) {
+            // One that is there is added to; a link to one is not, which the flags see to.
+            Ok(()) | Err(Errno::EXIST) => {}
+            Err(e) => return Err(e.into()),
+        }
+        let target = rustix::fs::openat(to, as_name, flags, Mode::empty())?;
+        for entry in Dir::read_from(&source)? {
+            let entry = entry?;
+            let name = entry.file_name().to_bytes();
+            if !matches!(name, b"." | b"..") {
+                let name = OsStr::from_bytes(name);
+                self.entry_at_depth(source.as_fd(), name, target.as_fd(), name, depth + 1)?;
+            }
+        }
+        apply(&target, &self.attributes(stat))
+    }
+
+    /// Copies a file's contents to one that is open.
+    pub fn onto(&self, from: BorrowedFd<'_>, name: &OsStr, target: &File) -> Result<()> {
+        let (mut source, _) = open_file(from, name).context(|| format!("copy `{}`", name.display()))?;
+        self.progress.inc(std::io::copy(&mut source, &mut &*target).context(|| "write")?);
+        Ok(())
+    }
+
+    fn file(&self, from: BorrowedFd<'_>, name: &OsStr, to: BorrowedFd<'_>, as_name: &OsStr) -> Result<()> {
+        let (mut source, stat) = open_file(from, name)?;
+        place_file(to, as_name, &self.attributes(&stat), &mut |target| {
+            self.progress.inc(std::io::copy(&mut source, &mut &*target)?);
+            Ok(())
+        })
+    }
+
+    fn symlink(&self, seen: &OwnedFd, stat: &Stat, to: BorrowedFd<'_>, as_name: &OsStr) -> Result<()> {
+        let target = rustix::fs::readlinkat(seen, c"", Vec::new())?;
+        let attributes = self.attributes(stat);
+        refuse_other(to, as_name)?;
+        store::place(to, as_name, |temporary| {
+            rustix::fs::symlinkat(&target, to, temporary)?;
+            let (uid, gid) = (Uid::from_raw(attributes.uid), Gid::from_raw(attributes.gid));
+            Ok(rustix::fs::chownat(to, temporary, Some(uid), Some(gid), AtFlags::SYMLINK_NOFOLLOW)?)
+        })
+    }
+}
+
+/// Makes the file `name` of `dir` of what `fill` writes: whole, or not at all.
+pub fn place_file(
+    dir: BorrowedFd<'_>,
+    name: &OsStr,
+    attributes: &Attributes,
+    fill: &mut dyn FnMut(&File) -> Result<()>,
+) -> Result<()> {
+    refuse_other(dir, name)?;
+    store::place_file(dir, name, &mut |file| {
+        fill(file)?;
+        apply(file, attributes)
+    })
+}
+
+fn open_file(dir: BorrowedFd<'_>, name: &OsStr) -> Result<(File, Stat)> {
+    // Non-blocking: what has become a fifo since it was looked at must not hang us.
+    let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
+    let file = File::from(rustix::fs::openat(dir, name, flags, Mode::empty())?);
+    let stat = rustix::fs::fstat(&file)?;
+    match FileType::from_raw_mode(stat.st_mode) {
+        FileType::RegularFile => Ok((file, stat)),
+        _ => Err(Error::failed("it is no regular file")),
+    }
+}
+
+/// Files and links are replaced by what takes their name; nothing else is.
+fn refuse_other(dir: BorrowedFd<'_>, name: &OsStr) -> Result<()> {
+    let Ok(stat) = rustix::fs::statat(dir, name, AtFlags::SYMLINK_NOFOLLOW) else { return Ok(()) };
+    match FileType::from_raw_mode(stat.st_mode) {
+        FileType::RegularFile | FileType::Symlink => Ok(()),
+        FileType::Directory => Err(Error::conflict(format!("there is a directory `{}`", name.display()))),
+        _ => Err(Error::conflict(format!("`{}` is a pipe, a socket or a device", name.display()))),
+    }
+}
+
+/// Owner before mode: a change of owner takes the set-id bits away.
+fn apply(file: impl AsFd, attributes: &Attributes) -> Result<()> {
+    let file = file.as_fd();
+    rustix::fs::fchown(file, Some(Uid::from_raw(attributes.uid)), Some(Gid::from_raw(attributes.gid)))?;
+    rustix::fs::fchmod(file, Mode::from_raw_mode(attributes.mode))?;
+    if let Some(times) = &attributes.times {
+        rustix::fs::futimens(file, times)?;
+    }
+    Ok(())
+}
