@@ -45,6 +45,10 @@ pub struct Create {
     #[arg(long, value_name = "URL")]
     mirror: Option<String>,
 
+    /// Believe an image server that sends unsigned lists by http: who is on the way chooses the system
+    #[arg(long)]
+    insecure: bool,
+
     /// More packages to install, separated by commas
     #[arg(long, value_name = "LIST", value_delimiter = ',')]
     packages: Vec<String>,
@@ -99,6 +103,7 @@ impl Create {
             mirror: self.mirror.or_else(|| host.mirror.get(&template).cloned()),
             packages: self.packages,
             args: self.args,
+            insecure: self.insecure,
         };
         let request = CreateRequest {
             name,

@@ -36,6 +36,10 @@ enum What {
         /// Of every architecture, not only of those that this host runs
         #[arg(long)]
         all: bool,
+
+        /// Ask also servers that send unsigned lists by http
+        #[arg(long)]
+        insecure: bool,
     },
     /// Remove images; one that a container is layered on stays
     #[command(visible_alias = "delete")]
@@ -51,6 +55,10 @@ enum What {
         /// Every image
         #[arg(long, conflicts_with = "ids")]
         all: bool,
+
+        /// Believe an image server that sends unsigned lists by http
+        #[arg(long)]
+        insecure: bool,
     },
 }
 
@@ -66,10 +74,10 @@ struct ToBeHad {
     size_bytes: u64,
 }
 
-fn available(context: &Context, template: Option<&str>, all: bool) -> Result<u8> {
+fn available(context: &Context, template: Option<&str>, all: bool, insecure: bool) -> Result<u8> {
     let mut rows = Vec::new();
     let mut failed = Vec::new();
-    for (template, answer) in download::available(&context.layout, template)? {
+    for (template, answer) in download::available(&context.layout, template, insecure)? {
         match answer {
             Err(e) => failed.push(e),
             Ok(systems) => {
@@ -142,8 +150,8 @@ impl<'a> Shown<'a> {
 
 impl Image {
     pub fn run(self, context: &Context) -> Result<u8> {
-        if let What::Available { template, all } = &self.what {
-            return available(context, template.as_deref(), *all);
+        if let What::Available { template, all, insecure } = &self.what {
+            return available(context, template.as_deref(), *all, *insecure);
         }
         require_root("work on images")?;
         match self.what {
@@ -156,9 +164,9 @@ impl Image {
                     Ok(())
                 })?;
             }
-            What::Refresh { ids, all } => {
+            What::Refresh { ids, all, insecure } => {
                 let ids = if all { current(context)? } else { ids };
-                each(&ids, |id| refresh(context, id))?;
+                each(&ids, |id| refresh(context, id, insecure))?;
             }
         }
         Ok(0)
@@ -193,8 +201,8 @@ fn list(context: &Context) -> Result<()> {
     render::table(&["ID", "TEMPLATE", "RELEASE", "ARCH", "SIZE", "SHARED", "CREATED", "USED BY"], rows)
 }
 
-fn refresh(context: &Context, id: &str) -> Result<()> {
-    let done = image::refresh(&context.layout, id)?;
+fn refresh(context: &Context, id: &str, insecure: bool) -> Result<()> {
+    let done = image::refresh(&context.layout, id, insecure)?;
     context.say(&format!("image `{}` has taken the place of `{}`", done.new, done.old));
     if let Some(reason) = done.kept {
         context.say(&format!("the old one stays for now: {reason}"));

@@ -32,6 +32,9 @@ pub struct Asked {
     /// What stood after `--`.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub args: Vec<String>,
+    /// `--insecure`
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub insecure: bool,
 }
 
 impl ImageSpec {

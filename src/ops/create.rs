@@ -187,7 +187,12 @@ pub fn spec(recipe: &Recipe, order: &Order) -> Result<ImageSpec> {
         arch: recipe.arch,
         packages: recipe.packages.clone(),
         content: recipe.fingerprint()?,
-        asked: Asked { mirror: order.mirror.clone(), packages: order.packages.clone(), args: order.args.clone() },
+        asked: Asked {
+            mirror: order.mirror.clone(),
+            packages: order.packages.clone(),
+            args: order.args.clone(),
+            insecure: order.insecure,
+        },
     })
 }
 

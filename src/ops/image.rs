@@ -56,7 +56,9 @@ pub fn remove(layout: &Layout, id: &str) -> Result<String> {
 }
 
 /// Makes an image anew, by the template as it is now. The old one goes unless something needs it.
-pub fn refresh(layout: &Layout, id: &str) -> Result<Refreshed> {
+///
+/// With `insecure`, or where it was made so, an image server is believed that proves nothing.
+pub fn refresh(layout: &Layout, id: &str, insecure: bool) -> Result<Refreshed> {
     let store = ImageStore::new(layout);
     let old = store.find(id)?;
     let again = || -> Result<String> {
@@ -67,6 +69,7 @@ pub fn refresh(layout: &Layout, id: &str) -> Result<Refreshed> {
             mirror: asked.mirror.clone(),
             packages: asked.packages.clone(),
             args: asked.args.clone(),
+            insecure: asked.insecure || insecure,
         };
         let recipe = Recipe::new(template::find(layout, template)?, &order)?;
         let image = store.replace(&create::spec(&recipe, &order)?, |target| create::build(layout, &recipe, target))?;

@@ -2,6 +2,7 @@
 //!
 //! The server's index says what there is and the digest of each file. The index is believed because
 //! it came by https, or because it is signed with a key of the template's; a file because of its digest.
+//! What comes unsigned by http is refused unless the admin says `--insecure`.
 
 mod fetch;
 mod squashfs;
@@ -13,7 +14,7 @@ use std::path::Path;
 pub use streams::{Available, Wanted};
 
 use self::fetch::Fetcher;
-use self::streams::{FileKind, Streams};
+use self::streams::{FileKind, Proof, Streams};
 use super::find;
 use super::model::{Builder, Template};
 use super::recipe::Recipe;
@@ -34,7 +35,8 @@ pub fn build(recipe: &Recipe, target: &Path, downloads: &Path) -> Result<()> {
         variant: recipe.options.get("variant").map_or("default", String::as_str),
     };
     let fetcher = Fetcher::new();
-    let streams = Streams::read(&fetcher, server, recipe.signing_keyring().as_deref())?;
+    let proof = Proof::of(server, recipe.signing_keyring(), recipe.insecure);
+    let streams = Streams::read(server, &proof)?;
     let chosen = streams.choose(&wanted)?;
     let name = chosen.path.rsplit('/').next().unwrap_or_default();
     let url = streams.url(&chosen.path)?;
@@ -50,13 +52,12 @@ pub fn build(recipe: &Recipe, target: &Path, downloads: &Path) -> Result<()> {
 /// What can be had from the servers that templates name, by template.
 ///
 /// A server that cannot be asked does not keep the others from answering.
-pub fn available(layout: &Layout, only: Option<&str>) -> Result<Vec<(String, Result<Vec<Available>>)>> {
+pub fn available(layout: &Layout, only: Option<&str>, insecure: bool) -> Result<Vec<(String, Result<Vec<Available>>)>> {
     let names = match only {
         Some(name) => vec![name.to_owned()],
         None => find::names(layout),
     };
-    let fetcher = Fetcher::new();
-    let mut asked: Vec<(String, Result<Streams>)> = Vec::new();
+    let mut asked: Vec<((String, Proof), Result<Streams>)> = Vec::new();
     let mut answers = Vec::new();
     for name in names {
         let found = find(layout, &name)?;
@@ -70,10 +71,13 @@ pub fn available(layout: &Layout, only: Option<&str>) -> Result<Vec<(String, Res
             continue;
         };
         let keyring = download.keyring.as_ref().map(|file| found.beside(&Path::new("keyrings").join(file)));
-        if !asked.iter().any(|(known, _)| *known == server) {
-            asked.push((server.clone(), Streams::read(&fetcher, &server, keyring.as_deref())));
+        let proof = Proof::of(&server, keyring, insecure);
+        let place = (server, proof);
+        if !asked.iter().any(|(known, _)| *known == place) {
+            let streams = Streams::read(&place.0, &place.1);
+            asked.push((place.clone(), streams));
         }
-        let (_, streams) = asked.iter().find(|(known, _)| *known == server).expect("asked above");
+        let (_, streams) = asked.iter().find(|(known, _)| *known == place).expect("asked above");
         let os = download.os.as_deref().unwrap_or(&name);
         let answer = streams.as_ref().map(|streams| streams.available(os)).map_err(Clone::clone);
         answers.push((name, answer));

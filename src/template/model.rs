@@ -128,7 +128,8 @@ pub struct Download {
     pub server: Option<String>,
     /// The system's name on it; unset means the template's.
     pub os: Option<String>,
-    /// Keys that sign its lists: a file in `keyrings` beside the template. Unset, they are not signed.
+    /// Keys that sign its lists: a file in `keyrings` beside the template. Unset, they are not signed,
+    /// and are believed by https alone.
     pub keyring: Option<PathBuf>,
 }
 

@@ -19,6 +19,8 @@ pub struct Order {
     pub packages: Vec<String>,
     /// What stands after `--`.
     pub args: Vec<String>,
+    /// Believes an image server whose lists are neither signed nor encrypted on their way.
+    pub insecure: bool,
 }
 
 /// A template with every choice made: all that a builder needs.
@@ -33,6 +35,7 @@ pub struct Recipe {
     pub packages: Vec<String>,
     /// The template's options with their values.
     pub options: BTreeMap<String, String>,
+    pub insecure: bool,
 }
 
 impl Recipe {
@@ -64,7 +67,7 @@ impl Recipe {
         }
         let suite = of_release.and_then(|r| r.suite.clone()).unwrap_or_else(|| release.clone());
         let mirror = order.mirror.clone().or_else(|| template.bootstrap.mirror.clone());
-        Ok(Recipe { release, suite, arch, mirror, packages, options, found })
+        Ok(Recipe { release, suite, arch, mirror, packages, options, insecure: order.insecure, found })
     }
 
     /// What decides the result beside release, architecture and packages, as text, for the image's id.

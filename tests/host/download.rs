@@ -48,13 +48,13 @@ fn serve(root: PathBuf) -> String {
 }
 
 /// A server's directory, and its address.
-struct Server {
-    root: PathBuf,
-    url: String,
+pub struct Server {
+    pub root: PathBuf,
+    pub url: String,
 }
 
 impl Server {
-    fn new(sandbox: &Sandbox) -> Self {
+    pub fn new(sandbox: &Sandbox) -> Self {
         let root = sandbox.path("server");
         fs::create_dir_all(root.join("streams/v1")).unwrap();
         fs::create_dir_all(root.join("images")).unwrap();
@@ -62,7 +62,7 @@ impl Server {
     }
 
     /// Says in its lists that there are these versions: name, kind and file.
-    fn list(&self, versions: &[(&str, &str, &str)]) {
+    pub fn list(&self, versions: &[(&str, &str, &str)]) {
         let item = |(version, ftype, path): &(&str, &str, &str)| {
             let contents = fs::read(self.root.join(path)).unwrap();
             let sha: String = Sha256::digest(&contents).iter().map(|byte| format!("{byte:02x}")).collect();
@@ -81,7 +81,7 @@ impl Server {
     }
 
     /// A template that downloads from it.
-    fn template(&self, sandbox: &Sandbox, more: &str) {
+    pub fn template(&self, sandbox: &Sandbox, more: &str) {
         let dir = sandbox.path("etc/lxm/templates");
         fs::create_dir_all(&dir).unwrap();
         let text = format!(
@@ -92,7 +92,7 @@ impl Server {
     }
 
     /// Packs the probe's root file system, with `mark` in it, as `images/NAME`.
-    fn pack(&self, sandbox: &Sandbox, name: &str, mark: &str) {
+    pub fn pack(&self, sandbox: &Sandbox, name: &str, mark: &str) {
         if !sandbox.path("var/lib/lxm/seed").exists() {
             sandbox.create("seed", Guest::Probe, &["--storage", "dir"]);
         }
@@ -113,7 +113,8 @@ fn mark(sandbox: &Sandbox, name: &str) -> String {
 }
 
 fn create(sandbox: &Sandbox, name: &str) -> super::support::Outcome {
-    sandbox.lxm(&["create", name, "-t", "try", "--network", "none"])
+    // The trial's own server speaks http; where its lists are signed, that is what counts.
+    sandbox.lxm(&["create", name, "-t", "try", "--network", "none", "--insecure"])
 }
 
 fn newest(sandbox: &Sandbox) {
@@ -128,9 +129,9 @@ fn newest(sandbox: &Sandbox) {
     sandbox.lxm(&["stop", "-k", "one"]).ok();
     assert!(fs::read_dir(sandbox.path("var/cache/lxm/downloads")).unwrap().next().is_none());
 
-    let listed = sandbox.lxm(&["image", "available", "-t", "try", "--format", "json"]).ok().json();
+    let listed = sandbox.lxm(&["image", "available", "-t", "try", "--insecure", "--format", "json"]).ok().json();
     assert_eq!((listed[0]["release"].as_str(), listed[0]["version"].as_str()), (Some("1.0"), Some("20261102")));
-    sandbox.lxm(&["image", "available", "-t", "try"]).ok().says("20261102");
+    sandbox.lxm(&["image", "available", "-t", "try", "--insecure"]).ok().says("20261102");
 
     // The image is kept; asked for anew it is what the server has then.
     server.pack(sandbox, "newer.tar.xz", "newer");
@@ -141,7 +142,10 @@ fn newest(sandbox: &Sandbox) {
     sandbox.lxm(&["image", "refresh", sandbox.info("one", "image").as_str().unwrap()]).ok();
     create(sandbox, "three").ok();
     assert_eq!(mark(sandbox, "three"), "newer");
-    sandbox.lxm(&["create", "x", "-t", "try", "-r", "2.0", "--network", "none"]).fails(3).complains("it has 1.0");
+    sandbox
+        .lxm(&["create", "x", "-t", "try", "-r", "2.0", "--network", "none", "--insecure"])
+        .fails(3)
+        .complains("it has 1.0");
 }
 
 fn corrupt(sandbox: &Sandbox) {
@@ -235,6 +239,6 @@ fn unreachable(sandbox: &Sandbox) {
     fs::create_dir_all(&dir).unwrap();
     fs::write(dir.join("try.toml"), "builder = \"download\"\n[download]\nserver = \"http://127.0.0.1:1\"\n").unwrap();
     create(sandbox, "one").fails(7).complains("127.0.0.1:1");
-    sandbox.lxm(&["image", "available", "-t", "try"]).fails(7).complains("127.0.0.1:1");
+    sandbox.lxm(&["image", "available", "-t", "try", "--insecure"]).fails(7).complains("127.0.0.1:1");
     sandbox.lxm(&["image", "available", "-t", "debian"]).fails(2);
 }

@@ -44,10 +44,20 @@ impl Downloaded {
 
 impl Fetcher {
     pub fn new() -> Self {
-        Self::with_patience(Duration::from_secs(30))
+        Self::with(Duration::from_secs(30), false)
     }
 
+    /// For what is believed because of the way it comes: nothing leads it to a server by http.
+    pub fn by_https_alone() -> Self {
+        Self::with(Duration::from_secs(30), true)
+    }
+
+    #[cfg(test)]
     fn with_patience(patience: Duration) -> Self {
+        Self::with(patience, false)
+    }
+
+    fn with(patience: Duration, https_only: bool) -> Self {
         // The host's own certificates: a company's proxy is trusted there, and nowhere else.
         let tls = TlsConfig::builder().root_certs(RootCerts::PlatformVerifier).build();
         let config = ureq::Agent::config_builder()
@@ -57,6 +67,7 @@ impl Fetcher {
             .timeout_connect(Some(patience))
             .timeout_recv_response(Some(patience))
             .http_status_as_error(false)
+            .https_only(https_only)
             .build();
         Fetcher { agent: config.into(), patience }
     }

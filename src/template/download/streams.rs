@@ -1,7 +1,7 @@
 //! The simplestreams format: an index of product lists, and in them versions and their files.
 
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::path::PathBuf;
 
 use serde::Deserialize;
 
@@ -111,18 +111,52 @@ pub struct Streams {
     products: Vec<Product>,
 }
 
+/// Why a server's lists are believed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Proof {
+    /// They are signed by a key of this keyring.
+    Signed(PathBuf),
+    /// They come by https, and no redirection leads off it.
+    Https,
+    /// They are not, but the admin says `--insecure`.
+    Insecure,
+    /// They are not.
+    None,
+}
+
+impl Proof {
+    pub fn of(server: &str, keyring: Option<PathBuf>, insecure: bool) -> Self {
+        match keyring {
+            Some(keyring) => Proof::Signed(keyring),
+            None if server.to_ascii_lowercase().starts_with("https://") => Proof::Https,
+            None if insecure => Proof::Insecure,
+            None => Proof::None,
+        }
+    }
+
+    fn fetcher(&self) -> Result<Fetcher> {
+        match self {
+            Proof::Signed(_) | Proof::Insecure => Ok(Fetcher::new()),
+            Proof::Https => Ok(Fetcher::by_https_alone()),
+            Proof::None => Err(Error::failed("it is asked by http, and nothing signs what it says")
+                .hint("take its https address, name its key (`download.keyring`), or say `--insecure`")),
+        }
+    }
+}
+
 /// Far above any server's lists.
 const LIST_LIMIT: u64 = 128 << 20;
 
 impl Streams {
-    /// Reads the lists of the server at `server`; with a keyring, those that are signed by one of its keys.
-    pub fn read(fetcher: &Fetcher, server: &str, keyring: Option<&Path>) -> Result<Self> {
+    /// Reads the lists of the server at `server`, if there is a reason to believe them.
+    pub fn read(server: &str, proof: &Proof) -> Result<Self> {
         let server = server.trim_end_matches('/').to_owned();
         let step = || format!("ask the image server `{server}`");
         let mut streams = Streams { server: server.clone(), products: Vec::new() };
-        let index: Index = streams.list(fetcher, "streams/v1/index.json", keyring).context(step)?;
+        let fetcher = proof.fetcher().context(step)?;
+        let index: Index = streams.list(&fetcher, "streams/v1/index.json", proof).context(step)?;
         for entry in index.index.values().filter(|entry| entry.datatype == "image-downloads") {
-            let products: Products = streams.list(fetcher, &entry.path, keyring).context(step)?;
+            let products: Products = streams.list(&fetcher, &entry.path, proof).context(step)?;
             let named = products.products.into_iter().map(|(key, product)| Product { key, ..product });
             streams.products.extend(named);
         }
@@ -132,10 +166,10 @@ impl Streams {
         Ok(streams)
     }
 
-    fn list<T: serde::de::DeserializeOwned>(&self, fetcher: &Fetcher, path: &str, keyring: Option<&Path>) -> Result<T> {
-        let text = match keyring {
-            None => fetcher.read(&self.url(path)?, LIST_LIMIT)?,
-            Some(keyring) => {
+    fn list<T: serde::de::DeserializeOwned>(&self, fetcher: &Fetcher, path: &str, proof: &Proof) -> Result<T> {
+        let text = match proof {
+            Proof::Https | Proof::Insecure | Proof::None => fetcher.read(&self.url(path)?, LIST_LIMIT)?,
+            Proof::Signed(keyring) => {
                 let signed = path.strip_suffix(".json").map_or_else(|| path.to_owned(), |stem| format!("{stem}.sjson"));
                 let url = self.url(&signed)?;
                 verify::signed_text(&fetcher.read(&url, LIST_LIMIT)?, keyring).context(|| format!("verify `{url}`"))?
