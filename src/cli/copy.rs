@@ -18,6 +18,10 @@ pub struct Copy {
     #[arg(long, value_name = "SNAPSHOT")]
     snapshot: Option<SnapshotName>,
 
+    /// Take over also settings of the snapshot that give more than the container has now
+    #[arg(long, requires = "snapshot")]
+    trust: bool,
+
     /// Where to keep the copies' files: auto, dir, overlay or btrfs [default: as the original's]
     #[arg(long, value_name = "BACKEND")]
     storage: Option<String>,
@@ -31,9 +35,9 @@ impl Copy {
         nested_is_left_out(context, &from);
         several::each(&to, |to| {
             let (snapshot, storage) = (self.snapshot.clone(), self.storage.clone());
-            let request = CopyRequest { from: from.clone(), snapshot, to: to.clone(), storage };
+            let request = CopyRequest { from: from.clone(), snapshot, to: to.clone(), trust: self.trust, storage };
             for setting in copy(&context.layout, &request)? {
-                context.say(&format!("left out, because one container alone can have it: {setting}"));
+                context.say(&format!("left out, because it is the other one's alone or more than that has: {setting}"));
             }
             Ok(())
         })

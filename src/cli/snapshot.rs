@@ -32,10 +32,16 @@ enum What {
         names: NameAndWords,
     },
     /// Put a stopped container back to where it was; later snapshots stay
-    #[command(override_usage = "lxm snapshot restore <NAME> <SNAPSHOT>")]
+    ///
+    /// Settings that give it more than it has now are listed and stay as they are.
+    #[command(override_usage = "lxm snapshot restore [OPTIONS] <NAME> <SNAPSHOT>")]
     Restore {
         #[command(flatten)]
         names: NameAndWords,
+
+        /// Bring back those settings too
+        #[arg(long)]
+        trust: bool,
     },
     /// Give a snapshot another name
     #[command(override_usage = "lxm snapshot rename <NAME> <SNAPSHOT> <NEW>")]
@@ -109,9 +115,11 @@ impl Snapshot {
                 let (name, [snapshot]) = names.get(["SNAPSHOT"])?;
                 show(context, &Record::read(layout, &name, &snapshot.parse()?)?)?;
             }
-            What::Restore { names } => {
+            What::Restore { names, trust } => {
                 let (name, [snapshot]) = names.get(["SNAPSHOT"])?;
-                snapshot::restore(layout, &name, &snapshot.parse()?)?;
+                for setting in snapshot::restore(layout, &name, &snapshot.parse()?, trust)? {
+                    context.say(&format!("not brought back, for it has less now (`--trust` does): {setting}"));
+                }
             }
             What::Rename { names } => {
                 let (name, [from, to]) = names.get(["SNAPSHOT", "NEW"])?;

@@ -34,6 +34,11 @@ impl KeyPath {
     pub fn is_below(&self, first: &str) -> bool {
         self.0.first().is_some_and(|key| key == first)
     }
+
+    /// A name by its parts, which may have dots of their own.
+    pub fn of<Part: Into<String>>(parts: impl IntoIterator<Item = Part>) -> Self {
+        KeyPath(parts.into_iter().map(Into::into).collect())
+    }
 }
 
 impl fmt::Display for KeyPath {
@@ -91,6 +96,26 @@ impl Document {
             *self = accept(text).map_err(|refusal| refusal.explain(key, None))?;
         }
         Ok(removed)
+    }
+
+    /// Takes a setting as `other` has it; where that has none, and without `other`, its default is in
+    /// force afterwards.
+    pub fn take(&mut self, key: &KeyPath, other: Option<&Document>) -> Result<()> {
+        let theirs = other.and_then(|other| {
+            let mut text = other.text.clone();
+            match find(text.as_table_mut(), &key.0, false) {
+                Some(Place::Key(table, name)) => table.get(&name).cloned(),
+                _ => None,
+            }
+        });
+        let mut text = self.text.clone();
+        match (find(text.as_table_mut(), &key.0, theirs.is_some()), theirs) {
+            (Some(Place::Key(table, name)), Some(theirs)) => drop(table.insert(&name, theirs)),
+            (Some(Place::Key(table, name)), None) => drop(table.remove(&name)),
+            _ => {}
+        }
+        *self = accept(text).map_err(|refusal| refusal.explain(key, None))?;
+        Ok(())
     }
 
     /// The value in force, defaults included; `None` where the setting is unset and has none.

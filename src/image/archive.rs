@@ -16,6 +16,7 @@ use self::pax::{check_global, read_pax};
 use self::source::Source;
 use super::acl::List;
 use super::attributes::Attributes;
+use super::budget::Budget;
 use super::shown;
 use crate::error::{Context, Error, Result};
 
@@ -53,8 +54,8 @@ pub(super) enum EntryKind {
 const MOST_METADATA: usize = 128 << 20;
 
 /// An archive being read; made by [`read`].
-pub(super) struct Archive {
-    source: Source,
+pub(super) struct Archive<'b> {
+    source: Source<'b>,
     parser: Parser,
     /// Bytes of the present entry's contents that have not been taken.
     content_left: u64,
@@ -66,14 +67,15 @@ pub(super) struct Archive {
 /// Decompresses `reader` in a thread of its own and has `consume` read the archive in it.
 ///
 /// All of the stream is read, also what follows the archive: its checksum comes last. `read_bytes`
-/// is told how much of `reader` has been read.
+/// is told how much of `reader` has been read. What comes out of it is spent of `budget`.
 pub(super) fn read<T>(
     reader: impl Read + Send,
+    budget: &Budget,
     read_bytes: impl Fn(u64) + Send,
-    consume: impl FnOnce(&mut Archive) -> Result<T>,
+    consume: impl FnOnce(&mut Archive<'_>) -> Result<T>,
 ) -> Result<T> {
     std::thread::scope(|scope| {
-        let (source, read_ahead) = Source::new(reader, read_bytes);
+        let (source, read_ahead) = Source::new(reader, budget, read_bytes);
         scope.spawn(read_ahead);
         // Dropped at the end of this closure, failed or not, which ends the thread.
         let mut archive = Archive { source, parser: parser(), content_left: 0, padding_left: 0, last_path: None };
@@ -92,7 +94,7 @@ fn parser() -> Parser {
     parser
 }
 
-impl Archive {
+impl Archive<'_> {
     /// The next entry, `None` at the archive's end. Contents not taken are skipped.
     pub fn next(&mut self) -> Result<Option<Entry>> {
         self.skip_content()?;
@@ -145,6 +147,7 @@ impl Archive {
         self.content_left = if matches!(entry.kind, EntryKind::HardLink(_)) { 0 } else { size };
         self.padding_left = (HEADER_SIZE as u64 - self.content_left % HEADER_SIZE as u64) % HEADER_SIZE as u64;
         self.last_path = Some(entry.path.clone());
+        self.source.budget().spend_entry()?;
         Ok(Some(entry))
     }
 
@@ -241,7 +244,13 @@ fn make_entry(parsed: &ParsedEntry, sparse: Option<(u64, Vec<(u64, u64)>)>) -> R
     build().context(|| format!("read `{}`", shown(&path)))
 }
 
+/// What ext4 can hold; holes take no room, but a copy that cannot keep them would.
+const LARGEST_SPARSE: u64 = 16 << 40;
+
 fn sparse_kind(size: u64, data: Vec<(u64, u64)>) -> Result<EntryKind> {
+    if size > LARGEST_SPARSE {
+        return Err(Error::failed("it claims to be larger than 16 TiB"));
+    }
     let mut end = 0;
     for &(offset, length) in &data {
         let next = offset.checked_add(length).filter(|&next| offset >= end && next <= size);

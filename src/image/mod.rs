@@ -3,6 +3,7 @@
 mod acl;
 mod archive;
 mod attributes;
+pub mod budget;
 mod cache;
 pub mod compress;
 pub mod copy;

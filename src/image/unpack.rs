@@ -10,6 +10,7 @@ use std::path::Path;
 
 use self::tree::{Inside, Tree};
 use super::archive::{self, Archive, EntryKind};
+use super::budget::Budget;
 use super::shown;
 use crate::error::{Context, Error, Result};
 use crate::progress::Progress;
@@ -22,19 +23,22 @@ pub struct Summary {
     pub bytes: u64,
     /// Device nodes, which are left out: a container's `/dev` is made at its start.
     pub devices_skipped: u64,
+    /// The highest user or group id that an entry belongs to.
+    pub highest_id: u32,
 }
 
 /// Unpacks the archive `file`, of any compression that [`super::compress`] knows.
-pub fn unpack_file(file: &Path, root: &Path) -> Result<Summary> {
+pub fn unpack_file(file: &Path, root: &Path, budget: &Budget) -> Result<Summary> {
     let step = || format!("unpack `{}`", file.display());
     let archive = File::open(file).context(step)?;
     let meta = archive.metadata().context(step)?;
     if meta.is_dir() {
         return Err(Error::failed("it is a directory, not an archive").step(step()));
     }
+    let archive = budget.counted(archive);
     let name = file.file_name().unwrap_or(file.as_os_str());
     let progress = Progress::bytes(format!("unpack {}", name.display()), meta.len());
-    let summary = unpack(archive, root, &progress).context(step)?;
+    let summary = unpack(archive, root, budget, &progress).context(step)?;
     progress.finish();
     Ok(summary)
 }
@@ -44,7 +48,7 @@ pub fn unpack_file(file: &Path, root: &Path) -> Result<Summary> {
 ///
 /// Errors name the entry. What has been unpacked before one is left to the caller, who unpacks
 /// into a staging directory; nothing is synced to disk, see [`super::copy`].
-pub fn unpack(reader: impl Read + Send, root: &Path, progress: &Progress) -> Result<Summary> {
+pub fn unpack(reader: impl Read + Send, root: &Path, budget: &Budget, progress: &Progress) -> Result<Summary> {
     if let Err(e) = std::fs::create_dir(root)
         && e.kind() != std::io::ErrorKind::AlreadyExists
     {
@@ -53,6 +57,7 @@ pub fn unpack(reader: impl Read + Send, root: &Path, progress: &Progress) -> Res
     let mut tree = Tree::new(root)?;
     archive::read(
         reader,
+        budget,
         |n| progress.inc(n),
         |archive| {
             while let Some(entry) = archive.next()? {
@@ -75,6 +80,7 @@ pub fn unpack_below(
     reader: impl Read + Send,
     prefix: &str,
     root: &Path,
+    budget: &Budget,
     progress: &Progress,
     aside: &mut dyn FnMut(&str, &[u8]) -> Result<()>,
 ) -> Result<Summary> {
@@ -86,6 +92,7 @@ pub fn unpack_below(
     };
     archive::read(
         reader,
+        budget,
         |n| progress.inc(n),
         |archive| {
             while let Some(mut entry) = archive.next()? {
@@ -132,11 +139,12 @@ fn contents(archive: &mut Archive) -> Result<Vec<u8>> {
 ///
 /// Its whiteouts remove what is theirs: `.wh.NAME` the file NAME, `.wh..wh..opq` all that other
 /// layers have put into the directory (OCI image specification, layer.md).
-pub fn unpack_layer(reader: impl Read + Send, root: &Path, progress: &Progress) -> Result<Summary> {
+pub fn unpack_layer(reader: impl Read + Send, root: &Path, budget: &Budget, progress: &Progress) -> Result<Summary> {
     let mut tree = Tree::new(root)?;
     tree.begin_layer();
     archive::read(
         reader,
+        budget,
         |n| progress.inc(n),
         |archive| {
             while let Some(entry) = archive.next()? {

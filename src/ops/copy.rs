@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use super::create::discard;
 use super::renew::renew;
 use super::still::Still;
+use super::trust;
 use crate::distro::{self, HostKeys, Identity};
 use crate::error::{Context, Error, Result};
 use crate::image::copy::copy_tree;
@@ -21,6 +22,8 @@ pub struct CopyRequest {
     /// Its state then, rather than now.
     pub snapshot: Option<SnapshotName>,
     pub to: ContainerName,
+    /// Takes over also what of the snapshot's settings gives more than the container has now.
+    pub trust: bool,
     /// A backend's name or `auto`; unset keeps the backend, and so shares what can be shared.
     pub storage: Option<String>,
 }
@@ -73,7 +76,12 @@ fn make(layout: &Layout, request: &CopyRequest) -> Result<Vec<String>> {
     drop(reserved);
     let config = source.place.join("config.toml");
     let text = fs::read_to_string(&config).context(|| format!("read `{}`", config.display()))?;
-    let (text, left_out) = renew(&text, &config)?;
+    let (text, raised) = match request.snapshot.is_some() && !request.trust {
+        true => trust::no_more_than_now(&text, &config, layout, from)?,
+        false => (text, Vec::new()),
+    };
+    let (text, mut left_out) = renew(&text, &config)?;
+    left_out.extend(raised);
     store::replace_file(&place.join("config.toml"), text.as_bytes(), 0o644)?;
 
     let backend = storage::backend(layout, &backend)?;

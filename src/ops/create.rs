@@ -138,7 +138,13 @@ pub fn discard(layout: &Layout, place: &Path) -> Result<()> {
 fn config(request: &CreateRequest) -> Result<Config> {
     let mut config = Config { uuid: super::fresh::uuid()?, ..Config::default() };
     config.security.privileged = request.privileged;
-    let network = match request.network.as_str() {
+    config.network.insert("eth0".into(), network(&request.network)?);
+    Ok(config)
+}
+
+/// What `--network` and `network.default` mean: `none`, `host` or a bridge.
+pub fn network(wired_to: &str) -> Result<Network> {
+    Ok(match wired_to {
         "none" => Network { kind: NetworkType::None, ..Network::default() },
         "host" => Network { kind: NetworkType::Host, ..Network::default() },
         bridge => {
@@ -149,9 +155,7 @@ fn config(request: &CreateRequest) -> Result<Config> {
             }
             Network { bridge: Some(bridge.to_owned()), mac: Some(super::fresh::mac()?), ..Network::default() }
         }
-    };
-    config.network.insert("eth0".into(), network);
-    Ok(config)
+    })
 }
 
 fn write_config(config: &Config, place: &Path) -> Result<()> {

@@ -11,16 +11,19 @@ mod oci;
 use std::io::Read;
 use std::path::Path;
 
-use super::create::discard;
-use crate::config::Config;
+use super::autostart;
+use super::create::{self, discard};
+use super::trust::{self, Base};
+use crate::config::{Config, Document, IdMap};
 use crate::distro::{self, HostKeys, Identity};
 use crate::error::{Context, Error, Result};
+use crate::image::budget::Budget;
 use crate::image::compress::decoder;
 use crate::image::copy::copy_tree;
 use crate::progress::Progress;
 use crate::storage::{self, Tree};
 use crate::store::{self, Layout, OperationLock, Origin, Staging, ids, require_free};
-use crate::types::{ContainerName, IdRange};
+use crate::types::{ContainerName, IdRange, Size};
 
 /// How it is to be kept here.
 #[derive(Debug, Clone)]
@@ -29,6 +32,11 @@ pub struct Wish {
     pub name: Option<ContainerName>,
     /// A backend's name, or `auto`.
     pub storage: String,
+    /// Takes over also what gives it more than a fresh container has, and files that its
+    /// configuration says are elsewhere.
+    pub trust: bool,
+    /// The most that its archives may become unpacked.
+    pub max_size: Option<Size>,
 }
 
 /// What has been made.
@@ -45,16 +53,19 @@ struct Parts {
     config_text: String,
     origin: Origin,
     keys: HostKeys,
+    /// The highest id that a file of an archive belongs to.
+    highest_id: u32,
 }
 
 /// Makes a container of a stream: what `lxm export` wrote, or an archive of a docker or OCI image.
 pub fn import_stream(layout: &Layout, input: impl Read + Send, wish: &Wish) -> Result<Imported> {
-    let (head, archive) = peek(decoder(input)?, exported::HEAD)?;
+    let budget = Budget::new(wish.max_size);
+    let (head, archive) = peek(decoder(budget.counted(input))?, exported::HEAD)?;
     match exported::is_export(&head) {
-        true => exported::import(layout, &head, archive, wish),
+        true => exported::import(layout, &head, archive, &budget, wish),
         // Of what is no archive at all, an export is what was most likely meant.
         false if head.get(257..262) != Some(b"ustar") => Err(exported::foreign()),
-        false => oci::import_archive(layout, archive, wish),
+        false => oci::import_archive(layout, archive, &budget, wish),
     }
 }
 
@@ -63,6 +74,7 @@ pub fn import_stream(layout: &Layout, input: impl Read + Send, wish: &Wish) -> R
 pub fn import_path(layout: &Layout, path: &Path, wish: &Wish) -> Result<Imported> {
     let meta = path.metadata().context(|| format!("look at `{}`", path.display()))?;
     if !meta.is_dir() {
+        // A pipe is waited for: it was named by the admin.
         let file = std::fs::File::open(path).context(|| format!("open `{}`", path.display()))?;
         return import_stream(layout, file, wish);
     }
@@ -76,26 +88,28 @@ pub fn import_path(layout: &Layout, path: &Path, wish: &Wish) -> Result<Imported
     }
 }
 
-/// Copies the tree `from` to `root`, with ids from 0: they are stored from `base`.
-fn fill_from_tree(from: &Path, root: &Path, place: &Path, base: u32) -> Result<()> {
-    let progress = Progress::bytes(format!("copy `{}`", from.display()), 0);
+/// Copies the tree `from`, called `name`, to `root`, with ids from 0: they are stored from `base`.
+fn fill_from_tree(from: &Path, name: &Path, root: &Path, place: &Path, base: u32) -> Result<()> {
+    let progress = Progress::bytes(format!("copy `{}`", name.display()), 0);
     copy_tree(from, root, &progress)?;
     progress.finish();
     storage::unshift(place, root, base)
 }
 
 /// Makes the container `name`: `fill` fills its tree, the first directory, then gives the rest. The
-/// second is the container's own, for what is needed meanwhile.
+/// second is the container's own, for what is needed meanwhile. Adds to `notes` what of its
+/// configuration is left out.
 ///
 /// A failure, or a kill at any point, leaves none.
 fn make(
     layout: &Layout,
     name: &ContainerName,
-    storage: &str,
+    wish: &Wish,
+    notes: &mut Vec<String>,
     fill: &mut dyn FnMut(&Path, &Path) -> Result<Parts>,
 ) -> Result<storage::Choice> {
     require_free(layout, name)?;
-    let choice = storage::choose(layout, storage)?;
+    let choice = storage::choose(layout, &wish.storage)?;
     let backend = storage::backend(layout, choice.backend)?;
     let lock = OperationLock::acquire(layout, name)?;
     let discard = |place: &Path| discard(layout, place);
@@ -114,9 +128,11 @@ fn make(
         Ok(())
     })?;
     let parts = parts.ok_or_else(|| Error::failed("there were no files in it"))?;
+    let document = accepted(layout, name, &parts.config_text, wish, notes)?;
+    require_ids(parts.highest_id, document.config())?;
     let origin = Origin { storage: choice.backend.to_owned(), ids, ephemeral: false, ..parts.origin };
     origin.write_file(&origin_file)?;
-    store::replace_file(&place.join("config.toml"), parts.config_text.as_bytes(), 0o644)?;
+    store::replace_file(&place.join("config.toml"), document.to_string().as_bytes(), 0o644)?;
     let tree = Tree::open(backend.as_ref(), place)?;
     let identity = Identity { hostname: name.to_string(), login: None, keys: parts.keys };
     distro::customize(tree.path(), place, &identity)?;
@@ -148,22 +164,45 @@ fn is_known(layout: &Layout, uuid: &str) -> Result<bool> {
     Ok(layout.names()?.iter().any(has))
 }
 
-/// What of a configuration that came from elsewhere reaches out to this host.
-fn reaches_out(config: &Config) -> Vec<String> {
-    let mut notes = Vec::new();
-    if config.security.privileged {
-        notes.push("it is privileged: its root is root of this host".to_owned());
+/// The configuration as it is taken: checked as `lxm config set` does, and without what gives more
+/// than a fresh container has, unless that is wished for.
+fn accepted(
+    layout: &Layout,
+    name: &ContainerName,
+    text: &str,
+    wish: &Wish,
+    notes: &mut Vec<String>,
+) -> Result<Document> {
+    let mut document = Document::parse(text, Path::new("config.toml"))?;
+    if document.config().version != 1 {
+        return Err(Error::config("its configuration is of a newer lxm"));
     }
-    for mount in &config.mount {
-        notes.push(format!("it is shown `{}` of this host", mount.source.display()));
+    let fresh = create::network(&layout.host_config()?.network.default)?;
+    let base = Base { config: &Config::default(), document: None, fresh: Some(&fresh) };
+    let mut trusted = document.clone();
+    let restricted = if wish.trust { &mut trusted } else { &mut document };
+    let excess = trust::restrict(restricted, &base)?;
+    let what = if wish.trust { "taken over on trust" } else { "not taken over" };
+    notes.extend(excess.iter().map(|setting| format!("{what}: {setting}")));
+    if !wish.trust && !excess.is_empty() {
+        notes.push("a new container has none of that; `--trust` takes it over from whom you trust".to_owned());
     }
-    for device in &config.device {
-        notes.push(format!("it may use the device `{}` of this host", device.path.display()));
+    autostart::check(layout, name, document.config())?;
+    Ok(document)
+}
+
+/// Fails where files belong to ids that the guest does not have: it could neither use nor remove them.
+fn require_ids(highest: u32, config: &Config) -> Result<()> {
+    let most = match config.security.idmap {
+        _ if config.security.privileged => u32::MAX,
+        IdMap::Auto => IdRange::LEN - 1,
+        IdMap::Fixed(range) => range.len.saturating_sub(1),
+    };
+    if highest <= most {
+        return Ok(());
     }
-    for capability in &config.security.capabilities_add {
-        notes.push(format!("it has the capability `{capability}`"));
-    }
-    notes
+    Err(Error::failed(format!("a file in it belongs to the id {highest}, and the guest has ids up to {most}"))
+        .hint("pack it with other owners (`tar --owner-map`), or import a privileged one with `--trust`"))
 }
 
 /// A reader's first bytes, at most `count`, which the reader given back yields again.

@@ -33,4 +33,5 @@ mod still;
 pub mod stop;
 pub mod sweep;
 pub mod transfer;
+mod trust;
 pub mod wait;

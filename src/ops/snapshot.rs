@@ -9,7 +9,7 @@ use jiff::tz::TimeZone;
 use rustix::fs::{CWD, RenameFlags, renameat_with};
 
 use super::still::Still;
-use super::{reading, schedule};
+use super::{reading, schedule, trust};
 use crate::error::{Context, Error, Result};
 use crate::progress::Progress;
 use crate::storage::{self, Activity, Backend, Purpose};
@@ -36,8 +36,9 @@ pub fn create(layout: &Layout, name: &ContainerName, wish: Wish) -> Result<Snaps
 
 /// Puts a container back to where a snapshot of it was; those made later stay.
 ///
-/// Its tree and its configuration come back, its ids stay. Fails with `Kind::Conflict` while it runs.
-pub fn restore(layout: &Layout, name: &ContainerName, snapshot: &SnapshotName) -> Result<()> {
+/// Its tree and its configuration come back, its ids stay. Settings that give it more than it has now
+/// do not, unless `trust` says so: they are given back. Fails with `Kind::Conflict` while it runs.
+pub fn restore(layout: &Layout, name: &ContainerName, snapshot: &SnapshotName, trust: bool) -> Result<Vec<String>> {
     let work = Work::begin(layout, name)?;
     let snapshot = Snapshot::read(layout, name, snapshot)?;
     require_stopped(layout, name, "restore")?;
@@ -45,11 +46,15 @@ pub fn restore(layout: &Layout, name: &ContainerName, snapshot: &SnapshotName) -
     work.make_place(&place)?;
     let progress = shown(work.backend.as_ref(), format!("copy `{}`", snapshot.name));
     let container = layout.container(name);
-    let put_back = || -> Result<()> {
+    let mut left_out = Vec::new();
+    let mut put_back = || -> Result<()> {
         work.backend.duplicate(&snapshot.place, Activity::Idle, &place, Purpose::Container, &progress)?;
         let (from, config) = (snapshot.place.join("config.toml"), place.join("config.toml"));
-        let text = fs::read(&from).context(|| format!("read `{}`", from.display()))?;
-        store::replace_file(&config, &text, 0o644)?;
+        let mut text = fs::read_to_string(&from).context(|| format!("read `{}`", from.display()))?;
+        if !trust {
+            (text, left_out) = trust::no_more_than_now(&text, &from, layout, name)?;
+        }
+        store::replace_file(&config, text.as_bytes(), 0o644)?;
         // One right after the other, with nothing between them that takes time. The exchange first: it
         // can be refused, and nothing has changed then.
         work.backend.exchange(&place, &container)?;
@@ -66,7 +71,7 @@ pub fn restore(layout: &Layout, name: &ContainerName, snapshot: &SnapshotName) -
     }
     work.discard(&place)?;
     progress.finish();
-    Ok(())
+    Ok(left_out)
 }
 
 /// Gives a snapshot another name.

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use rustix::fs::{Mode, OFlags, ResolveFlags, openat2};
 
-use crate::error::{Context, Result};
+use crate::error::{Context, Error, Result};
 
 /// Opens `path` below the directory `root` as if `root` were `/`: no `..`, absolute path or
 /// symbolic link leads out of it, however the tree changes meanwhile (openat2(2)).
@@ -38,17 +38,26 @@ pub fn open_beneath(
     }
 }
 
-/// Reads a file below `root`, at most `limit` bytes of it; fails on what is not a regular file.
-pub fn read_in_root(root: impl AsFd, path: impl AsRef<Path>, limit: u64) -> Result<Vec<u8>> {
-    use std::io::Read;
+/// Opens a regular file below `root` for reading; fails on anything else.
+pub fn open_file_in_root(root: impl AsFd, path: impl AsRef<Path>) -> Result<std::fs::File> {
     let path = path.as_ref();
     // Non-blocking: a fifo in place of the file must not hang us.
     let fd = open_in_root(root, path, OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY, Mode::empty())?;
     let file = std::fs::File::from(fd);
+    match file.metadata() {
+        Ok(meta) if meta.is_file() => Ok(file),
+        Ok(_) => Err(Error::failed("not a regular file")),
+        Err(e) => Err(e.into()),
+    }
+    .context(|| format!("read `{}`", path.display()))
+}
+
+/// Reads a file below `root`, at most `limit` bytes of it; fails on what is not a regular file.
+pub fn read_in_root(root: impl AsFd, path: impl AsRef<Path>, limit: u64) -> Result<Vec<u8>> {
+    use std::io::Read;
+    let path = path.as_ref();
+    let file = open_file_in_root(root, path)?;
     let read = || -> std::io::Result<Vec<u8>> {
-        if !file.metadata()?.is_file() {
-            return Err(std::io::Error::other("not a regular file"));
-        }
         let mut contents = Vec::new();
         (&file).take(limit).read_to_end(&mut contents)?;
         Ok(contents)

@@ -19,6 +19,7 @@ use super::find;
 use super::model::{Builder, Template};
 use super::recipe::Recipe;
 use crate::error::{Context, Error, Result};
+use crate::image::budget::Budget;
 use crate::image::unpack::unpack_file;
 use crate::store::Layout;
 
@@ -42,7 +43,7 @@ pub fn build(recipe: &Recipe, target: &Path, downloads: &Path) -> Result<()> {
     let url = streams.url(&chosen.path)?;
     let file = fetcher.download(&url, name, &chosen.sha256, chosen.size, downloads)?;
     match chosen.kind {
-        FileKind::Tar => unpack_file(file.path(), target).map(drop),
+        FileKind::Tar => unpack_file(file.path(), target, &Budget::default()).map(drop),
         FileKind::Squashfs => squashfs::unpack(file.path(), target),
     }
     .context(|| format!("unpack `{url}`"))?;

@@ -8,7 +8,7 @@ use super::Found;
 use super::model::{Builder, File};
 use crate::distro::{self, Edit, Extras};
 use crate::error::{Context, Error, Result};
-use crate::types::Arch;
+use crate::types::{Arch, Size};
 
 /// What is asked of a template on the command line.
 #[derive(Debug, Clone, Default)]
@@ -102,6 +102,11 @@ impl Recipe {
     pub fn archive(&self) -> Option<PathBuf> {
         let is_archive = self.found.template.builder == Builder::Archive;
         self.options.get("file").filter(|_| is_archive).map(PathBuf::from)
+    }
+
+    /// What the archive may become, where the admin says it.
+    pub fn max_size(&self) -> Result<Option<Size>> {
+        self.options.get("max-size").filter(|size| !size.is_empty()).map(|size| size.parse()).transpose()
     }
 
     /// What the template adds to the fix-ups of the guest's family.

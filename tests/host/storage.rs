@@ -410,16 +410,16 @@ fn snapshots(layout: &Layout, backend: &str) {
     for (name, motd, description) in
         [("before", "image", "first"), ("snap1", "third", "second"), ("snap0", "second", "second")]
     {
-        snapshot::restore(layout, &web, &named(name)).unwrap();
+        snapshot::restore(layout, &web, &named(name), false).unwrap();
         bench.holds("web", "etc/motd", Some(motd));
         assert_eq!(layout.config(&web).unwrap().description, description);
         bench.write("web", "etc/motd", "scribble");
     }
     snapshot::rename(layout, &web, &named("snap1"), &named("after")).unwrap();
     assert_eq!(status(snapshot::rename(layout, &web, &named("after"), &named("before"))), 4);
-    assert_eq!(status(snapshot::restore(layout, &web, &named("snap1"))), 3);
+    assert_eq!(status(snapshot::restore(layout, &web, &named("snap1"), false).map(drop)), 3);
     snapshot::delete(layout, &web, &named("before")).unwrap();
-    snapshot::restore(layout, &web, &named("after")).unwrap();
+    snapshot::restore(layout, &web, &named("after"), false).unwrap();
     bench.holds("web", "etc/motd", Some("third"));
     assert_eq!(status(snapshot::delete(layout, &web, &named("before"))), 3);
 

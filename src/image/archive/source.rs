@@ -4,13 +4,15 @@ use std::io::{self, Read};
 use std::sync::mpsc::{Receiver, Sender, SyncSender, channel, sync_channel};
 
 use crate::error::{Context, Result};
+use crate::image::budget::Budget;
 
 const CHUNK: usize = 256 * 1024;
 const CHUNKS_AHEAD: usize = 8;
 
 /// The decompressed stream, as chunks from the other thread.
-pub struct Source {
+pub struct Source<'b> {
     chunks: Receiver<io::Result<Vec<u8>>>,
+    budget: &'b Budget,
     /// Used chunks go back, to be filled again.
     spare: Sender<Vec<u8>>,
     chunk: Vec<u8>,
@@ -20,14 +22,22 @@ pub struct Source {
     position: u64,
 }
 
-impl Source {
+impl<'b> Source<'b> {
     /// Makes one, and what is to be run in another thread for it: it ends with the stream, or when
     /// the source is dropped. `read_bytes` is told how much of `reader` has been read.
-    pub fn new(reader: impl Read + Send, read_bytes: impl Fn(u64) + Send) -> (Self, impl FnOnce() + Send) {
+    pub fn new<R: Read + Send, F: Fn(u64) + Send>(
+        reader: R,
+        budget: &'b Budget,
+        read_bytes: F,
+    ) -> (Self, impl FnOnce() + Send + use<R, F>) {
         let (chunks_out, chunks) = sync_channel(CHUNKS_AHEAD);
         let (spare, spare_in) = channel();
-        let source = Source { chunks, spare, chunk: Vec::new(), start: 0, position: 0 };
+        let source = Source { chunks, budget, spare, chunk: Vec::new(), start: 0, position: 0 };
         (source, move || read_ahead(Counted { reader, read_bytes }, &chunks_out, &spare_in))
+    }
+
+    pub fn budget(&self) -> &Budget {
+        self.budget
     }
 
     /// How much of the stream has been taken.
@@ -57,6 +67,7 @@ impl Source {
         while self.buffered().len() < comfortable {
             let Ok(next) = self.chunks.recv() else { break };
             let next = next.context(|| "decompress the archive")?;
+            self.budget.spend(next.len() as u64)?;
             if self.buffered().is_empty() {
                 let used = std::mem::replace(&mut self.chunk, next);
                 let _ = self.spare.send(used);
@@ -71,7 +82,9 @@ impl Source {
 
     pub fn drain(&mut self) -> Result<()> {
         while let Ok(next) = self.chunks.recv() {
-            let _ = self.spare.send(next.context(|| "decompress the archive")?);
+            let next = next.context(|| "decompress the archive")?;
+            self.budget.spend(next.len() as u64)?;
+            let _ = self.spare.send(next);
         }
         Ok(())
     }

@@ -1,6 +1,7 @@
 //! They need root, for owners, capabilities, devices and mounts.
 
 use super::*;
+use crate::image::budget::Budget;
 use crate::image::compress::{Compression, Encoder};
 use crate::image::fingerprint::assert_same;
 use crate::image::testing::{Bench, TORTURE};
@@ -19,7 +20,7 @@ fn what_was_packed_unpacks_the_same_here_and_with_gnu_tar() {
     );
     let archive = packed(&bench);
     std::fs::write(bench.path("a.tar"), &archive).unwrap();
-    unpack(&*archive, &bench.path("root"), &Progress::hidden()).unwrap();
+    unpack(&*archive, &bench.path("root"), &Budget::default(), &Progress::hidden()).unwrap();
     assert_same(&bench.path("root"), &bench.path("src"));
     bench.sh("mkdir gnu; tar --xattrs --xattrs-include='*' --numeric-owner -C gnu -xf a.tar 2>&1");
     assert_same(&bench.path("gnu"), &bench.path("src"));
@@ -34,7 +35,7 @@ fn every_compression_carries_an_archive() {
         let encoder = Encoder::new(Vec::new(), compression).unwrap();
         let archive = pack(&bench.path("src"), encoder, &Progress::hidden()).unwrap().finish().unwrap();
         let root = bench.path(&format!("root-{compression}"));
-        unpack(&*archive, &root, &Progress::hidden()).unwrap();
+        unpack(&*archive, &root, &Budget::default(), &Progress::hidden()).unwrap();
         assert_same(&root, &bench.path("src"));
     }
 }
@@ -67,7 +68,7 @@ fn files_and_trees_can_be_put_beside_each_other() {
     packer.file("config.toml", b"version = 1\n", 0o640, 1_234_567_890).unwrap();
     packer.tree("rootfs", &bench.path("src")).unwrap();
     let archive = packer.finish().unwrap();
-    unpack(&*archive, &bench.path("root"), &progress).unwrap();
+    unpack(&*archive, &bench.path("root"), &Budget::default(), &progress).unwrap();
     assert_same(&bench.path("root/rootfs"), &bench.path("src"));
     bench.sh(
         "test \"$(cat root/config.toml)\" = 'version = 1'; test $(stat -c %a-%Y root/config.toml) = 640-1234567890",
@@ -99,6 +100,6 @@ fn an_archive_that_could_not_be_ended_is_not_taken_for_whole() {
     packer.tree("", &bench.path("src")).unwrap();
     packer.tree("more", &bench.path("missing")).unwrap_err();
     drop(packer);
-    let error = unpack(&*archive, &bench.path("root"), &progress).unwrap_err().to_string();
+    let error = unpack(&*archive, &bench.path("root"), &Budget::default(), &progress).unwrap_err().to_string();
     assert!(error.contains("truncated"), "{error}");
 }

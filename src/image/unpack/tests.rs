@@ -6,7 +6,7 @@ use crate::image::testing::{Bench, TORTURE};
 
 fn unpack_into(bench: &Bench, archive: &[u8]) -> Result<Summary> {
     std::fs::remove_dir_all(bench.path("root")).ok();
-    unpack(archive, &bench.path("root"), &Progress::hidden())
+    unpack(archive, &bench.path("root"), &Budget::default(), &Progress::hidden())
 }
 
 const EVERYTHING: &str = "--xattrs --xattrs-include='*' --numeric-owner";
@@ -214,7 +214,7 @@ fn damaged_archives_say_what_is_wrong_and_where() {
         (sparse(b"0,2,1,2", b"10"), "contradicts itself"),
         (sparse(b"5,9", b"10"), "contradicts itself"),
         (sparse(b"18446744073709551615,2", b"10"), "contradicts itself"),
-        (sparse(b"0,4", b"18446744073709551615"), "unpack `s`: make it 18446744073709551615 bytes long"),
+        (sparse(b"0,4", b"18446744073709551615"), "read `s`: it claims to be larger than 16 TiB"),
         (sparse(&b"0,1,".repeat(1_000_001), b"10"), "too many sparse entries"),
         (sparse(b"0,x", b"10"), "sparse map"),
         ([header(b'M', b"rest", b"", 0), vec![0; 1024]].concat(), "type `M`"),
@@ -247,14 +247,15 @@ fn compressed_archives_are_known_by_their_contents_and_checked_to_their_end() {
     let bench = Bench::new();
     bench.sh("mkdir src; head -c 100000 /dev/urandom > src/f; echo x > src/g; touch -d @5 src/f src/g src; tar -C src -cf a.tar .; gzip -k a.tar; xz -k a.tar; zstd -qk a.tar");
     for name in ["a.tar", "a.tar.gz", "a.tar.xz", "a.tar.zst"] {
-        unpack_file(&bench.path(name), &bench.path(&format!("root-{name}"))).unwrap();
+        unpack_file(&bench.path(name), &bench.path(&format!("root-{name}")), &Budget::default()).unwrap();
         assert_same(&bench.path(&format!("root-{name}")), &bench.path("src"));
         let archive = std::fs::read(bench.path(name)).unwrap();
         for cut in [archive.len() / 2, archive.len() - if name == "a.tar" { 10240 } else { 3 }] {
             unpack_into(&bench, &archive[..cut]).expect_err(name);
         }
     }
-    let error = unpack_file(&bench.path("no-such.tar"), &bench.path("root")).unwrap_err().to_string();
+    let error =
+        unpack_file(&bench.path("no-such.tar"), &bench.path("root"), &Budget::default()).unwrap_err().to_string();
     assert!(error.contains("no-such.tar"), "{error}");
 }
 
@@ -272,7 +273,7 @@ fn what_the_surroundings_would_hand_down_does_not_reach_the_tree() {
 fn layers(bench: &Bench, names: &[&str]) {
     for name in names {
         let archive = std::fs::read(bench.path(name)).unwrap();
-        unpack_layer(archive.as_slice(), &bench.path("root"), &Progress::hidden())
+        unpack_layer(archive.as_slice(), &bench.path("root"), &Budget::default(), &Progress::hidden())
             .unwrap_or_else(|e| panic!("{name}: {e}"));
     }
 }
@@ -331,7 +332,7 @@ fn no_whiteout_leads_out_of_the_tree() {
     bench.sh("test $(cat outside/file) = host");
     bench.sh("touch b/.wh..; tar -C b -cf c.tar ./.wh..");
     let archive = std::fs::read(bench.path("c.tar")).unwrap();
-    assert!(unpack_layer(archive.as_slice(), &bench.path("root"), &Progress::hidden()).is_err());
+    assert!(unpack_layer(archive.as_slice(), &bench.path("root"), &Budget::default(), &Progress::hidden()).is_err());
 }
 
 #[test]
@@ -348,7 +349,14 @@ fn a_part_of_an_archive_is_unpacked_and_the_rest_is_handed_over() {
             aside.push((name.to_owned(), contents.to_vec()));
             Ok(())
         };
-        unpack_below(archive.as_slice(), "rootfs", &bench.path("root"), &Progress::hidden(), &mut keep)?;
+        unpack_below(
+            archive.as_slice(),
+            "rootfs",
+            &bench.path("root"),
+            &Budget::default(),
+            &Progress::hidden(),
+            &mut keep,
+        )?;
         Ok::<_, Error>(aside)
     };
     assert_eq!(unpack("a.tar").unwrap(), [("lxm/one".to_owned(), b"a\n".to_vec())]);

@@ -15,6 +15,7 @@ use super::layer::remove_below;
 use crate::error::{Context, Error, Result};
 use crate::image::archive::{Archive, Entry, EntryKind};
 use crate::image::attributes::{Attributes, Attributor, xattrs_of_file};
+use crate::image::budget::Room;
 use crate::image::{acl, shown};
 use crate::sys::fs::{open_beneath, open_in_root};
 
@@ -64,6 +65,7 @@ pub struct Tree {
     skipped: HashSet<Inside>,
     /// Of a layer over others: what it has made itself, the directories on the way too.
     pub layer: Option<HashSet<Vec<u8>>>,
+    room: Room,
     summary: Summary,
 }
 
@@ -85,13 +87,16 @@ impl Tree {
         attributor.neutralise(&root).context(step)?;
         let directories = vec![(Inside(Vec::new()), as_made)];
         let summary = Summary::default();
-        Ok(Tree { root, attributor, parent: None, directories, skipped: HashSet::new(), layer: None, summary })
+        let room = Room::default();
+        Ok(Tree { root, attributor, parent: None, directories, skipped: HashSet::new(), layer: None, room, summary })
     }
 
-    pub fn place(&mut self, archive: &mut Archive, entry: Entry) -> Result<()> {
+    pub fn place(&mut self, archive: &mut Archive<'_>, entry: Entry) -> Result<()> {
         let Entry { path, kind, mut attributes, acls } = entry;
         let place = || -> Result<()> {
             let inside = Inside::new(&path)?;
+            self.room.take_entry(&self.root)?;
+            self.summary.highest_id = self.summary.highest_id.max(attributes.uid).max(attributes.gid);
             for (list, text) in &acls {
                 if let Some(value) = acl::parse(text, *list, &self.root)? {
                     attributes.xattrs.push((list.xattr().as_bytes().to_vec(), value));
@@ -120,13 +125,14 @@ impl Tree {
         Ok(())
     }
 
-    fn file(&mut self, archive: &mut Archive, inside: &Inside, attributes: &Attributes) -> Result<()> {
+    fn file(&mut self, archive: &mut Archive<'_>, inside: &Inside, attributes: &Attributes) -> Result<()> {
         let file = self.create(inside, attributes)?;
         loop {
             let bytes = archive.content(u64::MAX)?;
             if bytes.is_empty() {
                 break;
             }
+            self.room.take(&self.root, bytes.len() as u64)?;
             std::io::Write::write_all(&mut &file, bytes).context(|| "write")?;
             self.summary.bytes += bytes.len() as u64;
         }
@@ -135,7 +141,7 @@ impl Tree {
 
     fn sparse(
         &mut self,
-        archive: &mut Archive,
+        archive: &mut Archive<'_>,
         inside: &Inside,
         attributes: &Attributes,
         size: u64,
@@ -150,6 +156,7 @@ impl Tree {
                 if bytes.is_empty() {
                     return Err(Error::failed("its contents are shorter than its map says"));
                 }
+                self.room.take(&self.root, bytes.len() as u64)?;
                 file.write_all_at(bytes, at).context(|| "write")?;
                 at += bytes.len() as u64;
                 self.summary.bytes += bytes.len() as u64;

@@ -7,15 +7,18 @@ use std::sync::{Arc, Mutex};
 
 use sha2::{Digest, Sha256};
 
-use super::{Imported, Parts, Wish, is_known, make, reaches_out};
+use super::{Imported, Parts, Wish, is_known, make};
 use crate::config::{self, Config};
 use crate::distro::HostKeys;
 use crate::error::{Context, Error, Result};
+use crate::image::budget::Budget;
 use crate::image::unpack::unpack_below;
 use crate::ops::export::{CONFIG, DIGEST, ExportRecord, ORIGIN, RECORD, TAIL, TREE, hex};
 use crate::ops::renew::renew;
 use crate::progress::Progress;
 use crate::store::{Layout, Origin};
+
+const KNOWN: [&str; 4] = [RECORD, CONFIG, ORIGIN, DIGEST];
 
 /// The most of `lxm/export.toml` that is read before anything else is.
 pub(super) const HEAD: usize = 8 * 512;
@@ -28,6 +31,7 @@ pub(super) fn import(
     layout: &Layout,
     head: &[u8],
     archive: Box<dyn Read + Send + '_>,
+    budget: &Budget,
     wish: &Wish,
 ) -> Result<Imported> {
     let record = read_record(head)?;
@@ -36,10 +40,12 @@ pub(super) fn import(
     let mut notes = Vec::new();
     let mut archive = Some(archive);
     let progress = Progress::bytes(step(), 0);
-    let made = make(layout, &name, &wish.storage, &mut |root, _| {
+    let mut known = Vec::new();
+    let made = make(layout, &name, wish, &mut notes, &mut |root, _| {
         let archive = archive.take().expect("a tree is filled once");
-        unpack(layout, archive, root, &progress, &mut notes)
+        unpack(layout, archive, root, budget, &progress, &mut known)
     });
+    notes.append(&mut known);
     let storage = made.context(step)?;
     progress.finish();
     Ok(Imported { name, storage, notes })
@@ -72,15 +78,22 @@ fn unpack(
     layout: &Layout,
     archive: Box<dyn Read + Send + '_>,
     root: &Path,
+    budget: &Budget,
     progress: &Progress,
     notes: &mut Vec<String>,
 ) -> Result<Parts> {
     let mut aside = BTreeMap::new();
     let digest = Arc::new(Mutex::new(Held::default()));
     let reader = Hashed { reader: archive, held: Arc::clone(&digest) };
-    unpack_below(reader, TREE, root, progress, &mut |path, contents| {
-        aside.insert(path.to_owned(), contents.to_vec());
-        Ok(())
+    let summary = unpack_below(reader, TREE, root, budget, progress, &mut |path, contents| {
+        // Kept in memory: these alone, and each once.
+        if !KNOWN.contains(&path) {
+            return Err(Error::failed(format!("`{path}` is not what `lxm export` writes")));
+        }
+        match aside.insert(path.to_owned(), contents.to_vec()) {
+            None => Ok(()),
+            Some(_) => Err(Error::failed(format!("`{path}` is there twice"))),
+        }
     })?;
     let text = |name: &str| -> Result<String> {
         let contents = aside.get(name).ok_or_else(|| Error::failed(format!("there is no `{name}` in it")))?;
@@ -92,16 +105,20 @@ fn unpack(
     }
     let config_text = text(CONFIG)?;
     let config: Config = config::parse(&config_text, Path::new(CONFIG))?;
-    let origin: Origin = config::parse(&text(ORIGIN)?, Path::new(ORIGIN))?;
-    notes.extend(reaches_out(&config));
+    let mut origin: Origin = config::parse(&text(ORIGIN)?, Path::new(ORIGIN))?;
+    // It is looked up among the images of this host.
+    if !origin.image.bytes().all(|b| b.is_ascii_hexdigit()) {
+        origin.image.clear();
+    }
+    let highest_id = summary.highest_id;
     if !is_known(layout, &config.uuid)? {
-        return Ok(Parts { config_text, origin, keys: HostKeys::Keep });
+        return Ok(Parts { config_text, origin, keys: HostKeys::Keep, highest_id });
     }
     notes.push("a container of this host has its identity: it got one of its own".to_owned());
     let (config_text, left_out) = renew(&config_text, Path::new(CONFIG))?;
     notes
         .extend(left_out.iter().map(|setting| format!("left out, because one container alone can have it: {setting}")));
-    Ok(Parts { config_text, origin, keys: HostKeys::Fresh })
+    Ok(Parts { config_text, origin, keys: HostKeys::Fresh, highest_id })
 }
 
 /// A digest of all but the last [`TAIL`] bytes.

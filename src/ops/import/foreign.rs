@@ -1,23 +1,35 @@
 //! What containers of other programs have in common on their way here.
 
-use std::path::Path;
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::path::{Path, PathBuf};
 
-use crate::config::{Config, Network};
-use crate::error::{Error, Result};
-use crate::ops::fresh;
+use rustix::fs::{Mode, OFlags};
+use rustix::io::Errno;
+
+use crate::config::Config;
+use crate::error::{Context, Error, Result};
+use crate::ops::{create, fresh};
 use crate::store::{Layout, Origin};
+use crate::sys::fs::open_beneath;
 use crate::types::IdRange;
 
 /// A configuration being made of another program's, and what was not taken over from it.
 pub(super) struct Translated {
     pub config: Config,
     pub notes: Vec<String>,
+    /// It said something of its network: what of that has no counterpart leaves it without, and not
+    /// on a bridge that it was kept from.
+    pub says_network: bool,
 }
 
 impl Translated {
     /// With an identity of its own, and no network yet.
     pub fn new() -> Result<Self> {
-        Ok(Translated { config: Config { uuid: fresh::uuid()?, ..Config::default() }, notes: Vec::new() })
+        Ok(Translated {
+            config: Config { uuid: fresh::uuid()?, ..Config::default() },
+            notes: Vec::new(),
+            says_network: false,
+        })
     }
 
     /// Notes a setting that has no counterpart here.
@@ -25,12 +37,21 @@ impl Translated {
         self.notes.push(format!("not taken over: `{setting}`"));
     }
 
-    /// Wires eth0 to the host's default bridge, unless the translation has given it a network.
-    pub fn with_default_network(&mut self, layout: &Layout) -> Result<()> {
-        if self.config.network.is_empty() {
-            let bridge = layout.host_config()?.network.default;
-            let network = Network { bridge: Some(bridge), mac: Some(fresh::mac()?), ..Network::default() };
-            self.config.network.insert("eth0".into(), network);
+    /// Leaves out interfaces at links that this host does not have, and wires eth0 as that of a fresh
+    /// container if the other program's configuration says nothing of a network.
+    pub fn with_network(&mut self, layout: &Layout) -> Result<()> {
+        let default = layout.host_config()?.network.default;
+        let notes = &mut self.notes;
+        self.config.network.retain(|name, network| {
+            let link = [&network.bridge, &network.parent].into_iter().flatten().next();
+            let missing = link.filter(|link| **link != default && !link_exists(link));
+            if let Some(link) = missing {
+                notes.push(format!("not taken over: interface `{name}`, for this host has no link `{link}`"));
+            }
+            missing.is_none()
+        });
+        if !self.says_network {
+            self.config.network.insert("eth0".into(), create::network(&default)?);
         }
         Ok(())
     }
@@ -44,6 +65,58 @@ impl Translated {
 /// Where a foreign container came from, as its origin says it. What is kept here is filled in later.
 pub(super) fn origin(program: &str) -> Origin {
     Origin { template: program.to_owned(), ..super::unknown_origin("", IdRange::new(IdRange::FIRST_BASE)) }
+}
+
+/// The most that is read of another program's configuration.
+const LONGEST: u64 = 1 << 20;
+
+/// Reads a file of another program's settings: itself, and not what a link in its place leads to,
+/// whose lines would then be shown as settings that were not taken over.
+pub(super) fn settings(dir: impl AsFd, file: &Path) -> Result<String> {
+    use std::io::Read;
+    let step = || format!("read `{}`", file.display());
+    // Non-blocking: a fifo in its place must not hang us.
+    let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
+    let opened = rustix::fs::openat(dir, file, flags, Mode::empty()).map_err(|e| match e {
+        Errno::LOOP => Error::failed("it is a symbolic link, which may lead anywhere"),
+        e => e.into(),
+    });
+    let opened = std::fs::File::from(opened.context(step)?);
+    let meta = opened.metadata().context(step)?;
+    if !meta.is_file() || meta.len() > LONGEST {
+        return Err(Error::failed(format!("it is not a file of at most {LONGEST} bytes")).step(step()));
+    }
+    let mut text = Vec::new();
+    opened.take(LONGEST).read_to_end(&mut text).context(step)?;
+    String::from_utf8(text).map_err(|_| Error::failed("it is not text").step(step()))
+}
+
+/// Opens a directory, not through a link in its last component.
+pub(super) fn open(dir: &Path) -> Result<OwnedFd> {
+    opened(rustix::fs::open(dir, DIRECTORY, Mode::empty()).map_err(Error::from), dir)
+}
+
+/// Opens a directory below `dir`, through no link that leads out of it.
+pub(super) fn open_below(dir: impl AsFd, path: &Path) -> Result<OwnedFd> {
+    opened(open_beneath(dir, path, DIRECTORY, Mode::empty()), path)
+}
+
+const DIRECTORY: OFlags = OFlags::PATH.union(OFlags::DIRECTORY).union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
+
+fn opened(opened: Result<OwnedFd>, path: &Path) -> Result<OwnedFd> {
+    let not_one = |e: Error| match e.errno() {
+        Some(libc::ELOOP | libc::ENOTDIR | libc::EXDEV) => {
+            Error::failed("it is not a directory of its own, but a symbolic link perhaps")
+        }
+        _ => e,
+    };
+    opened.map_err(not_one).context(|| format!("open `{}`", path.display()))
+}
+
+/// A path that leads to the open directory whatever becomes of its name.
+pub(super) fn path_of(dir: &OwnedFd) -> PathBuf {
+    // With a component behind the magic link, which is then followed even by O_NOFOLLOW.
+    PathBuf::from(format!("/proc/self/fd/{}/.", dir.as_raw_fd()))
 }
 
 /// Whether the host has this link.

@@ -1,10 +1,16 @@
 //! A container of LXC: its directory with `config` and `rootfs` (lxc.container.conf(5)).
 
+mod interface;
+
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
+use rustix::fs::CWD;
+
+use self::interface::Interface;
 use super::foreign::{self, Translated};
 use super::{Imported, Parts, Wish, fill_from_tree, make};
-use crate::config::{Address, Mount, MountIds, MountTarget, Network, NetworkType, range};
+use crate::config::{Mount, MountIds, MountTarget, range};
 use crate::distro::HostKeys;
 use crate::error::{Context, Error, Kind, Result};
 use crate::store::Layout;
@@ -12,9 +18,9 @@ use crate::types::{ContainerName, Size};
 
 /// Keys that say what lxm does by itself, or what has no meaning for it.
 const SILENT: [&str; 14] = [
-    "lxc.include",
     "lxc.arch",
     "lxc.uts.name",
+    "lxc.utsname",
     "lxc.rootfs.path",
     "lxc.rootfs.options",
     "lxc.rootfs.mount",
@@ -29,32 +35,46 @@ const SILENT: [&str; 14] = [
 ];
 
 pub(super) fn is_container(dir: &Path) -> bool {
-    dir.join("config").is_file()
-        && std::fs::read_to_string(dir.join("config"))
-            .is_ok_and(|text| text.lines().any(|line| line.starts_with("lxc.")))
+    let has_settings = |text: String| text.lines().any(|line| line.starts_with("lxc."));
+    match foreign::settings(CWD, &dir.join("config")) {
+        Ok(text) => has_settings(text),
+        // It cannot be read, which the import then says; but a tree has no `config` beside a `rootfs`.
+        Err(e) => e.errno() != Some(libc::ENOENT) && dir.join("rootfs").symlink_metadata().is_ok(),
+    }
 }
 
 /// Makes a container of the one in `dir`, which stays as it is and must not run.
 pub(super) fn import(layout: &Layout, dir: &Path, wish: &Wish) -> Result<Imported> {
-    let file = dir.join("config");
-    let text = std::fs::read_to_string(&file).context(|| format!("read `{}`", file.display()))?;
-    let keys = parse(&text);
+    let step = || format!("import `{}`", dir.display());
+    let open = foreign::open(dir).context(step)?;
+    let keys = parse(&foreign::settings(&open, Path::new("config")).context(step)?);
     let mut translated = translate(&keys)?;
-    translated.with_default_network(layout)?;
-    let called = value(&keys, "lxc.uts.name").map(str::to_owned);
+    translated.with_network(layout)?;
+    let called = value(&keys, "lxc.uts.name").or_else(|| value(&keys, "lxc.utsname")).map(str::to_owned);
     let called = called.or_else(|| Some(dir.file_name()?.to_str()?.to_owned())).unwrap_or_default();
     let name: ContainerName = match &wish.name {
         Some(name) => name.clone(),
         None => called.parse().map_err(|e: Error| e.hint("`-n NAME` gives it another name"))?,
     };
-    let rootfs = rootfs(dir, &keys)?;
+    let rootfs = match rootfs(dir, &keys, wish.trust).context(step)? {
+        Rootfs::Inside(path) => foreign::open_below(&open, &path),
+        Rootfs::Outside(path) => foreign::open(&path),
+    };
+    let open = rootfs.context(step)?;
+    let rootfs = foreign::path_of(&open);
+    if rootfs.read_dir().context(step)?.next().is_none() {
+        let error = Error::failed("its `rootfs` is empty").hint("mount what its files are on there, then import it");
+        return Err(error.step(step()));
+    }
     let base = id_base(&keys).map_or_else(|| foreign::base_of(&rootfs), Ok)?;
-    let storage = make(layout, &name, &wish.storage, &mut |root, place| {
-        fill_from_tree(&rootfs, root, place, base)?;
-        Ok(Parts { config_text: translated.text()?, origin: foreign::origin("lxc"), keys: HostKeys::Keep })
+    let text = translated.text()?;
+    let mut notes = translated.notes;
+    let storage = make(layout, &name, wish, &mut notes, &mut |root, place| {
+        fill_from_tree(&rootfs, dir, root, place, base)?;
+        let config_text = text.clone();
+        Ok(Parts { config_text, origin: foreign::origin("lxc"), keys: HostKeys::Keep, highest_id: 0 })
     });
-    let storage = storage.context(|| format!("import `{}`", dir.display()))?;
-    Ok(Imported { name, storage, notes: translated.notes })
+    Ok(Imported { name, storage: storage.context(step)?, notes })
 }
 
 pub(super) fn parse(text: &str) -> Vec<(String, String)> {
@@ -69,8 +89,17 @@ fn value<'a>(keys: &'a [(String, String)], key: &str) -> Option<&'a str> {
     keys.iter().rev().find(|(known, _)| known == key).map(|(_, value)| value.as_str())
 }
 
+enum Rootfs {
+    /// Below the container's directory.
+    Inside(PathBuf),
+    Outside(PathBuf),
+}
+
 /// Its tree: `dir:/path` or a path; other backends have to be mounted first.
-fn rootfs(dir: &Path, keys: &[(String, String)]) -> Result<PathBuf> {
+///
+/// One outside of `dir` is another directory of the host, `/` perhaps: it takes trust in who wrote the
+/// configuration. A container directory that was moved or packed still says where it once was.
+fn rootfs(dir: &Path, keys: &[(String, String)], trust: bool) -> Result<Rootfs> {
     let said = value(keys, "lxc.rootfs.path").or_else(|| value(keys, "lxc.rootfs")).unwrap_or_default();
     let path = match said.split_once(':') {
         Some(("dir" | "btrfs", path)) => PathBuf::from(path),
@@ -81,11 +110,25 @@ fn rootfs(dir: &Path, keys: &[(String, String)]) -> Result<PathBuf> {
         None if said.is_empty() => dir.join("rootfs"),
         None => PathBuf::from(said),
     };
-    // A container directory that was moved or packed still says where it once was.
-    let path = if path.is_dir() { path } else { dir.join("rootfs") };
-    match path.is_dir() {
-        true => Ok(path),
-        false => Err(Error::not_found(format!("its files are not at `{}`", path.display()))),
+    let own = PathBuf::from("rootfs");
+    let Ok(said) = path.canonicalize() else {
+        return match dir.join(&own).symlink_metadata() {
+            Ok(_) => Ok(Rootfs::Inside(own)),
+            Err(_) => Err(Error::not_found(format!("its files are not at `{}`", path.display()))),
+        };
+    };
+    match said {
+        // A `rootfs` that is a link is opened as such, and refused.
+        _ if path == dir.join(&own) => Ok(Rootfs::Inside(own)),
+        said if said != dir && said.starts_with(dir) => {
+            Ok(Rootfs::Inside(said.strip_prefix(dir).unwrap_or(&own).to_owned()))
+        }
+        said if said == Path::new("/") || dir.starts_with(&said) => {
+            Err(Error::failed(format!("its `lxc.rootfs.path` is `{}`, which holds more than it", said.display())))
+        }
+        said if trust => Ok(Rootfs::Outside(said)),
+        said => Err(Error::failed(format!("its `lxc.rootfs.path` is `{}`, outside of its directory", said.display()))
+            .hint("`--trust` takes the files from there, if you know who wrote its `config`")),
     }
 }
 
@@ -101,8 +144,22 @@ fn id_base(keys: &[(String, String)]) -> Option<u32> {
 
 pub(super) fn translate(keys: &[(String, String)]) -> Result<Translated> {
     let mut made = Translated::new()?;
-    let mut interfaces: std::collections::BTreeMap<String, Interface> = std::collections::BTreeMap::new();
+    let mut interfaces: BTreeMap<String, Interface> = BTreeMap::new();
+    // LXC 1 and 2 number interfaces by their order: each begins with its type.
+    let mut old = 0;
     for (key, value) in keys {
+        made.says_network |= key.starts_with("lxc.net");
+        if let Some(setting) = key.strip_prefix("lxc.network.") {
+            old += usize::from(setting == "type");
+            let setting = match setting {
+                "ipv4" | "ipv6" => format!("{setting}.address"),
+                other => other.to_owned(),
+            };
+            if !interfaces.entry(old.saturating_sub(1).to_string()).or_default().set(&setting, value) {
+                made.left_out(&format!("{key} = {value}"));
+            }
+            continue;
+        }
         if let Some((number, setting)) = key.strip_prefix("lxc.net.").and_then(|rest| rest.split_once('.')) {
             if !interfaces.entry(number.to_owned()).or_default().set(setting, value) {
                 made.left_out(&format!("{key} = {value}"));
@@ -115,10 +172,11 @@ pub(super) fn translate(keys: &[(String, String)]) -> Result<Translated> {
     }
     for (number, interface) in interfaces {
         let name = interface.name.clone().unwrap_or_else(|| format!("eth{number}"));
-        let network = interface.network(&mut made.notes);
+        let network = interface.network(&mut made.notes)?;
         made.config.network.insert(name, network);
     }
-    if id_base(keys).is_none() {
+    let includes = keys.iter().any(|(key, _)| key == "lxc.include");
+    if id_base(keys).is_none() && !includes {
         made.notes.push("it was privileged under LXC and is not here; `security.privileged` makes it so".to_owned());
     }
     Ok(made)
@@ -152,7 +210,7 @@ fn one(made: &mut Translated, key: &str, value: &str) -> bool {
             return set(&mut limits.cpus, cpus.map(Some));
         }
         // lxm's own list is closed, and holds what LXC's common configuration allows.
-        Some("devices.deny" | "devices.allow") => return true,
+        Some("devices.deny") => return true,
         _ => {}
     }
     match key {
@@ -177,6 +235,8 @@ fn one(made: &mut Translated, key: &str, value: &str) -> bool {
             }
             true
         }
+        // Of LXC's own files: what it gives to every container.
+        "lxc.include" => Path::new(value).starts_with("/usr/share/lxc/config"),
         "lxc.idmap" | "lxc.id_map" | "lxc.rootfs" => true,
         "lxc.mount.entry" => match bind(value) {
             Some(mount) => {
@@ -222,64 +282,10 @@ fn bind(value: &str) -> Option<Mount> {
     })
 }
 
-#[derive(Default)]
-struct Interface {
-    name: Option<String>,
-    kind: String,
-    link: String,
-    network: Network,
-}
-
-impl Interface {
-    fn set(&mut self, setting: &str, value: &str) -> bool {
-        match setting {
-            "type" => self.kind = value.to_owned(),
-            "link" => self.link = value.to_owned(),
-            "name" => self.name = Some(value.to_owned()),
-            "hwaddr" => self.network.mac = Some(value.to_owned()),
-            "mtu" => return set(&mut self.network.mtu, value.parse().ok().map(Some)),
-            "vlan.id" => return set(&mut self.network.vlan, value.parse().ok().map(Some)),
-            "ipv4.address" | "ipv6.address" => {
-                // A broadcast address may follow.
-                let address = value.split_whitespace().next().unwrap_or_default();
-                let address = if address.contains('/') { address.to_owned() } else { format!("{address}/24") };
-                let Ok(address) = address.parse::<Address>() else { return false };
-                *(if setting.starts_with("ipv4") { &mut self.network.ipv4 } else { &mut self.network.ipv6 }) = address;
-            }
-            "ipv4.gateway" | "ipv6.gateway" => match value.parse() {
-                Ok(gateway) => self.network.gateway.push(gateway),
-                Err(_) => return false,
-            },
-            "flags" | "veth.pair" | "veth.mode" | "macvlan.mode" => {}
-            _ => return false,
-        }
-        true
-    }
-
-    fn network(mut self, notes: &mut Vec<String>) -> Network {
-        self.network.kind = match self.kind.as_str() {
-            "veth" => NetworkType::Veth,
-            "macvlan" => NetworkType::Macvlan,
-            "ipvlan" => NetworkType::Ipvlan,
-            "phys" => NetworkType::Physical,
-            "none" => NetworkType::Host,
-            _ => NetworkType::None,
-        };
-        match self.network.kind {
-            NetworkType::Veth if foreign::link_exists(&self.link) => self.network.bridge = Some(self.link),
-            NetworkType::Veth => {
-                notes.push(format!("this host has no bridge `{}`: it is on the default one", self.link))
-            }
-            NetworkType::Macvlan | NetworkType::Ipvlan | NetworkType::Physical => self.network.parent = Some(self.link),
-            NetworkType::Host | NetworkType::None => return Network { kind: self.network.kind, ..Network::default() },
-        }
-        self.network
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::NetworkType;
 
     const CONFIG: &str = r#"
 # Template used to create this container
@@ -320,15 +326,41 @@ lxc.hook.pre-start = /usr/local/bin/hook
         assert!(config.mount[0].read_only && config.mount.len() == 1);
         assert_eq!(config.environment["LANG"], "C.UTF-8");
         let eth0 = &config.network["eth0"];
+        assert_eq!(eth0.bridge.as_deref(), Some("no-such-bridge0"));
         assert_eq!((eth0.mac.as_deref(), eth0.ipv4.to_string().as_str()), (Some("00:16:3e:12:34:56"), "10.0.3.7/24"));
         assert_eq!(config.network["lan0"].parent.as_deref(), Some("eth7"));
         assert_eq!(id_base(&keys), Some(100_000));
         let told = made.notes.join("\n");
-        for what in ["lxc.hook.pre-start", "tmpfs tmp", "no-such-bridge0", "lxm enable"] {
+        for what in ["lxc.hook.pre-start", "tmpfs tmp", "lxm enable"] {
             assert!(told.contains(what), "{what} in {told}");
         }
         assert!(!told.contains("lxc.include") && !told.contains("privileged"), "{told}");
         let text = made.text().unwrap();
         assert_eq!(toml::from_str::<crate::config::Config>(&text).unwrap(), *config);
+    }
+
+    #[test]
+    fn keys_of_older_versions_keep_it_as_isolated_as_it_was() {
+        let made = translate(&parse("lxc.utsname = a\nlxc.network.type = empty\nlxc.network.flags = up\n")).unwrap();
+        assert!(made.says_network);
+        assert_eq!(made.config.network["eth0"].kind, NetworkType::None);
+        let text = "lxc.network.type = veth\nlxc.network.link = br1\nlxc.network.ipv4 = 10.0.3.7/24\nlxc.network.type = none\n";
+        let made = translate(&parse(text)).unwrap();
+        let networks = &made.config.network;
+        assert_eq!((networks["eth0"].bridge.as_deref(), networks["eth1"].kind), (Some("br1"), NetworkType::Host));
+        assert_eq!(networks["eth0"].ipv4.to_string(), "10.0.3.7/24");
+    }
+
+    #[test]
+    fn what_is_not_read_is_told() {
+        let text = "lxc.include = /root/mine.conf\nlxc.cgroup.devices.allow = c 10:200 rwm\nlxc.net.0.type = veth\n\
+                    lxc.net.0.ipv4.address = 10.0.3.7/24\nlxc.net.0.ipv4.address = 10.0.3.8/24\n\
+                    lxc.net.0.hwaddr = 00:16:3e:xx:xx:xx\n";
+        let made = translate(&parse(text)).unwrap();
+        let told = made.notes.join("\n");
+        for what in ["/root/mine.conf", "10:200", "10.0.3.8/24"] {
+            assert!(told.contains(what), "{what} in {told}");
+        }
+        assert!(made.config.network["eth0"].mac.is_some() && !told.contains("privileged"), "{told}");
     }
 }

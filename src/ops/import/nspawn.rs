@@ -2,6 +2,8 @@
 
 use std::path::{Path, PathBuf};
 
+use rustix::fs::CWD;
+
 use super::foreign::{self, Translated};
 use super::{Imported, Parts, Wish, fill_from_tree, make};
 use crate::config::{Mount, MountIds, Network, NetworkType, Publish};
@@ -21,24 +23,29 @@ pub(super) fn import(layout: &Layout, dir: &Path, wish: &Wish) -> Result<Importe
     let mut made = Translated::new()?;
     match settings_file(dir, &called) {
         Some(file) => {
-            let text = std::fs::read_to_string(&file).context(|| format!("read `{}`", file.display()))?;
+            let text = foreign::settings(CWD, &file)?;
             made.notes.push(format!("its settings are those of `{}`", file.display()));
             translate(&mut made, &text)?;
         }
         None => made.notes.push(format!("there are no settings `{called}.nspawn`")),
     }
-    made.with_default_network(layout)?;
+    made.with_network(layout)?;
     let name: ContainerName = match &wish.name {
         Some(name) => name.clone(),
         None => called.parse().map_err(|e: Error| e.hint("`-n NAME` gives it another name"))?,
     };
-    let base = foreign::base_of(dir)?;
-    let storage = make(layout, &name, &wish.storage, &mut |root, place| {
-        fill_from_tree(dir, root, place, base)?;
-        Ok(Parts { config_text: made.text()?, origin: foreign::origin("nspawn"), keys: HostKeys::Keep })
+    let open = foreign::open(dir)?;
+    let tree = foreign::path_of(&open);
+    let base = foreign::base_of(&tree)?;
+    let text = made.text()?;
+    let mut notes = made.notes;
+    let storage = make(layout, &name, wish, &mut notes, &mut |root, place| {
+        fill_from_tree(&tree, dir, root, place, base)?;
+        let config_text = text.clone();
+        Ok(Parts { config_text, origin: foreign::origin("nspawn"), keys: HostKeys::Keep, highest_id: 0 })
     });
     let storage = storage.context(|| format!("import `{}`", dir.display()))?;
-    Ok(Imported { name, storage, notes: made.notes })
+    Ok(Imported { name, storage, notes })
 }
 
 /// The first of those that nspawn would read.
@@ -46,13 +53,14 @@ fn settings_file(dir: &Path, called: &str) -> Option<PathBuf> {
     let file = format!("{called}.nspawn");
     let beside = dir.parent().map(|parent| parent.join(&file));
     let known = ["/etc/systemd/nspawn", "/run/systemd/nspawn"].map(|known| Path::new(known).join(&file));
-    known.into_iter().chain(beside).find(|file| file.is_file())
+    known.into_iter().chain(beside).find(|file| file.symlink_metadata().is_ok())
 }
 
 pub(super) fn translate(made: &mut Translated, text: &str) -> Result<()> {
     let mut section = String::new();
     let mut network = Network::default();
-    let (mut wired, mut ports) = (false, Vec::new());
+    // What it is wired by; `None` while it is kept from any network.
+    let (mut wired, mut ports): (Option<String>, _) = (None, Vec::new());
     for line in text.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with(['#', ';'])) {
         if let Some(name) = line.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')) {
             section = name.to_owned();
@@ -69,7 +77,15 @@ pub(super) fn translate(made: &mut Translated, text: &str) -> Result<()> {
                 "Boot" | "PrivateUsers" | "Hostname" | "NotifyReady" | "LinkJournal" | "Timezone" | "ResolvConf",
             ) => true,
             ("Files", "PrivateUsersOwnership" | "Volatile") => value != "yes",
-            ("Network", "Private") => true,
+            // nspawn's default without further settings is the host's own network.
+            ("Network", "Private") => {
+                made.says_network = true;
+                if !is_yes(value) {
+                    network.kind = NetworkType::Host;
+                    wired = Some("Private=no".to_owned());
+                }
+                true
+            }
             ("Exec", "Environment") => match value.split_once('=') {
                 Some((name, value)) => {
                     made.config.environment.insert(name.to_owned(), value.to_owned());
@@ -89,22 +105,24 @@ pub(super) fn translate(made: &mut Translated, text: &str) -> Result<()> {
                 bind(value, key == "BindReadOnly").map(|mount| made.config.mount.push(mount)).is_some()
             }
             ("Network", "VirtualEthernet") => {
-                wired = true;
-                is_yes(value)
+                made.says_network = true;
+                if is_yes(value) {
+                    wired.get_or_insert_with(|| line.to_owned());
+                }
+                true
             }
-            ("Network", "Bridge") => {
-                wired = true;
-                let exists = foreign::link_exists(value);
-                network.bridge = exists.then(|| value.to_owned());
-                exists
-            }
-            ("Network", "MACVLAN" | "IPVLAN" | "Interface") => {
-                wired = true;
-                network.parent = Some(value.to_owned());
-                network.kind = match key {
-                    "MACVLAN" => NetworkType::Macvlan,
-                    "IPVLAN" => NetworkType::Ipvlan,
-                    _ => NetworkType::Physical,
+            // One interface is taken over, the first; a bridge is what a veth is wired to.
+            ("Network", "Bridge" | "MACVLAN" | "IPVLAN" | "Interface")
+                if wired.as_deref().is_none_or(|by| by.starts_with("VirtualEthernet")) =>
+            {
+                made.says_network = true;
+                wired = Some(line.to_owned());
+                let link = Some(value.to_owned());
+                (network.kind, network.bridge, network.parent) = match key {
+                    "Bridge" => (NetworkType::Veth, link, None),
+                    "MACVLAN" => (NetworkType::Macvlan, None, link),
+                    "IPVLAN" => (NetworkType::Ipvlan, None, link),
+                    _ => (NetworkType::Physical, None, link),
                 };
                 true
             }
@@ -115,9 +133,14 @@ pub(super) fn translate(made: &mut Translated, text: &str) -> Result<()> {
             made.left_out(&format!("{key}={value}"));
         }
     }
-    if wired || !ports.is_empty() {
-        network.publish = ports;
-        network.mac = (network.kind != NetworkType::Physical).then(fresh::mac).transpose()?;
+    if wired.is_some() || (!ports.is_empty() && !made.says_network) {
+        made.says_network = true;
+        match network.kind {
+            NetworkType::Veth => network.publish = ports,
+            _ => ports.iter().for_each(|port| made.left_out(&format!("Port={port}"))),
+        }
+        let has_mac = !matches!(network.kind, NetworkType::Physical | NetworkType::Host);
+        network.mac = has_mac.then(fresh::mac).transpose()?;
         made.config.network.insert("eth0".into(), network);
     }
     Ok(())
@@ -209,5 +232,21 @@ mod tests {
         let ports: Vec<_> = config.network["eth0"].publish.iter().map(ToString::to_string).collect();
         assert_eq!(ports, ["53:53/udp", "8080:80/tcp"]);
         assert_eq!(made.notes.len(), 3, "{:?}", made.notes);
+    }
+
+    #[test]
+    fn it_is_as_isolated_as_it_was() {
+        let network = |text: &str| {
+            let mut made = Translated::new().unwrap();
+            translate(&mut made, &format!("[Network]\n{text}")).unwrap();
+            assert!(made.says_network);
+            (made.config.network.get("eth0").map(|network| network.kind), made.notes.len())
+        };
+        assert_eq!(network("Private=yes\n"), (None, 0));
+        assert_eq!(network("VirtualEthernet=no\n"), (None, 0));
+        assert_eq!(network("Private=no\n"), (Some(NetworkType::Host), 0));
+        assert_eq!(network("VirtualEthernet=yes\n"), (Some(NetworkType::Veth), 0));
+        assert_eq!(network("MACVLAN=eth7\nMACVLAN=eth8\n"), (Some(NetworkType::Macvlan), 1));
+        assert_eq!(network("Interface=eth7\nPort=80\n"), (Some(NetworkType::Physical), 1));
     }
 }

@@ -12,13 +12,15 @@ use sha2::{Digest, Sha256};
 
 use super::foreign::{self, Translated};
 use super::{Imported, Parts, Wish, make};
-use crate::config::Init;
+use crate::config::{Init, Publish};
 use crate::distro::{self, Extras, HostKeys};
 use crate::error::{Context, Error, Result};
+use crate::image::budget::Budget;
 use crate::image::unpack::{unpack, unpack_layer};
 use crate::progress::Progress;
 use crate::store::{self, Layout};
-use crate::sys::fs::{open_dir, open_in_root, read_in_root};
+use crate::sys::fs::{open_dir, open_file_in_root, open_in_root, read_in_root};
+use crate::terminal::quoted;
 use crate::types::{Arch, ContainerName};
 
 /// An entry of `manifest.json`, as `docker save` writes it.
@@ -93,55 +95,79 @@ struct Image {
 
 const LIMIT: u64 = 16 << 20;
 
+/// As many as docker can stack.
+const MOST_LAYERS: usize = 127;
+
 /// Makes a container of an image's archive; of a directory in the same form with [`import_dir`].
-pub(super) fn import_archive(layout: &Layout, archive: impl Read + Send, wish: &Wish) -> Result<Imported> {
+pub(super) fn import_archive(
+    layout: &Layout,
+    archive: impl Read + Send,
+    budget: &Budget,
+    wish: &Wish,
+) -> Result<Imported> {
     let mut archive = Some(archive);
-    import(layout, wish, &mut |place| {
+    import(layout, budget, wish, &mut |place| {
         let dir = place.join("archive");
         let progress = Progress::bytes("read the archive", 0);
-        unpack(archive.take().expect("read once"), &dir, &progress)?;
+        unpack(archive.take().expect("read once"), &dir, budget, &progress)?;
         progress.finish();
         Ok(dir)
     })
 }
 
 pub(super) fn import_dir(layout: &Layout, dir: &Path, wish: &Wish) -> Result<Imported> {
-    import(layout, wish, &mut |_| Ok(dir.to_owned()))
+    let budget = Budget::new(wish.max_size);
+    import(layout, &budget, wish, &mut |_| Ok(dir.to_owned()))
 }
 
 pub(super) fn is_layout(dir: &Path) -> bool {
     dir.join("oci-layout").is_file() || dir.join("manifest.json").is_file()
 }
 
-fn import(layout: &Layout, wish: &Wish, spread: &mut dyn FnMut(&Path) -> Result<PathBuf>) -> Result<Imported> {
+fn import(
+    layout: &Layout,
+    budget: &Budget,
+    wish: &Wish,
+    spread: &mut dyn FnMut(&Path) -> Result<PathBuf>,
+) -> Result<Imported> {
     let name = wish.name.clone().ok_or_else(|| {
         Error::usage("an image has no name that a container could have").hint("give it one with `-n NAME`")
     })?;
     let mut notes = Vec::new();
-    let storage = make(layout, &name, &wish.storage, &mut |root, place| {
+    let mut said = Vec::new();
+    let storage = make(layout, &name, wish, &mut notes, &mut |root, place| {
         let dir = spread(place)?;
         let archive = open_dir(&dir)?;
         let image = if dir.join("oci-layout").is_file() { of_oci(&archive)? } else { of_docker(&archive)? };
+        if image.layers.len() > MOST_LAYERS {
+            return Err(Error::failed(format!("it has more than {MOST_LAYERS} layers")));
+        }
+        let mut highest_id = 0;
         for (nth, (path, digest)) in image.layers.iter().enumerate() {
             let progress = Progress::bytes(format!("unpack layer {} of {}", nth + 1, image.layers.len()), 0);
-            let file = File::from(open_in_root(&archive, path, OFlags::RDONLY, Mode::empty())?);
+            let file = open_file_in_root(&archive, path)?;
             if let Some(digest) = digest {
                 check(&file, digest).context(|| format!("check layer {}", nth + 1))?;
             }
-            unpack_layer(&file, root, &progress).context(|| format!("unpack layer {}", nth + 1))?;
+            // Of a directory each file is what was packed; of an archive that was the archive.
+            let packed: Box<dyn Read + Send> =
+                if dir.starts_with(place) { Box::new(&file) } else { Box::new(budget.counted(&file)) };
+            let summary = unpack_layer(packed, root, budget, &progress);
+            highest_id = highest_id.max(summary.context(|| format!("unpack layer {}", nth + 1))?.highest_id);
             progress.finish();
         }
         let mut made = translate(&name, &image, root)?;
-        made.with_default_network(layout)?;
-        notes.append(&mut made.notes);
+        made.with_network(layout)?;
+        said.append(&mut made.notes);
         if dir.starts_with(place) {
             store::remove_tree(&dir)?;
         }
         let mut origin = foreign::origin(image.tag.as_deref().unwrap_or("oci"));
         origin.arch = image.config.architecture.parse().unwrap_or(Arch::host());
-        Ok(Parts { config_text: made.text()?, origin, keys: HostKeys::Fresh })
+        Ok(Parts { config_text: made.text()?, origin, keys: HostKeys::Fresh, highest_id })
     });
     let storage = storage.context(|| format!("import `{name}`"))?;
+    notes.append(&mut said);
     Ok(Imported { name, storage, notes })
 }
 
@@ -259,7 +285,9 @@ fn translate(name: &ContainerName, image: &Image, root: &Path) -> Result<Transla
     let default = Process::default();
     let process = process.unwrap_or(&default);
     for variable in process.env.iter().flatten() {
-        if let Some((name, value)) = variable.split_once('=').filter(|(name, _)| *name != "PATH") {
+        if variable.contains('\0') {
+            made.left_out(variable);
+        } else if let Some((name, value)) = variable.split_once('=').filter(|(name, _)| *name != "PATH") {
             made.config.environment.insert(name.to_owned(), value.to_owned());
         }
     }
@@ -281,7 +309,7 @@ fn translate(name: &ContainerName, image: &Image, root: &Path) -> Result<Transla
             let path = process.env.iter().flatten().find_map(|variable| variable.strip_prefix("PATH="));
             let dir = if process.working_dir.is_empty() { "/" } else { &process.working_dir };
             let script = format!(
-                "#!/bin/sh\n# Written by lxm: what the image runs.\n{}cd {} && exec {command_line}\n",
+                "#!/bin/sh\n# Written by lxm: what the image runs.\n{}cd -- {} && exec {command_line}\n",
                 path.map(|path| format!("export PATH={}\n", quoted(path))).unwrap_or_default(),
                 quoted(dir)
             );
@@ -300,24 +328,20 @@ fn translate(name: &ContainerName, image: &Image, root: &Path) -> Result<Transla
     }
     for port in process.exposed_ports.iter().flat_map(BTreeMap::keys) {
         let number = port.split('/').next().unwrap_or(port);
-        made.notes.push(format!(
-            "it listens on {port}: `lxm config set {name} network.eth0.publish {number}:{port}` leads there"
-        ));
+        let published = format!("{number}:{port}");
+        // What is proposed to be typed is a port and nothing else.
+        match published.parse::<Publish>() {
+            Ok(published) => made.notes.push(format!(
+                "it listens on {port}: `lxm config set {name} network.eth0.publish {}` leads there",
+                quoted(&published.to_string())
+            )),
+            Err(_) => made.left_out(&format!("ExposedPorts {port}")),
+        }
     }
     for volume in process.volumes.iter().flat_map(BTreeMap::keys) {
         made.notes.push(format!("its volume `{volume}` is part of its files"));
     }
     Ok(made)
-}
-
-/// A word as a shell reads it back.
-fn quoted(word: &str) -> String {
-    let plain = |c: char| c.is_ascii_alphanumeric() || "-_./:=@,+".contains(c);
-    if !word.is_empty() && word.chars().all(plain) {
-        word.to_owned()
-    } else {
-        format!("'{}'", word.replace('\'', r"'\''"))
-    }
 }
 
 #[cfg(test)]
@@ -330,14 +354,6 @@ mod tests {
         assert_eq!(blob_path(&format!("sha256:{sha}")).unwrap(), Path::new("blobs/sha256").join(&sha));
         for bad in ["", "sha256:", "sha256:../../etc", "md5:aa", &format!("sha256:{}", "/".repeat(64))] {
             assert!(blob_path(bad).is_err(), "{bad}");
-        }
-    }
-
-    #[test]
-    fn words_survive_the_shell() {
-        for (word, shown) in [("nginx", "nginx"), ("daemon off;", "'daemon off;'"), ("it's", r"'it'\''s'"), ("", "''")]
-        {
-            assert_eq!(quoted(word), shown);
         }
     }
 }
