@@ -1,10 +1,12 @@
 use std::io::IsTerminal;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::AsFd;
 
 use nix::sys::signal::Signal as Sig;
 
 use super::control::{connect, reply, unexpected};
-use super::relay::{Event, Relay, drain};
+use super::pipes::{self, Carried, Pipes};
+use super::relay::{Event, Relay};
+use super::terminal;
 use crate::cgroup::{ContainerCgroup, Hierarchies};
 use crate::error::{Error, Result};
 use crate::host;
@@ -65,8 +67,14 @@ pub fn run(layout: &Layout, name: &ContainerName, command: Command) -> Result<u8
         rows,
         cols,
     };
-    packets.send(&Request::Attach(request), if tty { &[] } else { &[0, 1, 2] })?;
-    if tty { with_terminal(&packets) } else { without_terminal(&packets) }
+    let pipes = match tty {
+        // Only what is shown on this terminal is the guest's terminal's: errors may go elsewhere.
+        true => Pipes::for_error(command.terminal == Terminal::IfHere && !std::io::stderr().is_terminal())?,
+        false => Pipes::for_all()?,
+    };
+    packets.send(&Request::Attach(request), &pipes.theirs())?;
+    let flows = pipes.into_flows();
+    if tty { terminal::relay(&packets, flows) } else { without_terminal(&packets, flows) }
 }
 
 /// Resolves `KEY` to this process's value, and passes on what kind of terminal this is.
@@ -88,7 +96,7 @@ fn environment(command: &Command, tty: bool) -> Result<Vec<String>> {
 }
 
 /// The answer that ends it: an exit status.
-fn finish(answer: Reply) -> Result<u8> {
+pub(super) fn finish(answer: Reply) -> Result<u8> {
     match answer {
         Reply::Exited(exit) => Ok(exit.status()),
         Reply::NotRun { status: OUR_FAILURE, error } => Err(error),
@@ -100,58 +108,36 @@ fn finish(answer: Reply) -> Result<u8> {
     }
 }
 
-/// The command has our own descriptors: all there is to do is to pass signals on and wait.
-fn without_terminal(packets: &Packets) -> Result<u8> {
+/// The command has pipes: carries what is in them, and passes signals on.
+fn without_terminal(packets: &Packets, carried: Carried) -> Result<u8> {
     let forwarded = [Sig::SIGTERM, Sig::SIGINT, Sig::SIGHUP, Sig::SIGQUIT, Sig::SIGUSR1, Sig::SIGUSR2];
-    let mut relay = Relay::new(&forwarded)?;
-    loop {
-        match relay.wait(packets, None)? {
-            Event::Signal(signal) => pass_on(packets, signal)?,
-            Event::Packet => return finish(reply(packets)?.0),
-            Event::Input(_) | Event::InputEnd | Event::Output | Event::Nothing => {}
+    let Carried { flows, unread } = carried;
+    let outputs: Vec<usize> = (1..flows.len()).collect();
+    let mut relay = Relay::new(&forwarded, flows)?;
+    let answer = loop {
+        match relay.wait(Some(packets), None)? {
+            Event::Signal(signal) => pass_on(packets, signal),
+            Event::Packet => break reply(packets),
+            Event::Ended(pipes::INPUT) => relay.flows[pipes::INPUT].close(),
+            Event::Ended(_) | Event::Leave | Event::Nothing => {}
         }
-    }
-}
-
-fn pass_on(packets: &Packets, signal: i32) -> Result<()> {
-    match Signal::from_number(signal) {
-        Some(signal) => packets.send(&Request::Signal(signal), &[]),
-        None => Ok(()),
-    }
-}
-
-/// The command has a terminal of the guest, and its other side is ours.
-fn with_terminal(packets: &Packets) -> Result<u8> {
-    let master = match reply(packets)? {
-        (Reply::Terminal, mut fds) => fds.pop().ok_or_else(|| Error::failed("the guest's terminal did not arrive"))?,
-        (other, _) => return finish(other),
     };
-    let _raw = if std::io::stdin().is_terminal() { Some(sys::tty::RawMode::enter(std::io::stdin())?) } else { None };
-    let mut relay = Relay::new(&[Sig::SIGWINCH, Sig::SIGTERM, Sig::SIGHUP])?;
-    relay.read_input();
-    loop {
-        match relay.wait(packets, Some(master.as_fd()))? {
-            Event::Signal(signal) if signal == Sig::SIGWINCH as i32 => resize(&master),
-            // Our terminal is gone, or somebody wants us gone: closing the master hangs the command up.
-            Event::Signal(signal) => return Ok((128 + signal) as u8),
-            Event::Packet => {
-                let answer = reply(packets)?.0;
-                // It has ended: what it wrote last is still in the terminal, and only that is waited
-                // for, not end of file, which a daemon that it left behind would hold up for ever.
-                drain(&master)?;
-                return finish(answer);
-            }
-            Event::Output => drop(relay.copy_output(&master)),
-            Event::Input(data) => relay.send_input(&master, &data)?,
-            // What a terminal makes of ^D.
-            Event::InputEnd => relay.send_input(&master, &[4])?,
-            Event::Nothing => {}
-        }
+    if let Some(unread) = unread {
+        unread.give_back(&relay.flows[pipes::INPUT]);
     }
+    // It has ended: what it wrote is still in the pipes, and only that is waited for, not end of file,
+    // which a daemon that it left behind would hold up for ever.
+    if let Some(signal) = relay.finish(&outputs)? {
+        return Ok((128 + signal) as u8);
+    }
+    let status = finish(answer?.0)?;
+    relay.failure()?;
+    Ok(status)
 }
 
-fn resize(master: &OwnedFd) {
-    let (rows, cols) = sys::tty::window_size(std::io::stdin().as_fd());
-    // A terminal that is being closed has no size.
-    let _ = sys::tty::set_window_size(master, rows, cols);
+fn pass_on(packets: &Packets, signal: i32) {
+    if let Some(signal) = Signal::from_number(signal) {
+        // A supervisor that has ended has told so already.
+        let _ = packets.send(&Request::Signal(signal), &[]);
+    }
 }

@@ -8,13 +8,18 @@ use nix::sys::socket::{AddressFamily, SockFlag, SockType, socketpair};
 
 use super::control::{connect, reply, unexpected};
 use super::escape::{Escape, Keys};
+use super::flow::Filtered;
 use super::relay::{Event, Relay};
 use crate::error::{Context, Result};
 use crate::proto::control::{Reply, Request, Stop};
 use crate::store::Layout;
 use crate::sys;
 use crate::sys::socket::Packets;
+use crate::sys::tty::RawMode;
 use crate::types::ContainerName;
+
+/// The index of the flow that shows the console.
+const OUTPUT: usize = 1;
 
 /// How long to stay.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -41,39 +46,40 @@ pub fn console(layout: &Layout, name: &ContainerName, until: Until, joined: impl
         }
         other => return Err(unexpected(&other)),
     }
-    let _raw = if std::io::stdin().is_terminal() { Some(sys::tty::RawMode::enter(std::io::stdin())?) } else { None };
-    relay(layout, name, &stream, until)
+    let raw = if std::io::stdin().is_terminal() { Some(sys::tty::RawMode::enter(std::io::stdin())?) } else { None };
+    relay(layout, name, stream, raw.as_ref(), until)
 }
 
-fn relay(layout: &Layout, name: &ContainerName, stream: &OwnedFd, until: Until) -> Result<()> {
+fn relay(layout: &Layout, name: &ContainerName, stream: OwnedFd, raw: Option<&RawMode>, until: Until) -> Result<()> {
     // A connection of its own that ends with the container, and carries the requests we have.
     let control = connect(layout, name)?;
     control.send(&Request::Watch, &[])?;
-    let mut relay = Relay::new(&[Sig::SIGWINCH, Sig::SIGTERM, Sig::SIGINT, Sig::SIGHUP])?;
-    relay.read_input();
     let mut escape = Escape::default();
+    let [input, output] = super::stream::flows(stream)?;
+    let input = input.filtered(Box::new(move |typed| match escape.filter(typed, Instant::now()) {
+        Keys::Pass(keys) => Filtered::Pass(keys),
+        Keys::Leave => Filtered::Leave,
+    }));
+    let signals = [Sig::SIGWINCH, Sig::SIGTERM, Sig::SIGINT, Sig::SIGHUP, Sig::SIGTSTP, Sig::SIGCONT];
+    let mut relay = Relay::new(&signals, vec![input, output])?;
     loop {
-        match relay.wait(&control, Some(stream.as_fd()))? {
+        match relay.wait(Some(&control), None)? {
             Event::Signal(signal) if signal == Sig::SIGWINCH as i32 => resize(layout, name)?,
+            Event::Signal(signal) if [Sig::SIGTSTP as i32, Sig::SIGCONT as i32].contains(&signal) => {
+                super::terminal::stop_or_go_on(signal, raw);
+            }
             Event::Signal(_) if until == Until::Stopped => stop(layout, name)?,
-            Event::Signal(_) => return Ok(()),
+            Event::Signal(_) | Event::Leave => return Ok(()),
             // The supervisor has ended; its last words may still be in the stream.
             Event::Packet => {
                 if control.recv::<Reply>()?.is_none() {
-                    return super::relay::drain(stream);
+                    relay.finish(&[OUTPUT])?;
+                    return relay.failure();
                 }
             }
-            Event::Output => {
-                if !relay.copy_output(stream) {
-                    return Ok(());
-                }
-            }
-            Event::Input(typed) => match escape.filter(&typed, Instant::now()) {
-                Keys::Pass(keys) => relay.send_input(stream, &keys)?,
-                Keys::Leave => return Ok(()),
-            },
-            Event::InputEnd if until == Until::Left => return Ok(()),
-            Event::InputEnd | Event::Nothing => {}
+            Event::Ended(OUTPUT) => return relay.failure(),
+            Event::Ended(_) if until == Until::Left => return Ok(()),
+            Event::Ended(_) | Event::Nothing => {}
         }
     }
 }

@@ -1,11 +1,21 @@
 //! The command line's side of `attach` and `console`: asks the supervisor, then relays between the
-//! terminal here and the one there.
+//! streams here and those there.
+//!
+//! A guest never gets an open file of the host: its side is a pipe of ours or a terminal of its own,
+//! and the relay carries the bytes between. It would otherwise read what is typed next on the admin's
+//! terminal, or what else is in the files and directories behind the descriptors.
 
 mod command;
 mod console;
 pub mod control;
+mod ends;
 mod escape;
+mod flow;
+mod pipes;
 mod relay;
+mod stream;
+mod terminal;
 
 pub use command::{Command, OUR_FAILURE, Terminal, run};
 pub use console::{Until, console};
+pub use stream::join;

@@ -1,135 +1,125 @@
-//! Moving bytes between our standard input and output and a terminal of the guest.
+//! One event loop for all that a command line carries between itself and a guest.
 
-use std::io::Write;
-use std::os::fd::{AsFd, BorrowedFd};
-use std::time::Duration;
+use std::os::fd::AsFd;
+use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::Signal as Sig;
 use nix::sys::signalfd::SignalFd;
 
-use crate::error::{Context, Result};
+use super::flow::{Flow, Step};
+use crate::error::{Context, Error, Result};
 use crate::sys;
 use crate::sys::socket::Packets;
 
-/// Waits for whatever comes first: a signal, a message, output of the guest, or input for it.
+/// Moves bytes, and waits for signals and messages meanwhile.
 pub struct Relay {
     signals: SignalFd,
-    reads_input: bool,
+    pub flows: Vec<Flow>,
 }
 
-/// What came. One at a time: the last thing the guest wrote is taken before the news of its end.
-#[derive(Debug)]
+/// What came.
+#[derive(Debug, PartialEq, Eq)]
 pub enum Event {
     Signal(i32),
     /// The control connection has a message or has ended.
     Packet,
-    /// The guest has written, or hung up.
-    Output,
-    Input(Vec<u8>),
-    InputEnd,
+    /// The flow of this index has moved its last byte.
+    Ended(usize),
+    /// The person wants to leave.
+    Leave,
+    /// The time is over.
     Nothing,
 }
 
 impl Relay {
-    pub fn new(signals: &[Sig]) -> Result<Self> {
-        Ok(Relay { signals: sys::signals::descriptor(signals)?, reads_input: false })
+    pub fn new(signals: &[Sig], flows: Vec<Flow>) -> Result<Self> {
+        Ok(Relay { signals: sys::signals::descriptor(signals)?, flows })
     }
 
-    pub fn read_input(&mut self) {
-        self.reads_input = true;
-    }
-
-    pub fn wait(&mut self, packets: &Packets, guest: Option<BorrowedFd<'_>>) -> Result<Event> {
-        let stdin = std::io::stdin();
-        let readable = |fd| PollFd::new(fd, PollFlags::POLLIN);
-        let mut fds = vec![readable(self.signals.as_fd()), readable(packets.as_fd())];
-        fds.extend(guest.map(readable));
-        if self.reads_input {
-            fds.push(readable(stdin.as_fd()));
+    /// Moves bytes until something else happens, at most until `limit`.
+    pub fn wait(&mut self, packets: Option<&Packets>, limit: Option<Instant>) -> Result<Event> {
+        loop {
+            let (signalled, told, ready) = self.poll(packets, limit)?;
+            if signalled && let Some(info) = self.signals.read_signal().context(|| "read a signal")? {
+                return Ok(Event::Signal(info.ssi_signo as i32));
+            }
+            for index in ready {
+                match self.flows[index].step() {
+                    Step::GoesOn => {}
+                    Step::Ended => return Ok(Event::Ended(index)),
+                    Step::Leave => return Ok(Event::Leave),
+                }
+            }
+            if told {
+                return Ok(Event::Packet);
+            }
+            if limit.is_some_and(|limit| limit <= Instant::now()) {
+                return Ok(Event::Nothing);
+            }
         }
-        match poll(&mut fds, PollTimeout::NONE) {
-            Ok(_) => {}
-            Err(Errno::EINTR) => return Ok(Event::Nothing),
+    }
+
+    fn poll(&self, packets: Option<&Packets>, limit: Option<Instant>) -> Result<(bool, bool, Vec<usize>)> {
+        const SIGNALS: usize = usize::MAX;
+        const PACKETS: usize = usize::MAX - 1;
+        let mut set = vec![(PollFd::new(self.signals.as_fd(), PollFlags::POLLIN), SIGNALS)];
+        set.extend(packets.map(|packets| (PollFd::new(packets.as_fd(), PollFlags::POLLIN), PACKETS)));
+        let mut until = limit;
+        for (index, flow) in self.flows.iter().enumerate() {
+            let at = flow.add_to(&mut set, index);
+            until = until.into_iter().chain(at).min();
+        }
+        let (mut fds, indices): (Vec<_>, Vec<_>) = set.into_iter().unzip();
+        let left = |at: Instant| sys::poll::timeout(at.saturating_duration_since(Instant::now()));
+        match poll(&mut fds, until.map_or(PollTimeout::NONE, left)) {
+            Ok(_) | Err(Errno::EINTR) => {}
             Err(e) => return Err(e).context(|| "wait for input"),
         }
-        let happened: Vec<bool> = fds.iter().map(|fd| fd.any().unwrap_or(false)).collect();
-        if happened[0] {
-            let signal = self.signals.read_signal().context(|| "read a signal")?;
-            return Ok(signal.map_or(Event::Nothing, |info| Event::Signal(info.ssi_signo as i32)));
-        }
-        if happened[1] {
-            return Ok(Event::Packet);
-        }
-        if guest.is_some() && happened[2] {
-            return Ok(Event::Output);
-        }
-        if self.reads_input && happened.last() == Some(&true) {
-            return self.take_input();
-        }
-        Ok(Event::Nothing)
+        let mut ready: Vec<usize> =
+            fds.iter().zip(indices).filter(|(fd, _)| fd.any().unwrap_or(false)).map(|(_, index)| index).collect();
+        let mut happened = |what: usize| {
+            let before = ready.len();
+            ready.retain(|index| *index != what);
+            ready.len() != before
+        };
+        Ok((happened(SIGNALS), happened(PACKETS), ready))
     }
 
-    fn take_input(&mut self) -> Result<Event> {
-        let mut buffer = [0; 4096];
-        match nix::unistd::read(std::io::stdin(), &mut buffer) {
-            Ok(0) => {
-                self.reads_input = false;
-                Ok(Event::InputEnd)
+    /// Moves what is left in `outputs` of a writer that has ended: what is there now, and no more, be
+    /// there others who still write. A signal ends that and is given.
+    pub fn finish(&mut self, outputs: &[usize]) -> Result<Option<i32>> {
+        for index in 0..self.flows.len() {
+            match outputs.contains(&index) {
+                true => self.flows[index].finish(),
+                false => self.flows[index].close(),
             }
-            Ok(length) => Ok(Event::Input(buffer[..length].to_vec())),
-            Err(Errno::EINTR | Errno::EAGAIN) => Ok(Event::Nothing),
-            // A terminal that was taken away reads as an error.
-            Err(_) => {
-                self.reads_input = false;
-                Ok(Event::InputEnd)
+        }
+        loop {
+            self.flows.iter_mut().for_each(Flow::end_if_dry);
+            if self.flows.iter().all(Flow::has_ended) {
+                return Ok(None);
+            }
+            if let Event::Signal(signal) = self.wait(None, Some(Instant::now() + DRY))?
+                && is_to_end(signal)
+            {
+                return Ok(Some(signal));
             }
         }
     }
 
-    /// Writes to the guest what was typed. One that takes nothing for ten seconds loses it: a frozen
-    /// guest must not make us deaf to signals.
-    pub fn send_input(&self, guest: impl AsFd, mut data: &[u8]) -> Result<()> {
-        while !data.is_empty() {
-            let mut fds = [PollFd::new(guest.as_fd(), PollFlags::POLLOUT)];
-            if poll(&mut fds, sys::poll::timeout(Duration::from_secs(10))).context(|| "wait for the guest")? == 0 {
-                return Ok(());
-            }
-            match nix::unistd::write(guest.as_fd(), data) {
-                Ok(written) => data = &data[written..],
-                Err(Errno::EINTR | Errno::EAGAIN) => {}
-                // It has just gone; its end is on its way to us.
-                Err(_) => return Ok(()),
-            }
-        }
-        Ok(())
-    }
-
-    /// Copies to standard output what the guest has written so far; says whether it goes on.
-    pub fn copy_output(&self, guest: impl AsFd) -> bool {
-        let mut buffer = [0; 16384];
-        match nix::unistd::read(guest.as_fd(), &mut buffer) {
-            Ok(0) => false,
-            Ok(length) => {
-                let mut stdout = std::io::stdout().lock();
-                stdout.write_all(&buffer[..length]).and_then(|()| stdout.flush()).is_ok()
-            }
-            Err(e) => matches!(e, Errno::EINTR | Errno::EAGAIN),
-        }
+    /// The first failure of a flow that nobody wanted.
+    pub fn failure(&mut self) -> Result<()> {
+        let error: Option<Error> = self.flows.iter_mut().find_map(Flow::take_error);
+        error.map_or(Ok(()), Err)
     }
 }
 
-/// Copies what is left in a terminal whose command has ended.
-pub fn drain(guest: impl AsFd) -> Result<()> {
-    rustix::io::ioctl_fionbio(guest.as_fd(), true).context(|| "drain the terminal")?;
-    let mut buffer = [0; 16384];
-    let mut stdout = std::io::stdout().lock();
-    while let Ok(length @ 1..) = nix::unistd::read(guest.as_fd(), &mut buffer) {
-        if stdout.write_all(&buffer[..length]).is_err() {
-            break;
-        }
-    }
-    let _ = stdout.flush();
-    Ok(())
+/// How soon it is looked again whether a source has run dry. It matters only where somebody else has
+/// taken what was there: what is there wakes us.
+const DRY: Duration = Duration::from_millis(20);
+
+fn is_to_end(signal: i32) -> bool {
+    [Sig::SIGTERM, Sig::SIGINT, Sig::SIGHUP, Sig::SIGQUIT].iter().any(|end| *end as i32 == signal)
 }

@@ -188,6 +188,12 @@ impl ContainerCgroup {
         crate::sys::fs::open_dir(&dir)
     }
 
+    /// Whether the guest has frozen the group of attached commands, or one above it that it sees.
+    pub fn is_attach_frozen(&self) -> bool {
+        let events = |payload: PathBuf| fs::read_to_string(payload.join(".lxm/cgroup.events")).ok();
+        self.payload().ok().and_then(events).is_some_and(|text| text.lines().any(|line| line == "frozen 1"))
+    }
+
     /// Moves this process, which has one thread, into the v1 groups: its children are born there.
     pub fn join_v1(&self) -> Result<()> {
         self.hierarchies.v1_mounts().into_iter().try_for_each(|mount| move_to_v1(&mount.join(&self.group)))

@@ -5,7 +5,10 @@ use crate::error::Result;
 /// Run a command, or a shell, in a running container
 ///
 /// The exit status is the command's own, 128 plus the number of the signal that ended it, 127 if
-/// it was not found, 126 if it cannot be executed, 125 if lxm failed.
+/// it was not found, 126 if it cannot be executed, 125 if lxm failed or a stream could not be read
+/// or written.
+///
+/// The command has pipes, or a terminal of the guest's own, and lxm carries what is in them.
 #[derive(Debug, clap::Args)]
 pub struct Attach {
     #[command(flatten)]

@@ -1,7 +1,5 @@
 //! ssh into a guest as to a machine: by name, with its host keys known before the first connection.
 
-use std::io::{Read, Write};
-use std::net::Shutdown;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -164,29 +162,7 @@ pub fn install_config(layout: &Layout) -> Result<PathBuf> {
 /// Joins standard input and output to a port of the guest, until both directions have ended.
 pub fn proxy(layout: &Layout, name: &ContainerName, port: u16) -> Result<()> {
     let stream = reach::connect(layout, name, port, PATIENCE)?;
-    let step = || format!("carry the connection to `{name}`");
-    let to_guest = stream.try_clone().context(step)?;
-    // Ends with the process: a client that says no more may still listen.
-    std::thread::spawn(move || {
-        let _ = copy(std::io::stdin(), &to_guest);
-        let _ = to_guest.shutdown(Shutdown::Write);
-    });
-    copy(&stream, std::io::stdout()).context(step)
-}
-
-fn copy(mut from: impl Read, mut to: impl Write) -> std::io::Result<()> {
-    let mut buffer = vec![0; 64 << 10];
-    loop {
-        match from.read(&mut buffer) {
-            Ok(0) => return Ok(()),
-            Ok(length) => {
-                to.write_all(&buffer[..length])?;
-                to.flush()?;
-            }
-            Err(e) if e.kind() == std::io::ErrorKind::Interrupted => {}
-            Err(e) => return Err(e),
-        }
-    }
+    crate::attach::join(stream.into()).map_err(|e| e.step(format!("carry the connection to `{name}`")))
 }
 
 #[cfg(test)]

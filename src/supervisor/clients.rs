@@ -4,7 +4,9 @@ use std::time::Duration;
 
 use nix::sys::wait::WaitStatus;
 
-use crate::error::Result;
+use super::attach::{Entered, Entering};
+use super::setup::Setup;
+use crate::error::{Error, Result};
 use crate::proto::control::{Exit, Reply, Rung, Status};
 use crate::sys::clone::Child;
 use crate::sys::pidfd;
@@ -30,6 +32,8 @@ pub enum WaitsFor {
     Rebooted,
     /// Every change.
     Changes,
+    /// A command of its own that is not executed yet.
+    Entering(Entering),
     /// The end of a command of its own.
     Command(Child),
 }
@@ -42,6 +46,47 @@ impl Client {
     /// Sends a reply; a client that is gone is closed.
     pub fn tell(&mut self, reply: &Reply) {
         self.closed |= self.packets.send(reply, &[]).is_err();
+    }
+
+    /// Takes the news of its command on the way in; gives what is to be reaped of that.
+    pub fn look_at_command(&mut self) -> Vec<Child> {
+        let WaitsFor::Entering(entering) = &mut self.waits_for else { return Vec::new() };
+        let Some(entered) = entering.look() else { return Vec::new() };
+        let WaitsFor::Entering(entering) = std::mem::replace(&mut self.waits_for, WaitsFor::Request) else {
+            return Vec::new();
+        };
+        let left = entering.into_processes(&entered);
+        match entered {
+            Entered::Running(child) => self.waits_for = WaitsFor::Command(child),
+            Entered::NotRun((status, error)) => {
+                self.tell(&Reply::NotRun { status, error });
+                self.closed = true;
+            }
+        }
+        left
+    }
+
+    /// Gives up its command if that is too long on its way in.
+    fn give_up_late(&mut self, setup: &Setup) -> Option<Entering> {
+        let WaitsFor::Entering(entering) = &self.waits_for else { return None };
+        let error = entering.is_late(setup)?;
+        self.refuse_command(error)
+    }
+
+    /// Answers that the command does not run, and gives it up.
+    pub fn refuse_command(&mut self, error: Error) -> Option<Entering> {
+        match std::mem::replace(&mut self.waits_for, WaitsFor::Request) {
+            WaitsFor::Entering(mut entering) => {
+                entering.abandon();
+                self.tell(&Reply::Failed(error));
+                self.closed = true;
+                Some(entering)
+            }
+            other => {
+                self.waits_for = other;
+                None
+            }
+        }
     }
 
     /// Reaps its command if that has ended, and tells it how.
@@ -64,6 +109,16 @@ impl Clients {
         before > 0 && self.0.is_empty()
     }
 
+    /// Gives up commands that do not come to run; says when to look again.
+    pub fn give_up_late(&mut self, setup: &Setup) -> (Vec<Entering>, Duration) {
+        let late = self.0.iter_mut().filter_map(|client| client.give_up_late(setup)).collect();
+        let due = self.0.iter().filter_map(|client| match &client.waits_for {
+            WaitsFor::Entering(entering) => Some(entering.due()),
+            _ => None,
+        });
+        (late, due.min().unwrap_or(Duration::MAX))
+    }
+
     /// Tells everybody who follows the state.
     pub fn tell_changes(&mut self, status: &Status) {
         for client in self.0.iter_mut().filter(|client| matches!(client.waits_for, WaitsFor::Changes)) {
@@ -81,6 +136,8 @@ impl Clients {
     /// The guest is dead, and with it every command in it: buries those.
     pub fn bury_commands(&mut self) -> Result<()> {
         for client in &mut self.0 {
+            let ended = || Error::failed("the container ended before the command ran in it");
+            client.refuse_command(ended()).into_iter().for_each(Entering::bury);
             if let WaitsFor::Command(child) = &client.waits_for {
                 pidfd::wait_exit(&child.pidfd, Duration::from_secs(5))?;
             }

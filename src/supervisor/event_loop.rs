@@ -13,6 +13,7 @@ use super::clients::{Client, Clients, WaitsFor};
 use super::console::Console;
 use super::setup::Setup;
 use super::stop::{Ladder, Step, Wish};
+use super::unattended::Unattended;
 use super::{Manager, attach, notify};
 use crate::config::Init;
 use crate::error::{Context, Error, Result};
@@ -40,6 +41,8 @@ pub struct Guest<'a> {
     ladder: Option<Ladder>,
     /// Commands of our own in the guest, and those whose client has gone: to be reaped.
     orphans: Vec<Child>,
+    /// The same that are still on their way in.
+    unattended: Unattended,
     status: Status,
     /// Init has said that its signal handlers are installed.
     signals_installed: bool,
@@ -67,6 +70,8 @@ enum Source {
     ConsoleClients,
     Client(usize),
     Command(usize),
+    Entering(usize),
+    Unattended,
     Orphan,
 }
 
@@ -108,7 +113,16 @@ impl<'a> Guest<'a> {
             boot_us: None,
             boots,
         };
-        Guest { setup, booted, ladder: None, orphans: Vec::new(), status, signals_installed: false, just_booted: false }
+        Guest {
+            setup,
+            booted,
+            ladder: None,
+            orphans: Vec::new(),
+            unattended: Unattended::default(),
+            status,
+            signals_installed: false,
+            just_booted: false,
+        }
     }
 
     /// What it took to end the guest.
@@ -123,7 +137,9 @@ impl<'a> Guest<'a> {
         let mut rest_at = Some(Instant::now() + REST);
         loop {
             let due = around.manager.tick(self.setup, &self.booted.leader, self.booted.at.elapsed());
-            let patience = self.climb(around.clients).min(due);
+            let (late, look_again) = around.clients.give_up_late(self.setup);
+            self.unattended.add(late);
+            let patience = self.climb(around.clients).min(due).min(look_again);
             let at_rest = rest_at.take_if(|at| *at <= Instant::now()).is_some();
             let patience = rest_at.map_or(patience, |at| patience.min(at.saturating_duration_since(Instant::now())));
             for source in self.wait(around, patience, at_rest)? {
@@ -140,6 +156,8 @@ impl<'a> Guest<'a> {
                     Source::ConsoleClients => around.console.serve_clients(),
                     Source::Client(index) => self.serve(index, around),
                     Source::Command(index) => around.clients.0[index].reap_command()?,
+                    Source::Entering(index) => self.orphans.extend(around.clients.0[index].look_at_command()),
+                    Source::Unattended => self.orphans.extend(self.unattended.look()),
                     Source::Orphan => self.orphans.retain(|child| matches!(pidfd::try_reap(&child.pidfd), Ok(None))),
                 }
             }
@@ -165,9 +183,14 @@ impl<'a> Guest<'a> {
         }
         for (index, client) in around.clients.0.iter().enumerate() {
             set.add(Source::Client(index), client.packets.as_fd(), input);
-            if let WaitsFor::Command(child) = &client.waits_for {
-                set.add(Source::Command(index), child.pidfd.as_fd(), input);
+            match &client.waits_for {
+                WaitsFor::Command(child) => set.add(Source::Command(index), child.pidfd.as_fd(), input),
+                WaitsFor::Entering(entering) => set.add(Source::Entering(index), entering.news(), input),
+                _ => {}
             }
+        }
+        for news in self.unattended.news() {
+            set.add(Source::Unattended, news, input);
         }
         for orphan in &self.orphans {
             set.add(Source::Orphan, orphan.pidfd.as_fd(), input);
@@ -204,8 +227,8 @@ impl<'a> Guest<'a> {
 
     fn run_command(&mut self, command: &[&str]) -> Result<()> {
         let request = Attach { command: command.iter().map(|arg| (*arg).to_owned()).collect(), ..Attach::default() };
-        let child = attach::spawn(self.setup, &self.booted.leader.pidfd, &request, None, Vec::new())?;
-        self.orphans.push(child);
+        let entering = attach::spawn(self.setup, &self.booted.leader.pidfd, &request, None, Vec::new())?;
+        self.unattended.add([entering]);
         Ok(())
     }
 
@@ -269,10 +292,17 @@ impl<'a> Guest<'a> {
     /// that runs on, and somebody must reap it.
     fn client_gone(&mut self, client: &mut Client) {
         client.closed = true;
-        if let WaitsFor::Command(child) = std::mem::replace(&mut client.waits_for, WaitsFor::Request) {
-            // Its session's group, which has its number: not reaped yet, so nobody else has it.
-            let _ = nix::sys::signal::killpg(child.pid, Sig::SIGHUP);
-            self.orphans.push(child);
+        match std::mem::replace(&mut client.waits_for, WaitsFor::Request) {
+            WaitsFor::Command(child) => {
+                // Its session's group, which has its number: not reaped yet, so nobody else has it.
+                let _ = nix::sys::signal::killpg(child.pid, Sig::SIGHUP);
+                self.orphans.push(child);
+            }
+            WaitsFor::Entering(mut entering) => {
+                entering.abandon();
+                self.unattended.add([entering]);
+            }
+            _ => {}
         }
     }
 
@@ -300,11 +330,16 @@ impl<'a> Guest<'a> {
             Request::Attach(request) => {
                 let client = &mut around.clients.0[index];
                 self.setup.cgroup.require_thawed(&self.setup.name)?;
-                let child = attach::spawn(self.setup, &self.booted.leader.pidfd, &request, Some(&client.packets), fds)?;
-                client.waits_for = WaitsFor::Command(child);
+                let leader = &self.booted.leader.pidfd;
+                let entering = attach::spawn(self.setup, leader, &request, Some(&client.packets), fds)?;
+                client.waits_for = WaitsFor::Entering(entering);
             }
             Request::Signal(signal) => match &around.clients.0[index].waits_for {
                 WaitsFor::Command(child) => pidfd::send_signal(&child.pidfd, signal)?,
+                WaitsFor::Entering(_) => {
+                    let error = Error::failed("the command was interrupted before it ran");
+                    self.unattended.add(around.clients.0[index].refuse_command(error));
+                }
                 _ => return Err(Error::failed("a signal came without a command to send it to")),
             },
             Request::Console { rows, cols } => {
@@ -331,6 +366,7 @@ impl<'a> Guest<'a> {
             Some(WaitStatus::Signaled(_, Sig::SIGHUP, _)) => Ending::Reboot,
             _ => Ending::Off,
         };
+        self.unattended.bury();
         for orphan in self.orphans.drain(..) {
             // They died with their pid namespace.
             let _ = pidfd::wait_exit(&orphan.pidfd, Duration::from_secs(5));

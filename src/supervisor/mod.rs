@@ -12,7 +12,9 @@ mod boot;
 mod clients;
 mod console;
 mod dev;
+mod enter;
 mod event_loop;
+mod execute;
 mod manager;
 mod mount_ids;
 mod notify;
@@ -20,6 +22,7 @@ mod service;
 mod setup;
 mod stage;
 mod stop;
+mod unattended;
 mod user;
 
 use std::os::fd::{AsFd, OwnedFd};

@@ -1,6 +1,8 @@
 //! clone3(2) and fork without surprises: only from a process that has one thread.
 
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+use std::ptr::NonNull;
+use std::sync::atomic::{AtomicI32, Ordering};
 
 use nix::unistd::Pid;
 
@@ -28,6 +30,11 @@ impl SingleThreaded {
                 Err(Error::failed(format!("this process has {} threads where only one is safe", other.unwrap_or("?"))))
             }
         }
+    }
+
+    /// The same of a child that is cloned with this proof: it has one thread as well.
+    pub fn of_child(&self) -> Self {
+        SingleThreaded(())
     }
 }
 
@@ -80,6 +87,60 @@ fn clone_raw(
     match unsafe { libc::syscall(libc::SYS_clone3, &raw const args, size_of::<libc::clone_args>()) } {
         -1 => Err(std::io::Error::last_os_error()),
         pid => Ok(pid as libc::pid_t),
+    }
+}
+
+/// The pid of a sibling ([`clone_sibling`]), in memory that the parent and the one who clones share.
+///
+/// The kernel writes it, and the sibling has no such memory: whoever takes the sibling over cannot
+/// have the parent signal another process.
+#[derive(Debug)]
+pub struct SiblingPid(NonNull<AtomicI32>);
+
+impl SiblingPid {
+    pub fn new() -> Result<Self> {
+        let (access, kind) = (libc::PROT_READ | libc::PROT_WRITE, libc::MAP_SHARED | libc::MAP_ANONYMOUS);
+        // SAFETY: a new mapping at an address of the kernel's choice touches no other memory.
+        let page = unsafe { libc::mmap(std::ptr::null_mut(), size_of::<AtomicI32>(), access, kind, -1, 0) };
+        if page == libc::MAP_FAILED {
+            return Err(std::io::Error::last_os_error()).context(|| "share memory with a child");
+        }
+        NonNull::new(page.cast()).map(SiblingPid).ok_or_else(|| Error::failed("memory was mapped at address 0"))
+    }
+
+    /// `None` until there is one. It is the caller's own child: until reaped no other process has the pid.
+    pub fn get(&self) -> Option<Pid> {
+        // SAFETY: the page is mapped as long as `self` lives, is aligned, and zeroed at first.
+        let pid = unsafe { self.0.as_ref() }.load(Ordering::Acquire);
+        (pid > 0).then(|| Pid::from_raw(pid))
+    }
+}
+
+impl Drop for SiblingPid {
+    fn drop(&mut self) {
+        // SAFETY: the mapping is ours alone in this process, and nothing borrows from it any more.
+        unsafe { libc::munmap(self.0.as_ptr().cast(), size_of::<AtomicI32>()) };
+    }
+}
+
+/// Clones a sibling: a child of this process's own parent, which finds its pid in `pid`. This
+/// process must itself be a child that [`clone`] has made, and tells nothing else of it.
+///
+/// `sibling` runs in it: it executes another program, or returns the status to exit with.
+pub fn clone_sibling(_witness: SingleThreaded, pid: &SiblingPid, sibling: impl FnOnce() -> u8) -> Result<()> {
+    // SAFETY: the page is mapped; it is only left out of the memory of children.
+    let result = unsafe { libc::madvise(pid.0.as_ptr().cast(), size_of::<AtomicI32>(), libc::MADV_DONTFORK) };
+    nix::errno::Errno::result(result).context(|| "keep memory from a child")?;
+    // SAFETY: `clone_args` is a plain C struct for which all zeroes is a valid value.
+    let mut args: libc::clone_args = unsafe { std::mem::zeroed() };
+    // With CLONE_PARENT the exit signal is this process's own, and none may be given (clone(2)).
+    args.flags = (libc::CLONE_PARENT | libc::CLONE_PARENT_SETTID) as u64;
+    args.parent_tid = pid.0.as_ptr() as u64;
+    // SAFETY: as in `clone_raw`; the kernel writes the pid to this process's page, which stays mapped.
+    match unsafe { libc::syscall(libc::SYS_clone3, &raw const args, size_of::<libc::clone_args>()) } {
+        -1 => Err(std::io::Error::last_os_error()).context(|| "clone3"),
+        0 => exit(sibling()),
+        _ => Ok(()),
     }
 }
 

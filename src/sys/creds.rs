@@ -74,6 +74,13 @@ pub fn die_with_parent(signal: i32) -> Result<()> {
     check(unsafe { libc::prctl(libc::PR_SET_PDEATHSIG, signal) }.into()).context(|| "tie to the parent's life")
 }
 
+/// Closes this process to those who would look into it or trace it without CAP_SYS_PTRACE over the user
+/// namespace that its program was executed in (ptrace(2), "access mode checking").
+pub fn set_undumpable() -> Result<()> {
+    // SAFETY: takes integers only.
+    check(unsafe { libc::prctl(libc::PR_SET_DUMPABLE, 0) }.into()).context(|| "close the memory to others")
+}
+
 /// Marks all descriptors from `first` close-on-exec.
 pub fn close_on_exec_from(first: u32) -> Result<()> {
     // SAFETY: takes integers only, and only sets a flag on descriptors.

@@ -2,7 +2,8 @@
 
 use std::os::fd::{AsFd, OwnedFd};
 
-use nix::sys::termios::{LocalFlags, SetArg, Termios, cfmakeraw, tcgetattr, tcsetattr};
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::termios::{LocalFlags, SetArg, SpecialCharacterIndices, Termios, cfmakeraw, tcgetattr, tcsetattr};
 
 use crate::error::{Context, Result};
 
@@ -21,6 +22,19 @@ impl RawMode {
         cfmakeraw(&mut raw);
         tcsetattr(&terminal, SetArg::TCSANOW, &raw).context(|| "set the terminal to raw mode")?;
         Ok(RawMode { terminal, before })
+    }
+
+    /// Takes it up again in a process that was stopped: a shell has the terminal as it wants in between.
+    pub fn resume(&self) {
+        let mut raw = self.before.clone();
+        cfmakeraw(&mut raw);
+        // A terminal that is gone says so at the next read.
+        let _ = tcsetattr(&self.terminal, SetArg::TCSANOW, &raw);
+    }
+
+    /// Gives the terminal back for as long as this process is stopped.
+    pub fn suspend(&self) {
+        let _ = tcsetattr(&self.terminal, SetArg::TCSADRAIN, &self.before);
     }
 }
 
@@ -42,8 +56,37 @@ impl HiddenInput {
 
 impl Drop for RawMode {
     fn drop(&mut self) {
-        let _ = tcsetattr(&self.terminal, SetArg::TCSADRAIN, &self.before);
+        self.suspend();
     }
+}
+
+/// Whether what is typed on `terminal` is for this process: it is in the foreground, and no other
+/// program (`less` in the same pipeline) has taken the terminal to read single keys.
+pub fn types_for_us(terminal: impl AsFd) -> bool {
+    // Not our controlling terminal: nobody's foreground then, and reading it stops nobody.
+    let foreground = nix::unistd::tcgetpgrp(&terminal).map_or(true, |group| group == nix::unistd::getpgrp());
+    foreground && tcgetattr(&terminal).is_ok_and(|mode| mode.local_flags.contains(LocalFlags::ICANON))
+}
+
+/// How the terminal behind `master` takes its input now: the end-of-file character where it
+/// collects lines, nothing where it is raw.
+pub fn end_of_file_key(master: impl AsFd) -> Option<u8> {
+    let mode = tcgetattr(master).ok()?;
+    let key = mode.control_chars[SpecialCharacterIndices::VEOF as usize];
+    (mode.local_flags.contains(LocalFlags::ICANON) && key != 0).then_some(key)
+}
+
+/// Opens the other side of `master`. As long as it is open the master does not read as hung up.
+pub fn open_slave(master: impl AsFd) -> Result<OwnedFd> {
+    use rustix::pty::{OpenptFlags, ioctl_tiocgptpeer};
+    let flags = OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC;
+    ioctl_tiocgptpeer(master, flags).context(|| "open the other side of a terminal")
+}
+
+/// Whether something that was typed waits to be read from `slave`.
+pub fn has_unread_input(slave: impl AsFd) -> bool {
+    let mut fds = [PollFd::new(slave.as_fd(), PollFlags::POLLIN)];
+    matches!(poll(&mut fds, PollTimeout::ZERO), Ok(1..))
 }
 
 /// Rows and columns of a terminal; 24 by 80 of what does not say.
@@ -62,17 +105,18 @@ pub fn set_window_size(terminal: impl AsFd, rows: u16, cols: u16) -> Result<()> 
 /// Opens a new terminal of the devpts that `ptmx` belongs to: master, slave, and the slave's path.
 pub fn open_pty(ptmx: &str) -> Result<(OwnedFd, OwnedFd, String)> {
     use rustix::fs::{Mode, OFlags};
-    use rustix::pty::{OpenptFlags, ioctl_tiocgptpeer, ptsname, unlockpt};
+    use rustix::pty::{ptsname, unlockpt};
     let open = || -> rustix::io::Result<_> {
         let flags = OFlags::RDWR | OFlags::NOCTTY | OFlags::CLOEXEC;
         let master = rustix::fs::open(ptmx, flags, Mode::empty())?;
         unlockpt(&master)?;
-        // By descriptor: the path may lead elsewhere in a tree that somebody else controls.
-        let slave = ioctl_tiocgptpeer(&master, OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC)?;
         let path = ptsname(&master, Vec::new())?;
-        Ok((master, slave, path.to_string_lossy().into_owned()))
+        Ok((master, path.to_string_lossy().into_owned()))
     };
-    open().context(|| "open a terminal")
+    let (master, path) = open().context(|| "open a terminal")?;
+    // By descriptor: the path may lead elsewhere in a tree that somebody else controls.
+    let slave = open_slave(&master)?;
+    Ok((master, slave, path))
 }
 
 /// Makes `fd` standard input, output and error of this process.

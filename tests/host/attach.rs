@@ -7,6 +7,7 @@ use crate::support::{Guest, Sandbox, Trial, eventually};
 
 pub fn trials() -> Vec<Trial> {
     let probe = |name, body| Trial::new(name, body).guest(Guest::Probe);
+    let busybox = |name, body| Trial::new(name, body).guest(Guest::Busybox).limit(120);
     vec![
         probe("attach::gives_the_exit_status_of_the_command", gives_the_exit_status),
         probe("attach::keeps_output_and_error_apart", keeps_output_and_error_apart),
@@ -18,6 +19,16 @@ pub fn trials() -> Vec<Trial> {
         probe("attach::does_not_hang_on_a_frozen_guest", does_not_hang_on_a_frozen_guest),
         probe("attach::needs_a_running_container", needs_a_running_container),
         probe("attach::a_command_ends_with_its_terminal", a_terminal_that_is_gone),
+        busybox("attach::a_command_ends_without_what_it_leaves_behind", what_is_left_behind),
+        busybox("attach::streams_may_be_closed_or_full", closed_or_full),
+        busybox("attach::the_end_of_input_reaches_a_terminal", end_of_input_on_a_terminal),
+        busybox("attach::a_terminal_takes_all_that_is_piped_into_it", much_into_a_terminal),
+        busybox("attach::a_reader_that_has_enough_ends_the_command", a_reader_that_has_enough),
+        busybox("attach::an_output_that_does_not_block_loses_nothing", an_output_that_does_not_block),
+        busybox("attach::what_a_command_has_not_read_is_left", unread_input_is_left),
+        busybox("attach::errors_go_elsewhere_on_a_terminal", errors_elsewhere),
+        busybox("attach::one_file_for_both_outputs_keeps_their_order", one_file_for_both),
+        busybox("attach::users_open_their_streams_by_name", streams_by_name),
         probe("attach::console_shows_the_boot_and_can_be_left", console),
         probe("attach::console_takes_the_size_of_the_window", console_size),
         probe("attach::the_log_holds_the_console_and_can_be_followed", log),
@@ -151,6 +162,137 @@ fn a_terminal_that_is_gone(sandbox: &Sandbox) {
     // `kill -9` of lxm, as when somebody's connection is cut.
     drop(terminal);
     eventually("the command has ended", Duration::from_secs(5), || processes().as_array().unwrap().len() == 2);
+}
+
+/// Runs a line of shell on the host; `$ATTACH` is `lxm attach p`.
+fn on_host(sandbox: &Sandbox, line: &str, input: &[u8]) -> crate::support::Outcome {
+    let mut shell = std::process::Command::new("sh");
+    sandbox.environment(&mut shell);
+    let program = crate::support::sandbox::program();
+    shell.env("ATTACH", format!("{} attach p", program.display())).args(["-c", line]).current_dir(sandbox.root());
+    crate::support::command::bounded(shell, input, Duration::from_secs(60))
+}
+
+fn what_is_left_behind(sandbox: &Sandbox) {
+    sandbox.boot("p", Guest::Busybox, &[]);
+    // `bounded` fails where something keeps the output open.
+    let told = attach(sandbox, &["--", "sh", "-c", "sleep 1000 & yes & seq 20000"]).ok();
+    let numbers: Vec<&str> = told.stdout.lines().filter(|line| *line != "y" && !line.is_empty()).collect();
+    assert!(numbers.last().is_some_and(|last| last.ends_with("20000")), "{:?}", numbers.last());
+    let mut terminal = Terminal::open(sandbox, &["attach", "p", "--", "sh", "-c", "sleep 1000 & seq 3000"], 24, 80);
+    terminal.shows("3000");
+    assert_eq!(terminal.ends(), 0);
+}
+
+fn closed_or_full(sandbox: &Sandbox) {
+    sandbox.boot("p", Guest::Busybox, &[]);
+    for closed in ["<&-", ">&-", "2>&-", "<&- >&- 2>&-", "</dev/null >/dev/null", "2>/dev/full"] {
+        on_host(sandbox, &format!("$ATTACH -- sh -c 'exit 3' {closed}"), b"").fails(3);
+    }
+    on_host(sandbox, "$ATTACH -- echo lost >/dev/full", b"").fails(125).complains("No space left on device");
+    on_host(sandbox, "$ATTACH -- cat <.", b"").fails(125).complains("Is a directory");
+    // What is written before a stream breaks has been carried.
+    on_host(sandbox, "$ATTACH -- sh -c 'echo one; echo two >&2' 2>&-", b"").ok().says("one");
+}
+
+fn end_of_input_on_a_terminal(sandbox: &Sandbox) {
+    sandbox.boot("p", Guest::Busybox, &[]);
+    for text in ["", "abc", "abc\n", "abc\ndef"] {
+        let told = on_host(sandbox, &format!("printf '{text}' | $ATTACH -t -- sh -c 'stty -echo; cat; cat'"), b"").ok();
+        let carried = told.stdout.replace("\r\n", "\n");
+        assert!(carried.ends_with(text), "{text:?}: {carried:?}");
+    }
+    let told = on_host(sandbox, "echo 'echo $((6 * 7))' | $ATTACH -t", b"").ok();
+    assert!(told.stdout.contains("42"), "{told}");
+}
+
+fn much_into_a_terminal(sandbox: &Sandbox) {
+    sandbox.boot("p", Guest::Busybox, &[]);
+    let lines: Vec<u8> = (0..60_000).flat_map(|n| format!("{n}\n").into_bytes()).collect();
+    let one_line = vec![b'x'; 350_000];
+    for input in [lines, one_line] {
+        // It echoes all of it, so that both directions are full.
+        on_host(sandbox, "$ATTACH -t -- sh -c 'cat > /root/got'", &input).ok();
+        let got = on_host(sandbox, "$ATTACH -- cat /root/got", b"").ok();
+        assert_eq!(got.stdout.len(), input.len());
+        assert!(got.stdout.as_bytes() == input, "something else arrived");
+    }
+}
+
+fn a_reader_that_has_enough(sandbox: &Sandbox) {
+    sandbox.boot("p", Guest::Busybox, &[]);
+    for terminal in ["", "-t"] {
+        let told = on_host(sandbox, &format!("$ATTACH {terminal} -- yes | head -n 1"), b"").ok();
+        assert_eq!(told.stdout.trim_end(), "y");
+    }
+    let running = || attach(sandbox, &["--", "pidof", "yes"]).status == 0;
+    eventually("no command is left", Duration::from_secs(10), || !running());
+}
+
+fn an_output_that_does_not_block(sandbox: &Sandbox) {
+    use std::io::Read;
+    use std::os::fd::OwnedFd;
+    sandbox.boot("p", Guest::Busybox, &[]);
+    let (mut ours, theirs) = std::os::unix::net::UnixStream::pair().unwrap();
+    theirs.set_nonblocking(true).unwrap();
+    let (mut pipe, pipe_end) = std::io::pipe().unwrap();
+    let pipe_end = OwnedFd::from(pipe_end);
+    nix::fcntl::fcntl(&pipe_end, nix::fcntl::FcntlArg::F_SETFL(nix::fcntl::OFlag::O_NONBLOCK)).unwrap();
+    for (output, reader) in
+        [(OwnedFd::from(theirs), &mut ours as &mut dyn Read), (pipe_end, &mut pipe as &mut dyn Read)]
+    {
+        let mut command = sandbox.command();
+        command.args(["attach", "p", "--", "seq", "100000"]).stdin(std::process::Stdio::null()).stdout(output);
+        let mut child = command.spawn().unwrap();
+        drop(command);
+        let mut got = Vec::new();
+        let mut buffer = [0; 2000];
+        while let Ok(length @ 1..) = reader.read(&mut buffer) {
+            got.extend(&buffer[..length]);
+            if got.len() % 50_000 < length {
+                // A slow reader: its buffer is full most of the time.
+                std::thread::sleep(Duration::from_millis(5));
+            }
+        }
+        assert!(child.wait().unwrap().success());
+        assert_eq!((got.len(), got.ends_with(b"99999\n100000\n")), (588_895, true));
+    }
+}
+
+fn unread_input_is_left(sandbox: &Sandbox) {
+    sandbox.boot("p", Guest::Busybox, &[]);
+    std::fs::write(sandbox.path("list"), "one\ntwo\nthree\n").unwrap();
+    let told = on_host(sandbox, "while read name; do echo \"$name\"; $ATTACH -- true; done < list", b"").ok();
+    assert_eq!(told.stdout, "one\ntwo\nthree\n");
+    // A command that reads takes what it reads.
+    let told = on_host(sandbox, "{ $ATTACH -- head -c 4; cat; } < list", b"").ok();
+    assert!(told.stdout.starts_with("one\n"), "{told}");
+}
+
+fn errors_elsewhere(sandbox: &Sandbox) {
+    sandbox.boot("p", Guest::Busybox, &[]);
+    let errors = sandbox.path("errors").display().to_string();
+    let script = format!("\"$LXM\" attach p -- sh -c 'tty; echo wrong >&2' 2> {errors}");
+    let mut terminal = Terminal::script(sandbox, &script);
+    assert!(!terminal.shows("/dev/pts/").contains("wrong"));
+    assert_eq!(terminal.ends(), 0);
+    assert_eq!(std::fs::read_to_string(errors).unwrap(), "wrong\n");
+}
+
+fn one_file_for_both(sandbox: &Sandbox) {
+    sandbox.boot("p", Guest::Busybox, &[]);
+    let script = "for n in 1 2 3 4 5; do echo $n; echo $n >&2; done";
+    let told = on_host(sandbox, &format!("$ATTACH -- sh -c '{script}' > both 2>&1; cat both"), b"").ok();
+    assert_eq!(told.stdout, "1\n1\n2\n2\n3\n3\n4\n4\n5\n5\n");
+}
+
+fn streams_by_name(sandbox: &Sandbox) {
+    sandbox.boot("p", Guest::Busybox, &[]);
+    let script = "cat /dev/stdin > /dev/stdout; echo wrong > /dev/stderr";
+    for user in ["0", "1000"] {
+        let told = on_host(sandbox, &format!("echo in | $ATTACH -u {user} -- sh -c '{script}'"), b"").ok();
+        assert_eq!((told.stdout.as_str(), told.stderr.as_str()), ("in\n", "wrong\n"), "{user}");
+    }
 }
 
 fn console(sandbox: &Sandbox) {

@@ -1,0 +1,275 @@
+//! One direction of a relay: bytes from one end to the other, in order, none lost, in bounded memory.
+
+use std::os::fd::{AsFd, OwnedFd};
+use std::time::{Duration, Instant};
+
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use rustix::pipe::{SpliceFlags, splice};
+
+use super::ends::{End, is_transient};
+use crate::error::Error;
+use crate::sys;
+
+/// Most bytes that are held here at a time.
+const BUFFER: usize = 64 << 10;
+/// Most bytes that the kernel moves at a time.
+const PIECE: usize = 1 << 20;
+/// How soon a terminal is looked at again whose keys are for somebody else.
+const OTHERS_KEYS: Duration = Duration::from_millis(200);
+
+/// What becomes of bytes on their way.
+pub type Filter = Box<dyn FnMut(&[u8]) -> Filtered>;
+
+/// What a [`Filter`] makes of them.
+pub enum Filtered {
+    Pass(Vec<u8>),
+    /// The person wants to leave.
+    Leave,
+}
+
+/// One direction of a relay.
+pub struct Flow {
+    what: &'static str,
+    source: Option<End>,
+    sink: Option<End>,
+    /// What was read and is not yet written: `buffer[written..]`.
+    buffer: Vec<u8>,
+    written: usize,
+    filter: Option<Filter>,
+    /// The kernel moves the pages of a pipe; nothing is copied here.
+    splices: bool,
+    /// The source is a terminal that others read too: only lines typed for us are taken.
+    shared_terminal: bool,
+    not_before: Option<Instant>,
+    /// The source has something that the sink did not take.
+    sink_full: bool,
+    /// How much is still to be moved of what was written before the command ended.
+    left: Option<u64>,
+    error: Option<Error>,
+}
+
+/// What a step of a flow came to.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Step {
+    GoesOn,
+    /// It has moved its last byte.
+    Ended,
+    Leave,
+}
+
+impl Flow {
+    /// `what` names it in a message: "standard output".
+    pub fn new(what: &'static str, source: End, sink: End) -> Self {
+        // Only from pipe to pipe or file. From a file the guest would get the very pages of the host's
+        // cache, which faults of the kernel have let readers write to (CVE-2022-0847).
+        let splices = source.is_pipe() && sink.takes_pages();
+        Flow {
+            what,
+            source: Some(source),
+            sink: Some(sink),
+            buffer: Vec::new(),
+            written: 0,
+            filter: None,
+            splices,
+            shared_terminal: false,
+            not_before: None,
+            sink_full: false,
+            left: None,
+            error: None,
+        }
+    }
+
+    pub fn filtered(mut self, filter: Filter) -> Self {
+        self.filter = Some(filter);
+        self.splices = false;
+        self
+    }
+
+    /// The source, if it is a terminal, is not ours alone.
+    pub fn sharing_its_terminal(mut self) -> Self {
+        self.shared_terminal = self.source.as_ref().is_some_and(End::is_terminal);
+        self
+    }
+
+    pub fn has_ended(&self) -> bool {
+        self.sink.is_none() || (self.source.is_none() && self.pending() == 0)
+    }
+
+    fn pending(&self) -> usize {
+        self.buffer.len() - self.written
+    }
+
+    /// What went wrong with its ends, that nobody wanted.
+    pub fn take_error(&mut self) -> Option<Error> {
+        self.error.take()
+    }
+
+    pub fn has_sink(&self) -> bool {
+        self.sink.is_some()
+    }
+
+    /// Bytes that were read and not written.
+    pub fn unwritten(&self) -> u64 {
+        self.pending() as u64
+    }
+
+    /// Closes both ends, and what a filter holds.
+    pub fn close(&mut self) {
+        (self.source, self.sink, self.filter) = (None, None, None);
+    }
+
+    /// Writes `data` behind what came from the source, which has ended.
+    pub fn append(&mut self, data: &[u8]) {
+        self.buffer.extend(data);
+    }
+
+    /// Nobody writes to the source any more but what does not matter: takes what is there now.
+    pub fn finish(&mut self) {
+        if let Some(source) = &self.source {
+            self.left = Some(source.holds());
+        }
+    }
+
+    /// What to wait for, and when to look again at the latest.
+    pub fn add_to<'fd>(&'fd self, set: &mut Vec<(PollFd<'fd>, usize)>, index: usize) -> Option<Instant> {
+        if self.has_ended() {
+            return None;
+        }
+        if let Some(at) = self.not_before.filter(|at| *at > Instant::now()) {
+            return Some(at);
+        }
+        // One end at a time: an end that is ready while the other is not must not wake us.
+        let (end, flags) = match self.waits_for_sink() {
+            true => (&self.sink, PollFlags::POLLOUT),
+            false => (&self.source, PollFlags::POLLIN),
+        };
+        set.extend(end.as_ref().map(|end| (PollFd::new(end.as_fd(), flags), index)));
+        None
+    }
+
+    fn waits_for_sink(&self) -> bool {
+        self.pending() > 0 || self.sink_full
+    }
+
+    /// The end that was waited for is ready: moves what can be moved.
+    pub fn step(&mut self) -> Step {
+        if self.shared_terminal && !self.waits_for_sink() && !self.source.as_ref().is_some_and(sys::tty::types_for_us) {
+            self.not_before = Some(Instant::now() + OTHERS_KEYS);
+            return Step::GoesOn;
+        }
+        self.sink_full = false;
+        match if self.splices { self.splice() } else { self.copy() } {
+            Ok(step) => {
+                if self.left == Some(0) {
+                    self.source = None;
+                }
+                if step == Step::GoesOn && self.has_ended() { Step::Ended } else { step }
+            }
+            Err(e) => {
+                // Whoever reads it has had enough: so has whoever writes it.
+                if !self.sink.as_ref().is_some_and(|sink| sink.is_hung_up(&e)) {
+                    self.error = Some(Error::from(e).step(format!("write {}", self.what)));
+                }
+                self.close();
+                Step::Ended
+            }
+        }
+    }
+
+    fn splice(&mut self) -> std::io::Result<Step> {
+        let (Some(source), Some(sink)) = (&self.source, &self.sink) else { return Ok(Step::Ended) };
+        let length = self.left.map_or(PIECE, |left| PIECE.min(left as usize));
+        match splice(source, None, sink, None, length, SpliceFlags::NONBLOCK | SpliceFlags::MOVE) {
+            Ok(0) => self.source = None,
+            Ok(moved) => self.count(moved),
+            // Not every device takes pages.
+            Err(rustix::io::Errno::INVAL) => self.splices = false,
+            Err(rustix::io::Errno::AGAIN) => self.sink_full = source.waiting() > 0,
+            Err(rustix::io::Errno::INTR) => {}
+            Err(e) => return Err(e.into()),
+        }
+        Ok(Step::GoesOn)
+    }
+
+    fn count(&mut self, moved: usize) {
+        self.left = self.left.map(|left| left.saturating_sub(moved as u64));
+    }
+
+    fn copy(&mut self) -> std::io::Result<Step> {
+        if self.pending() == 0 {
+            if !self.fill() {
+                return Ok(Step::Leave);
+            }
+            if self.sink.as_ref().is_some_and(End::may_block) {
+                return Ok(Step::GoesOn);
+            }
+        }
+        while self.pending() > 0 {
+            let Some(sink) = &self.sink else { break };
+            match sink.write(&self.buffer[self.written..]) {
+                Ok(written) => {
+                    self.written += written;
+                    if self.sink.as_ref().is_some_and(End::may_block) {
+                        break;
+                    }
+                }
+                Err(e) if e.kind() == std::io::ErrorKind::Interrupted => {}
+                Err(e) if is_transient(&e) => break,
+                Err(e) => return Err(e),
+            }
+        }
+        Ok(Step::GoesOn)
+    }
+
+    /// Reads into the empty buffer; `false` if the person leaves.
+    fn fill(&mut self) -> bool {
+        let Some(source) = &self.source else { return true };
+        self.buffer.resize(self.left.map_or(BUFFER, |left| BUFFER.min(left as usize)), 0);
+        self.written = 0;
+        let read = source.read(&mut self.buffer);
+        self.buffer.truncate(*read.as_ref().unwrap_or(&0));
+        match read {
+            Ok(0) => self.source = None,
+            Ok(length) => self.left = self.left.map(|left| left.saturating_sub(length as u64)),
+            Err(e) if is_transient(&e) => {}
+            // A terminal that was taken away, or whose other side was closed.
+            Err(e) if source.is_hung_up(&e) => self.source = None,
+            Err(e) => {
+                self.error = Some(Error::from(e).step(format!("read {}", self.what)));
+                self.source = None;
+            }
+        }
+        match self.filter.as_mut().map(|filter| filter(&self.buffer)) {
+            Some(Filtered::Leave) => return false,
+            Some(Filtered::Pass(data)) => self.buffer = data,
+            None => {}
+        }
+        true
+    }
+
+    /// Ends a flow that is to be finished and whose source has nothing more.
+    pub fn end_if_dry(&mut self) {
+        if self.left.is_none() || self.pending() > 0 {
+            return;
+        }
+        let dry = self.source.as_ref().is_none_or(|source| {
+            let mut fds = [PollFd::new(source.as_fd(), PollFlags::POLLIN)];
+            self.left == Some(0) || !matches!(poll(&mut fds, PollTimeout::ZERO), Ok(1..))
+        });
+        if dry {
+            self.source = None;
+        }
+    }
+
+    /// Says to the sink that no more comes.
+    pub fn close_sink(&mut self) {
+        if let Some(sink) = self.sink.take() {
+            sink.close_writing();
+        }
+    }
+}
+
+/// A second descriptor of a standard stream.
+pub fn standard(stream: impl AsFd) -> std::io::Result<OwnedFd> {
+    stream.as_fd().try_clone_to_owned()
+}

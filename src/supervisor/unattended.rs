@@ -1,0 +1,48 @@
+//! Commands on their way into the guest that no client waits for: the supervisor's own, and those
+//! whose client has gone or was told that it takes too long.
+
+use std::os::fd::BorrowedFd;
+
+use super::attach::{Entered, Entering};
+use crate::sys::clone::Child;
+use crate::sys::pidfd;
+use crate::types::Signal;
+
+#[derive(Default)]
+pub struct Unattended(Vec<Entering>);
+
+impl Unattended {
+    pub fn add(&mut self, entering: impl IntoIterator<Item = Entering>) {
+        self.0.extend(entering);
+    }
+
+    pub fn news(&self) -> impl Iterator<Item = BorrowedFd<'_>> {
+        self.0.iter().map(Entering::news)
+    }
+
+    /// Takes their news; gives the processes that are to be reaped. A command that nobody wants any
+    /// more ends, be it thawed only now.
+    pub fn look(&mut self) -> Vec<Child> {
+        let mut left = Vec::new();
+        for mut entering in std::mem::take(&mut self.0) {
+            let Some(entered) = entering.look() else {
+                self.0.push(entering);
+                continue;
+            };
+            let unwanted = entering.is_abandoned();
+            left.extend(entering.into_processes(&entered));
+            if let Entered::Running(child) = entered {
+                if unwanted {
+                    let _ = pidfd::send_signal(&child.pidfd, Signal::KILL);
+                }
+                left.push(child);
+            }
+        }
+        left
+    }
+
+    /// The guest is dead: ends and reaps them all.
+    pub fn bury(&mut self) {
+        self.0.drain(..).for_each(Entering::bury);
+    }
+}
