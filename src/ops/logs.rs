@@ -2,16 +2,20 @@
 
 use std::fs::File;
 use std::io::{ErrorKind, Read, Seek, SeekFrom};
+use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
-use std::time::Duration;
 
-use crate::error::{Context, Result};
-use crate::store::{AliveLock, Layout};
+use nix::errno::Errno;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use rustix::fs::inotify::{self, CreateFlags, WatchFlags};
+
+use crate::attach::control;
+use crate::error::{Context, Kind, Result};
+use crate::proto::control::{Reply, Request};
+use crate::store::Layout;
+use crate::sys::socket::Packets;
 use crate::types::ContainerName;
-
-/// How soon what the guest writes is seen.
-const GLANCE: Duration = Duration::from_millis(50);
 
 /// Which part of the log is wanted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -31,6 +35,8 @@ pub fn logs(
 ) -> Result<()> {
     layout.require(name)?;
     let path = layout.console_log(name);
+    // Before the first look, so that nothing comes in between unseen.
+    let mut changes = if follow { Changes::watch(layout, name)? } else { None };
     let mut current = open(&path)?;
     let mut text = read(&mut open(&path.with_extension("log.1"))?)?;
     text.extend(read(&mut current)?);
@@ -39,9 +45,9 @@ pub fn logs(
         Part::LastLines(n) => last_lines(&text, n),
     };
     let mut more = show(wanted)?;
-    while follow && more {
+    while let Some(changes) = changes.as_mut().filter(|_| more) {
         // Looked at first: what it wrote before it ended is still to be read then.
-        let alive = AliveLock::is_held(layout, name)?;
+        let ended = changes.supervisor_ended;
         more = show(&read(&mut current)?)?;
         let newer = open(&path)?;
         let is_same = |a: &File, b: &File| a.metadata().ok().map(|m| m.ino()) == b.metadata().ok().map(|m| m.ino());
@@ -54,12 +60,55 @@ pub fn logs(
             }
             (_, None) => {}
         }
-        if !alive {
+        if ended {
             return Ok(());
         }
-        std::thread::sleep(GLANCE);
+        changes.wait()?;
     }
     Ok(())
+}
+
+/// What a follower waits for: a change of the log, and the end of the container.
+struct Changes {
+    log: OwnedFd,
+    supervisor: Packets,
+    supervisor_ended: bool,
+}
+
+impl Changes {
+    /// `None` where the container does not run: nothing will come.
+    fn watch(layout: &Layout, name: &ContainerName) -> Result<Option<Self>> {
+        let supervisor = match control::ask(layout, name, &Request::Watch) {
+            Err(e) if e.kind() == Kind::Conflict => return Ok(None),
+            other => other?,
+        };
+        let dir = layout.log_dir(name);
+        let watch = || -> rustix::io::Result<OwnedFd> {
+            let log = inotify::init(CreateFlags::NONBLOCK | CreateFlags::CLOEXEC)?;
+            // The directory, because a rotation puts another file in the log's place.
+            inotify::add_watch(&log, &dir, WatchFlags::MODIFY | WatchFlags::CREATE | WatchFlags::MOVED_TO)?;
+            Ok(log)
+        };
+        let log = watch().context(|| format!("watch `{}`", dir.display()))?;
+        Ok(Some(Changes { log, supervisor, supervisor_ended: false }))
+    }
+
+    fn wait(&mut self) -> Result<()> {
+        let readable = |fd| PollFd::new(fd, PollFlags::POLLIN);
+        let mut fds = [readable(self.log.as_fd()), readable(self.supervisor.as_fd())];
+        match poll(&mut fds, PollTimeout::NONE) {
+            Ok(_) | Err(Errno::EINTR) => {}
+            Err(e) => return Err(e).context(|| "wait for the log"),
+        }
+        let told = fds[1].any().unwrap_or(false);
+        // What has changed does not matter, only that something has.
+        let mut events = [0; 4096];
+        while let Ok(1..) = rustix::io::read(&self.log, &mut events) {}
+        if told {
+            self.supervisor_ended = self.supervisor.recv::<Reply>()?.is_none();
+        }
+        Ok(())
+    }
 }
 
 fn open(path: &PathBuf) -> Result<Option<File>> {
