@@ -1,7 +1,7 @@
 //! Everything of lxm that takes apart what strangers write, by name: what `fuzz/` fuzzes, and what
 //! [`tests`] replays of its corpora. Built for these two alone. docs/FUZZING.md says how.
 
-use crate::cli::safe::{self, Filter};
+use crate::cli::safe::Filter;
 
 /// Something that takes bytes apart. It panics when it is at fault, and for nothing else.
 pub struct Target {
@@ -46,7 +46,7 @@ fn terminal(input: &[u8]) {
     let (mut filter, (first, second)) = (Filter::default(), input.split_at(input.len() / 2));
     assert_eq!([filter.pass(first), filter.pass(second)].concat(), whole, "pieces are filtered as the whole is");
     assert_eq!(Filter::default().pass(&whole), whole, "what was filtered is left as it is");
-    let _ = safe::line(&String::from_utf8_lossy(input));
+    let _ = crate::terminal::line(&String::from_utf8_lossy(input));
 }
 
 #[cfg(test)]

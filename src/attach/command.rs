@@ -14,7 +14,7 @@ use crate::proto::control::{Attach, Reply, Request};
 use crate::store::{BootRecord, Layout};
 use crate::sys;
 use crate::sys::socket::Packets;
-use crate::terminal;
+use crate::terminal::say;
 use crate::types::{ContainerName, Signal};
 
 /// Exit status for a failure that is not the command's, as env(1) and docker have it.
@@ -101,7 +101,7 @@ pub(super) fn finish(answer: Reply) -> Result<u8> {
         Reply::Exited(exit) => Ok(exit.status()),
         Reply::NotRun { status: OUR_FAILURE, error } => Err(error),
         Reply::NotRun { status, error } => {
-            terminal::say(format_args!("error: {error}"));
+            say(format_args!("error: {error}"));
             Ok(status)
         }
         other => Err(unexpected(&other)),

@@ -1,5 +1,6 @@
 //! What archives hold, as [`crate::fuzz`] gives it to the parsers.
 
+use super::budget::Budget;
 use super::{acl, archive};
 
 /// An archive, compressed or not.
@@ -9,6 +10,7 @@ pub fn archive(input: &[u8]) {
     let root = std::fs::File::open("/proc/self/root").expect("open a directory");
     let _ = archive::read(
         input,
+        &Budget::default(),
         |_| {},
         |archive| {
             let mut taken = 0;
