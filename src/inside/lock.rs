@@ -25,36 +25,64 @@ use rustix::fs::{Mode, OFlags};
 use super::mounts;
 use crate::error::{Context, Error, Result};
 use crate::sys;
+use crate::sys::clone::Child;
 use crate::sys::socket::Packets;
 
 /// The helper's part: takes the tree from `guest`, gives the locked copy of it, or says why not.
 ///
 /// To be run in a child of the supervisor, whose user namespace is the host's; `leader` is the guest's
 /// first process.
-pub fn lock_mounts(guest: &Packets, leader: &OwnedFd) -> Result<()> {
+pub fn lock_mounts(guest: &Packets, leader: &Child) -> Result<()> {
     sys::creds::die_with_parent(libc::SIGKILL)?;
+    let helper = Helper::prepare(leader);
     let Some(((), tree)) = guest.recv::<()>()? else {
         // The guest's first process has failed, and told the supervisor why.
         return Ok(());
     };
-    match locked(tree, leader) {
-        Ok(namespace) => guest.send(&Ok::<(), Error>(()), &[namespace.as_raw_fd()]),
+    // What the helper holds goes when this process ends: see there.
+    let answer = helper.and_then(|helper| helper.locked(tree, leader).map(|namespace| (namespace, helper)));
+    match answer {
+        Ok((namespace, _helper)) => guest.send(&Ok::<(), Error>(()), &[namespace.as_raw_fd()]),
         Err(e) => guest.send(&Err::<(), Error>(e), &[]),
     }
 }
 
-fn locked(mut tree: Vec<OwnedFd>, leader: &OwnedFd) -> Result<OwnedFd> {
-    let tree = tree.pop().ok_or_else(|| Error::failed("the guest's mounts did not come"))?;
-    // Opened now: of the tree that follows nothing is looked up by a path.
-    let namespaces = sys::fs::open_dir("/proc/self/ns")?;
-    let own = || nix::sched::unshare(CloneFlags::CLONE_NEWNS);
-    own().context(|| "make a mount namespace")?;
-    mounts::change_root(tree.as_fd())?;
-    drop(tree);
-    sys::pidfd::enter(leader, libc::CLONE_NEWUSER)?;
-    own().context(|| "copy the mount namespace")?;
-    rustix::fs::openat(&namespaces, "mnt", OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())
-        .context(|| "open the mount namespace")
+/// What can be done before the tree is there, while it is built.
+///
+/// Who lets go of a mount namespace last waits for the kernel to take it apart, a grace period long: so
+/// handles of those that are left on the way are kept until nobody waits for us.
+struct Helper {
+    /// /proc/self/ns: of the tree that follows nothing is looked up by a path.
+    namespaces: OwnedFd,
+    /// In which the guest's first process has built the tree.
+    _builder_s: OwnedFd,
+}
+
+impl Helper {
+    fn prepare(leader: &Child) -> Result<Self> {
+        let namespaces = sys::fs::open_dir("/proc/self/ns")?;
+        let builder_s = format!("/proc/{}/ns/mnt", leader.pid);
+        let flags = OFlags::RDONLY | OFlags::CLOEXEC;
+        let builder_s = rustix::fs::open(builder_s, flags, Mode::empty()).context(|| "open its mount namespace")?;
+        nix::sched::unshare(CloneFlags::CLONE_NEWNS).context(|| "make a mount namespace")?;
+        Ok(Helper { namespaces, _builder_s: builder_s })
+    }
+
+    fn own(&self) -> Result<OwnedFd> {
+        rustix::fs::openat(&self.namespaces, "mnt", OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())
+            .context(|| "open the mount namespace")
+    }
+
+    /// The namespace with the locked tree.
+    fn locked(&self, mut tree: Vec<OwnedFd>, leader: &Child) -> Result<OwnedFd> {
+        let tree = tree.pop().ok_or_else(|| Error::failed("the guest's mounts did not come"))?;
+        mounts::change_root(tree.as_fd())?;
+        // Never closed, so that it goes with this process.
+        std::mem::forget(self.own()?);
+        sys::pidfd::enter(&leader.pidfd, libc::CLONE_NEWUSER)?;
+        nix::sched::unshare(CloneFlags::CLONE_NEWNS).context(|| "copy the mount namespace")?;
+        self.own()
+    }
 }
 
 /// The part of the guest's first process: hands its whole tree to the helper and goes on in the

@@ -108,19 +108,26 @@ fn bring_up(
     timeline.reached(Stage::Rooted);
 
     let locking = locker.map(|locker| lock(locker, leader)).transpose()?;
-    // While the child mounts.
-    let wired = connect(setup, leader.pid);
-    let prepared = wired.and_then(|links| {
-        timeline.reached(Stage::Wired);
-        Ok((await_mounts(boot)?, links))
-    });
-    if prepared.is_err() {
+    let up = wire_and_release(setup, timeline, leader, boot);
+    if up.is_err() {
         // Who locks the mounts ends with that work, or with the guest's first process.
         pidfd::send_signal(&leader.pidfd, Signal::KILL)?;
     }
     let locked = locking.map_or(Ok(()), |locking| locking.finish().context(|| "lock the guest's mounts"));
-    let (fds, links) = prepared?;
-    locked?;
+    let up = up?;
+    locked.map(|()| up)
+}
+
+fn wire_and_release(
+    setup: &Setup,
+    timeline: &mut Timeline,
+    leader: &Child,
+    boot: &Packets,
+) -> Result<(ChildFds, Vec<String>)> {
+    // While the child mounts.
+    let links = connect(setup, leader.pid)?;
+    timeline.reached(Stage::Wired);
+    let fds = await_mounts(boot)?;
     timeline.reached(Stage::Mounted);
 
     boot.send(&ToChild::Release, &[])?;
@@ -160,7 +167,7 @@ fn give_mounts(setup: &Setup, boot: &Packets, rootfs: OwnedFd, dev: dev::Dev) ->
 
 /// Has a child lock the mounts of `leader`, which is at the other end of `guest`.
 fn lock(guest: Packets, leader: &Child) -> Result<fork::Work<()>> {
-    fork::Work::begin(|| inside::lock_mounts(&guest, &leader.pidfd))
+    fork::Work::begin(|| inside::lock_mounts(&guest, leader))
 }
 
 fn await_mounts(boot: &Packets) -> Result<ChildFds> {
