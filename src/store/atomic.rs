@@ -1,4 +1,4 @@
-use std::ffi::{OsStr, OsString};
+use std::ffi::{CString, OsStr, OsString};
 use std::fs::{self, File};
 use std::hash::{BuildHasher, Hasher, RandomState};
 use std::io::Write;
@@ -9,6 +9,7 @@ use rustix::fs::{AtFlags, CWD, Mode, OFlags};
 use rustix::io::Errno;
 
 use crate::error::{Context, Error, Result};
+use crate::sys::remove::remove_at;
 
 /// Replaces `path` with `contents` so that after a crash it holds the old or the new, whole.
 pub fn replace_file(path: &Path, contents: &[u8], mode: u32) -> Result<()> {
@@ -82,16 +83,22 @@ pub fn sync_dir(dir: &Path) -> Result<()> {
     File::open(dir).and_then(|d| d.sync_all()).context(|| format!("sync `{}`", dir.display()))
 }
 
-/// Removes a tree of files, following no symbolic link; a missing one is removed already.
+/// Removes a file or a tree of any depth, following no symbolic link; a missing one is removed already.
+///
+/// What cannot be removed is named, and does not keep the rest from being removed.
 pub fn remove_tree(path: &Path) -> Result<()> {
-    let result = match fs::symlink_metadata(path) {
-        Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(()),
-        Err(e) => Err(e),
-        Ok(meta) if meta.is_dir() => fs::remove_dir_all(path),
-        Ok(_) => fs::remove_file(path),
+    let remove = || -> Result<()> {
+        let (Some(parent), Some(name)) = (path.parent(), path.file_name()) else {
+            return Err(Error::failed("it has no name"));
+        };
+        let parent = if parent.as_os_str().is_empty() { Path::new(".") } else { parent };
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let parent = match rustix::fs::open(parent, flags, Mode::empty()) {
+            Err(rustix::io::Errno::NOENT) => return Ok(()),
+            opened => opened?,
+        };
+        let name = CString::new(name.as_encoded_bytes()).map_err(|_| Error::failed("its name holds a NUL byte"))?;
+        remove_at(parent, &name)
     };
-    match result {
-        Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(()),
-        other => other.map_err(|e| Error::from(e).step(format!("remove `{}`", path.display()))),
-    }
+    remove().context(|| format!("remove `{}`", path.display()))
 }

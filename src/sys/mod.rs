@@ -21,6 +21,7 @@ pub mod process;
 pub mod quota;
 pub mod ready;
 pub mod reexec;
+pub mod remove;
 pub mod seccomp;
 pub mod signals;
 pub mod socket;

@@ -1,13 +1,12 @@
 //! A layer of a container image over those below it (OCI image specification, layer.md).
 
 use std::collections::HashSet;
-use std::os::fd::{AsRawFd, OwnedFd};
-use std::os::unix::ffi::OsStrExt;
-use std::path::Path;
+use std::ffi::CString;
+use std::os::fd::OwnedFd;
 
-use rustix::fs::{AtFlags, OFlags};
+use rustix::fs::OFlags;
 
-use super::tree::{Inside, Tree, is_directory};
+use super::tree::{Inside, Tree};
 use crate::error::{Context, Error, Result};
 use crate::image::archive::{Archive, Entry};
 use crate::image::attributes::Attributor;
@@ -82,9 +81,6 @@ impl Tree {
 
 /// Removes a file or a tree, following no symbolic link.
 pub fn remove_below(parent: &OwnedFd, name: &[u8]) -> Result<()> {
-    if !is_directory(parent, name)? {
-        return Ok(rustix::fs::unlinkat(parent, name, AtFlags::empty())?);
-    }
-    let path = Path::new("/proc/self/fd").join(parent.as_raw_fd().to_string()).join(std::ffi::OsStr::from_bytes(name));
-    Ok(std::fs::remove_dir_all(path)?)
+    let name = CString::new(name).map_err(|_| Error::failed("a name holds a NUL byte"))?;
+    crate::sys::remove::remove_at(parent, &name)
 }

@@ -309,7 +309,7 @@ impl Tree {
     }
 }
 
-pub fn is_directory(parent: &OwnedFd, name: &[u8]) -> Result<bool> {
+fn is_directory(parent: &OwnedFd, name: &[u8]) -> Result<bool> {
     let stat = rustix::fs::statat(parent, name, AtFlags::SYMLINK_NOFOLLOW)?;
     Ok(FileType::from_raw_mode(stat.st_mode) == FileType::Directory)
 }
