@@ -59,9 +59,16 @@ pub fn status(layout: &Layout, name: &ContainerName, limit: Duration) -> Result<
     }
 }
 
-/// Asks for the guest's end and waits for it; says what it took. `tell` hears of each step.
-pub fn end(layout: &Layout, name: &ContainerName, request: &Request, tell: &dyn Fn(Rung)) -> Result<Rung> {
-    follow_end(layout, name, &ask(layout, name, request)?, tell)
+/// Asks for the guest's end and waits for it; says what it took. `tell` hears of each step. Fails with
+/// `Kind::TimedOut` where the supervisor says nothing for as long as `patience`.
+pub fn end(
+    layout: &Layout,
+    name: &ContainerName,
+    request: &Request,
+    patience: Duration,
+    tell: &dyn Fn(Rung),
+) -> Result<Rung> {
+    follow_end(layout, name, &ask(layout, name, request)?, patience, tell)
 }
 
 /// Sends a request; the answers come on the connection.
@@ -73,14 +80,20 @@ pub fn ask(layout: &Layout, name: &ContainerName, request: &Request) -> Result<P
 
 /// Waits for the end that was asked for. A supervisor that ends without a word has ended: that is
 /// `Rung::Exited`, whether somebody else had asked before or it was killed.
-pub fn follow_end(layout: &Layout, name: &ContainerName, asked: &Packets, tell: &dyn Fn(Rung)) -> Result<Rung> {
+pub fn follow_end(
+    layout: &Layout,
+    name: &ContainerName,
+    asked: &Packets,
+    patience: Duration,
+    tell: &dyn Fn(Rung),
+) -> Result<Rung> {
     loop {
-        let Some((reply, _)) = asked.recv::<Reply>()? else {
+        let Some((reply, _)) = asked.recv_within::<Reply>(patience)? else {
             let ended = AliveLock::wait_released(layout, name, Duration::from_secs(10))?;
             return if ended {
                 Ok(Rung::Exited)
             } else {
-                Err(Error::failed("the container's supervisor does not answer"))
+                Err(Error::timed_out("the container's supervisor does not answer"))
             };
         };
         match reply {

@@ -5,7 +5,7 @@ use std::os::unix::fs::chown;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use super::{DeviceRule, Hierarchies};
+use super::{DeviceRule, Hierarchies, limits};
 use crate::config::Limits;
 use crate::error::{Context, Error, Result};
 use crate::types::{ContainerName, IdRange};
@@ -13,9 +13,9 @@ use crate::types::{ContainerName, IdRange};
 /// One container's groups.
 #[derive(Debug, Clone)]
 pub struct ContainerCgroup {
-    hierarchies: Hierarchies,
+    pub(super) hierarchies: Hierarchies,
     /// `lxm/web`, the same below every mount point.
-    group: String,
+    pub(super) group: String,
     owner: Owner,
 }
 
@@ -32,8 +32,10 @@ enum Owner {
 /// in docs/CGROUP_DELEGATION.md). Limits are not among them.
 const DELEGATED_FILES: [&str; 4] = ["cgroup.procs", "cgroup.subtree_control", "cgroup.threads", "memory.oom.group"];
 
-/// How long the kernel may take to bury processes that were killed.
-const BURIAL: Duration = Duration::from_secs(10);
+/// What a guest may make of groups: systemd makes four levels and some hundreds, each container in it
+/// six more levels. Unbounded, a hundred thousand groups cost the host its memory, and their depth every
+/// path (cgroup.max.depth and cgroup.max.descendants, cgroups(7)).
+const BOUNDS: [(&str, &str); 2] = [("cgroup.max.depth", "64"), ("cgroup.max.descendants", "16384")];
 
 impl ContainerCgroup {
     pub fn new(hierarchies: Hierarchies, group: impl Into<String>) -> Self {
@@ -50,8 +52,7 @@ impl ContainerCgroup {
         if !group.ends_with(".service") {
             return Err(Error::host_lacks(format!("this process is in cgroup `/{own}`, which is no service's")));
         }
-        let v1 = std::collections::BTreeMap::new();
-        let hierarchies = Hierarchies { v1, ..hierarchies };
+        let hierarchies = hierarchies.without_v1();
         Ok(ContainerCgroup { hierarchies, group: group.to_owned(), owner: Owner::Systemd })
     }
 
@@ -64,22 +65,32 @@ impl ContainerCgroup {
         &self.hierarchies
     }
 
-    fn unified(&self) -> Result<PathBuf> {
+    pub(super) fn unified(&self) -> Result<PathBuf> {
         Ok(self.hierarchies.require_unified()?.join(&self.group))
     }
 
-    /// The guest's group in the v2 tree.
+    /// The group above the guest's in the v2 tree: what is set and attached here is out of its reach.
     pub fn payload(&self) -> Result<PathBuf> {
         Ok(self.unified()?.join("payload"))
     }
 
-    /// Makes the groups in every hierarchy with their limits; those that exist are used.
+    /// The guest's group in the v2 tree, the root of its cgroup namespace.
+    fn guest(&self) -> Result<PathBuf> {
+        Ok(self.payload()?.join("guest"))
+    }
+
+    /// The groups of a privileged guest in every v1 hierarchy, below those with its limits.
+    fn v1_guests(&self) -> impl Iterator<Item = PathBuf> {
+        self.hierarchies.all_v1_mounts().into_iter().map(|mount| mount.join(&self.group).join(limits::V1_GUEST))
+    }
+
+    /// Makes the groups in every hierarchy with the limits `wanted`; those that exist are used.
     ///
     /// The payload is delegated to the guest's root where its ids are mapped.
-    pub fn create(&self, limits: &Limits, ids: Option<IdRange>) -> Result<()> {
+    pub fn create(&self, wanted: &Limits, ids: Option<IdRange>) -> Result<()> {
         let group = self.unified()?;
-        let payload = self.payload()?;
-        for dir in [&group.join("supervisor"), &payload] {
+        let guest = self.guest()?;
+        for dir in [&group.join("supervisor"), &guest] {
             persist(|| fs::create_dir_all(dir).context(|| format!("make cgroup `{}`", dir.display())))?;
         }
         if self.owner == Owner::Systemd {
@@ -88,25 +99,41 @@ impl ContainerCgroup {
                 .context(|| "join the supervisor's cgroup")?;
         }
         let controllers = self.enable_controllers(&group)?;
-        super::limits::require_controllers(&self.hierarchies, &controllers, limits)?;
+        limits::require_controllers(&self.hierarchies, &controllers, wanted)?;
         if self.owner == Owner::Lxm {
-            super::limits::apply_v2(&group, limits)?;
+            limits::apply_v2(&group, wanted)?;
         }
         for mount in self.hierarchies.v1_mounts() {
             persist(|| make_v1(mount, &self.group))?;
         }
-        super::limits::apply_v1(&self.hierarchies, &self.group, limits)?;
+        limits::apply_v1(&self.hierarchies, &self.group, wanted)?;
+        for (file, value) in BOUNDS {
+            super::write_control(self.payload()?.join(file), value).context(|| format!("set `{file}`"))?;
+        }
         match ids {
-            Some(ids) => delegate(&payload, ids.base),
-            None => Ok(()),
+            Some(ids) => delegate(&guest, ids.base),
+            None => self.make_v1_guests(),
         }
     }
 
-    /// Changes the limits of a running guest to `limits`; those it does not name are lifted.
-    pub fn change_limits(&self, limits: &Limits) -> Result<()> {
+    /// A privileged guest may mount any v1 hierarchy, and sees of it what is below its own group: its
+    /// limits are above that, and where it had no group it would see, and write, the host's root of it
+    /// (`release_agent`, CVE-2022-0492). Others may mount them too, but every file there is the host's.
+    fn make_v1_guests(&self) -> Result<()> {
+        let group = format!("{}/{}", self.group, limits::V1_GUEST);
+        self.hierarchies.all_v1_mounts().into_iter().try_for_each(|mount| persist(|| make_v1(mount, &group)))
+    }
+
+    /// Moves this process, which has one thread, into the v1 groups of a privileged guest.
+    pub fn join_v1_guests(&self) -> Result<()> {
+        self.v1_guests().try_for_each(|dir| move_to_v1(&dir))
+    }
+
+    /// Changes the limits of a running guest to `wanted`; those it does not name are lifted.
+    pub fn change_limits(&self, wanted: &Limits) -> Result<()> {
         self.lift_limits()?;
-        super::limits::apply_v2(&self.unified()?, limits)?;
-        super::limits::apply_v1(&self.hierarchies, &self.group, limits)
+        limits::apply_v2(&self.unified()?, wanted)?;
+        limits::apply_v1(&self.hierarchies, &self.group, wanted)
     }
 
     /// Enables in `group`'s ancestors and itself what controllers the v2 tree has, so that limits
@@ -132,6 +159,7 @@ impl ContainerCgroup {
             }
         };
         dirs.reverse();
+        dirs.push(group.join("payload"));
         for dir in dirs {
             let file = dir.join("cgroup.subtree_control");
             super::write_control(&file, wanted.join(" "))
@@ -142,18 +170,20 @@ impl ContainerCgroup {
 
     /// Closes the guest's list of devices to `rules`.
     pub fn restrict_devices(&self, rules: &[DeviceRule]) -> Result<()> {
-        crate::sys::bpf::attach_device_program(self.open_payload()?, &super::devices::program(rules))
+        // Above the guest's group: with `security.nesting` a privileged one may detach what is on its own.
+        let payload = crate::sys::fs::open_dir(self.payload()?)?;
+        crate::sys::bpf::attach_device_program(payload, &super::devices::program(rules))
     }
 
     /// Whether groups are here that a supervisor left which was killed.
-    fn has_remains(&self) -> Result<bool> {
+    pub fn has_remains(&self) -> Result<bool> {
         let in_v1 = || self.hierarchies.v1_mounts().into_iter().any(|mount| mount.join(&self.group).exists());
         Ok(self.payload()?.exists() || in_v1())
     }
 
     /// Takes the limits away that the container had, before it gets those that it has now.
     pub fn lift_limits(&self) -> Result<()> {
-        super::limits::lift(&self.hierarchies, &self.group)
+        limits::lift(&self.hierarchies, &self.group)
     }
 
     /// Makes the group that a supervisor is cloned into, and opens it.
@@ -163,19 +193,22 @@ impl ContainerCgroup {
             self.lift_limits()?;
         }
         let dir = self.unified()?.join("supervisor");
+        // An empty one was left by a supervisor that was killed, perhaps by its group: since Linux 6.14
+        // what is cloned into that is killed as well. One that is not empty stays.
+        let _ = fs::remove_dir(&dir);
         persist(|| fs::create_dir_all(&dir).context(|| format!("make cgroup `{}`", dir.display())))?;
         crate::sys::fs::open_dir(dir)
     }
 
     /// The directory a guest's init is cloned into.
-    pub fn open_payload(&self) -> Result<OwnedFd> {
-        crate::sys::fs::open_dir(self.payload()?)
+    pub fn open_guest(&self) -> Result<OwnedFd> {
+        crate::sys::fs::open_dir(self.guest()?)
     }
 
     /// The directory an attached command is cloned into: a leaf of its own, because the guest's
-    /// systemd enables controllers in the payload and no process may then join it.
+    /// systemd enables controllers in its own and no process may then join it.
     pub fn open_attach(&self, ids: Option<IdRange>) -> Result<OwnedFd> {
-        let dir = self.payload()?.join(".lxm");
+        let dir = self.guest()?.join(".lxm");
         match fs::create_dir(&dir) {
             Ok(()) => {
                 if let Some(ids) = ids {
@@ -190,8 +223,8 @@ impl ContainerCgroup {
 
     /// Whether the guest has frozen the group of attached commands, or one above it that it sees.
     pub fn is_attach_frozen(&self) -> bool {
-        let events = |payload: PathBuf| fs::read_to_string(payload.join(".lxm/cgroup.events")).ok();
-        self.payload().ok().and_then(events).is_some_and(|text| text.lines().any(|line| line == "frozen 1"))
+        let events = |guest: PathBuf| fs::read_to_string(guest.join(".lxm/cgroup.events")).ok();
+        self.guest().ok().and_then(events).is_some_and(|text| text.lines().any(|line| line == "frozen 1"))
     }
 
     /// Moves this process, which has one thread, into the v1 groups: its children are born there.
@@ -231,7 +264,7 @@ impl ContainerCgroup {
             .hint(format!("`lxm unfreeze {name}` lets it go on")))
     }
 
-    fn event(&self, key: &str) -> Result<Option<bool>> {
+    pub(super) fn event(&self, key: &str) -> Result<Option<bool>> {
         let file = self.payload()?.join("cgroup.events");
         let text = match fs::read_to_string(&file) {
             Ok(text) => text,
@@ -239,33 +272,6 @@ impl ContainerCgroup {
             Err(e) => return Err(e).context(|| format!("read `{}`", file.display())),
         };
         Ok(text.lines().find_map(|line| line.strip_prefix(key)?.strip_prefix(' ')).map(|value| value == "1"))
-    }
-
-    /// Kills every process of the guest, frozen ones too; nothing can fork away from it
-    /// (cgroup.kill, Linux 5.14). A missing group has nobody to kill.
-    pub fn kill(&self) -> Result<()> {
-        let file = self.payload()?.join("cgroup.kill");
-        match super::write_control(&file, "1") {
-            Err(e) if e.kind() != ErrorKind::NotFound => Err(e).context(|| format!("write `{}`", file.display())),
-            _ => Ok(()),
-        }
-    }
-
-    /// Kills what is left of the guest and waits until it is buried.
-    pub fn kill_and_wait(&self) -> Result<()> {
-        let deadline = Instant::now() + BURIAL;
-        while self.event("populated")? == Some(true) {
-            self.kill()?;
-            if Instant::now() >= deadline {
-                return Err(Error::timed_out(format!(
-                    "processes in cgroup `{}` do not die",
-                    self.payload()?.display()
-                ))
-                .hint("a process in uninterruptible sleep waits for a device or a network file system"));
-            }
-            std::thread::sleep(Duration::from_micros(300));
-        }
-        Ok(())
     }
 
     /// Takes this program out of the container's groups, so that they can be removed.
@@ -289,7 +295,7 @@ impl ContainerCgroup {
 
     /// Removes the guest's groups, so that the next boot finds a clean payload.
     pub fn remove_payload(&self) -> Result<()> {
-        remove_groups(&self.payload()?)
+        super::tree::remove(&self.payload()?)
     }
 
     /// Removes the container's groups from every hierarchy, after whatever is left in the v2 tree
@@ -299,15 +305,15 @@ impl ContainerCgroup {
         if self.owner == Owner::Systemd {
             return result;
         }
-        result = result.and_then(|()| remove_groups(&self.unified()?));
-        for mount in self.hierarchies.v1_mounts() {
-            result = result.and(remove_groups(&mount.join(&self.group)));
+        result = result.and_then(|()| super::tree::remove(&self.unified()?));
+        for mount in self.hierarchies.all_v1_mounts() {
+            result = result.and(super::tree::remove(&mount.join(&self.group)));
         }
         // The group above all containers goes with the last of them; others keep it, and so does
         // systemd its slices.
         let base = Path::new(&self.group).parent().filter(|base| base.to_string_lossy().starts_with("lxm"));
         let Some(base) = base else { return result };
-        for mount in self.hierarchies.v1_mounts().into_iter().chain(self.hierarchies.unified.as_deref()) {
+        for mount in self.hierarchies.all_v1_mounts().into_iter().chain(self.hierarchies.unified.as_deref()) {
             let _ = fs::remove_dir(mount.join(base));
         }
         result
@@ -373,34 +379,4 @@ fn inherit_cpuset(parent: &Path, dir: &Path) -> Result<()> {
         set_up().context(|| format!("set up `{}`", dir.join(file).display()))?;
     }
     Ok(())
-}
-
-/// Removes the groups below `dir`, deepest first; of a missing one there are none.
-fn remove_children(dir: &Path) -> Result<()> {
-    let entries = match fs::read_dir(dir) {
-        Ok(entries) => entries,
-        Err(e) if e.kind() == ErrorKind::NotFound => return Ok(()),
-        Err(e) => return Err(e).context(|| format!("read `{}`", dir.display())),
-    };
-    for entry in entries.flatten().filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir())) {
-        remove_groups(&entry.path())?;
-    }
-    Ok(())
-}
-
-/// Removes a group and those below it; a missing one is removed already.
-fn remove_groups(dir: &Path) -> Result<()> {
-    remove_children(dir)?;
-    // The last process may be dead but not yet buried: its group is busy for a moment.
-    let deadline = Instant::now() + Duration::from_secs(2);
-    loop {
-        match fs::remove_dir(dir) {
-            Ok(()) => return Ok(()),
-            Err(e) if e.kind() == ErrorKind::NotFound => return Ok(()),
-            Err(e) if e.raw_os_error() == Some(libc::EBUSY) && Instant::now() < deadline => {
-                std::thread::sleep(Duration::from_micros(500));
-            }
-            Err(e) => return Err(e).context(|| format!("remove cgroup `{}`", dir.display())),
-        }
-    }
 }

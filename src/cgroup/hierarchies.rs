@@ -4,12 +4,14 @@ use std::path::{Path, PathBuf};
 use crate::error::{Context, Error, Result};
 
 /// The mounted cgroup hierarchies of this host.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Hierarchies {
     /// Mount point of the v2 tree.
     pub unified: Option<PathBuf>,
-    /// Mount points of the v1 hierarchies by controller; `name=systemd` is not among them.
+    /// Mount points of the v1 hierarchies by controller; those that are of no use to us are not among them.
     pub v1: BTreeMap<String, PathBuf>,
+    /// The rest: `freezer`, `devices`, `name=systemd` and the like.
+    pub(super) other_v1: Vec<PathBuf>,
 }
 
 /// How the host lays its cgroups out.
@@ -37,7 +39,7 @@ impl Hierarchies {
 
     /// As [`Self::detect`], from the text of proc_pid_mountinfo(5).
     fn parse(table: &str) -> Self {
-        let mut found = Hierarchies { unified: None, v1: BTreeMap::new() };
+        let mut found = Hierarchies::default();
         for line in table.lines() {
             let Some((left, right)) = line.split_once(" - ") else { continue };
             let (mut left, mut right) = (left.split(' ').skip(3), right.split(' '));
@@ -50,14 +52,23 @@ impl Hierarchies {
             match kind {
                 "cgroup2" if found.unified.is_none() => found.unified = Some(target.into()),
                 "cgroup" => {
-                    for controller in options.split(',').filter(|option| USED_V1.contains(option)) {
+                    let used = |option: &&str| USED_V1.contains(option);
+                    for controller in options.split(',').filter(used) {
                         found.v1.entry(controller.to_owned()).or_insert_with(|| target.into());
+                    }
+                    if !options.split(',').any(|option| used(&option)) {
+                        found.other_v1.push(target.into());
                     }
                 }
                 _ => {}
             }
         }
         found
+    }
+
+    /// The v2 tree alone.
+    pub(super) fn without_v1(self) -> Self {
+        Hierarchies { unified: self.unified, ..Self::default() }
     }
 
     pub fn layout(&self) -> CgroupLayout {
@@ -79,6 +90,11 @@ impl Hierarchies {
     /// The directory of `group` in the v1 hierarchy of `controller`.
     pub fn v1_dir(&self, controller: &str, group: &str) -> Option<PathBuf> {
         self.v1.get(controller).map(|mount| mount.join(group))
+    }
+
+    /// The distinct v1 mount points, those of no use to us too.
+    pub fn all_v1_mounts(&self) -> Vec<&Path> {
+        self.v1_mounts().into_iter().chain(self.other_v1.iter().map(PathBuf::as_path)).collect()
     }
 
     /// The distinct v1 mount points in use (`cpu` and `cpuacct` are often one).
@@ -110,6 +126,7 @@ mod tests {
         assert_eq!(hybrid.unified.as_deref(), Some(Path::new("/sys/fs/cgroup/unified")));
         assert_eq!(hybrid.v1.keys().collect::<Vec<_>>(), ["cpu", "cpuacct"]);
         assert_eq!(hybrid.v1_mounts(), [Path::new("/sys/fs/cgroup/cpu,cpuacct")]);
+        assert_eq!(hybrid.all_v1_mounts().len(), 3);
 
         let unified = Hierarchies::parse("30 20 0:20 / /sys/fs/cgroup rw shared:1 - cgroup2 cgroup2 rw\n");
         assert_eq!(unified.layout(), CgroupLayout::Unified);

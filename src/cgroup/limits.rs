@@ -7,6 +7,9 @@ use super::Hierarchies;
 use crate::config::Limits;
 use crate::error::{Context, Error, Result};
 
+/// The group of a privileged guest below the v1 group that its limits are set on.
+pub(super) const V1_GUEST: &str = "payload";
+
 /// Length of a cpu quota period, the kernel's default, in microseconds.
 const PERIOD_US: u64 = 100_000;
 
@@ -81,7 +84,9 @@ pub(super) fn lift(hierarchies: &Hierarchies, group: &str) -> Result<()> {
         && let Some(parent) = dir.parent()
         && let Ok(all) = std::fs::read_to_string(parent.join("cpuset.cpus"))
     {
+        // A group's processors are always among its parent's: the outer ones grow first.
         write_limit(&dir.join("cpuset.cpus"), all.trim())?;
+        write_limit(&dir.join(V1_GUEST).join("cpuset.cpus"), all.trim())?;
     }
     Ok(())
 }
@@ -98,6 +103,10 @@ pub(super) fn apply_v2(dir: &Path, limits: &Limits) -> Result<()> {
 pub(super) fn apply_v1(hierarchies: &Hierarchies, group: &str, limits: &Limits) -> Result<()> {
     for (controller, file, value) in v1_files(limits) {
         if let Some(dir) = hierarchies.v1_dir(controller, group) {
+            if file == "cpuset.cpus" {
+                // The inner ones shrink first.
+                write_limit(&dir.join(V1_GUEST).join(file), &value)?;
+            }
             write_limit(&dir.join(file), &value)?;
         }
     }

@@ -4,19 +4,25 @@
 //! v2 group with controllers enabled may hold no processes of its own (cgroups(7)):
 //!
 //! ```text
-//! lxm/web/supervisor   our supervisor
-//! lxm/web/payload      the guest; the root of its cgroup namespace
+//! lxm/web/supervisor     our supervisor
+//! lxm/web/payload/guest  the guest; the root of its cgroup namespace
 //! ```
 //!
-//! Version 1 knows no such rule: there guest and supervisor share `lxm/web`. Nobody but the
+//! The device program and the bounds of depth and number are on `payload`, which the guest does not
+//! see. Version 1 knows no rule of inner groups: there guest and supervisor share `lxm/web`, which is
+//! closed to a guest whose ids are mapped; a privileged one is in `lxm/web/payload` of every hierarchy
+//! of the host, below its limits. Nobody but the
 //! supervisor itself is ever moved, and it does so without the RCU grace period of 7 to 15 ms that
 //! moving another process costs; the guest and attached commands are born where they belong.
 
 mod container;
 mod devices;
+mod fuse;
 mod hierarchies;
+mod kill;
 mod limits;
 pub mod stats;
+mod tree;
 
 pub use container::ContainerCgroup;
 pub use devices::{Access, DEFAULT_DEVICES, DeviceKind, DeviceRule};

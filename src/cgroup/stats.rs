@@ -126,7 +126,7 @@ mod tests {
         write("v2/lxm/web/payload/pids.current", "3\n");
         write("memory/lxm/web/memory.usage_in_bytes", "900\n");
         write("pids/lxm/web/pids.current", "9\n");
-        let mut hierarchies = Hierarchies { unified: Some(dir.path().join("v2")), v1: Default::default() };
+        let mut hierarchies = Hierarchies { unified: Some(dir.path().join("v2")), ..Hierarchies::default() };
         let unified = read(&hierarchies, "lxm/web");
         let wanted =
             Stats { cpu_ns: Some(5000), memory_bytes: Some(700), kmem_bytes: Some(70), io_bytes: None, pids: Some(3) };

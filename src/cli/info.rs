@@ -4,7 +4,7 @@ use super::facts::{self, Facts};
 use super::{Context, Format, NameArg, render};
 use crate::attach::control;
 use crate::error::Result;
-use crate::ops::look::{Observer, Seen};
+use crate::ops::look::{Observer, Seen, State};
 use crate::terminal;
 
 /// Show what is known of a container, with the lines of lxc-info and some more
@@ -142,6 +142,10 @@ impl Lines {
         if let Some(record) = &seen.record {
             self.add("Started", &record.started);
             self.add("Init", &record.init);
+        }
+        // One that reboots again and again is starting, and its supervisor says so.
+        if seen.record.is_some() || seen.state == State::Starting && context.layout.control_socket(&seen.name).exists()
+        {
             self.boot(seen, context);
         }
         if let Ok(origin) = seen.origin() {

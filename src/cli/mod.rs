@@ -51,7 +51,7 @@ pub use name::{NameAndWords, NameArg, NamesArg};
 
 use crate::error::{Error, Kind, Result};
 use crate::store::Layout;
-use crate::terminal;
+use crate::{sys, terminal};
 
 /// Full operating systems in containers, treated like small virtual machines
 #[derive(Debug, Parser)]
@@ -144,6 +144,10 @@ enum Verb {
 
 fn run(cli: Cli) -> Result<u8> {
     let Global { path, format, quiet } = cli.global;
+    // What these write is the caller's, and so is its mode.
+    if !matches!(cli.verb, Verb::Pull(_) | Verb::Export(_)) {
+        sys::birth::as_a_command();
+    }
     let context = Context::new(path, format, quiet)?;
     match cli.verb {
         Verb::Create(verb) => verb.run(&context),
@@ -244,7 +248,8 @@ pub fn main() -> ExitCode {
     // Executed by its magic link the kernel calls it `exe`, and so would those who name the holder of
     // a port.
     let _ = rustix::thread::set_name(c"lxm");
-    crate::sys::umask::take_own();
+    sys::umask::take_own();
+    sys::birth::wait_for_children();
     if let Some(asked) = supervise::Supervise::asked() {
         return finish(asked, supervise::Supervise::run);
     }

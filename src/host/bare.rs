@@ -5,13 +5,15 @@
 
 use std::ffi::CString;
 use std::os::fd::{AsFd, AsRawFd};
+use std::time::Duration;
 
 use nix::fcntl::{FcntlArg, FdFlag, fcntl};
 
+use super::force::{self, Stray};
 use super::{Host, Start, Stop};
 use crate::attach::control;
 use crate::cgroup::{ContainerCgroup, Hierarchies, stats};
-use crate::error::{Context, Error, Result};
+use crate::error::{Context, Error, Kind, Result};
 use crate::proto::control::{Request, Rung};
 use crate::store::{BootRecord, Layout};
 use crate::supervisor::{self, Manager, Started};
@@ -19,6 +21,9 @@ use crate::sys;
 use crate::sys::clone::{SingleThreaded, clone};
 use crate::sys::socket::Packets;
 use crate::types::ContainerName;
+
+/// How long a supervisor may take to clear up behind its guest.
+const CLEARING: Duration = Duration::from_secs(20);
 
 /// No service manager: the command line clones the supervisor, and the supervisor does the rest.
 pub struct Bare;
@@ -29,7 +34,15 @@ impl Host for Bare {
     }
 
     fn stop(&self, layout: &Layout, name: &ContainerName, how: Stop, tell: &dyn Fn(Rung)) -> Result<Rung> {
-        control::end(layout, name, &Request::Stop(how.message()), tell)
+        let ended = control::end(layout, name, &Request::Stop(how.message()), how.patience(), tell);
+        let Err(refused) = ended else { return ended };
+        if let (Stop::Graceful { limit }, Kind::Conflict) = (how, refused.kind())
+            && let Some(stray) = Stray::find(layout, name)?
+            && stray.stop(limit.saturating_add(CLEARING))?
+        {
+            return Ok(Rung::Exited);
+        }
+        force::end(layout, name, refused)
     }
 
     fn reboot(&self, layout: &Layout, name: &ContainerName, how: Stop, tell: &dyn Fn(Rung)) -> Result<Rung> {
@@ -39,11 +52,12 @@ impl Host for Bare {
             return Err(Error::conflict("`security.privileged` has been changed, which a reboot is not enough for")
                 .hint(format!("`lxm stop {name}`, then `lxm start {name}`")));
         }
-        control::end(layout, name, &Request::Reboot(how.message()), tell)
+        control::end(layout, name, &Request::Reboot(how.message()), how.patience(), tell)
     }
 }
 
 fn start(layout: &Layout, name: &ContainerName, Start { window, limit }: Start) -> Result<()> {
+    Stray::refuse(layout, name)?;
     let cgroup = ContainerCgroup::new(Hierarchies::detect()?, layout.cgroup(name));
     let group = cgroup.make_supervisor()?;
     let killed_for_memory = || stats::oom_kills(cgroup.hierarchies(), cgroup.group());
@@ -103,6 +117,7 @@ fn command_line(
 fn leave_caller(layout: &Layout, name: &ContainerName, link: &Packets) -> Result<()> {
     nix::unistd::setsid().context(|| "start a session")?;
     nix::unistd::chdir("/").context(|| "change to /")?;
+    sys::birth::as_a_daemon()?;
     let dir = layout.log_dir(name);
     std::fs::create_dir_all(&dir).context(|| format!("make `{}`", dir.display()))?;
     let log = std::fs::File::options().append(true).create(true).open(dir.join("supervisor.log"));

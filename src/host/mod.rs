@@ -1,6 +1,7 @@
 //! Who keeps the supervisors: a bare host's own command line, or systemd where that is PID 1.
 
 pub mod bare;
+pub mod force;
 pub mod journal;
 pub mod journal_link;
 pub mod machined;
@@ -46,6 +47,15 @@ impl Stop {
         }
     }
 
+    /// How long the supervisor may say nothing at a time: one that kills does so at once, and one that
+    /// does not kill when the guest's time is over is stuck.
+    fn patience(self) -> Duration {
+        match self {
+            Stop::Kill => Duration::from_secs(10),
+            Stop::Graceful { limit } => limit.saturating_add(Duration::from_secs(60)),
+        }
+    }
+
     /// How long the guest may take in order.
     fn limit(self) -> Duration {
         match self {
@@ -63,7 +73,8 @@ pub trait Host {
     fn start(&self, layout: &Layout, name: &ContainerName, how: Start) -> Result<()>;
 
     /// Stops the container and returns when nothing of it is left; says what it took. `tell` hears
-    /// of each step. Fails with `Kind::Conflict` if it does not run.
+    /// of each step. Fails with `Kind::Conflict` if it does not run. To kill needs no supervisor that
+    /// answers; the caller then sweeps what is left.
     fn stop(&self, layout: &Layout, name: &ContainerName, how: Stop, tell: &dyn Fn(Rung)) -> Result<Rung>;
 
     /// Shuts the guest down in its own way and boots it again, as `reboot` inside would.

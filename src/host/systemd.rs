@@ -9,7 +9,7 @@ use futures_util::StreamExt;
 use zbus::{Connection, OwnedVariant, Variant, fdo};
 use zbus_systemd::systemd1::{ManagerProxy, UnitProxy};
 
-use super::{Host, Start, Stop, properties};
+use super::{Host, Start, Stop, force, properties};
 use crate::attach::control;
 use crate::bus;
 use crate::config::{Config, Limits};
@@ -78,13 +78,17 @@ impl Host for Systemd {
     fn stop(&self, layout: &Layout, name: &ContainerName, how: Stop, tell: &dyn Fn(Rung)) -> Result<Rung> {
         // The supervisor hears from us what systemd has no words for: how long it may take.
         let asked = control::ask(layout, name, &Request::Stop(how.message()));
+        let follow = || {
+            let ended = asked.and_then(|asked| control::follow_end(layout, name, &asked, how.patience(), tell));
+            ended.or_else(|refused| force::end(layout, name, refused))
+        };
         // Even where no guest runs: systemd may be about to start it again.
-        stop(layout, name, how.limit(), || control::follow_end(layout, name, &asked?, tell))?
+        stop(layout, name, how.limit(), follow)?
     }
 
     fn reboot(&self, layout: &Layout, name: &ContainerName, how: Stop, tell: &dyn Fn(Rung)) -> Result<Rung> {
         let asked = control::ask(layout, name, &Request::Stop(how.message()))?;
-        restart(layout, name, how.limit(), || control::follow_end(layout, name, &asked, tell))?
+        restart(layout, name, how.limit(), || control::follow_end(layout, name, &asked, how.patience(), tell))?
     }
 }
 

@@ -19,6 +19,11 @@ use crate::sys::socket::Packets;
 /// root is the host's, whom the kernel refuses nothing.
 pub fn boot(plan: &BootPlan, supervisor: &Packets, locker: Option<&Packets>) -> u8 {
     let Err(error) = run(plan, supervisor, locker);
+    refuse(supervisor, error)
+}
+
+/// Tells why there is no guest; gives the exit status.
+pub fn refuse(supervisor: &Packets, error: Error) -> u8 {
     // If this fails the supervisor is gone, and with it everybody who would want to know.
     let _ = supervisor.send(&FromChild::Failed(error), &[]);
     1
@@ -111,6 +116,7 @@ fn open_console(plan: &BootPlan) -> Result<(OwnedFd, OwnedFd, String)> {
 fn execute(plan: &BootPlan, console: OwnedFd) -> Result<std::convert::Infallible> {
     sys::signals::reset().context(|| "reset the signals")?;
     rustix::process::umask(Mode::from_raw_mode(0o022));
+    sys::birth::guest_limits();
     sys::tty::make_standard(&console).context(|| "open the console as standard input and output")?;
     drop(console);
     // Whatever is open above is ours; the boot socket's end of file tells that init runs.

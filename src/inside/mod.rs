@@ -30,7 +30,7 @@ pub mod seccomp;
 
 pub use capabilities::CapabilitySet;
 pub use confine::{Confinement, confine};
-pub use init::boot;
+pub use init::{boot, refuse};
 pub use lock::lock_mounts;
 pub use mounts::DEV_DIRECTORIES;
 pub use plan::{BootPlan, FromChild, NetworkView, ToChild};

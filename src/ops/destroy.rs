@@ -3,10 +3,11 @@ use std::os::unix::fs::DirBuilderExt;
 use nix::mount::{MntFlags, umount2};
 use rustix::fs::{CWD, RenameFlags, renameat_with};
 
-use super::{autostart, sweep};
+use super::{autostart, stop, sweep};
 use crate::cgroup::Hierarchies;
 use crate::error::{Context, Error, Kind, Result};
-use crate::host::{self, Stop};
+use crate::host::Stop;
+use crate::host::force::Stray;
 use crate::storage::is_mount_point;
 use crate::store::{self, AliveLock, Layout, OperationLock};
 use crate::types::ContainerName;
@@ -40,7 +41,7 @@ pub fn destroy(layout: &Layout, name: &ContainerName, in_use: InUse) -> Result<(
         other => other?,
     }
     let step = || format!("destroy `{name}`");
-    release(layout, name, in_use).context(step)?;
+    release(layout, name, in_use, &lock).context(step)?;
     sweep::sweep_run(layout, name, &Hierarchies::detect()?, &lock).context(step)?;
     let trash = layout.trash();
     let mut dir = std::fs::DirBuilder::new();
@@ -54,9 +55,10 @@ pub fn destroy(layout: &Layout, name: &ContainerName, in_use: InUse) -> Result<(
 }
 
 /// Sees to it that nobody uses the container.
-fn release(layout: &Layout, name: &ContainerName, in_use: InUse) -> Result<()> {
+fn release(layout: &Layout, name: &ContainerName, in_use: InUse, lock: &OperationLock) -> Result<()> {
     let rootfs = layout.rootfs(name);
-    let (running, mounted) = (AliveLock::is_held(layout, name)?, is_mount_point(&rootfs)?);
+    let running = AliveLock::is_held(layout, name)? || Stray::find(layout, name)?.is_some();
+    let mounted = is_mount_point(&rootfs)?;
     match in_use {
         InUse::Refuse if running => {
             return Err(Error::conflict("it is running").hint(format!("`lxm destroy -f {name}` stops it first")));
@@ -69,7 +71,7 @@ fn release(layout: &Layout, name: &ContainerName, in_use: InUse) -> Result<()> {
         InUse::Force => {}
     }
     if running {
-        match host::detect().stop(layout, name, Stop::Kill, &|_| ()) {
+        match stop::end(layout, name, Stop::Kill, lock, &|_| ()) {
             // It ended by itself, or its supervisor died: either is what was wanted.
             Err(_) if !AliveLock::is_held(layout, name)? => {}
             other => drop(other?),

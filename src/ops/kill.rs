@@ -1,13 +1,16 @@
 use std::time::Duration;
 
 use super::look::Observer;
+use super::stop;
 use crate::error::{Error, Result};
-use crate::store::{AliveLock, Layout};
+use crate::host::Stop;
+use crate::store::{AliveLock, Layout, OperationLock};
 use crate::sys::{pidfd, process};
 use crate::types::{ContainerName, Signal};
 
-/// How long what is left of a killed guest may take to be removed.
-const BURIAL: Duration = Duration::from_secs(20);
+/// How long the supervisor of a killed guest may take to remove what is left of it; then it is done
+/// without that one.
+const CLEARING: Duration = Duration::from_secs(10);
 
 /// Sends a signal to a guest's init. One that kills it is waited for.
 ///
@@ -22,8 +25,9 @@ pub fn kill(layout: &Layout, name: &ContainerName, signal: Signal) -> Result<()>
         return Err(gone());
     }
     pidfd::send_signal(&leader, signal)?;
-    if signal == Signal::KILL && !AliveLock::wait_released(layout, name, BURIAL)? {
-        return Err(Error::timed_out(format!("container `{name}` was killed, but is not gone yet")));
+    if signal == Signal::KILL && !AliveLock::wait_released(layout, name, CLEARING)? {
+        let lock = OperationLock::acquire(layout, name)?;
+        stop::end(layout, name, Stop::Kill, &lock, &|_| ())?;
     }
     Ok(())
 }

@@ -1,3 +1,5 @@
+use super::sweep::sweep_run;
+use crate::cgroup::{ContainerCgroup, Hierarchies};
 use crate::error::{Error, Result};
 use crate::host::{self, Stop};
 use crate::proto::control::Rung;
@@ -9,8 +11,27 @@ use crate::types::ContainerName;
 /// `tell` hears of each step. Fails with `Kind::Conflict` if it does not run.
 pub fn stop(layout: &Layout, name: &ContainerName, how: Stop, tell: impl Fn(Rung)) -> Result<Rung> {
     layout.require(name)?;
-    let _lock = OperationLock::acquire(layout, name)?;
-    host::detect().stop(layout, name, how, &tell)
+    let lock = OperationLock::acquire(layout, name)?;
+    end(layout, name, how, &lock, &tell)
+}
+
+/// The same for who holds the operation lock. One that was killed leaves nothing, even if its
+/// supervisor could not clear up.
+pub fn end(
+    layout: &Layout,
+    name: &ContainerName,
+    how: Stop,
+    lock: &OperationLock,
+    tell: &dyn Fn(Rung),
+) -> Result<Rung> {
+    let rung = host::detect().stop(layout, name, how, tell)?;
+    let hierarchies = Hierarchies::detect()?;
+    let remains = || ContainerCgroup::new(hierarchies.clone(), layout.cgroup(name)).has_remains();
+    // They are left where the supervisor was killed as well.
+    if !AliveLock::is_held(layout, name)? && (layout.boot_record(name).exists() || remains()?) {
+        sweep_run(layout, name, &hierarchies, lock)?;
+    }
+    Ok(rung)
 }
 
 /// Reboots a guest in its own way, as `reboot` inside would.

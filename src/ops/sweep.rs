@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use super::create::discard;
 use crate::cgroup::{ContainerCgroup, Hierarchies};
 use crate::error::{Context, Error, Result};
+use crate::host::force::Stray;
 use crate::net::{self, GuestRecord};
 use crate::storage;
 use crate::store::{self, AliveLock, BootRecord, Layout, OperationLock};
@@ -28,6 +29,7 @@ pub fn sweep_run(
     hierarchies: &Hierarchies,
     _lock: &OperationLock,
 ) -> Result<Vec<Removed>> {
+    Stray::refuse(layout, name)?;
     // Held to the end: nobody starts it from beside the operation lock, as systemd may.
     let Some(_alive) = AliveLock::take(layout, name)? else {
         return Err(Error::conflict(format!("container `{name}` is running")));

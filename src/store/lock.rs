@@ -94,6 +94,12 @@ impl FileLock {
         Ok(i32::from(probe.l_type) != libc::F_UNLCK)
     }
 
+    /// Whether the file that is locked is the one at its path.
+    fn is_in_place(&self) -> bool {
+        let (Ok(held), Ok(there)) = (self.file.metadata(), self.path.metadata()) else { return false };
+        (held.dev(), held.ino()) == (there.dev(), there.ino())
+    }
+
     pub fn path(&self) -> &Path {
         &self.path
     }
@@ -149,11 +155,20 @@ impl OperationLock {
 
 /// Held by a supervisor for its whole life: *running* means that this lock is held.
 #[derive(Debug)]
-pub struct AliveLock(#[expect(dead_code, reason = "held, not read")] FileLock);
+pub struct AliveLock(FileLock);
 
 impl AliveLock {
+    /// Its name in the container's run directory.
+    pub const FILE: &str = "alive";
+
     fn path(layout: &Layout, name: &ContainerName) -> PathBuf {
-        layout.run_dir(name).join("alive")
+        layout.run_dir(name).join(Self::FILE)
+    }
+
+    /// Whether its file is still where others look for it. Where it is not, somebody has removed the
+    /// run directory, and what is there now is not of whoever holds this.
+    pub fn is_in_place(&self) -> bool {
+        self.0.is_in_place()
     }
 
     /// Takes it; `None` when the container runs already.
@@ -200,7 +215,9 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("run/alive");
         let lock = FileLock::try_acquire(&path).unwrap().unwrap();
+        assert!(lock.is_in_place());
         std::fs::remove_dir_all(dir.path().join("run")).unwrap();
+        assert!(!lock.is_in_place());
         drop(lock);
         let lock = FileLock::try_acquire(&path).unwrap().unwrap();
         assert!(FileLock::is_held(&path).unwrap());

@@ -46,13 +46,18 @@ pub fn boot(
 ) -> Result<(Booted, Terminal)> {
     let plan = setup.plan(rows, cols)?;
     let dev = dev::make(setup.ids.map_or(0, |ids| ids.base), &setup.config.device)?;
-    let payload = setup.cgroup.open_payload()?;
+    let group = setup.cgroup.open_guest()?;
     let (ours, theirs) = Packets::pair()?;
     let (locker, to_locker) =
         if plan.mapped { Packets::pair().map(|(a, b)| (Some(a), Some(b)))? } else { (None, None) };
     let child = || {
         for end in locker.iter().chain([&ours]) {
             let _ = nix::unistd::close(end.as_fd().as_raw_fd());
+        }
+        if setup.ids.is_none()
+            && let Err(e) = setup.cgroup.join_v1_guests()
+        {
+            return inside::refuse(&theirs, e);
         }
         inside::boot(&plan, &theirs, to_locker.as_ref())
     };
@@ -62,10 +67,10 @@ pub fn boot(
         flags |= libc::CLONE_NEWNET;
     }
     let leader = match setup.ids {
-        None => clone(witness, flags as u64, Some(payload.as_fd()), child)?,
+        None => clone(witness, flags as u64, Some(group.as_fd()), child)?,
         Some(ids) => {
             flags |= libc::CLONE_NEWUSER;
-            creds::with_effective_uid(ids.base, || clone(witness, flags as u64, Some(payload.as_fd()), child))??
+            creds::with_effective_uid(ids.base, || clone(witness, flags as u64, Some(group.as_fd()), child))??
         }
     };
     // Only the child holds its end now, so that its end of file is the execution of init.

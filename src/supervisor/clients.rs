@@ -6,7 +6,7 @@ use nix::sys::wait::WaitStatus;
 
 use super::attach::{Entered, Entering};
 use super::setup::Setup;
-use crate::error::{Error, Result};
+use crate::error::Error;
 use crate::proto::control::{Exit, Reply, Rung, Status};
 use crate::sys::clone::Child;
 use crate::sys::pidfd;
@@ -43,9 +43,9 @@ impl Client {
         Client { packets, waits_for: WaitsFor::Request, closed: false }
     }
 
-    /// Sends a reply; a client that is gone is closed.
+    /// Sends a reply; a client that is gone is closed, and so is one that has stopped to listen.
     pub fn tell(&mut self, reply: &Reply) {
-        self.closed |= self.packets.send(reply, &[]).is_err();
+        self.closed |= self.packets.send_now(reply).is_err();
     }
 
     /// Takes the news of its command on the way in; gives what is to be reaped of that.
@@ -90,14 +90,14 @@ impl Client {
     }
 
     /// Reaps its command if that has ended, and tells it how.
-    pub fn reap_command(&mut self) -> Result<()> {
-        if let WaitsFor::Command(child) = &self.waits_for
-            && let Some(status) = pidfd::try_reap(&child.pidfd)?
-        {
-            self.tell(&Reply::Exited(exit_of(status)));
-            self.closed = true;
+    pub fn reap_command(&mut self) {
+        let WaitsFor::Command(child) = &self.waits_for else { return };
+        match pidfd::try_reap(&child.pidfd) {
+            Ok(None) => return,
+            Ok(Some(status)) => self.tell(&Reply::Exited(exit_of(status))),
+            Err(e) => self.tell(&Reply::Failed(e)),
         }
-        Ok(())
+        self.closed = true;
     }
 }
 
@@ -134,17 +134,16 @@ impl Clients {
     }
 
     /// The guest is dead, and with it every command in it: buries those.
-    pub fn bury_commands(&mut self) -> Result<()> {
+    pub fn bury_commands(&mut self) {
         for client in &mut self.0 {
             let ended = || Error::failed("the container ended before the command ran in it");
             client.refuse_command(ended()).into_iter().for_each(Entering::bury);
             if let WaitsFor::Command(child) = &client.waits_for {
-                pidfd::wait_exit(&child.pidfd, Duration::from_secs(5))?;
+                let _ = pidfd::wait_exit(&child.pidfd, Duration::from_secs(5));
             }
-            client.reap_command()?;
+            client.reap_command();
         }
         self.0.retain(|client| !client.closed);
-        Ok(())
     }
 
     /// The guest has booted again.

@@ -57,6 +57,9 @@ fn bring(order: Order<'_>, witness: SingleThreaded) -> Result<()> {
         // (capable_wrt_inode_uidgid in kernel/capability.c).
         fds.iter().try_for_each(|fd| own(fd, ids.base, Some(ids.base)))?;
     }
+    if setup.ids.is_none() {
+        setup.cgroup.join_v1_guests()?;
+    }
     enter(setup, leader)?;
     let user = User::find(request.user.as_deref())?;
     fds.iter().try_for_each(|fd| own(fd, user.uid, None))?;
@@ -77,6 +80,7 @@ fn bring(order: Order<'_>, witness: SingleThreaded) -> Result<()> {
     }
     sys::signals::reset().context(|| "reset the signals")?;
     rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o022));
+    sys::birth::guest_limits();
     confine(&setup.confinement)?;
     become_user(&user)?;
     // Again: each change of ids may have set it back (PR_SET_DUMPABLE(2const)).

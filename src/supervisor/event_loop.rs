@@ -16,7 +16,7 @@ use super::stop::{Ladder, Step, Wish};
 use super::unattended::Unattended;
 use super::{Manager, attach, notify};
 use crate::config::Init;
-use crate::error::{Context, Error, Result};
+use crate::error::{Error, Result};
 use crate::proto::control::{Attach, Reply, Request, Rung, State, Status, Stop};
 use crate::sys;
 use crate::sys::clone::Child;
@@ -26,6 +26,9 @@ use crate::sys::socket::PacketListener;
 /// How long after the start, or the last client, memory is given back: to read it again for the next
 /// one of a loop takes longer than what that one wants.
 const REST: Duration = Duration::from_secs(1);
+
+/// How long after a failure for want of memory or descriptors the same is tried again.
+const AGAIN: Duration = Duration::from_millis(200);
 
 /// How the guest ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -48,6 +51,9 @@ pub struct Guest<'a> {
     signals_installed: bool,
     /// Init has just said that it is ready: there will be little to do from now on.
     just_booted: bool,
+    flow: notify::Flow,
+    /// Connections are not accepted until then: there were no descriptors or no memory for one.
+    deaf_until: Option<Instant>,
 }
 
 /// What the loop serves beside the guest itself; all of it outlives a boot.
@@ -87,18 +93,27 @@ impl<'fd> PollSet<'fd> {
         self.fds.push(PollFd::new(fd, flags));
     }
 
-    /// Waits; gives the sources that something happened to. With `at_rest` memory is given back first:
+    /// Waits; gives the sources that something happened to. Whatever poll(2) fails with, there is a guest
+    /// to be looked after: its end is then looked for by itself. With `at_rest` memory is given back first:
     /// here, so that what is done between that and the wait brings none of it back.
-    fn wait(mut self, patience: Duration, at_rest: bool) -> Result<Vec<Source>> {
+    fn wait(mut self, patience: Duration, at_rest: bool, leader: &OwnedFd) -> Vec<Source> {
         if at_rest {
-            sys::memory::release()?;
+            // What cannot be given back now is given back next time.
+            let _ = sys::memory::release();
         }
         match poll(&mut self.fds, sys::poll::timeout(patience)) {
-            Ok(_) | Err(nix::errno::Errno::EINTR) => {}
-            Err(e) => return Err(e).context(|| "wait for events"),
+            Ok(_) => {}
+            Err(nix::errno::Errno::EINTR) => return Vec::new(),
+            Err(_) => {
+                let ended = pidfd::wait_exit(leader, AGAIN).unwrap_or_else(|_| {
+                    std::thread::sleep(AGAIN);
+                    false
+                });
+                return if ended { vec![Source::Leader] } else { Vec::new() };
+            }
         }
         let happened = |fd: &PollFd<'_>| fd.any().unwrap_or(false);
-        Ok(self.sources.into_iter().zip(&self.fds).filter(|(_, fd)| happened(fd)).map(|(source, _)| source).collect())
+        self.sources.into_iter().zip(&self.fds).filter(|(_, fd)| happened(fd)).map(|(source, _)| source).collect()
     }
 }
 
@@ -122,6 +137,8 @@ impl<'a> Guest<'a> {
             status,
             signals_installed: false,
             just_booted: false,
+            flow: notify::Flow::new(),
+            deaf_until: None,
         }
     }
 
@@ -130,8 +147,19 @@ impl<'a> Guest<'a> {
         self.ladder.as_ref().map_or(Rung::Exited, Ladder::rung)
     }
 
-    /// Serves the guest and its clients until it ends.
-    pub fn watch(&mut self, around: &mut Surroundings<'_>) -> Result<Ending> {
+    /// Whether somebody outside has asked for its end.
+    pub fn was_asked(&self) -> bool {
+        self.ladder.is_some()
+    }
+
+    /// How long ago it was booted.
+    pub fn lived(&self) -> Duration {
+        self.booted.at.elapsed()
+    }
+
+    /// Serves the guest and its clients until it ends. Nothing else ends this: an error is a client's, or
+    /// over in a moment.
+    pub fn watch(&mut self, around: &mut Surroundings<'_>) -> Ending {
         around.clients.tell_changes(&self.status);
         // Not at once: whoever waits for the start comes first.
         let mut rest_at = Some(Instant::now() + REST);
@@ -142,20 +170,16 @@ impl<'a> Guest<'a> {
             let patience = self.climb(around.clients).min(due).min(look_again);
             let at_rest = rest_at.take_if(|at| *at <= Instant::now()).is_some();
             let patience = rest_at.map_or(patience, |at| patience.min(at.saturating_duration_since(Instant::now())));
-            for source in self.wait(around, patience, at_rest)? {
+            for source in self.wait(around, patience, at_rest) {
                 match source {
                     Source::Leader => return self.reap_leader(),
                     Source::Signals => self.take_signals(around),
-                    Source::Listener => {
-                        while let Some(packets) = around.listener.accept()? {
-                            around.clients.0.push(Client::new(packets));
-                        }
-                    }
+                    Source::Listener => self.accept(around),
                     Source::Notify => self.take_notifications(around),
                     Source::Console => around.console.take_output(),
                     Source::ConsoleClients => around.console.serve_clients(),
                     Source::Client(index) => self.serve(index, around),
-                    Source::Command(index) => around.clients.0[index].reap_command()?,
+                    Source::Command(index) => around.clients.0[index].reap_command(),
                     Source::Entering(index) => self.orphans.extend(around.clients.0[index].look_at_command()),
                     Source::Unattended => self.orphans.extend(self.unattended.look()),
                     Source::Orphan => self.orphans.retain(|child| matches!(pidfd::try_reap(&child.pidfd), Ok(None))),
@@ -167,12 +191,34 @@ impl<'a> Guest<'a> {
         }
     }
 
-    fn wait(&self, around: &Surroundings<'_>, patience: Duration, at_rest: bool) -> Result<Vec<Source>> {
+    fn accept(&mut self, around: &mut Surroundings<'_>) {
+        loop {
+            match around.listener.accept() {
+                Ok(Some(packets)) => around.clients.0.push(Client::new(packets)),
+                Ok(None) => return,
+                // The connection waits on, and would wake us again at once.
+                Err(_) => {
+                    self.deaf_until = Some(Instant::now() + AGAIN);
+                    return;
+                }
+            }
+        }
+    }
+
+    fn wait(&mut self, around: &Surroundings<'_>, mut patience: Duration, at_rest: bool) -> Vec<Source> {
+        let now = Instant::now();
+        self.deaf_until.take_if(|until| *until <= now);
+        let silence = if self.booted.notify.is_some() { self.flow.wait(now) } else { Duration::ZERO };
+        for pause in [self.deaf_until.map(|until| until - now), Some(silence).filter(|pause| !pause.is_zero())] {
+            patience = pause.map_or(patience, |pause| patience.min(pause));
+        }
         let (input, output) = (PollFlags::POLLIN, PollFlags::POLLIN | PollFlags::POLLOUT);
         let mut set = PollSet::default();
         set.add(Source::Signals, around.signals.as_fd(), input);
-        set.add(Source::Listener, around.listener.as_fd(), input);
-        if let Some(notify) = &self.booted.notify {
+        if self.deaf_until.is_none() {
+            set.add(Source::Listener, around.listener.as_fd(), input);
+        }
+        if let Some(notify) = self.booted.notify.as_ref().filter(|_| silence.is_zero()) {
             set.add(Source::Notify, notify.as_fd(), input);
         }
         if let Some(master) = around.console.master() {
@@ -197,7 +243,7 @@ impl<'a> Guest<'a> {
         }
         // Last, so that what was said before the end is heard before it.
         set.add(Source::Leader, self.booted.leader.pidfd.as_fd(), input);
-        set.wait(patience, at_rest)
+        set.wait(patience, at_rest, &self.booted.leader.pidfd)
     }
 
     /// Takes the steps of a shutdown that are due; says how long until the next one.
@@ -257,7 +303,11 @@ impl<'a> Guest<'a> {
         let before = self.status.clone();
         // Bounded: the socket's queue is, and whoever fills it must not keep us here.
         for _ in 0..32 {
+            if !self.flow.wait(Instant::now()).is_zero() {
+                break;
+            }
             let Some(message) = notify::receive(socket, self.booted.leader.pid) else { break };
+            self.flow.took();
             let Some(message) = message else { continue };
             if message.ready && self.status.ready != Some(true) {
                 self.status.ready = Some(true);
@@ -360,8 +410,8 @@ impl<'a> Guest<'a> {
 
     /// What the leader's end means (reboot(2) in a pid namespace: pid_namespaces(7)), unless
     /// somebody outside had decided already.
-    fn reap_leader(&mut self) -> Result<Ending> {
-        let status = pidfd::try_reap(&self.booted.leader.pidfd)?;
+    fn reap_leader(&mut self) -> Ending {
+        let status = pidfd::try_reap(&self.booted.leader.pidfd).unwrap_or(None);
         let asked_inside = match status {
             Some(WaitStatus::Signaled(_, Sig::SIGHUP, _)) => Ending::Reboot,
             _ => Ending::Off,
@@ -372,11 +422,11 @@ impl<'a> Guest<'a> {
             let _ = pidfd::wait_exit(&orphan.pidfd, Duration::from_secs(5));
             let _ = pidfd::try_reap(&orphan.pidfd);
         }
-        Ok(match self.ladder.as_ref().map(Ladder::wish) {
+        match self.ladder.as_ref().map(Ladder::wish) {
             Some(Wish::PowerOff) => Ending::Off,
             Some(Wish::Reboot) => Ending::Reboot,
             None => asked_inside,
-        })
+        }
     }
 }
 

@@ -18,6 +18,7 @@ mod execute;
 mod manager;
 mod mount_ids;
 mod notify;
+mod pause;
 mod service;
 mod setup;
 mod stage;
@@ -66,7 +67,7 @@ pub fn run(layout: &Layout, name: &ContainerName, mut manager: Manager) -> u8 {
         Ok(status) => status,
         Err(error) => {
             manager.failed(&error);
-            terminal::say(format_args!("error: {error}"));
+            crate::sys::log::line(&format!("error: {error}"));
             error.kind().exit_status()
         }
     }
@@ -82,14 +83,15 @@ fn supervise(layout: &Layout, name: &ContainerName, manager: &mut Manager) -> Re
     };
     let begin = || -> Result<(SignalFd, AliveLock)> {
         sys::creds::close_on_exec_from(3)?;
+        sys::birth::many_descriptors();
         // From the first moment: a request to stop that comes during the boot is served after it.
         let signals = sys::signals::descriptor(&[Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP])?;
         Ok((signals, take_alive(layout, name)?))
     };
-    let (signals, _alive) = begin().map_err(kept)?;
+    let (signals, alive) = begin().map_err(kept)?;
     store::forget_failure(layout, name);
     // Kept while the lock is held: who waits for the lock reads it then.
-    boot_until_off(layout, name, manager, &signals, timeline).map_err(kept)
+    boot_until_off(layout, name, manager, (&signals, &alive), timeline).map_err(kept)
 }
 
 /// Boots the guest, and again whenever it reboots; gives the exit status.
@@ -97,7 +99,7 @@ fn boot_until_off(
     layout: &Layout,
     name: &ContainerName,
     manager: &mut Manager,
-    signals: &SignalFd,
+    (signals, alive): (&SignalFd, &AliveLock),
     mut timeline: Timeline,
 ) -> Result<u8> {
     if !layout.ephemeral_mark(name).exists() {
@@ -127,35 +129,45 @@ fn boot_until_off(
     let mut rung = Rung::Exited;
     let mut boots = 0;
     let mut mounted = Some(rootfs);
+    let mut pace = pause::Pace::default();
     loop {
         boots += 1;
         let rootfs = mounted.take().map_or_else(|| setup.mount_rootfs(), Ok);
         let booted = rootfs.and_then(|rootfs| boot::boot(&setup, rootfs, &mut timeline, manager.rows, manager.cols));
         // The error is what matters; what cannot be removed now the next start sweeps.
-        let (mut booted, terminal) = booted.inspect_err(|_| drop(remove_traces(&setup, &Wires::default())))?;
+        let (mut booted, terminal) = booted.inspect_err(|_| drop(remove_traces(&setup, alive, &Wires::default())))?;
         let wires =
             Wires { links: std::mem::take(&mut booted.links), held: net::hold(&setup.config, booted.leader.pid) };
-        write_record(&setup, &booted, &wires.links, &timeline)?;
-        console.connect(terminal)?;
+        let known = write_record(&setup, &booted, &wires.links, &timeline).and_then(|()| console.connect(terminal));
+        known.inspect_err(|_| drop(remove_traces(&setup, alive, &wires)))?;
         manager.started(&setup, &booted.leader, &wires.links);
         clients.rebooted(rung);
         let mut guest = Guest::new(&setup, booted, boots);
-        let ending = guest.watch(&mut Surroundings {
-            signals,
-            listener: &listener,
-            console: &mut console,
-            clients: &mut clients,
-            manager,
-        })?;
+        let mut around =
+            Surroundings { signals, listener: &listener, console: &mut console, clients: &mut clients, manager };
+        let mut ending = guest.watch(&mut around);
         rung = guest.rung();
-        manager.ended(name);
-        console.disconnect();
+        around.manager.ended(name);
+        around.console.disconnect();
         timeline.reached(Stage::Ended);
-        setup.cgroup.kill_and_wait()?;
-        clients.bury_commands()?;
-        if ending == Ending::Off || manager.restarts_us() {
+        let mut cleared = setup.cgroup.kill_and_wait();
+        around.clients.bury_commands();
+        if ending == Ending::Reboot && !around.manager.restarts_us() && cleared.is_ok() {
+            // Never into the same group again: since Linux 6.14 what is cloned into a group that was
+            // once killed as a whole (cgroup.kill) is taken for a straggler and killed as well.
+            cleared = disconnect(&setup, &wires).and_then(|()| setup.cgroup.remove_payload());
+            let pause = if guest.was_asked() { Duration::ZERO } else { pace.after(guest.lived()) };
+            if !pause.is_zero() {
+                // Its guest is gone: the state is `starting`.
+                let _ = std::fs::remove_file(layout.boot_record(name));
+            }
+            if !pace.wait(pause, boots, &mut around) {
+                ending = Ending::Off;
+            }
+        }
+        if ending == Ending::Off || manager.restarts_us() || cleared.is_err() {
             // Those who wait are told when everything is gone, not before.
-            let mut removed = remove_traces(&setup, &wires);
+            let mut removed = cleared.and(remove_traces(&setup, alive, &wires));
             if ending == Ending::Off {
                 removed = removed.and(forget_ephemeral(layout, name));
             }
@@ -163,10 +175,6 @@ fn boot_until_off(
             removed?;
             return Ok(if ending == Ending::Reboot { REBOOT_STATUS } else { 0 });
         }
-        disconnect(&setup, &wires)?;
-        // Never into the same group again: since Linux 6.14 what is cloned into a group that was
-        // once killed as a whole (cgroup.kill) is taken for a straggler and killed as well.
-        setup.cgroup.remove_payload()?;
         match setup.read_again().map_err(|e| e.step(format!("`{name}` boots as it did before"))) {
             Ok((now, rootfs)) => {
                 (setup, mounted) = (now, Some(rootfs));
@@ -174,7 +182,7 @@ fn boot_until_off(
             }
             // It has worked so far, and nobody may be here to mend it.
             Err(e) => {
-                terminal::say(format_args!("warning: {e}"));
+                crate::sys::log::line(&format!("warning: {e}"));
                 store::write_failure(layout, name, &e);
             }
         }
@@ -251,13 +259,14 @@ fn disconnect(setup: &Setup, wires: &Wires) -> Result<()> {
 
 /// Removes everything of a run but the lock file and the failure record. Goes on after a failure
 /// and gives the first.
-fn remove_traces(setup: &Setup, wires: &Wires) -> Result<()> {
+fn remove_traces(setup: &Setup, alive: &AliveLock, wires: &Wires) -> Result<()> {
     let steps = [
         setup.cgroup.kill_and_wait(),
         disconnect(setup, wires),
         setup.cgroup.leave(),
         setup.cgroup.remove(),
-        remove_records(&setup.layout, &setup.name),
+        // Where our run directory was removed, what is there is another's.
+        if alive.is_in_place() { remove_records(&setup.layout, &setup.name) } else { Ok(()) },
     ];
     steps.into_iter().find(Result::is_err).unwrap_or(Ok(()))
 }

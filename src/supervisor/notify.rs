@@ -1,7 +1,11 @@
 //! What the guest's init says on its notify socket (sd_notify(3), and systemd's container interface).
+//!
+//! The socket is the guest's to write to, so it is read with care: only init is believed, descriptors
+//! are never taken, and who talks without end is listened to at a pace of ours ([`Flow`]).
 
 use std::io::IoSliceMut;
 use std::os::fd::{AsRawFd, OwnedFd};
+use std::time::{Duration, Instant};
 
 use nix::sys::socket::{ControlMessageOwned, MsgFlags, recvmsg};
 use nix::unistd::Pid;
@@ -18,19 +22,19 @@ pub struct Message {
 }
 
 /// The next waiting message: `None` when there is none, `Some(None)` for one that is not `leader`'s.
+///
+/// There is room for the sender's credentials and nothing else, so that no descriptor is ever
+/// installed: closing one may wait for ever for the guest (a FUSE file is flushed by close(2)), and
+/// enough of them fill our table. The kernel then drops them, and with them the message is not believed.
 pub fn receive(socket: &OwnedFd, leader: Pid) -> Option<Option<Message>> {
     let mut data = [0; 4096];
-    let mut control = nix::cmsg_space!(libc::ucred, [i32; 8]);
+    let mut control = nix::cmsg_space!(libc::ucred);
     let mut buffers = [IoSliceMut::new(&mut data)];
-    let received =
-        recvmsg::<()>(socket.as_raw_fd(), &mut buffers, Some(&mut control), MsgFlags::MSG_CMSG_CLOEXEC).ok()?;
+    let received = recvmsg::<()>(socket.as_raw_fd(), &mut buffers, Some(&mut control), MsgFlags::MSG_DONTWAIT).ok()?;
     let mut sender = None;
     for message in received.cmsgs().into_iter().flatten() {
-        match message {
-            ControlMessageOwned::ScmCredentials(credentials) => sender = Some(credentials.pid()),
-            // Descriptors (FDSTORE=1) are not for us: close them, or the guest fills our table.
-            ControlMessageOwned::ScmRights(fds) => crate::sys::socket::close_received(fds),
-            _ => {}
+        if let ControlMessageOwned::ScmCredentials(credentials) = message {
+            sender = Some(credentials.pid());
         }
     }
     let length = received.bytes;
@@ -50,8 +54,52 @@ fn parse(text: &str) -> Message {
     message
 }
 
+/// How many messages are read: a burst, which a booting systemd stays far below, and then some a
+/// second. The others wait in the socket, and who sends them waits with them; so the host's service
+/// manager, to whom they go on, hears no more of them either.
+#[derive(Debug)]
+pub struct Flow {
+    /// Messages that may be read now.
+    left: u32,
+    filled: Instant,
+}
+
+impl Flow {
+    pub const BURST: u32 = 256;
+    /// One more may be read after each of these.
+    const PERIOD: Duration = Duration::from_millis(50);
+
+    pub fn new() -> Self {
+        Flow { left: Self::BURST, filled: Instant::now() }
+    }
+
+    /// How long until one may be read, zero for now.
+    pub fn wait(&mut self, now: Instant) -> Duration {
+        let periods = now.saturating_duration_since(self.filled).as_millis() / Self::PERIOD.as_millis();
+        let more = u32::try_from(periods).unwrap_or(u32::MAX);
+        if more > 0 {
+            self.left = self.left.saturating_add(more).min(Self::BURST);
+            // Not `now`: what is left of a period counts too.
+            self.filled = now - (now.saturating_duration_since(self.filled) - Self::PERIOD.saturating_mul(more));
+        }
+        match self.left {
+            0 => Self::PERIOD.saturating_sub(now.saturating_duration_since(self.filled)),
+            _ => Duration::ZERO,
+        }
+    }
+
+    /// One has been read.
+    pub fn took(&mut self) {
+        self.left = self.left.saturating_sub(1);
+    }
+}
+
 #[cfg(test)]
 mod tests {
+    use nix::sys::socket::{
+        AddressFamily, ControlMessage, SockFlag, SockType, sendmsg, setsockopt, socketpair, sockopt,
+    };
+
     use super::*;
 
     #[test]
@@ -60,5 +108,47 @@ mod tests {
         assert!(message.ready && message.signals_installed);
         assert_eq!(message.status.as_deref(), Some("Ready."));
         assert!(!parse("READY=0").ready);
+    }
+
+    #[test]
+    fn descriptors_are_not_installed_where_the_kernel_cannot_refuse_them() {
+        let pair = || socketpair(AddressFamily::Unix, SockType::Datagram, None, SockFlag::SOCK_CLOEXEC).unwrap();
+        let (ours, theirs) = pair();
+        setsockopt(&ours, sockopt::PassCred, &true).unwrap();
+        let (reader, writer) = nix::unistd::pipe().unwrap();
+        let fds = vec![writer.as_raw_fd(); 20];
+        let send = |fds: &[i32]| {
+            let rights = [ControlMessage::ScmRights(fds)];
+            let data = [std::io::IoSlice::new(b"READY=1")];
+            sendmsg::<()>(theirs.as_raw_fd(), &data, &rights[..fds.len().min(1)], MsgFlags::empty(), None)
+        };
+        send(&fds).unwrap();
+        drop(writer);
+        assert_eq!(receive(&ours, nix::unistd::getpid()), Some(None), "it came with descriptors");
+        // Were one of them open still, the pipe would not be at its end.
+        assert!(super::super::super::sys::poll::wait_readable(&reader, Duration::from_secs(10)).unwrap());
+        assert_eq!(nix::unistd::read(&reader, &mut [0]).unwrap(), 0);
+        send(&[]).unwrap();
+        assert!(receive(&ours, nix::unistd::getpid()).unwrap().unwrap().ready);
+        if crate::sys::socket::refuse_descriptors(&ours) {
+            assert_eq!(send(&[reader.as_raw_fd()]), Err(nix::errno::Errno::EPERM));
+        }
+    }
+
+    #[test]
+    fn a_flood_is_read_at_a_pace_and_a_burst_at_once() {
+        let (mut flow, start) = (Flow::new(), Instant::now());
+        let mut read = |after: Duration| {
+            let mut count = 0;
+            while flow.wait(start + after).is_zero() {
+                flow.took();
+                count += 1;
+            }
+            count
+        };
+        assert_eq!(read(Duration::ZERO), Flow::BURST);
+        assert_eq!(read(Duration::from_millis(10)), 0);
+        assert!((19..=21).contains(&read(Duration::from_secs(1))));
+        assert_eq!(read(Duration::from_secs(3600)), Flow::BURST, "silence saves no more than a burst");
     }
 }

@@ -93,7 +93,7 @@ impl Service {
         self.registered = match self.register(setup, leader, machined::PATIENCE) {
             Ok(()) => Registered::Yes,
             Err(e) => {
-                terminal::say(format_args!("warning: {e}"));
+                crate::sys::log::line(&format!("warning: {e}"));
                 Registered::Later { at: Instant::now() + REGISTER_AGAIN, pause: REGISTER_AGAIN }
             }
         };
@@ -126,7 +126,7 @@ impl Service {
         }
         // Clients wait meanwhile. A machined that is being started is up the next time.
         if self.register(setup, leader, Duration::from_secs(1)).is_ok() {
-            terminal::say("registered with systemd-machined after all");
+            crate::sys::log::line("registered with systemd-machined after all");
             self.registered = Registered::Yes;
             return Duration::MAX;
         }
@@ -142,7 +142,7 @@ impl Service {
             // By now it writes its journal where it is kept.
             match self.link_journal(setup) {
                 Ok(link) => self.journal = link,
-                Err(e) => terminal::say(format_args!("warning: link the guest's journal: {e}")),
+                Err(e) => crate::sys::log::line(&format!("warning: link the guest's journal: {e}")),
             }
             self.become_ready(&passed);
         } else if !passed.is_empty() {
@@ -206,7 +206,7 @@ impl Service {
         if let Registered::Yes = std::mem::replace(&mut self.registered, Registered::No)
             && let Err(e) = machined::unregister(name)
         {
-            terminal::say(format_args!("warning: {e}"));
+            crate::sys::log::line(&format!("warning: {e}"));
         }
     }
 

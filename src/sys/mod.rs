@@ -3,6 +3,7 @@
 //! The only place with `unsafe`; each block names the invariant it relies on.
 #![allow(unsafe_code)]
 
+pub mod birth;
 pub mod bpf;
 pub mod btrfs;
 pub mod clone;
@@ -11,6 +12,7 @@ pub mod creds;
 pub mod fork;
 pub mod fs;
 pub mod host_path;
+pub mod log;
 pub mod memory;
 pub mod mount;
 pub mod net;

@@ -12,12 +12,6 @@ pub fn descriptor(signals: &[Signal]) -> Result<SignalFd> {
     SignalFd::with_flags(&set, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK).context(|| "open a signal descriptor")
 }
 
-/// Lets every signal through, in a program of ours that a process with a [`descriptor`] has started:
-/// blocked signals stay blocked over execve(2).
-pub fn unblock() -> Result<()> {
-    sigprocmask(SigmaskHow::SIG_SETMASK, Some(&SigSet::empty()), None).context(|| "unblock the signals")
-}
-
 /// Gives every signal its default action and blocks none, as a program expects to be executed.
 ///
 /// By the raw call: the real-time signals too, of which libc keeps two from its callers.

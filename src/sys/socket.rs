@@ -1,13 +1,16 @@
 //! Sequenced-packet sockets with descriptors beside the data (unix(7)).
 
 use std::io::{IoSlice, IoSliceMut};
+use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd, RawFd};
 use std::path::Path;
 
 use nix::sys::socket::{
-    AddressFamily, Backlog, ControlMessage, ControlMessageOwned, MsgFlags, SockFlag, SockType, UnixAddr, accept4, bind,
-    connect, listen, recvmsg, sendmsg, socket, socketpair,
+    AddressFamily, Backlog, ControlMessage, MsgFlags, SockFlag, SockType, UnixAddr, accept4, bind, connect, listen,
+    sendmsg, setsockopt, socket, socketpair, sockopt,
 };
+use nix::sys::time::{TimeVal, TimeValLike};
+use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, ReturnFlags};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
@@ -17,6 +20,11 @@ use crate::error::{Context, Error, Result};
 const MAX_MESSAGE: usize = 128 * 1024;
 /// Most descriptors beside one message.
 const MAX_FDS: usize = 8;
+/// What the kernel lets anybody send at once (SCM_MAX_FD).
+const KERNELS_MOST_FDS: usize = 253;
+/// How long a peer may not take what it is sent, and a listener not take connections: one that is
+/// stopped or hung keeps nobody.
+const SEND_PATIENCE: i64 = 10; // seconds
 
 /// One end of a connection that carries whole messages.
 #[derive(Debug)]
@@ -34,16 +42,26 @@ impl Packets {
         let fd = socket(AddressFamily::Unix, SockType::SeqPacket, SockFlag::SOCK_CLOEXEC, None)
             .context(|| "make a socket")?;
         let (address, _dir) = address(path)?;
+        setsockopt(&fd, sockopt::SendTimeout, &TimeVal::seconds(SEND_PATIENCE)).context(|| "set up a socket")?;
         connect(fd.as_raw_fd(), &address).context(|| format!("connect to `{}`", path.display()))?;
         Ok(Packets(fd))
     }
 
     pub fn send<T: Serialize>(&self, message: &T, fds: &[RawFd]) -> Result<()> {
+        self.send_as(message, fds, MsgFlags::empty())
+    }
+
+    /// As [`Self::send`], to a peer that is not waited for: fails where it has not taken what came before.
+    pub fn send_now<T: Serialize>(&self, message: &T) -> Result<()> {
+        self.send_as(message, &[], MsgFlags::MSG_DONTWAIT)
+    }
+
+    fn send_as<T: Serialize>(&self, message: &T, fds: &[RawFd], how: MsgFlags) -> Result<()> {
         let data = serde_json::to_vec(message).map_err(|e| Error::failed(e.to_string()))?;
         let control = [ControlMessage::ScmRights(fds)];
         let control = if fds.is_empty() { &control[..0] } else { &control[..] };
         // The peer may be gone: an error, not a signal that ends us.
-        sendmsg::<()>(self.0.as_raw_fd(), &[IoSlice::new(&data)], control, MsgFlags::MSG_NOSIGNAL, None)
+        sendmsg::<()>(self.0.as_raw_fd(), &[IoSlice::new(&data)], control, how | MsgFlags::MSG_NOSIGNAL, None)
             .map(drop)
             .context(|| "send a message")
     }
@@ -57,30 +75,34 @@ impl Packets {
     /// The next message and its descriptors; `None` at the end of the connection.
     pub fn recv<T: DeserializeOwned>(&self) -> Result<Option<(T, Vec<OwnedFd>)>> {
         let mut data = vec![0; MAX_MESSAGE];
-        let mut control = nix::cmsg_space!([RawFd; MAX_FDS]);
-        let mut buffers = [IoSliceMut::new(&mut data)];
+        let mut space = [const { MaybeUninit::uninit() }; rustix::cmsg_space!(ScmRights(KERNELS_MOST_FDS))];
+        // Owns what it has received, whatever becomes of the message: the kernel may have installed some
+        // descriptors and then have met the limit (MSG_CTRUNC, EMFILE).
+        let mut control = RecvAncillaryBuffer::new(&mut space);
         let received = loop {
-            match recvmsg::<()>(self.0.as_raw_fd(), &mut buffers, Some(&mut control), MsgFlags::MSG_CMSG_CLOEXEC) {
+            let mut buffers = [IoSliceMut::new(&mut data)];
+            match rustix::net::recvmsg(&self.0, &mut buffers, &mut control, RecvFlags::CMSG_CLOEXEC) {
                 // ECONNRESET: the peer died with a message of ours unread. The kernel tells that once
                 // and before what the peer said last, which is still there to be read.
-                Err(nix::errno::Errno::EINTR | nix::errno::Errno::ECONNRESET) => {}
+                Err(rustix::io::Errno::INTR | rustix::io::Errno::CONNRESET) => {}
                 other => break other.context(|| "receive a message")?,
             }
         };
         let mut fds = Vec::new();
-        for message in received.cmsgs().context(|| "receive descriptors")? {
-            if let ControlMessageOwned::ScmRights(raw) = message {
-                // SAFETY: the kernel has just installed these descriptors for us; nobody else owns them.
-                fds.extend(raw.into_iter().map(|fd| unsafe { OwnedFd::from_raw_fd(fd) }));
+        for message in control.drain() {
+            if let RecvAncillaryMessage::ScmRights(rights) = message {
+                fds.extend(rights);
             }
         }
-        let (length, truncated) =
-            (received.bytes, received.flags.intersects(MsgFlags::MSG_TRUNC | MsgFlags::MSG_CTRUNC));
+        let (length, truncated) = (
+            received.bytes,
+            received.flags.intersects(ReturnFlags::TRUNC | ReturnFlags::CTRUNC) || fds.len() > MAX_FDS,
+        );
         if length == 0 {
             return Ok(None);
         }
         if truncated {
-            return Err(Error::failed("a message is too long"));
+            return Err(Error::failed("a message is too long, or descriptors could not be received"));
         }
         let message = serde_json::from_slice(&data[..length]);
         message.map(|message| Some((message, fds))).map_err(|e| Error::failed(format!("a message is malformed: {e}")))
@@ -125,12 +147,13 @@ impl PacketListener {
         make().map(PacketListener).context(|| format!("listen on `{}`", path.display()))
     }
 
-    /// The next waiting connection, if there is one.
+    /// The next waiting connection, if there is one. An error may be over in a moment (EMFILE, ENOMEM)
+    /// and says nothing of the listener; the connection waits on.
     pub fn accept(&self) -> Result<Option<Packets>> {
         match accept4(self.0.as_raw_fd(), SockFlag::SOCK_CLOEXEC) {
             // SAFETY: the kernel has just made this descriptor for us; nobody else owns it.
             Ok(fd) => Ok(Some(Packets(unsafe { OwnedFd::from_raw_fd(fd) }))),
-            Err(nix::errno::Errno::EAGAIN | nix::errno::Errno::ECONNABORTED | nix::errno::Errno::EINTR) => Ok(None),
+            Err(nix::errno::Errno::EAGAIN) => Ok(None),
             Err(e) => Err(e).context(|| "accept a connection"),
         }
     }
@@ -142,12 +165,22 @@ impl AsFd for PacketListener {
     }
 }
 
-/// Closes descriptors that came beside a message and are not wanted.
-pub fn close_received(fds: Vec<RawFd>) {
-    for fd in fds {
-        // SAFETY: the kernel has just installed the descriptor for us; nobody else owns it.
-        drop(unsafe { OwnedFd::from_raw_fd(fd) });
-    }
+/// Has the kernel refuse descriptors sent to a socket: the sender gets EPERM. Says whether it can, which
+/// came with Linux 6.16.
+pub fn refuse_descriptors(socket: impl AsFd) -> bool {
+    const SO_PASSRIGHTS: i32 = 83;
+    let off: i32 = 0;
+    // SAFETY: the kernel reads one int, which outlives the call and whose true size is given.
+    let result = unsafe {
+        libc::setsockopt(
+            socket.as_fd().as_raw_fd(),
+            libc::SOL_SOCKET,
+            SO_PASSRIGHTS,
+            (&raw const off).cast(),
+            size_of::<i32>() as libc::socklen_t,
+        )
+    };
+    result == 0
 }
 
 /// The address of a path of any length: sun_path holds 107 bytes, so a longer one goes through

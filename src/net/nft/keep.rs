@@ -92,7 +92,7 @@ pub fn spawn(layout: &Layout, bridge: &str) -> Result<Keeper> {
             0
         }
         Err(e) => {
-            terminal::say(format_args!("keep the rules of the firewall: {e}"));
+            crate::sys::log::line(&format!("keep the rules of the firewall: {e}"));
             1
         }
     };
@@ -116,7 +116,7 @@ fn revive(layout: &Layout, bridge: &str) {
         std::thread::sleep(away);
         match serve::revive(layout, bridge) {
             Ok(()) => return,
-            Err(e) => terminal::say(e),
+            Err(e) => crate::sys::log::line(&e.to_string()),
         }
         away = (away * 2).min(AWAY_AT_MOST);
     }
@@ -163,7 +163,7 @@ fn keep(layout: &Layout, bridge: &str, sources: &mut Sources) {
             Err(e) => {
                 let line = e.to_string();
                 if line != said {
-                    terminal::say(&line);
+                    crate::sys::log::line(&line);
                     said = line;
                 }
                 // Whatever it is, it is not asked for again at once.

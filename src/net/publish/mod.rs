@@ -167,7 +167,7 @@ fn clear(layout: &Layout, name: &ContainerName) -> Result<()> {
 
 /// Is the process: binds the ports, says so on standard output, and carries until the guest ends.
 pub fn run(layout: &Layout, name: &ContainerName) -> Result<()> {
-    let prepared = sys::signals::unblock().and_then(|()| prepare(layout, name));
+    let prepared = sys::birth::as_a_daemon().and_then(|()| prepare(layout, name));
     let carried = prepared.and_then(|prepared| {
         tell(READY)?;
         prepared.carry()
@@ -238,6 +238,7 @@ impl Prepared<'_> {
         }
         let leader = sys::ready::Ready::new(&self.leader)?;
         let mut guest = watch::Guest::open(&self.netns)?;
+        let mut pace = watch::Pace::default();
         loop {
             let seen = guest.addresses(&interfaces).await?;
             if seen != *addresses.borrow() {
@@ -245,11 +246,16 @@ impl Prepared<'_> {
                 let targets: Vec<Target> = seen.into_targets();
                 self.note(&targets)?;
                 nft::apply_translation(self.layout)?;
+                pace.changed(Instant::now());
             }
+            let next = async {
+                tokio::time::sleep(pace.rest()).await;
+                guest.changed().await;
+            };
             tokio::select! {
                 () = leader.readable() => return Ok(()),
                 _ = terminate.recv() => return Ok(()),
-                () = guest.changed() => {}
+                () = next => {}
             }
         }
     }

@@ -2,6 +2,7 @@ use std::collections::BTreeMap;
 use std::fs::File;
 use std::net::IpAddr;
 use std::os::fd::AsFd;
+use std::time::{Duration, Instant};
 
 use futures_util::{StreamExt, TryStreamExt};
 use rtnetlink::packet_route::address::{AddressAttribute, AddressFlags, AddressMessage, AddressScope};
@@ -25,6 +26,32 @@ impl Addresses {
 
     pub fn into_targets(self) -> Vec<Target> {
         self.0.into_iter().map(|(guest, addresses)| Target { guest, addresses }).collect()
+    }
+}
+
+/// How soon the next change of a guest's addresses is looked at: it may change them as fast as it likes,
+/// and each change has the rules of the whole host written anew.
+#[derive(Debug, Default)]
+pub struct Pace {
+    last: Option<Instant>,
+    in_a_row: u32,
+}
+
+impl Pace {
+    /// A boot has a handful of changes, and then there are none for long.
+    const FREE: u32 = 10;
+    const CALM: Duration = Duration::from_secs(10);
+    const REST: Duration = Duration::from_secs(5);
+
+    pub fn changed(&mut self, now: Instant) {
+        if self.last.is_none_or(|last| now.saturating_duration_since(last) >= Self::CALM) {
+            self.in_a_row = 0;
+        }
+        (self.last, self.in_a_row) = (Some(now), self.in_a_row.saturating_add(1));
+    }
+
+    pub fn rest(&self) -> Duration {
+        if self.in_a_row > Self::FREE { Self::REST } else { Duration::ZERO }
     }
 }
 
@@ -97,4 +124,21 @@ fn is_usable(message: &AddressMessage) -> bool {
     // IFA_F_TEMPORARY is IFA_F_SECONDARY's bit: a further address of IPv4, a passing one of IPv6.
     let unfit = AddressFlags::Tentative | AddressFlags::Dadfailed | AddressFlags::Deprecated | AddressFlags::Secondary;
     message.header.scope == AddressScope::Universe && !flags.unwrap_or(AddressFlags::empty()).intersects(unfit)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn addresses_that_flip_are_followed_slowly_and_a_boot_is_at_once() {
+        let (mut pace, start) = (Pace::default(), Instant::now());
+        let mut flip = |second: u64| {
+            pace.changed(start + Duration::from_secs(second));
+            pace.rest()
+        };
+        assert!((0..10).all(|second| flip(second).is_zero()));
+        assert!((10..30).all(|second| flip(second) == Pace::REST));
+        assert!(flip(60).is_zero());
+    }
 }

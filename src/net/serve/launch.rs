@@ -277,7 +277,7 @@ fn watch(dir: &Path) -> Result<OwnedFd> {
 /// Leaves session, descriptors and cgroups of whoever spawned us: we outlive them.
 fn detach(layout: &Layout) -> Result<()> {
     sys::creds::close_from(3)?;
-    sys::signals::unblock()?;
+    sys::birth::as_a_daemon()?;
     // Fails for the leader of a group, which then has a session of its own already.
     let _ = nix::unistd::setsid();
     let Ok(hierarchies) = Hierarchies::detect() else { return Ok(()) };

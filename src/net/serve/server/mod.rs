@@ -225,7 +225,7 @@ impl Server {
         let now = Instant::now();
         self.said.retain(|_, at| now.duration_since(*at) < SAID_FOR);
         if self.said.len() < MAX_SAID && !self.said.contains_key(&line) {
-            terminal::say(&line);
+            crate::sys::log::line(&line);
             self.said.insert(line, now);
         }
     }
@@ -287,7 +287,7 @@ impl Server {
             }
             Err(e) => {
                 if self.state.borrow().names_fault.is_none() {
-                    terminal::say(format_args!(
+                    crate::sys::log::line(&format!(
                         "no names are served on `{}`: {e}; leases are given all the same",
                         self.link.name
                     ));
@@ -302,7 +302,7 @@ impl Server {
     fn retry_names(&mut self) -> Result<()> {
         let sockets = Sockets::bind(&self.addresses);
         if sockets.is_ok() {
-            terminal::say(format_args!("port 53 is free again: names are served on `{}`", self.link.name));
+            crate::sys::log::line(&format!("port 53 is free again: names are served on `{}`", self.link.name));
             self.advertisement = Advertisement::new(&self.settings, true);
             self.advertise_to_all(Presence::Here);
             if let (Some(dhcp), Some(net)) = (&mut self.state.borrow_mut().dhcp, self.settings.ipv4) {

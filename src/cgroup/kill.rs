@@ -1,0 +1,73 @@
+//! Ending all that is in a container's groups, whatever it does against that.
+
+use std::fs;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use super::ContainerCgroup;
+use crate::error::{Context, Error, Result};
+
+/// Killed processes that are still there then wait for something.
+const RELUCTANT: Duration = Duration::from_secs(1);
+
+/// How long the kernel may take to bury processes that were killed.
+const BURIAL: Duration = Duration::from_secs(10);
+
+impl ContainerCgroup {
+    /// Kills every process of the guest, frozen ones too; nothing can fork away from it
+    /// (cgroup.kill, Linux 5.14). A missing group has nobody to kill.
+    pub fn kill(&self) -> Result<()> {
+        kill_all(&self.payload()?)?;
+        // A privileged guest may have frozen itself where the v2 kill does not reach.
+        let groups = self.hierarchies.all_v1_mounts().into_iter().map(|mount| mount.join(&self.group));
+        groups.map(|group| super::tree::thaw_v1(&group)).fold(Ok(()), Result::and)
+    }
+
+    /// Kills everything of the container, its supervisor too; this process may not be in it.
+    pub fn kill_with_supervisor(&self) -> Result<()> {
+        self.kill()?;
+        kill_all(&self.unified()?.join("supervisor"))
+    }
+
+    /// The processes beside the guest: its supervisor and that one's helpers.
+    pub fn supervisors(&self) -> Result<Vec<i32>> {
+        let file = self.unified()?.join("supervisor/cgroup.procs");
+        match fs::read_to_string(&file) {
+            Ok(text) => Ok(text.lines().filter_map(|line| line.parse().ok()).collect()),
+            Err(e) if matches!(e.raw_os_error(), Some(libc::ENOENT | libc::ENODEV)) => Ok(Vec::new()),
+            Err(e) => Err(e).context(|| format!("read `{}`", file.display())),
+        }
+    }
+
+    /// Kills what is left of the guest and waits until it is buried.
+    pub fn kill_and_wait(&self) -> Result<()> {
+        let (begun, deadline) = (Instant::now(), Instant::now() + BURIAL);
+        while self.event("populated")? == Some(true) {
+            self.kill()?;
+            if begun.elapsed() > RELUCTANT {
+                super::fuse::abort(&self.payload()?)?;
+                std::thread::sleep(Duration::from_millis(50));
+            }
+            if Instant::now() >= deadline {
+                return Err(Error::timed_out(format!(
+                    "processes in cgroup `{}` do not die",
+                    self.payload()?.display()
+                ))
+                .hint("a process in uninterruptible sleep waits for a device or a network file system"));
+            }
+            std::thread::sleep(Duration::from_micros(300));
+        }
+        Ok(())
+    }
+}
+
+/// Kills every process of a v2 group and those below it; a missing one has none.
+fn kill_all(group: &Path) -> Result<()> {
+    let file = group.join("cgroup.kill");
+    match super::write_control(&file, "1") {
+        Err(e) if !matches!(e.raw_os_error(), Some(libc::ENOENT | libc::ENODEV)) => {
+            Err(e).context(|| format!("write `{}`", file.display()))
+        }
+        _ => Ok(()),
+    }
+}

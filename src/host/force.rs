@@ -1,0 +1,133 @@
+//! Ending a container without its supervisor's help: that one is stopped, hung, or has lost its run
+//! directory.
+//!
+//! Nothing is killed by a number alone. The guest is what is in its group, and a supervisor is what is
+//! in its group or what the record names by pid and start time.
+
+use std::os::fd::OwnedFd;
+use std::time::{Duration, Instant};
+
+use nix::unistd::Pid;
+
+use crate::cgroup::{ContainerCgroup, Hierarchies};
+use crate::error::{Error, Kind, Result};
+use crate::proto::control::Rung;
+use crate::store::{AliveLock, BootRecord, Layout};
+use crate::sys::{pidfd, process};
+use crate::types::{ContainerName, Signal};
+
+/// How long a supervisor whose guest has been killed may take to clear up.
+const CLEARING: Duration = Duration::from_secs(5);
+/// How long a killed supervisor may take to be gone.
+const BURIAL: Duration = Duration::from_secs(10);
+
+/// Kills the guest, and its supervisor if that does not end by itself then. What is left is for the
+/// next sweep. `refused` is what the supervisor was asked in vain with; it is given back where there is
+/// nothing to be forced: the container does not run, or its supervisor has spoken.
+pub fn end(layout: &Layout, name: &ContainerName, refused: Error) -> Result<Rung> {
+    if !AliveLock::is_held(layout, name)? {
+        let Some(stray) = Stray::find(layout, name)? else { return Err(refused) };
+        stray.cgroup.kill_with_supervisor()?;
+        return if stray.wait_gone(BURIAL) { Ok(Rung::Killed) } else { Err(undead(name)) };
+    }
+    let silent = refused.kind() == Kind::TimedOut
+        || matches!(refused.errno(), Some(libc::EAGAIN | libc::ECONNREFUSED | libc::ENOENT));
+    if !silent {
+        return Err(refused);
+    }
+    kill(layout, name)?;
+    Ok(Rung::Killed)
+}
+
+/// Kills what holds the alive lock of `name`, its guest first.
+pub fn kill(layout: &Layout, name: &ContainerName) -> Result<()> {
+    crate::progress::say(&format!("note: the supervisor of `{name}` does not answer; its guest is killed without it"));
+    // One that cannot be read names nobody.
+    let record = BootRecord::read(layout, name).ok().flatten();
+    let group = record.as_ref().map_or_else(|| layout.cgroup(name), |record| record.cgroup.clone());
+    let cgroup = ContainerCgroup::new(Hierarchies::detect()?, group);
+    cgroup.kill()?;
+    if AliveLock::wait_released(layout, name, CLEARING)? {
+        return Ok(());
+    }
+    match record.and_then(|record| same(&record)) {
+        Some(supervisor) => pidfd::send_signal(&supervisor, Signal::KILL)?,
+        None => cgroup.kill_with_supervisor()?,
+    }
+    if AliveLock::wait_released(layout, name, BURIAL)? { Ok(()) } else { Err(undead(name)) }
+}
+
+fn same(record: &BootRecord) -> Option<OwnedFd> {
+    let supervisor = pidfd::open(Pid::from_raw(record.supervisor.pid)).ok()?;
+    // Only now is it sure that the descriptor is the supervisor's, and not of a later process.
+    process::is_same(&record.supervisor).then_some(supervisor)
+}
+
+fn undead(name: &ContainerName) -> Error {
+    Error::timed_out(format!("the supervisor of `{name}` was killed and does not end"))
+        .hint("a process in uninterruptible sleep waits for a device or a network file system")
+}
+
+/// A supervisor that runs although its run directory is gone: somebody has emptied /run/lxm.
+pub struct Stray {
+    cgroup: ContainerCgroup,
+    processes: Vec<OwnedFd>,
+}
+
+impl Stray {
+    /// Looks for one among the processes of the container's own group.
+    pub fn find(layout: &Layout, name: &ContainerName) -> Result<Option<Self>> {
+        let cgroup = ContainerCgroup::new(Hierarchies::detect()?, layout.cgroup(name));
+        let mut processes = Vec::new();
+        for pid in cgroup.supervisors()? {
+            // First the descriptor, then the look: what was looked at is what it refers to.
+            let Ok(pidfd) = pidfd::open(Pid::from_raw(pid)) else { continue };
+            if holds_deleted(pid, &format!("/{name}/{}", AliveLock::FILE)) {
+                processes.push(pidfd);
+            }
+        }
+        Ok((!processes.is_empty()).then_some(Stray { cgroup, processes }))
+    }
+
+    /// Fails with `Kind::Conflict` where there is one.
+    pub fn refuse(layout: &Layout, name: &ContainerName) -> Result<()> {
+        match Self::find(layout, name)? {
+            None => Ok(()),
+            Some(_) => Err(Error::conflict(format!(
+                "`{name}` still runs, though `{}` was removed",
+                layout.run_dir(name).display()
+            ))
+            .hint(format!("`lxm stop {name}` ends it"))),
+        }
+    }
+
+    /// Has it shut its guest down in order; says whether it has ended within `limit`.
+    pub fn stop(&self, limit: Duration) -> Result<bool> {
+        for process in &self.processes {
+            pidfd::send_signal(process, Signal::plain(nix::sys::signal::Signal::SIGTERM))?;
+        }
+        Ok(self.wait_gone(limit) && self.wait_cleared()?)
+    }
+
+    /// It goes on in another process while it removes its groups.
+    fn wait_cleared(&self) -> Result<bool> {
+        let deadline = Instant::now() + CLEARING;
+        while self.cgroup.has_remains()? && Instant::now() < deadline {
+            std::thread::sleep(Duration::from_millis(2));
+        }
+        Ok(true)
+    }
+
+    fn wait_gone(&self, limit: Duration) -> bool {
+        let deadline = Instant::now() + limit;
+        let left = || deadline.saturating_duration_since(Instant::now());
+        self.processes.iter().all(|process| pidfd::wait_exit(process, left()).unwrap_or(false))
+    }
+}
+
+/// Whether a process has a file open that was deleted and whose path ended so (proc_pid_fd(5)).
+fn holds_deleted(pid: i32, path: &str) -> bool {
+    let fds = std::fs::read_dir(format!("/proc/{pid}/fd")).into_iter().flatten().flatten();
+    let end = format!("{path} (deleted)");
+    fds.filter_map(|fd| std::fs::read_link(fd.path()).ok()).any(|to| to.to_string_lossy().ends_with(&end))
+}
