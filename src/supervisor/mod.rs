@@ -19,6 +19,7 @@ mod manager;
 mod mount_ids;
 mod notify;
 mod pause;
+mod rights;
 mod service;
 mod setup;
 mod stage;
@@ -123,6 +124,7 @@ fn boot_until_off(
     make_cgroup(&setup)?;
     setup.cgroup.join_v1()?;
     manager.prepare(&setup)?;
+    rights::drop_others(&setup)?;
     timeline.reached(Stage::Prepared);
 
     let mut clients = Clients::default();

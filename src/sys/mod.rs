@@ -19,6 +19,7 @@ pub mod net;
 pub mod packet;
 pub mod pidfd;
 pub mod poll;
+pub mod privileges;
 pub mod process;
 pub mod quota;
 pub mod ready;

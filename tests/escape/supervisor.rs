@@ -25,6 +25,7 @@ pub fn trials() -> Vec<Trial> {
         probe("escape::supervisor::a_guest_that_reboots_for_ever_is_slowed_down", reboots_for_ever).limit(120),
         probe("escape::supervisor::without_descriptors_it_lives_on", without_descriptors),
         probe("escape::supervisor::one_without_a_run_directory_is_found", without_run_directory).limit(180),
+        probe("escape::supervisor::it_and_its_helpers_keep_few_rights", few_rights),
         Trial::new("escape::supervisor::a_deep_tree_with_fixed_files_is_destroyed", deep_tree).guest(Guest::Probe),
     ]
 }
@@ -330,6 +331,49 @@ fn without_run_directory(sandbox: &Sandbox) {
     let (leader, _) = lost();
     sandbox.lxm(&["destroy", "-f", "g"]).ok();
     assert!(!lives(leader));
+}
+
+/// What a process may do: the field of /proc/PID/status, a set of capabilities as a mask.
+fn capabilities(pid: &str, set: &str) -> u64 {
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
+    u64::from_str_radix(status.lines().find_map(|line| line.strip_prefix(set)).unwrap().trim(), 16).unwrap()
+}
+
+fn few_rights(sandbox: &Sandbox) {
+    const SYS_MODULE: u64 = 1 << 16;
+    const SYS_RAWIO: u64 = 1 << 17;
+    const SYS_ADMIN: u64 = 1 << 21;
+    const NET_ADMIN: u64 = 1 << 12;
+    // The means: who starts them has more.
+    let all = capabilities("self", "CapBnd:");
+    assert_ne!(all & SYS_MODULE, 0);
+    sandbox.lxm(&[&["create", "g"].map(String::from)[..], &Guest::Probe.create_arguments()].concat()).ok();
+    sandbox.lxm(&["config", "set", "g", "network.eth0.publish", "[\"8080:80\"]"]).ok();
+    sandbox.lxm(&["start", "g"]).ok();
+    let supervisor = sandbox.supervisor("g").to_string();
+    for set in ["CapBnd:", "CapPrm:", "CapEff:"] {
+        let has = capabilities(&supervisor, set);
+        assert_eq!(has & (SYS_MODULE | SYS_RAWIO), 0, "{set} {has:x}");
+        assert_ne!(has & SYS_ADMIN, 0, "{set} {has:x}");
+    }
+    let named = |words: &str| {
+        let listed = run("pgrep", &["-f", words]).ok().stdout;
+        let pids: Vec<String> = listed.lines().map(str::to_owned).collect();
+        assert!(!pids.is_empty(), "no {words}");
+        pids
+    };
+    let confined = |pid: &String, more: u64| {
+        let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
+        status.contains("NoNewPrivs:\t1") && status.contains("Seccomp:\t2") && capabilities(pid, "CapBnd:") & !more == 0
+    };
+    // It answers before it has bound itself.
+    let carrier = || named("network publish g").iter().all(|pid| confined(pid, NET_ADMIN));
+    eventually("the carrier is confined", Duration::from_secs(20), carrier);
+    // The server has no filter; the keeper beside it has one, and administers no more than the network.
+    let keeper =
+        || named("network serve lxmbr0").iter().any(|pid| confined(pid, all & !(SYS_MODULE | SYS_RAWIO | SYS_ADMIN)));
+    eventually("the keeper is confined", Duration::from_secs(20), keeper);
+    sandbox.lxm(&["destroy", "-f", "g"]).ok();
 }
 
 /// As an admin with the usual limits: 1,500 levels, an immutable file and an append-only directory.

@@ -11,6 +11,7 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::os::fd::{AsFd, OwnedFd};
 use std::time::{Duration, Instant};
 
+use caps::Capability;
 use nix::fcntl::OFlag;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use rtnetlink::sys::{Socket, SocketAddr};
@@ -34,6 +35,26 @@ const LOOK: u16 = 2000; // milliseconds
 /// How long a killed server stays away, and how much longer each time that it cannot be started.
 const AWAY: Duration = Duration::from_millis(200);
 const AWAY_AT_MOST: Duration = Duration::from_secs(30);
+
+/// What a keeper keeps. The rest of root's rights is not its, nor of the programs that it executes.
+const KEPT: [Capability; 11] = [
+    // The firewall's rules, and what the host knows of its neighbours.
+    Capability::CAP_NET_ADMIN,
+    // A server that was killed is started again: it opens the sockets of leases and of names,
+    Capability::CAP_NET_RAW,
+    Capability::CAP_NET_BIND_SERVICE,
+    // gives its directory to its user,
+    Capability::CAP_CHOWN,
+    Capability::CAP_FOWNER,
+    Capability::CAP_DAC_OVERRIDE,
+    // names who has port 53, ends a predecessor,
+    Capability::CAP_SYS_PTRACE,
+    Capability::CAP_KILL,
+    // becomes that user, and drops the rest itself.
+    Capability::CAP_SETUID,
+    Capability::CAP_SETGID,
+    Capability::CAP_SETPCAP,
+];
 
 const NETLINK_NETFILTER: isize = 12;
 /// NFNLGRP_NFTABLES, as a bit.
@@ -82,7 +103,13 @@ impl Keeper {
 pub fn spawn(layout: &Layout, bridge: &str) -> Result<Keeper> {
     let witness = SingleThreaded::check()?;
     let (words, hold) = nix::unistd::pipe2(OFlag::O_CLOEXEC).context(|| "make a pipe")?;
-    let keeper = || match detach(&words).and_then(|()| subscribe()) {
+    let prepare = || -> Result<Socket> {
+        detach(&words)?;
+        let socket = subscribe()?;
+        sys::privileges::confine_helper(&KEPT)?;
+        Ok(socket)
+    };
+    let keeper = || match prepare() {
         Ok(socket) => {
             let mut sources = Sources { server: std::io::stdin(), is_missed: false, holders: BTreeMap::new(), socket };
             keep(layout, bridge, &mut sources);

@@ -26,6 +26,7 @@ use std::process::{Command, Stdio};
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
+use caps::Capability;
 use nix::sys::signal::Signal;
 use nix::unistd::Pid;
 use serde::{Deserialize, Serialize};
@@ -238,6 +239,8 @@ impl Prepared<'_> {
         }
         let leader = sys::ready::Ready::new(&self.leader)?;
         let mut guest = watch::Guest::open(&self.netns)?;
+        // The ports are bound and the guest's network is in sight: what is left is to write rules.
+        sys::privileges::confine_helper(&[Capability::CAP_NET_ADMIN])?;
         let mut pace = watch::Pace::default();
         loop {
             let seen = guest.addresses(&interfaces).await?;

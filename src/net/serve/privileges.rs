@@ -1,9 +1,10 @@
 //! Giving up root once the sockets are open.
 
-use caps::{CapSet, Capability, CapsHashSet};
+use caps::Capability;
 use nix::unistd::{Gid, Uid, User, setgroups, setresgid, setresuid};
 
 use crate::error::{Context, Error, Result};
+use crate::sys::privileges;
 
 /// The package's own user; where it was not made, nobody's.
 const USERS: [&str; 2] = ["lxm-net", "nobody"];
@@ -30,22 +31,13 @@ impl Identity {
 
     /// Becomes that user for good, with no capability but the one to bind low ports.
     pub fn assume(self) -> Result<()> {
-        let caps = |e: caps::errors::CapsError| Error::failed(e.to_string());
-        let kept = CapsHashSet::from([KEPT]);
         let drop = || -> Result<()> {
-            for capability in caps::read(None, CapSet::Bounding).map_err(caps)? {
-                if capability != KEPT {
-                    caps::drop(None, CapSet::Bounding, capability).map_err(caps)?;
-                }
-            }
-            caps::securebits::set_keepcaps(true).map_err(caps)?;
+            privileges::bound(&[KEPT])?;
+            caps::securebits::set_keepcaps(true).map_err(|e| Error::failed(e.to_string()))?;
             setgroups(&[])?;
             setresgid(self.gid, self.gid, self.gid)?;
             setresuid(self.uid, self.uid, self.uid)?;
-            caps::clear(None, CapSet::Inheritable).map_err(caps)?;
-            // The effective set is a subset of the permitted one: shrink the outer last.
-            caps::set(None, CapSet::Effective, &kept).map_err(caps)?;
-            caps::set(None, CapSet::Permitted, &kept).map_err(caps)?;
+            privileges::keep(&[KEPT])?;
             nix::sys::prctl::set_no_new_privs()?;
             Ok(())
         };
