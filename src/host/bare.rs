@@ -42,7 +42,7 @@ impl Host for Bare {
         {
             return Ok(Rung::Exited);
         }
-        force::end(layout, name, refused)
+        force::end(layout, name, how, refused)
     }
 
     fn reboot(&self, layout: &Layout, name: &ContainerName, how: Stop, tell: &dyn Fn(Rung)) -> Result<Rung> {

@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use nix::unistd::Pid;
 
+use super::Stop;
 use crate::cgroup::{ContainerCgroup, Hierarchies};
 use crate::error::{Error, Kind, Result};
 use crate::proto::control::Rung;
@@ -24,15 +25,16 @@ const BURIAL: Duration = Duration::from_secs(10);
 /// Kills the guest, and its supervisor if that does not end by itself then. What is left is for the
 /// next sweep. `refused` is what the supervisor was asked in vain with; it is given back where there is
 /// nothing to be forced: the container does not run, or its supervisor has spoken.
-pub fn end(layout: &Layout, name: &ContainerName, refused: Error) -> Result<Rung> {
+pub fn end(layout: &Layout, name: &ContainerName, how: Stop, refused: Error) -> Result<Rung> {
     if !AliveLock::is_held(layout, name)? {
         let Some(stray) = Stray::find(layout, name)? else { return Err(refused) };
         stray.cgroup.kill_with_supervisor()?;
         return if stray.wait_gone(BURIAL) { Ok(Rung::Killed) } else { Err(undead(name)) };
     }
-    let silent = refused.kind() == Kind::TimedOut
-        || matches!(refused.errno(), Some(libc::EAGAIN | libc::ECONNREFUSED | libc::ENOENT));
-    if !silent {
+    let silent = refused.kind() == Kind::TimedOut || refused.errno() == Some(libc::EAGAIN);
+    // One whose socket is gone may be well: who wants an orderly end is told how to ask for it.
+    let unreachable = how == Stop::Kill && matches!(refused.errno(), Some(libc::ECONNREFUSED | libc::ENOENT));
+    if !silent && !unreachable {
         return Err(refused);
     }
     kill(layout, name)?;

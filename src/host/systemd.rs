@@ -80,7 +80,7 @@ impl Host for Systemd {
         let asked = control::ask(layout, name, &Request::Stop(how.message()));
         let follow = || {
             let ended = asked.and_then(|asked| control::follow_end(layout, name, &asked, how.patience(), tell));
-            ended.or_else(|refused| force::end(layout, name, refused))
+            ended.or_else(|refused| force::end(layout, name, how, refused))
         };
         // Even where no guest runs: systemd may be about to start it again.
         stop(layout, name, how.limit(), follow)?
