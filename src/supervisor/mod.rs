@@ -42,7 +42,6 @@ use crate::proto::control::Rung;
 use crate::storage;
 use crate::store::{self, AliveLock, BootRecord, Layout};
 use crate::sys;
-use crate::terminal;
 use crate::types::ContainerName;
 
 pub use manager::{Manager, Started};

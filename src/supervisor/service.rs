@@ -14,7 +14,6 @@ use crate::host::notify::{Notifier, passed_on};
 use crate::host::systemd;
 use crate::store::Layout;
 use crate::sys::clone::Child;
-use crate::terminal;
 use crate::types::ContainerName;
 
 /// How long a guest may take to say that it is ready before the unit is active without it: what

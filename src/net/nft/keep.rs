@@ -23,7 +23,6 @@ use crate::error::{Context, Error, Result};
 use crate::store::Layout;
 use crate::sys;
 use crate::sys::clone::{SingleThreaded, clone};
-use crate::terminal;
 use crate::types::Mac;
 
 /// A change is seldom alone: repair when the kernel has been silent for so long…

@@ -33,7 +33,6 @@ use crate::net::nft::Keeper;
 use crate::net::settings::BridgeSettings;
 use crate::sys::packet::PacketSocket;
 use crate::sys::ready::Ready;
-use crate::terminal;
 use crate::types::Mac;
 
 /// Most packets taken from one socket before the others have their turn.
