@@ -10,6 +10,7 @@ pub mod error;
 #[cfg(any(test, fuzzing))]
 pub mod fuzz;
 pub mod host;
+pub mod identity;
 pub mod image;
 pub mod inside;
 pub mod net;

@@ -32,7 +32,9 @@ impl Place {
             let dir = place.path(&format!("var/lib/lxm/{name}"));
             fs::create_dir_all(dir.join("rootfs/sbin")).unwrap();
             fs::write(dir.join("rootfs/sbin/init"), "").unwrap();
-            fs::write(dir.join("config.toml"), CONFIG).unwrap();
+            // Each has a uuid of its own; `web` has that of the text.
+            let config = if name == "web" { CONFIG.to_owned() } else { CONFIG.replace("2f1b1c62", "2f1b1c63") };
+            fs::write(dir.join("config.toml"), config).unwrap();
             let ids = 524_288 + n * 65_536;
             let origin = format!(
                 "template = \"debian\"\nrelease = \"trixie\"\narch = \"amd64\"\nimage = \"i\"\nstorage = \"dir\"\n\

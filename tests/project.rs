@@ -42,6 +42,7 @@ const FORBIDDEN: &[(&str, &[&str], &str)] = &[
         &["crate::cli", "crate::ops", "crate::supervisor", "crate::net", "crate::host"],
         "arrows point downwards",
     ),
+    ("identity", &["crate::cli", "crate::ops", "crate::supervisor", "crate::host"], "arrows point downwards"),
     ("storage", &["crate::cli", "crate::ops", "crate::supervisor"], "arrows point downwards"),
     ("image", &["crate::cli", "crate::ops", "crate::supervisor"], "arrows point downwards"),
     ("template", &["crate::cli", "crate::ops", "crate::supervisor"], "arrows point downwards"),

@@ -4,6 +4,7 @@
 //! running, 5 the host lacks something (root's rights too), 6 bad configuration, 7 timed out;
 //! `attach` gives the command's own.
 
+mod adopt;
 mod attach;
 mod autostart;
 mod check;
@@ -112,6 +113,7 @@ enum Verb {
     Unfreeze(freeze::Unfreeze),
     Kill(kill::Kill),
     Rename(rename::Rename),
+    Adopt(adopt::Adopt),
     #[command(visible_alias = "clone")]
     Copy(copy::Copy),
     Destroy(destroy::Destroy),
@@ -165,6 +167,7 @@ fn run(cli: Cli) -> Result<u8> {
         Verb::Freeze(verb) => verb.run(&context),
         Verb::Unfreeze(verb) => verb.run(&context),
         Verb::Kill(verb) => verb.run(&context),
+        Verb::Adopt(verb) => verb.run(&context),
         Verb::Rename(verb) => verb.run(&context),
         Verb::Copy(verb) => verb.run(&context),
         Verb::Destroy(verb) => verb.run(&context),

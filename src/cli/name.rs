@@ -23,6 +23,11 @@ impl NameArg {
     }
 }
 
+/// Completes the names of containers.
+pub fn completer() -> ArgValueCompleter {
+    ArgValueCompleter::new(complete)
+}
+
 /// One container or several, for verbs that do the same to each.
 #[derive(Debug, Clone, clap::Args)]
 pub struct NamesArg {

@@ -4,7 +4,7 @@ use ipnetwork::{Ipv4Network, Ipv6Network};
 use super::{Context, Format, render, require_root};
 use crate::error::Result;
 use crate::net::serve::{self, Readiness};
-use crate::net::{self, bridge};
+use crate::net::{self, bridge, owner};
 use crate::ops::network::{self, New, Seen};
 use crate::types::ContainerName;
 
@@ -60,8 +60,9 @@ enum Verb {
 impl Network {
     pub fn run(self, context: &Context) -> Result<u8> {
         let layout = &context.layout;
+        let known = |name: &str| owner::bridge_name(layout, name);
         match self.verb {
-            Verb::Show { bridge: Some(bridge) } => return show_one(context, &network::look(layout, &bridge)?),
+            Verb::Show { bridge: Some(bridge) } => return show_one(context, &network::look(layout, &known(&bridge)?)?),
             Verb::Show { bridge: None } => return show_all(context, &network::list(layout)?),
             Verb::Serve(verb) => return verb.run(context),
             Verb::Publish { name } => {
@@ -72,13 +73,13 @@ impl Network {
         }
         match self.verb {
             Verb::Up { bridge } => {
-                net::bridge::up(layout, &bridge)?;
+                net::bridge::up(layout, &known(&bridge)?)?;
                 net::nft::repair(layout)?;
             }
-            Verb::Down { bridge } => bridge::down(layout, &bridge)?,
-            Verb::Set { bridge, key, value } => set(context, &bridge, &key, &value)?,
+            Verb::Down { bridge } => bridge::down(layout, &known(&bridge)?)?,
+            Verb::Set { bridge, key, value } => set(context, &known(&bridge)?, &key, &value)?,
             Verb::Create(verb) => verb.run(context)?,
-            Verb::Delete { bridge } => network::delete(layout, &bridge)?,
+            Verb::Delete { bridge } => network::delete(layout, &known(&bridge)?)?,
             Verb::Show { .. } | Verb::Serve(_) | Verb::Publish { .. } => {}
         }
         Ok(0)

@@ -48,8 +48,7 @@ pub fn unit_name(layout: &Layout, name: &ContainerName) -> String {
 const INSTALLED: &str = "lxm";
 
 fn prefix(layout: &Layout) -> String {
-    let default_path = || layout.host_config().ok()?.path.or_else(|| Some("/var/lib/lxm".into()));
-    if layout.root() == Path::new("/") && default_path().is_some_and(|path| path == layout.containers()) {
+    if layout.root() == Path::new("/") && layout.is_home() {
         return INSTALLED.to_owned();
     }
     layout.cgroup_base()
@@ -293,7 +292,7 @@ pub fn show_journal(layout: &Layout, name: &ContainerName, lines: Option<usize>,
     let unit = unit_name(layout, name);
     let mut command = Command::new("journalctl");
     command.args([
-        &format!("CONTAINER_NAME={name}"),
+        &format!("CONTAINER_NAME={}", layout.name_on_host(name)),
         "+",
         &format!("UNIT={unit}"),
         "+",
@@ -477,7 +476,7 @@ fn transient(layout: &Layout, name: &ContainerName) -> Result<Vec<(String, Owned
     let seconds = |seconds: u64| Variant::from(seconds * 1_000_000);
     let reboot = || Variant::from((vec![133i32], Vec::<i32>::new()));
     let refused: (Vec<i32>, Vec<i32>) = (vec![2, 3, 4, 5, 6], Vec::new());
-    let fields: Vec<Vec<u8>> = vec![format!("CONTAINER_NAME={name}").into_bytes()];
+    let fields: Vec<Vec<u8>> = vec![format!("CONTAINER_NAME={}", layout.name_on_host(name)).into_bytes()];
     let properties: Vec<(&str, Variant<'_>)> = vec![
         ("Description", format!("Container {name}").into()),
         ("CollectMode", "inactive-or-failed".into()),

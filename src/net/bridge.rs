@@ -9,11 +9,11 @@ use rtnetlink::packet_route::link::{InfoKind, LinkAttribute, LinkFlags, LinkInfo
 use rtnetlink::packet_route::route::{RouteAddress, RouteAttribute, RouteMessage};
 use rtnetlink::{Handle, LinkBridge, LinkUnspec, RouteMessageBuilder};
 
-use super::link::{GROUP, GROUP_CHECKED, GROUP_ISOLATED};
+use super::link::{GROUP_CHECKED, GROUP_ISOLATED};
 use super::plan::Interface;
 use super::settings::{BridgeSettings, NetworkFile};
 use super::wire::{Wire, delete_link, link_by_name};
-use super::{firewall, names, nft, resolved, server, subnet, sysctl};
+use super::{firewall, names, nft, owner, resolved, server, subnet, sysctl};
 use crate::config::HostConfig;
 use crate::error::{Context, Error, Result};
 use crate::store::{FileLock, Layout};
@@ -26,6 +26,8 @@ pub const DEFAULT: &str = "lxmbr0";
 #[derive(Debug, Clone)]
 pub struct Bridge {
     pub index: u32,
+    /// That of its ports, without what it says of each ([`owner::group`]).
+    group: u32,
     /// Set where lxm made it, and serves leases and names on it.
     pub settings: Option<BridgeSettings>,
 }
@@ -35,7 +37,7 @@ impl Bridge {
     pub(super) fn group(&self, interface: &Interface) -> u32 {
         let checked = if self.settings.is_some() { GROUP_CHECKED } else { 0 };
         let isolated = if interface.isolated { GROUP_ISOLATED } else { 0 };
-        GROUP | checked | isolated
+        self.group | checked | isolated
     }
 
     /// A static address in the bridge's own network goes by the bridge, unless told otherwise.
@@ -68,25 +70,31 @@ pub fn lock(layout: &Layout) -> Result<FileLock> {
 }
 
 /// Makes sure that the bridge is there and works: makes [`DEFAULT`] on its first use, brings up
-/// others of lxm's after a boot, and takes the host's own as they are.
+/// others of lxm's after a boot, and takes the host's own as they are. `name` is that on this host
+/// ([`owner::bridge_name`]).
 pub fn ensure(layout: &Layout, name: &str) -> Result<Bridge> {
     let wire = Wire::new()?;
     let host = wire.open()?;
     let settings = NetworkFile::load(layout)?.bridge.remove(name);
     let link = wire.run(link_by_name(&host, name))?;
+    let is_default = settings.is_none() && name == owner::default_bridge(layout)?;
+    if settings.is_some() {
+        owner::require_own(layout, name)?;
+    }
+    let group = || owner::tag(layout).map(|tag| owner::group(&tag));
     match (settings, link) {
         // A bridge of ours is brought up last of all, so up means that everything else is done.
         (Some(settings), Some(link)) if is_up(&link) => {
             server::ensure(layout, name)?;
-            Ok(Bridge { index: link.header.index, settings: Some(settings) })
+            Ok(Bridge { index: link.header.index, group: group()?, settings: Some(settings) })
         }
-        (None, Some(link)) if name != DEFAULT => {
+        (None, Some(link)) if !is_default => {
             if !is_bridge(&link) {
                 return Err(Error::config(format!("the link `{name}` is not a bridge")));
             }
-            Ok(Bridge { index: link.header.index, settings: None })
+            Ok(Bridge { index: link.header.index, group: group()?, settings: None })
         }
-        (None, None) if name != DEFAULT => Err(Error::not_found(format!("this host has no bridge `{name}`"))
+        (None, None) if !is_default => Err(Error::not_found(format!("this host has no bridge `{name}`"))
             .hint(format!("`lxm network create {name}` makes one"))),
         _ => up(layout, name),
     }
@@ -99,7 +107,8 @@ pub fn add(layout: &Layout, name: &str, settings: BridgeSettings) -> Result<Opti
     let wire = Wire::new()?;
     let host = wire.open()?;
     let mut file = NetworkFile::load(layout)?;
-    let settings = wire.run(choose(layout, &host, name, settings))?;
+    let settings = wire.run(choose(layout, &owner::tag(layout)?, &host, name, settings))?;
+    owner::note(layout, &mut file)?;
     let before = file.bridge.insert(name.to_owned(), settings);
     file.save(layout)?;
     Ok(before)
@@ -120,15 +129,18 @@ pub fn up(layout: &Layout, name: &str) -> Result<Bridge> {
         let settings = match file.get(name) {
             Ok(settings) => settings.clone(),
             // Others are made on purpose.
-            Err(e) if name != DEFAULT => return Err(e),
+            Err(e) if name != owner::default_bridge(layout)? => return Err(e),
             Err(_) => {
-                let settings = wire.run(choose(layout, &host, name, BridgeSettings::default()))?;
+                let settings =
+                    wire.run(choose(layout, &owner::tag(layout)?, &host, name, BridgeSettings::default()))?;
+                owner::note(layout, &mut file)?;
                 file.bridge.insert(name.to_owned(), settings.clone());
                 file.save(layout)?;
                 settings
             }
         };
-        let index = wire.run(make(&host, name, &settings))?;
+        owner::require_own(layout, name)?;
+        let index = wire.run(make(&owner::mark(layout)?, &host, name, &settings))?;
         settings_of_kernel(name, &settings)?;
         wire.run(address(&host, index, &settings))?;
         nft::apply(layout)?;
@@ -138,28 +150,33 @@ pub fn up(layout: &Layout, name: &str) -> Result<Bridge> {
         })?;
         server::ensure(layout, name)?;
         resolved::announce(index, &settings);
-        Ok(Bridge { index, settings: Some(settings) })
+        Ok(Bridge { index, group: owner::group(&owner::tag(layout)?), settings: Some(settings) })
     };
     bring_up().context(|| format!("bridge `{name}`"))
 }
 
 /// Fills in what the settings of a new bridge leave open: networks that nothing of the host overlaps.
 ///
-/// Fails with `Kind::Conflict` where one that they name overlaps a route of the host: the bridge would
-/// take the host from whoever is behind that.
+/// `tag` is the owner's ([`owner::tag`]). Fails with `Kind::Conflict` where one that they name overlaps a
+/// route of the host: the bridge would take the host from whoever is behind that.
 pub async fn choose(
     layout: &Layout,
+    tag: &str,
     host: &Handle,
     name: &str,
     mut settings: BridgeSettings,
 ) -> Result<BridgeSettings> {
     let wanted = layout.host_config()?.network;
-    if name == DEFAULT {
+    if name == owner::default_bridge_of(tag) {
         settings.ipv4 = settings.ipv4.or(wanted.ipv4.map(gateway4));
         settings.ipv6 = settings.ipv6.or(wanted.ipv6.map(gateway6));
     }
     if settings.domain == BridgeSettings::default().domain {
         settings.domain = wanted.domain;
+        // resolved cannot send questions for one domain to two servers.
+        if settings.domain == BridgeSettings::default().domain {
+            settings.domain = tag.to_owned();
+        }
     }
     if settings.upstream.is_empty() {
         settings.upstream = wanted.upstream;
@@ -274,13 +291,13 @@ pub fn link_local(mac: Mac) -> Ipv6Addr {
     Ipv6Addr::new(0xfe80, 0, 0, 0, pair(a ^ 2, b), pair(c, 0xff), pair(0xfe, d), pair(e, f))
 }
 
-async fn make(host: &Handle, name: &str, settings: &BridgeSettings) -> Result<u32> {
+async fn make(mark: &str, host: &Handle, name: &str, settings: &BridgeSettings) -> Result<u32> {
     let mac = mac(name, settings).0.to_vec();
     if let Some(link) = link_by_name(host, name).await? {
         if !is_bridge(&link) {
             return Err(Error::conflict("a link of this name is there and is not a bridge"));
         }
-        let mut change = LinkUnspec::new_with_index(link.header.index).address(mac);
+        let mut change = LinkUnspec::new_with_index(link.header.index).address(mac).alias(mark);
         if let Some(mtu) = settings.mtu {
             change = change.mtu(mtu.into());
         }
@@ -293,7 +310,11 @@ async fn make(host: &Handle, name: &str, settings: &BridgeSettings) -> Result<u3
         link = link.mtu(mtu.into());
     }
     host.link().add(link.build()).execute().await.context(|| "make it")?;
-    super::wire::index_of(host, name).await
+    let index = super::wire::index_of(host, name).await?;
+    // The kernel takes no alias in the message that makes a link.
+    let marked = LinkUnspec::new_with_index(index).alias(mark).build();
+    host.link().change(marked).execute().await.context(|| "mark it as ours")?;
+    Ok(index)
 }
 
 async fn address(host: &Handle, index: u32, settings: &BridgeSettings) -> Result<()> {
@@ -352,7 +373,9 @@ pub fn down(layout: &Layout, name: &str) -> Result<()> {
     NetworkFile::load(layout)?.get(name)?;
     let wire = Wire::new()?;
     let host = wire.open()?;
-    let Some(link) = wire.run(link_by_name(&host, name))? else { return nft::apply(layout) };
+    let link = wire.run(link_by_name(&host, name))?;
+    // Another owner's of this name is not ours to take down.
+    let Some(link) = link.filter(|_| owner::other_owner(layout, name).is_none()) else { return nft::apply(layout) };
     let ports = wire.run(ports(&host, link.header.index))?;
     if !ports.is_empty() {
         return Err(Error::conflict(format!("bridge `{name}` is in use: {}", ports.join(", ")))
@@ -406,7 +429,7 @@ mod tests {
     #[test]
     fn a_static_address_of_the_bridge_s_network_goes_by_the_bridge() {
         let settings: BridgeSettings = toml::from_str("ipv4 = \"10.9.8.1/24\"\nipv6 = \"fd00::1/64\"").unwrap();
-        let bridge = Bridge { index: 1, settings: Some(settings) };
+        let bridge = Bridge { index: 1, group: owner::group("lxm"), settings: Some(settings) };
         let gateways = |keys: &str| {
             let config = toml::from_str(&format!("[network.eth0]\n{keys}")).unwrap();
             let mut interface =

@@ -49,7 +49,7 @@ pub fn check(layout: &Layout) -> Result<Vec<Finding>> {
         }
         check_server(layout, &name, &mut found)?;
         check_kernel(&name, &settings, &mut found);
-        check_firewalls(&name, &ruleset, &mut found)?;
+        check_firewalls(layout, &name, &ruleset, &mut found)?;
     }
     Ok(found)
 }
@@ -100,8 +100,8 @@ fn check_kernel(name: &str, settings: &BridgeSettings, found: &mut Vec<Finding>)
     }
 }
 
-fn check_firewalls(name: &str, ruleset: &str, found: &mut Vec<Finding>) -> Result<()> {
-    if !nft::is_whole()? {
+fn check_firewalls(layout: &Layout, name: &str, ruleset: &str, found: &mut Vec<Finding>) -> Result<()> {
+    if !nft::is_whole(layout)? {
         found.push(Finding::new(
             "rules",
             "the tables `inet lxm` and `bridge lxm` are missing from the firewall",
@@ -143,7 +143,11 @@ fn dropping_chains(ruleset: &str) -> Vec<Dropping<'_>> {
         let Some((name, rest)) = table.split_once(" {") else { continue };
         // Ours, and those that are opened by other means.
         let known = ["inet lxm", "bridge lxm", "ip filter", "ip6 filter", "inet firewalld"];
-        if known.contains(&name) || !["ip ", "ip6 ", "inet "].iter().any(|family| name.starts_with(family)) {
+        let of_another_root = name.starts_with("inet lxm-");
+        if known.contains(&name)
+            || of_another_root
+            || !["ip ", "ip6 ", "inet "].iter().any(|family| name.starts_with(family))
+        {
             continue;
         }
         for chain in rest.split("\n\tchain ").skip(1) {

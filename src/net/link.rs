@@ -23,7 +23,8 @@ use super::wire::{delete_link, index_of, link_by_name, name_of};
 use crate::error::{Context, Error, Result};
 use crate::types::Mac;
 
-/// The group of the host's ends of guests' links; its low bits say what the bridge's rules do with
+/// The group of the host's ends of guests' links, of the owner with the plain names
+/// ([`super::owner::group`]); its low bits say what the bridge's rules do with
 /// the port ([`super::nft`]). In the link itself, they need no rule a guest and survive a flush.
 pub const GROUP: u32 = 0x6c78_6d00;
 /// The port's IPv4 and IPv6 addresses are checked: the bridge is ours, so we know them.

@@ -4,6 +4,7 @@
 //! build a runtime, and the supervisor must not have one. [`connect`] runs between the clone of a
 //! guest's leader and the execution of its init.
 
+mod addresses;
 pub mod bridge;
 mod check;
 mod firewall;
@@ -13,6 +14,7 @@ pub mod names;
 mod neighbours;
 pub mod nft;
 mod observe;
+pub mod owner;
 mod plan;
 pub mod ports;
 pub mod publish;
@@ -34,8 +36,10 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
 use nix::unistd::Pid;
 
+pub use addresses::check_addresses;
 pub use check::{Finding, check};
 pub use observe::{Addresses, Traffic, addresses, traffic};
+pub use plan::mac_of;
 pub use record::{GuestRecord, LinkRecord};
 
 use crate::config::{Address, Config, NetworkType};
@@ -69,7 +73,12 @@ pub fn connect(layout: &Layout, name: &ContainerName, config: &Config, leader: P
         return Ok(Vec::new());
     }
     let host_config = layout.host_config()?;
-    let interfaces = plan::interfaces(name, config, bridge::default_name(&host_config))?;
+    let mut interfaces = plan::interfaces(name, config, bridge::default_name(&host_config))?;
+    for interface in &mut interfaces {
+        if let Kind::Veth { bridge } = &mut interface.kind {
+            *bridge = owner::bridge_name(layout, bridge)?;
+        }
+    }
     let mut bridges = BTreeMap::new();
     for interface in &interfaces {
         if let Kind::Veth { bridge } = &interface.kind
@@ -79,7 +88,14 @@ pub fn connect(layout: &Layout, name: &ContainerName, config: &Config, leader: P
         }
     }
     for interface in &interfaces {
-        check_reservation(layout, name, config, interface, &bridges).context(|| format!("`{}`", interface.guest))?;
+        let step = || format!("`{}`", interface.guest);
+        check_reservation(layout, name, config, interface, &bridges).context(step)?;
+        if let Kind::Veth { bridge } = &interface.kind
+            && let Some(settings) = &bridges[bridge].settings
+        {
+            let ipv4 = config.network[&interface.guest].ipv4;
+            addresses::check(layout, interface, ipv4, bridge, settings).context(step)?;
+        }
     }
     let record = record_of(layout, name, leader, &interfaces);
     record.write(layout, name)?;
@@ -128,7 +144,8 @@ fn check_reservation(
         let is_leased = leases.iter().any(|lease| lease.mac == guest.mac && lease.leased == Some(address));
         is_leased || guest.reserved == Some(address) || guest.addresses.contains(&address.into())
     };
-    match serve::guests_of(layout, bridge)?.into_values().find(|guest| guest.name != *name && has_it(guest)) {
+    let own = layout.name_on_bridge(name);
+    match serve::guests_of(layout, bridge)?.into_values().find(|guest| guest.name != own && has_it(guest)) {
         Some(other) => {
             Err(Error::conflict(format!("{address} is the address of container `{}`, which runs", other.name)))
         }
@@ -157,14 +174,14 @@ fn announce(
             _ => None,
         };
         let addresses = link.addresses.clone();
-        let entry = GuestEntry { name: name.clone(), mac: link.mac, reserved, addresses };
+        let entry = GuestEntry { name: layout.name_on_bridge(name), mac: link.mac, reserved, addresses };
         serve::announce(layout, bridge, &entry)?;
         fixed.extend(link.addresses.iter().filter_map(|address| match address {
             IpAddr::V4(address) => Some((link.mac, *address)),
             IpAddr::V6(_) => None,
         }));
     }
-    if fixed.is_empty() { Ok(()) } else { nft::add_fixed(&fixed) }
+    if fixed.is_empty() { Ok(()) } else { nft::add_fixed(layout, &fixed) }
 }
 
 fn record_of(layout: &Layout, name: &ContainerName, leader: Pid, interfaces: &[Interface]) -> GuestRecord {
@@ -245,7 +262,7 @@ async fn make(
     interface: &Interface,
     bridges: &BTreeMap<String, Bridge>,
 ) -> Result<()> {
-    let full_name = names::full_name(name, &interface.guest);
+    let full_name = names::full_name(&layout.name_on_bridge(name), &interface.guest);
     let on_host = |role| names::host_link(layout, name, &interface.guest, role);
     let mut interface = interface.clone();
     match &interface.kind {
@@ -315,7 +332,7 @@ pub fn disconnect(layout: &Layout, name: &ContainerName, links: &[String], held:
                 first = first.and(wire::delete_link(&host, link).await);
             }
             for (interface, old_name) in lent {
-                let full_name = names::full_name(name, interface);
+                let full_name = names::full_name(&layout.name_on_bridge(name), interface);
                 if let Some(guest) = &guest {
                     first = first.and(link::give_back(guest, home.as_raw_fd(), &full_name, old_name).await);
                 }

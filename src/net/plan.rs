@@ -119,14 +119,7 @@ fn interface(
             "an mtu of {mtu} is not possible: 68 to 65535 are, and 1280 at least for IPv6"
         )));
     }
-    let mac = match &network.mac {
-        Some(text) => text.parse::<Mac>().ok().filter(|mac| mac.is_unicast()).ok_or_else(|| {
-            Error::config(format!("`{text}` is not the hardware address of one interface"))
-                .hint("write for example `02:6c:78:00:00:01`")
-        })?,
-        None if config.uuid.is_empty() => names::derived_mac(&[name.as_str(), guest]),
-        None => names::derived_mac(&[&config.uuid, guest]),
-    };
+    let mac = mac_of(name, config, guest, network)?;
     Ok(Interface {
         guest: guest.to_owned(),
         kind,
@@ -141,6 +134,18 @@ fn interface(
         ingress: network.ingress.as_deref().map(str::parse).transpose()?,
         egress: network.egress.as_deref().map(str::parse).transpose()?,
     })
+}
+
+/// The MAC address of an interface: the one that is set, else one made of the container's uuid.
+pub fn mac_of(name: &ContainerName, config: &Config, guest: &str, network: &Network) -> Result<Mac> {
+    match &network.mac {
+        Some(text) => text.parse::<Mac>().ok().filter(|mac| mac.is_unicast()).ok_or_else(|| {
+            Error::config(format!("`{text}` is not the hardware address of one interface"))
+                .hint("write for example `02:6c:78:00:00:01`")
+        }),
+        None if config.uuid.is_empty() => Ok(names::derived_mac(&[name.as_str(), guest])),
+        None => Ok(names::derived_mac(&[&config.uuid, guest])),
+    }
 }
 
 fn static_addresses(network: &Network) -> Result<Vec<IpNetwork>> {

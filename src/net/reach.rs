@@ -150,7 +150,8 @@ fn leased(layout: &Layout, name: &ContainerName) -> Vec<IpAddr> {
     let links = links(layout, name);
     let bridges = links.into_iter().filter_map(|link| link.bridge);
     let statuses = bridges.filter_map(|bridge| serve::status(layout, &bridge).ok().flatten());
-    let guests = statuses.flat_map(|status| status.guests).filter(|guest| guest.name == *name);
+    let own = layout.name_on_bridge(name);
+    let guests = statuses.flat_map(|status| status.guests).filter(|guest| guest.name == own);
     guests.flat_map(|guest| guest.addresses).collect()
 }
 

@@ -4,7 +4,7 @@
 //! supervisor's links can be found.
 
 use std::net::IpAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
@@ -12,6 +12,9 @@ use crate::config::{self, Publish};
 use crate::error::{Context, Error, Result};
 use crate::store::Layout;
 use crate::types::{ContainerName, Mac};
+
+/// Its name in a container's run directory.
+const FILE: &str = "network.toml";
 
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
@@ -49,7 +52,7 @@ pub struct LinkRecord {
 
 impl GuestRecord {
     fn file(layout: &Layout, name: &ContainerName) -> PathBuf {
-        layout.run_dir(name).join("network.toml")
+        layout.run_dir(name).join(FILE)
     }
 
     pub(super) fn exists(layout: &Layout, name: &ContainerName) -> bool {
@@ -58,22 +61,35 @@ impl GuestRecord {
 
     /// Reads it; `None` where the container is not wired.
     pub fn read(layout: &Layout, name: &ContainerName) -> Result<Option<Self>> {
-        let file = Self::file(layout, name);
-        match std::fs::read_to_string(&file) {
-            Ok(text) => config::parse(&text, &file).map(Some),
+        Self::read_file(&Self::file(layout, name))
+    }
+
+    fn read_file(file: &Path) -> Result<Option<Self>> {
+        match std::fs::read_to_string(file) {
+            Ok(text) => config::parse(&text, file).map(Some),
             Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(None),
             Err(e) => Err(e).context(|| format!("read `{}`", file.display())),
         }
     }
 
-    /// All containers that are wired, by name. One that cannot be read is left out: it is another
-    /// command's to report, and must not keep the rest from working.
+    /// All containers of this directory that are wired, by name. One that cannot be read is left
+    /// out: it is another command's to report, and must not keep the rest from working.
     pub fn all(layout: &Layout) -> Vec<(ContainerName, Self)> {
-        let Ok(entries) = std::fs::read_dir(layout.run()) else { return Vec::new() };
+        let found = Self::all_in(&layout.own_run()).into_iter();
+        found.filter_map(|(dir, record)| Some((dir.file_name()?.to_str()?.parse().ok()?, record))).collect()
+    }
+
+    /// Those of every directory, by their run directories: bridges, rules and ports are shared.
+    pub(super) fn of_all_directories(layout: &Layout) -> Vec<(PathBuf, Self)> {
+        layout.runs().iter().flat_map(|run| Self::all_in(run)).collect()
+    }
+
+    fn all_in(run: &Path) -> Vec<(PathBuf, Self)> {
+        let Ok(entries) = std::fs::read_dir(run) else { return Vec::new() };
         let record_of = |entry: std::fs::DirEntry| {
-            let name = entry.file_name().to_str()?.parse::<ContainerName>().ok()?;
-            let record = Self::read(layout, &name).ok()??;
-            Some((name, record))
+            entry.file_name().to_str()?.parse::<ContainerName>().ok()?;
+            let record = Self::read_file(&entry.path().join(FILE)).ok()??;
+            Some((entry.path(), record))
         };
         let mut all: Vec<_> = entries.filter_map(|entry| record_of(entry.ok()?)).collect();
         all.sort_by(|a, b| a.0.cmp(&b.0));

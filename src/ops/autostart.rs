@@ -254,7 +254,7 @@ pub fn report(layout: &Layout) -> Result<Vec<Entry>> {
 }
 
 fn report_file(layout: &Layout) -> std::path::PathBuf {
-    layout.run().join(".autostart.toml")
+    layout.own_run().join(".autostart.toml")
 }
 
 /// From systemd's own memory: of the enabled units and those that they require.

@@ -5,6 +5,8 @@ use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use super::autostart;
 use crate::config::{Config, Document, KeyPath, Mount};
 use crate::error::{Context, Error, Result};
+use crate::identity;
+use crate::net;
 use crate::storage;
 use crate::store::{AliveLock, Layout, OperationLock, replace_file};
 use crate::types::ContainerName;
@@ -70,7 +72,10 @@ pub fn replace(layout: &Layout, name: &ContainerName, before: &str, after: &str)
     // What is there may be broken: that may be why it is edited.
     match Document::parse(before, &file) {
         Ok(old) => write(layout, name, &old, &new),
-        Err(_) => store(layout, name, &new).map(|()| Effect::Now),
+        Err(_) => {
+            identity::require_free(layout, name, new.config(), None)?;
+            store(layout, name, &new).map(|()| Effect::Now)
+        }
     }
 }
 
@@ -94,6 +99,10 @@ pub fn warnings(layout: &Layout, name: &ContainerName) -> Result<Vec<String>> {
 fn write(layout: &Layout, name: &ContainerName, old: &Document, new: &Document) -> Result<Effect> {
     if old.to_string() == new.to_string() {
         return Ok(Effect::None);
+    }
+    identity::require_free(layout, name, new.config(), Some(old.config()))?;
+    if old.config().network != new.config().network {
+        net::check_addresses(layout, name, new.config())?;
     }
     if old.config().boot != new.config().boot {
         autostart::check(layout, name, new.config())?;

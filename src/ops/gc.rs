@@ -71,7 +71,7 @@ fn idle(
 
 /// Every name of which something may be left.
 fn candidates(layout: &Layout, hierarchies: &Hierarchies) -> BTreeSet<ContainerName> {
-    let mut names: BTreeSet<_> = names_in(&layout.run()).into_iter().collect();
+    let mut names: BTreeSet<_> = names_in(&layout.own_run()).into_iter().collect();
     let base = layout.cgroup_base();
     for mount in hierarchies.v1_mounts().into_iter().chain(hierarchies.unified.as_deref()) {
         names.extend(names_in(&mount.join(&base)));

@@ -17,6 +17,7 @@ use super::trust::{self, Base};
 use crate::config::{Config, Document, IdMap};
 use crate::distro::{self, HostKeys, Identity};
 use crate::error::{Context, Error, Result};
+use crate::identity;
 use crate::image::budget::Budget;
 use crate::image::compress::decoder;
 use crate::image::copy::copy_tree;
@@ -61,12 +62,13 @@ struct Parts {
 pub fn import_stream(layout: &Layout, input: impl Read + Send, wish: &Wish) -> Result<Imported> {
     let budget = Budget::new(wish.max_size);
     let (head, archive) = peek(decoder(budget.counted(input))?, exported::HEAD)?;
-    match exported::is_export(&head) {
+    let imported = match exported::is_export(&head) {
         true => exported::import(layout, &head, archive, &budget, wish),
         // Of what is no archive at all, an export is what was most likely meant.
         false if head.get(257..262) != Some(b"ustar") => Err(exported::foreign()),
         false => oci::import_archive(layout, archive, &budget, wish),
-    }
+    };
+    with_clashes(layout, imported?)
 }
 
 /// Makes a container of a file as [`import_stream`] does, or of a directory: one of LXC's containers,
@@ -79,13 +81,14 @@ pub fn import_path(layout: &Layout, path: &Path, wish: &Wish) -> Result<Imported
         return import_stream(layout, file, wish);
     }
     let dir = path.canonicalize().context(|| format!("find `{}`", path.display()))?;
-    match () {
+    let imported = match () {
         () if oci::is_layout(&dir) => oci::import_dir(layout, &dir, wish),
         () if lxc::is_container(&dir) => lxc::import(layout, &dir, wish),
         () if nspawn::is_tree(&dir) => nspawn::import(layout, &dir, wish),
         () => Err(Error::usage(format!("`{}` is no container that is known here", path.display()))
             .hint("known are LXC's (`config` and `rootfs`), trees of systemd-nspawn, and OCI images")),
-    }
+    };
+    with_clashes(layout, imported?)
 }
 
 /// Copies the tree `from`, called `name`, to `root`, with ids from 0: they are stored from `base`.
@@ -158,10 +161,27 @@ fn unknown_origin(storage: &str, ids: IdRange) -> Origin {
     }
 }
 
-/// Whether a container of this host has this identity already.
+/// Whether a container of this host, in whatever directory, has this identity already.
 fn is_known(layout: &Layout, uuid: &str) -> Result<bool> {
-    let has = |name: &ContainerName| layout.config(name).is_ok_and(|config| config.uuid == uuid);
-    Ok(layout.names()?.iter().any(has))
+    let has = |layout: &Layout, name: &ContainerName| {
+        layout.config(name).is_ok_and(|config| config.uuid.eq_ignore_ascii_case(uuid))
+    };
+    for layout in layout.known() {
+        if layout.names()?.iter().any(|name| has(&layout, name)) {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
+/// Says what of a container that has just been made others have too.
+fn with_clashes(layout: &Layout, mut imported: Imported) -> Result<Imported> {
+    let name = &imported.name;
+    let claims = identity::of(layout, name, &layout.config(name)?, &Origin::read(layout, name)?)?;
+    let clashes = identity::clashes(layout, name, &claims)?;
+    let tell = |clash: &identity::Clash| format!("{}: they cannot run at once", clash.refusal(layout, name));
+    imported.notes.extend(clashes.iter().map(tell));
+    Ok(imported)
 }
 
 /// The configuration as it is taken: checked as `lxm config set` does, and without what gives more

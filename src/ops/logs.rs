@@ -165,6 +165,7 @@ mod tests {
         let layout = Layout::new(dir.path());
         let name: ContainerName = "web".parse().unwrap();
         std::fs::create_dir_all(layout.container(&name)).unwrap();
+        std::fs::write(layout.origin_file(&name), "").unwrap();
         std::fs::create_dir_all(layout.log_dir(&name)).unwrap();
         std::fs::write(layout.console_log(&name).with_extension("log.1"), "old\n").unwrap();
         std::fs::write(layout.console_log(&name), "new\n").unwrap();

@@ -298,6 +298,7 @@ mod tests {
         let layout = Layout::new(dir.path());
         let name: ContainerName = "web".parse().unwrap();
         std::fs::create_dir_all(layout.container(&name)).unwrap();
+        std::fs::write(layout.origin_file(&name), "").unwrap();
         let observer = Observer::new(&layout).unwrap();
         let state = || observer.look(&name).unwrap().state;
         assert_eq!(state(), State::Stopped);

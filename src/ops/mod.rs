@@ -1,5 +1,6 @@
 //! What the verbs do, step by step, each step with its undo. No flags and no printing here.
 
+pub mod adopt;
 pub mod autostart;
 pub mod check;
 pub mod config;

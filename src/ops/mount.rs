@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use nix::mount::{MntFlags, umount2};
 
 use crate::error::{Context, Error, Result};
+use crate::identity;
 use crate::storage::{self, Tree, is_mount_point};
 use crate::store::{AliveLock, Layout, OperationLock};
 use crate::sys;
@@ -25,6 +26,8 @@ pub fn mount(layout: &Layout, name: &ContainerName) -> Result<PathBuf> {
     if is_mount_point(&rootfs)? {
         return Ok(rootfs);
     }
+    // Mounted, it stays so when this command has ended and holds no lock any more.
+    identity::require_own(layout, name)?;
     let backend = storage::of_container(layout, name)?;
     let tree = Tree::open(backend.as_ref(), &layout.container(name)).context(|| format!("mount `{name}`"))?;
     if let Some(mount) = tree.mount() {

@@ -6,7 +6,7 @@ use serde::Serialize;
 use crate::error::{Error, Result};
 use crate::net::serve::{self, GuestStatus};
 use crate::net::settings::{BridgeSettings, NetworkFile};
-use crate::net::{bridge, names, server};
+use crate::net::{bridge, names, owner, server};
 use crate::store::Layout;
 
 /// A bridge of lxm's and what is on it.
@@ -43,7 +43,7 @@ fn see(layout: &Layout, name: String, settings: BridgeSettings) -> Result<Seen> 
     let serving = serve::is_running(layout, &name)?;
     let status = serve::status(layout, &name)?.unwrap_or_default();
     Ok(Seen {
-        up: bridge::exists(&name),
+        up: owner::has(layout, &name),
         ipv4: settings.ipv4,
         ipv6: settings.ipv6,
         nat: settings.nat,
@@ -103,7 +103,7 @@ pub fn set(layout: &Layout, name: &str, key: &str, value: &str) -> Result<()> {
         ..changed
     };
     let before = bridge::add(layout, name, changed)?;
-    if bridge::exists(name) {
+    if owner::has(layout, name) {
         server::stop(layout, name)?;
         bridge::up(layout, name).map(drop).inspect_err(|_| {
             // Not more than what was asked for goes wrong.
@@ -121,5 +121,9 @@ pub fn delete(layout: &Layout, name: &str) -> Result<()> {
     bridge::down(layout, name)?;
     let mut file = NetworkFile::load(layout)?;
     file.bridge.remove(name);
+    if file.bridge.is_empty() {
+        // Whose names it goes by is decided anew with its next bridge.
+        file.owner = None;
+    }
     file.save(layout)
 }

@@ -108,7 +108,7 @@ impl Copy {
 
 fn lock_file(layout: &Layout, name: &ContainerName) -> PathBuf {
     // No container's name has a dot in it.
-    layout.lock_dir().join(format!(".{name}.reading"))
+    layout.operation_locks().join(format!(".{name}.reading"))
 }
 
 /// Whether `place`, among the snapshots of `name`, is a copy that somebody is reading.

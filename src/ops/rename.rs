@@ -42,6 +42,7 @@ pub fn rename(layout: &Layout, from: &ContainerName, to: &ContainerName) -> Resu
         let _ = set_hostname(layout, from, to, from);
         return Err(e);
     }
+    store::Home::of(layout, to).write(&new)?;
     store::sync_dir(layout.containers())?;
     let (old, new) = (layout.log_dir(from), layout.log_dir(to));
     if old.exists() {

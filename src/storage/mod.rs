@@ -114,6 +114,18 @@ pub trait Backend: Send + Sync {
         true
     }
 
+    /// The directory that must not be written to by two at once, where a mount of the tree of `place`
+    /// writes to one that another place may lead to.
+    fn exclusive(&self, _place: &Path) -> Result<Option<PathBuf>> {
+        Ok(None)
+    }
+
+    /// Makes what the tree of `place` writes to its own, where a copy of the place's directory, made by
+    /// hand, leads to it too. Fails with `Kind::Conflict` while somebody writes to it.
+    fn separate(&self, _place: &Path) -> Result<()> {
+        Ok(())
+    }
+
     /// Removes a place's tree; it is used by nobody.
     fn destroy(&self, place: &Path) -> Result<()>;
 }
@@ -136,6 +148,11 @@ pub fn backend(layout: &Layout, name: &str) -> Result<Box<dyn Backend>> {
 pub fn of_container(layout: &Layout, name: &crate::types::ContainerName) -> Result<Box<dyn Backend>> {
     let origin = crate::store::Origin::read(layout, name)?;
     backend(layout, &origin.storage)
+}
+
+/// The directory that the overlay of a place writes to; `None` where its backend is another.
+pub fn upper_layer(layout: &Layout, backend: &str, place: &Path) -> Result<Option<PathBuf>> {
+    if backend == overlay::NAME { overlay::Overlay::new(layout).exclusive(place) } else { Ok(None) }
 }
 
 /// The places whose trees are layered on the image with the tree `image`, below the containers'

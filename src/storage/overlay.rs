@@ -198,10 +198,39 @@ impl Backend for Overlay {
         Ok(found)
     }
 
+    fn exclusive(&self, place: &Path) -> Result<Option<PathBuf>> {
+        Ok(Layers::read(place)?.upper.map(|upper| self.layers.dir().join(upper)))
+    }
+
+    fn separate(&self, place: &Path) -> Result<()> {
+        let mut stack = Layers::read(place)?;
+        let Some(upper) = stack.upper.clone() else { return Ok(()) };
+        let is_shared = |(other, stack): &(PathBuf, Stack)| other != place && stack.upper.as_ref() == Some(&upper);
+        if !self.layers.stacks()?.iter().any(is_shared) {
+            return Ok(());
+        }
+        // Whoever writes to it meanwhile would be copied in the middle of it.
+        let _writes = store::DirectoryLock::acquire(&self.layers.dir().join(&upper))?;
+        let prepared = self.layers.prepare(place)?;
+        let copied = copy_tree(&self.layers.tree(&upper), &prepared.join("fs"), &Progress::hidden());
+        if let Err(e) = copied {
+            let _ = store::remove_tree(&prepared);
+            return Err(e.step(format!("copy the layer `{upper}`")));
+        }
+        let lock = self.layers.lock()?;
+        stack.upper = Some(self.layers.adopt(&prepared, &lock)?);
+        Layers::write(place, &stack)
+    }
+
     fn destroy(&self, place: &Path) -> Result<()> {
         require_unmounted(place)?;
         store::remove_tree(&Layers::record(place))?;
         store::remove_tree(&place.join("rootfs"))?;
-        self.layers.sweep().map(drop)
+        match self.layers.stacks() {
+            Ok(_) => self.layers.sweep().map(drop),
+            // A neighbour whose record cannot be read may name any layer: none is removed now, and
+            // `lxm gc` says why. It must not keep others from being destroyed.
+            Err(_) => Ok(()),
+        }
     }
 }

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use super::Backend;
 use crate::error::{Context, Result};
+use crate::store::DirectoryLock;
 use crate::sys;
 
 /// A place's tree, ids from 0, for as long as this lives.
@@ -13,6 +14,8 @@ pub struct Tree {
     path: PathBuf,
     /// Its mount, attached nowhere, where it takes one.
     mount: Option<OwnedFd>,
+    /// Keeps others from mounting what it writes to. After the mount: fields go in their order.
+    _exclusive: Option<DirectoryLock>,
 }
 
 impl Tree {
@@ -28,11 +31,16 @@ impl Tree {
 
     fn open_as(backend: &dyn Backend, place: &Path, mount: impl FnOnce() -> Result<OwnedFd> + Send) -> Result<Self> {
         if let Some(path) = backend.tree(place)? {
-            return Ok(Tree { path, mount: None });
+            return Ok(Tree { path, mount: None, _exclusive: None });
         }
+        let exclusive = backend.exclusive(place)?.map(|dir| DirectoryLock::acquire(&dir)).transpose()?;
         let mount = sys::mount::in_private_namespace(mount)?;
         // With the dot, who follows no symbolic link at the end of a path comes to it too.
-        Ok(Tree { path: format!("/proc/self/fd/{}/.", mount.as_raw_fd()).into(), mount: Some(mount) })
+        Ok(Tree {
+            path: format!("/proc/self/fd/{}/.", mount.as_raw_fd()).into(),
+            mount: Some(mount),
+            _exclusive: exclusive,
+        })
     }
 
     /// A path that leads to it, in this process.

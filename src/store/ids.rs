@@ -2,6 +2,8 @@
 
 use std::path::Path;
 
+use sha2::{Digest, Sha256};
+
 use super::{FileLock, Layout, Origin};
 use crate::config::IdMap;
 use crate::error::{Context, Error, Result};
@@ -22,22 +24,34 @@ pub fn reserve(layout: &Layout) -> Result<ReservedIds> {
     let step = || "set aside ids for the container";
     let lock = FileLock::acquire(&layout.lock_dir().join(".ids")).context(step)?;
     let mut taken = of_containers(layout).context(step)?;
-    for file in ["/etc/subuid", "/etc/subgid"] {
-        taken.extend(of_sub_ids(&read(Path::new(file))));
-    }
+    taken.extend(of_users());
     for file in ["/etc/passwd", "/etc/group"] {
         taken.extend(of_accounts(&read(Path::new(file))));
     }
-    let range = first_free(&taken)
+    let range = first_free(&taken, first_base(layout))
         .ok_or_else(|| Error::host_lacks("every range of ids for containers is taken").step(step()))?;
     Ok(ReservedIds { range, _lock: lock })
 }
 
-/// The ranges of all containers, those in the making included.
+/// The ranges that the host's users may give to containers of their own.
+pub fn of_users() -> Vec<IdRange> {
+    ["/etc/subuid", "/etc/subgid"].iter().flat_map(|file| of_sub_ids(&read(Path::new(file)))).collect()
+}
+
+/// The ranges of all containers of this root, in whatever directory, those in the making included.
+fn of_containers(layout: &Layout) -> Result<Vec<IdRange>> {
+    let mut taken = Vec::new();
+    for layout in layout.known() {
+        taken.extend(of_directory(&layout)?);
+    }
+    Ok(taken)
+}
+
+/// The ranges of a directory's containers, those in the making included.
 ///
 /// The latter are looked at first: one that is finished meanwhile is among the containers then. The other
 /// way round it would be in neither place, and the next one got its range.
-fn of_containers(layout: &Layout) -> Result<Vec<IdRange>> {
+fn of_directory(layout: &Layout) -> Result<Vec<IdRange>> {
     let staged = std::fs::read_dir(layout.staging()).into_iter().flatten().flatten();
     let staged = staged.filter_map(|entry| Some(Origin::read_file(&entry.path().join("origin.toml")).ok()?.ids));
     let mut taken: Vec<IdRange> = staged.collect();
@@ -53,7 +67,7 @@ fn of_containers(layout: &Layout) -> Result<Vec<IdRange>> {
 /// Adds those of the containers; says whether each that was listed was still there under its name.
 fn add_finished(layout: &Layout, taken: &mut Vec<IdRange>) -> Result<bool> {
     let mut all_there = true;
-    for name in layout.names()? {
+    for name in layout.named()? {
         // An unreadable configuration hides at most a range that its owner wrote by hand.
         if let Ok(config) = layout.config(&name)
             && let IdMap::Fixed(range) = config.security.idmap
@@ -65,7 +79,9 @@ fn add_finished(layout: &Layout, taken: &mut Vec<IdRange>) -> Result<bool> {
             // Destroyed, or renamed to a name that may have been passed by already. One that has its
             // directory and no origin is of no use to wait for.
             Err(e) if e.errno() == Some(libc::ENOENT) => all_there &= layout.container(&name).exists(),
-            Err(e) => return Err(e.hint(format!("without it, its ids are unknown; `lxm destroy {name}` removes it"))),
+            // A container whose origin cannot be read cannot be started either, and no two that run have
+            // one id in common: it must not keep others from being made.
+            Err(_) => {}
         }
     }
     Ok(all_there)
@@ -86,8 +102,22 @@ fn of_accounts(text: &str) -> Vec<IdRange> {
     text.lines().filter_map(id).collect()
 }
 
-fn first_free(taken: &[IdRange]) -> Option<IdRange> {
-    let bases = (IdRange::FIRST_BASE..=IdRange::LAST_BASE).step_by(IdRange::LEN as usize);
+/// Where the search for a range begins: another state directory (`LXM_ROOT`) of this host cannot be
+/// seen, so each begins at a place of its own.
+fn first_base(layout: &Layout) -> u32 {
+    if layout.root() == Path::new("/") {
+        return IdRange::FIRST_BASE;
+    }
+    let digest = Sha256::digest(layout.root().as_os_str().as_encoded_bytes());
+    let ranges = (IdRange::LAST_BASE - IdRange::FIRST_BASE) / IdRange::LEN + 1;
+    let nth = u32::from_be_bytes([digest[0], digest[1], digest[2], digest[3]]) % ranges;
+    IdRange::FIRST_BASE + nth * IdRange::LEN
+}
+
+/// The first range from `first` on, and then from the lowest, that overlaps none of those.
+fn first_free(taken: &[IdRange], first: u32) -> Option<IdRange> {
+    let step = IdRange::LEN as usize;
+    let bases = (first..=IdRange::LAST_BASE).step_by(step).chain((IdRange::FIRST_BASE..first).step_by(step));
     bases.map(IdRange::new).find(|range| !taken.iter().any(|other| range.overlaps(other)))
 }
 
@@ -102,6 +132,7 @@ mod tests {
     #[test]
     fn the_first_range_that_nobody_has_is_taken() {
         let at = |n: u32| IdRange::new(IdRange::FIRST_BASE + n * IdRange::LEN);
+        let first_free = |taken: &[IdRange]| first_free(taken, IdRange::FIRST_BASE);
         assert_eq!(first_free(&[]), Some(at(0)));
         assert_eq!(first_free(&[at(0), at(2)]), Some(at(1)));
         assert_eq!(first_free(&of_sub_ids("a:100000:65536\nb:524288:65537\n# x\n")), Some(at(2)));
@@ -126,7 +157,10 @@ mod tests {
     fn one_that_is_finished_or_renamed_meanwhile_keeps_its_range() {
         let dir = tempfile::tempdir().unwrap();
         let layout = Layout::new(dir.path());
-        let at = |n: u32| IdRange::new(IdRange::FIRST_BASE + n * IdRange::LEN);
+        // In the order of the search, which begins at a place of the root's own.
+        let ranges = (IdRange::LAST_BASE - IdRange::FIRST_BASE) / IdRange::LEN + 1;
+        let first = (first_base(&layout) - IdRange::FIRST_BASE) / IdRange::LEN;
+        let at = |n: u32| IdRange::new(IdRange::FIRST_BASE + (first + n) % ranges * IdRange::LEN);
         // So many that looking at all of them takes a while.
         for n in 0..200 {
             origin(at(n)).write_file(&layout.container(&format!("c{n}").parse().unwrap()).join("origin.toml")).unwrap();
@@ -145,6 +179,17 @@ mod tests {
             }
             std::fs::rename(&second, &staged).unwrap();
         }
+    }
+
+    #[test]
+    fn the_search_goes_on_from_the_lowest_range() {
+        let last = IdRange::new(IdRange::LAST_BASE);
+        assert_eq!(first_free(&[], last.base), Some(last));
+        assert_eq!(first_free(&[last], last.base), Some(IdRange::new(IdRange::FIRST_BASE)));
+        assert_eq!(first_base(&Layout::new("/")), IdRange::FIRST_BASE);
+        let other = first_base(&Layout::new("/srv/demo"));
+        assert!((IdRange::FIRST_BASE..=IdRange::LAST_BASE).contains(&other));
+        assert_eq!((other - IdRange::FIRST_BASE) % IdRange::LEN, 0);
     }
 
     #[test]

@@ -133,7 +133,7 @@ impl OperationLock {
 
     /// Takes the operation lock; fails with `Kind::Conflict` when another command keeps it for 10 s.
     pub fn acquire(layout: &Layout, name: &ContainerName) -> Result<Self> {
-        let path = layout.lock_dir().join(name);
+        let path = layout.operation_locks().join(name);
         let deadline = Instant::now() + Self::PATIENCE;
         loop {
             if let Some(lock) = Self::try_acquire(layout, name)? {
@@ -149,7 +149,7 @@ impl OperationLock {
 
     /// Takes it unless another command has it (`None`).
     pub fn try_acquire(layout: &Layout, name: &ContainerName) -> Result<Option<Self>> {
-        Ok(FileLock::try_acquire(&layout.lock_dir().join(name))?.map(OperationLock))
+        Ok(FileLock::try_acquire(&layout.operation_locks().join(name))?.map(OperationLock))
     }
 }
 
@@ -169,6 +169,11 @@ impl AliveLock {
     /// run directory, and what is there now is not of whoever holds this.
     pub fn is_in_place(&self) -> bool {
         self.0.is_in_place()
+    }
+
+    /// The same for the container whose run directory this is.
+    pub fn is_held_in(run_dir: &Path) -> Result<bool> {
+        FileLock::is_held(&run_dir.join("alive"))
     }
 
     /// Takes it; `None` when the container runs already.
@@ -193,6 +198,95 @@ impl AliveLock {
     }
 }
 
+/// Locks on ranges of numbers, each held by one process alone. The kernel finds those that overlap.
+#[derive(Debug)]
+pub struct RangeLocks {
+    file: File,
+    path: PathBuf,
+    held: Vec<(u64, u64)>,
+}
+
+impl RangeLocks {
+    pub fn open(path: &Path) -> Result<Self> {
+        Ok(RangeLocks { file: open_lock_file(path)?, path: path.to_owned(), held: Vec::new() })
+    }
+
+    /// Locks `length` numbers from `start` on; false where another one has some of them. What is held
+    /// here already may be locked again.
+    pub fn try_lock(&mut self, start: u64, length: u64) -> Result<bool> {
+        match fcntl(&self.file, FcntlArg::F_OFD_SETLK(&range(libc::F_WRLCK, start, length))) {
+            Ok(_) => {
+                self.held.push((start, length));
+                Ok(true)
+            }
+            Err(Errno::EAGAIN | Errno::EACCES) => Ok(false),
+            Err(e) => Err(Error::from(e).step(format!("lock `{}`", self.path.display()))),
+        }
+    }
+
+    /// Gives up all but these.
+    pub fn keep(&mut self, wanted: &[(u64, u64)]) -> Result<()> {
+        for (start, length) in std::mem::take(&mut self.held) {
+            if !wanted.contains(&(start, length)) {
+                fcntl(&self.file, FcntlArg::F_OFD_SETLK(&range(libc::F_UNLCK, start, length)))
+                    .context(|| format!("unlock `{}`", self.path.display()))?;
+            }
+        }
+        // One that was given up may have overlapped one that stays.
+        for (start, length) in wanted {
+            self.try_lock(*start, *length)?;
+        }
+        Ok(())
+    }
+}
+
+fn range(kind: i32, start: u64, length: u64) -> libc::flock {
+    libc::flock { l_start: start as i64, l_len: length as i64, ..whole_file(kind) }
+}
+
+/// A lock on a directory itself, by whatever path it is reached, held until dropped (flock(2), which
+/// unlike fcntl(2) needs no right to write).
+#[derive(Debug)]
+pub struct DirectoryLock(#[expect(dead_code, reason = "held, not read")] File);
+
+impl DirectoryLock {
+    /// Takes it; `None` where somebody has it.
+    pub fn try_acquire(dir: &Path) -> Result<Option<Self>> {
+        let file = File::open(dir).map_err(|e| missing(e, dir))?;
+        match rustix::fs::flock(&file, rustix::fs::FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) => Ok(Some(DirectoryLock(file))),
+            Err(rustix::io::Errno::WOULDBLOCK) => Ok(None),
+            Err(e) => Err(e).context(|| format!("lock `{}`", dir.display())),
+        }
+    }
+
+    /// The same, waiting for a moment: commands hold it for as long as they work.
+    pub fn acquire(dir: &Path) -> Result<Self> {
+        let deadline = Instant::now() + OperationLock::PATIENCE;
+        loop {
+            if let Some(lock) = Self::try_acquire(dir)? {
+                return Ok(lock);
+            }
+            if Instant::now() >= deadline {
+                return Err(Error::conflict(format!("another process writes to `{}`", dir.display()))
+                    .hint(format!("`fuser -v {}` shows which", dir.display())));
+            }
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    }
+}
+
+/// A directory that a container writes to cannot be opened.
+fn missing(e: std::io::Error, dir: &Path) -> Error {
+    let error = Error::from(e).step(format!("open `{}`", dir.display()));
+    match error.errno() {
+        Some(libc::ENOENT) => {
+            error.hint("a container on overlay is its directory and its layers, in `.layers` beside it: restore both")
+        }
+        _ => error,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -208,6 +302,32 @@ mod tests {
         drop(lock);
         assert!(!FileLock::is_held(&path).unwrap());
         assert!(FileLock::try_acquire(&path).unwrap().is_some());
+    }
+
+    #[test]
+    fn ranges_are_locked_by_one_and_freed_when_they_are_not_kept() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("ranges");
+        let (mut a, mut b) = (RangeLocks::open(&path).unwrap(), RangeLocks::open(&path).unwrap());
+        assert!(a.try_lock(10, 10).unwrap() && a.try_lock(15, 10).unwrap());
+        assert!(!b.try_lock(19, 1).unwrap() && b.try_lock(25, 1).unwrap());
+        a.keep(&[(15, 10)]).unwrap();
+        assert!(b.try_lock(10, 5).unwrap());
+        assert!(!b.try_lock(15, 1).unwrap(), "it was in the range that was given up too");
+        drop(a);
+        assert!(b.try_lock(15, 1).unwrap());
+    }
+
+    #[test]
+    fn a_directory_is_locked_by_whatever_path_it_is_reached() {
+        let dir = tempfile::tempdir().unwrap();
+        let (real, link) = (dir.path().join("real"), dir.path().join("link"));
+        std::fs::create_dir(&real).unwrap();
+        std::os::unix::fs::symlink("real", &link).unwrap();
+        let lock = DirectoryLock::try_acquire(&real).unwrap().expect("nobody has it");
+        assert!(DirectoryLock::try_acquire(&link).unwrap().is_none());
+        drop(lock);
+        assert!(DirectoryLock::try_acquire(&link).unwrap().is_some());
     }
 
     #[test]

@@ -2,6 +2,7 @@
 //! point leaves either nothing or something that the next command sweeps.
 
 mod atomic;
+mod home;
 pub mod ids;
 mod layout;
 mod lock;
@@ -12,8 +13,9 @@ mod staging;
 mod target;
 
 pub use atomic::{place, place_file, remove_tree, replace_file, replace_run_file, sync_dir};
-pub use layout::Layout;
-pub use lock::{AliveLock, FileLock, OperationLock};
+pub use home::Home;
+pub use layout::{Layout, is_container};
+pub use lock::{AliveLock, DirectoryLock, FileLock, OperationLock, RangeLocks};
 pub use origin::Origin;
 pub(crate) use record::write_volatile;
 pub use record::{BootRecord, Generation, StageTime, forget_failure, now, read_failure, write_failure};

@@ -3,7 +3,7 @@ use std::path::{Path, PathBuf};
 
 use rustix::fs::{CWD, RenameFlags, renameat_with};
 
-use super::{FileLock, Layout, OperationLock, remove_tree, sync_dir};
+use super::{FileLock, Home, Layout, OperationLock, is_container, remove_tree, sync_dir};
 use crate::error::{Context, Error, Result};
 use crate::sys::fs::lay_out_apart;
 use crate::types::ContainerName;
@@ -33,6 +33,7 @@ impl<'a> Staging<'a> {
         let place = layout.staging().join(name);
         remove(&place, discard)?;
         std::fs::create_dir_all(layout.staging()).context(|| format!("make `{}`", layout.staging().display()))?;
+        layout.note()?;
         lay_out_apart(&layout.staging());
         // 0700: a guest's root can make set-user-id programs of root's in its tree, which nobody of
         // the host may reach.
@@ -47,6 +48,7 @@ impl<'a> Staging<'a> {
     /// Makes it the container, at once and whole.
     pub fn commit(mut self) -> Result<()> {
         let container = self.layout.container(self.name);
+        Home::of(self.layout, self.name).write_new(&self.place)?;
         renameat_with(CWD, &self.place, CWD, &container, RenameFlags::NOREPLACE)
             .context(|| format!("put `{}` in place", container.display()))?;
         self.committed = true;
@@ -63,13 +65,21 @@ impl Drop for Staging<'_> {
     }
 }
 
-/// Fails with `Kind::Conflict` where the container exists.
+/// Fails with `Kind::Conflict` where the container exists, or something else has its place.
 pub fn require_free(layout: &Layout, name: &ContainerName) -> Result<()> {
     match layout.container(name).symlink_metadata() {
         Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(()),
         Err(e) => Err(Error::from(e).step(format!("look for container `{name}`"))),
-        Ok(_) => Err(Error::conflict(format!("container `{name}` exists already"))
-            .hint(format!("choose another name, or `lxm destroy {name}` first"))),
+        Ok(_) if is_container(&layout.container(name)) => {
+            Err(Error::conflict(format!("container `{name}` exists already"))
+                .hint(format!("choose another name, or `lxm destroy {name}` first")))
+        }
+        // lxm removes nothing that it did not make.
+        Ok(_) => {
+            let place = layout.container(name);
+            Err(Error::conflict(format!("`{}` is in the way, and is no container", place.display()))
+                .hint("choose another name, or move it away"))
+        }
     }
 }
 
@@ -81,7 +91,7 @@ pub fn sweep_staging(layout: &Layout, discard: &dyn Fn(&Path) -> Result<()>) -> 
         let Some(name) = entry.file_name().to_str().and_then(|name| name.parse::<ContainerName>().ok()) else {
             continue;
         };
-        if let Some(_lock) = FileLock::try_acquire(&layout.lock_dir().join(&name))? {
+        if let Some(_lock) = FileLock::try_acquire(&layout.operation_locks().join(&name))? {
             remove(&entry.path(), discard)?;
             swept.push(name);
         }

@@ -53,10 +53,10 @@ impl Manager {
     }
 
     /// Where the console is written to beside its log.
-    pub(super) fn journal(&self, name: &ContainerName) -> Result<Option<ConsoleJournal>> {
+    pub(super) fn journal(&self, layout: &Layout, name: &ContainerName) -> Result<Option<ConsoleJournal>> {
         match &self.link {
             Link::Command(_) => Ok(None),
-            Link::Systemd(_) => ConsoleJournal::open(name),
+            Link::Systemd(_) => ConsoleJournal::open(&layout.name_on_host(name)),
         }
     }
 
@@ -104,9 +104,9 @@ impl Manager {
     }
 
     /// The guest has ended.
-    pub(super) fn ended(&mut self, name: &ContainerName) {
+    pub(super) fn ended(&mut self, setup: &Setup) {
         if let Link::Systemd(service) = &mut self.link {
-            service.ended(name);
+            service.ended(&setup.layout.name_on_host(&setup.name));
         }
     }
 

@@ -37,6 +37,7 @@ use nix::sys::signalfd::SignalFd;
 
 use crate::cgroup::ContainerCgroup;
 use crate::error::{Context, Error, Result};
+use crate::identity::Held;
 use crate::net;
 use crate::proto::control::Rung;
 use crate::storage;
@@ -114,11 +115,13 @@ fn boot_until_off(
     sweep(layout, name, &cgroup)?;
     timeline.reached(Stage::Swept);
 
-    let (mut setup, rootfs) = Setup::read(layout, name, cgroup)?;
+    // Outlives what is mounted: it is dropped when the guest has ended for good.
+    let mut held = Held::new(layout)?;
+    let (mut setup, rootfs) = Setup::read(layout, name, cgroup, &mut held)?;
     timeline.reached(Stage::Read);
 
     let limit = setup.host.console_log_size.map_or(CONSOLE_LOG_SIZE, |size| size.bytes());
-    let mut console = Console::new(layout.console_log(name), limit, manager.journal(name)?)?;
+    let mut console = Console::new(layout.console_log(name), limit, manager.journal(layout, name)?)?;
     let listener = sys::socket::PacketListener::bind(&layout.control_socket(name))?;
     make_cgroup(&setup)?;
     setup.cgroup.join_v1()?;
@@ -148,7 +151,7 @@ fn boot_until_off(
             Surroundings { signals, listener: &listener, console: &mut console, clients: &mut clients, manager };
         let mut ending = guest.watch(&mut around);
         rung = guest.rung();
-        around.manager.ended(name);
+        around.manager.ended(&setup);
         around.console.disconnect();
         timeline.reached(Stage::Ended);
         let mut cleared = setup.cgroup.kill_and_wait();
@@ -176,7 +179,7 @@ fn boot_until_off(
             removed?;
             return Ok(if ending == Ending::Reboot { REBOOT_STATUS } else { 0 });
         }
-        match setup.read_again().map_err(|e| e.step(format!("`{name}` boots as it did before"))) {
+        match setup.read_again(&mut held).map_err(|e| e.step(format!("`{name}` boots as it did before"))) {
             Ok((now, rootfs)) => {
                 (setup, mounted) = (now, Some(rootfs));
                 store::forget_failure(layout, name);

@@ -106,7 +106,7 @@ impl Service {
 
     fn register(&self, setup: &Setup, leader: &Child, patience: Duration) -> Result<()> {
         let machine = Machine {
-            name: &setup.name,
+            name: &setup.layout.name_on_host(&setup.name),
             uuid: &setup.config.uuid,
             leader: leader.pid,
             pidfd: leader.pidfd.as_fd(),

@@ -6,9 +6,10 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use super::mount_ids;
 use crate::cgroup::ContainerCgroup;
-use crate::config::{Config, HostConfig, IdMap, Init, NetworkType, Seccomp};
+use crate::config::{Config, HostConfig, Init, NetworkType, Seccomp};
 use crate::distro::{self, Guest};
 use crate::error::{Context, Error, Kind, Result};
+use crate::identity::{self, Held};
 use crate::inside::seccomp::Filters;
 use crate::inside::{BootPlan, CapabilitySet, Confinement, NetworkView};
 use crate::storage::{self, Backend};
@@ -32,19 +33,23 @@ pub struct Setup {
 }
 
 impl Setup {
-    /// Reads the configuration and the root file system, and refuses what cannot work.
+    /// Reads the configuration and the root file system, and refuses what cannot work. `held` takes
+    /// the locks on what no other container may have.
     ///
     /// Gives the mounted root file system too: the first boot needs no other.
-    pub fn read(layout: &Layout, name: &ContainerName, cgroup: ContainerCgroup) -> Result<(Self, OwnedFd)> {
+    pub fn read(
+        layout: &Layout,
+        name: &ContainerName,
+        cgroup: ContainerCgroup,
+        held: &mut Held,
+    ) -> Result<(Self, OwnedFd)> {
         let config = layout.config(name)?;
         let host = layout.host_config()?;
         let origin = Origin::read(layout, name)?;
+        // Before anything of it is mounted.
+        held.take(layout, name, &config, &origin)?;
         let backend = storage::backend(layout, &origin.storage)?;
-        let ids = match (config.security.privileged, config.security.idmap) {
-            (true, _) => None,
-            (false, IdMap::Auto) => Some(origin.ids),
-            (false, IdMap::Fixed(range)) => Some(range),
-        };
+        let ids = identity::ids_in_use(&config, &origin);
         let mount_ids = ids.map(mount_ids::namespace).transpose()?;
         let place = layout.container(name);
         if let Some(size) = config.storage.size {
@@ -93,8 +98,8 @@ impl Setup {
     ///
     /// Fails with `Kind::Conflict` where it has become privileged or is no longer: that takes another
     /// supervisor ([`sys::reexec`](crate::sys::reexec)).
-    pub fn read_again(&self) -> Result<(Self, OwnedFd)> {
-        let (now, rootfs) = Self::read(&self.layout, &self.name, self.cgroup.clone())?;
+    pub fn read_again(&self, held: &mut Held) -> Result<(Self, OwnedFd)> {
+        let (now, rootfs) = Self::read(&self.layout, &self.name, self.cgroup.clone(), held)?;
         if now.ids.is_none() != self.ids.is_none() {
             return Err(Error::conflict("`security.privileged` changes when it is stopped and started"));
         }

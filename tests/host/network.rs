@@ -206,17 +206,33 @@ fn stable_address(sandbox: &Sandbox) {
     assert_eq!(start(sandbox, "web"), format!("{net}.200"));
     // One that would come to nothing is refused, not forgotten.
     create(sandbox, "other", "");
-    let reserve = |address: &str| {
-        sandbox.lxm(&["config", "set", "other", "network.eth0.ipv4", address]).ok();
-        sandbox.lxm(&["start", "other"])
-    };
-    reserve("10.255.255.9").fails(6).complains("none of those of `lxmbr0`");
-    reserve(&format!("{net}.1")).fails(6).complains("none of those of `lxmbr0`");
-    reserve(&format!("{net}.200")).fails(4).complains("the address of container `web`");
+    let file = sandbox.layout().config_file(&"other".parse().unwrap());
+    let sane = std::fs::read_to_string(&file).unwrap();
+    let (outside, bridges, of_web) = ("10.255.255.9".to_owned(), format!("{net}.1"), format!("{net}.200"));
+    for (address, status, when_set, at_start) in [
+        (&outside, 6, "is outside", "none of those of `lxmbr0`"),
+        (&bridges, 6, "the bridge `lxmbr0` itself", "none of those of `lxmbr0`"),
+        (&of_web, 4, "container `web` has the address", "the address of container `web`"),
+    ] {
+        let set = sandbox.lxm(&["config", "set", "other", "network.eth0.ipv4", address]);
+        set.fails(status).complains(when_set);
+        // Nor when it was written by hand, or web's came later.
+        std::fs::write(&file, sane.replace("ipv4 = \"dhcp\"", &format!("ipv4 = \"{address}\""))).unwrap();
+        sandbox.lxm(&["start", "other"]).fails(status).complains(at_start);
+        std::fs::write(&file, &sane).unwrap();
+    }
+    for (address, says) in [("10.255.255.9/24", "is outside"), (bridges.as_str(), "itself"), (&of_web, "`web`")] {
+        let with_prefix = if address.contains('/') { address.to_owned() } else { format!("{address}/24") };
+        let set = sandbox.lxm(&["config", "set", "other", "network.eth0.ipv4", &with_prefix]);
+        assert!(set.status != 0 && set.stderr.contains(says), "{set}");
+    }
     assert_eq!(ip("-br link").lines().filter(|line| line.starts_with("lxm") && !line.starts_with("lxmbr0")).count(), 1);
-    reserve(&format!("{net}.201")).ok();
+    sandbox.lxm(&["config", "set", "other", "network.eth0.ipv4", &format!("{net}.201")]).ok();
+    sandbox.lxm(&["start", "other"]).ok();
     assert_eq!(address(sandbox, "other"), format!("{net}.201"));
-    sandbox.lxm(&["config", "set", "other", "network.eth0.ipv6", "fd00::9"]).ok();
+    sandbox.lxm(&["config", "set", "other", "network.eth0.ipv6", "fd00::9"]).fails(6).complains("leases are of IPv4");
+    let text = std::fs::read_to_string(&file).unwrap();
+    std::fs::write(&file, text.replace("ipv6 = \"auto\"", "ipv6 = \"fd00::9\"")).unwrap();
     sandbox.lxm(&["restart", "other"]).fails(6).complains("leases are of IPv4 alone");
     sandbox.lxm(&["start", "other"]).fails(6).complains("leases are of IPv4 alone");
 }

@@ -46,8 +46,9 @@ pub fn of_every_kind(machine: &mut Machine) {
         ip link set lanbr up
         ip link set lan0 master lanbr
         bridge vlan add dev lan0 vid 7
-        lxm config unset lan network.eth0.parent network.eth0.type
-        lxm config set lan network.eth0.bridge lanbr network.eth0.vlan 7
+        # Its address is outside lxmbr0's network, so that it is never to be on that one.
+        lxm config set lan network.eth0.type veth network.eth0.bridge lanbr network.eth0.vlan 7
+        lxm config unset lan network.eth0.parent
         lxm start lan
         pings 198.51.100.1
         lxm destroy -f lan

@@ -159,7 +159,7 @@ struct Sources {
 }
 
 /// Takes addresses from who had them, in what the host knows and in what its rules believe.
-fn hand_on(bridge: &str, holders: &BTreeMap<Ipv4Addr, Mac>) -> Result<()> {
+fn hand_on(layout: &Layout, bridge: &str, holders: &BTreeMap<Ipv4Addr, Mac>) -> Result<()> {
     let is_stale = |address: IpAddr, station: Mac| {
         let IpAddr::V4(address) = address else { return false };
         holders.get(&address).is_some_and(|holder| *holder != station)
@@ -167,7 +167,7 @@ fn hand_on(bridge: &str, holders: &BTreeMap<Ipv4Addr, Mac>) -> Result<()> {
     let wire = Wire::new()?;
     let host = wire.open()?;
     let forgotten = wire.run(async { neighbours::forget(&host, index_of(&host, bridge).await?, is_stale).await });
-    super::hand_on(holders).and(forgotten)
+    super::hand_on(layout, holders).and(forgotten)
 }
 
 /// Repairs after every change, for as long as the server lives.
@@ -182,7 +182,7 @@ fn keep(layout: &Layout, bridge: &str, sources: &mut Sources) {
                 continue;
             }
             Ok(Event::HandedOn) => {
-                repaired = hand_on(bridge, &std::mem::take(&mut sources.holders));
+                repaired = hand_on(layout, bridge, &std::mem::take(&mut sources.holders));
                 continue;
             }
             Ok(Event::Changed) => said.clear(),
@@ -202,7 +202,7 @@ fn keep(layout: &Layout, bridge: &str, sources: &mut Sources) {
 
 /// Writes again what is missing of our tables, and of what firewalls of others need.
 pub fn repair(layout: &Layout) -> Result<()> {
-    if !is_whole()? {
+    if !is_whole(layout)? {
         apply(layout)?;
     }
     firewall::open(layout)

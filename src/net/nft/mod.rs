@@ -1,4 +1,4 @@
-//! The tables `inet lxm` and `bridge lxm`: written whole each time, and again when somebody has
+//! The tables `inet lxm` and `bridge lxm`, or those of another owner's names ([`super::owner`]): written whole each time, and again when somebody has
 //! flushed them. Nothing but these two tables is ever touched here.
 
 mod keep;
@@ -13,7 +13,7 @@ use std::process::{Command, Stdio};
 
 use super::serve::{self, guests};
 use super::settings::NetworkFile;
-use super::{bridge, publish};
+use super::{owner, publish};
 use crate::error::{Context, Error, Result};
 use crate::store::{FileLock, Layout};
 use crate::types::Mac;
@@ -25,7 +25,7 @@ pub fn apply(layout: &Layout) -> Result<()> {
     let _lock = FileLock::acquire(&layout.network_run().join("nft.lock"))?;
     let facts = facts(layout)?;
     if facts.bridges.is_empty() && facts.published.is_empty() {
-        return remove_tables();
+        return remove_tables(&facts.tag);
     }
     run(&(tables::inet_table(&facts) + &tables::bridge_table(&facts))).context(|| "write the rules of the firewall")
 }
@@ -36,15 +36,16 @@ pub fn apply_translation(layout: &Layout) -> Result<()> {
     let _lock = FileLock::acquire(&layout.network_run().join("nft.lock"))?;
     let facts = facts(layout)?;
     if facts.bridges.is_empty() && facts.published.is_empty() {
-        return run("table inet lxm\ndelete table inet lxm\n");
+        let tag = &facts.tag;
+        return run(&format!("table inet {tag}\ndelete table inet {tag}\n"));
     }
     run(&tables::inet_table(&facts)).context(|| "write the rules of the firewall")
 }
 
 fn facts(layout: &Layout) -> Result<Facts> {
-    let mut facts = Facts { published: publish::all(layout)?, ..Facts::default() };
+    let mut facts = Facts { tag: owner::tag(layout)?, published: publish::all(layout)?, ..Facts::default() };
     for (name, settings) in NetworkFile::load(layout)?.bridge {
-        if !bridge::exists(&name) {
+        if !owner::has(layout, &name) {
             continue;
         }
         for guest in guests::read(layout, &name)?.into_values() {
@@ -59,7 +60,7 @@ fn facts(layout: &Layout) -> Result<Facts> {
         facts.bridges.push((name, settings));
     }
     // What passed since the servers last wrote their status.
-    facts.leased.extend(learnt(&list(&["list", "set", "bridge", "lxm", "leased"])?.unwrap_or_default()));
+    facts.leased.extend(learnt(&list(&["list", "set", "bridge", &facts.tag, "leased"])?.unwrap_or_default()));
     facts.fixed.sort();
     facts.leased.sort();
     facts.leased.dedup();
@@ -100,33 +101,37 @@ fn learnt(listing: &str) -> Vec<(Mac, Ipv4Addr)> {
 }
 
 /// Lets a station use an address that lxm has set, before its first packet.
-pub fn add_fixed(pairs: &[(Mac, Ipv4Addr)]) -> Result<()> {
-    run(&format!("add element bridge lxm fixed {{ {} }}\n", tables::pairs(pairs)))
+pub fn add_fixed(layout: &Layout, pairs: &[(Mac, Ipv4Addr)]) -> Result<()> {
+    let tag = owner::tag(layout)?;
+    run(&format!("add element bridge {tag} fixed {{ {} }}\n", tables::pairs(pairs)))
 }
 
 /// Takes leased addresses from every station but the one that each belongs to now. A station that
 /// had one before would else be believed for as long as the set remembers.
-pub fn hand_on(holders: &BTreeMap<Ipv4Addr, Mac>) -> Result<()> {
-    let listing = list(&["list", "set", "bridge", "lxm", "leased"])?.unwrap_or_default();
+pub fn hand_on(layout: &Layout, holders: &BTreeMap<Ipv4Addr, Mac>) -> Result<()> {
+    let tag = owner::tag(layout)?;
+    let listing = list(&["list", "set", "bridge", &tag, "leased"])?.unwrap_or_default();
     let is_another_s = |(mac, address): &(Mac, Ipv4Addr)| holders.get(address).is_some_and(|holder| holder != mac);
     let stale: Vec<_> = learnt(&listing).into_iter().filter(is_another_s).collect();
     let mut script = String::new();
     if !stale.is_empty() {
         // Added first: one that has timed out meanwhile would fail the deletion.
         let stale = tables::pairs(&stale);
-        script =
-            format!("add element bridge lxm leased {{ {stale} }}\ndelete element bridge lxm leased {{ {stale} }}\n");
+        script = format!(
+            "add element bridge {tag} leased {{ {stale} }}\ndelete element bridge {tag} leased {{ {stale} }}\n"
+        );
     }
     let holders: Vec<_> = holders.iter().map(|(address, mac)| (*mac, *address)).collect();
-    script.push_str(&format!("add element bridge lxm leased {{ {} }}\n", tables::pairs(&holders)));
+    script.push_str(&format!("add element bridge {tag} leased {{ {} }}\n", tables::pairs(&holders)));
     run(&script).context(|| "take addresses from those who had them")
 }
 
 /// Whether both tables are there.
-pub fn is_whole() -> Result<bool> {
+pub fn is_whole(layout: &Layout) -> Result<bool> {
+    let tag = owner::tag(layout)?;
     let tables = list(&["list", "tables"])?.unwrap_or_default();
     let has = |name: &str| tables.lines().any(|line| line.trim() == format!("table {name}"));
-    Ok(has("inet lxm") && has("bridge lxm"))
+    Ok(has(&format!("inet {tag}")) && has(&format!("bridge {tag}")))
 }
 
 /// What `nft` lists; `None` where it knows no such object.
@@ -145,8 +150,9 @@ fn not_run(e: std::io::Error) -> Error {
 }
 
 /// Removes both tables; absent ones are fine.
-pub fn remove_tables() -> Result<()> {
-    run("table inet lxm\ndelete table inet lxm\ntable bridge lxm\ndelete table bridge lxm\n")
+pub fn remove_tables(tag: &str) -> Result<()> {
+    let removal = |family: &str| format!("table {family} {tag}\ndelete table {family} {tag}\n");
+    run(&(removal("inet") + &removal("bridge")))
 }
 
 #[cfg(test)]

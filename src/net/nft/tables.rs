@@ -8,13 +8,16 @@ use std::net::{IpAddr, Ipv4Addr};
 
 use crate::config::{Publish, PublishProtocol};
 use crate::net::bridge;
-use crate::net::link::{GROUP, GROUP_CHECKED, GROUP_ISOLATED};
+use crate::net::link::{GROUP_CHECKED, GROUP_ISOLATED};
+use crate::net::owner;
 use crate::net::settings::BridgeSettings;
 use crate::types::Mac;
 
 /// All that the rules depend on.
 #[derive(Debug, Clone, Default)]
 pub struct Facts {
+    /// Name of both tables: each state directory of the host has its own ([`crate::net::owner`]).
+    pub tag: String,
     pub bridges: Vec<(String, BridgeSettings)>,
     /// Addresses that are set and not leased: they are their station's for as long as it runs.
     pub fixed: Vec<(Mac, Ipv4Addr)>,
@@ -39,7 +42,8 @@ impl Published {
 
 /// The table that routes: translation, and what the host accepts from its guests.
 pub fn inet_table(facts: &Facts) -> String {
-    let mut text = String::from("table inet lxm\ndelete table inet lxm\ntable inet lxm {\n");
+    let tag = &facts.tag;
+    let mut text = format!("table inet {tag}\ndelete table inet {tag}\ntable inet {tag} {{\n");
     let names: Vec<String> = facts.bridges.iter().map(|(name, _)| format!("\"{name}\"")).collect();
     set(&mut text, "bridges", "type ifname;", &names);
     let v4 = facts.bridges.iter().filter_map(|(_, bridge)| bridge.ipv4);
@@ -103,12 +107,14 @@ fn translation(Published { publish, guest }: &Published) -> String {
 
 /// The table that keeps guests honest: what a port of ours may send, whoever's bridge it is on.
 ///
-/// No rule names a guest. Ports are told by their link group; a port carries its guest's hardware
+/// No rule names a guest. Ports are told by their link group, which is the owner's: on bridges of another
+/// state directory (`LXM_ROOT`) other addresses are the right ones; a port carries its guest's hardware
 /// address alone because the bridge locks it; an IPv4 address is a station's when our server has
 /// leased it (the chain `learn` sees the answer pass) or lxm has set it; an IPv6 address is the
 /// first speaker's for as long as it is used.
 pub fn bridge_table(facts: &Facts) -> String {
-    let mut text = String::from("table bridge lxm\ndelete table bridge lxm\ntable bridge lxm {\n");
+    let tag = &facts.tag;
+    let mut text = format!("table bridge {tag}\ndelete table bridge {tag}\ntable bridge {tag} {{\n");
     const PAIR4: &str = "typeof @ll,48,48 . @nh,96,32;";
     let elements = |list: &[(Mac, Ipv4Addr)]| if list.is_empty() { Vec::new() } else { vec![pairs(list)] };
     // A lease that its client does not renew ends long before this.
@@ -132,7 +138,8 @@ pub fn bridge_table(facts: &Facts) -> String {
     let gateways: Vec<String> = gateways.map(|address| format!("{:#034x}", u128::from(address))).collect();
     set(&mut text, "gateways6", "typeof @nh,64,128;", &gateways);
     text.push_str(BRIDGE_SETS);
-    let with = |flags: &[u32]| flags.iter().map(|flag| (GROUP | flag).to_string()).collect::<Vec<_>>().join(", ");
+    let group = owner::group(tag);
+    let with = |flags: &[u32]| flags.iter().map(|flag| (group | flag).to_string()).collect::<Vec<_>>().join(", ");
     let isolated = with(&[GROUP_ISOLATED, GROUP_ISOLATED | GROUP_CHECKED]);
     let all = with(&[0, GROUP_CHECKED, GROUP_ISOLATED, GROUP_ISOLATED | GROUP_CHECKED]);
     let checked = with(&[GROUP_CHECKED, GROUP_ISOLATED | GROUP_CHECKED]);
@@ -233,6 +240,7 @@ mod tests {
     fn facts() -> Facts {
         let settings = |text: &str| toml::from_str::<BridgeSettings>(text).unwrap();
         Facts {
+            tag: "lxm".into(),
             bridges: vec![
                 (
                     "lxmbr0".into(),

@@ -1,4 +1,5 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::path::Path;
 
 use socket2::{Domain, Protocol, Socket, Type};
 
@@ -7,7 +8,7 @@ use crate::error::{Context, Error, Kind, Result};
 use crate::net::bridge;
 use crate::net::ports::{self, Transport};
 use crate::net::record::GuestRecord;
-use crate::store::Layout;
+use crate::store::{AliveLock, Layout};
 use crate::types::ContainerName;
 
 /// A published port that is bound on one address of the host.
@@ -97,7 +98,9 @@ fn transport(protocol: PublishProtocol) -> Transport {
 fn other_container(layout: &Layout, name: &ContainerName, publish: Publish) -> Option<ContainerName> {
     let same = |other: &Publish| (other.host_port, other.protocol) == (publish.host_port, publish.protocol);
     let publishes = |record: &GuestRecord| record.links.iter().flat_map(|link| &link.publish).any(same);
-    let others = GuestRecord::all(layout).into_iter().filter(|(other, _)| other != name);
-    let running = |other: &ContainerName| crate::store::AliveLock::is_held(layout, other).unwrap_or(false);
-    others.into_iter().find(|(other, record)| publishes(record) && running(other)).map(|(other, _)| other)
+    let own = layout.run_dir(name);
+    let mut others = GuestRecord::of_all_directories(layout).into_iter().filter(|(dir, _)| *dir != own);
+    let runs = |dir: &Path| AliveLock::is_held_in(dir).unwrap_or(false);
+    let (dir, _) = others.find(|(dir, record)| publishes(record) && runs(dir))?;
+    dir.file_name()?.to_str()?.parse().ok()
 }

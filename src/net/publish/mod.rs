@@ -21,7 +21,7 @@ use std::fs;
 use std::io::{Read, Write};
 use std::net::IpAddr;
 use std::os::unix::process::CommandExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::rc::Rc;
 use std::time::{Duration, Instant};
@@ -66,16 +66,20 @@ struct Target {
     addresses: Vec<IpAddr>,
 }
 
+const LOCK: &str = "publish.lock";
+const RECORD: &str = "publish.toml";
+
 fn lock_file(layout: &Layout, name: &ContainerName) -> PathBuf {
-    layout.run_dir(name).join("publish.lock")
+    layout.run_dir(name).join(LOCK)
 }
 
 fn record_file(layout: &Layout, name: &ContainerName) -> PathBuf {
-    layout.run_dir(name).join("publish.toml")
+    layout.run_dir(name).join(RECORD)
 }
 
-fn read(layout: &Layout, name: &ContainerName) -> Result<Option<Record>> {
-    let file = record_file(layout, name);
+/// Reads the record of a container's run directory.
+fn read(run_dir: &Path) -> Result<Option<Record>> {
+    let file = run_dir.join(RECORD);
     match fs::read_to_string(&file) {
         Ok(text) => config::parse(&text, &file).map(Some),
         Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(None),
@@ -86,12 +90,12 @@ fn read(layout: &Layout, name: &ContainerName) -> Result<Option<Record>> {
 /// Every published port that leads somewhere, of all containers.
 pub fn all(layout: &Layout) -> Result<Vec<Published>> {
     let mut all = Vec::new();
-    for (name, record) in GuestRecord::all(layout) {
+    for (run_dir, record) in GuestRecord::of_all_directories(layout) {
         let publishes = record.links.iter().any(|link| !link.publish.is_empty());
-        if !publishes || !FileLock::is_held(&lock_file(layout, &name))? {
+        if !publishes || !FileLock::is_held(&run_dir.join(LOCK))? {
             continue;
         }
-        for target in read(layout, &name)?.map(|record| record.interfaces).unwrap_or_default() {
+        for target in read(&run_dir)?.map(|record| record.interfaces).unwrap_or_default() {
             let ports = record.links.iter().filter(|link| link.guest == target.guest).flat_map(|link| &link.publish);
             for publish in ports {
                 let first = |six: bool| target.addresses.iter().find(|address| address.is_ipv6() == six).copied();
@@ -130,7 +134,7 @@ pub fn spawn(layout: &Layout, name: &ContainerName) -> Result<()> {
 pub fn stop(layout: &Layout, name: &ContainerName) -> Result<()> {
     let lock = lock_file(layout, name);
     if FileLock::is_held(&lock)?
-        && let Some(record) = read(layout, name)?
+        && let Some(record) = read(&layout.run_dir(name))?
     {
         for signal in [Signal::SIGTERM, Signal::SIGKILL] {
             if sys::process::is_same(&record.process) {
@@ -149,7 +153,7 @@ pub fn stop(layout: &Layout, name: &ContainerName) -> Result<()> {
     Ok(())
 }
 
-fn wait_released(lock: &std::path::Path) -> Result<bool> {
+fn wait_released(lock: &Path) -> Result<bool> {
     let deadline = Instant::now() + STOP_TIME;
     while FileLock::is_held(lock)? {
         if Instant::now() >= deadline {

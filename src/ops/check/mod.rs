@@ -4,6 +4,7 @@
 //! without root they are unknown, not missing.
 
 mod cgroups;
+mod identity;
 mod kernel;
 mod network;
 mod storage;
@@ -71,6 +72,7 @@ pub fn check(layout: &Layout) -> Result<Vec<Check>> {
     checks.extend(cgroups::checks()?);
     checks.extend(storage::checks(layout, &config));
     checks.extend(network::checks(layout, &config));
+    checks.extend(identity::checks(layout));
     checks.extend(tools::checks());
     Ok(checks)
 }

@@ -117,9 +117,12 @@ fn files(root: &Path) -> Vec<String> {
     found.extend(
         entries(&root.join("var/lib/lxm"))
             .into_iter()
-            .filter(|path| !has_name(path, &[".staging", ".trash", ".network"])),
+            .filter(|path| !has_name(path, &[".staging", ".trash", ".network", ".elsewhere"])),
     );
     found.extend(entries(&root.join("run/lxm")).into_iter().filter(|path| !has_name(path, &[".lock", ".network"])));
+    // Of containers in other directories (`--path`): the directory of all stays.
+    let (apart, mut found): (Vec<_>, Vec<_>) = found.into_iter().partition(|path| path.contains("/.path-"));
+    found.extend(apart.iter().flat_map(|dir| entries(Path::new(dir))));
     found
 }
 

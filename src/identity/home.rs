@@ -1,0 +1,48 @@
+//! Whether a container is at home. One that is found elsewhere was moved or copied by hand; which of
+//! the two is decided by looking for the other one: what is lone was moved, and is the container as
+//! before.
+
+use super::{claims, table};
+use crate::error::{Error, Result};
+use crate::store::{Home, Layout, Origin};
+use crate::types::ContainerName;
+
+/// Refuses a container that is a copy, made by hand, of one that is still there. One that was moved
+/// is at home from now on.
+///
+/// Costs one small file where the container is at home.
+pub fn require_own(layout: &Layout, name: &ContainerName) -> Result<()> {
+    let (place, here) = (layout.container(name), Home::of(layout, name));
+    match Home::read(&place)? {
+        Some(home) if home == here => Ok(()),
+        Some(Home { adopting: true, .. }) => {
+            Err(Error::conflict(format!("`lxm adopt {name} --new-identity` was cut short: it has half an identity"))
+                .hint(format!("run `lxm adopt {name} --new-identity` again")))
+        }
+        Some(home) => match original(layout, name, &home)? {
+            None => here.write(&place),
+            Some(error) => Err(error),
+        },
+        // Made before there was this record. What runs is locked all the same.
+        None => here.write(&place),
+    }
+}
+
+/// Why a container that came from `home` is not the only one of its kind; `None` where it is.
+fn original(layout: &Layout, name: &ContainerName, home: &Home) -> Result<Option<Error>> {
+    let origin = Origin::read(layout, name)?;
+    let claims = claims::of(layout, name, &layout.config(name)?, &origin)?;
+    let mut layouts = layout.known();
+    let old = Layout::new(layout.root()).with_containers(&home.directory);
+    if !layouts.iter().any(|known| known.containers() == old.containers()) {
+        layouts.push(old);
+    }
+    let mut clashes = table::clashes_in(layouts, layout, name, &claims)?.into_iter();
+    let is_identity = |claim: &claims::Claim| matches!(claim, claims::Claim::Uuid(_) | claims::Claim::Upper(_));
+    Ok(clashes.find(|clash| is_identity(&clash.claim)).map(|clash| {
+        let holder = clash.holder.seen_from(layout);
+        Error::conflict(format!("`{name}` is a copy of {holder}: both have {}", clash.claim)).hint(format!(
+            "`lxm adopt {name} --new-identity` makes it a container of its own; with the other one gone it is the original"
+        ))
+    }))
+}

@@ -1,0 +1,91 @@
+//! Whether addresses that a configuration sets can be the guest's on a bridge of lxm's.
+
+use std::net::IpAddr;
+
+use ipnetwork::IpNetwork;
+
+use super::plan::{self, Interface, Kind};
+use super::settings::{BridgeSettings, NetworkFile};
+use super::{bridge, owner, serve};
+use crate::config::{Address, Config, NetworkType};
+use crate::error::{Context, Error, Result};
+use crate::store::Layout;
+use crate::types::ContainerName;
+
+/// Refuses a configuration whose addresses are the bridge's own, outside its network, or leased to
+/// another guest. Of a bridge that is not made yet nothing is known.
+pub fn check_addresses(layout: &Layout, name: &ContainerName, config: &Config) -> Result<()> {
+    let sets = |address: Address| matches!(address, Address::Static(_) | Address::Reserved(_));
+    let is_set = config
+        .network
+        .values()
+        .any(|network| network.kind == NetworkType::Veth && (sets(network.ipv4) || sets(network.ipv6)));
+    if !is_set {
+        return Ok(());
+    }
+    let file = NetworkFile::load(layout)?;
+    for interface in plan::interfaces(name, config, bridge::default_name(&layout.host_config()?))? {
+        let Kind::Veth { bridge } = &interface.kind else { continue };
+        let bridge = owner::bridge_name(layout, bridge)?;
+        let Some(settings) = file.bridge.get(&bridge) else { continue };
+        let network = &config.network[&interface.guest];
+        check(layout, &interface, network.ipv4, &bridge, settings)
+            .context(|| format!("network.{}", interface.guest))?;
+    }
+    Ok(())
+}
+
+/// The same for one interface on a bridge with these settings.
+pub(super) fn check(
+    layout: &Layout,
+    interface: &Interface,
+    ipv4: Address,
+    bridge: &str,
+    settings: &BridgeSettings,
+) -> Result<()> {
+    let own = settings.ipv4.map(IpNetwork::V4).into_iter().chain(settings.ipv6.map(IpNetwork::V6));
+    let own: Vec<IpNetwork> = own.collect();
+    let reserved = match ipv4 {
+        Address::Reserved(address) => Some(address),
+        _ => None,
+    };
+    let all: Vec<IpAddr> = interface.addresses.iter().map(IpNetwork::ip).chain(reserved).collect();
+    if all.is_empty() {
+        return Ok(());
+    }
+    let leases = serve::status(layout, bridge)?.unwrap_or_default().guests;
+    for address in all {
+        if own.iter().any(|net| net.ip() == address) {
+            return Err(Error::config(format!("{address} is the address of the bridge `{bridge}` itself"))
+                .hint("guests have the others of its network"));
+        }
+        if let Some(net) = own.iter().find(|net| net.is_ipv4() == address.is_ipv4()) {
+            check_within(address, *net, bridge, interface)?;
+        }
+        let has_it =
+            |guest: &&serve::GuestStatus| guest.mac != interface.mac && guest.leased.map(IpAddr::V4) == Some(address);
+        if let Some(other) = leases.iter().find(has_it) {
+            return Err(Error::conflict(format!("{address} is leased to container `{}`", other.name))
+                .hint(format!("choose another, or stop `{}` until its lease has ended", other.name)));
+        }
+    }
+    Ok(())
+}
+
+/// A guest with another network's address reaches nobody by this bridge, unless it is told a gateway
+/// and others a route.
+fn check_within(address: IpAddr, net: IpNetwork, bridge: &str, interface: &Interface) -> Result<()> {
+    let told = interface.gateways.iter().any(|gateway| gateway.is_ipv4() == address.is_ipv4());
+    if !net.contains(address) && !told {
+        let network = format!("{}/{}", net.network(), net.prefix());
+        return Err(Error::config(format!("{address} is outside {network}, the network of `{bridge}`"))
+            .hint("choose one of that network, or set `gateway` too"));
+    }
+    let is_end = |end: IpAddr| net.is_ipv4() && net.prefix() < 31 && address == end;
+    if is_end(net.network()) || is_end(net.broadcast()) {
+        return Err(Error::config(format!(
+            "{address} is no address of a guest: it is {net}'s network or broadcast address"
+        )));
+    }
+    Ok(())
+}

@@ -1,0 +1,104 @@
+//! `lxm adopt`: makes a directory that was copied or moved by hand a container of its own right.
+
+use super::renew::renew;
+use crate::config::Config;
+use crate::distro::{self, HostKeys, Identity};
+use crate::error::{Context, Error, Result};
+use crate::identity;
+use crate::storage::{self, Tree, is_mount_point};
+use crate::store::{self, AliveLock, Home, Layout, OperationLock, Origin, ids};
+use crate::types::ContainerName;
+
+/// Who an adopted container is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum As {
+    /// The container that it was: moved, or restored from a backup.
+    Itself,
+    /// Another one: a copy.
+    Another,
+}
+
+/// Adopts a stopped container; gives the settings that were left out because only one container can
+/// have them.
+///
+/// As itself it is refused where another container has its identity. As another one it is given a
+/// new one; a kill on the way leaves it marked, and it is adopted again from the beginning.
+pub fn adopt(layout: &Layout, name: &ContainerName, who: As) -> Result<Vec<String>> {
+    layout.require(name)?;
+    let _lock = OperationLock::acquire(layout, name)?;
+    let adopted = || -> Result<Vec<String>> {
+        if AliveLock::is_held(layout, name)? {
+            return Err(Error::conflict("it is running").hint(format!("`lxm stop {name}` first")));
+        }
+        if is_mount_point(&layout.rootfs(name))? {
+            return Err(Error::conflict("its files are mounted").hint(format!("`lxm umount {name}` first")));
+        }
+        layout.note()?;
+        match who {
+            As::Itself => as_itself(layout, name).map(|()| Vec::new()),
+            As::Another => as_another(layout, name),
+        }
+    };
+    adopted().context(|| format!("adopt `{name}`"))
+}
+
+/// The containers of this directory that are not at home.
+pub fn strangers(layout: &Layout) -> Result<Vec<ContainerName>> {
+    let mut strangers = Vec::new();
+    for name in layout.names()? {
+        if Home::read(&layout.container(&name))?.as_ref() != Some(&Home::of(layout, &name)) {
+            strangers.push(name);
+        }
+    }
+    Ok(strangers)
+}
+
+fn as_itself(layout: &Layout, name: &ContainerName) -> Result<()> {
+    let place = layout.container(name);
+    let home = Home::read(&place)?;
+    let half_done = home.as_ref().is_some_and(|home| home.adopting);
+    if half_done {
+        return Err(Error::conflict("it was being given a new identity, and has half of one")
+            .hint(format!("`lxm adopt {name} --new-identity` gives it one")));
+    }
+    let claims = identity::of(layout, name, &layout.config(name)?, &Origin::read(layout, name)?)?;
+    if let Some(clash) = identity::clashes(layout, name, &claims)?.first() {
+        let holder = clash.holder.seen_from(layout);
+        return Err(Error::conflict(format!("container {holder} has {} too", clash.claim))
+            .hint(format!("`lxm adopt {name} --new-identity` makes it another container")));
+    }
+    if home.is_none_or(|home| home.name != *name) {
+        write_names(layout, name, HostKeys::Keep)?;
+    }
+    Home::of(layout, name).write(&place)
+}
+
+fn as_another(layout: &Layout, name: &ContainerName) -> Result<Vec<String>> {
+    let place = layout.container(name);
+    Home { adopting: true, ..Home::of(layout, name) }.write(&place)?;
+    let origin = Origin::read(layout, name)?;
+    storage::backend(layout, &origin.storage)?.separate(&place)?;
+
+    let reserved = ids::reserve(layout)?;
+    Origin { ids: reserved.range, ..origin }.write_file(&layout.origin_file(name))?;
+    drop(reserved);
+
+    let file = layout.config_file(name);
+    let text = std::fs::read_to_string(&file).context(|| format!("read `{}`", file.display()))?;
+    let (text, left_out) = renew(&text, &file)?;
+    crate::config::parse::<Config>(&text, &file)?;
+    store::replace_file(&file, text.as_bytes(), 0o644)?;
+
+    write_names(layout, name, HostKeys::Fresh)?;
+    Home::of(layout, name).write(&place)?;
+    Ok(left_out)
+}
+
+/// Writes who it is into its files.
+fn write_names(layout: &Layout, name: &ContainerName, keys: HostKeys) -> Result<()> {
+    let backend = storage::of_container(layout, name)?;
+    let place = layout.container(name);
+    let tree = Tree::open(backend.as_ref(), &place)?;
+    let identity = Identity { hostname: name.to_string(), login: None, keys };
+    distro::customize(tree.path(), &place, &identity)
+}
