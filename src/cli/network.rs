@@ -35,9 +35,15 @@ enum Verb {
     },
     /// Change a setting of a bridge
     ///
-    /// KEY is one of ipv4, ipv6, nat, dhcp, domain, range, lease-time, upstream, ntp, route and mtu,
-    /// as in /etc/lxm/network.toml. Lists are separated by commas; an empty VALUE is the default,
-    /// and `auto` chooses a free network.
+    /// KEY is one of ipv4, ipv6, nat, routed, dhcp, domain, range, lease-time, upstream, private-names,
+    /// ntp, route and mtu, as in /etc/lxm/network.toml. Lists are separated by commas; an empty VALUE
+    /// is the default, and `auto` chooses a free network.
+    ///
+    /// Others than this host and its guests reach published ports alone, unless `routed` is true, which
+    /// is the default without `nat`. Answers with private addresses under names of others are kept from
+    /// guests, since web pages attack with them; `private-names` lists the domains that may have such,
+    /// and `*` stands for all. The host's own search domains and names that nobody can register, as
+    /// those in `internal`, `home.arpa` and `lan`, may anyway.
     Set {
         bridge: String,
         key: String,
@@ -128,6 +134,7 @@ fn show_one(context: &Context, bridge: &Seen) -> Result<u8> {
     line("IPv4", bridge.ipv4.map_or_else(|| "-".into(), |net| net.to_string()));
     line("IPv6", bridge.ipv6.map_or_else(|| "-".into(), |net| net.to_string()));
     line("NAT", bridge.nat.to_string());
+    line("Routed", bridge.routed.to_string());
     line("DHCP", bridge.dhcp.to_string());
     line("Domain", bridge.domain.clone());
     line("Server", if bridge.serving { "running" } else { "not running" }.into());

@@ -51,6 +51,7 @@ use link::Place;
 use names::Role;
 use plan::{Interface, Kind};
 use serve::GuestEntry;
+use settings::NetworkFile;
 use wire::Wire;
 
 /// One link of a guest that is wired up.
@@ -161,14 +162,12 @@ fn announce(
     record: &GuestRecord,
     bridges: &BTreeMap<String, Bridge>,
 ) -> Result<()> {
-    let mut fixed = Vec::new();
+    let mut holdings = Vec::new();
     for link in &record.links {
         let Some((bridge, made)) = link.bridge.as_ref().and_then(|bridge| bridges.get_key_value(bridge)) else {
             continue;
         };
-        if made.settings.is_none() {
-            continue;
-        }
+        let Some(settings) = &made.settings else { continue };
         let reserved = match config.network[&link.guest].ipv4 {
             Address::Reserved(IpAddr::V4(address)) => Some(address),
             _ => None,
@@ -176,12 +175,24 @@ fn announce(
         let addresses = link.addresses.clone();
         let entry = GuestEntry { name: layout.name_on_bridge(name), mac: link.mac, reserved, addresses };
         serve::announce(layout, bridge, &entry)?;
-        fixed.extend(link.addresses.iter().filter_map(|address| match address {
-            IpAddr::V4(address) => Some((link.mac, *address)),
-            IpAddr::V6(_) => None,
-        }));
+        holdings.extend(nft::holdings(settings, &entry));
     }
-    if fixed.is_empty() { Ok(()) } else { nft::add_fixed(layout, &fixed) }
+    if holdings.is_empty() { Ok(()) } else { nft::give(layout, &holdings) }
+}
+
+/// Ends what [`announce`] began.
+fn retract(layout: &Layout, name: &ContainerName, links: &[LinkRecord]) -> Result<()> {
+    let file = NetworkFile::load(layout)?;
+    let mut holdings = Vec::new();
+    for link in links {
+        let Some(bridge) = &link.bridge else { continue };
+        serve::retract(layout, bridge, link.mac)?;
+        let Some(settings) = file.bridge.get(bridge) else { continue };
+        let addresses = link.addresses.clone();
+        let entry = GuestEntry { name: layout.name_on_bridge(name), mac: link.mac, reserved: None, addresses };
+        holdings.extend(nft::holdings(settings, &entry));
+    }
+    if holdings.is_empty() { Ok(()) } else { nft::take_back(layout, &holdings) }
 }
 
 fn record_of(layout: &Layout, name: &ContainerName, leader: Pid, interfaces: &[Interface]) -> GuestRecord {
@@ -341,11 +352,7 @@ pub fn disconnect(layout: &Layout, name: &ContainerName, links: &[String], held:
             first
         })?;
     }
-    for link in &record.links {
-        if let Some(bridge) = &link.bridge {
-            serve::retract(layout, bridge, link.mac)?;
-        }
-    }
+    retract(layout, name, &record.links)?;
     GuestRecord::remove(layout, name)
 }
 

@@ -41,6 +41,10 @@ pub struct BridgeSettings {
     /// Whether guests reach the outside under the host's address.
     #[serde(default = "yes")]
     pub nat: bool,
+    /// Whether others than this host and its guests reach the guests by routing; what is published they
+    /// reach in any case. Unset means that they do where guests have no translation.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub routed: Option<bool>,
     /// Whether leases, router advertisements and names are served.
     #[serde(default = "yes")]
     pub dhcp: bool,
@@ -56,6 +60,9 @@ pub struct BridgeSettings {
     /// Servers that names of others are asked from; none means the host's own.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub upstream: Vec<IpAddr>,
+    /// Domains of others whose names may stand for private addresses; `*` stands for all.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub private_names: Vec<String>,
     /// Time servers that guests are told of.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub ntp: Vec<Ipv4Addr>,
@@ -85,7 +92,9 @@ impl Default for BridgeSettings {
             ipv4: None,
             ipv6: None,
             nat: true,
+            routed: None,
             dhcp: true,
+            private_names: Vec::new(),
             domain: default_domain(),
             range: None,
             lease_time: default_lease_time(),
@@ -98,6 +107,11 @@ impl Default for BridgeSettings {
 }
 
 impl BridgeSettings {
+    /// Whether whoever has a route to its guests reaches them.
+    pub fn is_routed(&self) -> bool {
+        self.routed.unwrap_or(!self.nat)
+    }
+
     /// First and last address that a lease may have: the configured range, or every host address
     /// of the subnet. The gateway may lie within.
     pub fn pool(&self) -> Option<(Ipv4Addr, Ipv4Addr)> {
@@ -117,9 +131,9 @@ impl BridgeSettings {
         } else {
             let list = || value.split(',').map(|item| toml::Value::from(item.trim())).collect::<Vec<_>>();
             let typed = match key {
-                "nat" | "dhcp" => value.parse::<bool>().map(toml::Value::from).ok(),
+                "nat" | "dhcp" | "routed" => value.parse::<bool>().map(toml::Value::from).ok(),
                 "mtu" => value.parse::<i64>().map(toml::Value::from).ok(),
-                "upstream" | "ntp" | "route" => Some(list().into()),
+                "upstream" | "ntp" | "route" | "private-names" => Some(list().into()),
                 _ => Some(value.into()),
             };
             let typed = typed.ok_or_else(|| Error::usage(format!("`{value}` is not a value of `{key}`")))?;
@@ -160,8 +174,12 @@ impl BridgeSettings {
             return fault("lease-time", format!("({}) is shorter than 10s", self.lease_time));
         }
         let label = |label: &str| label.parse::<crate::types::ContainerName>().is_ok();
-        if self.domain.len() > 200 || !self.domain.split('.').all(label) {
+        let is_domain = |domain: &str| domain.len() <= 200 && domain.split('.').all(label);
+        if !is_domain(&self.domain) {
             return fault("domain", format!("(`{}`) is not a domain name", self.domain.escape_default()));
+        }
+        if let Some(name) = self.private_names.iter().find(|name| *name != "*" && !is_domain(name)) {
+            return fault("private-names", format!("(`{}`) is neither a domain name nor `*`", name.escape_default()));
         }
         Ok(())
     }
@@ -302,6 +320,9 @@ mod tests {
         assert_eq!(with("mtu", "1400").unwrap().mtu, Some(1400));
         assert_eq!(with("upstream", "9.9.9.9, 2620:fe::fe").unwrap().upstream.len(), 2);
         assert_eq!(with("ipv4", "10.1.2.1/24").unwrap().ipv4.unwrap().to_string(), "10.1.2.1/24");
+        assert!(!with("routed", "false").unwrap().with("nat", "false").unwrap().is_routed());
+        assert!(with("nat", "false").unwrap().is_routed() && !settings.is_routed());
+        assert_eq!(with("private-names", "corp.example, *").unwrap().private_names.len(), 2);
         assert_eq!(with("domain", "lab").unwrap().with("domain", "").unwrap().domain, "lxm");
         for (key, value) in [("nat", "maybe"), ("mtu", "x"), ("ipv4", "10.1.2.1/99"), ("colour", "red"), ("route", "x")]
         {
@@ -340,6 +361,7 @@ mod tests {
             ("lease-time = \"1s\"", "lease-time"),
             ("domain = \"a..b\"", "domain"),
             ("domain = \"\"", "domain"),
+            ("private-names = [\"a..b\"]", "private-names"),
             ("route = [\"10.0.0.0/8\"]", "route"),
         ] {
             let e = parse(&format!("[bridge.b]\n{line}\n")).unwrap_err();

@@ -17,6 +17,8 @@ pub struct Seen {
     pub ipv4: Option<Ipv4Network>,
     pub ipv6: Option<Ipv6Network>,
     pub nat: bool,
+    /// Whether whoever has a route to its guests reaches them.
+    pub routed: bool,
     pub dhcp: bool,
     pub domain: String,
     /// Whether its lease and name server runs.
@@ -47,6 +49,7 @@ fn see(layout: &Layout, name: String, settings: BridgeSettings) -> Result<Seen> 
         ipv4: settings.ipv4,
         ipv6: settings.ipv6,
         nat: settings.nat,
+        routed: settings.is_routed(),
         dhcp: settings.dhcp,
         domain: settings.domain,
         serving,

@@ -71,7 +71,7 @@ impl Outside {
     }
 
     #[track_caller]
-    fn run(&self, program: &str) -> Outcome {
+    pub fn run(&self, program: &str) -> Outcome {
         let mut enter = Command::new("nsenter");
         enter.args(["-t", &self.0.id().to_string(), "-n"]).args(program.split(' '));
         command::bounded(enter, b"", Duration::from_secs(20))
@@ -84,7 +84,7 @@ impl Outside {
 }
 
 /// Does `work` in the network namespace of a process.
-fn in_network_of<T: Send>(pid: i32, work: impl FnOnce() -> T + Send) -> T {
+pub fn in_network_of<T: Send>(pid: i32, work: impl FnOnce() -> T + Send) -> T {
     let namespace = std::fs::File::open(format!("/proc/{pid}/ns/net")).unwrap();
     let enter = || nix::sched::setns(namespace, nix::sched::CloneFlags::CLONE_NEWNET).unwrap();
     std::thread::scope(|scope| scope.spawn(|| (enter(), work()).1).join().unwrap())

@@ -69,6 +69,7 @@ const MESSAGE: usize = 11;
 const WILL_BE_MISSED: u8 = b'!';
 const WANTS_TO_END: u8 = b'.';
 const HANDED_ON: u8 = b'>';
+const TAKEN_BACK: u8 = b'<';
 
 /// The server's hold of its keeper, which ends with it.
 #[derive(Debug)]
@@ -88,6 +89,11 @@ impl Keeper {
     /// A leased address is another station's from now on.
     pub fn hand_on(&self, mac: Mac, address: Ipv4Addr) -> Result<()> {
         self.say(HANDED_ON, mac, address)
+    }
+
+    /// A leased address is nobody's from now on.
+    pub fn take_back(&self, address: Ipv4Addr) -> Result<()> {
+        self.say(TAKEN_BACK, Mac([0; 6]), address)
     }
 
     fn say(&self, kind: u8, mac: Mac, address: Ipv4Addr) -> Result<()> {
@@ -153,16 +159,16 @@ struct Sources {
     server: std::io::Stdin,
     /// Whether the server wants to be started again.
     is_missed: bool,
-    /// Addresses handed on, and to whom, that the rules do not know yet.
-    holders: BTreeMap<Ipv4Addr, Mac>,
+    /// Addresses handed on, and to whom if to anybody, that the rules do not know yet.
+    holders: BTreeMap<Ipv4Addr, Option<Mac>>,
     socket: Socket,
 }
 
 /// Takes addresses from who had them, in what the host knows and in what its rules believe.
-fn hand_on(layout: &Layout, bridge: &str, holders: &BTreeMap<Ipv4Addr, Mac>) -> Result<()> {
+fn hand_on(layout: &Layout, bridge: &str, holders: &BTreeMap<Ipv4Addr, Option<Mac>>) -> Result<()> {
     let is_stale = |address: IpAddr, station: Mac| {
         let IpAddr::V4(address) = address else { return false };
-        holders.get(&address).is_some_and(|holder| *holder != station)
+        holders.get(&address).is_some_and(|holder| *holder != Some(station))
     };
     let wire = Wire::new()?;
     let host = wire.open()?;
@@ -279,9 +285,9 @@ fn listen(sources: &mut Sources) -> Result<Option<Event>> {
         match kind {
             WILL_BE_MISSED => sources.is_missed = true,
             WANTS_TO_END => sources.is_missed = false,
-            HANDED_ON => {
+            HANDED_ON | TAKEN_BACK => {
                 let address = <[u8; 4]>::try_from(address).map_or(Ipv4Addr::UNSPECIFIED, Ipv4Addr::from);
-                sources.holders.insert(address, Mac([a, b, c, d, e, f]));
+                sources.holders.insert(address, (kind == HANDED_ON).then_some(Mac([a, b, c, d, e, f])));
             }
             _ => {}
         }

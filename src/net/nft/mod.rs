@@ -1,6 +1,8 @@
-//! The tables `inet lxm` and `bridge lxm`, or those of another owner's names ([`super::owner`]): written whole each time, and again when somebody has
-//! flushed them. Nothing but these two tables is ever touched here.
+//! The tables `inet lxm` and `bridge lxm`, or those of another owner's names ([`super::owner`]): written
+//! whole each time, and again when somebody has flushed them. Nothing else is ever touched here.
 
+mod elements;
+mod guard;
 mod keep;
 pub mod tables;
 
@@ -8,38 +10,68 @@ pub use keep::{Keeper, repair, spawn as spawn_keeper};
 
 use std::collections::BTreeMap;
 use std::io::Write as _;
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::process::{Command, Stdio};
 
-use super::serve::{self, guests};
-use super::settings::NetworkFile;
-use super::{owner, publish};
+use super::serve::{self, GuestEntry, guests};
+use super::settings::{BridgeSettings, NetworkFile};
+use super::{bridge, owner, publish};
 use crate::error::{Context, Error, Result};
 use crate::store::{FileLock, Layout};
 use crate::types::Mac;
+use elements::Kernel;
 use tables::Facts;
+
+/// An address, and the station that it is the one's of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Holding {
+    pub mac: Mac,
+    pub address: IpAddr,
+}
+
+/// What a guest on a bridge of lxm's has from its start to its end, besides leases: the addresses that
+/// lxm sets, and those that its kernel makes of the hardware address that lxm chose (RFC 4291,
+/// appendix A), which anybody can know beforehand.
+pub fn holdings(settings: &BridgeSettings, guest: &GuestEntry) -> Vec<Holding> {
+    let link_local = bridge::link_local(guest.mac);
+    let identifier = u128::from(link_local) & u128::from(u64::MAX);
+    let made = settings.ipv6.map(|net| Ipv6Addr::from(u128::from(prefix_of(net.network())) << 64 | identifier));
+    let six = [Some(link_local), made].into_iter().flatten().map(IpAddr::V6);
+    let all = guest.addresses.iter().copied().chain(six);
+    all.map(|address| Holding { mac: guest.mac, address }).collect()
+}
+
+/// The upper half of an address, which is its network: a /64.
+fn prefix_of(address: Ipv6Addr) -> u64 {
+    (u128::from(address) >> 64) as u64
+}
 
 /// Writes both tables for the bridges that are there; without any, removes them.
 pub fn apply(layout: &Layout) -> Result<()> {
     // Two writers would each write what they knew, and the older might come last.
-    let _lock = FileLock::acquire(&layout.network_run().join("nft.lock"))?;
+    let _lock = lock(layout)?;
     let facts = facts(layout)?;
     if facts.bridges.is_empty() && facts.published.is_empty() {
         return remove_tables(&facts.tag);
     }
-    run(&(tables::inet_table(&facts) + &tables::bridge_table(&facts))).context(|| "write the rules of the firewall")
+    run(&(tables::inet_table(&facts) + &guard::bridge_table(&facts))).context(|| "write the rules of the firewall")
 }
 
 /// Writes the table that translates, after published ports or their guests' addresses changed. The
 /// other one keeps what it has learnt.
 pub fn apply_translation(layout: &Layout) -> Result<()> {
-    let _lock = FileLock::acquire(&layout.network_run().join("nft.lock"))?;
+    let _lock = lock(layout)?;
     let facts = facts(layout)?;
     if facts.bridges.is_empty() && facts.published.is_empty() {
         let tag = &facts.tag;
         return run(&format!("table inet {tag}\ndelete table inet {tag}\n"));
     }
     run(&tables::inet_table(&facts)).context(|| "write the rules of the firewall")
+}
+
+/// Held by who writes the tables, and by who changes what they are made of.
+fn lock(layout: &Layout) -> Result<FileLock> {
+    FileLock::acquire(&layout.network_run().join("nft.lock"))
 }
 
 fn facts(layout: &Layout) -> Result<Facts> {
@@ -49,18 +81,16 @@ fn facts(layout: &Layout) -> Result<Facts> {
             continue;
         }
         for guest in guests::read(layout, &name)?.into_values() {
-            let ipv4 = guest.addresses.iter().filter_map(|address| match address {
-                IpAddr::V4(address) => Some((guest.mac, *address)),
-                IpAddr::V6(_) => None,
-            });
-            facts.fixed.extend(ipv4);
+            facts.fixed.extend(holdings(&settings, &guest));
         }
         let leases = serve::status(layout, &name).ok().flatten().map(|status| status.guests).unwrap_or_default();
-        facts.leased.extend(leases.into_iter().filter_map(|guest| Some((guest.mac, guest.leased?))));
+        facts.leased.extend(
+            leases.into_iter().filter_map(|guest| Some(Holding { mac: guest.mac, address: guest.leased?.into() })),
+        );
         facts.bridges.push((name, settings));
     }
     // What passed since the servers last wrote their status.
-    facts.leased.extend(learnt(&list(&["list", "set", "bridge", &facts.tag, "leased"])?.unwrap_or_default()));
+    facts.leased.extend(leased(&facts.tag)?);
     facts.fixed.sort();
     facts.leased.sort();
     facts.leased.dedup();
@@ -89,41 +119,107 @@ pub fn run(script: &str) -> Result<()> {
 }
 
 /// The pairs of a set as nft lists it: `0x263a9a147be0 . 0xac0ee05 expires 1h59m59s984ms, …`.
-fn learnt(listing: &str) -> Vec<(Mac, Ipv4Addr)> {
-    let hexadecimal = |text: &str| u64::from_str_radix(text.trim().strip_prefix("0x")?, 16).ok();
-    let pair = |element: &str| {
-        let (mac, address) = element.rsplit_once('{').map_or(element, |(_, first)| first).split_once(" . ")?;
-        let [0, 0, a, b, c, d, e, f] = hexadecimal(mac)?.to_be_bytes() else { return None };
-        let address = hexadecimal(address.split_whitespace().next()?)?;
-        Some((Mac([a, b, c, d, e, f]), Ipv4Addr::from(u32::try_from(address).ok()?)))
+fn pairs(listing: &str) -> impl Iterator<Item = (u128, u128)> {
+    let hexadecimal = |text: &str| u128::from_str_radix(text.trim().strip_prefix("0x")?, 16).ok();
+    listing.split(',').filter_map(move |element| {
+        let (first, second) = element.rsplit_once('{').map_or(element, |(_, first)| first).split_once(" . ")?;
+        Some((hexadecimal(first)?, hexadecimal(second.split_whitespace().next()?)?))
+    })
+}
+
+fn station(number: u128) -> Option<Mac> {
+    let [0, 0, a, b, c, d, e, f] = u64::try_from(number).ok()?.to_be_bytes() else { return None };
+    Some(Mac([a, b, c, d, e, f]))
+}
+
+/// What the rules have learnt from the lease server's answers.
+fn leased(tag: &str) -> Result<Vec<Holding>> {
+    let listing = list(&["list", "set", "bridge", tag, "leased"])?.unwrap_or_default();
+    let holding = |(mac, address)| {
+        let address = Ipv4Addr::from(u32::try_from(address).ok()?).into();
+        Some(Holding { mac: station(mac)?, address })
     };
-    listing.split(',').filter_map(pair).collect()
+    Ok(pairs(&listing).filter_map(holding).collect())
 }
 
-/// Lets a station use an address that lxm has set, before its first packet.
-pub fn add_fixed(layout: &Layout, pairs: &[(Mac, Ipv4Addr)]) -> Result<()> {
+/// Makes addresses their station's alone, before its first packet; its guest's file is there already, so
+/// that tables that are written later have them too.
+pub fn give(layout: &Layout, holdings: &[Holding]) -> Result<()> {
+    let _lock = lock(layout)?;
     let tag = owner::tag(layout)?;
-    run(&format!("add element bridge {tag} fixed {{ {} }}\n", tables::pairs(pairs)))
-}
-
-/// Takes leased addresses from every station but the one that each belongs to now. A station that
-/// had one before would else be believed for as long as the set remembers.
-pub fn hand_on(layout: &Layout, holders: &BTreeMap<Ipv4Addr, Mac>) -> Result<()> {
-    let tag = owner::tag(layout)?;
-    let listing = list(&["list", "set", "bridge", &tag, "leased"])?.unwrap_or_default();
-    let is_another_s = |(mac, address): &(Mac, Ipv4Addr)| holders.get(address).is_some_and(|holder| holder != mac);
-    let stale: Vec<_> = learnt(&listing).into_iter().filter(is_another_s).collect();
-    let mut script = String::new();
-    if !stale.is_empty() {
-        // Added first: one that has timed out meanwhile would fail the deletion.
-        let stale = tables::pairs(&stale);
-        script = format!(
-            "add element bridge {tag} leased {{ {stale} }}\ndelete element bridge {tag} leased {{ {stale} }}\n"
-        );
+    let mut kernel = Kernel::new(&tag)?;
+    let all: Vec<_> = holdings.iter().flat_map(elements::of).collect();
+    if !kernel.add(&all)? {
+        // Somebody has flushed the tables; whoever writes them again reads the guest's file.
+        return Ok(());
     }
-    let holders: Vec<_> = holders.iter().map(|(address, mac)| (*mac, *address)).collect();
-    script.push_str(&format!("add element bridge {tag} leased {{ {} }}\n", tables::pairs(&holders)));
-    run(&script).context(|| "take addresses from those who had them")
+    let mut taken = Vec::new();
+    for holding in holdings {
+        // What the guest has taken beyond that in an earlier run is not held against it.
+        kernel.take(&elements::count(holding.mac))?;
+        if let IpAddr::V6(address) = holding.address
+            && kernel.take(&elements::claimed(address))?
+        {
+            taken.push(address);
+        }
+    }
+    if taken.is_empty() { Ok(()) } else { evict(&tag, &taken) }
+}
+
+/// Takes addresses from those who took them before their station was there.
+fn evict(tag: &str, taken: &[Ipv6Addr]) -> Result<()> {
+    let listing = list(&["list", "set", "bridge", tag, "bound6"])?.unwrap_or_default();
+    let of_taken = pairs(&listing).filter(|(address, _)| taken.contains(&Ipv6Addr::from(*address)));
+    let mut kernel = Kernel::new(tag)?;
+    for (address, mac) in of_taken {
+        let Some(mac) = station(mac) else { continue };
+        let [_, bound] = elements::proofs(&Holding { mac, address: Ipv6Addr::from(address).into() });
+        kernel.take(&bound)?;
+    }
+    Ok(())
+}
+
+/// Ends what [`give`] began; what is gone already is fine.
+pub fn take_back(layout: &Layout, holdings: &[Holding]) -> Result<()> {
+    let _lock = lock(layout)?;
+    let mut kernel = Kernel::new(&owner::tag(layout)?)?;
+    for element in holdings.iter().flat_map(elements::of) {
+        kernel.take(&element)?;
+    }
+    Ok(())
+}
+
+/// Whether the rules let a station use an address: lxm gave it, or nobody else has it.
+pub fn is_held(layout: &Layout, holding: &Holding) -> Result<bool> {
+    let mut kernel = Kernel::new(&owner::tag(layout)?)?;
+    for proof in elements::proofs(holding) {
+        if kernel.has(&proof)? {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
+/// Takes leased addresses from every station but the one that each belongs to now, if to any. A station
+/// that had one before would else be believed for as long as the set remembers.
+pub fn hand_on(layout: &Layout, holders: &BTreeMap<Ipv4Addr, Option<Mac>>) -> Result<()> {
+    let is_another_s = |holding: &Holding| {
+        let IpAddr::V4(address) = holding.address else { return false };
+        holders.get(&address).is_some_and(|holder| *holder != Some(holding.mac))
+    };
+    let tag = owner::tag(layout)?;
+    let mut kernel = Kernel::new(&tag)?;
+    for stale in leased(&tag)?.into_iter().filter(is_another_s) {
+        let [_, leased] = elements::proofs(&stale);
+        kernel.take(&leased)?;
+    }
+    let holding =
+        |(address, mac): (&Ipv4Addr, &Option<Mac>)| Some(Holding { mac: (*mac)?, address: (*address).into() });
+    let held = holders.iter().filter_map(holding).map(|holding| {
+        let [_, leased] = elements::proofs(&holding);
+        leased
+    });
+    kernel.add(&held.collect::<Vec<_>>()).map(drop).context(|| "take addresses from those who had them")
 }
 
 /// Whether both tables are there.
@@ -164,10 +260,22 @@ mod tests {
         let listing = "table bridge lxm {\n\tset leased {\n\t\ttypeof @ll,48,48 . @nh,96,32\n\t\tsize 65535\n\t\t\
                        flags dynamic,timeout\n\t\ttimeout 2h\n\t\telements = { 0x20000000007 . 0xa630005 expires 1h59m,\n\t\t\t     \
                        0x263a9a147be0 . 0xac0ee05 expires 59m }\n\t}\n}\n";
-        let pairs = learnt(listing);
-        assert_eq!(pairs[0], (Mac([2, 0, 0, 0, 0, 7]), Ipv4Addr::new(10, 99, 0, 5)));
-        assert_eq!(pairs[1], ("26:3a:9a:14:7b:e0".parse().unwrap(), Ipv4Addr::new(10, 192, 238, 5)));
-        assert_eq!(pairs.len(), 2);
-        assert!(learnt("").is_empty());
+        let pairs_of = |listing| pairs(listing).collect::<Vec<_>>();
+        assert_eq!(pairs_of(listing), [(0x0200_0000_0007, 0x0a63_0005), (0x263a_9a14_7be0, 0x0ac0_ee05)]);
+        assert_eq!(station(0x0200_0000_0007), Some(Mac([2, 0, 0, 0, 0, 7])));
+        assert_eq!((station(1 << 48), pairs_of("").len()), (None, 0));
+    }
+
+    #[test]
+    fn a_guest_has_the_addresses_that_lxm_gives_from_its_start() {
+        let settings: BridgeSettings = toml::from_str("ipv6 = \"fd00:1::1/64\"").unwrap();
+        let guest = GuestEntry {
+            name: "web".parse().unwrap(),
+            mac: Mac([0x10, 0x66, 0x6a, 0, 0, 1]),
+            reserved: None,
+            addresses: vec!["10.0.3.9".parse().unwrap()],
+        };
+        let held: Vec<String> = holdings(&settings, &guest).iter().map(|held| held.address.to_string()).collect();
+        assert_eq!(held, ["10.0.3.9", "fe80::1266:6aff:fe00:1", "fd00:1::1266:6aff:fe00:1"]);
     }
 }

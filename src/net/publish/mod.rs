@@ -9,11 +9,13 @@
 //! |---|---|
 //! | `bind` | the sockets, and who has a port that is taken |
 //! | `carry` | what arrives is carried to the guest and back |
+//! | `given` | which of the guest's addresses a port may lead to |
 //! | `watch` | the guest's addresses, as they come and go |
 
 mod bind;
 mod carry;
 mod datagrams;
+mod given;
 mod watch;
 
 use std::cell::RefCell;
@@ -33,7 +35,7 @@ use serde::{Deserialize, Serialize};
 
 use super::nft;
 use super::nft::tables::Published;
-use super::record::GuestRecord;
+use super::record::{GuestRecord, LinkRecord};
 use crate::config;
 use crate::error::{Context, Error, Result};
 use crate::store::{FileLock, Generation, Layout, write_volatile};
@@ -45,6 +47,10 @@ use watch::Addresses;
 const START_TIME: Duration = Duration::from_secs(10);
 /// How long it may take to end before it is killed.
 const STOP_TIME: Duration = Duration::from_secs(2);
+/// How soon it is looked again whether an address is the guest's that was not, each time after twice as
+/// long, and whether all still are.
+const LOOK_AGAIN: Duration = Duration::from_millis(100);
+const LOOK_AGAIN_AT_MOST: Duration = Duration::from_secs(60);
 const READY: &str = "ready\n";
 
 /// `publish.toml` of a running container: who carries its ports, and where they lead.
@@ -189,6 +195,7 @@ struct Prepared<'a> {
     process: Generation,
     leader: std::os::fd::OwnedFd,
     netns: fs::File,
+    links: Vec<LinkRecord>,
     ports: Vec<bind::Bound>,
     _lock: FileLock,
 }
@@ -211,6 +218,7 @@ fn prepare<'a>(layout: &'a Layout, name: &'a ContainerName) -> Result<Prepared<'
         process: sys::process::generation(nix::unistd::getpid())?,
         leader: sys::pidfd::open(leader)?,
         netns: super::open_netns(leader)?,
+        links: record.links,
         ports,
         _lock: lock,
     })
@@ -246,8 +254,11 @@ impl Prepared<'_> {
         // The ports are bound and the guest's network is in sight: what is left is to write rules.
         sys::privileges::confine_helper(&[Capability::CAP_NET_ADMIN])?;
         let mut pace = watch::Pace::default();
+        let mut again = LOOK_AGAIN;
         loop {
-            let seen = guest.addresses(&interfaces).await?;
+            let mut seen = guest.addresses(&interfaces).await?;
+            let all_given = seen.keep(|interface, address| self.is_given(interface, address))?;
+            again = if all_given { LOOK_AGAIN_AT_MOST } else { again.min(LOOK_AGAIN_AT_MOST / 2) * 2 };
             if seen != *addresses.borrow() {
                 *addresses.borrow_mut() = seen.clone();
                 let targets: Vec<Target> = seen.into_targets();
@@ -262,8 +273,16 @@ impl Prepared<'_> {
             tokio::select! {
                 () = leader.readable() => return Ok(()),
                 _ = terminate.recv() => return Ok(()),
-                () = next => {}
+                () = next => again = LOOK_AGAIN,
+                () = tokio::time::sleep(again) => {}
             }
+        }
+    }
+
+    fn is_given(&self, interface: &str, address: IpAddr) -> Result<bool> {
+        match self.links.iter().find(|link| link.guest == interface) {
+            Some(link) => given::is_given(self.layout, link, address),
+            None => Ok(false),
         }
     }
 

@@ -24,6 +24,24 @@ impl Addresses {
         addresses
     }
 
+    /// Keeps the addresses that are fit; says whether all are.
+    pub fn keep(&mut self, is_fit: impl Fn(&str, IpAddr) -> Result<bool>) -> Result<bool> {
+        let mut all = true;
+        for (interface, addresses) in &mut self.0 {
+            let mut fit = Vec::new();
+            for address in std::mem::take(addresses) {
+                if is_fit(interface, address)? {
+                    fit.push(address);
+                } else {
+                    all = false;
+                }
+            }
+            *addresses = fit;
+        }
+        self.0.retain(|_, addresses| !addresses.is_empty());
+        Ok(all)
+    }
+
     pub fn into_targets(self) -> Vec<Target> {
         self.0.into_iter().map(|(guest, addresses)| Target { guest, addresses }).collect()
     }

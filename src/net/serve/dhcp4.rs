@@ -10,6 +10,7 @@ use dhcproto::v4::MessageType;
 use ipnetwork::Ipv4Network;
 
 use super::guests::Guests;
+use super::holders::Holders;
 use super::lease::{Lease, Leases, Time};
 use super::reply::{self, Answer, Packet, Terms};
 use super::request::Request;
@@ -57,9 +58,7 @@ pub struct Dhcp4 {
     blocked: HashMap<Ipv4Addr, Block>,
     /// Addresses that a probe found free, and until when that counts.
     probed: HashMap<Ipv4Addr, Time>,
-    /// Who was last answered with an address.
-    holders: HashMap<Ipv4Addr, Mac>,
-    handed_on: Vec<(Mac, Ipv4Addr)>,
+    pub holders: Holders,
     exhausted: Option<String>,
     notes: Vec<String>,
 }
@@ -76,8 +75,7 @@ impl Dhcp4 {
             reserved: HashMap::new(),
             blocked: HashMap::new(),
             probed: HashMap::new(),
-            holders: leases.iter().map(|lease| (lease.address, lease.mac)).collect(),
-            handed_on: Vec::new(),
+            holders: Holders::new(&leases),
             leases,
             exhausted: None,
             notes: Vec::new(),
@@ -103,12 +101,6 @@ impl Dhcp4 {
         std::mem::take(&mut self.notes)
     }
 
-    /// Addresses that another client was answered with before, with whose they are now, since the
-    /// last call.
-    pub fn take_handed_on(&mut self) -> Vec<(Mac, Ipv4Addr)> {
-        std::mem::take(&mut self.handed_on)
-    }
-
     /// Takes the guests that run now. Leases of those that do no more end; answers those that are
     /// new and will ask for a lease.
     pub fn set_guests(&mut self, guests: Guests, now: Time) -> Vec<Mac> {
@@ -124,6 +116,8 @@ impl Dhcp4 {
             });
             self.reserved.extend(fixed.chain(guest.reserved).map(|address| (address, guest.mac)));
         }
+        // One that had a lease of it may not use it any more, though nobody leases it to this one.
+        self.reserved.iter().for_each(|(address, mac)| self.holders.pass_on(*address, *mac));
         self.guests = guests;
         new
     }
@@ -258,10 +252,8 @@ impl Dhcp4 {
     }
 
     fn reply(&mut self, request: &Request, source: Mac, answer: Answer<'_>) -> Result<Outcome> {
-        if let Answer::Offer(address, _) | Answer::Ack(address, _) = answer
-            && self.holders.insert(address, request.mac).is_some_and(|before| before != request.mac)
-        {
-            self.handed_on.push((request.mac, address));
+        if let Answer::Offer(address, _) | Answer::Ack(address, _) = answer {
+            self.holders.answer(request.mac, address);
         }
         reply::build(&self.terms, request, source, answer).map(Outcome::Reply)
     }

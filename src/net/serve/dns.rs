@@ -45,6 +45,11 @@ impl Question {
         let name = query.name().to_lowercase();
         Question { name, kind: query.query_type().into(), class: query.query_class().into() }
     }
+
+    /// The name that it asks for, in lower case and without the dot at its end.
+    pub fn name(&self) -> String {
+        self.name.to_ascii().trim_end_matches('.').to_owned()
+    }
 }
 
 /// The header of a message and its only question; `None` where it is another kind of message.
@@ -69,7 +74,7 @@ pub fn random_id() -> u16 {
     Message::query().metadata.id
 }
 
-/// The answer "could not find out" to a query.
+/// The answer to a query that holds a code and no more.
 pub fn failure(query: &[u8], code: ResponseCode) -> Option<Vec<u8>> {
     let (header, question) = read(query)?;
     let mut reply = response(&header, code);

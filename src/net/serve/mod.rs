@@ -8,10 +8,11 @@
 //! |---|---|
 //! | `guests` | which containers run on the bridge, told by whoever wires them |
 //! | `frame`, `request`, `reply` | packets and messages, parsed and built |
-//! | `dhcp4`, `lease`, `journal` | who gets which address; how that is remembered |
+//! | `dhcp4`, `lease`, `holders`, `journal` | who gets which address; how that is remembered |
 //! | `ra` | router advertisements |
 //! | `names`, `dns` | the guests' names; what a query is answered |
-//! | `upstream`, `forward`, `resolver` | names of others; the name server's sockets |
+//! | `upstream`, `forward`, `rebind` | names of others, and which of them are not believed |
+//! | `resolver`, `share` | the name server's sockets, and how much of it one guest may have |
 //! | `link`, `privileges`, `state`, `status`, `server` | the process |
 //! | `launch` | starting, stopping and asking it |
 
@@ -24,6 +25,7 @@ mod frame;
 #[cfg(any(test, fuzzing))]
 pub(crate) mod fuzz;
 pub mod guests;
+mod holders;
 mod journal;
 mod launch;
 mod lease;
@@ -31,10 +33,12 @@ mod link;
 mod names;
 mod privileges;
 mod ra;
+mod rebind;
 mod reply;
 mod request;
 mod resolver;
 mod server;
+mod share;
 mod state;
 mod status;
 mod upstream;

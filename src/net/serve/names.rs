@@ -9,6 +9,8 @@ use crate::types::Mac;
 
 /// Most IPv6 addresses remembered of one guest; a guest can claim as many as it likes.
 const MAX_ADDRESSES: usize = 4;
+/// Most addresses whose station is remembered; beyond, all are met again.
+const MAX_STATIONS: usize = 65_536;
 
 /// What the name server answers from: made anew whenever a guest or its lease changes.
 #[derive(Debug, Default)]
@@ -63,12 +65,16 @@ impl Names {
 /// That is how the server knows them: a guest makes its address itself, and not every guest makes
 /// it from its MAC. One that does is known by that address alone, since it is the stable one.
 #[derive(Debug, Default)]
-pub struct Neighbours(HashMap<Mac, Vec<Ipv6Addr>>);
+pub struct Neighbours {
+    named: HashMap<Mac, Vec<Ipv6Addr>>,
+    /// Who speaks from which address, link-local ones too.
+    stations: HashMap<Ipv6Addr, Mac>,
+}
 
 impl Neighbours {
-    /// Notes that `mac` claims `address`; says whether that is news.
+    /// Notes that `mac` claims `address`, one to be known by; says whether that is news.
     pub fn learn(&mut self, mac: Mac, address: Ipv6Addr) -> bool {
-        let known = self.0.entry(mac).or_default();
+        let known = self.named.entry(mac).or_default();
         if known.contains(&address) {
             return false;
         }
@@ -79,13 +85,26 @@ impl Neighbours {
         true
     }
 
+    /// Notes that `mac` speaks from `address`. The rules of the bridge give a station 64 in an hour.
+    pub fn meet(&mut self, mac: Mac, address: Ipv6Addr) {
+        if self.stations.len() >= MAX_STATIONS {
+            self.stations.clear();
+        }
+        self.stations.insert(address, mac);
+    }
+
+    pub fn station(&self, address: Ipv6Addr) -> Option<Mac> {
+        self.stations.get(&address).copied()
+    }
+
     /// Keeps those of running guests alone.
     pub fn retain(&mut self, guests: &Guests) {
-        self.0.retain(|mac, _| guests.contains_key(mac));
+        self.named.retain(|mac, _| guests.contains_key(mac));
+        self.stations.retain(|_, mac| guests.contains_key(mac));
     }
 
     pub fn of(&self, mac: Mac) -> Vec<Ipv6Addr> {
-        let all = self.0.get(&mac).map(Vec::as_slice).unwrap_or_default();
+        let all = self.named.get(&mac).map(Vec::as_slice).unwrap_or_default();
         let suffix = eui64(mac);
         match all.iter().find(|address| address.octets()[8..] == suffix) {
             Some(stable) => vec![*stable],
@@ -97,6 +116,14 @@ impl Neighbours {
 /// The interface identifier made from a MAC (RFC 4291, appendix A).
 fn eui64(Mac([a, b, c, d, e, f]): Mac) -> [u8; 8] {
     [a ^ 2, b, c, 0xff, 0xfe, d, e, f]
+}
+
+/// The MAC that the identifier of an address is made of, where it is.
+pub fn station_of(address: Ipv6Addr) -> Option<Mac> {
+    match address.octets() {
+        [_, _, _, _, _, _, _, _, a, b, c, 0xff, 0xfe, d, e, f] => Some(Mac([a ^ 2, b, c, d, e, f])),
+        _ => None,
+    }
 }
 
 #[cfg(test)]

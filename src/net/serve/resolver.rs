@@ -1,12 +1,10 @@
 //! The name server's sockets: queries in, answers out, everything that waits in a task of its own.
 
-use std::cell::RefCell;
-use std::collections::HashMap;
-use std::hash::Hash;
+use std::cell::{Cell, RefCell};
 use std::io;
 use std::net::{IpAddr, SocketAddr, TcpListener, UdpSocket};
 use std::rc::Rc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use hickory_proto::op::ResponseCode;
 use socket2::{Domain, Protocol, Socket, Type};
@@ -16,6 +14,8 @@ use tokio::time::timeout;
 
 use super::dns::{self, Question, Verdict, Zone};
 use super::forward::{self, Transport};
+use super::rebind::{self, Allowed};
+use super::share::{Client, Counts};
 use super::state::{self, State};
 use super::upstream::Upstreams;
 use crate::error::{Error, Result};
@@ -24,14 +24,15 @@ use crate::net::ports;
 pub const PORT: u16 = 53;
 /// Queries of others' names that may wait for an answer at a time: in all, and of one client.
 const MAX_FORWARDED: usize = 512;
-const MAX_FORWARDED_EACH: usize = 128;
+const MAX_FORWARDED_EACH: usize = 64;
 /// The same question from the host itself so often at a time means that it asks us what we ask it.
 const MAX_LOOPED: usize = 3;
 /// Connections at a time: in all, and of one client.
 const MAX_CONNECTIONS: usize = 128;
 const MAX_CONNECTIONS_EACH: usize = 16;
 const IDLE: Duration = Duration::from_secs(10);
-const PER_ADDRESS: &str = "an address";
+/// How often the admin is told of an answer that was kept from a guest.
+const TELL_AGAIN: Duration = Duration::from_secs(10);
 
 /// The bound sockets.
 #[derive(Debug)]
@@ -85,45 +86,6 @@ fn explain(e: io::Error, transport: ports::Transport, address: SocketAddr) -> Er
     Error::conflict(format!("port {PORT} of {} is taken by {who}", address.ip()))
 }
 
-/// How many of each are under way.
-#[derive(Debug)]
-struct Counts<T>(RefCell<HashMap<T, usize>>);
-
-impl<T: Hash + Eq + Clone> Counts<T> {
-    fn new() -> Self {
-        Counts(RefCell::new(HashMap::new()))
-    }
-
-    /// Counts one more, unless there are `limit` already.
-    fn enter(self: &Rc<Self>, what: T, limit: usize) -> Option<Ticket<T>> {
-        let mut counts = self.0.borrow_mut();
-        let count = counts.entry(what.clone()).or_insert(0);
-        (*count < limit).then(|| {
-            *count += 1;
-            Ticket { counts: self.clone(), what }
-        })
-    }
-}
-
-/// Counted until dropped.
-#[derive(Debug)]
-struct Ticket<T: Hash + Eq + Clone> {
-    counts: Rc<Counts<T>>,
-    what: T,
-}
-
-impl<T: Hash + Eq + Clone> Drop for Ticket<T> {
-    fn drop(&mut self) {
-        let mut counts = self.counts.0.borrow_mut();
-        if let Some(count) = counts.get_mut(&self.what) {
-            *count -= 1;
-            if *count == 0 {
-                counts.remove(&self.what);
-            }
-        }
-    }
-}
-
 #[derive(Debug)]
 pub struct Resolver {
     zone: Zone,
@@ -131,25 +93,32 @@ pub struct Resolver {
     own: Vec<IpAddr>,
     state: Rc<RefCell<State>>,
     pub upstreams: RefCell<Upstreams>,
-    forwarded: Rc<Counts<&'static str>>,
-    forwarded_each: Rc<Counts<IpAddr>>,
+    /// Which names of others may stand for private addresses.
+    private_names: Vec<String>,
+    told: Cell<Option<Instant>>,
+    forwarded: Rc<Counts<Client>>,
     looped: Rc<Counts<Question>>,
-    connections: Rc<Counts<&'static str>>,
-    connections_each: Rc<Counts<IpAddr>>,
+    connections: Rc<Counts<Client>>,
 }
 
 impl Resolver {
-    pub fn new(zone: Zone, own: Vec<IpAddr>, state: Rc<RefCell<State>>, upstreams: Upstreams) -> Self {
+    pub fn new(
+        zone: Zone,
+        own: Vec<IpAddr>,
+        state: Rc<RefCell<State>>,
+        upstreams: Upstreams,
+        private_names: Vec<String>,
+    ) -> Self {
         Resolver {
             zone,
             own,
             state,
             upstreams: RefCell::new(upstreams),
-            forwarded: Rc::new(Counts::new()),
-            forwarded_each: Rc::new(Counts::new()),
-            looped: Rc::new(Counts::new()),
-            connections: Rc::new(Counts::new()),
-            connections_each: Rc::new(Counts::new()),
+            private_names,
+            told: Cell::new(None),
+            forwarded: Counts::new(MAX_FORWARDED, MAX_FORWARDED_EACH),
+            looped: Counts::new(usize::MAX, MAX_LOOPED),
+            connections: Counts::new(MAX_CONNECTIONS, MAX_CONNECTIONS_EACH),
         }
     }
 
@@ -207,17 +176,13 @@ impl Resolver {
                 continue;
             };
             let client = client.ip();
-            let tickets = (
-                self.connections.enter(PER_ADDRESS, MAX_CONNECTIONS),
-                self.connections_each.enter(client, MAX_CONNECTIONS_EACH),
-            );
-            if let (Some(all), Some(each)) = tickets
-                && self.serves(client)
+            if self.serves(client)
+                && let Some(ticket) = self.connections.enter(self.who(client))
             {
                 let resolver = self.clone();
                 spawn_local(async move {
                     let _ = resolver.converse(stream, client).await;
-                    drop((all, each));
+                    drop(ticket);
                 });
             }
         }
@@ -241,16 +206,21 @@ impl Resolver {
         self.zone.consider(message, &self.state.borrow().names, state::now())
     }
 
+    fn who(&self, client: IpAddr) -> Client {
+        if self.own.contains(&client) || client.is_loopback() {
+            return Client::Host;
+        }
+        self.state.borrow().station(client).map_or(Client::Stranger, Client::Station)
+    }
+
     /// Passes a query on; the answer "could not find out" where nobody answers or too many wait.
     async fn forward(&self, query: &[u8], question: Question, client: IpAddr, transport: Transport) -> Option<Vec<u8>> {
-        let all = self.forwarded.enter(PER_ADDRESS, MAX_FORWARDED);
-        let each = self.forwarded_each.enter(client, MAX_FORWARDED_EACH);
-        let is_host = self.own.contains(&client) || client.is_loopback();
-        let limit = if is_host { MAX_LOOPED } else { usize::MAX };
-        let looped = self.looped.enter(question.clone(), limit);
+        let who = self.who(client);
+        let ticket = self.forwarded.enter(who);
+        let looped = if who == Client::Host { self.looped.enter(question.clone()).map(Some) } else { Some(None) };
         let servers = self.upstreams.borrow_mut().servers().to_vec();
-        let reply = match (&all, &each, &looped) {
-            (Some(_), Some(_), Some(_)) => forward::ask(&servers, query, &question, transport).await,
+        let reply = match (&ticket, &looped) {
+            (Some(_), Some(_)) => forward::ask(&servers, query, &question, transport).await,
             _ => None,
         };
         match reply {
@@ -258,9 +228,32 @@ impl Resolver {
                 // Whoever stood before the one that answered did not.
                 let before = servers.iter().take_while(|server| **server != reply.server);
                 before.for_each(|server| self.upstreams.borrow_mut().demote(*server));
-                Some(reply.message)
+                self.believe(query, &question, reply.message)
             }
             None => dns::failure(query, ResponseCode::ServFail),
         }
+    }
+
+    /// The answer that a client is given: none with private addresses under a name of others.
+    fn believe(&self, query: &[u8], question: &Question, reply: Vec<u8>) -> Option<Vec<u8>> {
+        let address = match rebind::private_address(&reply) {
+            Ok(None) => return Some(reply),
+            Ok(Some(address)) => address,
+            Err(_) => return dns::failure(query, ResponseCode::ServFail),
+        };
+        let name = question.name();
+        if Allowed::new(&self.private_names, self.upstreams.borrow().own_domains()).covers(&name) {
+            return Some(reply);
+        }
+        if self.told.get().is_none_or(|at| at.elapsed() >= TELL_AGAIN) {
+            self.told.set(Some(Instant::now()));
+            let name = name.escape_default();
+            eprintln!(
+                "`{name}` stands for {address}, which is private: kept from who asked; \
+                 `private-names` of the bridge lets its domain through"
+            );
+        }
+        // There is such a name, and it has no address.
+        dns::failure(query, ResponseCode::NoError)
     }
 }

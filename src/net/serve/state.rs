@@ -1,12 +1,14 @@
 //! What a running server knows, shared by the parts that answer from it.
 
+use std::net::IpAddr;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use super::dhcp4::Dhcp4;
 use super::guests::Guests;
 use super::lease::Time;
-use super::names::{Names, Neighbours};
+use super::names::{self, Names, Neighbours};
 use super::status::{GuestStatus, Status};
+use crate::types::Mac;
 
 #[derive(Debug, Default)]
 pub struct State {
@@ -23,6 +25,21 @@ impl State {
     /// Makes the names anew, after guests, leases or neighbours changed.
     pub fn rename(&mut self) {
         self.names = Names::new(&self.guests, self.dhcp.as_ref().map(|dhcp| &dhcp.leases), &self.neighbours);
+    }
+
+    /// The station that speaks from an address of the bridge's: whose it is by lease or configuration, or
+    /// who has shown that it has it.
+    pub fn station(&self, address: IpAddr) -> Option<Mac> {
+        let set = |guest: &&super::GuestEntry| guest.addresses.contains(&address);
+        let has = match address {
+            IpAddr::V4(leased) => self.dhcp.as_ref().and_then(|dhcp| dhcp.leases.holder(leased)).map(|lease| lease.mac),
+            // The rules of the bridge keep an address that is made of a guest's MAC for that guest.
+            IpAddr::V6(claimed) => {
+                let made = names::station_of(claimed).filter(|mac| self.guests.contains_key(mac));
+                made.or_else(|| self.neighbours.station(claimed))
+            }
+        };
+        has.or_else(|| self.guests.values().find(set).map(|guest| guest.mac))
     }
 
     pub fn status(&self, now: Time) -> Status {

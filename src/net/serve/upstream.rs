@@ -4,6 +4,8 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr, SocketAddrV6};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant, SystemTime};
 
+use super::rebind;
+
 const RESOLV_CONF: &str = "/etc/resolv.conf";
 /// Where systemd-resolved keeps the servers that are behind its own 127.0.0.53.
 const RESOLVED_CONF: &str = "/run/systemd/resolve/resolv.conf";
@@ -45,6 +47,11 @@ impl Upstreams {
             }
         }
         &self.servers
+    }
+
+    /// The domains that the host believes its own.
+    pub fn own_domains(&self) -> Vec<String> {
+        rebind::own_domains(&std::fs::read_to_string(&self.path).unwrap_or_default())
     }
 
     /// Moves a server that did not answer behind the others.

@@ -130,7 +130,8 @@ impl Server {
         };
         let state = Rc::new(RefCell::new(State { dhcp, ..State::default() }));
         let zone = Zone::new(&settings.domain, settings.ipv4, settings.ipv6);
-        let resolver = Rc::new(Resolver::new(zone, addresses.clone(), state.clone(), upstreams));
+        let resolver =
+            Rc::new(Resolver::new(zone, addresses.clone(), state.clone(), upstreams, settings.private_names.clone()));
         let mut server = Server {
             keeper,
             advertisement: Advertisement::new(&settings, names.is_ok()),
@@ -236,7 +237,10 @@ impl Server {
         let (mut notes, mut bound, mut recorded, mut told) = (Vec::new(), Vec::new(), Ok(()), Ok(()));
         if let Some(dhcp) = &mut state.dhcp {
             // Before the new holder hears of it, so that nobody else can use it as well.
-            told = dhcp.take_handed_on().into_iter().try_for_each(|(mac, address)| self.keeper.hand_on(mac, address));
+            told = dhcp.holders.take_changed().into_iter().try_for_each(|(mac, address)| match mac {
+                Some(mac) => self.keeper.hand_on(mac, address),
+                None => self.keeper.take_back(address),
+            });
             notes = dhcp.take_notes();
             let changed = dhcp.leases.take_changed();
             let ours: Vec<Mac> = changed.iter().copied().filter(|mac| dhcp.guests().contains_key(mac)).collect();

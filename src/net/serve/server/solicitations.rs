@@ -41,6 +41,11 @@ impl Server {
         let claimed = if solicitation.from.is_unspecified() { solicitation.target } else { Some(solicitation.from) };
         let of_the_bridge = |address: &Ipv6Addr| self.settings.ipv6.is_some_and(|net| net.contains(*address));
         let mut state = self.state.borrow_mut();
+        if let Some(address) = claimed
+            && state.guests.contains_key(&source)
+        {
+            state.neighbours.meet(source, address);
+        }
         match claimed.filter(of_the_bridge) {
             Some(address) if state.guests.contains_key(&source) => state.neighbours.learn(source, address),
             _ => false,
@@ -77,6 +82,7 @@ impl Server {
                     && self.settings.ipv6.is_some_and(|net| net.contains(address))
                 {
                     neighbours.learn(guest.mac, address);
+                    neighbours.meet(guest.mac, address);
                 }
             }
         }

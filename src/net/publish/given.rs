@@ -1,0 +1,79 @@
+//! Whether a published port may lead to an address that a guest has set.
+//!
+//! A guest sets what it likes: the bridge's own address, the cloud's 169.254.169.254, another guest's. Who
+//! connects to the port then speaks to those in the host's name, past every firewall of theirs.
+
+use std::net::IpAddr;
+
+use ipnetwork::{IpNetwork, Ipv4Network, Ipv6Network};
+use nix::ifaddrs::getifaddrs;
+
+use crate::error::{Context, Result};
+use crate::net::nft::{self, Holding};
+use crate::net::record::LinkRecord;
+use crate::net::settings::NetworkFile;
+use crate::net::subnet;
+use crate::store::Layout;
+
+/// Whether the address is the guest's: lxm has set or leased it, or it is one of the bridge's IPv6 network
+/// that the guest has made itself and nobody else has. On a bridge of the host's own, where lxm gives
+/// no leases, it must be one of the networks that the host itself has there.
+pub fn is_given(layout: &Layout, link: &LinkRecord, address: IpAddr) -> Result<bool> {
+    if link.addresses.contains(&address) {
+        return Ok(true);
+    }
+    let Some(bridge) = &link.bridge else { return Ok(false) };
+    let Some(settings) = NetworkFile::load(layout)?.bridge.remove(bridge) else {
+        return Ok(networks_on(bridge)?.into_iter().any(|net| is_for_guests(net, address)));
+    };
+    let mut networks = settings.ipv4.map(IpNetwork::V4).into_iter().chain(settings.ipv6.map(IpNetwork::V6));
+    Ok(networks.any(|net| is_for_guests(net, address)) && nft::is_held(layout, &Holding { mac: link.mac, address })?)
+}
+
+/// Whether a guest can have an address of `net`, which is written with the bridge's own address.
+fn is_for_guests(net: IpNetwork, address: IpAddr) -> bool {
+    match (net, address) {
+        (IpNetwork::V4(net), IpAddr::V4(address)) => subnet::is_for_guests(net, address),
+        (IpNetwork::V6(net), IpAddr::V6(address)) => net.contains(address) && address != net.ip(),
+        _ => false,
+    }
+}
+
+/// The networks that the host has an address in on a link, but for link-local ones.
+fn networks_on(link: &str) -> Result<Vec<IpNetwork>> {
+    let all = getifaddrs().context(|| "list the addresses of this host")?;
+    let network = |at: nix::ifaddrs::InterfaceAddress| -> Option<IpNetwork> {
+        let (address, mask) = (at.address?, at.netmask?);
+        if let (Some(address), Some(mask)) = (address.as_sockaddr_in(), mask.as_sockaddr_in()) {
+            let net = Ipv4Network::with_netmask(address.ip(), mask.ip()).ok()?;
+            return (!net.ip().is_link_local()).then_some(net.into());
+        }
+        let (address, mask) = (address.as_sockaddr_in6()?.ip(), mask.as_sockaddr_in6()?.ip());
+        let net = Ipv6Network::new(address, u128::from(mask).leading_ones() as u8).ok()?;
+        (!address.is_unicast_link_local()).then_some(net.into())
+    };
+    Ok(all.filter(|at| at.interface_name == link).filter_map(network).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn neither_the_bridge_s_own_nor_one_of_elsewhere_is_a_guest_s() {
+        for (net, address, is_one) in [
+            ("10.0.3.1/24", "10.0.3.9", true),
+            ("10.0.3.1/24", "10.0.3.1", false),
+            ("10.0.3.1/24", "10.0.3.255", false),
+            ("10.0.3.1/24", "169.254.169.254", false),
+            ("10.0.3.1/24", "127.0.0.1", false),
+            ("fd00::1/64", "fd00::9", true),
+            ("fd00::1/64", "fd00::1", false),
+            ("fd00::1/64", "2001:db8::1", false),
+            ("fd00::1/64", "10.0.3.9", false),
+        ] {
+            assert_eq!(is_for_guests(net.parse().unwrap(), address.parse().unwrap()), is_one, "{address} of {net}");
+        }
+        assert_eq!(networks_on("lo").unwrap().first(), Some(&"127.0.0.1/8".parse().unwrap()));
+    }
+}

@@ -1,0 +1,69 @@
+//! Who was answered with which address last, so that the rules of the bridge stop to believe whoever
+//! had it before.
+
+use std::collections::HashMap;
+use std::net::Ipv4Addr;
+
+use super::lease::Leases;
+use crate::types::Mac;
+
+#[derive(Debug)]
+pub struct Holders {
+    of: HashMap<Ipv4Addr, Mac>,
+    answered: HashMap<Mac, Ipv4Addr>,
+    changed: Vec<(Option<Mac>, Ipv4Addr)>,
+}
+
+impl Holders {
+    pub fn new(leases: &Leases) -> Self {
+        Holders {
+            of: leases.iter().map(|lease| (lease.address, lease.mac)).collect(),
+            answered: leases.iter().map(|lease| (lease.mac, lease.address)).collect(),
+            changed: Vec::new(),
+        }
+    }
+
+    /// An address is this station's from now on.
+    pub fn pass_on(&mut self, address: Ipv4Addr, mac: Mac) {
+        if self.of.insert(address, mac).is_some_and(|before| before != mac) {
+            self.changed.push((Some(mac), address));
+        }
+    }
+
+    /// A client is answered with an address; it has one, and what it had before is nobody's.
+    pub fn answer(&mut self, mac: Mac, address: Ipv4Addr) {
+        self.pass_on(address, mac);
+        let former = self.answered.insert(mac, address).filter(|former| *former != address);
+        if let Some(former) = former.filter(|former| self.of.get(former) == Some(&mac)) {
+            self.of.remove(&former);
+            self.changed.push((None, former));
+        }
+    }
+
+    /// Addresses that another client was answered with before, with whose they are now if anybody's,
+    /// since the last call.
+    pub fn take_changed(&mut self) -> Vec<(Option<Mac>, Ipv4Addr)> {
+        std::mem::take(&mut self.changed)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_address_has_one_holder_and_a_client_one_address() {
+        let [a, b] = [1, 2].map(|last| Mac([2, 0, 0, 0, 0, last]));
+        let [one, two] = [1, 2].map(|last| Ipv4Addr::new(10, 0, 3, last));
+        let mut holders = Holders::new(&Leases::default());
+        holders.answer(a, one);
+        holders.answer(a, one);
+        assert_eq!(holders.take_changed(), [], "it was nobody's");
+        holders.answer(a, two);
+        assert_eq!(holders.take_changed(), [(None, one)]);
+        holders.pass_on(two, b);
+        assert_eq!(holders.take_changed(), [(Some(b), two)]);
+        holders.answer(a, one);
+        assert_eq!(holders.take_changed(), [], "what is another's already is not taken from him");
+    }
+}

@@ -1,0 +1,91 @@
+//! Who has how much of what there is a limited number of: waiting queries, connections.
+//!
+//! By station and not by address: a guest has as many addresses as it likes.
+
+use std::cell::RefCell;
+use std::collections::HashMap;
+use std::hash::Hash;
+use std::rc::Rc;
+
+use crate::types::Mac;
+
+/// Who asks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Client {
+    Host,
+    Station(Mac),
+    /// Nobody whose station is known. All of them together are one client, so that nobody gains by being
+    /// one: a guest that asks who has its gateway's address, as every guest does, is none for long.
+    Stranger,
+}
+
+/// How many of each are under way.
+#[derive(Debug)]
+pub struct Counts<T> {
+    by: RefCell<HashMap<T, usize>>,
+    /// In all.
+    limit: usize,
+    /// Of each.
+    limit_each: usize,
+}
+
+impl<T: Hash + Eq + Clone> Counts<T> {
+    pub fn new(limit: usize, limit_each: usize) -> Rc<Self> {
+        Rc::new(Counts { by: RefCell::new(HashMap::new()), limit, limit_each })
+    }
+
+    /// Counts one more, unless `what` has its limit, or more than is left over for all others: however
+    /// many take all that they can get, some is left for one who has nothing yet.
+    pub fn enter(self: &Rc<Self>, what: T) -> Option<Ticket<T>> {
+        let mut by = self.by.borrow_mut();
+        let left = self.limit.saturating_sub(by.values().sum());
+        let has = by.get(&what).copied().unwrap_or(0);
+        if has >= self.limit_each.min(left) {
+            return None;
+        }
+        by.insert(what.clone(), has + 1);
+        Some(Ticket { counts: self.clone(), what })
+    }
+}
+
+/// Counted until dropped.
+#[derive(Debug)]
+pub struct Ticket<T: Hash + Eq + Clone> {
+    counts: Rc<Counts<T>>,
+    what: T,
+}
+
+impl<T: Hash + Eq + Clone> Drop for Ticket<T> {
+    fn drop(&mut self) {
+        let mut by = self.counts.by.borrow_mut();
+        if let Some(count) = by.get_mut(&self.what) {
+            *count -= 1;
+            if *count == 0 {
+                by.remove(&self.what);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn however_many_take_all_they_can_the_next_gets_some() {
+        let counts = Counts::new(512, 64);
+        let mut tickets = Vec::new();
+        for greedy in 0..100 {
+            let had = tickets.len();
+            while let Some(ticket) = counts.enter(greedy) {
+                tickets.push(ticket);
+            }
+            assert!(tickets.len() > had || tickets.len() == 511, "{greedy}");
+        }
+        let one = Counts::new(512, 64);
+        let all: Vec<_> = std::iter::from_fn(|| one.enter("a")).collect();
+        assert_eq!(all.len(), 64);
+        drop(all);
+        assert!(one.enter("a").is_some(), "what is over is free again");
+    }
+}

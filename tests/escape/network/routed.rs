@@ -1,0 +1,193 @@
+//! What goes by the host's own address: what holds on the bridge holds for what is routed, too.
+
+use std::net::{SocketAddr, UdpSocket};
+use std::time::Duration;
+
+use lxm::net::nft::{self, Holding};
+
+use super::SOON;
+use crate::network::{Outside, ask, create, in_network_of, inside, start};
+use crate::support::sandbox::run_checked;
+use crate::support::{Guest, Sandbox, Trial, eventually};
+use crate::wiring::{Station, ip, managed_bridge};
+
+pub fn trials() -> Vec<Trial> {
+    vec![
+        Trial::new("escape::network::isolated_holds_for_what_is_routed", isolated),
+        Trial::new("escape::network::a_machine_of_the_lan_reaches_what_is_published_alone", from_the_lan),
+        Trial::new("escape::network::no_guest_fills_the_host_s_neighbour_table", neighbours),
+        Trial::new("escape::network::a_published_port_leads_to_what_lxm_gave", published)
+            .guest(Guest::Busybox)
+            .limit(120),
+    ]
+}
+
+/// Whether a datagram from one arrives at an address of the other by the gateway's station. What comes
+/// after it, to where it may go, shows when it would have.
+fn arrives(from: &Station, to: &Station, address: &str) -> bool {
+    let ear = to.inside(|| UdpSocket::bind("[::]:6800").unwrap());
+    ear.set_read_timeout(Some(Duration::from_secs(1))).unwrap();
+    let at: SocketAddr =
+        if address.contains(':') { format!("[{address}]:6800") } else { format!("{address}:6800") }.parse().unwrap();
+    from.inside(|| {
+        let mouth = UdpSocket::bind(if at.is_ipv4() { "0.0.0.0:0" } else { "[::]:0" }).unwrap();
+        for _ in 0..3 {
+            let _ = mouth.send_to(b"word", at);
+        }
+    });
+    ear.recv(&mut [0; 16]).is_ok()
+}
+
+fn isolated(sandbox: &Sandbox) {
+    let (settings, net) = managed_bridge(sandbox);
+    let prefix = settings.ipv6.unwrap().ip().to_string();
+    let prefix = prefix.strip_suffix('1').unwrap();
+    let guest = |name: &str, last: u8, more: &str| {
+        let station = Station::new(sandbox, name);
+        let addresses = format!("ipv4 = \"{net}.{last}/24\"\nipv6 = \"{prefix}{last}/64\"");
+        station.connect(&format!("[network.eth0]\n{addresses}\n{more}"));
+        eventually("it reaches the host", SOON, || station.reaches(&format!("{net}.1")));
+        assert!(station.reaches(&format!("{prefix}1")), "by IPv6 too");
+        // All others by the host, as an attacker sends.
+        station.ip(&format!("route replace {net}.0/24 via {net}.1 dev eth0 onlink")).ok();
+        station.ip(&format!("route add {net}.1/32 dev eth0")).ok();
+        station.ip(&format!("-6 route add {prefix}1/128 dev eth0")).ok();
+        station.ip(&format!("-6 route add {prefix}/65 via {prefix}1 dev eth0 metric 1")).ok();
+        station
+    };
+    let (open, other) = (guest("open", 5, ""), guest("other", 6, ""));
+    let alone = guest("alone", 7, "isolated = true");
+    for base in [format!("{net}."), prefix.to_owned()] {
+        let to = |last: u8| format!("{base}{last}");
+        eventually("the means are there: the host routes", SOON, || arrives(&other, &open, &to(5)));
+        assert!(!arrives(&alone, &open, &to(5)), "from the isolated one, {base}");
+        assert!(!arrives(&other, &alone, &to(7)), "to the isolated one, {base}");
+        assert!(alone.reaches(&to(1)), "it reaches the host all the same");
+    }
+}
+
+fn from_the_lan(sandbox: &Sandbox) {
+    let outside = Outside::new();
+    let (settings, net) = managed_bridge(sandbox);
+    let six = settings.ipv6.unwrap();
+    let prefix = six.ip().to_string();
+    let station = Station::new(sandbox, "web");
+    let address6 = format!("{}6", prefix.strip_suffix('1').unwrap());
+    station.connect(&format!("[network.eth0]\nipv4 = \"{net}.6/24\"\nipv6 = \"{address6}/64\""));
+    outside.run(&format!("ip route add {net}.0/24 via 192.0.2.1")).ok();
+    outside.run(&format!("ip -6 route add {}/64 via 2001:db8:1::1", six.network())).ok();
+    let pings = |address: &str| outside.run(&format!("ping -c 1 -W 1 {address}")).status == 0;
+    let both = [format!("{net}.6"), address6];
+    for address in &both {
+        eventually("the guest is there", SOON, || run_ping(address));
+        assert!(!pings(address), "{address} is published nowhere");
+    }
+    // What the guest asks for comes back.
+    assert!(station.reaches("192.0.2.9") && station.reaches("2001:db8:1::9"));
+    sandbox.lxm(&["network", "set", "lxmbr0", "routed", "true"]).ok();
+    for address in &both {
+        eventually("the means are there: routed, it is reached", SOON, || pings(address));
+    }
+    sandbox.lxm(&["network", "set", "lxmbr0", "routed", ""]).ok();
+    assert!(!pings(&both[0]) && !pings(&both[1]));
+    sandbox.lxm(&["network", "set", "lxmbr0", "nat", "false"]).ok();
+    eventually("without translation a bridge is a routed one", SOON, || pings(&both[0]));
+    sandbox.lxm(&["network", "set", "lxmbr0", "routed", "false"]).ok();
+    assert!(!pings(&both[0]));
+}
+
+fn run_ping(address: &str) -> bool {
+    std::process::Command::new("ping")
+        .args(["-c", "1", "-W", "1", address])
+        .stdout(std::process::Stdio::null())
+        .status()
+        .unwrap()
+        .success()
+}
+
+/// How many neighbours on the link the host knows or looks for.
+fn known(link: &str) -> usize {
+    ip(&format!("-6 neighbour show dev {link}")).lines().count()
+}
+
+fn neighbours(sandbox: &Sandbox) {
+    let flood = |station: &Station, prefix: &str| {
+        station.inside(|| {
+            let mouth = UdpSocket::bind("[::]:0").unwrap();
+            for number in 0..300 {
+                // The kernel may be out of room for what waits.
+                let _ = mouth.send_to(b"word", format!("[{prefix}1000:{number:x}]:9"));
+            }
+        });
+    };
+    let by_the_host = |station: &Station, prefix: &str| {
+        eventually("it reaches the host", SOON, || station.reaches(&format!("{prefix}1")));
+        station.ip(&format!("-6 route add {prefix}1/128 dev eth0")).ok();
+        station.ip(&format!("-6 route add {prefix}/65 via {prefix}1 dev eth0 metric 1")).ok();
+    };
+    let (settings, _) = managed_bridge(sandbox);
+    let prefix = settings.ipv6.unwrap().ip().to_string();
+    let prefix = prefix.strip_suffix('1').unwrap();
+    ip("link add br0 type bridge");
+    ip("address add fd99::1/64 dev br0 nodad");
+    ip("link set br0 up");
+    let bare = Station::new(sandbox, "bare");
+    bare.connect("[network.eth0]\nbridge = \"br0\"\nipv6 = \"fd99::5/64\"");
+    by_the_host(&bare, "fd99::");
+    flood(&bare, "fd99::");
+    assert!(known("br0") > 100, "the means are there: {}", known("br0"));
+    drop(bare);
+    ip("link del br0");
+    let station = Station::new(sandbox, "web");
+    let mac = station.connect(&format!("[network.eth0]\nipv6 = \"{prefix}5/64\""))[0].mac;
+    by_the_host(&station, prefix);
+    flood(&station, prefix);
+    assert!(known("lxmbr0") < 10, "where it sends to: {}", ip("-6 neighbour show dev lxmbr0"));
+    // As many addresses as it likes: the rules give it a few.
+    for number in 0..80 {
+        station.ip(&format!("address add {prefix}2:{number:x}/64 dev eth0 nodad")).ok();
+    }
+    let speak = |number: u16| {
+        station.inside(|| {
+            let mouth = UdpSocket::bind(format!("[{prefix}2:{number:x}]:0")).unwrap();
+            mouth.send_to(b"word", format!("[{prefix}1]:9")).unwrap();
+        });
+    };
+    (0..80).for_each(speak);
+    let address = |number: u16| format!("{prefix}2:{number:x}").parse().unwrap();
+    let layout = sandbox.layout();
+    let held = |number: &u16| nft::is_held(&layout, &Holding { mac, address: address(*number) }).unwrap();
+    let count = (0..80).filter(held).count();
+    assert!((16..=33).contains(&count), "{count} addresses");
+    let own = format!("ping -c 1 -W 1 -I {prefix}5 {prefix}1");
+    assert_eq!(station.run(&own).status, 0, "its own still works");
+}
+
+fn published(sandbox: &Sandbox) {
+    let outside = Outside::new();
+    create(sandbox, "web", r#"publish = ["8080:80"]"#);
+    let own = start(sandbox, "web");
+    inside(sandbox, "web", "mkdir -p /www; echo from-the-guest > /www/index.html; httpd -h /www").ok();
+    eventually("it is published", SOON, || outside.inside(|| ask("192.0.2.1:8080")).is_some());
+    // A service of the host's that its firewall keeps from all others.
+    let gateway = own.rsplit_once('.').unwrap().0.to_owned() + ".1";
+    ip("address add 169.254.169.254/32 dev lo");
+    let leader = sandbox.leader("web");
+    let translated = || run_checked("nft", &["list", "chain", "inet", "lxm", "prerouting"]);
+    for secret in [gateway.as_str(), "169.254.169.254", "192.0.2.9"] {
+        let run = |args: &str| in_network_of(leader, || ip(args));
+        run("address flush dev eth0 scope global");
+        eventually("it leads nowhere", SOON, || !translated().contains("dnat ip to"));
+        run(&format!("address add {secret}/24 dev eth0"));
+        // What the guest changes next is heard after that.
+        run("address add 203.0.113.7/24 dev eth0");
+        std::thread::sleep(Duration::from_secs(1));
+        assert!(!translated().contains("dnat ip to"), "{secret}: {}", translated());
+        assert!(ask("127.0.0.1:8080").is_none());
+        run("address flush dev eth0 scope global");
+        run(&format!("address add {own}/24 dev eth0"));
+        eventually("the means are there: its own is followed", SOON, || {
+            translated().contains(&format!("dnat ip to {own}:80"))
+        });
+    }
+}
