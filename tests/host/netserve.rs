@@ -361,8 +361,10 @@ fn stranger(sandbox: &Sandbox) {
     let script = format!(
         "mount -t tmpfs none /var/lib/dhcp; mount -t tmpfs none /run
          echo '{lease}' > /run/leases
-         dhclient -1 -v -4 -sf /bin/true -pf /run/pid -lf /run/leases eth0 2>&1; kill $(cat /run/pid)"
+         dhclient -1 -v -4 -sf /bin/true -pf /run/pid -lf /run/leases eth0 2>&1
+         for n in $(seq 100); do [ -s /run/pid ] && break; sleep 0.1; done; kill $(cat /run/pid)"
     );
+    // Its child writes the file after the parent has ended.
     let told = lab.run(1, &script).ok();
     assert!(
         told.stdout.contains("DHCPREQUEST for 10.99.0.5") && told.stdout.contains("DHCPNAK from 10.77.3.1"),

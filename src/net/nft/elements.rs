@@ -108,9 +108,19 @@ impl Kernel {
         self.change(NEWSETELEM, NLM_F_CREATE, elements)
     }
 
-    /// Takes an element away; says whether it was there.
-    pub fn take(&mut self, element: &Element) -> Result<bool> {
-        self.change(DELSETELEM, 0, std::slice::from_ref(element))
+    /// Takes away those of the elements that are there; says whether any was.
+    ///
+    /// It asks first: a change that fails costs a grace period of RCU (`__nf_tables_abort`), many
+    /// milliseconds, and one that has nothing to take would fail.
+    pub fn take(&mut self, elements: &[Element]) -> Result<bool> {
+        let mut there = Vec::new();
+        for element in elements {
+            if self.has(element)? {
+                there.push(element.clone());
+            }
+        }
+        self.change(DELSETELEM, 0, &there)?;
+        Ok(!there.is_empty())
     }
 
     /// Whether a set has an element.

@@ -156,9 +156,9 @@ pub fn give(layout: &Layout, holdings: &[Holding]) -> Result<()> {
     let mut taken = Vec::new();
     for holding in holdings {
         // What the guest has taken beyond that in an earlier run is not held against it.
-        kernel.take(&elements::count(holding.mac))?;
+        kernel.take(&[elements::count(holding.mac)])?;
         if let IpAddr::V6(address) = holding.address
-            && kernel.take(&elements::claimed(address))?
+            && kernel.take(&[elements::claimed(address)])?
         {
             taken.push(address);
         }
@@ -174,7 +174,7 @@ fn evict(tag: &str, taken: &[Ipv6Addr]) -> Result<()> {
     for (address, mac) in of_taken {
         let Some(mac) = station(mac) else { continue };
         let [_, bound] = elements::proofs(&Holding { mac, address: Ipv6Addr::from(address).into() });
-        kernel.take(&bound)?;
+        kernel.take(&[bound])?;
     }
     Ok(())
 }
@@ -183,10 +183,7 @@ fn evict(tag: &str, taken: &[Ipv6Addr]) -> Result<()> {
 pub fn take_back(layout: &Layout, holdings: &[Holding]) -> Result<()> {
     let _lock = lock(layout)?;
     let mut kernel = Kernel::new(&owner::tag(layout)?)?;
-    for element in holdings.iter().flat_map(elements::of) {
-        kernel.take(&element)?;
-    }
-    Ok(())
+    kernel.take(&holdings.iter().flat_map(elements::of).collect::<Vec<_>>()).map(drop)
 }
 
 /// Whether the rules let a station use an address: lxm gave it, or nobody else has it.
@@ -211,7 +208,7 @@ pub fn hand_on(layout: &Layout, holders: &BTreeMap<Ipv4Addr, Option<Mac>>) -> Re
     let mut kernel = Kernel::new(&tag)?;
     for stale in leased(&tag)?.into_iter().filter(is_another_s) {
         let [_, leased] = elements::proofs(&stale);
-        kernel.take(&leased)?;
+        kernel.take(&[leased])?;
     }
     let holding =
         |(address, mac): (&Ipv4Addr, &Option<Mac>)| Some(Holding { mac: (*mac)?, address: (*address).into() });

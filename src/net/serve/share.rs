@@ -34,8 +34,8 @@ impl<T: Hash + Eq + Clone> Counts<T> {
         Rc::new(Counts { by: RefCell::new(HashMap::new()), limit, limit_each })
     }
 
-    /// Counts one more, unless `what` has its limit, or more than is left over for all others: however
-    /// many take all that they can get, some is left for one who has nothing yet.
+    /// Counts one more, unless `what` has its limit, or as much as is left for all others: one alone leaves
+    /// much, and of what many have taken the next that is given back is for one who has nothing yet.
     pub fn enter(self: &Rc<Self>, what: T) -> Option<Ticket<T>> {
         let mut by = self.by.borrow_mut();
         let left = self.limit.saturating_sub(by.values().sum());
@@ -72,20 +72,18 @@ mod tests {
     use super::*;
 
     #[test]
-    fn however_many_take_all_they_can_the_next_gets_some() {
+    fn one_leaves_much_and_many_leave_what_they_give_back() {
         let counts = Counts::new(512, 64);
-        let mut tickets = Vec::new();
-        for greedy in 0..100 {
-            let had = tickets.len();
-            while let Some(ticket) = counts.enter(greedy) {
-                tickets.push(ticket);
-            }
-            assert!(tickets.len() > had || tickets.len() == 511, "{greedy}");
-        }
-        let one = Counts::new(512, 64);
-        let all: Vec<_> = std::iter::from_fn(|| one.enter("a")).collect();
-        assert_eq!(all.len(), 64);
-        drop(all);
-        assert!(one.enter("a").is_some(), "what is over is free again");
+        let take_all = |greedy: usize| std::iter::from_fn(|| counts.enter(greedy)).collect::<Vec<_>>();
+        let mut tickets = take_all(0);
+        assert_eq!(tickets.len(), 64);
+        tickets.extend((1..100).flat_map(take_all));
+        assert_eq!(tickets.len(), 512);
+        assert!(counts.enter(100).is_none());
+        tickets.remove(0);
+        assert!(counts.enter(0).is_none(), "he has more than that");
+        assert!(counts.enter(100).is_some());
+        tickets.clear();
+        assert_eq!(take_all(0).len(), 64, "what is over is free again");
     }
 }
