@@ -50,16 +50,23 @@ fn find(passwd: &str, group: &str, wanted: &str) -> Result<User> {
     Ok(user)
 }
 
+/// The number of a user or group: digits alone (`+0` is a name), and not the one that setresuid(2) takes
+/// for "as it is", which would leave root root.
+fn id(text: &str) -> Option<u32> {
+    let digits = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+    text.parse().ok().filter(|id| digits && *id != u32::MAX)
+}
+
 fn find_user(passwd: &str, wanted: &str) -> Result<User> {
-    let uid: Option<u32> = wanted.parse().ok();
+    let uid = id(wanted);
     let entry = passwd
         .lines()
         .map(|line| line.split(':').collect::<Vec<_>>())
-        .find(|fields| fields.len() >= 7 && (fields[0] == wanted || (uid.is_some() && fields[2].parse().ok() == uid)));
+        .find(|fields| fields.len() >= 7 && (fields[0] == wanted || (uid.is_some() && id(fields[2]) == uid)));
     let or = |text: &str, default: &str| if text.is_empty() { default.to_owned() } else { text.to_owned() };
     match (entry, uid) {
-        (Some(fields), _) => match (fields[2].parse(), fields[3].parse()) {
-            (Ok(uid), Ok(gid)) => Ok(User {
+        (Some(fields), _) => match (id(fields[2]), id(fields[3])) {
+            (Some(uid), Some(gid)) => Ok(User {
                 name: fields[0].to_owned(),
                 uid,
                 gid,
@@ -83,22 +90,20 @@ fn find_user(passwd: &str, wanted: &str) -> Result<User> {
 }
 
 fn find_group(group: &str, wanted: &str) -> Result<u32> {
-    if let Ok(gid) = wanted.parse() {
+    if let Some(gid) = id(wanted) {
         return Ok(gid);
     }
     let entry = group
         .lines()
         .map(|line| line.split(':').collect::<Vec<_>>())
         .find(|fields| fields.len() >= 3 && fields[0] == wanted);
-    entry
-        .and_then(|fields| fields[2].parse().ok())
-        .ok_or_else(|| Error::not_found(format!("the guest has no group `{wanted}`")))
+    entry.and_then(|fields| id(fields[2])).ok_or_else(|| Error::not_found(format!("the guest has no group `{wanted}`")))
 }
 
 fn groups_of(group: &str, user: &str) -> Vec<u32> {
     let member =
         |line: &&str| line.rsplit(':').next().is_some_and(|members| members.split(',').any(|name| name == user));
-    group.lines().filter(member).filter_map(|line| line.split(':').nth(2)?.parse().ok()).collect()
+    group.lines().filter(member).filter_map(|line| id(line.split(':').nth(2)?)).collect()
 }
 
 #[cfg(test)]
@@ -121,7 +126,7 @@ mod tests {
     fn a_number_needs_no_entry_and_a_name_does() {
         let nobody = find("", "", "4242").unwrap();
         assert_eq!((nobody.uid, nobody.gid, nobody.home.as_str()), (4242, 4242, "/"));
-        for wanted in ["web", "root:web", "bad"] {
+        for wanted in ["web", "root:web", "bad", "+0", "4294967295", "0x0", "root:+0"] {
             assert!(find(PASSWD, GROUP, wanted).is_err(), "{wanted}");
         }
     }
