@@ -352,6 +352,7 @@ fn json_has_the_documented_fields_and_no_others() {
         "started",
         "init",
         "cgroup",
+        "confinement",
         "stages",
     ];
     documented.sort_unstable();
@@ -524,7 +525,9 @@ fn check_says_of_each_thing_what_it_is_and_how_to_get_it() {
     assert!([0, 5].contains(&told.status), "{told}");
     let checks = told.json();
     let ids: Vec<&str> = checks.as_array().unwrap().iter().map(|check| check["id"].as_str().unwrap()).collect();
-    for id in ["version", "rights", "userns", "seccomp", "devpts", "cgroup-layout", "idmap", "overlay", "nft", "veth"] {
+    for id in
+        ["version", "rights", "userns", "seccomp", "lsm", "devpts", "cgroup-layout", "idmap", "overlay", "nft", "veth"]
+    {
         assert!(ids.contains(&id), "no {id} in {ids:?}");
     }
     for check in checks.as_array().unwrap() {

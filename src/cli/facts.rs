@@ -5,6 +5,7 @@ use std::net::{Ipv4Addr, Ipv6Addr};
 use serde::Serialize;
 
 use crate::ops::autostart::State;
+use crate::ops::confined::Confined;
 use crate::ops::look::{Seen, SeenLink};
 use crate::store::StageTime;
 
@@ -51,8 +52,50 @@ pub struct Facts {
     pub init: Option<String>,
     /// Below each hierarchy's mount point.
     pub cgroup: Option<String>,
+    /// What it is confined by.
+    pub confinement: Option<ConfinementFacts>,
     /// Where the time of the start went.
     pub stages: Vec<StageTime>,
+}
+
+/// What a guest is confined by; of one that does not run the settings alone are known.
+#[derive(Debug, Serialize)]
+pub struct ConfinementFacts {
+    pub user_namespace: bool,
+    /// Of its init's bounding set, without `CAP_`.
+    pub capabilities: Option<Vec<String>>,
+    pub no_new_privs: Option<bool>,
+    /// `default`, `reduced` or `off`.
+    pub syscalls: &'static str,
+    /// Groups of calls that are refused, by their names in `security.syscalls-allow`.
+    pub refused_calls: Vec<&'static str>,
+    pub seccomp_filters: Option<u64>,
+    /// Kinds of sockets that can be made, as in `security.address-families`.
+    pub address_families: Vec<String>,
+    /// The label of its init.
+    pub apparmor: Option<String>,
+    /// The label of its init.
+    pub selinux: Option<String>,
+    /// Devices beyond those that every guest has.
+    pub devices: Vec<String>,
+}
+
+impl From<Confined> for ConfinementFacts {
+    fn from(confined: Confined) -> Self {
+        let running = confined.running.as_ref();
+        ConfinementFacts {
+            user_namespace: confined.user_namespace,
+            capabilities: running.map(|running| running.capabilities.clone()),
+            no_new_privs: running.map(|running| running.no_new_privs),
+            syscalls: confined.syscalls,
+            refused_calls: confined.refused_calls,
+            seccomp_filters: running.map(|running| running.seccomp_filters),
+            address_families: confined.address_families,
+            apparmor: running.and_then(|running| running.apparmor.clone()),
+            selinux: running.and_then(|running| running.selinux.clone()),
+            devices: confined.devices,
+        }
+    }
 }
 
 /// One link of a guest; its traffic as the guest sees it.
@@ -118,6 +161,7 @@ impl Facts {
             started: record.map(|record| record.started.clone()),
             init: record.map(|record| record.init.clone()),
             cgroup: record.map(|record| record.cgroup.clone()),
+            confinement: Confined::of(seen).map(ConfinementFacts::from),
             stages: record.map(|record| record.stages.clone()).unwrap_or_default(),
         }
     }

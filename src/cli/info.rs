@@ -4,6 +4,7 @@ use super::facts::{self, Facts};
 use super::{Context, Format, NameArg, render};
 use crate::attach::control;
 use crate::error::Result;
+use crate::ops::confined::Confined;
 use crate::ops::look::{Observer, Seen, State};
 use crate::terminal;
 
@@ -166,11 +167,33 @@ impl Lines {
         if let Some(range) = seen.ids() {
             self.add("Ids", range);
         }
+        if let Some(confined) = Confined::of(seen) {
+            self.confined(&confined);
+        }
         if let Some(autostart) = seen.autostart() {
             self.add("Autostart", if autostart { "yes" } else { "no" });
         }
         if let Some(config) = seen.config().ok().filter(|config| !config.description.is_empty()) {
             self.add("Description", &config.description);
+        }
+    }
+
+    /// What it is confined by.
+    fn confined(&mut self, confined: &Confined) {
+        match confined.refused_calls.is_empty() {
+            true => self.add("Syscalls", confined.syscalls),
+            false => {
+                self.add("Syscalls", format!("{}, without {}", confined.syscalls, confined.refused_calls.join(" ")))
+            }
+        }
+        self.add("Sockets", confined.address_families.join(" "));
+        confined.devices.iter().for_each(|device| self.add("Device", device));
+        let Some(running) = &confined.running else { return };
+        self.add("Capabilities", running.capabilities.join(" "));
+        // A guest may load profiles of its own and name them.
+        let labels = [("AppArmor", &running.apparmor), ("SELinux", &running.selinux)];
+        for (module, label) in labels {
+            label.iter().for_each(|label| self.add(module, label));
         }
     }
 

@@ -3,7 +3,7 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Mount, Network, range};
+use super::{Mount, Network, Security, range};
 use crate::types::{IdRange, Size, Timeout};
 
 /// A container's `config.toml`.
@@ -136,34 +136,6 @@ pub enum Init {
     Other,
 }
 
-/// `[security]`
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
-pub struct Security {
-    /// Root in the guest is root of the host.
-    pub privileged: bool,
-    /// Lets container managers run inside.
-    pub nesting: bool,
-    pub idmap: IdMap,
-    /// Capabilities by name (`sys_time` or `CAP_SYS_TIME`) beyond the default set.
-    pub capabilities_add: Vec<String>,
-    pub capabilities_drop: Vec<String>,
-    pub seccomp: Seccomp,
-}
-
-impl Default for Security {
-    fn default() -> Self {
-        Security {
-            privileged: false,
-            nesting: false,
-            idmap: IdMap::Auto,
-            capabilities_add: Vec::new(),
-            capabilities_drop: Vec::new(),
-            seccomp: Seccomp::Default,
-        }
-    }
-}
-
 /// Which host ids an unprivileged container's ids are mapped to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum IdMap {
@@ -190,14 +162,6 @@ impl std::fmt::Display for IdMap {
 }
 
 crate::types::serde_as_text!(IdMap);
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Seccomp {
-    Default,
-    /// No filter at all; only for guests that are trusted as the host is.
-    Off,
-}
 
 /// `[limits]`; unset means unlimited but for `pids`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -307,7 +271,11 @@ mod tests {
             idmap = "auto"
             capabilities-add = []
             capabilities-drop = []
-            seccomp = "default"
+            syscalls = "default"
+            syscalls-allow = ["io-uring"]
+            address-families = ["default", "CAN"]
+            apparmor = "default"
+            selinux-label = "system_u:system_r:container_t:s0"
             [limits]
             memory = "2GiB"
             memory-high = "1800MiB"

@@ -21,6 +21,7 @@ impl FromStr for KeyPath {
         if let Some(name) = s.strip_prefix("credential.").filter(|name| !name.starts_with(['"', '\''])) {
             return Ok(KeyPath(vec!["credential".to_owned(), name.to_owned()]));
         }
+        let s = if s == "security.seccomp" { "security.syscalls" } else { s };
         let keys = toml_edit::Key::parse(s).map_err(|_| {
             Error::usage(format!("`{}` is not the name of a setting", s.escape_default()))
                 .hint("names are written with dots: `limits.memory`")
@@ -58,7 +59,14 @@ impl Document {
     /// Takes a configuration's text; `file` names it in errors.
     pub fn parse(text: &str, file: &std::path::Path) -> Result<Self> {
         let config = super::parse(text, file)?;
-        let text = text.parse().map_err(|e: toml_edit::TomlError| Error::config(format!("{}: {e}", file.display())))?;
+        let mut text: DocumentMut =
+            text.parse().map_err(|e: toml_edit::TomlError| Error::config(format!("{}: {e}", file.display())))?;
+        // One name a setting, or the older one and the newer would meet in the file.
+        if let Some(security) = text.get_mut("security").and_then(Item::as_table_like_mut)
+            && let Some(value) = security.remove("seccomp")
+        {
+            security.insert("syscalls", value);
+        }
         Ok(Document { text, config })
     }
 
@@ -417,6 +425,8 @@ target = \"/srv\"
             ("limits.cpus", "2", "cpus = 2"),
             ("limits.cpuset", "0", "cpuset = \"0\""),
             ("security.nesting", "true", "nesting = true"),
+            ("security.address-families", "default,CAN", "address-families = [\"default\", \"CAN\"]"),
+            ("security.syscalls-allow", "io-uring", "syscalls-allow = [\"io-uring\"]"),
             ("description", "true", "description = \"true\""),
             ("description", "a, b", "description = \"a, b\""),
             ("environment.N", "1", "N = \"1\""),
@@ -461,6 +471,16 @@ target = \"/srv\"
             }
         }
         assert_eq!("a..b".parse::<KeyPath>().unwrap_err().kind().exit_status(), 2);
+    }
+
+    #[test]
+    fn the_older_name_of_a_setting_is_understood_and_replaced() {
+        let mut document = Document::parse("[security]\nseccomp = \"off\"\n", Path::new("config.toml")).unwrap();
+        assert_eq!(document.to_string(), "[security]\nsyscalls = \"off\"\n");
+        document.set([(&"security.seccomp".parse().unwrap(), "reduced")]).unwrap();
+        assert_eq!(document.to_string(), "[security]\nsyscalls = \"reduced\"\n");
+        let both = "[security]\nseccomp = \"off\"\nsyscalls = \"off\"\n";
+        assert_eq!(Document::parse(both, Path::new("config.toml")).unwrap_err().kind().exit_status(), 6);
     }
 
     #[test]

@@ -11,13 +11,13 @@ mod network;
 mod order;
 mod parse;
 pub(crate) mod range;
+mod security;
 
-pub use container::{
-    Boot, Config, Device, IdMap, Init, Limits, Ready, Schedule, Seccomp, Security, Snapshots, Storage,
-};
+pub use container::{Boot, Config, Device, IdMap, Init, Limits, Ready, Schedule, Snapshots, Storage};
 pub use document::{Document, KeyPath};
 pub use host::{HostConfig, HostNetwork};
 pub use mount::{Mount, MountIds, MountTarget};
 pub use network::{Address, Network, NetworkType, Publish, PublishProtocol};
 pub use order::{Order, Plan, Progress};
 pub use parse::parse;
+pub use security::{AppArmor, CallGroup, Security, Syscalls};

@@ -1,5 +1,6 @@
 //! Who keeps the supervisors: a bare host's own command line, or systemd where that is PID 1.
 
+pub mod apparmor;
 pub mod bare;
 pub mod force;
 pub mod journal;

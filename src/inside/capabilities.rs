@@ -9,6 +9,8 @@ pub struct CapabilitySet {
     /// All others that the kernel knows, listed while /proc is still the host's: an attached
     /// command is confined where the guest could have put another.
     dropped: Vec<Capability>,
+    /// Those that the configuration takes away.
+    refused: Vec<Capability>,
 }
 
 /// What systemd-nspawn keeps (src/nspawn/nspawn.c), with NET_ADMIN for a network of its own.
@@ -61,13 +63,19 @@ impl CapabilitySet {
                 set.push(capability);
             }
         }
-        for name in drop {
-            let capability = parse(name)?;
-            set.retain(|kept| *kept != capability);
-        }
+        let refused = drop.iter().map(|name| parse(name)).collect::<Result<Vec<_>>>()?;
+        set.retain(|kept| !refused.contains(kept));
         let mut dropped: Vec<_> = caps::runtime::thread_all_supported().into_iter().collect();
         dropped.retain(|capability| !set.contains(capability));
-        Ok(CapabilitySet { kept: set, dropped })
+        Ok(CapabilitySet { kept: set, dropped, refused })
+    }
+
+    /// Keeps `capability` too, unless the configuration drops it by name.
+    pub fn keep(&mut self, capability: Capability) {
+        if !self.refused.contains(&capability) && !self.kept.contains(&capability) {
+            self.kept.push(capability);
+            self.dropped.retain(|dropped| *dropped != capability);
+        }
     }
 
     /// Whether `capability` is kept.

@@ -1,4 +1,5 @@
 use super::CapabilitySet;
+use super::lsm::{Labels, OpenLabels};
 use super::seccomp::Filters;
 use crate::error::Result;
 
@@ -7,12 +8,15 @@ use crate::error::Result;
 pub struct Confinement {
     pub capabilities: CapabilitySet,
     pub filters: Filters,
+    pub labels: Labels,
 }
 
-/// Confines this process for good.
+/// Confines this process for good, and with `labels` what it executes next.
 ///
-/// Filters first: installing them needs CAP_SYS_ADMIN, which a container may be without.
-pub fn confine(confinement: &Confinement) -> Result<()> {
+/// `labels` were opened while /proc was the host's. Filters first: installing them needs CAP_SYS_ADMIN,
+/// which a container may be without.
+pub fn confine(confinement: &Confinement, labels: &OpenLabels) -> Result<()> {
     confinement.filters.install()?;
-    confinement.capabilities.limit_this_process()
+    confinement.capabilities.limit_this_process()?;
+    labels.put_on()
 }

@@ -7,6 +7,7 @@ use nix::sched::CloneFlags;
 use nix::unistd::{Gid, Uid};
 use rustix::fs::{Mode, OFlags};
 
+use super::lsm::OpenLabels;
 use super::plan::{FromChild, ToChild};
 use super::{BootPlan, NetworkView, confine, lock, mounts, run_host};
 use crate::error::{Context, Error, Result};
@@ -30,6 +31,7 @@ pub fn refuse(supervisor: &Packets, error: Error) -> u8 {
 }
 
 fn run(plan: &BootPlan, supervisor: &Packets, locker: Option<&Packets>) -> Result<std::convert::Infallible> {
+    let labels = plan.confinement.labels.open()?;
     let fds = expect(supervisor, "the root file system", |message| matches!(message, ToChild::Root))?;
     let [root, dev]: [OwnedFd; 2] = fds.try_into().map_err(|_| Error::failed("two mounts were expected"))?;
     become_root(plan)?;
@@ -67,7 +69,7 @@ fn run(plan: &BootPlan, supervisor: &Packets, locker: Option<&Packets>) -> Resul
     drop((master, notify));
 
     expect(supervisor, "the release", |message| matches!(message, ToChild::Release))?;
-    execute(plan, console)
+    execute(plan, console, &labels)
 }
 
 /// Waits for the message that `wanted` accepts; any other is an error, and so is the end.
@@ -113,7 +115,7 @@ fn open_console(plan: &BootPlan) -> Result<(OwnedFd, OwnedFd, String)> {
     Ok((master, slave, path))
 }
 
-fn execute(plan: &BootPlan, console: OwnedFd) -> Result<std::convert::Infallible> {
+fn execute(plan: &BootPlan, console: OwnedFd, labels: &OpenLabels) -> Result<std::convert::Infallible> {
     sys::signals::reset().context(|| "reset the signals")?;
     rustix::process::umask(Mode::from_raw_mode(0o022));
     sys::birth::guest_limits();
@@ -121,7 +123,7 @@ fn execute(plan: &BootPlan, console: OwnedFd) -> Result<std::convert::Infallible
     drop(console);
     // Whatever is open above is ours; the boot socket's end of file tells that init runs.
     sys::creds::close_on_exec_from(3)?;
-    confine(&plan.confinement)?;
+    confine(&plan.confinement, labels)?;
     let argv: [&CString; 1] = [&plan.init];
     nix::unistd::execve(&plan.init, &argv, &plan.environment)
         .context(|| format!("execute init `{}`", plan.init.to_string_lossy()))

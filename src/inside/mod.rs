@@ -23,6 +23,7 @@ mod capabilities;
 mod confine;
 mod init;
 mod lock;
+pub mod lsm;
 mod mounts;
 mod plan;
 mod run_host;

@@ -35,6 +35,8 @@ pub struct KernelFilesystems {
     proc: OwnedFd,
     sys: OwnedFd,
     cgroup: OwnedFd,
+    /// securityfs, whose files of AppArmor show the policy of who reads them; no guest can mount one.
+    security: Option<OwnedFd>,
     /// Whole ones that nothing reaches, for the same rule: a guest's own sandboxes (`ProtectProc=`,
     /// chroots, container managers) mount proc and sysfs anew, and what covers /proc is locked.
     whole: Option<(OwnedFd, OwnedFd)>,
@@ -58,6 +60,7 @@ impl KernelFilesystems {
             proc: proc()?,
             sys: sys(RDONLY)?,
             cgroup: new_filesystem("cgroup2", &[], NOSUID | NODEV | NOEXEC)?,
+            security: if plan.own_policy { Some(copy_tree("/sys/kernel/security", false)?) } else { None },
             whole,
         })
     }
@@ -87,6 +90,9 @@ pub fn mount_all(kernel: KernelFilesystems, dev: BorrowedFd<'_>) -> Result<()> {
         attach_in_root(mount, target)?;
     }
     attach(&kernel.cgroup, "/sys/fs/cgroup")?;
+    if let Some(security) = &kernel.security {
+        attach(security, "/sys/kernel/security")?;
+    }
     // Group 5 is `tty` on every distribution.
     let pts = new_filesystem("devpts", &["mode=620", "gid=5", "ptmxmode=0666"], NOSUID | NOEXEC)?;
     attach(pts, "/dev/pts")?;

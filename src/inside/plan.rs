@@ -17,6 +17,8 @@ pub struct BootPlan {
     pub network: NetworkView,
     /// Container managers may run inside: they need an unmasked /proc and /sys to be visible.
     pub nesting: bool,
+    /// The guest loads AppArmor profiles of its own: it sees the files that take them.
+    pub own_policy: bool,
     /// UUID of the container, shown in /run/host/container-uuid.
     pub uuid: String,
     /// This boot's own random id, in place of the host's.

@@ -4,6 +4,7 @@ pub mod adopt;
 pub mod autostart;
 pub mod check;
 pub mod config;
+pub mod confined;
 pub mod copy;
 pub mod create;
 pub mod destroy;

@@ -9,8 +9,8 @@ use std::fmt::Display;
 use std::path::Path;
 
 use crate::config::{
-    Address, Boot, Config, Device, Document, IdMap, KeyPath, Limits, Mount, Network, NetworkType, Seccomp, Security,
-    Snapshots, Storage,
+    Address, AppArmor, Boot, Config, Device, Document, IdMap, KeyPath, Limits, Mount, Network, NetworkType, Security,
+    Snapshots, Storage, Syscalls,
 };
 use crate::error::Result;
 use crate::store::Layout;
@@ -114,7 +114,18 @@ fn boot_excess(found: &mut Found, boot: &Boot, base: &Boot) {
 }
 
 fn security_excess(found: &mut Found, security: &Security, base: &Security) {
-    let Security { privileged, nesting, idmap, capabilities_add, capabilities_drop, seccomp } = security;
+    let Security {
+        privileged,
+        nesting,
+        idmap,
+        capabilities_add,
+        capabilities_drop,
+        syscalls,
+        syscalls_allow,
+        address_families,
+        apparmor,
+        selinux_label,
+    } = security;
     found.flag(&["security", "privileged"], *privileged, base.privileged);
     found.flag(&["security", "nesting"], *nesting, base.nesting);
     // Ids of its choice may be those of another container, of a user of the host, or all there are.
@@ -122,7 +133,20 @@ fn security_excess(found: &mut Found, security: &Security, base: &Security) {
     found.list(&["security", "capabilities-add"], beyond(capabilities_add, &base.capabilities_add));
     let kept: Vec<String> = beyond(&base.capabilities_drop, capabilities_drop).collect();
     found.when(!kept.is_empty(), &["security", "capabilities-drop"], format!("without {}", kept.join(", ")));
-    found.when(*seccomp != Seccomp::Default && *seccomp != base.seccomp, &["security", "seccomp"], "off");
+    let leniency = |syscalls: Syscalls| match syscalls {
+        Syscalls::Reduced => 0,
+        Syscalls::Default => 1,
+        Syscalls::Off => 2,
+    };
+    found.when(leniency(*syscalls) > leniency(base.syscalls), &["security", "syscalls"], syscalls.name());
+    let calls = syscalls_allow.iter().filter(|group| !base.syscalls_allow.contains(group));
+    found.list(&["security", "syscalls-allow"], calls.map(|group| group.name().to_owned()));
+    let sockets = address_families.beyond(&base.address_families);
+    found.list(&["security", "address-families"], sockets.into_iter());
+    // Another profile, or another label, may be one that holds nothing.
+    found.when(*apparmor != AppArmor::Default && *apparmor != base.apparmor, &["security", "apparmor"], apparmor);
+    let label = selinux_label.as_ref().filter(|_| *selinux_label != base.selinux_label);
+    found.list(&["security", "selinux-label"], label.into_iter().cloned());
 }
 
 fn limits_excess(found: &mut Found, limits: &Limits, base: &Limits) {
@@ -277,6 +301,10 @@ nesting = true
 idmap = "1:2147483000"
 capabilities-add = ["sys_admin"]
 seccomp = "off"
+syscalls-allow = ["io-uring"]
+address-families = ["default", "VSOCK"]
+apparmor = "off"
+selinux-label = "unconfined_t"
 [limits]
 pids = 1000000
 cpu-weight = 10000
@@ -314,7 +342,11 @@ path = "/dev/sda"
         assert_eq!(config, fresh);
         let all = told.join("\n");
         for what in [
-            "seccomp",
+            "syscalls` (off)",
+            "io-uring",
+            "VSOCK",
+            "apparmor",
+            "unconfined_t",
             "1:2147483000",
             "hourly",
             "host)",
@@ -325,7 +357,7 @@ path = "/dev/sda"
         ] {
             assert!(all.contains(what), "{what} in {all}");
         }
-        assert_eq!(told.len(), 23, "{all}");
+        assert_eq!(told.len(), 27, "{all}");
     }
 
     #[test]

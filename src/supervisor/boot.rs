@@ -6,9 +6,9 @@ use std::time::{Duration, Instant};
 
 use nix::unistd::Pid;
 
-use super::dev;
 use super::setup::Setup;
 use super::stage::{Stage, Timeline};
+use super::{dev, policy};
 use crate::config::NetworkType;
 use crate::error::{Context, Error, Result};
 use crate::inside::{self, FromChild, NetworkView, ToChild};
@@ -47,6 +47,7 @@ pub fn boot(
     let plan = setup.plan(rows, cols)?;
     let dev = dev::make(setup.ids.map_or(0, |ids| ids.base), &setup.config.device)?;
     let group = setup.cgroup.open_guest()?;
+    policy::make_namespace(&plan.confinement.labels, setup.cgroup.group())?;
     let (ours, theirs) = Packets::pair()?;
     let (locker, to_locker) =
         if plan.mapped { Packets::pair().map(|(a, b)| (Some(a), Some(b)))? } else { (None, None) };

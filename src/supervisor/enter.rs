@@ -60,6 +60,7 @@ fn bring(order: Order<'_>, witness: SingleThreaded) -> Result<()> {
     if setup.ids.is_none() {
         setup.cgroup.join_v1_guests()?;
     }
+    let labels = setup.confinement.labels.open()?;
     enter(setup, leader)?;
     let user = User::find(request.user.as_deref())?;
     fds.iter().try_for_each(|fd| own(fd, user.uid, None))?;
@@ -69,7 +70,10 @@ fn bring(order: Order<'_>, witness: SingleThreaded) -> Result<()> {
     }
     drop(fds);
     // Nothing that leads back to the host is open from here on: what is cloned has the same files.
-    sys::creds::close_all_but(&[0, 1, 2, told.as_raw_fd()])?;
+    // The files that take the labels are this process's own attributes, and closed below.
+    let mut kept = vec![0, 1, 2, told.as_raw_fd()];
+    kept.extend(labels.descriptors());
+    sys::creds::close_all_but(&kept)?;
     let cwd = request.cwd.as_deref().unwrap_or(&user.home);
     if let Err(e) = nix::unistd::chdir(cwd) {
         // A home that does not exist is no reason not to log in; a directory that was asked for is.
@@ -81,7 +85,8 @@ fn bring(order: Order<'_>, witness: SingleThreaded) -> Result<()> {
     sys::signals::reset().context(|| "reset the signals")?;
     rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o022));
     sys::birth::guest_limits();
-    confine(&setup.confinement)?;
+    confine(&setup.confinement, &labels)?;
+    drop(labels);
     become_user(&user)?;
     // Again: each change of ids may have set it back (PR_SET_DUMPABLE(2const)).
     sys::creds::set_undumpable()?;

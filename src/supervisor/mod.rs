@@ -19,6 +19,7 @@ mod manager;
 mod mount_ids;
 mod notify;
 mod pause;
+mod policy;
 mod rights;
 mod service;
 mod setup;
@@ -216,6 +217,7 @@ fn sweep(layout: &Layout, name: &ContainerName, cgroup: &ContainerCgroup) -> Res
     if net::is_wired(layout, name) {
         sys::fork::run(|| net::sweep(layout, name)).context(|| "remove an earlier network")?;
     }
+    policy::remove_namespace(cgroup.group())?;
     remove_records(layout, name)
 }
 
@@ -267,6 +269,7 @@ fn remove_traces(setup: &Setup, alive: &AliveLock, wires: &Wires) -> Result<()> 
     let steps = [
         setup.cgroup.kill_and_wait(),
         disconnect(setup, wires),
+        policy::remove_namespace(setup.cgroup.group()),
         setup.cgroup.leave(),
         setup.cgroup.remove(),
         // Where our run directory was removed, what is there is another's.

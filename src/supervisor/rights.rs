@@ -7,7 +7,7 @@ use crate::error::Result;
 use crate::sys::privileges;
 
 /// What it takes to boot a guest again, to enter it, and to clear up behind it.
-const KEPT: [Capability; 19] = [
+const KEPT: [Capability; 20] = [
     // Mounts, namespaces, cgroups and the device program of the next boot; entering the guest.
     Capability::CAP_SYS_ADMIN,
     Capability::CAP_SYS_CHROOT,
@@ -19,6 +19,8 @@ const KEPT: [Capability; 19] = [
     // Confining what it starts, itself too.
     Capability::CAP_SETPCAP,
     Capability::CAP_AUDIT_CONTROL,
+    // The guest's policy namespace, where the host has AppArmor.
+    Capability::CAP_MAC_ADMIN,
     // Device nodes, mount points and groups of its own making that belong to the guest's ids.
     Capability::CAP_MKNOD,
     Capability::CAP_CHOWN,

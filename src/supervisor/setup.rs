@@ -4,9 +4,11 @@ use std::ffi::CString;
 use std::fs::File;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
-use super::mount_ids;
+use caps::Capability;
+
+use super::{mount_ids, policy};
 use crate::cgroup::ContainerCgroup;
-use crate::config::{Config, HostConfig, Init, NetworkType, Seccomp};
+use crate::config::{Config, HostConfig, Init, NetworkType};
 use crate::distro::{self, Guest};
 use crate::error::{Context, Error, Kind, Result};
 use crate::identity::{self, Held};
@@ -71,12 +73,14 @@ impl Setup {
         }
         let network = if shares_network { NetworkView::Host } else { NetworkView::Own };
         let security = &config.security;
-        let capabilities =
+        let labels = policy::labels(security, cgroup.group())?;
+        let mut capabilities =
             CapabilitySet::new(&security.capabilities_add, &security.capabilities_drop, network == NetworkView::Own)?;
-        let filters = match security.seccomp {
-            Seccomp::Default => Filters::compile(security.nesting)?,
-            Seccomp::Off => Filters::default(),
-        };
+        if labels.has_policy() {
+            // Over its own policy namespace; all else that it is asked for is the host's namespace's alone.
+            capabilities.keep(Capability::CAP_MAC_ADMIN);
+        }
+        let filters = Filters::compile(security)?;
         let setup = Setup {
             cgroup,
             layout: layout.clone(),
@@ -87,7 +91,7 @@ impl Setup {
             ids,
             mount_ids,
             network,
-            confinement: Confinement { capabilities, filters },
+            confinement: Confinement { capabilities, filters, labels },
             config,
         };
         Ok((setup, rootfs))
@@ -149,6 +153,7 @@ impl Setup {
             mapped: self.ids.is_some(),
             network: self.network,
             nesting: self.config.security.nesting,
+            own_policy: self.confinement.labels.has_policy(),
             uuid: uuid.clone(),
             boot_id: random_uuid()?,
             host_os_release: host_os_release(),

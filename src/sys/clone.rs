@@ -131,14 +131,15 @@ pub fn clone_sibling(_witness: SingleThreaded, pid: &SiblingPid, sibling: impl F
     // SAFETY: the page is mapped; it is only left out of the memory of children.
     let result = unsafe { libc::madvise(pid.0.as_ptr().cast(), size_of::<AtomicI32>(), libc::MADV_DONTFORK) };
     nix::errno::Errno::result(result).context(|| "keep memory from a child")?;
-    // SAFETY: `clone_args` is a plain C struct for which all zeroes is a valid value.
-    let mut args: libc::clone_args = unsafe { std::mem::zeroed() };
-    // With CLONE_PARENT the exit signal is this process's own, and none may be given (clone(2)).
-    args.flags = (libc::CLONE_PARENT | libc::CLONE_PARENT_SETTID) as u64;
-    args.parent_tid = pid.0.as_ptr() as u64;
-    // SAFETY: as in `clone_raw`; the kernel writes the pid to this process's page, which stays mapped.
-    match unsafe { libc::syscall(libc::SYS_clone3, &raw const args, size_of::<libc::clone_args>()) } {
-        -1 => Err(std::io::Error::last_os_error()).context(|| "clone3"),
+    // clone(2) and not clone3: the guest's filter, which holds already, may refuse that one, whose
+    // arguments it cannot see. With CLONE_PARENT the exit signal is this process's own.
+    let flags = (libc::CLONE_PARENT | libc::CLONE_PARENT_SETTID) as libc::c_ulong;
+    let none = std::ptr::null::<libc::c_void>();
+    // SAFETY: as in `clone_raw`: without CLONE_VM and with no stack given the child goes on on a copy of
+    // this one's; the kernel writes the pid to this process's page, which stays mapped. The arguments'
+    // order is that of x86-64 and aarch64, which differ in the last two alone.
+    match unsafe { libc::syscall(libc::SYS_clone, flags, none, pid.0.as_ptr(), none, none) } {
+        -1 => Err(std::io::Error::last_os_error()).context(|| "clone"),
         0 => exit(sibling()),
         _ => Ok(()),
     }

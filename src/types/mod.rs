@@ -8,6 +8,7 @@ mod name;
 mod signal;
 mod size;
 mod snapshot_name;
+mod sockets;
 
 pub use arch::Arch;
 pub use duration::Timeout;
@@ -17,6 +18,7 @@ pub use name::ContainerName;
 pub use signal::Signal;
 pub use size::Size;
 pub use snapshot_name::SnapshotName;
+pub use sockets::{AddressFamilies, SELDOM as SELDOM_PROTOCOLS, SocketKind};
 
 /// Serde through `FromStr` and `Display`, so that a file and a command line accept the same text.
 macro_rules! serde_as_text {

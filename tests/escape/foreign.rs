@@ -34,6 +34,9 @@ nesting = true
 idmap = "1:2147483000"
 capabilities-add = ["sys_time"]
 seccomp = "off"
+syscalls-allow = ["io-uring"]
+address-families = ["all"]
+apparmor = "off"
 [limits]
 pids = 1000000
 [snapshots]
@@ -62,7 +65,10 @@ fn exported(sandbox: &Sandbox) {
         "security.nesting",
         "security.idmap",
         "security.capabilities-add",
-        "security.seccomp",
+        "security.syscalls",
+        "security.syscalls-allow",
+        "security.address-families",
+        "security.apparmor",
         "boot.autostart",
         "boot.stop-timeout",
         "limits.pids",
@@ -83,7 +89,7 @@ fn exported(sandbox: &Sandbox) {
     // The means: all of it is in the archive, and is taken over by who trusts it.
     sandbox.lxm(&["destroy", "-f", "evil"]).ok();
     let said = sandbox.lxm(&["import", &archive, "-n", "evil", "--trust"]).ok();
-    said.complains("taken over on trust: `security.seccomp` (off)");
+    said.complains("taken over on trust: `security.syscalls` (off)");
     let wanted: lxm::config::Config = toml::from_str(&format!("{CONFIG}{MORE}")).unwrap();
     assert_eq!(rights(sandbox, "evil"), lxm::config::Config { uuid: String::new(), ..wanted });
     sandbox.lxm(&["destroy", "-f", "evil"]).ok();

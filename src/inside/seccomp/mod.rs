@@ -7,6 +7,9 @@
 //! which in a container are the 32-bit ones, so its three-instruction prologue is replaced by a
 //! dispatch on the architecture with the rules of each behind it.
 
+mod sockets;
+mod tables;
+
 use std::collections::BTreeMap;
 
 use seccompiler::{
@@ -14,130 +17,37 @@ use seccompiler::{
     TargetArch, sock_filter,
 };
 
+use self::sockets::Sockets;
+use self::tables::{Table, tables};
+use crate::config::{CallGroup, Security, Syscalls};
 use crate::error::{Error, Result};
 
 /// Filters in the order they are installed.
 #[derive(Debug, Clone, Default)]
 pub struct Filters(Vec<BpfProgram>);
 
-/// Expands to the numbers of the named calls in one architecture's table.
-macro_rules! numbers {
-    ($table:path; $($name:ident)*) => {{
-        use $table as table;
-        &[$(table::$name as i64),*]
-    }};
-}
-
-/// Calls denied on every architecture, with why.
-macro_rules! denied_everywhere {
-    ($table:path) => {
-        numbers!($table;
-            // Would replace the kernel, or load code into it.
-            kexec_load init_module delete_module finit_module
-            // Reaches any file of a file system by its inode number, past the mount namespace.
-            open_by_handle_at
-            // The host's swap, quotas and accounting.
-            swapon swapoff quotactl quotactl_fd
-            // Sees other processes' events, and has been the way into the kernel too often.
-            perf_event_open lookup_dcookie
-            // Watches whole file systems, beyond the guest's mounts.
-            fanotify_init fanotify_mark
-            // Protection keys are not virtualised.
-            pkey_mprotect pkey_alloc pkey_free
-            // The host's log; needs a capability that guests do not have.
-            syslog
-            // Long gone from the kernel, kept reserved.
-            nfsservctl)
-    };
-}
-
-/// One architecture that the kernel runs here.
-struct Table {
-    /// AUDIT_ARCH_* as seccomp(2) reports it.
-    audit_arch: u32,
-    denied: &'static [&'static [i64]],
-    /// `bpf`, denied unless containers may run inside.
-    bpf: i64,
-    /// `socket`; the 32-bit x86 `socketcall` takes its arguments from memory, where no filter sees them.
-    socket: i64,
-    /// The newest call this program knows.
-    last: i64,
-    /// Numbers from here on belong to another ABI that is not for guests (x32).
-    foreign: Option<u32>,
-}
-
-#[cfg(target_arch = "x86_64")]
-fn tables() -> [Table; 2] {
-    use linux_sysno::{x86, x86_64};
-    [
-        Table {
-            audit_arch: 0xc000_003e,
-            denied: &[
-                denied_everywhere!(linux_sysno::x86_64::Sysno),
-                numbers!(linux_sysno::x86_64::Sysno; kexec_file_load modify_ldt iopl ioperm uselib ustat sysfs _sysctl
-                    create_module get_kernel_syms query_module afs_syscall getpmsg putpmsg security tuxcall vserver),
-            ],
-            bpf: x86_64::Sysno::bpf as i64,
-            socket: x86_64::Sysno::socket as i64,
-            last: x86_64::Sysno::listns as i64,
-            foreign: Some(0x4000_0000),
-        },
-        Table {
-            audit_arch: 0x4000_0003,
-            denied: &[
-                denied_everywhere!(linux_sysno::x86::Sysno),
-                numbers!(linux_sysno::x86::Sysno; modify_ldt iopl ioperm vm86 vm86old uselib ustat sysfs _sysctl
-                    create_module get_kernel_syms query_module),
-            ],
-            bpf: x86::Sysno::bpf as i64,
-            socket: x86::Sysno::socket as i64,
-            last: x86::Sysno::listns as i64,
-            foreign: None,
-        },
-    ]
-}
-
-#[cfg(target_arch = "aarch64")]
-fn tables() -> [Table; 2] {
-    use linux_sysno::{aarch64, arm};
-    [
-        Table {
-            audit_arch: 0xc000_00b7,
-            denied: &[
-                denied_everywhere!(linux_sysno::aarch64::Sysno),
-                numbers!(linux_sysno::aarch64::Sysno; kexec_file_load),
-            ],
-            bpf: aarch64::Sysno::bpf as i64,
-            socket: aarch64::Sysno::socket as i64,
-            last: aarch64::Sysno::listns as i64,
-            foreign: None,
-        },
-        Table {
-            audit_arch: 0x4000_0028,
-            denied: &[denied_everywhere!(linux_sysno::arm::Sysno)],
-            bpf: arm::Sysno::bpf as i64,
-            socket: arm::Sysno::socket as i64,
-            last: arm::Sysno::listns as i64,
-            foreign: None,
-        },
-    ]
-}
+/// What one architecture's calls are held to: a call's number, and the conditions under which it is refused
+/// (none: always).
+type Rules = BTreeMap<i64, Vec<SeccompRule>>;
 
 impl Filters {
-    /// Compiles the default filters; `nesting` leaves in what container managers need.
-    pub fn compile(nesting: bool) -> Result<Self> {
-        let permissions = by_architecture(|table| {
-            let mut denied: Vec<i64> = table.denied.concat();
-            if !nesting {
-                denied.push(table.bpf);
-            }
-            let rules = denied.into_iter().map(|number| (number, Vec::new())).collect();
-            compile(rules, libc::EPERM)
-        })?;
-        // Programs that audit take this as "no audit here" rather than failing (as in nspawn).
-        let audit =
-            by_architecture(|table| compile([(table.socket, vec![netlink_audit()?])].into(), libc::EAFNOSUPPORT))?;
-        Ok(Filters(vec![permissions, audit]))
+    /// Compiles the filters that `security` asks for.
+    ///
+    /// One program an errno; each is chosen so that what meets it goes on as on a kernel without the call.
+    pub fn compile(security: &Security) -> Result<Self> {
+        if security.syscalls == Syscalls::Off {
+            return Ok(Filters::default());
+        }
+        let mut programs = vec![
+            by_architecture(|table| compile(denied(table, security)?, libc::EPERM))?,
+            by_architecture(|table| compile(absent(table, security)?, libc::ENOSYS))?,
+        ];
+        if let Some(allowed) = security.address_families.allowed() {
+            let sockets = Sockets::of(&allowed);
+            programs.push(by_architecture(|table| compile(sockets.families(table)?, libc::EAFNOSUPPORT))?);
+            programs.push(by_architecture(|table| compile(sockets.protocols(table)?, libc::EPROTONOSUPPORT))?);
+        }
+        Ok(Filters(programs))
     }
 
     /// Installs them in this process, for good.
@@ -146,16 +56,58 @@ impl Filters {
     }
 }
 
-/// socket(AF_NETLINK, _, NETLINK_AUDIT)
-fn netlink_audit() -> Result<SeccompRule> {
-    let equals = |argument, value| SeccompCondition::new(argument, SeccompCmpArgLen::Dword, SeccompCmpOp::Eq, value);
-    let conditions =
-        equals(0, libc::AF_NETLINK as u64).and_then(|family| Ok(vec![family, equals(2, libc::NETLINK_AUDIT as u64)?]));
-    conditions.and_then(SeccompRule::new).map_err(|e| Error::failed(format!("compile the system call filter: {e}")))
+/// Calls that are known and refused.
+fn denied(table: &Table, security: &Security) -> Result<Rules> {
+    let mut denied: Vec<i64> = table.denied.concat();
+    for (group, calls) in [
+        (CallGroup::Bpf, &[table.bpf][..]),
+        // As the kernel's own `kernel.io_uring_disabled`, which libraries know.
+        (CallGroup::IoUring, table.io_uring),
+        (CallGroup::Userfaultfd, &[table.userfaultfd]),
+    ] {
+        if !security.allows(group) {
+            denied.extend(calls);
+        }
+    }
+    let mut rules: Rules = denied.into_iter().map(|number| (number, Vec::new())).collect();
+    if !security.allows(CallGroup::UserNamespaces) {
+        let flag = libc::CLONE_NEWUSER as u64;
+        for call in table.with_flags {
+            rules.insert(call, vec![rule(vec![when(0, SeccompCmpOp::MaskedEq(flag), flag)?])?]);
+        }
+    }
+    Ok(rules)
+}
+
+/// Calls that are as if this kernel did not have them, because programs then do without.
+fn absent(table: &Table, security: &Security) -> Result<Rules> {
+    let mut absent = Vec::new();
+    if !security.allows(CallGroup::Keyring) {
+        absent.extend(table.keyring);
+    }
+    if !security.allows(CallGroup::MountApi) {
+        absent.extend(table.mount_api);
+    }
+    if !security.allows(CallGroup::UserNamespaces) {
+        // Its flags are in memory, where no filter sees them; libraries go back to clone(2).
+        absent.push(table.clone3);
+    }
+    Ok(absent.into_iter().map(|number| (number, Vec::new())).collect())
+}
+
+/// The condition that the low half of an argument compares so; the kernel takes these as `int`.
+fn when(argument: u8, op: SeccompCmpOp, value: u64) -> Result<SeccompCondition> {
+    SeccompCondition::new(argument, SeccompCmpArgLen::Dword, op, value)
+        .map_err(|e| Error::failed(format!("compile the system call filter: {e}")))
+}
+
+/// A rule that holds where all conditions do.
+fn rule(conditions: Vec<SeccompCondition>) -> Result<SeccompRule> {
+    SeccompRule::new(conditions).map_err(|e| Error::failed(format!("compile the system call filter: {e}")))
 }
 
 /// seccompiler's program for `rules`, without its architecture check: it starts by loading the number.
-fn compile(rules: BTreeMap<i64, Vec<SeccompRule>>, errno: i32) -> Result<BpfProgram> {
+fn compile(rules: Rules, errno: i32) -> Result<BpfProgram> {
     let arch: TargetArch = std::env::consts::ARCH.try_into().map_err(|e| Error::failed(format!("{e}")))?;
     let filter = SeccompFilter::new(rules, SeccompAction::Allow, SeccompAction::Errno(errno as u32), arch);
     let program: BpfProgram = filter
@@ -210,7 +162,7 @@ mod tests {
 
     #[test]
     fn the_filters_fit_the_kernels_limit_and_know_both_architectures() {
-        for program in Filters::compile(false).unwrap().0 {
+        for program in Filters::compile(&Security::default()).unwrap().0 {
             assert!(program.len() < 4096);
             let compares = |arch| program.iter().any(|i| i.code == JUMP_IF_EQUAL && i.k == arch);
             assert!(tables().iter().all(|table| compares(table.audit_arch)));

@@ -91,6 +91,7 @@ pub fn checks(config: &Config) -> Vec<Check> {
     } else {
         missing("seccomp", "no filters of system calls", "install a kernel with CONFIG_SECCOMP_FILTER")
     });
+    checks.extend(confinement());
     let filesystems = fs::read_to_string("/proc/filesystems").unwrap_or_default();
     checks.push(if filesystems.lines().any(|line| line.trim_start_matches("nodev").trim() == "devpts") {
         Check::ok("kernel", "devpts", "terminals of its own for each guest")
@@ -178,6 +179,65 @@ fn user_namespaces() -> Check {
         ),
         Some(n) => Check::ok("kernel", "userns", format!("unprivileged containers, at most {n} user namespaces")),
         None => missing("userns", "no user namespaces", "install a kernel with CONFIG_USER_NS"),
+    }
+}
+
+/// What of the host's own settings stands behind a guest's confinement.
+fn confinement() -> Vec<Check> {
+    let setting = |name: &str| fs::read_to_string(format!("/proc/sys/kernel/{name}")).ok();
+    let mut checks = vec![security_module()];
+    checks.extend(setting("unprivileged_bpf_disabled").map(|value| match value.trim() {
+        "0" => Check::not(
+            Verdict::Lacks,
+            "kernel",
+            "bpf",
+            "users without rights can load BPF programs, which has been a way into the kernel",
+            "`sysctl kernel.unprivileged_bpf_disabled=1`",
+        ),
+        _ => Check::ok("kernel", "bpf", "only root loads BPF programs"),
+    }));
+    checks.extend(setting("yama/ptrace_scope").map(|value| match value.trim() {
+        "0" => Check::ok("kernel", "ptrace-scope", "each process may look into all others of its user"),
+        _ => Check::ok("kernel", "ptrace-scope", "processes look into their own children alone (yama)"),
+    }));
+    checks.push(module_loading(setting("modules_disabled").as_deref()));
+    checks
+}
+
+/// Guests have the kernel load modules by mounting, by making links and by rules of a firewall.
+fn module_loading(disabled: Option<&str>) -> Check {
+    match disabled.map(str::trim) {
+        None => Check::ok("kernel", "module-loading", "the kernel takes no modules"),
+        Some("1") => Check::ok("kernel", "module-loading", "closed (kernel.modules_disabled)"),
+        Some(_) => Check::ok(
+            "kernel",
+            "module-loading",
+            "open: a guest's requests may load modules of file systems, links and firewalls",
+        ),
+    }
+}
+
+fn security_module() -> Check {
+    use crate::host::apparmor;
+    if fs::exists("/sys/fs/selinux/enforce").unwrap_or(false) {
+        return Check::ok("kernel", "lsm", "SELinux; `security.selinux-label` labels a guest");
+    }
+    let not = |detail: &str, remedy: &str| Check::not(Verdict::Lacks, "kernel", "lsm", detail, remedy);
+    if !apparmor::is_enabled() {
+        return not(
+            "neither AppArmor nor SELinux: guests run without a profile",
+            "install a kernel with AppArmor, or boot with `apparmor=1 security=apparmor`",
+        );
+    }
+    match apparmor::PROFILES.iter().all(|profile| apparmor::is_loaded(profile)) {
+        true => Check::ok("kernel", "lsm", "AppArmor, with the profiles of lxm"),
+        false if !nix::unistd::geteuid().is_root() => {
+            Check::not(Verdict::Unknown, "kernel", "lsm", "AppArmor", "run it with `sudo`")
+        }
+        false => not(
+            "AppArmor is on, the profiles of lxm are not loaded: guests run without",
+            "`apt install apparmor`, then `apparmor_parser -r /etc/apparmor.d/lxm-containers`",
+        ),
     }
 }
 

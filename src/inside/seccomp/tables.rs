@@ -1,0 +1,130 @@
+//! The system calls that the filter knows, by architecture.
+
+/// Expands to the numbers of the named calls in one architecture's table.
+macro_rules! numbers {
+    ($table:path; $($name:ident)*) => {{
+        use $table as table;
+        &[$(table::$name as i64),*]
+    }};
+}
+
+/// Calls denied on every architecture, with why.
+macro_rules! denied_everywhere {
+    ($table:path) => {
+        numbers!($table;
+            // Would replace the kernel, or load code into it.
+            kexec_load init_module delete_module finit_module
+            // Reaches any file of a file system by its inode number, past the mount namespace.
+            open_by_handle_at
+            // The host's swap, quotas and accounting.
+            swapon swapoff quotactl quotactl_fd
+            // Sees other processes' events, and has been the way into the kernel too often.
+            perf_event_open lookup_dcookie
+            // Watches whole file systems, beyond the guest's mounts.
+            fanotify_init fanotify_mark
+            // Protection keys are not virtualised.
+            pkey_mprotect pkey_alloc pkey_free
+            // The host's log; needs a capability that guests do not have.
+            syslog
+            // Long gone from the kernel, kept reserved.
+            nfsservctl)
+    };
+}
+
+/// The calls that every architecture has under the same name.
+macro_rules! groups {
+    ($table:path) => {{
+        use $table as table;
+        Table {
+            audit_arch: 0,
+            denied: &[],
+            socketcall: None,
+            foreign: None,
+            bpf: table::bpf as i64,
+            sockets: [table::socket as i64, table::socketpair as i64],
+            io_uring: numbers!($table; io_uring_setup io_uring_enter io_uring_register),
+            userfaultfd: table::userfaultfd as i64,
+            keyring: numbers!($table; keyctl add_key request_key),
+            mount_api: numbers!($table; fsopen fspick fsconfig fsmount),
+            with_flags: [table::clone as i64, table::unshare as i64],
+            clone3: table::clone3 as i64,
+            last: table::listns as i64,
+        }
+    }};
+}
+
+/// One architecture that the kernel runs here.
+pub struct Table {
+    /// AUDIT_ARCH_* as seccomp(2) reports it.
+    pub audit_arch: u32,
+    pub denied: &'static [&'static [i64]],
+    pub bpf: i64,
+    /// `socket` and `socketpair`.
+    pub sockets: [i64; 2],
+    /// The 32-bit x86 call that takes all arguments but its first from memory, where no filter sees them.
+    pub socketcall: Option<i64>,
+    pub io_uring: &'static [i64],
+    pub userfaultfd: i64,
+    pub keyring: &'static [i64],
+    /// fsopen(2) and what goes with it.
+    pub mount_api: &'static [i64],
+    /// `clone` and `unshare`, whose first argument has the flags.
+    pub with_flags: [i64; 2],
+    pub clone3: i64,
+    /// The newest call this program knows.
+    pub last: i64,
+    /// Numbers from here on belong to another ABI that is not for guests (x32).
+    pub foreign: Option<u32>,
+}
+
+#[cfg(target_arch = "x86_64")]
+pub fn tables() -> [Table; 2] {
+    use linux_sysno::x86;
+    [
+        Table {
+            audit_arch: 0xc000_003e,
+            denied: &[
+                denied_everywhere!(linux_sysno::x86_64::Sysno),
+                numbers!(linux_sysno::x86_64::Sysno; kexec_file_load modify_ldt iopl ioperm uselib ustat sysfs _sysctl
+                    create_module get_kernel_syms query_module afs_syscall getpmsg putpmsg security tuxcall vserver),
+            ],
+            socketcall: None,
+            foreign: Some(0x4000_0000),
+            ..groups!(linux_sysno::x86_64::Sysno)
+        },
+        Table {
+            audit_arch: 0x4000_0003,
+            denied: &[
+                denied_everywhere!(linux_sysno::x86::Sysno),
+                numbers!(linux_sysno::x86::Sysno; modify_ldt iopl ioperm vm86 vm86old uselib ustat sysfs _sysctl
+                    create_module get_kernel_syms query_module),
+            ],
+            socketcall: Some(x86::Sysno::socketcall as i64),
+            foreign: None,
+            ..groups!(linux_sysno::x86::Sysno)
+        },
+    ]
+}
+
+#[cfg(target_arch = "aarch64")]
+pub fn tables() -> [Table; 2] {
+    [
+        Table {
+            audit_arch: 0xc000_00b7,
+            denied: &[
+                denied_everywhere!(linux_sysno::aarch64::Sysno),
+                numbers!(linux_sysno::aarch64::Sysno; kexec_file_load),
+            ],
+            socketcall: None,
+            foreign: None,
+            ..groups!(linux_sysno::aarch64::Sysno)
+        },
+        Table {
+            audit_arch: 0x4000_0028,
+            denied: &[denied_everywhere!(linux_sysno::arm::Sysno)],
+            socketcall: None,
+            foreign: None,
+            ..groups!(linux_sysno::arm::Sysno)
+        },
+    ]
+}

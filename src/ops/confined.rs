@@ -1,0 +1,97 @@
+//! What a guest is confined by.
+
+use std::fs;
+
+use nix::unistd::Pid;
+
+use super::look::Seen;
+use crate::config::{CallGroup, Syscalls};
+
+/// What of it the configuration says, and what the kernel says of a running guest's init.
+#[derive(Debug)]
+pub struct Confined {
+    /// Its root is not the host's.
+    pub user_namespace: bool,
+    pub syscalls: &'static str,
+    /// Groups of calls that are refused (`security.syscalls-allow` gives one back).
+    pub refused_calls: Vec<&'static str>,
+    /// Kinds of sockets that can be made; `all` where none is refused.
+    pub address_families: Vec<String>,
+    /// Devices beyond those that every guest has.
+    pub devices: Vec<String>,
+    pub running: Option<Running>,
+}
+
+/// As the kernel says.
+#[derive(Debug)]
+pub struct Running {
+    /// Its init's bounding set: what no process of the guest can ever have more of.
+    pub capabilities: Vec<String>,
+    /// Programs that each system call passes.
+    pub seccomp_filters: u64,
+    pub no_new_privs: bool,
+    /// The AppArmor label, `None` where the host has no AppArmor.
+    pub apparmor: Option<String>,
+    pub selinux: Option<String>,
+}
+
+impl Confined {
+    /// `None` where the configuration cannot be read.
+    pub fn of(seen: &Seen) -> Option<Self> {
+        let config = seen.config().ok()?;
+        let security = &config.security;
+        let allowed = match security.syscalls {
+            Syscalls::Off => None,
+            _ => security.address_families.allowed(),
+        };
+        let names = |allowed: std::collections::BTreeSet<_>| allowed.iter().map(ToString::to_string).collect();
+        let refused = |group: &CallGroup| !security.allows(*group);
+        Some(Confined {
+            user_namespace: !seen.privileged()?,
+            syscalls: security.syscalls.name(),
+            refused_calls: CallGroup::ALL.into_iter().filter(refused).map(CallGroup::name).collect(),
+            address_families: allowed.map_or_else(|| vec!["all".to_owned()], names),
+            devices: config.device.iter().map(|device| device.path.to_string_lossy().into_owned()).collect(),
+            running: seen.leader().and_then(Running::of),
+        })
+    }
+}
+
+impl Running {
+    /// `None` where the process is gone.
+    fn of(leader: Pid) -> Option<Self> {
+        let status = fs::read_to_string(format!("/proc/{leader}/status")).ok()?;
+        let field =
+            |key: &str| status.lines().find_map(|line| line.strip_prefix(key)?.strip_prefix(':')).map(str::trim);
+        let number = |key: &str| field(key).and_then(|text| text.parse().ok()).unwrap_or(0);
+        Some(Running {
+            capabilities: capabilities(u64::from_str_radix(field("CapBnd")?, 16).ok()?),
+            seccomp_filters: number("Seccomp_filters"),
+            no_new_privs: number("NoNewPrivs") == 1,
+            apparmor: label(leader, "apparmor/current"),
+            selinux: if fs::exists("/sys/fs/selinux/enforce").unwrap_or(false) {
+                label(leader, "current")
+            } else {
+                None
+            },
+        })
+    }
+}
+
+/// The names of a mask's capabilities, without `CAP_`.
+fn capabilities(mask: u64) -> Vec<String> {
+    let has = |capability: &caps::Capability| mask & capability.bitmask() != 0;
+    let mut names: Vec<String> = caps::all()
+        .into_iter()
+        .filter(has)
+        .map(|capability| capability.to_string().trim_start_matches("CAP_").to_owned())
+        .collect();
+    names.sort();
+    names
+}
+
+/// What a security module calls a process (proc_pid_attr(5)).
+fn label(pid: Pid, file: &str) -> Option<String> {
+    let text = fs::read_to_string(format!("/proc/{pid}/attr/{file}")).ok()?;
+    Some(text.trim_end_matches(['\n', '\0']).to_owned()).filter(|label| !label.is_empty())
+}
