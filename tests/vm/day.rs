@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
+use crate::confined;
 use crate::links;
 use crate::machine::Machine;
 use crate::rootfs;
@@ -21,6 +22,7 @@ const CLAIMS: &[Claim] = &[
     ("the package is installed", install),
     ("file systems hold containers to their size", storage::quotas),
     ("a container is created, started and reached by ssh under its name", ssh_by_name),
+    ("guests are confined by profiles and load their own", confined::by_profiles),
     ("links of every kind lead to the neighbour", links::of_every_kind),
     ("memory is limited", memory),
     ("processes are limited", processes),

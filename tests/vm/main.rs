@@ -3,6 +3,7 @@
 //! `cargo test --test vm` runs it. One machine carries all the claims, in the order of an admin's
 //! day, since booting one costs as much as most of them together.
 
+mod confined;
 mod day;
 mod links;
 mod machine;
