@@ -146,10 +146,6 @@ enum Verb {
 
 fn run(cli: Cli) -> Result<u8> {
     let Global { path, format, quiet } = cli.global;
-    // What these write is the caller's, and so is its mode.
-    if !matches!(cli.verb, Verb::Pull(_) | Verb::Export(_)) {
-        sys::birth::as_a_command();
-    }
     let context = Context::new(path, format, quiet)?;
     match cli.verb {
         Verb::Create(verb) => verb.run(&context),

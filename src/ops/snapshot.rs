@@ -10,7 +10,9 @@ use rustix::fs::{CWD, RenameFlags, renameat_with};
 
 use super::still::Still;
 use super::{reading, schedule, trust};
+use crate::config::Document;
 use crate::error::{Context, Error, Result};
+use crate::identity;
 use crate::progress::Progress;
 use crate::storage::{self, Activity, Backend, Purpose};
 use crate::store::{self, AliveLock, Layout, OperationLock, Snapshot, SnapshotRecord};
@@ -54,6 +56,9 @@ pub fn restore(layout: &Layout, name: &ContainerName, snapshot: &SnapshotName, t
         if !trust {
             (text, left_out) = trust::no_more_than_now(&text, &from, layout, name)?;
         }
+        // What it gave up since then another one may have by now.
+        let then = Document::parse(&text, &from)?;
+        identity::require_free(layout, name, then.config(), layout.config(name).ok().as_ref())?;
         store::replace_file(&config, text.as_bytes(), 0o644)?;
         // One right after the other, with nothing between them that takes time. The exchange first: it
         // can be refused, and nothing has changed then.

@@ -28,22 +28,16 @@ const LIMITS: [(Resource, u64, u64); 12] = [
     (Resource::RLIMIT_RTPRIO, 0, 0),
 ];
 
-/// Makes new files and directories readable for all and writable for us alone, but where a mode is
-/// set exactly.
-pub fn as_a_command() {
-    rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o022));
-}
-
 /// Lets children be waited for whoever started us: what ignores SIGCHLD has none to wait for (waitpid(2)).
 pub fn wait_for_children() {
     // SAFETY: the default action is no handler of ours.
     unsafe { libc::signal(libc::SIGCHLD, libc::SIG_DFL) };
 }
 
-/// The same for a process that nobody but us configures: one cloned by a command line. What a service
-/// manager has started has its unit's values, which are the admin's.
+/// Known values for a process that nobody but us configures: one cloned by a command line, which has
+/// taken [a umask](super::umask) of its own. What a service manager has started has its unit's values,
+/// which are the admin's.
 pub fn as_a_daemon() -> Result<()> {
-    as_a_command();
     super::signals::reset().context(|| "reset the signals")?;
     ignore_broken_pipes();
     for (resource, soft, hard) in LIMITS {
