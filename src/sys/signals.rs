@@ -1,6 +1,8 @@
 //! Signal masks and dispositions.
 
-use nix::sys::signal::{SigSet, SigmaskHow, Signal, sigprocmask};
+use std::time::Duration;
+
+use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, SigmaskHow, Signal, sigaction, sigprocmask};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 
 use crate::error::{Context, Result};
@@ -33,4 +35,32 @@ pub fn reset() -> nix::Result<()> {
         nix::errno::Errno::result(result)?;
     }
     sigprocmask(SigmaskHow::SIG_SETMASK, Some(&SigSet::empty()), None)
+}
+
+/// Runs `work`, whose system calls are interrupted every `period` as long as it takes: what the kernel
+/// waits for in there, it waits for until a signal is pending and no longer.
+pub fn interrupted_every<T>(period: Duration, work: impl FnOnce() -> T) -> Result<T> {
+    extern "C" fn nothing(_: i32) {}
+    // Without SA_RESTART: a call that was interrupted returns.
+    let action = SigAction::new(SigHandler::Handler(nothing), SaFlags::empty(), SigSet::empty());
+    // SAFETY: a handler that does nothing is safe wherever it runs.
+    unsafe { sigaction(Signal::SIGALRM, &action) }.context(|| "take the alarm")?;
+    // SAFETY: a plain C struct for which all zeroes is a valid value.
+    let mut event: libc::sigevent = unsafe { std::mem::zeroed() };
+    event.sigev_notify = libc::SIGEV_THREAD_ID;
+    event.sigev_signo = libc::SIGALRM;
+    event.sigev_notify_thread_id = rustix::thread::gettid().as_raw_nonzero().get();
+    let mut timer: libc::timer_t = std::ptr::null_mut();
+    // SAFETY: the kernel reads one sigevent and writes one timer_t, which outlive the call.
+    let made = unsafe { libc::timer_create(libc::CLOCK_MONOTONIC, &raw mut event, &raw mut timer) };
+    nix::errno::Errno::result(made).context(|| "make a timer")?;
+    let time = libc::timespec { tv_sec: 0, tv_nsec: period.subsec_nanos().into() };
+    let times = libc::itimerspec { it_interval: time, it_value: time };
+    // SAFETY: the kernel reads one itimerspec, which outlives the call, of a timer that was just made.
+    let armed = unsafe { libc::timer_settime(timer, 0, &raw const times, std::ptr::null_mut()) };
+    let done = work();
+    // SAFETY: the timer is ours, and used no more.
+    unsafe { libc::timer_delete(timer) };
+    nix::errno::Errno::result(armed).context(|| "set the timer")?;
+    Ok(done)
 }

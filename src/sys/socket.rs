@@ -165,10 +165,29 @@ impl AsFd for PacketListener {
     }
 }
 
+/// Whether [`refuse_descriptors`] holds for a socket.
+pub fn refuses_descriptors(socket: impl AsFd) -> bool {
+    let mut value: i32 = 1;
+    let mut length = size_of::<i32>() as libc::socklen_t;
+    // SAFETY: the kernel writes one int, which outlives the call and whose true size is given.
+    let result = unsafe {
+        libc::getsockopt(
+            socket.as_fd().as_raw_fd(),
+            libc::SOL_SOCKET,
+            SO_PASSRIGHTS,
+            (&raw mut value).cast(),
+            &raw mut length,
+        )
+    };
+    result == 0 && value == 0
+}
+
+/// socket(7), since Linux 6.16; libc does not have it.
+const SO_PASSRIGHTS: i32 = 83;
+
 /// Has the kernel refuse descriptors sent to a socket: the sender gets EPERM. Says whether it can, which
 /// came with Linux 6.16.
 pub fn refuse_descriptors(socket: impl AsFd) -> bool {
-    const SO_PASSRIGHTS: i32 = 83;
     let off: i32 = 0;
     // SAFETY: the kernel reads one int, which outlives the call and whose true size is given.
     let result = unsafe {
