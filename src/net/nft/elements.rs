@@ -5,12 +5,17 @@
 //! are those of `linux/netfilter/nf_tables.h`).
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::time::Duration;
 
 use rtnetlink::sys::{Socket, SocketAddr};
+use rustix::net::sockopt::{Timeout, set_socket_timeout};
 
 use super::Holding;
 use crate::error::{Context, Error, Result};
 use crate::types::Mac;
+
+/// The kernel answers within the call that asks; what is lost never comes.
+const ANSWER: Duration = Duration::from_secs(10);
 
 const NETLINK_NETFILTER: isize = 12;
 const NFNL_SUBSYS_NFTABLES: u16 = 10;
@@ -97,6 +102,8 @@ impl Kernel {
             let mut socket = Socket::new(NETLINK_NETFILTER)?;
             socket.bind_auto()?;
             socket.connect(&SocketAddr::new(0, 0))?;
+            // Every start waits for this answer, with the lock on the rules in its hand.
+            set_socket_timeout(&socket, Timeout::Recv, Some(ANSWER))?;
             Ok(socket)
         };
         let socket = open().context(|| "speak to the kernel's firewall")?;
@@ -135,7 +142,8 @@ impl Kernel {
         if elements.is_empty() {
             return Ok(true);
         }
-        let mut batch = header(BATCH_BEGIN, 0, 0, 0, NFNL_SUBSYS_NFTABLES, &[]);
+        // What is wrong with the batch as a whole is answered to its first message.
+        let mut batch = header(BATCH_BEGIN, 0, self.sequence + 1, 0, NFNL_SUBSYS_NFTABLES, &[]);
         for element in elements {
             self.sequence += 1;
             batch.extend(message(kind, flags | NLM_F_ACK, self.sequence, &self.table, element));
