@@ -23,11 +23,24 @@ pub fn is_given(layout: &Layout, link: &LinkRecord, address: IpAddr) -> Result<b
         return Ok(true);
     }
     let Some(bridge) = &link.bridge else { return Ok(false) };
+    if is_the_hosts(address)? {
+        return Ok(false);
+    }
     let Some(settings) = NetworkFile::load(layout)?.bridge.remove(bridge) else {
         return Ok(networks_on(bridge)?.into_iter().any(|net| is_for_guests(net, address)));
     };
     let mut networks = settings.ipv4.map(IpNetwork::V4).into_iter().chain(settings.ipv6.map(IpNetwork::V6));
     Ok(networks.any(|net| is_for_guests(net, address)) && nft::is_held(layout, &Holding { mac: link.mac, address })?)
+}
+
+/// Whether this host has the address itself, on whatever link.
+fn is_the_hosts(address: IpAddr) -> Result<bool> {
+    let ip = |at: nix::ifaddrs::InterfaceAddress| -> Option<IpAddr> {
+        let own = at.address?;
+        let four = own.as_sockaddr_in().map(|own| IpAddr::V4(own.ip()));
+        four.or_else(|| own.as_sockaddr_in6().map(|own| IpAddr::V6(own.ip())))
+    };
+    Ok(getifaddrs().context(|| "list the addresses of this host")?.filter_map(ip).any(|own| own == address))
 }
 
 /// Whether a guest can have an address of `net`, which is written with the bridge's own address.
@@ -74,6 +87,8 @@ mod tests {
         ] {
             assert_eq!(is_for_guests(net.parse().unwrap(), address.parse().unwrap()), is_one, "{address} of {net}");
         }
+        assert!(is_the_hosts("127.0.0.1".parse().unwrap()).unwrap());
+        assert!(!is_the_hosts("127.0.0.2".parse().unwrap()).unwrap());
         assert_eq!(networks_on("lo").unwrap().first(), Some(&"127.0.0.1/8".parse().unwrap()));
     }
 }

@@ -256,16 +256,12 @@ impl Prepared<'_> {
         let mut pace = watch::Pace::default();
         let mut again = LOOK_AGAIN;
         loop {
-            let mut seen = guest.addresses(&interfaces).await?;
-            let all_given = seen.keep(|interface, address| self.is_given(interface, address))?;
+            let all_given = self.look(&guest, &interfaces, &addresses).await.unwrap_or_else(|e| {
+                // The ports stay, and lead where they led; the next look may see more.
+                crate::sys::log::line(&format!("look for the guest's addresses: {e}"));
+                false
+            });
             again = if all_given { LOOK_AGAIN_AT_MOST } else { again.min(LOOK_AGAIN_AT_MOST / 2) * 2 };
-            if seen != *addresses.borrow() {
-                *addresses.borrow_mut() = seen.clone();
-                let targets: Vec<Target> = seen.into_targets();
-                self.note(&targets)?;
-                nft::apply_translation(self.layout)?;
-                pace.changed(Instant::now());
-            }
             let next = async {
                 tokio::time::sleep(pace.rest()).await;
                 guest.changed().await;
@@ -273,10 +269,26 @@ impl Prepared<'_> {
             tokio::select! {
                 () = leader.readable() => return Ok(()),
                 _ = terminate.recv() => return Ok(()),
-                () = next => again = LOOK_AGAIN,
+                () = next => {
+                    // Whatever came of the look: it is the guest that has us look.
+                    pace.changed(Instant::now());
+                    again = LOOK_AGAIN;
+                }
                 () = tokio::time::sleep(again) => {}
             }
         }
+    }
+
+    /// Follows the guest's addresses; says whether all of them were given to it.
+    async fn look(&self, guest: &watch::Guest, interfaces: &[String], addresses: &RefCell<Addresses>) -> Result<bool> {
+        let mut seen = guest.addresses(interfaces).await?;
+        let all_given = seen.keep(|interface, address| self.is_given(interface, address))?;
+        if seen != *addresses.borrow() {
+            *addresses.borrow_mut() = seen.clone();
+            self.note(&seen.into_targets())?;
+            nft::apply_translation(self.layout)?;
+        }
+        Ok(all_given)
     }
 
     fn is_given(&self, interface: &str, address: IpAddr) -> Result<bool> {

@@ -47,6 +47,9 @@ impl Addresses {
     }
 }
 
+/// How many addresses of an interface are looked at: each is asked for, and a guest sets what it likes.
+const MOST: usize = 16;
+
 /// How soon the next change of a guest's addresses is looked at: it may change them as fast as it likes,
 /// and each change has the rules of the whole host written anew.
 #[derive(Debug, Default)]
@@ -110,7 +113,8 @@ impl Guest {
             let link = crate::net::wire::link_by_name(&self.handle, interface).await?;
             let Some(index) = link.map(|link| link.header.index) else { continue };
             let of_link = all.iter().filter(|message| message.header.index == index);
-            let usable: Vec<IpAddr> = of_link.filter(|message| is_usable(message)).filter_map(address).collect();
+            let usable = of_link.filter(|message| is_usable(message)).filter_map(address);
+            let usable: Vec<IpAddr> = usable.take(MOST).collect();
             if !usable.is_empty() {
                 addresses.insert(interface.clone(), usable);
             }
