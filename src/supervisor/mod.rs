@@ -160,7 +160,10 @@ fn boot_until_off(
         if ending == Ending::Reboot && !around.manager.restarts_us() && cleared.is_ok() {
             // Never into the same group again: since Linux 6.14 what is cloned into a group that was
             // once killed as a whole (cgroup.kill) is taken for a straggler and killed as well.
-            cleared = disconnect(&setup, &wires).and_then(|()| setup.cgroup.remove_payload());
+            cleared = disconnect(&setup, &wires)
+                .and_then(|()| setup.cgroup.remove_payload())
+                // With the profiles that the guest had loaded: a broken one ends with this boot.
+                .and_then(|()| policy::remove_namespace(setup.cgroup.group()));
             let pause = if guest.was_asked() { Duration::ZERO } else { pace.after(guest.lived()) };
             if !pause.is_zero() {
                 // Its guest is gone: the state is `starting`.
@@ -191,8 +194,8 @@ fn boot_until_off(
                 store::write_failure(layout, name, &e);
             }
         }
-        setup.cgroup.lift_limits()?;
-        make_cgroup(&setup)?;
+        let grouped = setup.cgroup.lift_limits().and_then(|()| make_cgroup(&setup));
+        grouped.inspect_err(|_| drop(remove_traces(&setup, alive, &Wires::default())))?;
         timeline = Timeline::start();
     }
 }
