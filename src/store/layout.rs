@@ -1,4 +1,5 @@
 use std::ffi::OsString;
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 use crate::config::{self, Config, HostConfig};
@@ -310,6 +311,10 @@ impl Layout {
         let place = self.container(name);
         match place.symlink_metadata() {
             Ok(_) if is_container(&place) => Ok(()),
+            Ok(meta) if meta.is_symlink() => {
+                Err(Error::not_found(format!("`{}` is not a container: it is a symbolic link", place.display()))
+                    .hint("`lxm --path DIR` works with the containers of another directory"))
+            }
             Ok(_) => Err(Error::not_found(format!("`{}` is not a container: it has no origin.toml", place.display()))
                 .hint("`lxm list` shows the containers; lxm leaves everything else alone")),
             Err(e) if e.kind() == std::io::ErrorKind::NotFound => {
@@ -360,7 +365,13 @@ const APART: &str = ".path-";
 /// Whether a directory is a container's: `origin.toml` says so, which lxm writes before anything
 /// else and never removes. One that has lost it is known by what else only a container has.
 pub fn is_container(place: &Path) -> bool {
-    let has = |file: &str| place.join(file).symlink_metadata().is_ok();
+    // A link leads to what is somebody else's, or another container's.
+    if place.symlink_metadata().is_ok_and(|meta| !meta.is_dir()) {
+        return false;
+    }
+    // What cannot be looked at (EACCES) may be there.
+    let is_absent = |e: &std::io::Error| matches!(e.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory);
+    let has = |file: &str| !place.join(file).symlink_metadata().is_err_and(|e| is_absent(&e));
     has("origin.toml") || has("config.toml") && (has("rootfs") || has("overlay.toml"))
 }
 
@@ -457,7 +468,10 @@ mod tests {
             std::fs::write(dir.path().join(file), "").unwrap();
         }
         assert_eq!(layout.names().unwrap(), [name("damaged"), name("web")]);
-        for none in ["hosts", "photos", "containerd", "absent"] {
+        // A link to a container would be a second way to the same files.
+        std::os::unix::fs::symlink("web", dir.path().join("link")).unwrap();
+        assert_eq!(layout.names().unwrap(), [name("damaged"), name("web")]);
+        for none in ["link", "hosts", "photos", "containerd", "absent"] {
             assert_eq!(layout.require(&name(none)).unwrap_err().kind().exit_status(), 3, "{none}");
         }
     }

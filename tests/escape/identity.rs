@@ -16,6 +16,7 @@ pub fn trials() -> Vec<Trial> {
         probe("escape::identity::one_name_in_two_directories_is_two_containers", two_directories),
         busybox("escape::identity::a_copied_directory_is_no_container_until_it_is_adopted", copied),
         busybox("escape::identity::a_copy_never_writes_to_the_layer_of_what_runs", shared_layer),
+        probe("escape::identity::a_link_to_a_container_is_none", linked),
         probe("escape::identity::a_moved_directory_is_the_container_as_before", moved),
         probe("escape::identity::a_killed_adoption_is_begun_again", killed_adoption),
         probe("escape::identity::what_another_one_has_is_refused_with_its_name", taken),
@@ -134,6 +135,20 @@ fn shared_layer(sandbox: &Sandbox) {
     sandbox.lxm(&["start", "web", "web2"]).ok();
     sandbox.lxm(&["destroy", "-f", "web2"]).ok();
     sandbox.lxm(&["attach", "web", "--", "ls", "/etc/hostname"]).ok();
+}
+
+fn linked(sandbox: &Sandbox) {
+    sandbox.create("web", Guest::Probe, &[]);
+    let dir = sandbox.path("srv");
+    std::fs::create_dir_all(&dir).unwrap();
+    std::os::unix::fs::symlink(place(sandbox, "web"), dir.join("link")).unwrap();
+    // The means: by the link it has all that a container has.
+    assert!(dir.join("link/origin.toml").is_file());
+    for verb in [&["destroy", "-f", "link"][..], &["rename", "link", "x"], &["start", "link"]] {
+        elsewhere(sandbox, &dir, verb).fails(3).complains("it is a symbolic link");
+    }
+    assert_eq!(elsewhere(sandbox, &dir, &["list"]).ok().stdout, "");
+    sandbox.lxm(&["start", "web"]).ok();
 }
 
 fn moved(sandbox: &Sandbox) {
