@@ -45,9 +45,12 @@ impl Claim {
         }
     }
 
-    /// What the second one who wants it is told to do.
-    pub(super) fn remedy(&self, name: &ContainerName, holder: &ContainerName) -> String {
+    /// What the second one who wants it, with this configuration, is told to do.
+    pub(super) fn remedy(&self, name: &ContainerName, config: &Config, holder: &ContainerName) -> String {
         match self {
+            Claim::Ids(_) if config.security.idmap == IdMap::Auto => {
+                format!("`lxm adopt {name} --new-identity` gives it a range of its own")
+            }
             Claim::Ids(_) => format!("`lxm config unset {name} security.idmap` gives it a range of its own"),
             Claim::Uuid(_) | Claim::Upper(_) => {
                 format!("if `{name}` is a copy of it, `lxm adopt {name} --new-identity` makes it another container")

@@ -40,7 +40,7 @@ impl Held {
             let Some((start, length)) = number(claim) else { continue };
             let mut try_lock = || Ok(self.numbers.try_lock(start, length)?.then_some(()));
             // Looked for in a child, too: it is the table that names who has it.
-            let holder = || fork::run(|| Ok(taken(layout, name, claim))).ok().flatten();
+            let holder = || fork::run(|| Ok(taken(layout, name, config, claim))).ok().flatten();
             patiently(&mut try_lock, holder)?
                 .ok_or_else(|| Error::conflict(format!("another running container has {claim}")))?;
             wanted.push((start, length));
@@ -106,13 +106,13 @@ fn in_use(name: &ContainerName, dir: &Path) -> Error {
 }
 
 /// Who has a claim that is locked, as the refusal; `None` where no running container is known to.
-fn taken(layout: &Layout, name: &ContainerName, claim: &Claim) -> Option<Error> {
+fn taken(layout: &Layout, name: &ContainerName, config: &Config, claim: &Claim) -> Option<Error> {
     let clashes = table::clashes(layout, name, std::slice::from_ref(claim)).unwrap_or_default();
     let runs = |clash: &Clash| crate::store::AliveLock::is_held(&clash.holder.layout, &clash.holder.name);
     let clash = clashes.into_iter().find(|clash| runs(clash).unwrap_or(false))?;
     let holder = clash.holder.seen_from(layout);
     let error = Error::conflict(format!("container {holder}, which runs, has {}", clash.claim));
-    Some(error.hint(clash.claim.remedy(name, &clash.holder.name)))
+    Some(error.hint(clash.claim.remedy(name, config, &clash.holder.name)))
 }
 
 /// A claim as a range of numbers below 2^63, kinds apart; the kernel finds those that overlap.

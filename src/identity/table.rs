@@ -98,16 +98,19 @@ pub fn require_free(layout: &Layout, name: &ContainerName, config: &Config, befo
     }
     match clashes(layout, name, &new)?.into_iter().next() {
         None => Ok(()),
-        Some(clash) => Err(clash.refusal(layout, name)),
+        Some(clash) => Err(clash.refusal(layout, name, config)),
     }
 }
 
 impl Clash {
-    /// Tells the second who wants it.
-    pub fn refusal(&self, layout: &Layout, name: &ContainerName) -> Error {
+    /// Tells the second who wants it, with this configuration.
+    pub fn refusal(&self, layout: &Layout, name: &ContainerName, config: &Config) -> Error {
         let holder = self.holder.seen_from(layout);
-        Error::conflict(format!("container {holder} has {} already", self.claim))
-            .hint(self.claim.remedy(name, &self.holder.name))
+        Error::conflict(format!("container {holder} has {} already", self.claim)).hint(self.claim.remedy(
+            name,
+            config,
+            &self.holder.name,
+        ))
     }
 }
 

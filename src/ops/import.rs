@@ -177,9 +177,10 @@ fn is_known(layout: &Layout, uuid: &str) -> Result<bool> {
 /// Says what of a container that has just been made others have too.
 fn with_clashes(layout: &Layout, mut imported: Imported) -> Result<Imported> {
     let name = &imported.name;
-    let claims = identity::of(layout, name, &layout.config(name)?, &Origin::read(layout, name)?)?;
+    let config = layout.config(name)?;
+    let claims = identity::of(layout, name, &config, &Origin::read(layout, name)?)?;
     let clashes = identity::clashes(layout, name, &claims)?;
-    let tell = |clash: &identity::Clash| format!("{}: they cannot run at once", clash.refusal(layout, name));
+    let tell = |clash: &identity::Clash| format!("{}: they cannot run at once", clash.refusal(layout, name, &config));
     imported.notes.extend(clashes.iter().map(tell));
     Ok(imported)
 }

@@ -112,7 +112,9 @@ fn copied(sandbox: &Sandbox) {
     assert_eq!(inside("web2", "hostname; cat /etc/hostname"), "web2\nweb2\n");
     inside("web2", "echo copy >/root/who");
     assert_eq!(inside("web", "cat /root/who 2>/dev/null || echo none"), "none\n", "they share no file");
-    assert!(!sandbox.lxm(&["check"]).stdout.contains("both have"));
+    let told = sandbox.lxm(&["check"]);
+    assert!(!told.stdout.contains("both have"));
+    assert_eq!(told.stdout.matches("--- host ---").count(), 1, "{told}");
 }
 
 fn shared_layer(sandbox: &Sandbox) {
@@ -253,9 +255,23 @@ fn locked(sandbox: &Sandbox) {
         [(sane.replace(&own, &others), "the uuid"), (format!("{sane}\n[security]\nidmap = {ids}\n"), "ids of")]
     {
         std::fs::write(&file, by_hand).unwrap();
-        let told = sandbox.lxm(&["start", "web"]).fails(4);
-        told.complains(&format!("container `db`, which runs, has {what}"));
+        let told =
+            sandbox.lxm(&["start", "web"]).fails(4).complains(&format!("container `db`, which runs, has {what}"));
+        if what == "ids of" {
+            told.complains("`lxm config unset web security.idmap`");
+        }
     }
+    // Ids that nobody has chosen cannot be unset.
+    let record = place(sandbox, "web").join("origin.toml");
+    let own_record = std::fs::read_to_string(&record).unwrap();
+    let copied = own_record
+        .lines()
+        .map(|line| if line.starts_with("ids = ") { format!("ids = {ids}\n") } else { format!("{line}\n") });
+    std::fs::write(&record, copied.collect::<String>()).unwrap();
+    std::fs::write(&file, &sane).unwrap();
+    sandbox.lxm(&["start", "web"]).fails(4).complains("has ids of").complains("`lxm adopt web --new-identity`");
+    std::fs::write(&record, own_record).unwrap();
+    std::fs::write(&file, format!("{sane}\n[security]\nidmap = {ids}\n")).unwrap();
     // The means: as soon as it does not run, nothing is in the way.
     sandbox.lxm(&["stop", "-k", "db"]).ok();
     sandbox.lxm(&["start", "web"]).ok();

@@ -1,8 +1,9 @@
 //! What two containers both have, and ids that users of the host have too.
 
 use super::{Check, Verdict};
-use crate::error::Result;
-use crate::identity::{self, Claim};
+use crate::config::IdMap;
+use crate::error::{Context, Result};
+use crate::identity::{self, Claim, Owner};
 use crate::store::{Layout, ids};
 
 pub fn checks(layout: &Layout) -> Vec<Check> {
@@ -19,12 +20,22 @@ pub fn checks(layout: &Layout) -> Vec<Check> {
 }
 
 fn findings(layout: &Layout) -> Result<Vec<Check>> {
+    // What cannot be read claims nothing that anybody could see.
+    for known in layout.known() {
+        for file in known.names()?.iter().map(|name| known.origin_file(name)) {
+            if let Err(e) = std::fs::File::open(&file)
+                && e.kind() == std::io::ErrorKind::PermissionDenied
+            {
+                return Err(e).context(|| format!("read `{}`", file.display()));
+            }
+        }
+    }
     let mut found = Vec::new();
     for pair in identity::all_clashes(layout)? {
         let name = &pair.second.name;
         let remedy = match pair.claim {
-            Claim::Uuid(_) | Claim::Upper(_) => format!("lxm adopt {name} --new-identity"),
-            Claim::Ids(_) => format!("lxm config unset {name} security.idmap, or lxm adopt {name} --new-identity"),
+            Claim::Ids(_) if has_fixed_ids(&pair.second) => format!("lxm config unset {name} security.idmap"),
+            Claim::Uuid(_) | Claim::Upper(_) | Claim::Ids(_) => format!("lxm adopt {name} --new-identity"),
             _ => format!("lxm config edit {name}"),
         };
         found.push(Check::not(Verdict::Lacks, "host", "identity", pair.to_string(), remedy));
@@ -40,4 +51,8 @@ fn findings(layout: &Layout) -> Result<Vec<Check>> {
         }
     }
     Ok(found)
+}
+
+fn has_fixed_ids(owner: &Owner) -> bool {
+    owner.layout.config(&owner.name).is_ok_and(|config| matches!(config.security.idmap, IdMap::Fixed(_)))
 }

@@ -72,7 +72,7 @@ pub fn check(layout: &Layout) -> Result<Vec<Check>> {
     checks.extend(cgroups::checks()?);
     checks.extend(storage::checks(layout, &config));
     checks.extend(network::checks(layout, &config));
-    checks.extend(identity::checks(layout));
     checks.extend(tools::checks());
+    checks.extend(identity::checks(layout));
     Ok(checks)
 }
