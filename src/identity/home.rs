@@ -2,9 +2,9 @@
 //! the two is decided by looking for the other one: what is lone was moved, and is the container as
 //! before.
 
-use super::{claims, table};
+use super::{Clash, Owner, claims, table};
 use crate::error::{Error, Result};
-use crate::store::{Home, Layout, Origin};
+use crate::store::{AliveLock, Home, Layout, Origin};
 use crate::types::ContainerName;
 
 /// Refuses a container that is a copy, made by hand, of one that is still there. One that was moved
@@ -19,30 +19,40 @@ pub fn require_own(layout: &Layout, name: &ContainerName) -> Result<()> {
             Err(Error::conflict(format!("`lxm adopt {name} --new-identity` was cut short: it has half an identity"))
                 .hint(format!("run `lxm adopt {name} --new-identity` again")))
         }
-        Some(home) => match original(layout, name, &home)? {
+        home => match original(layout, name, home.as_ref())? {
             None => here.write(&place),
             Some(error) => Err(error),
         },
-        // Made before there was this record. What runs is locked all the same.
-        None => here.write(&place),
     }
 }
 
 /// Why a container that came from `home` is not the only one of its kind; `None` where it is.
-fn original(layout: &Layout, name: &ContainerName, home: &Home) -> Result<Option<Error>> {
+///
+/// One of before there was this record came from nowhere: it is the original unless another one is
+/// known for that, by its home or because it runs.
+fn original(layout: &Layout, name: &ContainerName, home: Option<&Home>) -> Result<Option<Error>> {
     let origin = Origin::read(layout, name)?;
     let claims = claims::of(layout, name, &layout.config(name)?, &origin)?;
     let mut layouts = layout.known();
-    let old = Layout::new(layout.root()).with_containers(&home.directory);
-    if !layouts.iter().any(|known| known.containers() == old.containers()) {
-        layouts.push(old);
+    if let Some(home) = home {
+        let old = Layout::new(layout.root()).with_containers(&home.directory);
+        if !layouts.iter().any(|known| known.containers() == old.containers()) {
+            layouts.push(old);
+        }
     }
     let mut clashes = table::clashes_in(layouts, layout, name, &claims)?.into_iter();
     let is_identity = |claim: &claims::Claim| matches!(claim, claims::Claim::Uuid(_) | claims::Claim::Upper(_));
-    Ok(clashes.find(|clash| is_identity(&clash.claim)).map(|clash| {
+    let counts = |clash: &Clash| is_identity(&clash.claim) && (home.is_some() || is_settled(&clash.holder));
+    Ok(clashes.find(counts).map(|clash| {
         let holder = clash.holder.seen_from(layout);
         Error::conflict(format!("`{name}` is a copy of {holder}: both have {}", clash.claim)).hint(format!(
             "`lxm adopt {name} --new-identity` makes it a container of its own; with the other one gone it is the original"
         ))
     }))
+}
+
+/// Whether a container is at home, or runs.
+fn is_settled(Owner { layout, name }: &Owner) -> bool {
+    let home = Home::read(&layout.container(name)).ok().flatten();
+    home.as_ref() == Some(&Home::of(layout, name)) || AliveLock::is_held(layout, name).unwrap_or(true)
 }

@@ -4,6 +4,7 @@ use super::{autostart, sweep};
 use crate::cgroup::Hierarchies;
 use crate::distro::{self, HostKeys, Identity};
 use crate::error::{Context, Error, Result};
+use crate::identity;
 use crate::storage::{self, Tree, is_mount_point};
 use crate::store::{self, AliveLock, Layout, OperationLock};
 use crate::types::ContainerName;
@@ -29,6 +30,8 @@ pub fn rename(layout: &Layout, from: &ContainerName, to: &ContainerName) -> Resu
         return Err(Error::conflict(format!("rename `{from}`: its files are mounted"))
             .hint(format!("`lxm umount {from}` first")));
     }
+    // The record of its home goes with it: under the new name a copy made by hand would be the original.
+    identity::require_own(layout, from)?;
     let lock = if first == from { &first_lock } else { &second_lock };
     sweep::sweep_run(layout, from, &Hierarchies::detect()?, lock)?;
 

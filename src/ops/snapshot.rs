@@ -10,7 +10,7 @@ use rustix::fs::{CWD, RenameFlags, renameat_with};
 
 use super::still::Still;
 use super::{reading, schedule, trust};
-use crate::config::Document;
+use crate::config::{Document, KeyPath};
 use crate::error::{Context, Error, Result};
 use crate::identity;
 use crate::progress::Progress;
@@ -38,12 +38,13 @@ pub fn create(layout: &Layout, name: &ContainerName, wish: Wish) -> Result<Snaps
 
 /// Puts a container back to where a snapshot of it was; those made later stay.
 ///
-/// Its tree and its configuration come back, its ids stay. Settings that give it more than it has now
+/// Its tree and its configuration come back, its ids and its uuid stay. Settings that give it more than it has now
 /// do not, unless `trust` says so: they are given back. Fails with `Kind::Conflict` while it runs.
 pub fn restore(layout: &Layout, name: &ContainerName, snapshot: &SnapshotName, trust: bool) -> Result<Vec<String>> {
     let work = Work::begin(layout, name)?;
     let snapshot = Snapshot::read(layout, name, snapshot)?;
     require_stopped(layout, name, "restore")?;
+    identity::require_own(layout, name)?;
     let place = layout.snapshots(name).join(".restored");
     work.make_place(&place)?;
     let progress = shown(work.backend.as_ref(), format!("copy `{}`", snapshot.name));
@@ -56,10 +57,10 @@ pub fn restore(layout: &Layout, name: &ContainerName, snapshot: &SnapshotName, t
         if !trust {
             (text, left_out) = trust::no_more_than_now(&text, &from, layout, name)?;
         }
+        let then = as_who_it_is(Document::parse(&text, &from)?, layout, name)?;
         // What it gave up since then another one may have by now.
-        let then = Document::parse(&text, &from)?;
         identity::require_free(layout, name, then.config(), layout.config(name).ok().as_ref())?;
-        store::replace_file(&config, text.as_bytes(), 0o644)?;
+        store::replace_file(&config, then.to_string().as_bytes(), 0o644)?;
         // One right after the other, with nothing between them that takes time. The exchange first: it
         // can be refused, and nothing has changed then.
         work.backend.exchange(&place, &container)?;
@@ -77,6 +78,17 @@ pub fn restore(layout: &Layout, name: &ContainerName, snapshot: &SnapshotName, t
     work.discard(&place)?;
     progress.finish();
     Ok(left_out)
+}
+
+/// A configuration that the container had once, with the uuid that it has now: an adopted copy has
+/// snapshots of when it was not yet another one.
+fn as_who_it_is(mut then: Document, layout: &Layout, name: &ContainerName) -> Result<Document> {
+    if let Ok(now) = super::config::document(layout, name)
+        && !now.config().uuid.is_empty()
+    {
+        then.take(&KeyPath::of(["uuid"]), Some(&now))?;
+    }
+    Ok(then)
 }
 
 /// Gives a snapshot another name.
@@ -185,6 +197,8 @@ impl<'a> Work<'a> {
     }
 
     fn make(&self, snapshot: SnapshotName, comment: String, scheduled: bool) -> Result<Snapshot> {
+        // What it writes to would be frozen below it while the original writes there.
+        identity::require_own(self.layout, self.name)?;
         let step = || format!("make snapshot `{snapshot}` of `{}`", self.name);
         let target = self.layout.snapshots(self.name).join(&snapshot);
         if target.symlink_metadata().is_ok() {

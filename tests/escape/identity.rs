@@ -17,6 +17,9 @@ pub fn trials() -> Vec<Trial> {
         busybox("escape::identity::a_copied_directory_is_no_container_until_it_is_adopted", copied),
         busybox("escape::identity::a_copy_never_writes_to_the_layer_of_what_runs", shared_layer),
         probe("escape::identity::a_link_to_a_container_is_none", linked),
+        busybox("escape::identity::no_verb_makes_a_copy_the_original", laundered),
+        probe("escape::identity::of_two_without_a_home_one_is_the_original", homeless),
+        probe("escape::identity::an_adopted_copy_goes_back_to_its_snapshots", restored),
         probe("escape::identity::a_moved_directory_is_the_container_as_before", moved),
         probe("escape::identity::a_killed_adoption_is_begun_again", killed_adoption),
         probe("escape::identity::what_another_one_has_is_refused_with_its_name", taken),
@@ -128,7 +131,7 @@ fn shared_layer(sandbox: &Sandbox) {
     assert_eq!(upper(&original), upper(&copy), "the means: one layer for both");
     // Whatever the files say of whose they are.
     std::fs::remove_file(copy.join("home.toml")).unwrap();
-    sandbox.lxm(&["start", "web2"]).fails(4).complains("`web`, which runs,");
+    sandbox.lxm(&["start", "web2"]).fails(4).complains("`web2` is a copy of `web`");
     sandbox.lxm(&["pull", "web2:/etc/hostname", "/dev/null/x"]).fails(4).complains("another process writes to");
     sandbox.lxm(&["adopt", "web2", "--new-identity"]).fails(4).complains("another process writes to");
     sandbox.lxm(&["stop", "-k", "web"]).ok();
@@ -151,6 +154,62 @@ fn linked(sandbox: &Sandbox) {
     }
     assert_eq!(elsewhere(sandbox, &dir, &["list"]).ok().stdout, "");
     sandbox.lxm(&["start", "web"]).ok();
+}
+
+fn stack(place: &Path) -> String {
+    std::fs::read_to_string(place.join("overlay.toml")).unwrap()
+}
+
+fn laundered(sandbox: &Sandbox) {
+    sandbox.create("web", Guest::Busybox, &["--storage", "overlay"]);
+    sandbox.lxm(&["snapshot", "create", "web", "s1"]).ok();
+    let copy = place(sandbox, "copy");
+    copy_by_hand(&place(sandbox, "web"), &copy);
+    let before = stack(&copy);
+    for verb in [&["rename", "copy", "db"][..], &["snapshot", "create", "copy"], &["snapshot", "restore", "copy", "s1"]]
+    {
+        sandbox.lxm(verb).fails(4).complains("`copy` is a copy of `web`");
+    }
+    assert!(stack(&copy) == before && !place(sandbox, "db").exists());
+    // The means: each of them works on the original, and on a copy that is one of its own right.
+    for name in ["web", "copy"] {
+        sandbox.lxm(&["snapshot", "create", name]).ok();
+        sandbox.lxm(&["snapshot", "restore", name, "s1"]).ok();
+        sandbox.lxm(&["rename", name, "db"]).ok();
+        if name == "web" {
+            sandbox.lxm(&["rename", "db", "web"]).ok();
+            sandbox.lxm(&["adopt", "copy", "--new-identity"]).ok();
+        }
+    }
+}
+
+fn homeless(sandbox: &Sandbox) {
+    sandbox.create("web", Guest::Probe, &[]);
+    let (home, copy) = (place(sandbox, "web").join("home.toml"), place(sandbox, "copy"));
+    copy_by_hand(&place(sandbox, "web"), &copy);
+    std::fs::remove_file(copy.join("home.toml")).unwrap();
+    sandbox.lxm(&["start", "copy"]).fails(4).complains("`copy` is a copy of `web`");
+    // The means: it is the record of `web` that tells.
+    std::fs::remove_file(&home).unwrap();
+    sandbox.lxm(&["start", "web"]).ok();
+    std::fs::remove_file(&home).unwrap();
+    sandbox.lxm(&["rename", "copy", "db"]).fails(4).complains("`copy` is a copy of `web`");
+    sandbox.lxm(&["stop", "-k", "web"]).ok();
+    sandbox.lxm(&["start", "copy"]).ok();
+    sandbox.lxm(&["start", "web"]).fails(4).complains("`web` is a copy of `copy`");
+}
+
+fn restored(sandbox: &Sandbox) {
+    sandbox.create("web", Guest::Probe, &[]);
+    sandbox.lxm(&["snapshot", "create", "web", "s1"]).ok();
+    copy_by_hand(&place(sandbox, "web"), &place(sandbox, "copy"));
+    sandbox.lxm(&["adopt", "copy", "--new-identity"]).ok();
+    let uuid = config(sandbox, "copy", "uuid");
+    let then = std::fs::read_to_string(place(sandbox, "copy").join("snapshots/s1/config.toml")).unwrap();
+    assert!(then.contains(&config(sandbox, "web", "uuid")), "the means: the snapshot has the other one's");
+    sandbox.lxm(&["snapshot", "restore", "copy", "s1"]).ok();
+    assert_eq!(config(sandbox, "copy", "uuid"), uuid, "it is who it was");
+    sandbox.lxm(&["start", "web", "copy"]).ok();
 }
 
 fn moved(sandbox: &Sandbox) {
