@@ -4,7 +4,7 @@ use super::renew::renew;
 use crate::config::Config;
 use crate::distro::{self, HostKeys, Identity};
 use crate::error::{Context, Error, Result};
-use crate::identity;
+use crate::identity::{self, Claim};
 use crate::storage::{self, Tree, is_mount_point};
 use crate::store::{self, AliveLock, Home, Layout, OperationLock, Origin, ids};
 use crate::types::ContainerName;
@@ -69,15 +69,21 @@ fn as_itself(layout: &Layout, name: &ContainerName) -> Result<()> {
     }
     if home.is_none_or(|home| home.name != *name) {
         write_names(layout, name, HostKeys::Keep)?;
+    } else {
+        // Layers that were left behind are missed now, not at the next start.
+        Tree::open(storage::of_container(layout, name)?.as_ref(), &place)?;
     }
     Home::of(layout, name).write(&place)
 }
 
 fn as_another(layout: &Layout, name: &ContainerName) -> Result<Vec<String>> {
     let place = layout.container(name);
-    Home { adopting: true, ..Home::of(layout, name) }.write(&place)?;
     let origin = Origin::read(layout, name)?;
+    require_reason(layout, name, &origin)?;
+    // Before it is marked: it is refused while somebody writes there, and nothing has changed then. A
+    // copy with layers of its own is a copy still.
     storage::backend(layout, &origin.storage)?.separate(&place)?;
+    Home { adopting: true, ..Home::of(layout, name) }.write(&place)?;
 
     let reserved = ids::reserve(layout)?;
     Origin { ids: reserved.range, ..origin }.write_file(&layout.origin_file(name))?;
@@ -92,6 +98,28 @@ fn as_another(layout: &Layout, name: &ContainerName) -> Result<Vec<String>> {
     write_names(layout, name, HostKeys::Fresh)?;
     Home::of(layout, name).write(&place)?;
     Ok(left_out)
+}
+
+/// Fails where a new identity would be taken for no reason, or cannot be had at this moment.
+fn require_reason(layout: &Layout, name: &ContainerName, origin: &Origin) -> Result<()> {
+    let claims = identity::of(layout, name, &layout.config(name)?, origin)?;
+    let clashes = identity::clashes(layout, name, &claims)?;
+    // At home and marked is no home of ours: `adopting` differs.
+    let is_at_home = Home::read(&layout.container(name))?.as_ref() == Some(&Home::of(layout, name));
+    if is_at_home && clashes.is_empty() {
+        return Err(Error::conflict(
+            "it is no copy: it is at home, and no other container has anything of its identity",
+        )
+        .hint("`lxm copy` makes another container of it"));
+    }
+    for clash in clashes.iter().filter(|clash| matches!(clash.claim, Claim::Upper(_))) {
+        let holder = &clash.holder;
+        if AliveLock::is_held(&holder.layout, &holder.name)? {
+            return Err(Error::conflict(format!("{} runs, and writes to files of both", holder.seen_from(layout)))
+                .hint(format!("`lxm stop {}` first", holder.name)));
+        }
+    }
+    Ok(())
 }
 
 /// Writes who it is into its files.

@@ -3,6 +3,7 @@
 //! A snapshot of a stopped container freezes its upper layer and gives it a new one, so it costs the
 //! same however much the layer holds; a clone starts from the frozen layers too.
 
+use std::collections::BTreeSet;
 use std::os::fd::{BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
@@ -31,6 +32,29 @@ impl Overlay {
         let image = stack.image.as_deref().map(|image| self.layers.image(image));
         let lowers = image.into_iter().chain(stack.layers.iter().map(|id| self.layers.tree(id))).collect();
         Parts { lowers, upper: stack.upper.as_deref().map(|id| self.layers.dir().join(id)) }
+    }
+
+    /// Gives `place` and its snapshots a copy of the layer `id` instead of it.
+    fn replace(&self, place: &Path, id: &str) -> Result<()> {
+        // Whoever writes to it meanwhile would be copied in the middle of it.
+        let _writes = store::DirectoryLock::acquire(&self.layers.dir().join(id))?;
+        let prepared = self.layers.prepare(place)?;
+        let copied = copy_tree(&self.layers.tree(id), &prepared.join("fs"), &Progress::hidden());
+        if let Err(e) = copied {
+            let _ = store::remove_tree(&prepared);
+            return Err(e.step(format!("copy the layer `{id}`")));
+        }
+        let lock = self.layers.lock()?;
+        let copy = self.layers.adopt(&prepared, &lock)?;
+        for (own, mut stack) in self.layers.stacks()?.into_iter().filter(|(own, _)| own.starts_with(place)) {
+            if stack.ids().any(|named| named == id) {
+                stack.layers.iter_mut().chain(&mut stack.upper).filter(|named| *named == id).for_each(|named| {
+                    named.clone_from(&copy);
+                });
+                Layers::write(&own, &stack)?;
+            }
+        }
+        Ok(())
     }
 
     fn merge(&self, place: &Path, userns: Option<BorrowedFd<'_>>, durability: Durability) -> Result<OwnedFd> {
@@ -203,23 +227,16 @@ impl Backend for Overlay {
     }
 
     fn separate(&self, place: &Path) -> Result<()> {
-        let mut stack = Layers::read(place)?;
-        let Some(upper) = stack.upper.clone() else { return Ok(()) };
-        let is_shared = |(other, stack): &(PathBuf, Stack)| other != place && stack.upper.as_ref() == Some(&upper);
-        if !self.layers.stacks()?.iter().any(is_shared) {
-            return Ok(());
-        }
-        // Whoever writes to it meanwhile would be copied in the middle of it.
-        let _writes = store::DirectoryLock::acquire(&self.layers.dir().join(&upper))?;
-        let prepared = self.layers.prepare(place)?;
-        let copied = copy_tree(&self.layers.tree(&upper), &prepared.join("fs"), &Progress::hidden());
-        if let Err(e) = copied {
-            let _ = store::remove_tree(&prepared);
-            return Err(e.step(format!("copy the layer `{upper}`")));
-        }
-        let lock = self.layers.lock()?;
-        stack.upper = Some(self.layers.adopt(&prepared, &lock)?);
-        Layers::write(place, &stack)
+        let (own, others): (Vec<_>, Vec<_>) =
+            self.layers.stacks()?.into_iter().partition(|(other, _)| other.starts_with(place));
+        // Below one, or written to by one, a layer that another one writes to changes under it.
+        let is_written = |id: &String| {
+            let by_us = own.iter().any(|(_, stack)| stack.upper.as_ref() == Some(id));
+            others.iter().any(|(_, stack)| stack.upper.as_ref() == Some(id) || by_us && stack.ids().any(|o| o == id))
+        };
+        let shared: BTreeSet<&String> =
+            own.iter().flat_map(|(_, stack)| stack.ids()).filter(|id| is_written(id)).collect();
+        shared.into_iter().try_for_each(|id| self.replace(place, id))
     }
 
     fn destroy(&self, place: &Path) -> Result<()> {
