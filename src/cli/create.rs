@@ -121,14 +121,18 @@ impl Create {
         ctx.say(&format!("created `{name}` (storage {}: {})", created.storage.backend, created.storage.why));
         match created.login {
             Some((user, Access::OwnKey)) => {
-                ctx.say(&format!("`lxm ssh {name}` logs in as `{user}`, with this host's own key"));
+                let ssh = ctx.layout.command(format_args!("ssh {name}"));
+                ctx.say(&format!("`{ssh}` logs in as `{user}`, with this host's own key"));
             }
             Some((user, Access::Locked)) => {
-                ctx.say(&format!("nobody can log in yet: `lxm attach {name} -- passwd {user}` sets a password"));
+                let passwd = ctx.layout.command(format_args!("attach {name} -- passwd {user}"));
+                ctx.say(&format!("nobody can log in yet: `{passwd}` sets a password"));
             }
             Some((_, Access::Given)) | None => {}
         }
-        ctx.say(&format!("start it with `lxm start {name}`, then `lxm attach {name}` or `lxm console {name}`"));
+        let [start, attach, console] =
+            ["start", "attach", "console"].map(|verb| ctx.layout.command(format_args!("{verb} {name}")));
+        ctx.say(&format!("start it with `{start}`, then `{attach}` or `{console}`"));
         Ok(0)
     }
 }

@@ -50,7 +50,11 @@ impl Host for Bare {
         if BootRecord::read(layout, name)?.is_some_and(|record| record.privileged != privileged) {
             // It takes another supervisor (see `sys::reexec`).
             return Err(Error::conflict("`security.privileged` has been changed, which a reboot is not enough for")
-                .hint(format!("`lxm stop {name}`, then `lxm start {name}`")));
+                .hint(format!(
+                    "`{}`, then `{}`",
+                    layout.command(format_args!("stop {name}")),
+                    layout.command(format_args!("start {name}"))
+                )));
         }
         control::end(layout, name, &Request::Reboot(how.message()), how.patience(), tell)
     }
@@ -81,7 +85,7 @@ fn start(layout: &Layout, name: &ContainerName, Start { window, limit }: Start) 
         Some((Started::Err(e), _)) => Err(e),
         None if killed_for_memory() > before => {
             Err(Error::failed(format!("start `{name}`: its memory is not even enough to be started with"))
-                .hint(format!("`lxm config get {name} limits.memory` shows the limit")))
+                .hint(format!("`{}` shows the limit", layout.command(format_args!("config get {name} limits.memory")))))
         }
         None => Err(Error::failed(format!("start `{name}`: its supervisor died"))
             .hint(format!("see `{}`", layout.log_dir(name).join("supervisor.log").display()))),

@@ -99,7 +99,7 @@ impl Stray {
                 "`{name}` still runs, though `{}` was removed",
                 layout.run_dir(name).display()
             ))
-            .hint(format!("`lxm stop {name}` ends it"))),
+            .hint(format!("`{}` ends it", layout.command(format_args!("stop {name}"))))),
         }
     }
 

@@ -46,14 +46,24 @@ impl Claim {
     }
 
     /// What the second one who wants it, with this configuration, is told to do.
-    pub(super) fn remedy(&self, name: &ContainerName, config: &Config, holder: &ContainerName) -> String {
+    pub(super) fn remedy(
+        &self,
+        layout: &Layout,
+        name: &ContainerName,
+        config: &Config,
+        holder: &ContainerName,
+    ) -> String {
+        let adopt = layout.command(format_args!("adopt {name} --new-identity"));
         match self {
             Claim::Ids(_) if config.security.idmap == IdMap::Auto => {
-                format!("`lxm adopt {name} --new-identity` gives it a range of its own")
+                format!("`{adopt}` gives it a range of its own")
             }
-            Claim::Ids(_) => format!("`lxm config unset {name} security.idmap` gives it a range of its own"),
+            Claim::Ids(_) => format!(
+                "`{}` gives it a range of its own",
+                layout.command(format_args!("config unset {name} security.idmap"))
+            ),
             Claim::Uuid(_) | Claim::Upper(_) => {
-                format!("if `{name}` is a copy of it, `lxm adopt {name} --new-identity` makes it another container")
+                format!("if `{name}` is a copy of it, `{adopt}` makes it another container")
             }
             Claim::Mac(_) => "without `mac` an interface has one that is made of the container's uuid".into(),
             Claim::Address { .. } | Claim::Port(_) => format!("choose another, or change `{holder}` first"),

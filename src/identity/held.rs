@@ -50,18 +50,18 @@ impl Held {
             Claim::Upper(dir) => Some(dir),
             _ => None,
         });
-        self.lock_directories(name, std::iter::once(layout.container(name)).chain(upper).collect())
+        self.lock_directories(layout, name, std::iter::once(layout.container(name)).chain(upper).collect())
     }
 
     /// The tree itself, by whatever path or state directory (`LXM_ROOT`) somebody else sees it.
-    fn lock_directories(&mut self, name: &ContainerName, wanted: Vec<PathBuf>) -> Result<()> {
+    fn lock_directories(&mut self, layout: &Layout, name: &ContainerName, wanted: Vec<PathBuf>) -> Result<()> {
         self.directories.retain(|(dir, _)| wanted.contains(dir));
         for dir in wanted {
             if self.directories.iter().any(|(held, _)| *held == dir) {
                 continue;
             }
             let lock = patiently(&mut || DirectoryLock::try_acquire(&dir), || None)?;
-            let lock = lock.ok_or_else(|| in_use(name, &dir))?;
+            let lock = lock.ok_or_else(|| in_use(layout, name, &dir))?;
             self.directories.push((dir, lock));
         }
         Ok(())
@@ -98,10 +98,11 @@ fn patiently<T>(
 /// After so many tries the holder is looked for: it is no remnant.
 const LOOK_AFTER: u32 = 10;
 
-fn in_use(name: &ContainerName, dir: &Path) -> Error {
+fn in_use(layout: &Layout, name: &ContainerName, dir: &Path) -> Error {
     Error::conflict(format!("another process writes to the files of `{name}`, in `{}`", dir.display())).hint(format!(
-        "`fuser -v {}` shows which; if it is a container that this one is a copy of, `lxm adopt {name} --new-identity`",
-        dir.display()
+        "`fuser -v {}` shows which; if it is a container that this one is a copy of, `{}`",
+        dir.display(),
+        layout.command(format_args!("adopt {name} --new-identity"))
     ))
 }
 
@@ -112,7 +113,7 @@ fn taken(layout: &Layout, name: &ContainerName, config: &Config, claim: &Claim) 
     let clash = clashes.into_iter().find(|clash| runs(clash).unwrap_or(false))?;
     let holder = clash.holder.seen_from(layout);
     let error = Error::conflict(format!("container {holder}, which runs, has {}", clash.claim));
-    Some(error.hint(clash.claim.remedy(name, config, &clash.holder.name)))
+    Some(error.hint(clash.claim.remedy(layout, name, config, &clash.holder.name)))
 }
 
 /// A claim as a range of numbers below 2^63, kinds apart; the kernel finds those that overlap.

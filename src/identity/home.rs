@@ -15,10 +15,11 @@ pub fn require_own(layout: &Layout, name: &ContainerName) -> Result<()> {
     let (place, here) = (layout.container(name), Home::of(layout, name));
     match Home::read(&place)? {
         Some(home) if home == here => Ok(()),
-        Some(Home { adopting: true, .. }) => {
-            Err(Error::conflict(format!("`lxm adopt {name} --new-identity` was cut short: it has half an identity"))
-                .hint(format!("run `lxm adopt {name} --new-identity` again")))
-        }
+        Some(Home { adopting: true, .. }) => Err(Error::conflict(format!(
+            "`{}` was cut short: it has half an identity",
+            layout.command(format_args!("adopt {name} --new-identity"))
+        ))
+        .hint(format!("run `{}` again", layout.command(format_args!("adopt {name} --new-identity"))))),
         home => match original(layout, name, home.as_ref())? {
             None => here.write(&place),
             Some(error) => Err(error),
@@ -46,7 +47,8 @@ fn original(layout: &Layout, name: &ContainerName, home: Option<&Home>) -> Resul
     Ok(clashes.find(counts).map(|clash| {
         let holder = clash.holder.seen_from(layout);
         Error::conflict(format!("`{name}` is a copy of {holder}: both have {}", clash.claim)).hint(format!(
-            "`lxm adopt {name} --new-identity` makes it a container of its own; with the other one gone it is the original"
+            "`{}` makes it a container of its own; with the other one gone it is the original",
+            layout.command(format_args!("adopt {name} --new-identity"))
         ))
     }))
 }

@@ -106,11 +106,8 @@ impl Clash {
     /// Tells the second who wants it, with this configuration.
     pub fn refusal(&self, layout: &Layout, name: &ContainerName, config: &Config) -> Error {
         let holder = self.holder.seen_from(layout);
-        Error::conflict(format!("container {holder} has {} already", self.claim)).hint(self.claim.remedy(
-            name,
-            config,
-            &self.holder.name,
-        ))
+        let remedy = self.claim.remedy(layout, name, config, &self.holder.name);
+        Error::conflict(format!("container {holder} has {} already", self.claim)).hint(remedy)
     }
 }
 

@@ -32,7 +32,8 @@ fn leader(layout: &Layout, name: &ContainerName) -> Result<Generation> {
     layout.require(name)?;
     let record = BootRecord::read(layout, name)?.map(|record| record.leader).filter(sys::process::is_same);
     record.ok_or_else(|| {
-        Error::conflict(format!("container `{name}` does not run")).hint(format!("start it: `lxm start {name}`"))
+        Error::conflict(format!("container `{name}` does not run"))
+            .hint(format!("start it: `{}`", layout.command(format_args!("start {name}"))))
     })
 }
 
@@ -110,7 +111,7 @@ pub fn connect(layout: &Layout, name: &ContainerName, port: u16, limit: Duration
         still_there(name, &leader)?;
         if Instant::now() >= deadline {
             return Err(Error::timed_out(format!("nobody listens on port {port} of `{name}`"))
-                .hint(format!("`lxm attach {name}` shows what runs in it")));
+                .hint(format!("`{}` shows what runs in it", layout.command(format_args!("attach {name}")))));
         }
         std::thread::sleep(PAUSE);
     }

@@ -28,10 +28,12 @@ pub fn adopt(layout: &Layout, name: &ContainerName, who: As) -> Result<Vec<Strin
     let _lock = OperationLock::acquire(layout, name)?;
     let adopted = || -> Result<Vec<String>> {
         if AliveLock::is_held(layout, name)? {
-            return Err(Error::conflict("it is running").hint(format!("`lxm stop {name}` first")));
+            return Err(Error::conflict("it is running")
+                .hint(format!("`{}` first", layout.command(format_args!("stop {name}")))));
         }
         if is_mount_point(&layout.rootfs(name))? {
-            return Err(Error::conflict("its files are mounted").hint(format!("`lxm umount {name}` first")));
+            return Err(Error::conflict("its files are mounted")
+                .hint(format!("`{}` first", layout.command(format_args!("umount {name}")))));
         }
         layout.note()?;
         match who {
@@ -59,13 +61,15 @@ fn as_itself(layout: &Layout, name: &ContainerName) -> Result<()> {
     let half_done = home.as_ref().is_some_and(|home| home.adopting);
     if half_done {
         return Err(Error::conflict("it was being given a new identity, and has half of one")
-            .hint(format!("`lxm adopt {name} --new-identity` gives it one")));
+            .hint(format!("`{}` gives it one", layout.command(format_args!("adopt {name} --new-identity")))));
     }
     let claims = identity::of(layout, name, &layout.config(name)?, &Origin::read(layout, name)?)?;
     if let Some(clash) = identity::clashes(layout, name, &claims)?.first() {
         let holder = clash.holder.seen_from(layout);
-        return Err(Error::conflict(format!("container {holder} has {} too", clash.claim))
-            .hint(format!("`lxm adopt {name} --new-identity` makes it another container")));
+        return Err(Error::conflict(format!("container {holder} has {} too", clash.claim)).hint(format!(
+            "`{}` makes it another container",
+            layout.command(format_args!("adopt {name} --new-identity"))
+        )));
     }
     if home.is_none_or(|home| home.name != *name) {
         write_names(layout, name, HostKeys::Keep)?;
@@ -116,7 +120,7 @@ fn require_reason(layout: &Layout, name: &ContainerName, origin: &Origin) -> Res
         let holder = &clash.holder;
         if AliveLock::is_held(&holder.layout, &holder.name)? {
             return Err(Error::conflict(format!("{} runs, and writes to files of both", holder.seen_from(layout)))
-                .hint(format!("`lxm stop {}` first", holder.name)));
+                .hint(format!("`{}` first", holder.layout.command(format_args!("stop {}", holder.name)))));
         }
     }
     Ok(())

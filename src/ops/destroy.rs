@@ -61,11 +61,15 @@ fn release(layout: &Layout, name: &ContainerName, in_use: InUse, lock: &Operatio
     let mounted = is_mount_point(&rootfs)?;
     match in_use {
         InUse::Refuse if running => {
-            return Err(Error::conflict("it is running").hint(format!("`lxm destroy -f {name}` stops it first")));
+            return Err(Error::conflict("it is running")
+                .hint(format!("`{}` stops it first", layout.command(format_args!("destroy -f {name}")))));
         }
         InUse::Refuse if mounted => {
-            return Err(Error::conflict(format!("`{}` is mounted", rootfs.display()))
-                .hint(format!("`lxm umount {name}` first, or `lxm destroy -f {name}`")));
+            return Err(Error::conflict(format!("`{}` is mounted", rootfs.display())).hint(format!(
+                "`{}` first, or `{}`",
+                layout.command(format_args!("umount {name}")),
+                layout.command(format_args!("destroy -f {name}"))
+            )));
         }
         InUse::Refuse => return Ok(()),
         InUse::Force => {}

@@ -105,7 +105,7 @@ impl<'a> Observer<'a> {
         match self.state(name)? {
             (_, Some(record)) => Ok(self.guest(record)),
             (State::Stopped, None) => Err(Error::conflict(format!("container `{name}` is not running"))
-                .hint(format!("`lxm start {name}` starts it"))),
+                .hint(format!("`{}` starts it", self.layout.command(format_args!("start {name}"))))),
             (state, None) => Err(Error::conflict(format!("container `{name}` is {}", state.name()))),
         }
     }

@@ -24,11 +24,12 @@ pub fn rename(layout: &Layout, from: &ContainerName, to: &ContainerName) -> Resu
     layout.require(from)?;
     store::require_free(layout, to)?;
     if AliveLock::is_held(layout, from)? {
-        return Err(Error::conflict(format!("rename `{from}`: it is running")).hint(format!("`lxm stop {from}` first")));
+        return Err(Error::conflict(format!("rename `{from}`: it is running"))
+            .hint(format!("`{}` first", layout.command(format_args!("stop {from}")))));
     }
     if is_mount_point(&layout.rootfs(from))? {
         return Err(Error::conflict(format!("rename `{from}`: its files are mounted"))
-            .hint(format!("`lxm umount {from}` first")));
+            .hint(format!("`{}` first", layout.command(format_args!("umount {from}")))));
     }
     // The record of its home goes with it: under the new name a copy made by hand would be the original.
     identity::require_own(layout, from)?;

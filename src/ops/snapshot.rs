@@ -151,7 +151,8 @@ fn shown(backend: &dyn Backend, label: String) -> Progress {
 fn require_stopped(layout: &Layout, name: &ContainerName, what: &str) -> Result<()> {
     match AliveLock::is_held(layout, name)? {
         false => Ok(()),
-        true => Err(Error::conflict(format!("{what} `{name}`: it runs")).hint(format!("`lxm stop {name}` first"))),
+        true => Err(Error::conflict(format!("{what} `{name}`: it runs"))
+            .hint(format!("`{}` first", layout.command(format_args!("stop {name}"))))),
     }
 }
 

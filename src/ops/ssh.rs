@@ -21,7 +21,8 @@ const KEY_KINDS: [&str; 4] = ["ed25519", "ecdsa", "rsa", "dsa"];
 fn root(layout: &Layout, name: &ContainerName) -> Result<OwnedFd> {
     let record = BootRecord::read(layout, name)?.filter(|record| sys::process::is_same(&record.leader));
     let record = record.ok_or_else(|| {
-        Error::conflict(format!("container `{name}` does not run")).hint(format!("start it: `lxm start {name}`"))
+        Error::conflict(format!("container `{name}` does not run"))
+            .hint(format!("start it: `{}`", layout.command(format_args!("start {name}"))))
     })?;
     sys::fs::open_dir(format!("/proc/{}/root", record.leader.pid))
 }
@@ -111,7 +112,7 @@ pub fn known_hosts(layout: &Layout, name: &ContainerName) -> Result<PathBuf> {
     let keys = host_keys(layout, name)?;
     if keys.is_empty() {
         return Err(Error::failed(format!("`{name}` has no ssh host keys in /etc/ssh"))
-            .hint(format!("`lxm attach {name} -- ssh-keygen -A` makes them")));
+            .hint(format!("`{}` makes them", layout.command(format_args!("attach {name} -- ssh-keygen -A")))));
     }
     note(layout, name, &keys)?;
     Ok(layout.ssh_known_hosts(name))

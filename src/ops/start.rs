@@ -113,7 +113,7 @@ pub fn wait_booted(layout: &Layout, name: &ContainerName, limit: Duration) -> Re
             Ok(Some((other, _))) => return Err(unexpected(&other)),
             Ok(None) => {
                 return Err(Error::failed(format!("container `{name}` ended before it had booted"))
-                    .hint(format!("`lxm logs {name}` shows its console")));
+                    .hint(format!("`{}` shows its console", layout.command(format_args!("logs {name}")))));
             }
             Err(_) => {
                 let last = if said.is_empty() { String::new() } else { format!("; it said last: {said}") };
@@ -121,7 +121,7 @@ pub fn wait_booted(layout: &Layout, name: &ContainerName, limit: Duration) -> Re
                     "container `{name}` has not booted within {}s{last}",
                     limit.as_secs()
                 ))
-                .hint(format!("it runs on; `lxm console {name}` shows what it does")));
+                .hint(format!("it runs on; `{}` shows what it does", layout.command(format_args!("console {name}")))));
             }
         }
     }

@@ -46,6 +46,6 @@ pub fn restart(layout: &Layout, name: &ContainerName, how: Stop, tell: impl Fn(R
         (true, None) => Ok(rung),
         (_, Some(error)) => Err(error),
         (false, None) => Err(Error::failed(format!("container `{name}` has ended instead of booting again"))
-            .hint(format!("`lxm start {name}` starts it"))),
+            .hint(format!("`{}` starts it", layout.command(format_args!("start {name}"))))),
     }
 }

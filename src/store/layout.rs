@@ -1,9 +1,11 @@
 use std::ffi::OsString;
+use std::fmt::Display;
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 use crate::config::{self, Config, HostConfig};
 use crate::error::{Context, Error, Kind, Result};
+use crate::terminal::quoted;
 use crate::types::{Arch, ContainerName};
 
 /// Where everything is. `LXM_ROOT` prefixes every path; `--path` moves the containers alone.
@@ -50,6 +52,15 @@ impl Layout {
             Some(path) => Layout::new(&self.root).with_containers(path).key == self.key,
             None => self.key.is_none(),
         }
+    }
+
+    /// A command on a container of this directory as it is proposed to be typed: `words` after `lxm`,
+    /// with the directory where another one is meant without it.
+    pub fn command(&self, words: impl Display) -> String {
+        if self.is_home() {
+            return format!("lxm {words}");
+        }
+        format!("lxm --path {} {words}", quoted(&self.containers.to_string_lossy()))
     }
 
     /// The name that is the container's alone among the guests of a bridge: with the directory's key
@@ -452,6 +463,9 @@ mod tests {
         assert_eq!(other.name_on_bridge(&name("web")), other.name_on_host(&name("web")));
         assert_eq!(other.name_on_bridge(&name(&"x".repeat(63))).as_str().len(), 63);
         let root = Layout::new("/nonexistent");
+        assert_eq!(other.command("stop web"), "lxm --path /nonexistent/other stop web");
+        assert_eq!(Layout::new("/").with_containers("/srv/a b").command("stop web"), "lxm --path '/srv/a b' stop web");
+        assert_eq!(root.command("stop web"), "lxm stop web");
         assert_eq!(root.name_on_bridge(&name("web")), name("web"));
         assert_ne!(root.name_on_host(&name("web")), name("web"));
     }

@@ -51,8 +51,10 @@ impl Snapshot {
         let file = place.join(SnapshotRecord::FILE);
         let text = match std::fs::read_to_string(&file) {
             Err(e) if e.kind() == std::io::ErrorKind::NotFound => {
-                return Err(Error::not_found(format!("`{name}` has no snapshot `{snapshot}`"))
-                    .hint(format!("`lxm snapshot list {name}` shows those that it has")));
+                return Err(Error::not_found(format!("`{name}` has no snapshot `{snapshot}`")).hint(format!(
+                    "`{}` shows those that it has",
+                    layout.command(format_args!("snapshot list {name}"))
+                )));
             }
             other => other.context(|| format!("read `{}`", file.display()))?,
         };

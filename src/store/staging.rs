@@ -72,7 +72,7 @@ pub fn require_free(layout: &Layout, name: &ContainerName) -> Result<()> {
         Err(e) => Err(Error::from(e).step(format!("look for container `{name}`"))),
         Ok(_) if is_container(&layout.container(name)) => {
             Err(Error::conflict(format!("container `{name}` exists already"))
-                .hint(format!("choose another name, or `lxm destroy {name}` first")))
+                .hint(format!("choose another name, or `{}` first", layout.command(format_args!("destroy {name}")))))
         }
         // lxm removes nothing that it did not make.
         Ok(_) => {

@@ -69,7 +69,8 @@ fn two_directories(sandbox: &Sandbox) {
     let create: Vec<String> = create.chain(Guest::Probe.create_arguments()).collect();
     elsewhere(sandbox, &dir, &create.iter().map(String::as_str).collect::<Vec<_>>()).ok();
     elsewhere(sandbox, &dir, &["stop", "web"]).fails(4);
-    elsewhere(sandbox, &dir, &["attach", "web", "--", "/bin/probe", "report"]).fails(125);
+    let start = format!("hint: `lxm --path {} start web`", dir.canonicalize().unwrap().display());
+    elsewhere(sandbox, &dir, &["attach", "web", "--", "/bin/probe", "report"]).fails(125).complains(&start);
     let state = field(elsewhere(sandbox, &dir, &["info", "web", "--format", "json"]), "state");
     assert!(state.as_str().unwrap().eq_ignore_ascii_case("stopped"), "{state}");
 

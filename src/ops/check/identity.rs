@@ -32,11 +32,15 @@ fn findings(layout: &Layout) -> Result<Vec<Check>> {
     }
     let mut found = Vec::new();
     for pair in identity::all_clashes(layout)? {
-        let name = &pair.second.name;
+        let Owner { layout, name } = &pair.second;
         let remedy = match pair.claim {
-            Claim::Ids(_) if has_fixed_ids(&pair.second) => format!("lxm config unset {name} security.idmap"),
-            Claim::Uuid(_) | Claim::Upper(_) | Claim::Ids(_) => format!("lxm adopt {name} --new-identity"),
-            _ => format!("lxm config edit {name}"),
+            Claim::Ids(_) if has_fixed_ids(&pair.second) => {
+                layout.command(format_args!("config unset {name} security.idmap"))
+            }
+            Claim::Uuid(_) | Claim::Upper(_) | Claim::Ids(_) => {
+                layout.command(format_args!("adopt {name} --new-identity"))
+            }
+            _ => layout.command(format_args!("config edit {name}")),
         };
         found.push(Check::not(Verdict::Lacks, "host", "identity", pair.to_string(), remedy));
     }
