@@ -25,7 +25,7 @@ use crate::proto::control::Attach;
 use crate::sys::clone::{Child, SiblingPid, SingleThreaded, clone};
 use crate::sys::pidfd;
 use crate::sys::socket::Packets;
-use crate::types::{ContainerName, Signal};
+use crate::types::Signal;
 
 /// Exit statuses for what is not the command's own, as env(1) and docker have them.
 pub const NOT_RUN: u8 = 125;
@@ -174,7 +174,7 @@ impl Entering {
         }
         if setup.cgroup.is_attach_frozen() {
             let error = Error::timed_out(format!("`{name}` keeps the command frozen that was to run in it"));
-            return Some(error.hint(thaw(name)));
+            return Some(error.hint(thaw(setup)));
         }
         (waited >= LIMIT).then(|| Error::timed_out(format!("the command did not come to run in `{name}`")))
     }
@@ -207,9 +207,10 @@ fn not_run(error: Error) -> Entered {
 /// How often to look at a command that is late.
 const LOOK: Duration = Duration::from_secs(1);
 
-fn thaw(name: &ContainerName) -> String {
+fn thaw(setup: &Setup) -> String {
+    let restart = setup.layout.command(format_args!("restart {}", setup.name));
     format!(
         "the guest has frozen its group `/sys/fs/cgroup/.lxm`: writing 0 to `cgroup.freeze` there, or \
-         `lxm restart {name}`, lets commands run again"
+         `{restart}`, lets commands run again"
     )
 }

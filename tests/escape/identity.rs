@@ -1,5 +1,6 @@
 //! Two containers that claim what only one may have.
 
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Duration;
@@ -18,6 +19,7 @@ pub fn trials() -> Vec<Trial> {
         busybox("escape::identity::a_copy_never_writes_to_the_layer_of_what_runs", shared_layer),
         busybox("escape::identity::no_verb_makes_a_copy_the_original", laundered),
         busybox("escape::identity::an_adopted_copy_has_no_layer_that_another_one_writes_to", layers_below),
+        probe("escape::identity::what_cannot_be_read_is_told", unreadable),
         probe("escape::identity::of_two_without_a_home_one_is_the_original", homeless),
         probe("escape::identity::a_link_to_a_container_is_none", linked),
         probe("escape::identity::an_adopted_copy_goes_back_to_its_snapshots", restored),
@@ -229,6 +231,33 @@ fn homeless(sandbox: &Sandbox) {
     sandbox.lxm(&["stop", "-k", "web"]).ok();
     sandbox.lxm(&["start", "copy"]).ok();
     sandbox.lxm(&["start", "web"]).fails(4).complains("`web` is a copy of `copy`");
+}
+
+fn unreadable(sandbox: &Sandbox) {
+    sandbox.create("web", Guest::Probe, &[]);
+    // The directories of the build are not everybody's to read.
+    let program = sandbox.path("lxm-for-all");
+    std::fs::copy(crate::support::sandbox::program(), &program).unwrap();
+    let as_user = |args: &[&str]| {
+        let mut command = std::process::Command::new("setpriv");
+        sandbox.environment(&mut command);
+        command.args(["--reuid", "65534", "--regid", "65534", "--clear-groups", "--"]).arg(&program).args(args);
+        command::bounded(command, b"", Duration::from_secs(30))
+    };
+    let identity = |told: Outcome| {
+        let checks = told.json();
+        let checks = checks.as_array().cloned().unwrap_or_else(|| panic!("no list: {checks}"));
+        let found = checks.into_iter().find(|check| check["id"] == "identity").expect("it is looked at");
+        found["verdict"].as_str().unwrap().to_owned()
+    };
+    std::fs::set_permissions(place(sandbox, "web"), std::fs::Permissions::from_mode(0o700)).unwrap();
+    let told = as_user(&["list"]);
+    assert!(told.stdout.contains("web") || told.status != 0, "{told}");
+    let told = as_user(&["info", "web"]);
+    assert!(told.stderr.contains("Permission denied") && !told.stderr.contains("is not a container"), "{told}");
+    assert_eq!(identity(as_user(&["check", "--format", "json"])), "unknown");
+    // The means: root reads it.
+    assert_eq!(identity(sandbox.lxm(&["check", "--format", "json"])), "ok");
 }
 
 fn linked(sandbox: &Sandbox) {
