@@ -248,10 +248,10 @@ impl Resolver {
         if self.told.get().is_none_or(|at| at.elapsed() >= TELL_AGAIN) {
             self.told.set(Some(Instant::now()));
             let name = name.escape_default();
-            eprintln!(
+            crate::sys::log::line(&format!(
                 "`{name}` stands for {address}, which is private: kept from who asked; \
                  `private-names` of the bridge lets its domain through"
-            );
+            ));
         }
         // There is such a name, and it has no address.
         dns::failure(query, ResponseCode::NoError)
