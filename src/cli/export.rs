@@ -8,7 +8,7 @@ use super::{Context, NameArg, render, require_root};
 use crate::error::{Context as _, Error, Result};
 use crate::image::compress::Compression;
 use crate::ops::export::export;
-use crate::store::{Target, place_file, target};
+use crate::store::{AtFirstByte, Target, place_file, target};
 use crate::types::{ContainerName, SnapshotName};
 
 /// Write a container to a file or a pipe, for `lxm import` here or elsewhere
@@ -59,7 +59,7 @@ impl Export {
         }
     }
 
-    /// The file appears when it is whole.
+    /// The file appears when it is whole; what a link leads to is written in place.
     fn to_file(&self, context: &Context, name: &ContainerName, path: &Path) -> Result<u8> {
         let step = || format!("write `{}`", path.display());
         let compression = self.compression.or(Compression::of_file_name(path)).unwrap_or(Compression::Zstd);
@@ -69,17 +69,22 @@ impl Export {
         };
         let file_name = path.file_name().ok_or_else(|| Error::usage("it is not a file's path").step(step()))?;
         let dir = File::open(dir).context(step)?;
-        if let Target::Open(file) = target(dir.as_fd(), file_name).context(step)? {
-            let output = BufWriter::with_capacity(1 << 20, file);
-            return export(&context.layout, name, self.snapshot.as_ref(), compression, output).map(|_| 0);
-        }
         let mut digest = String::new();
-        place_file(dir.as_fd(), file_name, &mut |file| {
-            let output = BufWriter::with_capacity(1 << 20, file);
-            digest = export(&context.layout, name, self.snapshot.as_ref(), compression, output)?;
-            file.sync_all().context(step)
-        })
-        .context(step)?;
+        match target(dir.as_fd(), file_name).context(step)? {
+            Target::Open(file) => {
+                // Only a container that is there and can be read takes the place of what is there.
+                let mut file = AtFirstByte::new(file);
+                let output = BufWriter::with_capacity(1 << 20, &mut file);
+                digest = export(&context.layout, name, self.snapshot.as_ref(), compression, output)?;
+                file.sync().context(step)?;
+            }
+            Target::Place => place_file(dir.as_fd(), file_name, &mut |file| {
+                let output = BufWriter::with_capacity(1 << 20, file);
+                digest = export(&context.layout, name, self.snapshot.as_ref(), compression, output)?;
+                file.sync_all().context(step)
+            })
+            .context(step)?,
+        }
         context.say(&format!("exported `{name}` to `{}` (contents' sha256 {digest})", path.display()));
         Ok(0)
     }

@@ -26,6 +26,7 @@ pub struct Push {
 /// Copy files and directories of a container, running or stopped, to the host
 ///
 /// The copies belong to you and are no set-user-id programs, as cp(1) makes them; times are kept.
+/// A link that is named is followed in the guest; links in a directory are copied as links.
 /// Several sources go into a directory; one that ends with `/` is made. `-` is standard output.
 #[derive(Debug, clap::Args)]
 #[command(override_usage = "lxm pull [OPTIONS] <NAME>:<PATH>... <FILE>")]

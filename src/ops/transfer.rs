@@ -14,9 +14,9 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Component, Path, PathBuf};
 
-use rustix::fs::{AtFlags, FileType, Mode, OFlags};
+use rustix::fs::{AtFlags, FileType, Mode, OFlags, Stat};
 
-use self::copy::{Attributes, Copy, Rights, place_file};
+use self::copy::{Attributes, Copy, Rights, open_file, place_file, reopen};
 use super::guest_tree::GuestTree;
 use crate::error::{Context, Error, Kind, Result};
 use crate::progress::Progress;
@@ -57,7 +57,10 @@ pub fn push(guest: &GuestTree, sources: &[PathBuf], target: &Path, owner: Option
             };
             let at = if into { target.join(&as_name) } else { target.to_owned() };
             match linked_in_guest(guest, &at).context(step)? {
-                Some(file) => copy.onto(from.as_fd(), &name, &file).context(step)?,
+                Some(file) => {
+                    let (source, _) = open_file(from.as_fd(), &name).map_err(or_not_found).context(step)?;
+                    copy.onto(source, &file).context(step)?;
+                }
                 None => copy.entry(from.as_fd(), &name, dir.as_fd(), &as_name).context(step)?,
             }
         }
@@ -68,7 +71,7 @@ pub fn push(guest: &GuestTree, sources: &[PathBuf], target: &Path, owner: Option
     Ok(left_out)
 }
 
-/// The file that a link at `path` leads to in the guest, emptied; `None` where no link is.
+/// The file that a link at `path` leads to in the guest; `None` where no link is.
 fn linked_in_guest(guest: &GuestTree, path: &Path) -> Result<Option<File>> {
     match open_in_root(guest.root(), path, OFlags::PATH | OFlags::NOFOLLOW, Mode::empty()) {
         Ok(seen) if FileType::from_raw_mode(rustix::fs::fstat(&seen)?.st_mode) == FileType::Symlink => {}
@@ -81,7 +84,6 @@ fn linked_in_guest(guest: &GuestTree, path: &Path) -> Result<Option<File>> {
     if !file.metadata()?.is_file() {
         return Err(Error::conflict(format!("`{}` is a link to what is no regular file", path.display())));
     }
-    file.set_len(0)?;
     Ok(Some(file))
 }
 
@@ -98,7 +100,9 @@ pub enum Pulled {
 /// Copies files of a guest to the host. They keep their times, and owner, group and mode if so wished:
 /// an owner that only the guest knows as its number in the guest.
 ///
-/// As [`push`] otherwise.
+/// A link that is named as a source is followed in the guest, as cp(1) does: where the admin said that
+/// a file shall be, no link of the guest's making appears, through which the next pull would write.
+/// Links below are copied as links, and no pull into their directory follows one. As [`push`] otherwise.
 pub fn pull(guest: &GuestTree, sources: &[PathBuf], target: &Path, pulled: Pulled) -> Result<Vec<PathBuf>> {
     let progress = shown("pull");
     let rights = match pulled {
@@ -113,8 +117,9 @@ pub fn pull(guest: &GuestTree, sources: &[PathBuf], target: &Path, pulled: Pulle
     }
     for source in sources {
         let step = || format!("pull `{}`", source.display());
-        let (dir, name) = split(source).context(step)?;
-        let from = open_in_root(guest.root(), dir, OFlags::RDONLY | OFlags::DIRECTORY, Mode::empty()).context(step)?;
+        let (_, name) = split(source).context(step)?;
+        let from = open_in_root(guest.root(), source, OFlags::PATH, Mode::empty()).map_err(or_not_found);
+        let from = from.context(step)?;
         let (to, as_name) = if into {
             std::fs::create_dir_all(target).context(step)?;
             (target, name.clone())
@@ -122,13 +127,16 @@ pub fn pull(guest: &GuestTree, sources: &[PathBuf], target: &Path, pulled: Pulle
             split(target).context(step)?
         };
         let to = open_host_directory(to).context(step)?;
-        if !is_file(from.as_fd(), &name) {
-            copy.entry(from.as_fd(), &name, to.as_fd(), &as_name).context(step)?;
+        // In a directory a link may be what an earlier pull put there.
+        let is_place =
+            into && is_kind(&rustix::fs::statat(&to, &as_name, AtFlags::SYMLINK_NOFOLLOW), FileType::Symlink);
+        if is_place || !is_kind(&rustix::fs::fstat(&from), FileType::RegularFile) {
+            copy.opened(&from, to.as_fd(), &as_name).context(step)?;
             continue;
         }
         match store::target(to.as_fd(), &as_name).context(step)? {
-            Target::Open(file) => copy.onto(from.as_fd(), &name, &file).context(step)?,
-            Target::Place => copy.entry(from.as_fd(), &name, to.as_fd(), &as_name).context(step)?,
+            Target::Open(file) => reopen(&from).and_then(|source| copy.onto(source, &file)).context(step)?,
+            Target::Place => copy.opened(&from, to.as_fd(), &as_name).context(step)?,
         }
     }
     let left_out = copy.left_out.into_inner();
@@ -136,9 +144,12 @@ pub fn pull(guest: &GuestTree, sources: &[PathBuf], target: &Path, pulled: Pulle
     Ok(left_out)
 }
 
-fn is_file(dir: BorrowedFd<'_>, name: &OsStr) -> bool {
-    let stat = rustix::fs::statat(dir, name, AtFlags::SYMLINK_NOFOLLOW);
-    stat.is_ok_and(|stat| FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile)
+fn is_kind(stat: &rustix::io::Result<Stat>, kind: FileType) -> bool {
+    stat.as_ref().is_ok_and(|stat| FileType::from_raw_mode(stat.st_mode) == kind)
+}
+
+fn or_not_found(e: Error) -> Error {
+    if e.errno() == Some(libc::ENOENT) { e.with_kind(Kind::NotFound) } else { e }
 }
 
 /// Writes what `input` gives to a file of the guest.
@@ -150,6 +161,7 @@ pub fn push_stream(guest: &GuestTree, input: &mut dyn Read, target: &Path, owner
     guest
         .as_root(|| {
             if let Some(file) = linked_in_guest(guest, target)? {
+                store::empty(&file)?;
                 std::io::copy(&mut *input, &mut &file)?;
                 return Ok(());
             }
@@ -166,8 +178,7 @@ pub fn push_stream(guest: &GuestTree, input: &mut dyn Read, target: &Path, owner
 pub fn pull_stream(guest: &GuestTree, source: &Path, output: &mut dyn Write) -> Result<()> {
     let step = || format!("pull `{}`", source.display());
     let file = open_in_root(guest.root(), source, OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY, Mode::empty());
-    let file = file.map_err(|e| if e.errno() == Some(libc::ENOENT) { e.with_kind(Kind::NotFound) } else { e });
-    let mut file = File::from(file.context(step)?);
+    let mut file = File::from(file.map_err(or_not_found).context(step)?);
     if !file.metadata().context(step)?.is_file() {
         return Err(Error::usage("it is not a regular file").step(step()));
     }
@@ -219,7 +230,7 @@ fn locate_on_host(path: &Path) -> Result<(OwnedFd, OsString)> {
 fn open_host_directory(dir: &Path) -> Result<OwnedFd> {
     rustix::fs::open(dir, OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
         .map_err(Error::from)
-        .map_err(|e| if e.errno() == Some(libc::ENOENT) { e.with_kind(Kind::NotFound) } else { e })
+        .map_err(or_not_found)
         .context(|| format!("open `{}`", dir.display()))
 }
 

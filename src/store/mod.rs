@@ -21,4 +21,4 @@ pub(crate) use record::write_volatile;
 pub use record::{BootRecord, Generation, StageTime, forget_failure, now, read_failure, write_failure};
 pub use snapshot::{Snapshot, SnapshotRecord};
 pub use staging::{Staging, require_free, sweep_staging};
-pub use target::{Target, target};
+pub use target::{AtFirstByte, Target, empty, target};

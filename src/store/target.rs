@@ -2,6 +2,7 @@
 
 use std::ffi::OsStr;
 use std::fs::File;
+use std::io::Write;
 use std::os::fd::{AsRawFd, BorrowedFd};
 
 use rustix::fs::{FileType, Mode, OFlags};
@@ -56,11 +57,53 @@ pub fn target(dir: BorrowedFd<'_>, name: &OsStr) -> Result<Target> {
         }
         _ => rustix::fs::open(format!("/proc/self/fd/{}", seen.as_raw_fd()), write, Mode::empty()),
     };
-    let file = File::from(opened.context(|| format!("open the {what} `{}`", name.display()))?);
+    Ok(Target::Open(File::from(opened.context(|| format!("open the {what} `{}`", name.display()))?)))
+}
+
+/// Empties what a link leads to. Not before there is something to write to it: what is there may be
+/// the only copy, and what was to replace it may not exist.
+pub fn empty(file: &File) -> Result<()> {
     if file.metadata()?.is_file() {
-        file.set_len(0).context(|| format!("empty what `{}` leads to", name.display()))?;
+        file.set_len(0).context(|| "empty what is there")?;
     }
-    Ok(Target::Open(file))
+    Ok(())
+}
+
+/// A file that is emptied when the first byte is written to it.
+#[derive(Debug)]
+pub struct AtFirstByte {
+    file: File,
+    begun: bool,
+}
+
+impl AtFirstByte {
+    pub fn new(file: File) -> Self {
+        AtFirstByte { file, begun: false }
+    }
+
+    /// Has all of it on the disk; a pipe and a device have none.
+    pub fn sync(&self) -> Result<()> {
+        if self.file.metadata()?.is_file() {
+            self.file.sync_all()?;
+        }
+        Ok(())
+    }
+}
+
+impl Write for AtFirstByte {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        if !self.begun {
+            if self.file.metadata()?.is_file() {
+                self.file.set_len(0)?;
+            }
+            self.begun = true;
+        }
+        self.file.write(bytes)
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        self.file.flush()
+    }
 }
 
 fn is_proc(dir: BorrowedFd<'_>) -> Result<bool> {
@@ -89,6 +132,15 @@ mod tests {
         assert!(matches!(at("magic").unwrap(), Target::Open(_)));
         assert_eq!(at("dangling").unwrap_err().errno(), Some(libc::ENOENT));
         assert!(at(".").is_err());
-        assert_eq!(std::fs::read(tmp.path().join("file")).unwrap(), b"");
+        // Who only looks empties nothing.
+        let read = || std::fs::read_to_string(tmp.path().join("file")).unwrap();
+        assert_eq!(read(), "old");
+        let Target::Open(file) = at("link").unwrap() else { panic!("a link is followed") };
+        let mut file = AtFirstByte::new(file);
+        file.flush().unwrap();
+        assert_eq!(read(), "old");
+        file.write_all(b"n").unwrap();
+        file.write_all(b"w").unwrap();
+        assert_eq!(read(), "nw");
     }
 }

@@ -3,7 +3,7 @@
 use std::cell::RefCell;
 use std::ffi::OsStr;
 use std::fs::File;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
 
@@ -65,8 +65,14 @@ impl Copy<'_> {
         let seen = seen.context(step)?;
         let stat = rustix::fs::fstat(&seen).context(step)?;
         match FileType::from_raw_mode(stat.st_mode) {
-            FileType::Directory => self.directory(from, name, &stat, to, as_name, depth),
-            FileType::RegularFile => self.file(from, name, to, as_name),
+            FileType::Directory => {
+                let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+                let source = rustix::fs::openat(from, name, flags, Mode::empty()).context(step)?;
+                self.directory(&source, &stat, to, as_name, depth)
+            }
+            FileType::RegularFile => {
+                open_file(from, name).and_then(|(source, stat)| self.file(source, &stat, to, as_name))
+            }
             FileType::Symlink => self.symlink(&seen, &stat, to, as_name),
             _ if depth > 0 => {
                 self.left_out.borrow_mut().push(PathBuf::from(name));
@@ -75,6 +81,19 @@ impl Copy<'_> {
             _ => Err(Error::failed("it is neither a file, nor a directory, nor a symbolic link")),
         }
         .context(step)
+    }
+
+    /// Copies what was named and is open, of whatever kind (`O_PATH`): no link comes of it.
+    pub fn opened(&self, seen: &OwnedFd, to: BorrowedFd<'_>, as_name: &OsStr) -> Result<()> {
+        let stat = rustix::fs::fstat(seen)?;
+        match FileType::from_raw_mode(stat.st_mode) {
+            FileType::Directory => {
+                let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+                self.directory(&rustix::fs::openat(seen, ".", flags, Mode::empty())?, &stat, to, as_name, 0)
+            }
+            FileType::RegularFile => self.file(reopen(seen)?, &stat, to, as_name),
+            _ => Err(Error::failed("it is neither a file nor a directory")),
+        }
     }
 
     fn attributes(&self, stat: &Stat) -> Attributes {
@@ -102,8 +121,7 @@ impl Copy<'_> {
 
     fn directory(
         &self,
-        from: BorrowedFd<'_>,
-        name: &OsStr,
+        source: &OwnedFd,
         stat: &Stat,
         to: BorrowedFd<'_>,
         as_name: &OsStr,
@@ -113,14 +131,13 @@ impl Copy<'_> {
             return Err(Error::failed(format!("it is more than {DEEPEST} directories deep")));
         }
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        let source = rustix::fs::openat(from, name, flags, Mode::empty())?;
         match rustix::fs::mkdirat(to, as_name, Mode::RWXU) {
             // One that is there is added to; a link to one is not, which the flags see to.
             Ok(()) | Err(Errno::EXIST) => {}
             Err(e) => return Err(e.into()),
         }
         let target = rustix::fs::openat(to, as_name, flags, Mode::empty())?;
-        for entry in Dir::read_from(&source)? {
+        for entry in Dir::read_from(source)? {
             let entry = entry?;
             let name = entry.file_name().to_bytes();
             if !matches!(name, b"." | b"..") {
@@ -131,16 +148,15 @@ impl Copy<'_> {
         apply(&target, &self.attributes(stat))
     }
 
-    /// Copies a file's contents to one that is open.
-    pub fn onto(&self, from: BorrowedFd<'_>, name: &OsStr, target: &File) -> Result<()> {
-        let (mut source, _) = open_file(from, name).context(|| format!("copy `{}`", name.display()))?;
+    /// Copies a file's contents to one that is open, which is emptied first.
+    pub fn onto(&self, mut source: File, target: &File) -> Result<()> {
+        store::empty(target)?;
         self.progress.inc(std::io::copy(&mut source, &mut &*target).context(|| "write")?);
         Ok(())
     }
 
-    fn file(&self, from: BorrowedFd<'_>, name: &OsStr, to: BorrowedFd<'_>, as_name: &OsStr) -> Result<()> {
-        let (mut source, stat) = open_file(from, name)?;
-        place_file(to, as_name, &self.attributes(&stat), &mut |target| {
+    fn file(&self, mut source: File, stat: &Stat, to: BorrowedFd<'_>, as_name: &OsStr) -> Result<()> {
+        place_file(to, as_name, &self.attributes(stat), &mut |target| {
             self.progress.inc(std::io::copy(&mut source, &mut &*target)?);
             Ok(())
         })
@@ -172,7 +188,14 @@ pub fn place_file(
     })
 }
 
-fn open_file(dir: BorrowedFd<'_>, name: &OsStr) -> Result<(File, Stat)> {
+/// Opens a regular file for reading that is open as a place alone. Its name may mean another by now.
+pub fn reopen(seen: &OwnedFd) -> Result<File> {
+    let path = format!("/proc/self/fd/{}", seen.as_raw_fd());
+    let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
+    Ok(File::from(rustix::fs::open(path, flags, Mode::empty())?))
+}
+
+pub fn open_file(dir: BorrowedFd<'_>, name: &OsStr) -> Result<(File, Stat)> {
     // Non-blocking: what has become a fifo since it was looked at must not hang us.
     let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
     let file = File::from(rustix::fs::openat(dir, name, flags, Mode::empty())?);

@@ -15,6 +15,8 @@ pub fn trials() -> Vec<Trial> {
             .needs(crate::support::Need::Tool("setcap")),
         Trial::new("escape::foreign::what_is_no_file_is_written_to_and_not_replaced", targets).guest(Guest::Probe),
         Trial::new("escape::foreign::links_and_pipes_of_other_users_are_refused", of_others).guest(Guest::Probe),
+        Trial::new("escape::foreign::a_link_that_is_pulled_is_no_way_to_the_host", twice).guest(Guest::Probe),
+        Trial::new("escape::foreign::what_a_link_leads_to_is_emptied_for_something_alone", emptied).guest(Guest::Probe),
         Trial::new("escape::foreign::a_link_in_the_guest_is_followed_within_it", in_guest).guest(Guest::Probe),
     ]
 }
@@ -124,6 +126,82 @@ fn of_others(sandbox: &Sandbox) {
     let mut got = [0; 12];
     std::io::Read::read_exact(&mut &reader, &mut got).unwrap();
     assert_eq!(&got, b"of the guest");
+}
+
+/// A guest's link, pulled first, would lead the second pull to a file of the host.
+fn twice(sandbox: &Sandbox) {
+    sandbox.create("web", Guest::Probe, &["--storage", "dir"]);
+    let tree = sandbox.path("var/lib/lxm/web/rootfs/srv");
+    fs::create_dir_all(tree.join("in")).unwrap();
+    let path = |name: &str| sandbox.path(name).to_str().unwrap().to_owned();
+    fs::create_dir_all(path("victims/dir")).unwrap();
+    fs::create_dir_all(path("backup")).unwrap();
+    let victim = || fs::read_to_string(path("victims/file")).unwrap();
+    fs::write(path("victims/file"), "of the host").unwrap();
+    fs::write(tree.join("mark"), "of the guest").unwrap();
+
+    // Named: what it leads to in the guest is pulled, and never a link.
+    symlink(path("victims/file"), tree.join("out")).unwrap();
+    symlink("mark", tree.join("y")).unwrap();
+    symlink("in", tree.join("dir")).unwrap();
+    sandbox.lxm(&["pull", "web:/srv/out", &path("backup/yy")]).fails(3);
+    sandbox.lxm(&["pull", "web:/srv/y", &path("backup/yy")]).ok();
+    sandbox.lxm(&["pull", "web:/srv/dir", &path("backup/dd")]).ok();
+    assert!(Path::new(&path("backup/yy")).symlink_metadata().unwrap().is_file());
+    assert!(Path::new(&path("backup/dd")).symlink_metadata().unwrap().is_dir());
+    assert_eq!(fs::read_to_string(path("backup/yy")).unwrap(), "of the guest");
+    sandbox.lxm(&["pull", "web:/srv/out", &path("backup/")]).fails(3);
+    assert!(!Path::new(&path("backup/out")).is_symlink());
+
+    // Below: links stay links, and the next pull follows none.
+    let t = tree.join("t");
+    fs::create_dir_all(&t).unwrap();
+    symlink(path("victims/file"), t.join("file")).unwrap();
+    symlink(path("victims/file"), t.join("named")).unwrap();
+    symlink(path("victims/dir"), t.join("dir")).unwrap();
+    sandbox.lxm(&["pull", "web:/srv/t", &path("backup")]).ok();
+    // The means: a program that follows them gets there.
+    assert_eq!(fs::read_to_string(path("backup/t/file")).unwrap(), "of the host");
+    for name in ["file", "named", "dir"] {
+        fs::remove_file(t.join(name)).unwrap();
+    }
+    fs::write(t.join("file"), "evil").unwrap();
+    fs::write(t.join("named"), "evil").unwrap();
+    sandbox.lxm(&["pull", "web:/srv/t/named", &path("backup/t")]).ok();
+    sandbox.lxm(&["pull", "web:/srv/t", &path("backup")]).ok();
+    for name in ["file", "named"] {
+        assert!(Path::new(&path("backup/t")).join(name).symlink_metadata().unwrap().is_file(), "{name}");
+    }
+    fs::create_dir(t.join("dir")).unwrap();
+    fs::write(t.join("dir/evil"), "evil").unwrap();
+    sandbox.lxm(&["pull", "web:/srv/t", &path("backup")]).fails(1);
+    sandbox.lxm(&["pull", "web:/srv/t/dir", &path("backup/t")]).fails(1);
+    assert_eq!(victim(), "of the host");
+    assert_eq!(fs::read_dir(path("victims/dir")).unwrap().count(), 0);
+}
+
+fn emptied(sandbox: &Sandbox) {
+    sandbox.create("web", Guest::Probe, &["--storage", "dir"]);
+    let path = |name: &str| sandbox.path(name).to_str().unwrap().to_owned();
+    let tree = sandbox.path("var/lib/lxm/web/rootfs");
+    fs::write(tree.join("etc/mark"), "of the guest").unwrap();
+    symlink("mark", tree.join("etc/link")).unwrap();
+    fs::write(path("file"), "the only copy").unwrap();
+    symlink("file", path("latest")).unwrap();
+    let file = || fs::read(path("file")).unwrap();
+    sandbox.lxm(&["export", "nope", "-o", &path("latest")]).fails(3);
+    sandbox.lxm(&["export", "web", "--snapshot", "nope", "-o", &path("latest")]).fails(3);
+    sandbox.lxm(&["pull", "web:/etc/nope", &path("latest")]).fails(3);
+    assert_eq!(file(), b"the only copy");
+    sandbox.lxm(&["push", &path("nope"), "web:/etc/link"]).fails(3);
+    assert_eq!(fs::read(tree.join("etc/mark")).unwrap(), b"of the guest");
+    // The means: what is there is emptied, not written over in part.
+    fs::write(path("file"), vec![b'x'; 1 << 20]).unwrap();
+    sandbox.lxm(&["pull", "web:/etc/mark", &path("latest")]).ok();
+    assert_eq!(file(), b"of the guest");
+    sandbox.lxm(&["export", "web", "-o", &path("latest")]).ok().complains("contents' sha256");
+    assert!(Path::new(&path("latest")).is_symlink());
+    sandbox.lxm(&["import", &path("latest"), "-n", "again"]).ok();
 }
 
 fn in_guest(sandbox: &Sandbox) {
