@@ -36,6 +36,12 @@ impl KeyPath {
         self.0.first().is_some_and(|key| key == first)
     }
 
+    /// The element of a list that it is within, `mount.0` of `mount.0.target`; else the name itself.
+    pub fn element(&self) -> KeyPath {
+        let in_list = self.0.first().is_some_and(|first| ARRAYS.contains(&first.as_str()));
+        KeyPath(self.0.iter().take(if in_list { 2 } else { self.0.len() }).cloned().collect())
+    }
+
     /// A name by its parts, which may have dots of their own.
     pub fn of<Part: Into<String>>(parts: impl IntoIterator<Item = Part>) -> Self {
         KeyPath(parts.into_iter().map(Into::into).collect())
@@ -84,7 +90,11 @@ impl Document {
             last = Some((key, value));
         }
         if let Some((key, value)) = last {
-            *self = accept(text).map_err(|refusal| refusal.explain(key, Some(value)))?;
+            let new = accept(text).map_err(|refusal| refusal.explain(key, Some(value)))?;
+            if let Some(unfit) = new.config.newly_unfit(&self.config) {
+                return Err(unfit.error());
+            }
+            *self = new;
         }
         Ok(())
     }

@@ -12,6 +12,7 @@ mod order;
 mod parse;
 pub(crate) mod range;
 mod security;
+mod unfit;
 
 pub use container::{Boot, Config, Device, IdMap, Init, Limits, Ready, Schedule, Snapshots, Storage};
 pub use document::{Document, KeyPath};
@@ -21,3 +22,4 @@ pub use network::{Address, Network, NetworkType, Publish, PublishProtocol};
 pub use order::{Order, Plan, Progress};
 pub use parse::parse;
 pub use security::{AppArmor, CallGroup, Security, Syscalls};
+pub use unfit::Unfit;

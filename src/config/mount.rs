@@ -128,7 +128,10 @@ impl fmt::Display for MountIds {
 
 serde_as_text!(MountIds);
 
-/// Where in a guest something may be mounted: an absolute path that is none of lxm's own places.
+/// Where in a guest something is mounted: an absolute path that is none of lxm's own places.
+///
+/// A file may hold one that an earlier lxm took. It is read, so that it can be looked at and changed,
+/// and [`Config::unfit`](super::Config::unfit) names it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct MountTarget(PathBuf);
 
@@ -173,6 +176,11 @@ impl MountTarget {
     pub fn as_path(&self) -> &Path {
         &self.0
     }
+
+    /// Why nothing can be mounted there, if so.
+    pub fn refusal(&self) -> Option<String> {
+        MountTarget::try_from(self.as_path()).err().map(|e| e.to_string())
+    }
 }
 
 impl TryFrom<&Path> for MountTarget {
@@ -212,7 +220,18 @@ impl fmt::Display for MountTarget {
     }
 }
 
-serde_as_text!(MountTarget);
+impl Serialize for MountTarget {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> std::result::Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+impl<'de> Deserialize<'de> for MountTarget {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> std::result::Result<Self, D::Error> {
+        let path = PathBuf::deserialize(deserializer)?;
+        Ok(MountTarget::try_from(path.as_path()).unwrap_or(MountTarget(path)))
+    }
+}
 
 #[cfg(test)]
 mod tests {

@@ -71,8 +71,12 @@ pub fn replace(layout: &Layout, name: &ContainerName, before: &str, after: &str)
     let new = Document::parse(after, &file)?;
     // What is there may be broken: that may be why it is edited.
     match Document::parse(before, &file) {
-        Ok(old) => write(layout, name, &old, &new),
+        Ok(old) => {
+            new.config().newly_unfit(old.config()).map_or(Ok(()), |unfit| Err(unfit.error()))?;
+            write(layout, name, &old, &new)
+        }
         Err(_) => {
+            new.config().newly_unfit(&Config::default()).map_or(Ok(()), |unfit| Err(unfit.error()))?;
             identity::require_free(layout, name, new.config(), None)?;
             store(layout, name, &new).map(|()| Effect::Now)
         }

@@ -198,6 +198,11 @@ fn accepted(
     if document.config().version != 1 {
         return Err(Error::config("its configuration is of a newer lxm"));
     }
+    // The last first: each is an element of a list, and what is after it moves up.
+    for unfit in document.config().unfit().iter().rev() {
+        notes.push(format!("not taken over: {}", unfit.error()));
+        document.unset(&unfit.element())?;
+    }
     let fresh = create::network(&layout.host_config()?.network.default)?;
     let base = Base { config: &Config::default(), document: None, fresh: Some(&fresh) };
     let mut trusted = document.clone();

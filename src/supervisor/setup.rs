@@ -46,6 +46,10 @@ impl Setup {
         held: &mut Held,
     ) -> Result<(Self, OwnedFd)> {
         let config = layout.config(name)?;
+        if let Some(unfit) = config.unfit().first() {
+            let away = format!("`lxm config unset {name} {}` takes it away", unfit.element());
+            return Err(unfit.error().hint(away));
+        }
         let host = layout.host_config()?;
         let origin = Origin::read(layout, name)?;
         // Before anything of it is mounted.

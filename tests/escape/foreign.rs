@@ -20,6 +20,7 @@ pub fn trials() -> Vec<Trial> {
         Trial::new("escape::foreign::a_snapshot_does_not_bring_back_what_was_taken_away", snapshot).guest(Guest::Probe),
         Trial::new("escape::foreign::links_in_place_of_what_is_read_are_not_followed", links).guest(Guest::Probe),
         Trial::new("escape::foreign::a_server_that_proves_nothing_is_not_believed", server).guest(Guest::Probe),
+        Trial::new("escape::foreign::a_mount_that_cannot_be_is_told_and_can_be_taken_away", unfit).guest(Guest::Probe),
         Trial::new("escape::foreign::the_callers_umask_opens_and_closes_nothing", umask).guest(Guest::Probe),
     ];
     [own, archives::trials(), files::trials()].into_iter().flatten().collect()
@@ -93,6 +94,35 @@ fn exported(sandbox: &Sandbox) {
     let wanted: lxm::config::Config = toml::from_str(&format!("{CONFIG}{MORE}")).unwrap();
     assert_eq!(rights(sandbox, "evil"), lxm::config::Config { uuid: String::new(), ..wanted });
     sandbox.lxm(&["destroy", "-f", "evil"]).ok();
+}
+
+/// An earlier lxm took such targets, and archives hold what they like.
+fn unfit(sandbox: &Sandbox) {
+    sandbox.create("web", Guest::Probe, &[]);
+    let file = sandbox.layout().config_file(&"web".parse().unwrap());
+    let fresh = fs::read_to_string(&file).unwrap();
+    let with = |config: &str, target: &str| format!("{config}\n[[mount]]\nsource = \"/srv\"\ntarget = \"{target}\"\n");
+    for target in ["/run", "srv", "/proc/sys"] {
+        fs::write(&file, with(&fresh, target)).unwrap();
+        let said = sandbox.lxm(&["start", "web"]).fails(6);
+        said.complains("`mount.0.target`").complains("lxm config unset web mount.0");
+        assert_eq!(sandbox.lxm(&["config", "get", "web", "mount.0.target"]).ok().line(), target);
+        sandbox.lxm(&["config", "set", "web", "description", "mine"]).ok();
+        sandbox.lxm(&["config", "set", "web", "mount.0.target", "/dev"]).fails(6).complains("mount.0.target");
+        sandbox.lxm(&["config", "set", "web", "mount.0.target", "/mnt"]).ok();
+        fs::write(&file, with(&fresh, target)).unwrap();
+        sandbox.lxm(&["config", "unset", "web", "mount.0"]).ok();
+        // The means: it was this setting that kept it from starting.
+        sandbox.lxm(&["start", "web"]).ok();
+        sandbox.lxm(&["stop", "-k", "web"]).ok();
+        let archive = write(sandbox, "old.tar", &export(sandbox, &with(CONFIG, target), |_| ()));
+        for more in [&[][..], &["--trust"]] {
+            let said = sandbox.lxm(&[&["import", archive.as_str(), "-n", "old"], more].concat()).ok();
+            said.complains("not taken over: `mount.0.target`").complains(target);
+            assert!(rights(sandbox, "old").mount.is_empty());
+            sandbox.lxm(&["destroy", "-f", "old"]).ok();
+        }
+    }
 }
 
 fn others(sandbox: &Sandbox) {
