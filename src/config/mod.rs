@@ -22,4 +22,4 @@ pub use network::{Address, Network, NetworkType, Publish, PublishProtocol};
 pub use order::{Order, Plan, Progress};
 pub use parse::parse;
 pub use security::{AppArmor, CallGroup, Security, Syscalls};
-pub use unfit::Unfit;
+pub use unfit::{Unfit, capability};

@@ -27,12 +27,32 @@ impl Unfit {
 impl Config {
     /// The settings that cannot be as they are.
     pub fn unfit(&self) -> Vec<Unfit> {
-        let targets = self.mount.iter().map(|mount| mount.target.refusal()).enumerate();
-        let unfit = |(at, why): (usize, Option<String>)| {
-            let key = KeyPath::of(["mount".to_owned(), at.to_string(), "target".to_owned()]);
-            why.map(|why| Unfit { key, why })
+        let mut found = Vec::new();
+        let mut add = |key: &[&str], why: Option<String>| {
+            found.extend(why.map(|why| Unfit { key: KeyPath::of(key.iter().copied()), why }));
         };
-        targets.filter_map(unfit).collect()
+        let init = self.boot.init.as_deref().filter(|init| !init.is_absolute());
+        add(&["boot", "init"], init.map(|init| format!("`{}` does not begin with `/`", init.display())));
+        let security = &self.security;
+        for (key, names) in
+            [("capabilities-add", &security.capabilities_add), ("capabilities-drop", &security.capabilities_drop)]
+        {
+            for (at, name) in names.iter().enumerate() {
+                let unknown = capability(name).is_none().then(|| format!("`{name}` is not a capability"));
+                add(&["security", key, &at.to_string()], unknown);
+            }
+        }
+        let limits = &self.limits;
+        let cpuset = limits.cpuset.as_deref().filter(|list| !is_cpu_list(list));
+        add(&["limits", "cpuset"], cpuset.map(|list| format!("`{list}` is no list of CPUs such as `0-3,8`")));
+        add(&["limits", "pids"], (limits.pids == 0).then(|| "with 0 not even the guest's init runs".to_owned()));
+        for (at, mount) in self.mount.iter().enumerate() {
+            add(&["mount", &at.to_string(), "target"], mount.target.refusal());
+        }
+        for (name, value) in &self.environment {
+            add(&["environment", name], variable(name, value).map(str::to_owned));
+        }
+        found
     }
 
     /// What cannot be and was not so in `old`: who changes another setting need not mend it first.
@@ -43,11 +63,62 @@ impl Config {
     }
 }
 
+/// The capability that a name means: `sys_time`, `SYS_TIME` or `CAP_SYS_TIME`.
+pub fn capability(name: &str) -> Option<caps::Capability> {
+    let upper = name.to_ascii_uppercase();
+    let full = if upper.starts_with("CAP_") { upper } else { format!("CAP_{upper}") };
+    full.parse().ok()
+}
+
+/// Roughly what the kernel takes (bitmap_parselist); it refuses CPUs that are not there itself.
+fn is_cpu_list(list: &str) -> bool {
+    let is_part = |part: &str| part.starts_with(|c: char| c.is_ascii_digit());
+    list.is_empty()
+        || list
+            .split(',')
+            .map(str::trim)
+            .all(|part| is_part(part) && part.chars().all(|c| c.is_ascii_digit() || matches!(c, '-' | ':' | '/')))
+}
+
+/// Why execve(2) could not give such a variable to a program, if so.
+fn variable(name: &str, value: &str) -> Option<&'static str> {
+    match () {
+        () if name.is_empty() => Some("a variable needs a name"),
+        () if name.contains('=') => Some("the name of a variable cannot have a `=`"),
+        () if name.contains('\0') || value.contains('\0') => Some("a variable cannot have a NUL in it"),
+        () => None,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use std::path::Path;
 
     use crate::config::{Document, KeyPath};
+
+    #[test]
+    fn every_setting_that_no_start_takes_is_named_and_no_other() {
+        let unfit = |text: &str| {
+            let config: crate::config::Config = toml::from_str(text).unwrap();
+            config.unfit().iter().map(|unfit| unfit.key.to_string()).collect::<Vec<_>>()
+        };
+        for (text, key) in [
+            ("boot.init = 'sbin/init'", "boot.init"),
+            ("security.capabilities-add = ['sys_time', 'all']", "security.capabilities-add.1"),
+            ("security.capabilities-drop = ['']", "security.capabilities-drop.0"),
+            ("limits.cpuset = 'foo'", "limits.cpuset"),
+            ("limits.cpuset = '0,,1'", "limits.cpuset"),
+            ("limits.pids = 0", "limits.pids"),
+            ("environment.'' = 'x'", "environment."),
+            ("environment.'A=B' = 'x'", "environment.A=B"),
+            ("environment.A = \"x\\u0000\"", "environment.A"),
+        ] {
+            assert_eq!(unfit(text), [key], "{text}");
+        }
+        let fit = "boot.init = '/sbin/init'\nlimits.cpuset = '0-3, 8'\nlimits.pids = 1\nenvironment.A = 'b=c'\n\
+                   security.capabilities-add = ['sys_time', 'SYS_TIME', 'CAP_SYS_TIME']";
+        assert!(unfit(fit).is_empty());
+    }
 
     const OLD: &str = "version = 1\n[[mount]]\nsource = \"/a\"\ntarget = \"/a\"\n[[mount]]\nsource = \"/b\"\ntarget = ";
 

@@ -94,9 +94,7 @@ impl CapabilitySet {
 }
 
 fn parse(name: &str) -> Result<Capability> {
-    let upper = name.to_ascii_uppercase();
-    let full = if upper.starts_with("CAP_") { upper } else { format!("CAP_{upper}") };
-    full.parse().map_err(|_| {
+    crate::config::capability(name).ok_or_else(|| {
         Error::new(Kind::Config, format!("`{name}` is not a capability"))
             .hint("see capabilities(7); for example `sys_time`")
     })

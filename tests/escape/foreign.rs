@@ -21,6 +21,7 @@ pub fn trials() -> Vec<Trial> {
         Trial::new("escape::foreign::links_in_place_of_what_is_read_are_not_followed", links).guest(Guest::Probe),
         Trial::new("escape::foreign::a_server_that_proves_nothing_is_not_believed", server).guest(Guest::Probe),
         Trial::new("escape::foreign::a_mount_that_cannot_be_is_told_and_can_be_taken_away", unfit).guest(Guest::Probe),
+        Trial::new("escape::foreign::settings_that_no_start_takes_are_not_taken_over", unusable).guest(Guest::Probe),
         Trial::new("escape::foreign::the_callers_umask_opens_and_closes_nothing", umask).guest(Guest::Probe),
     ];
     [own, archives::trials(), files::trials()].into_iter().flatten().collect()
@@ -122,6 +123,29 @@ fn unfit(sandbox: &Sandbox) {
             assert!(rights(sandbox, "old").mount.is_empty());
             sandbox.lxm(&["destroy", "-f", "old"]).ok();
         }
+    }
+}
+
+/// What `start` refuses is not taken over, whoever is trusted.
+fn unusable(sandbox: &Sandbox) {
+    let text = "version = 1\nuuid = \"nonsense\"\n[boot]\ninit = \"sbin/init\"\n[security]\n\
+                capabilities-add = [\"all\"]\n[limits]\ncpuset = \"foo\"\npids = 0\n[environment]\nA = \"x\\u0000\"\n\"\" = \"y\"\n";
+    let archive = write(sandbox, "bad.tar", &export(sandbox, text, |_| ()));
+    let keys = ["uuid", "boot.init", "security.capabilities-add.0", "limits.cpuset", "limits.pids", "environment.A"];
+    for more in [&[][..], &["--trust"]] {
+        let said = sandbox.lxm(&[&["import", archive.as_str(), "-n", "bad"], more].concat()).ok();
+        keys.iter().fold(said, |said, key| said.complains(&format!("not taken over: `{key}`")));
+        sandbox.lxm(&["start", "bad"]).ok();
+        sandbox.lxm(&["stop", "-k", "bad"]).ok();
+        // The means: a file that holds one keeps it from starting, and no verb writes it.
+        let file = sandbox.layout().config_file(&"bad".parse().unwrap());
+        fs::write(&file, text).unwrap();
+        sandbox.lxm(&["start", "bad"]).fails(6).complains("boot.init");
+        sandbox.lxm(&["destroy", "-f", "bad"]).ok();
+    }
+    sandbox.create("web", Guest::Probe, &[]);
+    for (key, value) in [("boot.init", "sbin/init"), ("limits.pids", "0"), ("security.capabilities-add", "all")] {
+        sandbox.lxm(&["config", "set", "web", key, value]).fails(6).complains(key);
     }
 }
 
