@@ -69,9 +69,14 @@ impl Document {
             text.parse().map_err(|e: toml_edit::TomlError| Error::config(format!("{}: {e}", file.display())))?;
         // One name a setting, or the older one and the newer would meet in the file.
         if let Some(security) = text.get_mut("security").and_then(Item::as_table_like_mut)
+            && let Some(decor) = security.get_key_value("seccomp").map(|(key, _)| key.leaf_decor().clone())
             && let Some(value) = security.remove("seccomp")
         {
             security.insert("syscalls", value);
+            // The comments above it.
+            if let Some(mut key) = security.key_mut("syscalls") {
+                *key.leaf_decor_mut() = decor;
+            }
         }
         Ok(Document { text, config })
     }
@@ -186,7 +191,9 @@ fn put_meaning(text: &DocumentMut, key: &KeyPath, value: &str) -> Result<Documen
     }
     // A text that a setting of texts refuses is the case worth explaining; else the first.
     let wrong_type = |e: &Refusal| e.0.starts_with("invalid type");
-    let told = refusals.iter().find(|(is_text, e)| *is_text && !wrong_type(e)).or(refusals.first());
+    let told = refusals.iter().find(|(is_text, e)| *is_text && !wrong_type(e));
+    // What a list refuses of its elements says more than that it is a list.
+    let told = told.or(refusals.iter().find(|(_, e)| !wrong_type(e))).or(refusals.first());
     let (_, refusal) = told.expect("a value has at least one meaning");
     Err(refusal.explain(key, Some(value)))
 }
@@ -463,6 +470,7 @@ target = \"/srv\"
             ("limits.memory.x", "1", "there is no setting `limits.memory.x`", None),
             ("limits.memory", "5", "`limits.memory` cannot be `5`: `5` is not a size: it has no unit", None),
             ("limits.pids", "many", "`limits.pids` cannot be `many`: invalid type", None),
+            ("security.address-families", "UNIX,FOO", "`security.address-families` cannot be `UNIX,FOO`: `FOO`", None),
             ("boot.ready", "soon", "`boot.ready` cannot be `soon`: unknown variant `soon`", None),
             ("credential.a/b", "1", "`credential.a/b` cannot be `1`: `a/b` is not the name of a credential", None),
             (
@@ -489,6 +497,9 @@ target = \"/srv\"
         assert_eq!(document.to_string(), "[security]\nsyscalls = \"off\"\n");
         document.set([(&"security.seccomp".parse().unwrap(), "reduced")]).unwrap();
         assert_eq!(document.to_string(), "[security]\nsyscalls = \"reduced\"\n");
+        let commented = "[security]\n# mine\nseccomp = \"off\" # why\n";
+        let document = Document::parse(commented, Path::new("config.toml")).unwrap();
+        assert_eq!(document.to_string(), commented.replace("seccomp", "syscalls"));
         let both = "[security]\nseccomp = \"off\"\nsyscalls = \"off\"\n";
         assert_eq!(Document::parse(both, Path::new("config.toml")).unwrap_err().kind().exit_status(), 6);
     }
