@@ -43,7 +43,7 @@ pub fn end(layout: &Layout, name: &ContainerName, how: Stop, refused: Error) -> 
 
 /// Kills what holds the alive lock of `name`, its guest first.
 pub fn kill(layout: &Layout, name: &ContainerName) -> Result<()> {
-    crate::terminal::say(&format!("note: the supervisor of `{name}` does not answer; its guest is killed without it"));
+    crate::terminal::say(format!("note: the supervisor of `{name}` does not answer; its guest is killed without it"));
     // One that cannot be read names nobody.
     let record = BootRecord::read(layout, name).ok().flatten();
     let group = record.as_ref().map_or_else(|| layout.cgroup(name), |record| record.cgroup.clone());
