@@ -166,7 +166,7 @@ fn targets(sandbox: &Sandbox) {
         sandbox.lxm(&set).fails(6).complains(&format!("a mount's target cannot be `{target}`"));
         assert_eq!(fs::read_to_string(&file).unwrap(), before);
         show(sandbox, Path::new("/usr"), target, "");
-        sandbox.lxm(&["start", "p"]).fails(6).complains("config.toml:").complains(target);
+        sandbox.lxm(&["start", "p"]).fails(6).complains("`mount.0.target`").complains(&format!("`{target}`"));
         fs::write(&file, &before).unwrap();
     }
     show(sandbox, Path::new("/usr"), "/srv", "");
