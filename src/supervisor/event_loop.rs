@@ -291,11 +291,21 @@ impl<'a> Guest<'a> {
     fn take_signals(&mut self, around: &mut Surroundings<'_>) {
         while let Ok(Some(info)) = around.signals.read_signal() {
             let number = info.ssi_signo as i32;
+            // machined of systemd 258 and newer ends the supervisor of a machine whose leader has ended, and is
+            // often the first to see that. It is no wish: of a guest that reboots the unit starts again, and a
+            // stop that somebody did ask for systemd remembers itself.
+            if around.manager.restarts_us() && self.has_ended() {
+                continue;
+            }
             if number == Sig::SIGTERM as i32 || number == Sig::SIGINT as i32 {
                 let limit = around.manager.asked_to_stop(self.setup, self.ladder.as_ref().map(Ladder::left));
                 self.begin_stop(Wish::PowerOff, limit, around.clients);
             }
         }
+    }
+
+    fn has_ended(&self) -> bool {
+        pidfd::wait_exit(&self.booted.leader.pidfd, Duration::ZERO).unwrap_or(false)
     }
 
     fn take_notifications(&mut self, around: &mut Surroundings<'_>) {
