@@ -33,21 +33,22 @@ type Rules = BTreeMap<i64, Vec<SeccompRule>>;
 impl Filters {
     /// Compiles the filters that `security` asks for.
     ///
-    /// One program an errno; each is chosen so that what meets it goes on as on a kernel without the call.
+    /// One program an errno that something is refused with; each is chosen so that what meets it goes on as
+    /// on a kernel without the call.
     pub fn compile(security: &Security) -> Result<Self> {
         if security.syscalls == Syscalls::Off {
             return Ok(Filters::default());
         }
         let mut programs = vec![
-            by_architecture(|table| compile(denied(table, security)?, libc::EPERM))?,
-            by_architecture(|table| compile(absent(table, security)?, libc::ENOSYS))?,
+            by_architecture(libc::EPERM, |table| denied(table, security))?,
+            by_architecture(libc::ENOSYS, |table| Ok(absent(table, security)))?,
         ];
         if let Some(allowed) = security.address_families.allowed() {
             let sockets = Sockets::of(&allowed);
-            programs.push(by_architecture(|table| compile(sockets.families(table)?, libc::EAFNOSUPPORT))?);
-            programs.push(by_architecture(|table| compile(sockets.protocols(table)?, libc::EPROTONOSUPPORT))?);
+            programs.push(by_architecture(libc::EAFNOSUPPORT, |table| sockets.families(table))?);
+            programs.push(by_architecture(libc::EPROTONOSUPPORT, |table| sockets.protocols(table))?);
         }
-        Ok(Filters(programs))
+        Ok(Filters(programs.into_iter().flatten().collect()))
     }
 
     /// Installs them in this process, for good.
@@ -80,7 +81,7 @@ fn denied(table: &Table, security: &Security) -> Result<Rules> {
 }
 
 /// Calls that are as if this kernel did not have them, because programs then do without.
-fn absent(table: &Table, security: &Security) -> Result<Rules> {
+fn absent(table: &Table, security: &Security) -> Rules {
     let mut absent = Vec::new();
     if !security.allows(CallGroup::Keyring) {
         absent.extend(table.keyring);
@@ -92,7 +93,7 @@ fn absent(table: &Table, security: &Security) -> Result<Rules> {
         // Its flags are in memory, where no filter sees them; libraries go back to clone(2).
         absent.push(table.clone3);
     }
-    Ok(absent.into_iter().map(|number| (number, Vec::new())).collect())
+    absent.into_iter().map(|number| (number, Vec::new())).collect()
 }
 
 /// The condition that the low half of an argument compares so; the kernel takes these as `int`.
@@ -131,11 +132,17 @@ fn op(code: u16, jt: u8, jf: u8, k: u32) -> sock_filter {
     sock_filter { code, jt, jf, k }
 }
 
-/// Dispatches on the architecture, refuses unknown numbers, and goes on with each one's `rules`.
-fn by_architecture(rules: impl Fn(&Table) -> Result<BpfProgram>) -> Result<BpfProgram> {
+/// Dispatches on the architecture, refuses unknown numbers, and what meets each one's `rules` with `errno`;
+/// `None` where no architecture has any: each program costs every start and every attached command.
+fn by_architecture(errno: i32, rules: impl Fn(&Table) -> Result<Rules>) -> Result<Option<BpfProgram>> {
+    let tables = tables();
+    let all = tables.iter().map(rules).collect::<Result<Vec<_>>>()?;
+    if all.iter().all(Rules::is_empty) {
+        return Ok(None);
+    }
     let mut program = Vec::new();
-    for table in tables() {
-        let rules = rules(&table)?;
+    for (table, rules) in tables.iter().zip(all) {
+        let rules = compile(rules, errno)?;
         let (load_number, rest) = rules.split_first().expect("a program loads the number first");
         let mut body = vec![load_number.clone()];
         if let Some(foreign) = table.foreign {
@@ -153,7 +160,7 @@ fn by_architecture(rules: impl Fn(&Table) -> Result<BpfProgram>) -> Result<BpfPr
         program.extend(body);
     }
     program.push(op(RETURN, 0, 0, NO_SUCH_CALL));
-    Ok(program)
+    Ok(Some(program))
 }
 
 #[cfg(test)]
