@@ -142,6 +142,16 @@ pub enum PublishProtocol {
     Udp,
 }
 
+impl PublishProtocol {
+    /// As settings and nft write it.
+    pub fn name(self) -> &'static str {
+        match self {
+            PublishProtocol::Tcp => "tcp",
+            PublishProtocol::Udp => "udp",
+        }
+    }
+}
+
 impl FromStr for Publish {
     type Err = Error;
 
@@ -180,11 +190,7 @@ impl fmt::Display for Publish {
             Some(IpAddr::V4(address)) => write!(f, "{address}:")?,
             Some(IpAddr::V6(address)) => write!(f, "[{address}]:")?,
         }
-        let protocol = match self.protocol {
-            PublishProtocol::Tcp => "tcp",
-            PublishProtocol::Udp => "udp",
-        };
-        write!(f, "{}:{}/{protocol}", self.host_port, self.guest_port)
+        write!(f, "{}:{}/{}", self.host_port, self.guest_port, self.protocol.name())
     }
 }
 

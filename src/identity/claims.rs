@@ -3,7 +3,7 @@ use std::fmt;
 use std::net::IpAddr;
 use std::path::PathBuf;
 
-use crate::config::{Address, Config, IdMap, Network, NetworkType, Publish, PublishProtocol};
+use crate::config::{Address, Config, IdMap, Network, NetworkType, Publish};
 use crate::error::Result;
 use crate::net::{self, bridge};
 use crate::storage;
@@ -79,20 +79,13 @@ impl fmt::Display for Claim {
             Claim::Mac(mac) => write!(f, "the MAC address {mac}"),
             Claim::Address { link, address } => write!(f, "the address {address} on `{link}`"),
             Claim::Port(Publish { listen: None, host_port, protocol, .. }) => {
-                write!(f, "the published port {host_port}/{}", protocol_name(*protocol))
+                write!(f, "the published port {host_port}/{}", protocol.name())
             }
             Claim::Port(Publish { listen: Some(at), host_port, protocol, .. }) => {
-                write!(f, "the published port {host_port}/{} of {at}", protocol_name(*protocol))
+                write!(f, "the published port {host_port}/{} of {at}", protocol.name())
             }
             Claim::Upper(dir) => write!(f, "the overlay layer `{}`", dir.display()),
         }
-    }
-}
-
-fn protocol_name(protocol: PublishProtocol) -> &'static str {
-    match protocol {
-        PublishProtocol::Tcp => "tcp",
-        PublishProtocol::Udp => "udp",
     }
 }
 

@@ -30,8 +30,7 @@ impl Held {
     /// boot needed. Fails with `Kind::Conflict`, naming who has what.
     pub fn take(&mut self, layout: &Layout, name: &ContainerName, config: &Config, origin: &Origin) -> Result<()> {
         // To look for another one means to read them all: the memory for that is not to stay with us.
-        let here = Home::of(layout, name);
-        if Home::read(&layout.container(name))?.as_ref() != Some(&here) {
+        if !Home::is_here(layout, name)? {
             fork::run(|| home::require_own(layout, name))?;
         }
         let claims = claims::of(layout, name, config, origin)?;

@@ -167,17 +167,7 @@ mod tests {
     fn make(layout: &Layout, name: &str, nth: u32, change: impl FnOnce(&mut Config)) -> (ContainerName, Config) {
         let name: ContainerName = name.parse().unwrap();
         std::fs::create_dir_all(layout.container(&name)).unwrap();
-        let origin = Origin {
-            template: "t".into(),
-            release: String::new(),
-            arch: crate::types::Arch::Amd64,
-            image: String::new(),
-            storage: "dir".into(),
-            created: String::new(),
-            lxm: String::new(),
-            ephemeral: false,
-            ids: IdRange::new(IdRange::FIRST_BASE + nth * IdRange::LEN),
-        };
+        let origin = Origin::of_ids(IdRange::new(IdRange::FIRST_BASE + nth * IdRange::LEN));
         origin.write_file(&layout.origin_file(&name)).unwrap();
         let mut config = Config { uuid: format!("u{nth}"), ..Config::default() };
         config.network.insert("eth0".into(), Network::default());

@@ -48,7 +48,7 @@ pub fn adopt(layout: &Layout, name: &ContainerName, who: As) -> Result<Vec<Strin
 pub fn strangers(layout: &Layout) -> Result<Vec<ContainerName>> {
     let mut strangers = Vec::new();
     for name in layout.names()? {
-        if Home::read(&layout.container(&name))?.as_ref() != Some(&Home::of(layout, &name)) {
+        if !Home::is_here(layout, &name)? {
             strangers.push(name);
         }
     }
@@ -108,8 +108,7 @@ fn as_another(layout: &Layout, name: &ContainerName) -> Result<Vec<String>> {
 fn require_reason(layout: &Layout, name: &ContainerName, origin: &Origin) -> Result<()> {
     let claims = identity::of(layout, name, &layout.config(name)?, origin)?;
     let clashes = identity::clashes(layout, name, &claims)?;
-    // At home and marked is no home of ours: `adopting` differs.
-    let is_at_home = Home::read(&layout.container(name))?.as_ref() == Some(&Home::of(layout, name));
+    let is_at_home = Home::is_here(layout, name)?;
     if is_at_home && clashes.is_empty() {
         return Err(Error::conflict(
             "it is no copy: it is at home, and no other container has anything of its identity",

@@ -26,6 +26,11 @@ impl Home {
         Home { directory: layout.containers().to_owned(), name: name.clone(), adopting: false }
     }
 
+    /// Whether a container is where it says that it was made. One that is being adopted is at home nowhere yet.
+    pub fn is_here(layout: &Layout, name: &ContainerName) -> Result<bool> {
+        Ok(Self::read(&layout.container(name))?.as_ref() == Some(&Self::of(layout, name)))
+    }
+
     fn file(place: &Path) -> PathBuf {
         place.join("home.toml")
     }

@@ -139,20 +139,6 @@ mod tests {
         assert_eq!(first_free(&of_accounts("r:x:0:0::/:\nu:x:524300:1::/:\n")), Some(at(1)));
     }
 
-    fn origin(ids: IdRange) -> Origin {
-        Origin {
-            template: "t".into(),
-            release: String::new(),
-            arch: crate::types::Arch::Amd64,
-            image: String::new(),
-            storage: "dir".into(),
-            created: String::new(),
-            lxm: String::new(),
-            ephemeral: false,
-            ids,
-        }
-    }
-
     #[test]
     fn one_that_is_finished_or_renamed_meanwhile_keeps_its_range() {
         let dir = tempfile::tempdir().unwrap();
@@ -163,11 +149,13 @@ mod tests {
         let at = |n: u32| IdRange::new(IdRange::FIRST_BASE + (first + n) % ranges * IdRange::LEN);
         // So many that looking at all of them takes a while.
         for n in 0..200 {
-            origin(at(n)).write_file(&layout.container(&format!("c{n}").parse().unwrap()).join("origin.toml")).unwrap();
+            Origin::of_ids(at(n))
+                .write_file(&layout.container(&format!("c{n}").parse().unwrap()).join("origin.toml"))
+                .unwrap();
         }
         let (staged, first, second) =
             (layout.staging().join("new"), layout.containers().join("zz"), layout.containers().join("aa"));
-        origin(at(200)).write_file(&staged.join("origin.toml")).unwrap();
+        Origin::of_ids(at(200)).write_file(&staged.join("origin.toml")).unwrap();
         for round in 0..40 {
             for (from, to) in [(&staged, &first), (&first, &second)] {
                 std::thread::scope(|scope| {
@@ -201,7 +189,9 @@ mod tests {
                 let layout = &layout;
                 move || {
                     let reserved = reserve(layout).unwrap();
-                    origin(reserved.range).write_file(&layout.staging().join(name).join("origin.toml")).unwrap();
+                    Origin::of_ids(reserved.range)
+                        .write_file(&layout.staging().join(name).join("origin.toml"))
+                        .unwrap();
                     reserved.range
                 }
             };

@@ -45,4 +45,20 @@ impl Origin {
         let text = toml::to_string(self).map_err(|e| Error::failed(e.to_string()))?;
         replace_file(file, text.as_bytes(), 0o644)
     }
+
+    /// One of nothing but ids, for tests.
+    #[cfg(test)]
+    pub(crate) fn of_ids(ids: IdRange) -> Self {
+        Origin {
+            template: "t".into(),
+            release: String::new(),
+            arch: Arch::Amd64,
+            image: String::new(),
+            storage: "dir".into(),
+            created: String::new(),
+            lxm: String::new(),
+            ephemeral: false,
+            ids,
+        }
+    }
 }

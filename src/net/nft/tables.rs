@@ -7,7 +7,7 @@ use std::fmt::Write as _;
 use std::net::IpAddr;
 
 use super::Holding;
-use crate::config::{Publish, PublishProtocol};
+use crate::config::Publish;
 use crate::net::settings::BridgeSettings;
 
 /// All that the rules depend on.
@@ -96,10 +96,7 @@ const FORWARD: &str = "  \
 ";
 
 fn translation(Published { publish, guest }: &Published) -> String {
-    let protocol = match publish.protocol {
-        PublishProtocol::Tcp => "tcp",
-        PublishProtocol::Udp => "udp",
-    };
+    let protocol = publish.protocol.name();
     let family = if guest.is_ipv4() { "ipv4" } else { "ipv6" };
     let aimed_at = match publish.listen {
         Some(IpAddr::V4(address)) if !address.is_unspecified() => format!("ip daddr {address}"),
