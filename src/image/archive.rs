@@ -101,7 +101,9 @@ impl Archive<'_> {
         loop {
             // A borrow of the buffer cannot outlive the match, so the entry is made in it.
             let wanted = match self.parser.parse(self.source.buffered()) {
-                Ok(ParseEvent::NeedData { min_bytes }) => min_bytes,
+                // tar-core may name no more than it has been given, and would be asked for ever: where the
+                // map of a sparse file has a line of more than a block.
+                Ok(ParseEvent::NeedData { min_bytes }) => min_bytes.max(self.source.buffered().len() + 1),
                 Ok(ParseEvent::End { consumed }) => {
                     self.source.advance(consumed);
                     return Ok(None);
