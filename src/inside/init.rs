@@ -52,8 +52,12 @@ fn run(plan: &BootPlan, supervisor: &Packets, locker: Option<&Packets>) -> Resul
     let notify = run_host::fill(plan)?;
     let (master, mut console, terminal) = open_console(plan)?;
     drop((root, dev));
+    let mut binds = Vec::new();
     while let Some((target, directory, mount)) = next_bind(supervisor)? {
-        mounts::bind(mount.as_fd(), &target, directory)?;
+        binds.push((mounts::place_of(&target)?, directory, mount));
+    }
+    for (place, directory, mount) in binds {
+        mounts::bind(mount.as_fd(), &place, directory)?;
     }
     if let Some(locker) = locker {
         lock::enter_locked(locker)?;

@@ -12,13 +12,14 @@ use crate::error::{Context, Error, Result};
 pub fn open_in_root(root: impl AsFd, path: impl AsRef<Path>, flags: OFlags, mode: Mode) -> Result<OwnedFd> {
     let path = path.as_ref();
     let resolve = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
-    loop {
-        match openat2(root.as_fd(), path, flags | OFlags::CLOEXEC, mode, resolve) {
-            // A rename somewhere in the tree raced with the look-up (openat2(2), EAGAIN).
-            Err(rustix::io::Errno::AGAIN | rustix::io::Errno::INTR) => {}
-            other => return other.context(|| format!("open `{}`", path.display())),
-        }
-    }
+    resolved(root, path, flags, mode, resolve).context(|| format!("open `{}`", path.display()))
+}
+
+/// The same, and no link is followed: fails with `ELOOP` at one (openat2(2), RESOLVE_NO_SYMLINKS).
+pub fn open_in_root_no_links(root: impl AsFd, path: impl AsRef<Path>, flags: OFlags, mode: Mode) -> Result<OwnedFd> {
+    let path = path.as_ref();
+    let resolve = ResolveFlags::IN_ROOT | ResolveFlags::NO_SYMLINKS;
+    resolved(root, path, flags, mode, resolve).context(|| format!("open `{}`", path.display()))
 }
 
 /// Opens `path` below the directory `root`; fails with `EXDEV` on a path that leads out of it by
@@ -29,11 +30,21 @@ pub fn open_beneath(
     flags: OFlags,
     mode: Mode,
 ) -> Result<OwnedFd> {
-    let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_MAGICLINKS;
+    Ok(resolved(root, path, flags, mode, ResolveFlags::BENEATH | ResolveFlags::NO_MAGICLINKS)?)
+}
+
+fn resolved(
+    root: impl AsFd,
+    path: impl rustix::path::Arg + Copy,
+    flags: OFlags,
+    mode: Mode,
+    resolve: ResolveFlags,
+) -> rustix::io::Result<OwnedFd> {
     loop {
         match openat2(root.as_fd(), path, flags | OFlags::CLOEXEC, mode, resolve) {
+            // A rename somewhere in the tree raced with the look-up (openat2(2), EAGAIN).
             Err(rustix::io::Errno::AGAIN | rustix::io::Errno::INTR) => {}
-            other => return Ok(other?),
+            other => return other,
         }
     }
 }

@@ -5,7 +5,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::termios::{LocalFlags, SetArg, SpecialCharacterIndices, Termios, cfmakeraw, tcgetattr, tcsetattr};
 
-use crate::error::{Context, Result};
+use crate::error::{Context, Error, Result};
 
 /// A terminal in raw mode, restored when dropped.
 #[derive(Debug)]
@@ -103,20 +103,39 @@ pub fn set_window_size(terminal: impl AsFd, rows: u16, cols: u16) -> Result<()> 
 }
 
 /// Opens a new terminal of the devpts that `ptmx` belongs to: master, slave, and the slave's path.
+///
+/// In a tree that somebody else controls `ptmx` may be any file. One of a FUSE of his own would answer the
+/// requests below with what he likes (TIOCGPTPEER with the number of one of our descriptors), and never
+/// answer who reads or closes it. So it is looked at before it is opened, and again because it may have changed.
 pub fn open_pty(ptmx: &str) -> Result<(OwnedFd, OwnedFd, String)> {
     use rustix::fs::{Mode, OFlags};
     use rustix::pty::{ptsname, unlockpt};
-    let open = || -> rustix::io::Result<_> {
-        let flags = OFlags::RDWR | OFlags::NOCTTY | OFlags::CLOEXEC;
-        let master = rustix::fs::open(ptmx, flags, Mode::empty())?;
+    let open = |flags| -> Result<OwnedFd> {
+        let file = rustix::fs::open(ptmx, flags | OFlags::CLOEXEC, Mode::empty()).context(|| "open a terminal")?;
+        if is_ptmx(&file) { Ok(file) } else { Err(Error::failed(format!("`{ptmx}` is no terminal multiplexer"))) }
+    };
+    open(OFlags::PATH)?;
+    let master = open(OFlags::RDWR | OFlags::NOCTTY)?;
+    let unlock = || -> rustix::io::Result<_> {
         unlockpt(&master)?;
         let path = ptsname(&master, Vec::new())?;
-        Ok((master, path.to_string_lossy().into_owned()))
+        Ok(path.to_string_lossy().into_owned())
     };
-    let (master, path) = open().context(|| "open a terminal")?;
+    let path = unlock().context(|| "open a terminal")?;
     // By descriptor: the path may lead elsewhere in a tree that somebody else controls.
     let slave = open_slave(&master)?;
     Ok((master, slave, path))
+}
+
+/// Whether this is the kernel's device 5:2 (devices.txt in the kernel's documentation).
+fn is_ptmx(file: impl AsFd) -> bool {
+    use rustix::fs::{AtFlags, FileType, StatxFlags, statx};
+    // What the kernel knows of it, without asking its file system.
+    let flags = AtFlags::EMPTY_PATH | AtFlags::STATX_DONT_SYNC;
+    statx(file, "", flags, StatxFlags::BASIC_STATS).is_ok_and(|is| {
+        let kind = FileType::from_raw_mode(is.stx_mode.into());
+        kind == FileType::CharacterDevice && (is.stx_rdev_major, is.stx_rdev_minor) == (5, 2)
+    })
 }
 
 /// Makes `fd` standard input, output and error of this process.

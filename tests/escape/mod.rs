@@ -7,8 +7,10 @@
 mod descriptors;
 mod foreign;
 mod identity;
+mod means;
 mod mounts;
 mod network;
+mod races;
 mod supervisor;
 mod surface;
 mod terminal;
@@ -22,6 +24,7 @@ pub fn trials() -> Vec<Trial> {
         identity::trials(),
         mounts::trials(),
         network::trials(),
+        races::trials(),
         supervisor::trials(),
         surface::trials(),
         terminal::trials(),
