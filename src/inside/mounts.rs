@@ -93,8 +93,9 @@ pub fn mount_all(kernel: KernelFilesystems, dev: BorrowedFd<'_>) -> Result<()> {
     if let Some(security) = &kernel.security {
         attach(security, "/sys/kernel/security")?;
     }
-    // Group 5 is `tty` on every distribution.
-    let pts = new_filesystem("devpts", &["mode=620", "gid=5", "ptmxmode=0666"], NOSUID | NOEXEC)?;
+    // Group 5 is `tty` on every distribution. Of terminals there are 4096 for all guests and the host
+    // (kernel.pty.max): who forgets to close them takes no more than a part.
+    let pts = new_filesystem("devpts", &["mode=620", "gid=5", "ptmxmode=0666", "max=1024"], NOSUID | NOEXEC)?;
     attach(pts, "/dev/pts")?;
     attach(new_filesystem("tmpfs", &["mode=1777", "size=10%", "nr_inodes=400k"], NOSUID | NODEV)?, "/dev/shm")?;
     attach(new_filesystem("mqueue", &[], NOSUID | NODEV | NOEXEC)?, "/dev/mqueue")?;

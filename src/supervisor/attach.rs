@@ -87,9 +87,21 @@ pub fn spawn(
     let witness = SingleThreaded::check()?;
     let childs = witness.of_child();
     let order = enter::Order { setup, leader, request, client, fds, told: told.as_fd(), pid: &pid };
-    let helper = clone(witness, 0, Some(group.as_fd()), || enter::run(order, childs))?;
+    let helper = clone(witness, 0, Some(group.as_fd()), || enter::run(order, childs));
+    let helper = helper.map_err(|e| no_process(setup, e))?;
     let news = File::from(news);
     Ok(Entering { helper, news, text: Vec::new(), pid, since: Instant::now(), abandoned: false })
+}
+
+/// Why there is no process for the command: most often the guest has all that it may have.
+pub(super) fn no_process(setup: &Setup, e: Error) -> Error {
+    let is_full = e.errno() == Some(libc::EAGAIN);
+    let e = e.step(format!("start a process in `{}`", setup.name));
+    if !is_full {
+        return e;
+    }
+    let set = setup.layout.command(format_args!("config set {} limits.pids NUMBER", setup.name));
+    e.hint(format!("it has as many processes as `limits.pids` allows; `{set}` changes that while it runs"))
 }
 
 /// A client is root's and believed in much, but a guest gets pipes and nothing else.

@@ -4,7 +4,7 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
 use nix::unistd::{Gid, Uid};
 
-use super::attach::{Failure, NOT_RUN, News};
+use super::attach::{Failure, NOT_RUN, News, no_process};
 use super::execute::execute;
 use super::setup::Setup;
 use super::user::User;
@@ -97,6 +97,7 @@ fn bring(order: Order<'_>, witness: SingleThreaded) -> Result<()> {
         };
         tell(told, failure)
     })
+    .map_err(|e| no_process(setup, e))
 }
 
 /// In the command's process: a session of its own, then the command.

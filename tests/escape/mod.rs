@@ -5,8 +5,10 @@
 //! one thing; docs/SECURITY.md says what is promised for each kind of guest.
 
 mod descriptors;
+mod floods;
 mod foreign;
 mod identity;
+mod kernel;
 mod means;
 mod mounts;
 mod network;
@@ -20,8 +22,10 @@ use crate::support::Trial;
 pub fn trials() -> Vec<Trial> {
     let areas = [
         descriptors::trials(),
+        floods::trials(),
         foreign::trials(),
         identity::trials(),
+        kernel::trials(),
         mounts::trials(),
         network::trials(),
         races::trials(),
