@@ -1,10 +1,10 @@
 //! The attacks that a shell cannot make: C programs, static, for any guest.
 
 use std::os::unix::fs::PermissionsExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use crate::support::sandbox::source_tree;
-use crate::support::{Outcome, Sandbox, run};
+use crate::support::{Outcome, Sandbox, command, run};
 
 /// Compiles `tests/escape/SOURCE.c`; gives the program, which is in `LXM_ROOT`.
 pub fn compile(sandbox: &Sandbox, source: &str) -> PathBuf {
@@ -36,4 +36,12 @@ pub fn inside(sandbox: &Sandbox, guest: &str, script: &str) -> Outcome {
 #[track_caller]
 pub fn meanwhile(sandbox: &Sandbox, guest: &str, script: &str) {
     inside(sandbox, guest, &format!("({script}) </dev/null >/tmp/told 2>&1 &")).ok();
+}
+
+/// Runs a program of the host, at most for a minute.
+#[track_caller]
+pub fn on_host(program: &Path, args: &[&str]) -> Outcome {
+    let mut program = std::process::Command::new(program);
+    program.args(args);
+    command::bounded(program, b"", std::time::Duration::from_secs(60))
 }

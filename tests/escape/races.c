@@ -83,6 +83,7 @@ static int ptmx_main(void) {
   int linked = symlink("/tmp/fuse/x", "/dev/ptmx");
   pid_t user = fork();
   if (!user) {
+    close(fuse); /* so that it ends with its server alone */
     /* The means: it passes for a terminal with who asks its number, and is none. */
     int mine = open("/dev/ptmx", O_RDWR), asked = -1;
     struct stat is;
@@ -90,7 +91,7 @@ static int ptmx_main(void) {
     printf("means: %s %d %s\n", why(told), asked == number, known || S_ISCHR(is.st_mode) ? "terminal" : "file");
     printf("placed: %s\n", why(linked));
     fflush(stdout);
-    for (;;) pause(); /* to close it would wait for ever */
+    for (;;) pause();
   }
   serve(number);
   return 0;
@@ -109,18 +110,18 @@ static int exe_main(const char *go) {
       for (int i = 0; i < count; i++) known |= seen[i] == pid;
       if (known) continue;
       snprintf(path, sizeof path, "/proc/%d/exe", pid);
-      if (readlink("/proc/self/exe", mine, 255) < 0 || readlink(path, program, 255) < 0) continue;
-      if (!strcmp(mine, program) || strstr(program, "busybox")) continue;
-      if ((held[count] = open(path, O_PATH)) < 0) {
+      if (readlink("/proc/self/exe", mine, 255) < 0 || readlink(path, program, 255) < 0) {
         refused += errno == EACCES;
         continue;
       }
+      if (!strcmp(mine, program) || strstr(program, "busybox")) continue;
+      if ((held[count] = open(path, O_PATH)) < 0) continue;
       printf("holds %s\n", program);
       seen[count++] = pid;
     }
     closedir(processes);
   }
-  sleep(1);
+  usleep(300000);
   for (int i = 0; i < count; i++) {
     char path[64], *text = "overwritten";
     snprintf(path, sizeof path, "/proc/self/fd/%d", held[i]);
@@ -138,7 +139,7 @@ static int enter_main(const char *pid) {
   snprintf(path, sizeof path, "/proc/%s/ns/pid", pid);
   if (setns(open(path, O_RDONLY), CLONE_NEWPID)) return printf("setns: %s\n", strerror(errno));
   if (!fork()) {
-    sleep(1);
+    usleep(400000);
     _exit(0);
   }
   return printf("ended: %s\n", why(wait(NULL) < 0));

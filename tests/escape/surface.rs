@@ -153,7 +153,7 @@ void _start(void) {
 "#;
 
 /// Compiles a C program that needs nothing.
-fn compile(sandbox: &Sandbox, name: &str, source: &str, options: &[&str]) -> String {
+pub(super) fn compile(sandbox: &Sandbox, name: &str, source: &str, options: &[&str]) -> String {
     let (file, program) = (sandbox.path(format!("{name}.c")), sandbox.path(name));
     fs::write(&file, source).unwrap();
     let mut gcc = Command::new("gcc");
