@@ -196,6 +196,15 @@ impl fmt::Display for Publish {
 
 crate::types::serde_as_text!(Publish);
 
+/// Whether the kernel takes it as a link's name (dev_valid_name).
+pub fn is_link_name(name: &str) -> bool {
+    !name.is_empty()
+        && name.len() <= 15
+        && name != "."
+        && name != ".."
+        && name.bytes().all(|c| c.is_ascii_graphic() && c != b'/' && c != b':')
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -219,5 +228,15 @@ mod tests {
         assert_eq!("10.0.0.5".parse::<Address>().unwrap(), Address::Reserved("10.0.0.5".parse().unwrap()));
         assert_eq!("10.0.0.5/24".parse::<Address>().unwrap(), Address::Static("10.0.0.5/24".parse().unwrap()));
         assert!("10.0.0.500".parse::<Address>().is_err());
+    }
+
+    #[test]
+    fn names_that_the_kernel_refuses_are_refused() {
+        for name in ["eth0", "br-lan", "x", "a.b", &"x".repeat(15)] {
+            assert!(is_link_name(name), "{name}");
+        }
+        for name in ["", ".", "..", "a b", "a/b", "a:b", "ä", &"x".repeat(16)] {
+            assert!(!is_link_name(name), "{name}");
+        }
     }
 }

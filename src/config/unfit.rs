@@ -3,7 +3,7 @@
 //! An earlier lxm, or somebody else, wrote them. They are read, so that they can be looked at, changed
 //! and taken away; what writes one anew, and what starts a container, refuses them.
 
-use super::{Config, KeyPath};
+use super::{Config, KeyPath, is_link_name};
 use crate::error::Error;
 
 /// A setting, and why it cannot be.
@@ -33,6 +33,8 @@ impl Config {
         };
         let init = self.boot.init.as_deref().filter(|init| !init.is_absolute());
         add(&["boot", "init"], init.map(|init| format!("`{}` does not begin with `/`", init.display())));
+        let uuid = Some(&self.uuid).filter(|uuid| !uuid.is_empty() && !is_uuid(uuid));
+        add(&["uuid"], uuid.map(|uuid| format!("`{}` is none", uuid.escape_default())));
         let security = &self.security;
         for (key, names) in
             [("capabilities-add", &security.capabilities_add), ("capabilities-drop", &security.capabilities_drop)]
@@ -46,6 +48,15 @@ impl Config {
         let cpuset = limits.cpuset.as_deref().filter(|list| !is_cpu_list(list));
         add(&["limits", "cpuset"], cpuset.map(|list| format!("`{list}` is no list of CPUs such as `0-3,8`")));
         add(&["limits", "pids"], (limits.pids == 0).then(|| "with 0 not even the guest's init runs".to_owned()));
+        for (name, network) in &self.network {
+            for (key, link) in [("bridge", &network.bridge), ("parent", &network.parent)] {
+                let link = link.as_deref().filter(|link| !is_link_name(link));
+                let why = link.map(|link| format!("`{}` is not the name of a link", link.escape_default()));
+                add(&["network", name, key], why);
+            }
+            let mac = network.mac.as_deref().and_then(|mac| mac.parse::<crate::types::Mac>().err());
+            add(&["network", name, "mac"], mac.map(|e| e.to_string()));
+        }
         for (at, mount) in self.mount.iter().enumerate() {
             add(&["mount", &at.to_string(), "target"], mount.target.refusal());
         }
@@ -61,6 +72,12 @@ impl Config {
         // By what is wrong: an element's place changes with those before it.
         self.unfit().into_iter().find(|unfit| before.iter().all(|before| before.why != unfit.why))
     }
+}
+
+/// The form of RFC 9562, which machined and a guest's systemd read.
+fn is_uuid(text: &str) -> bool {
+    let lengths = text.split('-').map(str::len);
+    lengths.eq([8, 4, 4, 4, 12]) && text.chars().all(|c| c == '-' || c.is_ascii_hexdigit())
 }
 
 /// The capability that a name means: `sys_time`, `SYS_TIME` or `CAP_SYS_TIME`.
@@ -103,12 +120,16 @@ mod tests {
             config.unfit().iter().map(|unfit| unfit.key.to_string()).collect::<Vec<_>>()
         };
         for (text, key) in [
+            ("uuid = '{2f1b1c62}'", "uuid"),
             ("boot.init = 'sbin/init'", "boot.init"),
             ("security.capabilities-add = ['sys_time', 'all']", "security.capabilities-add.1"),
             ("security.capabilities-drop = ['']", "security.capabilities-drop.0"),
             ("limits.cpuset = 'foo'", "limits.cpuset"),
             ("limits.cpuset = '0,,1'", "limits.cpuset"),
             ("limits.pids = 0", "limits.pids"),
+            ("network.eth0.bridge = 'a b'", "network.eth0.bridge"),
+            ("network.eth0.mac = 'x'", "network.eth0.mac"),
+            ("network.eth0.parent = \"a\\nb\"", "network.eth0.parent"),
             ("environment.'' = 'x'", "environment."),
             ("environment.'A=B' = 'x'", "environment.A=B"),
             ("environment.A = \"x\\u0000\"", "environment.A"),

@@ -68,15 +68,6 @@ pub fn telling(link: &LinkMessage) -> Option<&str> {
     ours.or_else(|| super::wire::name_of(link))
 }
 
-/// Whether the kernel takes it as a link's name (dev_valid_name).
-pub fn is_link_name(name: &str) -> bool {
-    !name.is_empty()
-        && name.len() <= 15
-        && name != "."
-        && name != ".."
-        && name.bytes().all(|c| c.is_ascii_graphic() && c != b'/' && c != b':')
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -106,16 +97,6 @@ mod tests {
             let mac = derived_mac(&["uuid", &i.to_string()]);
             assert_eq!(mac.0[0] & 3, 2);
             assert_eq!(mac, derived_mac(&["uuid", &i.to_string()]));
-        }
-    }
-
-    #[test]
-    fn names_that_the_kernel_refuses_are_refused() {
-        for name in ["eth0", "br-lan", "x", "a.b", &"x".repeat(15)] {
-            assert!(is_link_name(name), "{name}");
-        }
-        for name in ["", ".", "..", "a b", "a/b", "a:b", "ä", &"x".repeat(16)] {
-            assert!(!is_link_name(name), "{name}");
         }
     }
 

@@ -177,7 +177,7 @@ mod tests {
         file.save(&layout).unwrap();
         assert_eq!(tag(&layout).unwrap(), key);
         assert_eq!(bridge_name(&layout, "lxmbr0").unwrap(), key.replace("lxm-", "lxmbr-"));
-        assert!(super::super::names::is_link_name(&default_bridge(&layout).unwrap()));
+        assert!(crate::config::is_link_name(&default_bridge(&layout).unwrap()));
         assert_eq!(bridge_name(&layout, "br0").unwrap(), "br0");
         file.owner = None;
         file.bridge.insert("lab".into(), Default::default());

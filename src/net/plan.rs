@@ -6,7 +6,7 @@ use ipnetwork::IpNetwork;
 
 use super::names;
 use super::rate::Rate;
-use crate::config::{Address, Config, Network, NetworkType, Publish};
+use crate::config::{Address, Config, Network, NetworkType, Publish, is_link_name};
 use crate::error::{Context, Error, Result};
 use crate::types::{ContainerName, Mac};
 
@@ -56,7 +56,7 @@ pub fn interfaces(name: &ContainerName, config: &Config, default_bridge: &str) -
     let mut interfaces = Vec::new();
     for (guest, network) in &config.network {
         let step = || format!("network.{guest}");
-        if !names::is_link_name(guest) || guest == "lo" {
+        if !is_link_name(guest) || guest == "lo" {
             return Err(Error::config(format!("network.{guest}: an interface cannot have this name")));
         }
         match network.kind {
@@ -173,7 +173,7 @@ fn static_addresses(network: &Network) -> Result<Vec<IpNetwork>> {
 }
 
 fn checked_link_name(name: String) -> Result<String> {
-    if names::is_link_name(&name) {
+    if is_link_name(&name) {
         Ok(name)
     } else {
         Err(Error::config(format!("`{}` is not the name of a link", name.escape_default())))

@@ -148,8 +148,7 @@ pub fn network(wired_to: &str) -> Result<Network> {
         "none" => Network { kind: NetworkType::None, ..Network::default() },
         "host" => Network { kind: NetworkType::Host, ..Network::default() },
         bridge => {
-            // IFNAMSIZ with its final zero; `/` and blanks are refused by the kernel too.
-            if bridge.is_empty() || bridge.len() > 15 || bridge.contains(|c: char| c == '/' || c.is_whitespace()) {
+            if !crate::config::is_link_name(bridge) {
                 return Err(Error::usage(format!("`{}` is not a bridge's name", bridge.escape_default()))
                     .hint("`--network` takes `none`, `host` or a bridge"));
             }

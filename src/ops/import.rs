@@ -199,17 +199,13 @@ fn accepted(
     if document.config().version != 1 {
         return Err(Error::config("its configuration is of a newer lxm"));
     }
-    let uuid = &document.config().uuid;
-    if !is_uuid(uuid) {
-        if !uuid.is_empty() {
-            notes.push(format!("not taken over: `uuid`: `{uuid}` is none; it has a fresh one"));
-        }
-        document.set([(&KeyPath::of(["uuid"]), fresh::uuid()?.as_str())])?;
-    }
     // The last first: each is an element of a list, and what is after it moves up.
     for unfit in document.config().unfit().iter().rev() {
         notes.push(format!("not taken over: {}", unfit.error()));
         document.unset(&unfit.element())?;
+    }
+    if document.config().uuid.is_empty() {
+        document.set([(&KeyPath::of(["uuid"]), fresh::uuid()?.as_str())])?;
     }
     let fresh = create::network(&layout.host_config()?.network.default)?;
     let base = Base { config: &Config::default(), document: None, fresh: Some(&fresh) };
@@ -223,12 +219,6 @@ fn accepted(
     }
     autostart::check(layout, name, document.config())?;
     Ok(document)
-}
-
-/// The form of RFC 9562, which machined and a guest's systemd read.
-fn is_uuid(text: &str) -> bool {
-    let lengths = text.split('-').map(str::len);
-    lengths.eq([8, 4, 4, 4, 12]) && text.chars().all(|c| c == '-' || c.is_ascii_hexdigit())
 }
 
 /// Fails where files belong to ids that the guest does not have: it could neither use nor remove them.

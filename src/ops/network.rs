@@ -6,7 +6,7 @@ use serde::Serialize;
 use crate::error::{Error, Result};
 use crate::net::serve::{self, GuestStatus};
 use crate::net::settings::{BridgeSettings, NetworkFile};
-use crate::net::{bridge, names, owner, server};
+use crate::net::{bridge, owner, server};
 use crate::store::Layout;
 
 /// A bridge of lxm's and what is on it.
@@ -72,7 +72,7 @@ pub struct New {
 
 /// Makes a bridge and brings it up; fails with `Kind::Conflict` if there is a link of its name.
 pub fn create(layout: &Layout, name: &str, new: &New) -> Result<()> {
-    if !names::is_link_name(name) || name.starts_with('-') {
+    if !crate::config::is_link_name(name) || name.starts_with('-') {
         return Err(Error::usage(format!("`{}` cannot be the name of a bridge", name.escape_default()))
             .hint("15 characters at most, without spaces, `/` and `:`"));
     }

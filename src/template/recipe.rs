@@ -67,6 +67,10 @@ impl Recipe {
         }
         let suite = of_release.and_then(|r| r.suite.clone()).unwrap_or_else(|| release.clone());
         let mirror = order.mirror.clone().or_else(|| template.bootstrap.mirror.clone());
+        if let Some(bad) = mirror.iter().find(|mirror| !is_mirror(mirror)) {
+            return Err(Error::usage(format!("`{}` is not the address of a mirror", bad.escape_default()))
+                .hint("a URL is, such as `https://deb.debian.org/debian`"));
+        }
         Ok(Recipe { release, suite, arch, mirror, packages, options, insecure: order.insecure, found })
     }
 
@@ -232,10 +236,36 @@ fn is_package_name(name: &str) -> bool {
     first && name.bytes().all(|b| b.is_ascii_alphanumeric() || b"+-.:=/~_".contains(&b))
 }
 
+/// An address, or a line of sources.list(5). It becomes an argument of programs that take options with commands
+/// of the shell in them (CVE-2026-28384), and a line's options (`[trusted=yes]`) would take the signature's place.
+fn is_mirror(text: &str) -> bool {
+    let is_url = text.contains(":/") && text.starts_with(|c: char| c.is_ascii_alphabetic()) && !text.contains(' ');
+    let is_line = text.starts_with("deb ") && !text.contains('[');
+    (is_url || is_line) && !text.chars().any(char::is_control)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::config;
+
+    #[test]
+    fn a_mirror_is_an_address_and_no_option() {
+        for good in ["http://m", "https://m/debian", "file:///srv/m", "copy:/srv/m", "deb http://m/debian sid main"] {
+            assert!(is_mirror(good), "{good}");
+        }
+        for bad in [
+            "",
+            "-",
+            "--setup-hook=touch http://x",
+            "/etc/x",
+            "http://m/ x",
+            "http://m\n",
+            "deb [trusted=yes] http://m sid main",
+        ] {
+            assert!(!is_mirror(bad), "{bad}");
+        }
+    }
 
     fn found(text: &str) -> Found {
         let file = "t.toml".into();

@@ -2,6 +2,7 @@
 
 mod archives;
 mod files;
+mod names;
 mod pack;
 
 use std::fs;
@@ -24,7 +25,7 @@ pub fn trials() -> Vec<Trial> {
         Trial::new("escape::foreign::settings_that_no_start_takes_are_not_taken_over", unusable).guest(Guest::Probe),
         Trial::new("escape::foreign::the_callers_umask_opens_and_closes_nothing", umask).guest(Guest::Probe),
     ];
-    [own, archives::trials(), files::trials()].into_iter().flatten().collect()
+    [own, archives::trials(), files::trials(), names::trials()].into_iter().flatten().collect()
 }
 
 const MORE: &str = r#"[boot]

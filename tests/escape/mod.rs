@@ -13,6 +13,7 @@ mod means;
 mod mounts;
 mod network;
 mod races;
+mod reach;
 mod supervisor;
 mod surface;
 mod terminal;
@@ -29,6 +30,7 @@ pub fn trials() -> Vec<Trial> {
         mounts::trials(),
         network::trials(),
         races::trials(),
+        reach::trials(),
         supervisor::trials(),
         surface::trials(),
         terminal::trials(),
