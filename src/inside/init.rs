@@ -9,7 +9,7 @@ use rustix::fs::{Mode, OFlags};
 
 use super::lsm::OpenLabels;
 use super::plan::{FromChild, ToChild};
-use super::{BootPlan, NetworkView, confine, lock, mounts, run_host};
+use super::{BootPlan, NetworkView, confine, lock, mounts, places, run_host};
 use crate::error::{Context, Error, Result};
 use crate::sys;
 use crate::sys::socket::Packets;
@@ -54,7 +54,7 @@ fn run(plan: &BootPlan, supervisor: &Packets, locker: Option<&Packets>) -> Resul
     drop((root, dev));
     let mut binds = Vec::new();
     while let Some((target, directory, mount)) = next_bind(supervisor)? {
-        binds.push((mounts::place_of(&target)?, directory, mount));
+        binds.push((places::resolve(&target)?, directory, mount));
     }
     for (place, directory, mount) in binds {
         mounts::bind(mount.as_fd(), &place, directory)?;

@@ -25,6 +25,7 @@ mod init;
 mod lock;
 pub mod lsm;
 mod mounts;
+mod places;
 mod plan;
 mod run_host;
 pub mod seccomp;

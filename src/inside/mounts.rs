@@ -1,15 +1,15 @@
 //! The guest's mount tree: its root, the kernel's file systems, and what is hidden of them.
 
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
-use std::path::{Path, PathBuf};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::Path;
 
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use rustix::fs::{Mode, OFlags, mkdirat, openat};
 use rustix::mount::MountAttrFlags;
 
-use super::{BootPlan, NetworkView};
+use super::{BootPlan, NetworkView, places};
 use crate::error::{Context, Error, Result};
-use crate::sys::fs::{open_dir, open_in_root, open_in_root_no_links};
+use crate::sys::fs::{open_dir, open_in_root_no_links};
 use crate::sys::mount::{self as sys_mount, Attributes, attach, copy_tree, new_filesystem};
 
 const NOSUID: MountAttrFlags = MountAttrFlags::MOUNT_ATTR_NOSUID;
@@ -148,30 +148,6 @@ fn protect_proc() -> Result<()> {
     Ok(())
 }
 
-/// Where a target of `[[mount]]` is, asked before any of them is attached: as far as it exists, without links.
-///
-/// Links of the guest are followed within its root. Those of /proc are not: what they lead to is not
-/// found by a path, and may be one of this process's descriptors (CVE-2024-21626, CVE-2025-52881). Those
-/// on other mounts are not there yet: on a volume that guests share, another one may have made them, and would
-/// choose what its contents cover here (CVE-2021-30465).
-pub fn place_of(target: &str) -> Result<PathBuf> {
-    let root = open_dir("/")?;
-    let find = || -> Result<PathBuf> {
-        for known in Path::new(target).ancestors() {
-            let found = match open_in_root(&root, known, OFlags::PATH, Mode::empty()) {
-                Err(e) if e.errno() == Some(libc::ENOENT) => continue,
-                other => other?,
-            };
-            let place = std::fs::read_link(format!("/proc/self/fd/{}", found.as_raw_fd()))?;
-            let rest = Path::new(target).strip_prefix(known).unwrap_or(Path::new(""));
-            // Collected, because to join nothing would end it with a slash.
-            return Ok(place.join(rest).components().collect());
-        }
-        Err(Error::failed("it is not an absolute path"))
-    };
-    find().context(|| format!("make the mount point `{target}` in the guest"))
-}
-
 /// Attaches what `[[mount]]` and `[[device]]` ask for, making the place where it is missing.
 pub fn bind(mount: BorrowedFd<'_>, place: &Path, directory: bool) -> Result<()> {
     let target = place.display();
@@ -179,8 +155,7 @@ pub fn bind(mount: BorrowedFd<'_>, place: &Path, directory: bool) -> Result<()> 
     let open = |path: &Path, flags| {
         open_in_root_no_links(&root, path, OFlags::PATH | flags, Mode::empty()).map_err(|e| match e.errno() {
             Some(libc::ELOOP) => e.hint(
-                "on the way is a symbolic link that leads nowhere, or that is on another mount, where others may \
-                 have made it: name the place itself",
+                "on the way is a symbolic link on another mount, where others may have made it: name the place itself",
             ),
             _ => e,
         })
@@ -198,11 +173,13 @@ pub fn bind(mount: BorrowedFd<'_>, place: &Path, directory: bool) -> Result<()> 
         let flags = OFlags::CREATE | OFlags::EXCL | OFlags::WRONLY | OFlags::CLOEXEC;
         Ok(openat(parent, name, flags, Mode::from_raw_mode(0o644)).map(drop)?)
     };
+    let step = || format!("make the mount point `{target}` in the guest");
+    places::keep_visible(place).context(step)?;
     let mut parents: Vec<&Path> = place.ancestors().skip(1).collect();
     while let Some(parent) = parents.pop() {
-        make(parent, true).context(|| format!("make the mount point `{target}` in the guest"))?;
+        make(parent, true).context(step)?;
     }
-    make(place, directory).context(|| format!("make the mount point `{target}` in the guest"))?;
+    make(place, directory).context(step)?;
     let there = open(place, OFlags::empty()).context(|| format!("open `{target}` in the guest"))?;
     sys_mount::attach_at(mount, there).context(|| format!("mount on `{target}` in the guest"))
 }

@@ -22,6 +22,7 @@ mod lifecycle;
 mod many;
 mod netserve;
 mod network;
+mod peers;
 mod storage;
 mod support;
 mod template;
@@ -52,6 +53,7 @@ const MAY_NOT_BE_SKIPPED: &[&str] = &[
     "many::",
     "netserve::",
     "network::",
+    "peers::",
     "storage::",
     "template::",
     "verbs::",
@@ -78,6 +80,7 @@ fn trials() -> Vec<Trial> {
         faults::trials(),
         netserve::trials(),
         network::trials(),
+        peers::trials(),
         storage::trials(),
         template::trials(),
         wiring::trials(),

@@ -182,7 +182,7 @@ fn links_of_the_guest(sandbox: &Sandbox) {
     sandbox.lxm(&["start", "p"]).ok();
     inside(
         sandbox,
-        "ln -s /../../../.. /up; ln -s /proc/1/root /root-of; ln -s /proc/self/fd /fds; ln -s /nowhere /off",
+        "ln -s /../../../.. /up; ln -s /proc/1/root /root-of; ln -s /proc/self/fd /fds; ln -s /up/nowhere /off",
     )
     .ok();
     sandbox.lxm(&["stop", "-k", "p"]).ok();
@@ -191,9 +191,14 @@ fn links_of_the_guest(sandbox: &Sandbox) {
     show(sandbox, &dir, "/up/made/by-lxm", "");
     sandbox.lxm(&["start", "p"]).ok();
     inside(sandbox, "cat /made/by-lxm/file").ok().says("shown");
-    assert!(!Path::new("/made").exists());
     sandbox.lxm(&["stop", "-k", "p"]).ok();
-    for target in ["/root-of/made", "/fds/5", "/fds/6/made", "/off/made"] {
+    // One that leads to nothing is followed as well, and what it leads to is made there.
+    show(sandbox, &dir, "/off/made", "");
+    sandbox.lxm(&["start", "p"]).ok();
+    inside(sandbox, "cat /nowhere/made/file").ok().says("shown");
+    assert!(!Path::new("/made").exists() && !Path::new("/nowhere").exists());
+    sandbox.lxm(&["stop", "-k", "p"]).ok();
+    for target in ["/root-of/made", "/fds/5", "/fds/6/made"] {
         fs::write(&file, &before).unwrap();
         show(sandbox, &dir, target, "");
         sandbox.lxm(&["start", "p"]).fails(1).complains(&format!("make the mount point `{target}`"));
