@@ -4,14 +4,14 @@
 //! a few compares for each rule, in the shape that the kernel's documentation of
 //! `BPF_PROG_TYPE_CGROUP_DEVICE` gives and runc, systemd and LXC use.
 
-/// A device that the guest may use.
+/// A device that the guest may use: read, write, make nodes of. Who may open a device by the node that
+/// lxm made gains nothing by another node of it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct DeviceRule {
     pub kind: DeviceKind,
     pub major: u32,
     /// `None` means all.
     pub minor: Option<u32>,
-    pub access: Access,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -20,18 +20,11 @@ pub enum DeviceKind {
     Block,
 }
 
-/// Read and write, with or without making nodes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Access {
-    ReadWrite,
-    ReadWriteMake,
-}
-
 /// The devices every guest has: the pseudo devices, its own terminals, and what a virtual machine
 /// would have too (tun, fuse).
 pub const DEFAULT_DEVICES: [DeviceRule; 10] = {
     const fn char(major: u32, minor: Option<u32>) -> DeviceRule {
-        DeviceRule { kind: DeviceKind::Char, major, minor, access: Access::ReadWriteMake }
+        DeviceRule { kind: DeviceKind::Char, major, minor }
     }
     [
         char(1, Some(3)),    // null
@@ -57,21 +50,17 @@ fn instruction(opcode: u8, dst: u8, src: u8, offset: i16, constant: u32) -> u64 
 }
 
 const LOAD_WORD: u8 = 0x61; // BPF_LDX | BPF_MEM | BPF_W
-const MOVE_REGISTER: u8 = 0xbf; // BPF_ALU64 | BPF_MOV | BPF_X
 const MOVE_CONSTANT: u8 = 0xb7; // BPF_ALU64 | BPF_MOV | BPF_K
 const AND_CONSTANT: u8 = 0x57; // BPF_ALU64 | BPF_AND | BPF_K
-const SHIFT_RIGHT: u8 = 0x77; // BPF_ALU64 | BPF_RSH | BPF_K
 const JUMP_UNLESS_EQUAL: u8 = 0x55; // BPF_JMP | BPF_JNE | BPF_K
 const EXIT: u8 = 0x95; // BPF_JMP | BPF_EXIT
 
-/// Registers: 1 is the context on entry and scratch later, 2 type, 3 access, 4 major, 5 minor.
+/// Registers: 1 is the context on entry, 2 type, 4 major, 5 minor.
 pub(super) fn program(rules: &[DeviceRule]) -> Vec<u64> {
-    // struct bpf_cgroup_dev_ctx { u32 access_type; u32 major; u32 minor; }, access in the upper half.
+    // struct bpf_cgroup_dev_ctx { u32 access_type; u32 major; u32 minor; }, the type in the lower half.
     let mut code = vec![
         instruction(LOAD_WORD, 2, 1, 0, 0),
-        instruction(MOVE_REGISTER, 3, 2, 0, 0),
         instruction(AND_CONSTANT, 2, 0, 0, 0xffff),
-        instruction(SHIFT_RIGHT, 3, 0, 0, 16),
         instruction(LOAD_WORD, 4, 1, 4, 0),
         instruction(LOAD_WORD, 5, 1, 8, 0),
     ];
@@ -82,22 +71,13 @@ pub(super) fn program(rules: &[DeviceRule]) -> Vec<u64> {
         };
         let mut compares = vec![(2, kind), (4, rule.major)];
         compares.extend(rule.minor.map(|minor| (5, minor)));
-        let mut body: Vec<u64> = Vec::new();
-        if rule.access == Access::ReadWrite {
-            // BPF_DEVCG_ACC_MKNOD is bit 0: the rule does not hold when it is asked for.
-            body.push(instruction(MOVE_REGISTER, 1, 3, 0, 0));
-            body.push(instruction(AND_CONSTANT, 1, 0, 0, 1));
-            compares.push((1, 0));
-        }
-        let first_compare = body.len();
-        let total = first_compare + compares.len() + 2;
+        let total = compares.len() + 2;
         for (index, (register, value)) in compares.into_iter().enumerate() {
             // Offsets count from the next instruction: to the end of this rule.
-            let to_next_rule = (total - first_compare - index - 1) as i16;
-            body.push(instruction(JUMP_UNLESS_EQUAL, register, 0, to_next_rule, value));
+            let to_next_rule = (total - index - 1) as i16;
+            code.push(instruction(JUMP_UNLESS_EQUAL, register, 0, to_next_rule, value));
         }
-        body.extend([instruction(MOVE_CONSTANT, 0, 0, 0, 1), instruction(EXIT, 0, 0, 0, 0)]);
-        code.extend(body);
+        code.extend([instruction(MOVE_CONSTANT, 0, 0, 0, 1), instruction(EXIT, 0, 0, 0, 0)]);
     }
     code.extend([instruction(MOVE_CONSTANT, 0, 0, 0, 0), instruction(EXIT, 0, 0, 0, 0)]);
     code

@@ -25,7 +25,7 @@ pub mod stats;
 mod tree;
 
 pub use container::ContainerCgroup;
-pub use devices::{Access, DEFAULT_DEVICES, DeviceKind, DeviceRule};
+pub use devices::{DEFAULT_DEVICES, DeviceKind, DeviceRule};
 pub use hierarchies::{CgroupLayout, Hierarchies};
 
 /// Writes a control file. Not `fs::write`: that asks to make a missing file, which cgroupfs refuses

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags, makedev, mkdirat, mknodat, openat, symlinkat};
 use rustix::mount::MountAttrFlags;
 
-use crate::cgroup::{Access, DEFAULT_DEVICES, DeviceKind, DeviceRule};
+use crate::cgroup::{DEFAULT_DEVICES, DeviceKind, DeviceRule};
 use crate::config::Device;
 use crate::error::{Context, Error, Kind, Result};
 use crate::inside::DEV_DIRECTORIES;
@@ -180,7 +180,7 @@ pub fn rules(devices: &[Device]) -> Result<Vec<DeviceRule>> {
     for device in devices {
         let (kind, (major, minor), _) = examine(device)?;
         let kind = if kind == FileType::BlockDevice { DeviceKind::Block } else { DeviceKind::Char };
-        rules.push(DeviceRule { kind, major, minor: Some(minor), access: Access::ReadWrite });
+        rules.push(DeviceRule { kind, major, minor: Some(minor) });
     }
     Ok(rules)
 }

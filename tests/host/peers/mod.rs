@@ -4,6 +4,7 @@
 //! tried where, and which ones do not apply and why: docs/PEERS-SCENARIOS.md.
 
 mod nspawn;
+mod runc_dev;
 mod runc_mounts;
 
 use std::fs;
@@ -12,7 +13,7 @@ use std::path::Path;
 use crate::support::{Guest, Outcome, Sandbox, Trial};
 
 pub fn trials() -> Vec<Trial> {
-    let lists = [nspawn::trials(), runc_mounts::trials()];
+    let lists = [nspawn::trials(), runc_dev::trials(), runc_mounts::trials()];
     lists.into_iter().flatten().collect()
 }
 
