@@ -11,7 +11,7 @@ use std::time::Duration;
 use nix::unistd::Pid;
 use zbus::proxy::MethodFlags;
 use zbus::{Connection, OwnedVariant, Variant};
-use zbus_systemd::machine1::ManagerProxy;
+use zbus_systemd::machine1::{MachineProxy, ManagerProxy};
 
 use crate::bus;
 use crate::error::{Error, Result};
@@ -19,6 +19,9 @@ use crate::types::ContainerName;
 
 /// How long a start waits for machined, which may have to be started itself.
 pub const PATIENCE: Duration = Duration::from_secs(5);
+
+/// Who we are to machined.
+const SERVICE: &str = "lxm";
 
 /// What machined is told of a guest.
 #[derive(Debug)]
@@ -39,8 +42,11 @@ pub fn register(machine: &Machine<'_>, patience: Duration) -> Result<()> {
     let told = bus::run(patience, async |connection| {
         let manager = proxy(connection).await?;
         match try_register(&manager, machine).await {
-            // An earlier supervisor of this container was killed before it could say goodbye.
             Err(e) if bus::has_name(&e, "org.freedesktop.machine1.MachineExists") => {
+                if let Some(service) = service_of(connection, &manager, machine.name).await.filter(|s| s != SERVICE) {
+                    return Err(taken(machine.name, &service));
+                }
+                // An earlier supervisor of this container was killed before it could say goodbye.
                 let _ = manager.unregister_machine(machine.name.to_string()).await;
                 try_register(&manager, machine).await
             }
@@ -49,6 +55,19 @@ pub fn register(machine: &Machine<'_>, patience: Duration) -> Result<()> {
         .or_else(|e| if bus::is_missing(&e) { Ok(()) } else { Err(bus::error(e)) })
     });
     told.map_err(|e| e.step("register with systemd-machined"))
+}
+
+/// Who has registered the machine of this name; `None` where it has gone meanwhile.
+async fn service_of(connection: &Connection, manager: &ManagerProxy<'_>, name: &ContainerName) -> Option<String> {
+    let path = manager.get_machine(name.to_string()).await.ok()?;
+    MachineProxy::new(connection, path).await.ok()?.service().await.ok()
+}
+
+/// The name is another manager's, whose machine would be lost to its tools.
+fn taken(name: &ContainerName, service: &str) -> Error {
+    let by = if service.is_empty() { "another program".to_owned() } else { format!("`{service}`") };
+    Error::failed(format!("a machine `{name}` of {by} is there"))
+        .hint("`machinectl` knows the guest when that one has ended, or the container has another name")
 }
 
 /// Takes a guest out of the register at once. One that is not in it is out already.
@@ -81,7 +100,7 @@ async fn try_register(manager: &ManagerProxy<'_>, machine: &Machine<'_>) -> zbus
         zbus::Fd::from(machine.pidfd.as_fd().try_clone_to_owned().map_err(|e| zbus::Error::Failure(e.to_string()))?);
     let properties = vec![
         property("Id", id.clone())?,
-        property("Service", "lxm")?,
+        property("Service", SERVICE)?,
         property("Class", "container")?,
         property("LeaderPIDFD", pidfd)?,
         property("RootDirectory", root.clone())?,
@@ -91,7 +110,7 @@ async fn try_register(manager: &ManagerProxy<'_>, machine: &Machine<'_>) -> zbus
         Err(e) if bus::is_unknown_method(&e) => {}
         told => return told.map(drop),
     }
-    let (service, class) = ("lxm".to_owned(), "container".to_owned());
+    let (service, class) = (SERVICE.to_owned(), "container".to_owned());
     let leader = machine.leader.as_raw() as u32;
     let told =
         manager.register_machine_with_network(name, id, service, class, leader, root, machine.links.clone()).await;

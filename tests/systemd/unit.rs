@@ -15,6 +15,7 @@ pub fn trials() -> Vec<Trial> {
         trial("unit::a_supervisor_that_hangs_is_replaced", the_watchdog_bites),
         trial("unit::console_and_supervisor_are_in_the_journal", the_journal_has_it),
         Trial::new("unit::credentials_reach_the_guest", &[Guest::Trixie], credentials),
+        Trial::new("unit::a_daemon_reload_takes_no_device_away", &[Guest::Busybox], daemon_reload),
         trial("unit::the_preset_starts_nothing", the_preset_starts_nothing),
     ]
 }
@@ -41,6 +42,27 @@ fn limits_are_properties(host: &mut SystemdHost) {
     // What lxm does not set is the admin's.
     host.shell("lxm stop web; systemctl set-property lxm@web CPUWeight=200; lxm start web");
     assert_eq!(host.property("web", "CPUWeight"), "200");
+}
+
+/// runc#3551, runc#4568: systemd writes the devices of its units anew.
+fn daemon_reload(host: &mut SystemdHost) {
+    host.shell("mknod /dev/lxmtest c 10 229");
+    host.create("web", Guest::Busybox, "--privileged");
+    host.configure("web", "[[device]]\npath = \"/dev/lxmtest\"\n");
+    host.shell("lxm start web");
+    let works = |host: &SystemdHost| {
+        let terminal = "lxm attach -t web -- sh -c 'ls -l /proc/self/fd/0; exec 3<>/dev/lxmtest && echo opened'";
+        let told = host.shell(&format!("script -qec \"{terminal}\" /dev/null </dev/null"));
+        assert!(told.contains("/dev/pts/") && told.contains("opened"), "{told}");
+        host.fails(1, "lxm attach web -- mknod /dev/other c 10 237");
+        host.shell("lxm attach web -- sh -c 'rm -f /dev/own && mknod /dev/own c 10 229 && : </dev/own'");
+    };
+    works(host);
+    for change in ["daemon-reload", "daemon-reexec", "set-property --runtime lxm@web TasksMax=300"] {
+        host.shell(&format!("systemctl {change}"));
+        assert_eq!(host.property("web", "NeedDaemonReload"), "no");
+        works(host);
+    }
 }
 
 fn active_when_ready(host: &mut SystemdHost) {
