@@ -231,3 +231,33 @@ fn no_crate_is_there_twice_but_the_known_ones() {
         versions.into_iter().filter(|(_, versions)| versions.len() > 1).map(|(name, _)| name).collect();
     assert_eq!(twice, TWICE, "left: there twice; right: known to be");
 }
+
+/// The tables of what other managers' suites try name trials by their names.
+#[test]
+fn every_trial_that_the_scenarios_name_is_there() {
+    let mut code = String::new();
+    for dir in [
+        "tests/host",
+        "tests/host/peers",
+        "tests/escape",
+        "tests/escape/foreign",
+        "tests/escape/mounts",
+        "tests/systemd",
+    ] {
+        for entry in fs::read_dir(root().join(dir)).unwrap() {
+            let path = entry.unwrap().path();
+            if path.extension().is_some_and(|extension| extension == "rs") {
+                code.push_str(&fs::read_to_string(path).unwrap());
+            }
+        }
+    }
+    let tables = fs::read_to_string(root().join("docs/PEERS-SCENARIOS.md")).unwrap();
+    // What is between backquotes has odd places.
+    let named: BTreeSet<&str> = tables.split('`').skip(1).step_by(2).filter(|words| words.contains("::")).collect();
+    let is_missing = |name: &&&str| !name.ends_with("::") && !code.contains(&format!("\"{name}\""));
+    let missing: Vec<_> = named.iter().filter(is_missing).collect();
+    assert!(named.len() > 50 && missing.is_empty(), "{} are named; missing: {missing:?}", named.len());
+    let tried: BTreeSet<&str> = code.split('"').filter(|text| text.starts_with("peers::") && text.len() > 7).collect();
+    let listed: BTreeSet<&str> = named.iter().copied().filter(|name| name.starts_with("peers::")).collect();
+    assert_eq!(listed, tried, "left: named in a table; right: trials");
+}

@@ -5,7 +5,10 @@
 
 mod nspawn;
 mod runc_dev;
+mod runc_groups;
+mod runc_mask;
 mod runc_mounts;
+mod runc_userns;
 
 use std::fs;
 use std::path::Path;
@@ -13,7 +16,14 @@ use std::path::Path;
 use crate::support::{Guest, Outcome, Sandbox, Trial};
 
 pub fn trials() -> Vec<Trial> {
-    let lists = [nspawn::trials(), runc_dev::trials(), runc_mounts::trials()];
+    let lists = [
+        nspawn::trials(),
+        runc_dev::trials(),
+        runc_groups::trials(),
+        runc_mask::trials(),
+        runc_mounts::trials(),
+        runc_userns::trials(),
+    ];
     lists.into_iter().flatten().collect()
 }
 
