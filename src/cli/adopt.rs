@@ -40,7 +40,7 @@ impl Adopt {
         let who = if self.new_identity { As::Another } else { As::Itself };
         several::each(&names, |name| {
             for setting in adopt(layout, name, who)? {
-                context.say(&format!("left out, because one container alone can have it: {setting}"));
+                context.say(&format!("left out, because it is the other one's alone: {setting}"));
             }
             context.say(&format!("adopted `{name}`"));
             Ok(())

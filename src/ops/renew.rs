@@ -44,6 +44,9 @@ pub fn renew(text: &str, file: &std::path::Path) -> Result<(String, Vec<String>)
     if let Some(boot) = document.get_mut("boot").and_then(Item::as_table_like_mut) {
         // Enabled is what an admin has enabled by name.
         boot.remove("autostart");
+        if config.boot.autostart {
+            left_out.push("`boot.autostart`".to_owned());
+        }
     }
     Ok((document.to_string(), left_out))
 }
@@ -87,7 +90,8 @@ ipv6 = "none"
         assert!(!new.boot.autostart);
         assert_eq!(new.boot.stop_timeout, old.boot.stop_timeout);
         assert_eq!(new.security.idmap, config::IdMap::Auto);
-        assert_eq!(left_out.len(), 3, "{left_out:?}");
+        assert_eq!(left_out.len(), 4, "{left_out:?}");
+        assert!(left_out.contains(&"`boot.autostart`".to_owned()), "{left_out:?}");
     }
 
     #[test]

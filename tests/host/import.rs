@@ -15,6 +15,7 @@ pub fn trials() -> Vec<Trial> {
         Trial::new("import::archives_of_images_that_skopeo_made", skopeo)
             .guest(Guest::Probe)
             .needs(Need::Tool("skopeo")),
+        Trial::new("import::what_is_not_had_here_is_told_or_refused", lost).guest(Guest::Probe),
         Trial::new("import::a_damaged_image_leaves_nothing", damaged).guest(Guest::Probe),
     ]
 }
@@ -153,12 +154,46 @@ fn skopeo(sandbox: &Sandbox) {
     check_image(sandbox, "three", sandbox.lxm(&["import", layout.to_str().unwrap(), "-n", "three"]));
 }
 
+/// Nothing is dropped without a word.
+fn lost(sandbox: &Sandbox) {
+    let rootfs = rootfs(sandbox, "lxc/old/rootfs");
+    let (dir, config) = (sandbox.path("lxc/old"), sandbox.path("lxc/old/config"));
+    let import = |name: &str, settings: &str| {
+        fs::write(&config, format!("lxc.uts.name = old\nlxc.net.0.type = empty\n{settings}\n")).unwrap();
+        sandbox.lxm(&["import", dir.to_str().unwrap(), "-n", name])
+    };
+    // What is at `rootfs` meanwhile are not its files.
+    for path in ["/dev/vg0/old", "lvm:/dev/vg0/old", "zfs:tank/old", "overlay:/a:/b"] {
+        import("x", &format!("lxc.rootfs.path = {path}")).fails(5).complains("a backend of LXC's");
+        assert!(!sandbox.path("var/lib/lxm/x").exists());
+    }
+    import("moved", "lxc.rootfs.path = /no/such/rootfs").ok().complains("/no/such/rootfs").complains("not there");
+    import("own-ids", "lxc.idmap = u 0 0 65536").ok().complains("the host's own").complains("u 0 0 65536");
+    let loose = "lxc.apparmor.profile = unconfined\nlxc.include = /usr/share/lxc/config/nesting.conf\nlxc.arch = sparc";
+    import("loose", loose).ok().complains("unconfined").complains("nesting.conf").complains("sparc");
+
+    let settings = "[Exec]\nPrivateUsers=no\n[Files]\nVolatile=state\n[Network]\nPrivate=yes\n";
+    fs::write(sandbox.path("lxc/old/rootfs.nspawn"), settings).unwrap();
+    let said = sandbox.lxm(&["import", rootfs.to_str().unwrap(), "-n", "web"]).ok();
+    said.complains("PrivateUsers=no").complains("Volatile=state");
+
+    let exported = sandbox.path("web.tar");
+    sandbox.lxm(&["enable", "web"]).ok();
+    sandbox.lxm(&["export", "web", "-o", exported.to_str().unwrap()]).ok();
+    let again = ["import", exported.to_str().unwrap(), "-n", "web-2", "--trust"];
+    sandbox.lxm(&again).ok().complains("`boot.autostart`");
+    let fresh = sandbox.lxm(&["config", "get", "web-2", "boot.autostart"]).ok();
+    assert_eq!(fresh.line(), "false");
+}
+
+fn nothing_left(sandbox: &Sandbox) {
+    let kept: Vec<_> = fs::read_dir(sandbox.path("var/lib/lxm")).unwrap().flatten().map(|e| e.path()).collect();
+    assert!(kept.iter().all(|path| is_empty(path)), "{kept:?}");
+}
+
 fn damaged(sandbox: &Sandbox) {
     let layout = oci_layout(sandbox);
-    let nothing_left = || {
-        let kept: Vec<_> = fs::read_dir(sandbox.path("var/lib/lxm")).unwrap().flatten().map(|e| e.path()).collect();
-        assert!(kept.iter().all(|path| is_empty(path)), "{kept:?}");
-    };
+    let nothing_left = || nothing_left(sandbox);
     for blob in fs::read_dir(layout.join("blobs/sha256")).unwrap().flatten() {
         let whole = fs::read(blob.path()).unwrap();
         let mut changed = whole.clone();

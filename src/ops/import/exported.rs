@@ -17,6 +17,7 @@ use crate::ops::export::{CONFIG, DIGEST, ExportRecord, ORIGIN, RECORD, TAIL, TRE
 use crate::ops::renew::renew;
 use crate::progress::Progress;
 use crate::store::{Layout, Origin};
+use crate::types::Arch;
 
 const KNOWN: [&str; 4] = [RECORD, CONFIG, ORIGIN, DIGEST];
 
@@ -110,14 +111,16 @@ fn unpack(
     if !origin.image.bytes().all(|b| b.is_ascii_hexdigit()) {
         origin.image.clear();
     }
+    if !Arch::host().runs(origin.arch) {
+        return Err(Error::host_lacks(format!("it is of {}, and this host runs {}", origin.arch, Arch::host())));
+    }
     let highest_id = summary.highest_id;
     if !is_known(layout, &config.uuid)? {
         return Ok(Parts { config_text, origin, keys: HostKeys::Keep, highest_id });
     }
     notes.push("a container of this host has its identity: it got one of its own".to_owned());
     let (config_text, left_out) = renew(&config_text, Path::new(CONFIG))?;
-    notes
-        .extend(left_out.iter().map(|setting| format!("left out, because one container alone can have it: {setting}")));
+    notes.extend(left_out.iter().map(|setting| format!("left out, because it is the other one's alone: {setting}")));
     Ok(Parts { config_text, origin, keys: HostKeys::Fresh, highest_id })
 }
 

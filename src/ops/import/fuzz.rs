@@ -20,7 +20,7 @@ pub fn lxc(input: &[u8]) {
 pub fn nspawn(input: &[u8]) {
     let Ok(text) = std::str::from_utf8(input) else { return };
     let mut translated = Translated::new().expect("there is an identity to give");
-    if nspawn::translate(&mut translated, text).is_ok() {
+    if nspawn::translate(&mut translated, "web", text).is_ok() {
         reads_back(&translated);
     }
 }

@@ -1,38 +1,24 @@
 //! A container of LXC: its directory with `config` and `rootfs` (lxc.container.conf(5)).
 
 mod interface;
+mod silent;
+mod tree;
 
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use rustix::fs::CWD;
 
 use self::interface::Interface;
+use self::silent::is_default;
+use self::tree::{Rootfs, id_base, id_maps};
 use super::foreign::{self, Translated};
 use super::{Imported, Parts, Wish, fill_from_tree, make};
 use crate::config::{Mount, MountIds, MountTarget, range};
 use crate::distro::HostKeys;
-use crate::error::{Context, Error, Kind, Result};
+use crate::error::{Context, Error, Result};
 use crate::store::Layout;
 use crate::types::{ContainerName, Size};
-
-/// Keys that say what lxm does by itself, or what has no meaning for it.
-const SILENT: [&str; 14] = [
-    "lxc.arch",
-    "lxc.uts.name",
-    "lxc.utsname",
-    "lxc.rootfs.path",
-    "lxc.rootfs.options",
-    "lxc.rootfs.mount",
-    "lxc.tty.max",
-    "lxc.tty.dir",
-    "lxc.pty.max",
-    "lxc.apparmor.profile",
-    "lxc.apparmor.allow_nesting",
-    "lxc.seccomp.profile",
-    "lxc.mount.auto",
-    "lxc.log.level",
-];
 
 pub(super) fn is_container(dir: &Path) -> bool {
     let has_settings = |text: String| text.lines().any(|line| line.starts_with("lxc."));
@@ -56,7 +42,8 @@ pub(super) fn import(layout: &Layout, dir: &Path, wish: &Wish) -> Result<Importe
         Some(name) => name.clone(),
         None => called.parse().map_err(|e: Error| e.hint("`-n NAME` gives it another name"))?,
     };
-    let rootfs = match rootfs(dir, &keys, wish.trust).context(step)? {
+    let mut notes = std::mem::take(&mut translated.notes);
+    let rootfs = match tree::rootfs(dir, &keys, wish.trust, &mut notes).context(step)? {
         Rootfs::Inside(path) => foreign::open_below(&open, &path),
         Rootfs::Outside(path) => foreign::open(&path),
     };
@@ -68,7 +55,6 @@ pub(super) fn import(layout: &Layout, dir: &Path, wish: &Wish) -> Result<Importe
     }
     let base = id_base(&keys).map_or_else(|| foreign::base_of(&rootfs), Ok)?;
     let text = translated.text()?;
-    let mut notes = translated.notes;
     let storage = make(layout, &name, wish, &mut notes, &mut |root, place| {
         fill_from_tree(&rootfs, dir, root, place, base)?;
         let config_text = text.clone();
@@ -87,59 +73,6 @@ pub(super) fn parse(text: &str) -> Vec<(String, String)> {
 
 fn value<'a>(keys: &'a [(String, String)], key: &str) -> Option<&'a str> {
     keys.iter().rev().find(|(known, _)| known == key).map(|(_, value)| value.as_str())
-}
-
-enum Rootfs {
-    /// Below the container's directory.
-    Inside(PathBuf),
-    Outside(PathBuf),
-}
-
-/// Its tree: `dir:/path` or a path; other backends have to be mounted first.
-///
-/// One outside of `dir` is another directory of the host, `/` perhaps: it takes trust in who wrote the
-/// configuration. A container directory that was moved or packed still says where it once was.
-fn rootfs(dir: &Path, keys: &[(String, String)], trust: bool) -> Result<Rootfs> {
-    let said = value(keys, "lxc.rootfs.path").or_else(|| value(keys, "lxc.rootfs")).unwrap_or_default();
-    let path = match said.split_once(':') {
-        Some(("dir" | "btrfs", path)) => PathBuf::from(path),
-        Some((backend, _)) => {
-            return Err(Error::new(Kind::HostLacks, format!("its files are on a backend of LXC's, `{backend}`"))
-                .hint("`lxc-copy -B dir` makes a container of it whose files are a directory"));
-        }
-        None if said.is_empty() => dir.join("rootfs"),
-        None => PathBuf::from(said),
-    };
-    let own = PathBuf::from("rootfs");
-    let Ok(said) = path.canonicalize() else {
-        return match dir.join(&own).symlink_metadata() {
-            Ok(_) => Ok(Rootfs::Inside(own)),
-            Err(_) => Err(Error::not_found(format!("its files are not at `{}`", path.display()))),
-        };
-    };
-    match said {
-        // A `rootfs` that is a link is opened as such, and refused.
-        _ if path == dir.join(&own) => Ok(Rootfs::Inside(own)),
-        said if said != dir && said.starts_with(dir) => {
-            Ok(Rootfs::Inside(said.strip_prefix(dir).unwrap_or(&own).to_owned()))
-        }
-        said if said == Path::new("/") || dir.starts_with(&said) => {
-            Err(Error::failed(format!("its `lxc.rootfs.path` is `{}`, which holds more than it", said.display())))
-        }
-        said if trust => Ok(Rootfs::Outside(said)),
-        said => Err(Error::failed(format!("its `lxc.rootfs.path` is `{}`, outside of its directory", said.display()))
-            .hint("`--trust` takes the files from there, if you know who wrote its `config`")),
-    }
-}
-
-/// `lxc.idmap = u 0 100000 65536`
-fn id_base(keys: &[(String, String)]) -> Option<u32> {
-    let maps = keys.iter().filter(|(key, _)| key == "lxc.idmap" || key == "lxc.id_map");
-    maps.filter_map(|(_, map)| {
-        let mut fields = map.split_whitespace();
-        (fields.next() == Some("u") && fields.next() == Some("0")).then(|| fields.next()?.parse().ok())?
-    })
-    .next()
 }
 
 pub(super) fn translate(keys: &[(String, String)]) -> Result<Translated> {
@@ -166,7 +99,7 @@ pub(super) fn translate(keys: &[(String, String)]) -> Result<Translated> {
             }
             continue;
         }
-        if !SILENT.contains(&key.as_str()) && !one(&mut made, key, value) {
+        if !is_default(key, value) && !one(&mut made, key, value) {
             made.left_out(&format!("{key} = {value}"));
         }
     }
@@ -175,10 +108,9 @@ pub(super) fn translate(keys: &[(String, String)]) -> Result<Translated> {
         let network = interface.network(&mut made.notes)?;
         made.config.network.insert(name, network);
     }
-    let includes = keys.iter().any(|(key, _)| key == "lxc.include");
-    if id_base(keys).is_none() && !includes {
-        made.notes.push("it was privileged under LXC and is not here; `security.privileged` makes it so".to_owned());
-    }
+    // What another file maps is not known; the files of LXC's own map nothing.
+    let others = keys.iter().any(|(key, value)| key == "lxc.include" && !is_default(key, value));
+    id_maps(keys, others, &mut made);
     Ok(made)
 }
 
@@ -235,9 +167,7 @@ fn one(made: &mut Translated, key: &str, value: &str) -> bool {
             }
             true
         }
-        // Of LXC's own files: what it gives to every container.
-        "lxc.include" => Path::new(value).starts_with("/usr/share/lxc/config"),
-        "lxc.idmap" | "lxc.id_map" | "lxc.rootfs" => true,
+        "lxc.idmap" | "lxc.id_map" => true,
         "lxc.mount.entry" => match bind(value) {
             Some(mount) => {
                 made.config.mount.push(mount);
@@ -312,6 +242,10 @@ lxc.mount.entry = tmpfs tmp tmpfs defaults 0 0
 lxc.environment = LANG=C.UTF-8
 lxc.start.auto = 1
 lxc.hook.pre-start = /usr/local/bin/hook
+lxc.apparmor.profile = unconfined
+lxc.mount.auto = proc:rw sys:mixed
+lxc.include = /usr/share/lxc/config/nesting.conf
+lxc.arch = sparc
 "#;
 
     #[test]
@@ -331,10 +265,11 @@ lxc.hook.pre-start = /usr/local/bin/hook
         assert_eq!(config.network["lan0"].parent.as_deref(), Some("eth7"));
         assert_eq!(id_base(&keys), Some(100_000));
         let told = made.notes.join("\n");
-        for what in ["lxc.hook.pre-start", "tmpfs tmp", "lxm enable"] {
+        for what in ["lxc.hook.pre-start", "tmpfs tmp", "lxm enable", "unconfined", "proc:rw", "nesting.conf", "sparc"]
+        {
             assert!(told.contains(what), "{what} in {told}");
         }
-        assert!(!told.contains("lxc.include") && !told.contains("privileged"), "{told}");
+        assert!(!told.contains("common.conf") && !told.contains("privileged"), "{told}");
         let text = made.text().unwrap();
         assert_eq!(toml::from_str::<crate::config::Config>(&text).unwrap(), *config);
     }
@@ -362,5 +297,19 @@ lxc.hook.pre-start = /usr/local/bin/hook
             assert!(told.contains(what), "{what} in {told}");
         }
         assert!(made.config.network["eth0"].mac.is_some() && !told.contains("privileged"), "{told}");
+    }
+
+    #[test]
+    fn ids_that_are_others_here_are_told() {
+        let told = |text: &str| translate(&parse(text)).unwrap().notes.join("\n");
+        let usual = "lxc.include = /usr/share/lxc/config/debian.userns.conf\nlxc.idmap = u 0 100000 65536\nlxc.idmap = g 0 100000 65536\n";
+        assert_eq!(told(usual), "");
+        assert!(told("lxc.include = /usr/share/lxc/config/debian.common.conf\n").contains("privileged"));
+        let own = told("lxc.idmap = u 0 0 65536\nlxc.idmap = g 0 0 65536\n");
+        assert!(own.contains("the host's own") && own.contains("u 0 0 65536"), "{own}");
+        for map in ["lxc.idmap = u 1000 1000 1", "lxc.idmap = g 0 200000 65536", "lxc.idmap = b 0 1 2 3"] {
+            let other = told(&format!("lxc.idmap = u 0 100000 65536\n{map}\n"));
+            assert!(other.contains(map), "{map} in {other}");
+        }
     }
 }

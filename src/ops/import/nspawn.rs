@@ -11,7 +11,7 @@ use crate::distro::HostKeys;
 use crate::error::{Context, Error, Result};
 use crate::ops::fresh;
 use crate::store::Layout;
-use crate::types::ContainerName;
+use crate::types::{ContainerName, IdRange};
 
 pub(super) fn is_tree(dir: &Path) -> bool {
     dir.join("usr").is_dir() && dir.join("etc").is_dir()
@@ -25,7 +25,7 @@ pub(super) fn import(layout: &Layout, dir: &Path, wish: &Wish) -> Result<Importe
         Some(file) => {
             let text = foreign::settings(CWD, &file)?;
             made.notes.push(format!("its settings are those of `{}`", file.display()));
-            translate(&mut made, &text)?;
+            translate(&mut made, &called, &text)?;
         }
         None => made.notes.push(format!("there are no settings `{called}.nspawn`")),
     }
@@ -56,7 +56,8 @@ fn settings_file(dir: &Path, called: &str) -> Option<PathBuf> {
     known.into_iter().chain(beside).find(|file| file.symlink_metadata().is_ok())
 }
 
-pub(super) fn translate(made: &mut Translated, text: &str) -> Result<()> {
+/// Takes over the settings `text` of the machine `called`.
+pub(super) fn translate(made: &mut Translated, called: &str, text: &str) -> Result<()> {
     let mut section = String::new();
     let mut network = Network::default();
     // What it is wired by; `None` while it is kept from any network.
@@ -72,11 +73,19 @@ pub(super) fn translate(made: &mut Translated, text: &str) -> Result<()> {
         };
         let known = match (section.as_str(), key) {
             // What lxm does anyway, or does its own way.
-            (
-                "Exec",
-                "Boot" | "PrivateUsers" | "Hostname" | "NotifyReady" | "LinkJournal" | "Timezone" | "ResolvConf",
-            ) => true,
-            ("Files", "PrivateUsersOwnership" | "Volatile") => value != "yes",
+            ("Exec", "NotifyReady" | "LinkJournal" | "Timezone" | "ResolvConf") => true,
+            ("Files", "PrivateUsersOwnership") => true,
+            // It boots its init, and keeps what is written to its files.
+            ("Exec", "Boot") => is_yes(value),
+            ("Exec", "Ephemeral") => is_no(value),
+            ("Files", "Volatile" | "ReadOnly") => is_no(value),
+            ("Exec", "Hostname") => value == called,
+            ("Exec", "PrivateUsers") if is_no(value) || value == "identity" => {
+                made.notes
+                    .push(format!("under nspawn its ids were the host's own (`{key}={value}`), and are not here"));
+                true
+            }
+            ("Exec", "PrivateUsers") => is_own_range(value),
             // nspawn's default without further settings is the host's own network.
             ("Network", "Private") => {
                 made.says_network = true;
@@ -148,6 +157,19 @@ pub(super) fn translate(made: &mut Translated, text: &str) -> Result<()> {
 
 fn is_yes(value: &str) -> bool {
     matches!(value, "yes" | "true" | "on" | "1")
+}
+
+fn is_no(value: &str) -> bool {
+    matches!(value, "no" | "false" | "off" | "0")
+}
+
+/// Whether `PrivateUsers=` means what is had here: a range of ids of its own, of the usual length.
+fn is_own_range(value: &str) -> bool {
+    let is_base = |base: &str| base.parse::<u32>().is_ok_and(|base| base >= IdRange::LEN);
+    match value.split_once(':') {
+        Some((base, len)) => is_base(base) && len == IdRange::LEN.to_string(),
+        None => is_yes(value) || matches!(value, "pick" | "managed") || is_base(value),
+    }
 }
 
 /// `SOURCE[:TARGET[:OPTIONS]]`, where `\:` is a colon; a leading `+` (below the tree itself), an empty
@@ -223,7 +245,7 @@ mod tests {
         let mut made = Translated::new().unwrap();
         let text = "[Exec]\nBoot=yes\nEnvironment=A=b=c\nCapability=CAP_SYS_TIME\nLimitNOFILE=1024\n; no\n[Files]\nBind=/srv\n\
                     BindReadOnly=-/data:/mnt\nTemporaryFileSystem=/tmp\n[Network]\nVirtualEthernet=yes\nPort=udp:53\nPort=8080:80\nZone=x\n";
-        translate(&mut made, text).unwrap();
+        translate(&mut made, "web", text).unwrap();
         let config = &made.config;
         assert_eq!(config.environment["A"], "b=c");
         assert_eq!(config.security.capabilities_add, ["CAP_SYS_TIME"]);
@@ -235,10 +257,32 @@ mod tests {
     }
 
     #[test]
+    fn what_is_another_way_here_is_told() {
+        let told = |text: &str| {
+            let mut made = Translated::new().unwrap();
+            translate(&mut made, "web", text).unwrap();
+            made.notes.join("\n")
+        };
+        let usual =
+            "[Exec]\nBoot=yes\nHostname=web\nPrivateUsers=pick\n[Files]\nVolatile=no\nPrivateUsersOwnership=map\n";
+        assert_eq!(told(usual), "");
+        assert_eq!(told("[Exec]\nPrivateUsers=655360:65536\nPrivateUsers=yes\n"), "");
+        for ids in ["no", "identity", "0"] {
+            assert!(told(&format!("[Exec]\nPrivateUsers={ids}\n")).contains("the host's own"), "{ids}");
+        }
+        let lost = ["PrivateUsers=655360:1048576", "Boot=no", "Hostname=other", "Ephemeral=yes"].map(|s| ("Exec", s));
+        let files = ["Volatile=yes", "Volatile=state", "Volatile=overlay", "ReadOnly=yes"].map(|s| ("Files", s));
+        for (section, setting) in lost.into_iter().chain(files) {
+            let told = told(&format!("[{section}]\n{setting}\n"));
+            assert!(told.contains(setting), "{setting} in {told}");
+        }
+    }
+
+    #[test]
     fn it_is_as_isolated_as_it_was() {
         let network = |text: &str| {
             let mut made = Translated::new().unwrap();
-            translate(&mut made, &format!("[Network]\n{text}")).unwrap();
+            translate(&mut made, "web", &format!("[Network]\n{text}")).unwrap();
             assert!(made.says_network);
             (made.config.network.get("eth0").map(|network| network.kind), made.notes.len())
         };

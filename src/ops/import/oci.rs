@@ -50,6 +50,8 @@ struct Descriptor {
 struct Platform {
     #[serde(default)]
     architecture: String,
+    #[serde(default)]
+    os: String,
 }
 
 /// An index or a manifest: which of them shows in what it has.
@@ -68,6 +70,8 @@ struct Manifest {
 struct ImageConfig {
     #[serde(default)]
     architecture: String,
+    #[serde(default)]
+    os: String,
     #[serde(default)]
     config: Option<Process>,
 }
@@ -139,6 +143,7 @@ fn import(
         let dir = spread(place)?;
         let archive = open_dir(&dir)?;
         let image = if dir.join("oci-layout").is_file() { of_oci(&archive)? } else { of_docker(&archive)? };
+        let arch = arch(&image.config, &mut said)?;
         if image.layers.len() > MOST_LAYERS {
             return Err(Error::failed(format!("it has more than {MOST_LAYERS} layers")));
         }
@@ -163,7 +168,7 @@ fn import(
             store::remove_tree(&dir)?;
         }
         let mut origin = foreign::origin(image.tag.as_deref().unwrap_or("oci"));
-        origin.arch = image.config.architecture.parse().unwrap_or(Arch::host());
+        origin.arch = arch;
         Ok(Parts { config_text: made.text()?, origin, keys: HostKeys::Fresh, highest_id })
     });
     let storage = storage.context(|| format!("import `{name}`"))?;
@@ -191,7 +196,7 @@ fn of_oci(archive: &OwnedFd) -> Result<Image> {
             break;
         }
         let fits = |descriptor: &&Descriptor| match &descriptor.platform {
-            Some(platform) => platform.architecture.is_empty() || runs(&platform.architecture),
+            Some(platform) => runs(&platform.os, &platform.architecture),
             None => true,
         };
         let images: Vec<&Descriptor> =
@@ -205,8 +210,39 @@ fn of_oci(archive: &OwnedFd) -> Result<Image> {
     Ok(Image { layers: layers.collect::<Result<_>>()?, config: blob_json(archive, &config.digest)?, tag })
 }
 
-fn runs(architecture: &str) -> bool {
-    architecture.parse().is_ok_and(|arch| Arch::host().runs(arch))
+/// Whether this host runs programs of the system and the architecture, where they are said.
+fn runs(os: &str, architecture: &str) -> bool {
+    matches!(os, "" | "linux")
+        && (architecture.is_empty() || go_arch(architecture).is_some_and(|arch| Arch::host().runs(arch)))
+}
+
+/// An architecture as Go names it (OCI image specification, config.md).
+fn go_arch(name: &str) -> Option<Arch> {
+    match name {
+        "386" => Some(Arch::I386),
+        "arm" => Some(Arch::Armhf),
+        "ppc64le" => Some(Arch::Ppc64el),
+        other => other.parse().ok(),
+    }
+}
+
+/// What the image is for; refused before anything is unpacked where this host does not run it.
+fn arch(config: &ImageConfig, notes: &mut Vec<String>) -> Result<Arch> {
+    let ImageConfig { architecture, os, .. } = config;
+    let host = Arch::host();
+    if !runs(os, architecture) {
+        let os = if os.is_empty() { "linux" } else { os };
+        return Err(Error::host_lacks(format!(
+            "the image is for `{}/{}`, and this host runs linux/{host}",
+            os.escape_default(),
+            architecture.escape_default()
+        ))
+        .hint("save the one for this host (`docker pull --platform`, `skopeo copy --override-arch`)"));
+    }
+    if architecture.is_empty() {
+        notes.push(format!("it does not say for which architecture it is: taken for one of {host}"));
+    }
+    Ok(go_arch(architecture).unwrap_or(host))
 }
 
 fn json<T: serde::de::DeserializeOwned>(archive: &OwnedFd, path: &Path) -> Result<T> {
@@ -231,7 +267,7 @@ pub(super) fn read_each(text: &[u8]) {
     if let Ok(manifest) = parse::<Manifest>(text, path) {
         for descriptor in manifest.manifests.iter().chain(&manifest.config).chain(&manifest.layers) {
             let _ = blob_path(&descriptor.digest);
-            let _ = descriptor.platform.as_ref().is_none_or(|platform| runs(&platform.architecture));
+            let _ = descriptor.platform.as_ref().is_none_or(|platform| runs(&platform.os, &platform.architecture));
         }
     }
 }
@@ -347,6 +383,23 @@ fn translate(name: &ContainerName, image: &Image, root: &Path) -> Result<Transla
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_this_host_does_not_run_is_refused() {
+        let image = |architecture: &str, os: &str| {
+            let config = ImageConfig { architecture: architecture.into(), os: os.into(), config: None };
+            let mut notes = Vec::new();
+            arch(&config, &mut notes).map(|arch| (arch, notes.len()))
+        };
+        let host = Arch::host();
+        assert_eq!(image("", "").unwrap(), (host, 1));
+        assert_eq!(image(&host.to_string(), "linux").unwrap(), (host, 0));
+        for (architecture, os) in [("pdp11", "linux"), ("s390x", ""), (host.to_string().as_str(), "windows")] {
+            let error = image(architecture, os).unwrap_err();
+            assert_eq!(error.kind(), crate::error::Kind::HostLacks);
+            assert!(error.to_string().contains(architecture), "{error}");
+        }
+    }
 
     #[test]
     fn digests_are_paths_of_blobs_and_nothing_else() {
