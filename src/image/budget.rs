@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use rustix::io::Errno;
 
+use super::measure::Measured;
 use crate::error::{Error, Result};
 use crate::types::Size;
 
@@ -56,9 +57,19 @@ impl Budget {
         Err(Error::failed(said).hint(hint))
     }
 
+    /// Takes a packed file of `bytes` into account that is read by another program.
+    pub fn packed(&self, bytes: u64) {
+        self.read.fetch_add(bytes, Ordering::Relaxed);
+    }
+
     /// Takes an entry into account, beside its contents.
     pub fn spend_entry(&self) -> Result<()> {
         self.spend(ENTRY)
+    }
+
+    /// Takes a whole tree into account.
+    pub fn spend_tree(&self, tree: &Measured) -> Result<()> {
+        self.spend(tree.bytes.saturating_add(tree.entries.saturating_mul(ENTRY)))
     }
 }
 

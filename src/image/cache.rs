@@ -20,8 +20,9 @@ use std::path::{Path, PathBuf};
 use rustix::io::FdFlags;
 use sha2::{Digest, Sha256};
 
-use self::place::{disk_usage, remove_image, sync_file_system};
+use self::place::{remove_image, sync_file_system};
 use super::marks::remove_overlay_marks;
+use super::measure::measure;
 use super::record::{ImageRecord, ImageSpec};
 use crate::error::{Context, Error, Result};
 use crate::progress::Progress;
@@ -278,7 +279,7 @@ impl ImageStore {
         build(&rootfs)?;
         // Overlays may be layered on it.
         remove_overlay_marks(&rootfs)?;
-        ImageRecord::new(spec, disk_usage(&rootfs)?).write(staging)?;
+        ImageRecord::new(spec, measure(&rootfs)?).write(staging)?;
         // Once for all containers that are made of it: a power cut must not leave files of zeros
         // in what is taken for whole from now on.
         sync_file_system(&rootfs)?;

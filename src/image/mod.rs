@@ -12,6 +12,7 @@ pub mod fingerprint;
 #[cfg(any(test, fuzzing))]
 pub(crate) mod fuzz;
 mod marks;
+pub mod measure;
 pub mod pack;
 mod record;
 #[cfg(test)]

@@ -1,12 +1,13 @@
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use crate::config;
 use crate::error::{Context, Error, Result};
+use crate::image::measure::{Measured, Owner};
 use crate::store::replace_file;
-use crate::types::Arch;
+use crate::types::{Arch, IdRange};
 
 /// All that decides what is in an image.
 #[derive(Debug, Clone)]
@@ -71,12 +72,20 @@ pub struct ImageRecord {
     pub lxm: String,
     /// Disk space that its files take up.
     pub bytes: u64,
+    /// The highest id that a file belongs to, where a usual range of ids does not have it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub highest_id: Option<u32>,
+    /// The file.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub highest: Option<PathBuf>,
     #[serde(default)]
     pub asked: Asked,
 }
 
 impl ImageRecord {
-    pub(super) fn new(spec: &ImageSpec, bytes: u64) -> Self {
+    pub(super) fn new(spec: &ImageSpec, measured: Measured) -> Self {
+        let Measured { bytes, highest, .. } = measured;
+        let highest = Some(highest).filter(|highest| highest.id >= IdRange::LEN);
         ImageRecord {
             template: spec.template.clone(),
             release: spec.release.clone(),
@@ -85,8 +94,16 @@ impl ImageRecord {
             created: crate::store::now(),
             lxm: env!("CARGO_PKG_VERSION").to_owned(),
             bytes,
+            highest_id: highest.as_ref().map(|highest| highest.id),
+            // A path that is not text cannot be in the file; it is for a message alone.
+            highest: highest.map(|highest| highest.path.to_string_lossy().into_owned().into()),
             asked: spec.asked.clone(),
         }
+    }
+
+    /// What of it belongs to the highest id; nothing where that is one that every guest has.
+    pub fn highest(&self) -> Owner {
+        Owner { id: self.highest_id.unwrap_or_default(), path: self.highest.clone().unwrap_or_default() }
     }
 
     /// Reads that of the image at `place`; `None` where there is no image.

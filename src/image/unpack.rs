@@ -23,8 +23,6 @@ pub struct Summary {
     pub bytes: u64,
     /// Device nodes, which are left out: a container's `/dev` is made at its start.
     pub devices_skipped: u64,
-    /// The highest user or group id that an entry belongs to.
-    pub highest_id: u32,
 }
 
 /// Unpacks the archive `file`, of any compression that [`super::compress`] knows.

@@ -7,6 +7,7 @@ use super::own_key;
 use crate::config::{Config, Network, NetworkType};
 use crate::distro::{self, HostKeys, Identity, Login};
 use crate::error::{Context, Error, Result};
+use crate::image::measure::{Owner, measure};
 use crate::image::{Asked, Image, ImageSpec, ImageStore};
 use crate::progress::Progress;
 use crate::storage;
@@ -68,7 +69,9 @@ fn make(layout: &Layout, request: &CreateRequest) -> Result<Created> {
     let choice = storage::choose(layout, &request.storage)?;
     let backend = storage::backend(layout, choice.backend)?;
     // Before the lock: a build takes minutes, and others may work with this name meanwhile.
-    let image = image(layout, &recipe, &request.order)?;
+    let image = image(layout, &recipe, &request.order, &config)?;
+
+    require_ids(&image.record.highest(), &config)?;
 
     let (mut login, access) = recipe.found.template.user.clone().map(|user| login(layout, request, user)).unzip();
     if let Some(root) = login.as_mut().filter(|login| login.name == "root")
@@ -177,9 +180,21 @@ fn origin(recipe: &Recipe, image: &Image, storage: &str, ids: IdRange, ephemeral
 }
 
 /// The image that the recipe makes, built unless it is there.
-fn image(layout: &Layout, recipe: &Recipe, order: &Order) -> Result<Image> {
+fn image(layout: &Layout, recipe: &Recipe, order: &Order, config: &Config) -> Result<Image> {
     let spec = spec(recipe, order)?;
-    ImageStore::new(layout).get_or_build(&spec, |target| build(layout, recipe, target))
+    ImageStore::new(layout).get_or_build(&spec, |target| {
+        build(layout, recipe, target)?;
+        // One that this container cannot be made of is not kept.
+        require_ids(&measure(target)?.highest, config)
+    })
+}
+
+fn require_ids(highest: &Owner, config: &Config) -> Result<()> {
+    super::fits::ids(highest, &config.security).map_err(|e| {
+        e.hint(
+            "make the archive or the template with other owners (`tar --owner-map`), or the container `--privileged`",
+        )
+    })
 }
 
 /// What decides the image of `recipe`, which came of `order`.

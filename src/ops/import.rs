@@ -13,15 +13,17 @@ use std::path::Path;
 
 use super::autostart;
 use super::create::{self, discard};
+use super::fits;
 use super::fresh;
 use super::trust::{self, Base};
-use crate::config::{Config, Document, IdMap, KeyPath};
+use crate::config::{Config, Document, KeyPath};
 use crate::distro::{self, HostKeys, Identity};
 use crate::error::{Context, Error, Result};
 use crate::identity;
 use crate::image::budget::Budget;
 use crate::image::compress::decoder;
 use crate::image::copy::copy_tree;
+use crate::image::measure::measure;
 use crate::progress::Progress;
 use crate::storage::{self, Tree};
 use crate::store::{self, Layout, OperationLock, Origin, Staging, ids, require_free};
@@ -55,8 +57,6 @@ struct Parts {
     config_text: String,
     origin: Origin,
     keys: HostKeys,
-    /// The highest id that a file of an archive belongs to.
-    highest_id: u32,
 }
 
 /// Makes a container of a stream: what `lxm export` wrote, or an archive of a docker or OCI image.
@@ -126,14 +126,19 @@ fn make(
     unknown_origin(choice.backend, ids).write_file(&origin_file)?;
     drop(reserved);
 
-    let mut parts = None;
+    let mut made = None;
     backend.fill(place, &mut |root| {
-        parts = Some(fill(root, place)?);
+        made = Some((fill(root, place)?, measure(root)?));
         Ok(())
     })?;
-    let parts = parts.ok_or_else(|| Error::failed("there were no files in it"))?;
+    let (parts, measured) = made.ok_or_else(|| Error::failed("there were no files in it"))?;
     let document = accepted(layout, name, &parts.config_text, wish, notes)?;
-    require_ids(parts.highest_id, document.config())?;
+    fits::ids(&measured.highest, &document.config().security).map_err(|e| {
+        e.hint("pack it with other owners (`tar --owner-map`), or import a privileged one with `--trust`")
+    })?;
+    if backend.counts_first_files() {
+        fits::size(measured.bytes, &document.config().storage)?;
+    }
     let origin = Origin { storage: choice.backend.to_owned(), ids, ephemeral: false, ..parts.origin };
     origin.write_file(&origin_file)?;
     store::replace_file(&place.join("config.toml"), document.to_string().as_bytes(), 0o644)?;
@@ -219,20 +224,6 @@ fn accepted(
     }
     autostart::check(layout, name, document.config())?;
     Ok(document)
-}
-
-/// Fails where files belong to ids that the guest does not have: it could neither use nor remove them.
-fn require_ids(highest: u32, config: &Config) -> Result<()> {
-    let most = match config.security.idmap {
-        _ if config.security.privileged => u32::MAX,
-        IdMap::Auto => IdRange::LEN - 1,
-        IdMap::Fixed(range) => range.len.saturating_sub(1),
-    };
-    if highest <= most {
-        return Ok(());
-    }
-    Err(Error::failed(format!("a file in it belongs to the id {highest}, and the guest has ids up to {most}"))
-        .hint("pack it with other owners (`tar --owner-map`), or import a privileged one with `--trust`"))
 }
 
 /// A reader's first bytes, at most `count`, which the reader given back yields again.

@@ -106,6 +106,11 @@ pub trait Backend: Send + Sync {
     /// Fails with `Kind::HostLacks` where the file system cannot hold it.
     fn limit(&self, place: &Path, bytes: Option<u64>) -> Result<()>;
 
+    /// Whether what a container is filled with counts towards that limit.
+    fn counts_first_files(&self) -> bool {
+        true
+    }
+
     /// What the tree of a place takes up.
     fn usage(&self, place: &Path) -> Result<Usage>;
 

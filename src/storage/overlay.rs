@@ -205,6 +205,10 @@ impl Backend for Overlay {
         quota::limit(&[&dir.join("fs"), &dir.join("work")], place, bytes)
     }
 
+    fn counts_first_files(&self) -> bool {
+        false
+    }
+
     fn usage(&self, place: &Path) -> Result<Usage> {
         let stack = Layers::read(place)?;
         let mut found = Usage::default();

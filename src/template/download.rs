@@ -44,7 +44,7 @@ pub fn build(recipe: &Recipe, target: &Path, downloads: &Path) -> Result<()> {
     let file = fetcher.download(&url, name, &chosen.sha256, chosen.size, downloads)?;
     match chosen.kind {
         FileKind::Tar => unpack_file(file.path(), target, &Budget::default()).map(drop),
-        FileKind::Squashfs => squashfs::unpack(file.path(), target),
+        FileKind::Squashfs => squashfs::unpack(file.path(), target, &Budget::default()),
     }
     .context(|| format!("unpack `{url}`"))?;
     file.remove()

@@ -23,6 +23,7 @@ pub fn trials() -> Vec<Trial> {
         Trial::new("escape::foreign::a_server_that_proves_nothing_is_not_believed", server).guest(Guest::Probe),
         Trial::new("escape::foreign::a_mount_that_cannot_be_is_told_and_can_be_taken_away", unfit).guest(Guest::Probe),
         Trial::new("escape::foreign::settings_that_no_start_takes_are_not_taken_over", unusable).guest(Guest::Probe),
+        Trial::new("escape::foreign::files_that_the_guest_could_not_have_are_refused", too_much).guest(Guest::Probe),
         Trial::new("escape::foreign::the_callers_umask_opens_and_closes_nothing", umask).guest(Guest::Probe),
     ];
     [own, archives::trials(), files::trials(), names::trials()].into_iter().flatten().collect()
@@ -96,6 +97,70 @@ fn exported(sandbox: &Sandbox) {
     let wanted: lxm::config::Config = toml::from_str(&format!("{CONFIG}{MORE}")).unwrap();
     assert_eq!(rights(sandbox, "evil"), lxm::config::Config { uuid: String::new(), ..wanted });
     sandbox.lxm(&["destroy", "-f", "evil"]).ok();
+}
+
+/// Ids outside of the guest's range, and more than its quota.
+fn too_much(sandbox: &Sandbox) {
+    let strange = |tar: &mut pack::Tar, path: &str, id: u64| {
+        let mut header = pack::entry(tar::EntryType::Regular, 0);
+        header.set_uid(id);
+        tar.append_data(&mut header, path, &b""[..]).unwrap();
+    };
+    let packed = |id| {
+        let mut tar = pack::Tar::new(Vec::new());
+        tar.follow_symlinks(false);
+        tar.append_dir_all(".", rootfs(sandbox)).unwrap();
+        strange(&mut tar, "./srv/theirs", id);
+        tar.into_inner().unwrap()
+    };
+    let archive = write(sandbox, "ids.tar", &packed(65536));
+    let create = ["create", "-t", "archive", "a", "--", "--file", &archive];
+    sandbox.lxm(&create).fails(1).complains("`srv/theirs` belongs to the id 65536").complains("--privileged");
+    nothing_left(sandbox, &sandbox.path("var/lib/lxm"));
+    let kept = |name: &str| {
+        fs::read_dir(sandbox.path("var/cache/lxm/images")).unwrap().flatten().any(|e| e.file_name() == *name)
+    };
+    let images = || sandbox.lxm(&["image", "list", "--format", "json"]).ok().stdout.matches("\"id\"").count();
+    let before = images();
+    // The means: the same archive makes one that has all ids, and the next lower id is anybody's.
+    sandbox.lxm(&["create", "--privileged", "-t", "archive", "a", "--", "--file", &archive]).ok();
+    assert_eq!(images(), before + 1);
+    // Its image is there now, and is no way round.
+    let create = ["create", "-t", "archive", "b", "--", "--file", &archive];
+    sandbox.lxm(&create).fails(1).complains("`srv/theirs`");
+    sandbox.lxm(&["destroy", "a"]).ok();
+    let archive = write(sandbox, "ids.tar", &packed(65535));
+    sandbox.lxm(&["create", "-t", "archive", "a", "--", "--file", &archive]).ok();
+    sandbox.lxm(&["destroy", "a"]).ok();
+    assert!(!kept(".staging") || is_empty(&sandbox.path("var/cache/lxm/images/.staging")));
+
+    let theirs = export(sandbox, CONFIG, |tar| strange(tar, "rootfs/srv/theirs", 100_000));
+    let archive = write(sandbox, "evil.tar", &theirs);
+    sandbox.lxm(&["import", &archive, "-n", "evil"]).fails(1).complains("`srv/theirs` belongs to the id 100000");
+    nothing_left(sandbox, &sandbox.path("var/lib/lxm"));
+    // A tree of nspawn's, whose ids nobody counts on the way.
+    let strange = rootfs(sandbox).join("srv/theirs");
+    fs::create_dir_all(strange.parent().unwrap()).unwrap();
+    fs::write(&strange, "").unwrap();
+    std::os::unix::fs::chown(&strange, Some(70_000), None).unwrap();
+    let tree = rootfs(sandbox);
+    sandbox.lxm(&["import", tree.to_str().unwrap(), "-n", "evil"]).fails(1).complains("id 70000");
+    nothing_left(sandbox, &sandbox.path("var/lib/lxm"));
+    fs::remove_file(&strange).unwrap();
+
+    let config = format!("{CONFIG}[storage]\nsize = \"2MiB\"\n");
+    let large = export(sandbox, &config, |tar| file(tar, "rootfs/srv/large", &[1; 3 << 20]));
+    let archive = write(sandbox, "large.tar", &large);
+    let import = ["import", &archive, "-n", "evil", "--storage"];
+    let said = sandbox.lxm(&[&import[..], &["dir"]].concat()).fails(1);
+    said.complains("its `storage.size` of 2MiB").complains("--storage overlay");
+    nothing_left(sandbox, &sandbox.path("var/lib/lxm"));
+    // Where only what is written later counts, it is taken.
+    sandbox.lxm(&[&import[..], &["overlay"]].concat()).ok();
+}
+
+fn is_empty(dir: &std::path::Path) -> bool {
+    fs::read_dir(dir).map_or(true, |mut entries| entries.next().is_none())
 }
 
 /// An earlier lxm took such targets, and archives hold what they like.

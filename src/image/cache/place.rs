@@ -1,8 +1,6 @@
-//! The directory of an image as a tree of files: removed, measured, written to disk.
+//! The directory of an image as a tree of files: removed, written to disk.
 
-use std::collections::HashSet;
 use std::fs;
-use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
 use rustix::fs::{Mode, OFlags};
@@ -43,27 +41,4 @@ fn detach_mounts(place: &Path) -> Result<()> {
 pub fn sync_file_system(path: &Path) -> Result<()> {
     let dir = rustix::fs::open(path, OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty());
     dir.and_then(rustix::fs::syncfs).context(|| format!("write `{}` to disk", path.display()))
-}
-
-/// Bytes on disk of all files below `root`, a file of several names counted once.
-pub fn disk_usage(root: &Path) -> Result<u64> {
-    let (mut total, mut seen) = (0, HashSet::new());
-    let mut dirs = vec![root.to_owned()];
-    let mut walk = || -> std::io::Result<()> {
-        while let Some(dir) = dirs.pop() {
-            for entry in fs::read_dir(&dir)? {
-                let entry = entry?;
-                let meta = entry.metadata()?;
-                if meta.nlink() < 2 || meta.is_dir() || seen.insert((meta.dev(), meta.ino())) {
-                    total += meta.blocks() * 512;
-                }
-                if meta.is_dir() {
-                    dirs.push(entry.path());
-                }
-            }
-        }
-        Ok(())
-    };
-    walk().context(|| format!("measure `{}`", root.display()))?;
-    Ok(total)
 }

@@ -96,7 +96,6 @@ impl Tree {
         let place = || -> Result<()> {
             let inside = Inside::new(&path)?;
             self.room.take_entry(&self.root)?;
-            self.summary.highest_id = self.summary.highest_id.max(attributes.uid).max(attributes.gid);
             for (list, text) in &acls {
                 if let Some(value) = acl::parse(text, *list, &self.root)? {
                     attributes.xattrs.push((list.xattr().as_bytes().to_vec(), value));

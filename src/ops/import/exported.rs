@@ -86,7 +86,7 @@ fn unpack(
     let mut aside = BTreeMap::new();
     let digest = Arc::new(Mutex::new(Held::default()));
     let reader = Hashed { reader: archive, held: Arc::clone(&digest) };
-    let summary = unpack_below(reader, TREE, root, budget, progress, &mut |path, contents| {
+    unpack_below(reader, TREE, root, budget, progress, &mut |path, contents| {
         // Kept in memory: these alone, and each once.
         if !KNOWN.contains(&path) {
             return Err(Error::failed(format!("`{path}` is not what `lxm export` writes")));
@@ -114,14 +114,13 @@ fn unpack(
     if !Arch::host().runs(origin.arch) {
         return Err(Error::host_lacks(format!("it is of {}, and this host runs {}", origin.arch, Arch::host())));
     }
-    let highest_id = summary.highest_id;
     if !is_known(layout, &config.uuid)? {
-        return Ok(Parts { config_text, origin, keys: HostKeys::Keep, highest_id });
+        return Ok(Parts { config_text, origin, keys: HostKeys::Keep });
     }
     notes.push("a container of this host has its identity: it got one of its own".to_owned());
     let (config_text, left_out) = renew(&config_text, Path::new(CONFIG))?;
     notes.extend(left_out.iter().map(|setting| format!("left out, because it is the other one's alone: {setting}")));
-    Ok(Parts { config_text, origin, keys: HostKeys::Fresh, highest_id })
+    Ok(Parts { config_text, origin, keys: HostKeys::Fresh })
 }
 
 /// A digest of all but the last [`TAIL`] bytes.

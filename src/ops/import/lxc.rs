@@ -58,7 +58,7 @@ pub(super) fn import(layout: &Layout, dir: &Path, wish: &Wish) -> Result<Importe
     let storage = make(layout, &name, wish, &mut notes, &mut |root, place| {
         fill_from_tree(&rootfs, dir, root, place, base)?;
         let config_text = text.clone();
-        Ok(Parts { config_text, origin: foreign::origin("lxc"), keys: HostKeys::Keep, highest_id: 0 })
+        Ok(Parts { config_text, origin: foreign::origin("lxc"), keys: HostKeys::Keep })
     });
     Ok(Imported { name, storage: storage.context(step)?, notes })
 }

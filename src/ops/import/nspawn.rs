@@ -42,7 +42,7 @@ pub(super) fn import(layout: &Layout, dir: &Path, wish: &Wish) -> Result<Importe
     let storage = make(layout, &name, wish, &mut notes, &mut |root, place| {
         fill_from_tree(&tree, dir, root, place, base)?;
         let config_text = text.clone();
-        Ok(Parts { config_text, origin: foreign::origin("nspawn"), keys: HostKeys::Keep, highest_id: 0 })
+        Ok(Parts { config_text, origin: foreign::origin("nspawn"), keys: HostKeys::Keep })
     });
     let storage = storage.context(|| format!("import `{}`", dir.display()))?;
     Ok(Imported { name, storage, notes })

@@ -4,12 +4,16 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 
 use crate::error::{Context, Error, Result};
+use crate::image::budget::Budget;
 use crate::image::copy::copy_tree;
+use crate::image::measure::measure;
 use crate::progress::Progress;
 use crate::sys;
 
 /// Unpacks the image `file` into the empty directory `target`.
-pub fn unpack(file: &Path, target: &Path) -> Result<()> {
+pub fn unpack(file: &Path, target: &Path, budget: &Budget) -> Result<()> {
+    let packed = file.metadata().context(|| format!("look at `{}`", file.display()))?.len();
+    budget.packed(packed);
     let mounted = sys::mount::in_private_namespace(|| {
         // Beside the target, where whoever sweeps what a killed build left finds it too.
         let beside = target.parent().unwrap_or(target);
@@ -20,7 +24,9 @@ pub fn unpack(file: &Path, target: &Path) -> Result<()> {
             return Ok(false);
         }
         let progress = Progress::bytes("unpack", 0);
-        let copied = copy_tree(at.path(), target, &progress);
+        // Before it is copied: what it becomes is known by now.
+        let fits = measure(at.path()).and_then(|tree| budget.spend_tree(&tree));
+        let copied = fits.and_then(|()| copy_tree(at.path(), target, &progress));
         nix::mount::umount(at.path()).context(|| "unmount the image")?;
         copied.map(|()| {
             progress.finish();
@@ -33,7 +39,7 @@ pub fn unpack(file: &Path, target: &Path) -> Result<()> {
     let mut unsquashfs = Command::new("unsquashfs");
     unsquashfs.args(["-no-progress", "-force", "-dest"]).arg(target).arg(file);
     match run(&mut unsquashfs)? {
-        true => Ok(()),
+        true => budget.spend_tree(&measure(target)?),
         false => Err(Error::host_lacks("a squashfs image can neither be mounted nor unpacked")
             .hint("load the kernel's `squashfs` and `loop`, or install `squashfs-tools`")),
     }
