@@ -112,6 +112,19 @@ fn code_names_nothing_that_its_layer_may_not() {
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
 
+/// A command on a container is made by `Layout::command`, which says `--path` where it is needed.
+#[test]
+fn proposed_commands_lead_to_the_directory_that_they_are_about() {
+    let proposes = |line: &str| {
+        let mut words = line.split("`lxm ").skip(1).filter_map(|rest| rest.split('`').next());
+        words.any(|words| words.contains('{'))
+    };
+    // They are about bridges and images, which have no such directory; the last is a comment in a template.
+    let others = ["`lxm network", "`lxm image", "# Made by `lxm publish"];
+    let found = places(&sources(), "", |line| proposes(line) && !others.iter().any(|other| line.contains(other)));
+    assert!(found.is_empty(), "written without `Layout::command`:\n{}", found.join("\n"));
+}
+
 #[test]
 fn unsafe_code_is_in_sys_alone() {
     let is_word =

@@ -48,7 +48,8 @@ pub fn run(layout: &Layout, name: &ContainerName, command: Command) -> Result<u8
     let packets = connect(layout, name)?;
     if host::systemd::is_running() {
         // `systemctl freeze` freezes the supervisor too. Otherwise it refuses by itself.
-        ContainerCgroup::new(Hierarchies::detect()?, BootRecord::cgroup_of(layout, name)?).require_thawed(name)?;
+        ContainerCgroup::new(Hierarchies::detect()?, BootRecord::cgroup_of(layout, name)?)
+            .require_thawed(name, &layout.command(format_args!("unfreeze {name}")))?;
     }
     let here = std::io::stdin().is_terminal() && std::io::stdout().is_terminal();
     let tty = match command.terminal {

@@ -255,13 +255,13 @@ impl ContainerCgroup {
         Ok(self.event("frozen")? == Some(true))
     }
 
-    /// Fails with `Kind::Conflict` if the guest of `name` is frozen.
-    pub fn require_thawed(&self, name: &ContainerName) -> Result<()> {
+    /// Fails with `Kind::Conflict` if the guest of `name` is frozen; `unfreeze` is the command against it.
+    pub fn require_thawed(&self, name: &ContainerName, unfreeze: &str) -> Result<()> {
         if !self.is_frozen()? {
             return Ok(());
         }
         Err(Error::conflict(format!("container `{name}` is frozen: nothing runs in it"))
-            .hint(format!("`lxm unfreeze {name}` lets it go on")))
+            .hint(format!("`{unfreeze}` lets it go on")))
     }
 
     pub(super) fn event(&self, key: &str) -> Result<Option<bool>> {

@@ -142,7 +142,7 @@ pub(super) fn require_controllers(hierarchies: &Hierarchies, v2_controllers: &st
         None => Ok(()),
         Some((key, controller, _)) => {
             Err(Error::host_lacks(format!("`{key}` is set, but this host has no `{controller}` cgroup controller"))
-                .hint(format!("`lxm config unset NAME {key}` starts it without the limit")))
+                .hint(format!("unset `{key}`, and it starts without the limit")))
         }
     }
 }

@@ -99,7 +99,8 @@ fn set(context: &Context, bridge: &str, key: &str, value: &str) -> Result<()> {
     if (before.ipv4, before.ipv6) != (now.ipv4, now.ipv6) && !now.guests.is_empty() {
         let names: Vec<&str> = now.guests.iter().map(|guest| guest.name.as_str()).collect();
         let names = names.join(" ");
-        context.say(&format!("guests keep their old addresses until they ask again: `lxm restart {names}`"));
+        let restart = context.layout.command(format_args!("restart {names}"));
+        context.say(&format!("guests keep their old addresses until they ask again: `{restart}`"));
     }
     Ok(())
 }

@@ -27,7 +27,10 @@ impl Publish {
             Format::Text => render::line(&id)?,
             Format::Json => render::json(&serde_json::json!({ "id": id, "template": image }))?,
         }
-        context.say(&format!("`lxm create -t {image} NAME` makes containers of it"));
+        context.say(&format!(
+            "`{}` makes containers of it",
+            context.layout.command(format_args!("create -t {image} NAME"))
+        ));
         Ok(0)
     }
 }

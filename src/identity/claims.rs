@@ -53,15 +53,12 @@ impl Claim {
         config: &Config,
         holder: &ContainerName,
     ) -> String {
-        let adopt = layout.command(format_args!("adopt {name} --new-identity"));
+        let adopt = layout.adopt_command(name);
         match self {
             Claim::Ids(_) if config.security.idmap == IdMap::Auto => {
                 format!("`{adopt}` gives it a range of its own")
             }
-            Claim::Ids(_) => format!(
-                "`{}` gives it a range of its own",
-                layout.command(format_args!("config unset {name} security.idmap"))
-            ),
+            Claim::Ids(_) => format!("`{}` gives it a range of its own", layout.unset_command(name, "security.idmap")),
             Claim::Uuid(_) | Claim::Upper(_) => {
                 format!("if `{name}` is a copy of it, `{adopt}` makes it another container")
             }

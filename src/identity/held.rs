@@ -101,7 +101,7 @@ fn in_use(layout: &Layout, name: &ContainerName, dir: &Path) -> Error {
     Error::conflict(format!("another process writes to the files of `{name}`, in `{}`", dir.display())).hint(format!(
         "`fuser -v {}` shows which; if it is a container that this one is a copy of, `{}`",
         dir.display(),
-        layout.command(format_args!("adopt {name} --new-identity"))
+        layout.adopt_command(name)
     ))
 }
 

@@ -15,11 +15,10 @@ pub fn require_own(layout: &Layout, name: &ContainerName) -> Result<()> {
     let (place, here) = (layout.container(name), Home::of(layout, name));
     match Home::read(&place)? {
         Some(home) if home == here => Ok(()),
-        Some(Home { adopting: true, .. }) => Err(Error::conflict(format!(
-            "`{}` was cut short: it has half an identity",
-            layout.command(format_args!("adopt {name} --new-identity"))
-        ))
-        .hint(format!("run `{}` again", layout.command(format_args!("adopt {name} --new-identity"))))),
+        Some(Home { adopting: true, .. }) => {
+            Err(Error::conflict(format!("`{}` was cut short: it has half an identity", layout.adopt_command(name)))
+                .hint(format!("run `{}` again", layout.adopt_command(name))))
+        }
         home => match original(layout, name, home.as_ref())? {
             None => here.write(&place),
             Some(error) => Err(error),
@@ -48,7 +47,7 @@ fn original(layout: &Layout, name: &ContainerName, home: Option<&Home>) -> Resul
         let holder = clash.holder.seen_from(layout);
         Error::conflict(format!("`{name}` is a copy of {holder}: both have {}", clash.claim)).hint(format!(
             "`{}` makes it a container of its own; with the other one gone it is the original",
-            layout.command(format_args!("adopt {name} --new-identity"))
+            layout.adopt_command(name)
         ))
     }))
 }

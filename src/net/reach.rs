@@ -85,7 +85,7 @@ fn is_leased_ipv4(layout: &Layout, name: &ContainerName) -> bool {
 fn why_no_address(layout: &Layout, name: &ContainerName) -> String {
     let links = links(layout, name);
     let Some(bridge) = links.iter().find_map(|link| link.bridge.as_ref()) else {
-        return format!("`lxm config get {name} network` shows its interfaces");
+        return format!("`{}` shows its interfaces", layout.command(format_args!("config get {name} network")));
     };
     match serve::status(layout, bridge) {
         Ok(Some(status)) if status.exhausted.is_some() => status.exhausted.unwrap_or_default(),

@@ -61,15 +61,13 @@ fn as_itself(layout: &Layout, name: &ContainerName) -> Result<()> {
     let half_done = home.as_ref().is_some_and(|home| home.adopting);
     if half_done {
         return Err(Error::conflict("it was being given a new identity, and has half of one")
-            .hint(format!("`{}` gives it one", layout.command(format_args!("adopt {name} --new-identity")))));
+            .hint(format!("`{}` gives it one", layout.adopt_command(name))));
     }
     let claims = identity::of(layout, name, &layout.config(name)?, &Origin::read(layout, name)?)?;
     if let Some(clash) = identity::clashes(layout, name, &claims)?.first() {
         let holder = clash.holder.seen_from(layout);
-        return Err(Error::conflict(format!("container {holder} has {} too", clash.claim)).hint(format!(
-            "`{}` makes it another container",
-            layout.command(format_args!("adopt {name} --new-identity"))
-        )));
+        return Err(Error::conflict(format!("container {holder} has {} too", clash.claim))
+            .hint(format!("`{}` makes it another container", layout.adopt_command(name))));
     }
     if home.is_none_or(|home| home.name != *name) {
         write_names(layout, name, HostKeys::Keep)?;

@@ -43,6 +43,10 @@ pub fn document(layout: &Layout, name: &ContainerName) -> Result<Document> {
 /// Makes all of `changes` or none.
 pub fn change(layout: &Layout, name: &ContainerName, changes: &[Change]) -> Result<Effect> {
     layout.require(name)?;
+    make(layout, name, changes).context(|| format!("configure `{name}`"))
+}
+
+fn make(layout: &Layout, name: &ContainerName, changes: &[Change]) -> Result<Effect> {
     let _lock = OperationLock::acquire(layout, name)?;
     let old = document(layout, name)?;
     let mut new = old.clone();
@@ -63,9 +67,13 @@ pub fn change(layout: &Layout, name: &ContainerName, changes: &[Change]) -> Resu
 /// Fails with `Kind::Conflict` if somebody else has changed it meanwhile.
 pub fn replace(layout: &Layout, name: &ContainerName, before: &str, after: &str) -> Result<Effect> {
     layout.require(name)?;
+    put(layout, name, before, after).context(|| format!("configure `{name}`"))
+}
+
+fn put(layout: &Layout, name: &ContainerName, before: &str, after: &str) -> Result<Effect> {
     let _lock = OperationLock::acquire(layout, name)?;
     if text(layout, name)? != before {
-        return Err(Error::conflict(format!("somebody else has changed the configuration of `{name}` meanwhile")));
+        return Err(Error::conflict("another command has changed the configuration meanwhile"));
     }
     let file = layout.config_file(name);
     let new = Document::parse(after, &file)?;
@@ -138,7 +146,7 @@ fn write(layout: &Layout, name: &ContainerName, old: &Document, new: &Document) 
 fn limit_size(layout: &Layout, name: &ContainerName, config: &Config) -> Result<()> {
     let bytes = config.storage.size.map(|size| size.bytes());
     let backend = storage::of_container(layout, name)?;
-    backend.limit(&layout.container(name), bytes).context(|| format!("set `storage.size` of `{name}`"))
+    backend.limit(&layout.container(name), bytes).context(|| "set `storage.size`")
 }
 
 fn store(layout: &Layout, name: &ContainerName, new: &Document) -> Result<()> {

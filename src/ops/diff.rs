@@ -59,8 +59,10 @@ pub fn diff(layout: &Layout, name: &ContainerName, snapshot: Option<&SnapshotNam
         None => {
             let id = Origin::read(layout, name)?.image;
             let gone = || {
-                Error::not_found(format!("the image that `{name}` was made of is not here"))
-                    .hint("`lxm diff NAME SNAPSHOT` compares with a snapshot")
+                Error::not_found(format!("the image that `{name}` was made of is not here")).hint(format!(
+                    "`{}` compares with a snapshot",
+                    layout.command(format_args!("diff {name} SNAPSHOT"))
+                ))
             };
             let image = if id.is_empty() { None } else { ImageStore::new(layout).open(&id)? };
             let image = image.ok_or_else(gone)?;

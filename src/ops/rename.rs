@@ -17,6 +17,10 @@ pub fn rename(layout: &Layout, from: &ContainerName, to: &ContainerName) -> Resu
     if from == to {
         return Err(Error::usage(format!("`{from}` is its name already")));
     }
+    give_name(layout, from, to).context(|| format!("rename `{from}` to `{to}`"))
+}
+
+fn give_name(layout: &Layout, from: &ContainerName, to: &ContainerName) -> Result<()> {
     // In one order everywhere, so that two renames never wait for each other.
     let (first, second) = if from < to { (from, to) } else { (to, from) };
     let first_lock = OperationLock::acquire(layout, first)?;
@@ -24,11 +28,12 @@ pub fn rename(layout: &Layout, from: &ContainerName, to: &ContainerName) -> Resu
     layout.require(from)?;
     store::require_free(layout, to)?;
     if AliveLock::is_held(layout, from)? {
-        return Err(Error::conflict(format!("rename `{from}`: it is running"))
-            .hint(format!("`{}` first", layout.command(format_args!("stop {from}")))));
+        return Err(
+            Error::conflict("it is running").hint(format!("`{}` first", layout.command(format_args!("stop {from}"))))
+        );
     }
     if is_mount_point(&layout.rootfs(from))? {
-        return Err(Error::conflict(format!("rename `{from}`: its files are mounted"))
+        return Err(Error::conflict("its files are mounted")
             .hint(format!("`{}` first", layout.command(format_args!("umount {from}")))));
     }
     // The record of its home goes with it: under the new name a copy made by hand would be the original.

@@ -28,12 +28,15 @@ pub struct Wish {
 
 /// Makes a snapshot of a container, which may run: its guest is frozen for the moment.
 pub fn create(layout: &Layout, name: &ContainerName, wish: Wish) -> Result<Snapshot> {
-    let work = Work::begin(layout, name)?;
-    let snapshot = match wish.name {
-        Some(snapshot) => snapshot,
-        None => work.free_name()?,
+    let make = || {
+        let work = Work::begin(layout, name)?;
+        let snapshot = match wish.name {
+            Some(snapshot) => snapshot,
+            None => work.free_name()?,
+        };
+        work.make(snapshot, wish.comment, false)
     };
-    work.make(snapshot, wish.comment, false)
+    make().context(|| format!("make a snapshot of `{name}`"))
 }
 
 /// Puts a container back to where a snapshot of it was; those made later stay.
@@ -41,9 +44,13 @@ pub fn create(layout: &Layout, name: &ContainerName, wish: Wish) -> Result<Snaps
 /// Its tree and its configuration come back, its ids and its uuid stay. Settings that give it more than it has now
 /// do not, unless `trust` says so: they are given back. Fails with `Kind::Conflict` while it runs.
 pub fn restore(layout: &Layout, name: &ContainerName, snapshot: &SnapshotName, trust: bool) -> Result<Vec<String>> {
+    bring_back(layout, name, snapshot, trust).context(|| format!("restore snapshot `{snapshot}` of `{name}`"))
+}
+
+fn bring_back(layout: &Layout, name: &ContainerName, snapshot: &SnapshotName, trust: bool) -> Result<Vec<String>> {
     let work = Work::begin(layout, name)?;
     let snapshot = Snapshot::read(layout, name, snapshot)?;
-    require_stopped(layout, name, "restore")?;
+    require_stopped(layout, name)?;
     identity::require_own(layout, name)?;
     let place = layout.snapshots(name).join(".restored");
     work.make_place(&place)?;
@@ -93,15 +100,21 @@ fn as_who_it_is(mut then: Document, layout: &Layout, name: &ContainerName) -> Re
 
 /// Gives a snapshot another name.
 pub fn rename(layout: &Layout, name: &ContainerName, from: &SnapshotName, to: &SnapshotName) -> Result<()> {
-    let _work = Work::begin(layout, name)?;
-    let snapshot = Snapshot::read(layout, name, from)?;
-    put(&snapshot.place, &layout.snapshots(name).join(to), to)
+    let rename = || {
+        let _work = Work::begin(layout, name)?;
+        let snapshot = Snapshot::read(layout, name, from)?;
+        put(&snapshot.place, &layout.snapshots(name).join(to), to)
+    };
+    rename().context(|| format!("rename snapshot `{from}` of `{name}`"))
 }
 
 /// Removes a snapshot; the others stay whole.
 pub fn delete(layout: &Layout, name: &ContainerName, snapshot: &SnapshotName) -> Result<()> {
-    let work = Work::begin(layout, name)?;
-    work.delete(&Snapshot::read(layout, name, snapshot)?)
+    let remove = || {
+        let work = Work::begin(layout, name)?;
+        work.delete(&Snapshot::read(layout, name, snapshot)?)
+    };
+    remove().context(|| format!("remove snapshot `{snapshot}` of `{name}`"))
 }
 
 /// What [`tick`] did.
@@ -148,11 +161,13 @@ fn shown(backend: &dyn Backend, label: String) -> Progress {
 }
 
 /// Fails with `Kind::Conflict` while the container runs.
-fn require_stopped(layout: &Layout, name: &ContainerName, what: &str) -> Result<()> {
+fn require_stopped(layout: &Layout, name: &ContainerName) -> Result<()> {
     match AliveLock::is_held(layout, name)? {
         false => Ok(()),
-        true => Err(Error::conflict(format!("{what} `{name}`: it runs"))
-            .hint(format!("`{}` first", layout.command(format_args!("stop {name}"))))),
+        true => {
+            Err(Error::conflict("it is running")
+                .hint(format!("`{}` first", layout.command(format_args!("stop {name}")))))
+        }
     }
 }
 

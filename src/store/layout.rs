@@ -63,6 +63,16 @@ impl Layout {
         format!("lxm --path {} {words}", quoted(&self.containers.to_string_lossy()))
     }
 
+    /// The command that makes a copy another container, as it is proposed to be typed.
+    pub fn adopt_command(&self, name: &ContainerName) -> String {
+        self.command(format_args!("adopt {name} --new-identity"))
+    }
+
+    /// The command that unsets a setting, as it is proposed to be typed.
+    pub fn unset_command(&self, name: &ContainerName, key: impl Display) -> String {
+        self.command(format_args!("config unset {name} {key}"))
+    }
+
     /// The name that is the container's alone among the guests of a bridge: with the directory's key
     /// where that is not the usual one. It is a DNS label still (RFC 1035, 63 bytes).
     pub fn name_on_bridge(&self, name: &ContainerName) -> ContainerName {
@@ -327,10 +337,10 @@ impl Layout {
                     .hint("`lxm --path DIR` works with the containers of another directory"))
             }
             Ok(_) => Err(Error::not_found(format!("`{}` is not a container: it has no origin.toml", place.display()))
-                .hint("`lxm list` shows the containers; lxm leaves everything else alone")),
+                .hint(format!("`{}` shows the containers; lxm leaves everything else alone", self.command("list")))),
             Err(e) if e.kind() == std::io::ErrorKind::NotFound => {
                 Err(Error::not_found(format!("container `{name}` does not exist"))
-                    .hint("`lxm list` shows those that do"))
+                    .hint(format!("`{}` shows those that do", self.command("list"))))
             }
             Err(e) => Err(Error::from(e).step(format!("look for container `{name}`"))),
         }

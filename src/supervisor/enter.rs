@@ -63,6 +63,9 @@ fn bring(order: Order<'_>, witness: SingleThreaded) -> Result<()> {
     let labels = setup.confinement.labels.open()?;
     enter(setup, leader)?;
     let user = User::find(request.user.as_deref())?;
+    if let Some(ids) = setup.ids {
+        user.require_in(ids)?;
+    }
     fds.iter().try_for_each(|fd| own(fd, user.uid, None))?;
     match (request.tty, client) {
         (true, Some(client)) => give_terminal(request, &user, client, &fds)?,
@@ -140,7 +143,7 @@ fn enter(setup: &Setup, leader: &OwnedFd) -> Result<()> {
 /// Makes `uid` the owner of a pipe: a user who opens /dev/stdout asks for it by name.
 fn own(pipe: &OwnedFd, uid: u32, gid: Option<u32>) -> Result<()> {
     let (uid, gid) = (rustix::fs::Uid::from_raw(uid), gid.map(rustix::fs::Gid::from_raw));
-    rustix::fs::fchown(pipe, Some(uid), gid).context(|| "give a pipe to the user")
+    rustix::fs::fchown(pipe, Some(uid), gid).context(|| format!("give a pipe to the user {}", uid.as_raw()))
 }
 
 /// Opens a terminal of the guest's own devpts, so that `tty`, `screen` and `sudo` work in it, and
@@ -149,7 +152,7 @@ fn give_terminal(request: &Attach, user: &User, client: &Packets, error: &[Owned
     let (master, slave, path) = sys::tty::open_pty("/dev/ptmx")?;
     sys::tty::set_window_size(&master, request.rows, request.cols)?;
     nix::unistd::chown(path.as_str(), Some(Uid::from_raw(user.uid)), None)
-        .context(|| format!("give `{path}` to the user"))?;
+        .context(|| format!("give `{path}` to the user {}", user.uid))?;
     client.send(&Reply::Terminal, &[master.as_raw_fd()])?;
     sys::tty::make_standard(&slave)?;
     match error {

@@ -389,7 +389,8 @@ impl<'a> Guest<'a> {
             }
             Request::Attach(request) => {
                 let client = &mut around.clients.0[index];
-                self.setup.cgroup.require_thawed(&self.setup.name)?;
+                let Setup { layout, name, cgroup, .. } = self.setup;
+                cgroup.require_thawed(name, &layout.command(format_args!("unfreeze {name}")))?;
                 let leader = &self.booted.leader.pidfd;
                 let entering = attach::spawn(self.setup, leader, &request, Some(&client.packets), fds)?;
                 client.waits_for = WaitsFor::Entering(entering);

@@ -25,7 +25,9 @@ fn profile(security: &Security) -> &'static str {
 
 /// The labels that `security` asks for on this host. `group`, which is one container's alone on this
 /// host, names its policy namespace.
-pub fn labels(security: &Security, group: &str) -> Result<Labels> {
+///
+/// `unset` makes the command that unsets a setting of the guest's.
+pub fn labels(security: &Security, group: &str, unset: &dyn Fn(&str) -> String) -> Result<Labels> {
     let mut labels = Labels::default();
     if let Some(profile) = apparmor(security)? {
         // A privileged guest's root could load profiles into any namespace that it sees.
@@ -35,7 +37,7 @@ pub fn labels(security: &Security, group: &str) -> Result<Labels> {
     if let Some(context) = &security.selinux_label {
         if !Path::new("/sys/fs/selinux/enforce").exists() {
             return Err(Error::new(Kind::HostLacks, "`security.selinux-label` is set, and this host has no SELinux")
-                .hint("`lxm config unset NAME security.selinux-label`"));
+                .hint(format!("`{}`", unset("security.selinux-label"))));
         }
         labels.selinux(context);
     }

@@ -47,7 +47,7 @@ impl Setup {
     ) -> Result<(Self, OwnedFd)> {
         let config = layout.config(name)?;
         if let Some(unfit) = config.unfit().first() {
-            let away = format!("`lxm config unset {name} {}` takes it away", unfit.element());
+            let away = format!("`{}` takes it away", layout.unset_command(name, unfit.element()));
             return Err(unfit.error().hint(away));
         }
         let host = layout.host_config()?;
@@ -77,7 +77,7 @@ impl Setup {
         }
         let network = if shares_network { NetworkView::Host } else { NetworkView::Own };
         let security = &config.security;
-        let labels = policy::labels(security, cgroup.group())?;
+        let labels = policy::labels(security, cgroup.group(), &|key| layout.unset_command(name, key))?;
         let mut capabilities =
             CapabilitySet::new(&security.capabilities_add, &security.capabilities_drop, network == NetworkView::Own)?;
         if labels.has_policy() {

@@ -5,6 +5,7 @@
 use std::path::Path;
 
 use crate::error::{Error, Result};
+use crate::types::IdRange;
 
 #[derive(Debug, PartialEq, Eq)]
 pub struct User {
@@ -24,6 +25,17 @@ impl User {
     /// process's root, which is the guest's.
     pub fn find(wanted: Option<&str>) -> Result<Self> {
         find(&read("/etc/passwd"), &read("/etc/group"), wanted.unwrap_or("0"))
+    }
+
+    /// Fails where the user, or a group of theirs, is none that the guest's range of ids has.
+    pub fn require_in(&self, ids: IdRange) -> Result<()> {
+        let most = ids.len.saturating_sub(1);
+        let outside = match (self.uid > most, self.groups.iter().find(|gid| **gid > most)) {
+            (true, _) => format!("the user {} is", self.uid),
+            (false, Some(gid)) => format!("the group {gid} of the user `{}` is", self.name),
+            (false, None) => return Ok(()),
+        };
+        Err(Error::not_found(format!("{outside} none of the guest's, whose ids are 0 to {most}")))
     }
 }
 

@@ -81,6 +81,19 @@ fn two_directories(sandbox: &Sandbox) {
     let other = info("pid").as_i64().unwrap() as i32;
     assert_ne!(other, production);
     assert_ne!(info("ids"), sandbox.info("web", "ids"), "no two share ids, wherever they are");
+    // What is proposed to be typed is about this one.
+    let there = format!("`lxm --path {}", dir.canonicalize().unwrap().display());
+    elsewhere(sandbox, &dir, &["freeze", "web"]).ok();
+    let told = elsewhere(sandbox, &dir, &["attach", "web", "--", "/bin/probe", "report"]).fails(125);
+    told.complains(&format!("{there} unfreeze web`"));
+    elsewhere(sandbox, &dir, &["unfreeze", "web"]).ok();
+    let told = elsewhere(sandbox, &dir, &["rename", "web", "web2"]).fails(4);
+    told.complains("rename `web` to `web2`: it is running").complains(&format!("{there} stop web`"));
+    elsewhere(sandbox, &dir, &["snapshot", "create", "web", "s"]).ok();
+    let told = elsewhere(sandbox, &dir, &["snapshot", "restore", "web", "s"]).fails(4);
+    told.complains("restore snapshot `s` of `web`: it is running").complains(&format!("{there} stop web`"));
+    elsewhere(sandbox, &dir, &["config", "unset", "web", "limits.none"]).fails(6).complains("configure `web`: ");
+    elsewhere(sandbox, &dir, &["info", "web9"]).fails(3).complains(&format!("{there} list`"));
     // By whatever path its directory is named.
     let pid = field(elsewhere(sandbox, &link, &["info", "web", "--format", "json"]), "pid");
     assert_eq!(pid.as_i64(), Some(i64::from(other)));

@@ -17,6 +17,7 @@ pub fn trials() -> Vec<Trial> {
         probe("attach::is_a_terminal_on_a_terminal", is_a_terminal),
         probe("attach::ends_with_the_guest", ends_with_the_guest),
         probe("attach::does_not_hang_on_a_frozen_guest", does_not_hang_on_a_frozen_guest),
+        probe("attach::users_outside_of_the_guests_range_are_named", users_outside),
         probe("attach::needs_a_running_container", needs_a_running_container),
         probe("attach::a_command_ends_with_its_terminal", a_terminal_that_is_gone),
         busybox("attach::a_command_ends_without_what_it_leaves_behind", what_is_left_behind),
@@ -146,6 +147,15 @@ fn does_not_hang_on_a_frozen_guest(sandbox: &Sandbox) {
     assert!(told.stderr.contains("froz"), "it does not say why: {told}");
     sandbox.lxm(&["unfreeze", "p"]).ok();
     attach(sandbox, &["--", "/bin/probe", "exit", "6"]).fails(6);
+}
+
+fn users_outside(sandbox: &Sandbox) {
+    sandbox.boot("p", Guest::Probe, &[]);
+    attach(sandbox, &["-u", "65535", "--", "/bin/probe", "exit", "0"]).ok();
+    let told = attach(sandbox, &["-u", "65536", "--", "/bin/probe", "exit", "0"]).fails(125);
+    told.complains("the user 65536 is none of the guest's, whose ids are 0 to 65535");
+    let told = attach(sandbox, &["-u", "1:70000", "-t", "--", "/bin/probe", "exit", "0"]).fails(125);
+    told.complains("the group 70000");
 }
 
 fn needs_a_running_container(sandbox: &Sandbox) {

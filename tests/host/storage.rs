@@ -596,7 +596,7 @@ fn snapshot_running(sandbox: &Sandbox) {
         assert_eq!(shown["running"], true);
         // Thawed: it still does what it is asked.
         sandbox.lxm_with(&["push", "-", "web:/etc/state"], b"second", Duration::from_secs(20)).ok();
-        sandbox.lxm(&["snapshot", "restore", "web", "one"]).fails(4).complains("it runs");
+        sandbox.lxm(&["snapshot", "restore", "web", "one"]).fails(4).complains("it is running");
         sandbox.lxm(&["stop", "-k", "web"]).ok();
         sandbox.lxm(&["snapshot", "restore", "web", "one"]).ok();
         assert_eq!(sandbox.lxm(&["pull", "web:/etc/state", "-"]).ok().stdout, "first");

@@ -34,12 +34,8 @@ fn findings(layout: &Layout) -> Result<Vec<Check>> {
     for pair in identity::all_clashes(layout)? {
         let Owner { layout, name } = &pair.second;
         let remedy = match pair.claim {
-            Claim::Ids(_) if has_fixed_ids(&pair.second) => {
-                layout.command(format_args!("config unset {name} security.idmap"))
-            }
-            Claim::Uuid(_) | Claim::Upper(_) | Claim::Ids(_) => {
-                layout.command(format_args!("adopt {name} --new-identity"))
-            }
+            Claim::Ids(_) if has_fixed_ids(&pair.second) => layout.unset_command(name, "security.idmap"),
+            Claim::Uuid(_) | Claim::Upper(_) | Claim::Ids(_) => layout.adopt_command(name),
             _ => layout.command(format_args!("config edit {name}")),
         };
         found.push(Check::not(Verdict::Lacks, "host", "identity", pair.to_string(), remedy));
