@@ -2,6 +2,7 @@ use std::io::IsTerminal;
 use std::os::fd::AsFd;
 
 use nix::sys::signal::Signal as Sig;
+use nix::sys::signalfd::SignalFd;
 
 use super::control::{connect, reply, unexpected};
 use super::pipes::{self, Carried, Pipes};
@@ -73,9 +74,14 @@ pub fn run(layout: &Layout, name: &ContainerName, command: Command) -> Result<u8
         true => Pipes::for_error(command.terminal == Terminal::IfHere && !std::io::stderr().is_terminal())?,
         false => Pipes::for_all()?,
     };
+    if tty {
+        packets.send(&Request::Attach(request), &pipes.theirs())?;
+        return terminal::relay(&packets, pipes.into_flows());
+    }
+    // From the moment that the command may run, signals are for it.
+    let signals = sys::signals::descriptor(&PASSED_ON)?;
     packets.send(&Request::Attach(request), &pipes.theirs())?;
-    let flows = pipes.into_flows();
-    if tty { terminal::relay(&packets, flows) } else { without_terminal(&packets, flows) }
+    without_terminal(&packets, signals, pipes.into_flows())
 }
 
 /// Resolves `KEY` to this process's value, and passes on what kind of terminal this is.
@@ -109,16 +115,24 @@ pub(super) fn finish(answer: Reply) -> Result<u8> {
     }
 }
 
+/// What a command that has pipes is sent.
+const PASSED_ON: [Sig; 6] = [Sig::SIGTERM, Sig::SIGINT, Sig::SIGHUP, Sig::SIGQUIT, Sig::SIGUSR1, Sig::SIGUSR2];
+
 /// The command has pipes: carries what is in them, and passes signals on.
-fn without_terminal(packets: &Packets, carried: Carried) -> Result<u8> {
-    let forwarded = [Sig::SIGTERM, Sig::SIGINT, Sig::SIGHUP, Sig::SIGQUIT, Sig::SIGUSR1, Sig::SIGUSR2];
+fn without_terminal(packets: &Packets, signals: SignalFd, carried: Carried) -> Result<u8> {
     let Carried { flows, unread } = carried;
     let outputs: Vec<usize> = (1..flows.len()).collect();
-    let mut relay = Relay::new(&forwarded, flows)?;
+    let mut relay = Relay::with(signals, flows);
+    let mut terminated = false;
     let answer = loop {
         match relay.wait(Some(packets), None)? {
-            Event::Signal(signal) => pass_on(packets, signal),
-            Event::Packet => break reply(packets),
+            // A command may ignore the first one, or wait for a disk and not hear it.
+            Event::Signal(libc::SIGTERM) if terminated => break None,
+            Event::Signal(signal) => {
+                terminated |= signal == libc::SIGTERM;
+                pass_on(packets, signal);
+            }
+            Event::Packet => break Some(reply(packets)),
             Event::Ended(pipes::INPUT) => relay.flows[pipes::INPUT].close(),
             Event::Ended(_) | Event::Leave | Event::Nothing => {}
         }
@@ -126,6 +140,8 @@ fn without_terminal(packets: &Packets, carried: Carried) -> Result<u8> {
     if let Some(unread) = unread {
         unread.give_back(&relay.flows[pipes::INPUT]);
     }
+    // The supervisor hangs a command up whose client has gone.
+    let Some(answer) = answer else { return Ok((128 + libc::SIGTERM) as u8) };
     // It has ended: what it wrote is still in the pipes, and only that is waited for, not end of file,
     // which a daemon that it left behind would hold up for ever.
     if let Some(signal) = relay.finish(&outputs)? {

@@ -35,7 +35,12 @@ pub enum Event {
 
 impl Relay {
     pub fn new(signals: &[Sig], flows: Vec<Flow>) -> Result<Self> {
-        Ok(Relay { signals: sys::signals::descriptor(signals)?, flows })
+        Ok(Self::with(sys::signals::descriptor(signals)?, flows))
+    }
+
+    /// With signals that are taken already.
+    pub fn with(signals: SignalFd, flows: Vec<Flow>) -> Self {
+        Relay { signals, flows }
     }
 
     /// Moves bytes until something else happens, at most until `limit`.

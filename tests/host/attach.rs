@@ -17,6 +17,7 @@ pub fn trials() -> Vec<Trial> {
         probe("attach::is_a_terminal_on_a_terminal", is_a_terminal),
         probe("attach::ends_with_the_guest", ends_with_the_guest),
         probe("attach::does_not_hang_on_a_frozen_guest", does_not_hang_on_a_frozen_guest),
+        busybox("attach::a_command_that_does_not_hear_a_signal_is_left", second_signal),
         probe("attach::users_outside_of_the_guests_range_are_named", users_outside),
         probe("attach::needs_a_running_container", needs_a_running_container),
         probe("attach::a_command_ends_with_its_terminal", a_terminal_that_is_gone),
@@ -147,6 +148,37 @@ fn does_not_hang_on_a_frozen_guest(sandbox: &Sandbox) {
     assert!(told.stderr.contains("froz"), "it does not say why: {told}");
     sandbox.lxm(&["unfreeze", "p"]).ok();
     attach(sandbox, &["--", "/bin/probe", "exit", "6"]).fails(6);
+}
+
+/// As one that waits for a disk that is gone: it does not die of a SIGTERM. (A frozen one does, in v2 groups.)
+fn second_signal(sandbox: &Sandbox) {
+    use std::io::BufRead;
+
+    use nix::sys::signal::{Signal, kill};
+    sandbox.boot("p", Guest::Busybox, &[]);
+    let mut command = sandbox.command();
+    command.args(["attach", "p", "--", "sh", "-c", "trap '' TERM; echo ready; exec sleep 4711"]);
+    let mut client = command.stdout(std::process::Stdio::piped()).spawn().unwrap();
+    let mut said = String::new();
+    std::io::BufReader::new(client.stdout.take().unwrap()).read_line(&mut said).unwrap();
+    assert_eq!(said, "ready\n");
+    let sleeps = || {
+        let is_it = |entry: std::fs::DirEntry| {
+            std::fs::read(entry.path().join("cmdline")).is_ok_and(|line| line.ends_with(b"sleep\x004711\0"))
+        };
+        std::fs::read_dir("/proc").unwrap().flatten().any(is_it)
+    };
+    eventually("the command runs", Duration::from_secs(20), sleeps);
+    let pid = nix::unistd::Pid::from_raw(client.id() as i32);
+    let is_taken =
+        || !std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap().contains("ShdPnd:\t0000000000004000");
+    kill(pid, Signal::SIGTERM).unwrap();
+    eventually("the first signal is passed on", Duration::from_secs(20), is_taken);
+    assert!(client.try_wait().unwrap().is_none() && sleeps(), "one signal is for the command");
+    kill(pid, Signal::SIGTERM).unwrap();
+    let status = crate::support::command::wait(&mut client, Duration::from_secs(20)).expect("attach does not end");
+    assert_eq!(crate::support::command::status_of(status), 143);
+    eventually("the command is hung up on", Duration::from_secs(20), || !sleeps());
 }
 
 fn users_outside(sandbox: &Sandbox) {
