@@ -62,6 +62,10 @@ pub struct Facts {
 #[derive(Debug, Serialize)]
 pub struct ConfinementFacts {
     pub user_namespace: bool,
+    pub nesting: bool,
+    /// As `security.capabilities-add` and `security.capabilities-drop` say.
+    pub capabilities_added: Vec<String>,
+    pub capabilities_dropped: Vec<String>,
     /// Of its init's bounding set, without `CAP_`.
     pub capabilities: Option<Vec<String>>,
     pub no_new_privs: Option<bool>,
@@ -76,6 +80,9 @@ pub struct ConfinementFacts {
     pub apparmor: Option<String>,
     /// The label of its init.
     pub selinux: Option<String>,
+    /// Paths of /proc and /sys that are hidden from it, and those that it cannot write to.
+    pub masked: Option<Vec<String>>,
+    pub read_only: Option<Vec<String>>,
     /// Devices beyond those that every guest has.
     pub devices: Vec<String>,
 }
@@ -85,8 +92,13 @@ impl From<Confined> for ConfinementFacts {
         let running = confined.running.as_ref();
         ConfinementFacts {
             user_namespace: confined.user_namespace,
+            nesting: confined.nesting,
+            masked: running.map(|running| running.covers.masked.clone()),
+            read_only: running.map(|running| running.covers.read_only.clone()),
             capabilities: running.map(|running| running.capabilities.clone()),
             no_new_privs: running.map(|running| running.no_new_privs),
+            capabilities_added: confined.capabilities_added,
+            capabilities_dropped: confined.capabilities_dropped,
             syscalls: confined.syscalls,
             refused_calls: confined.refused_calls,
             seccomp_filters: running.map(|running| running.seccomp_filters),

@@ -186,14 +186,27 @@ impl Lines {
                 self.add("Syscalls", format!("{}, without {}", confined.syscalls, confined.refused_calls.join(" ")))
             }
         }
-        self.add("Sockets", confined.address_families.join(" "));
+        let none_if_empty = |words: &[String]| if words.is_empty() { "none".to_owned() } else { words.join(" ") };
+        self.add("Sockets", none_if_empty(&confined.address_families));
+        if confined.nesting {
+            self.add("Nesting", "yes");
+        }
         confined.devices.iter().for_each(|device| self.add("Device", device));
+        if let Some(running) = &confined.running {
+            self.add("Capabilities", none_if_empty(&running.capabilities));
+        }
+        let changed = [("with", &confined.capabilities_added), ("without", &confined.capabilities_dropped)];
+        let changed = changed.into_iter().filter(|(_, names)| !names.is_empty());
+        for (how, names) in changed {
+            self.add(" Changed", format!("{how} {}", names.join(" ")));
+        }
         let Some(running) = &confined.running else { return };
-        self.add("Capabilities", running.capabilities.join(" "));
+        self.add("Masked", none_if_empty(&running.covers.masked));
+        self.add("Read-only", none_if_empty(&running.covers.read_only));
         // A guest may load profiles of its own and name them.
-        let labels = [("AppArmor", &running.apparmor), ("SELinux", &running.selinux)];
-        for (module, label) in labels {
-            label.iter().for_each(|label| self.add(module, label));
+        self.add("AppArmor", running.apparmor.as_deref().unwrap_or("none: this host has no AppArmor"));
+        if let Some(label) = &running.selinux {
+            self.add("SELinux", label);
         }
     }
 

@@ -1,6 +1,8 @@
 //! What a guest is confined by.
 
 use std::fs;
+use std::io::Read;
+use std::path::Path;
 
 use nix::unistd::Pid;
 
@@ -12,6 +14,10 @@ use crate::config::{CallGroup, Syscalls};
 pub struct Confined {
     /// Its root is not the host's.
     pub user_namespace: bool,
+    pub nesting: bool,
+    /// Capabilities beyond those that every guest has, and those of them that it has not.
+    pub capabilities_added: Vec<String>,
+    pub capabilities_dropped: Vec<String>,
     pub syscalls: &'static str,
     /// Groups of calls that are refused (`security.syscalls-allow` gives one back).
     pub refused_calls: Vec<&'static str>,
@@ -33,6 +39,48 @@ pub struct Running {
     /// The AppArmor label, `None` where the host has no AppArmor.
     pub apparmor: Option<String>,
     pub selinux: Option<String>,
+    pub covers: Covers,
+}
+
+/// What its init sees nothing of, or cannot write to, in the kernel's file systems.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Covers {
+    pub masked: Vec<String>,
+    pub read_only: Vec<String>,
+}
+
+impl Covers {
+    /// The most that is read of a mount table, which a guest may fill. What lxm mounts is at its head.
+    const LONGEST: u64 = 1 << 20;
+
+    fn of(leader: Pid) -> Option<Self> {
+        let file = fs::File::open(format!("/proc/{leader}/mountinfo")).ok()?;
+        let mut bytes = Vec::new();
+        file.take(Self::LONGEST).read_to_end(&mut bytes).ok()?;
+        // What a guest calls its mounts need not be text.
+        Some(Self::read(&String::from_utf8_lossy(&bytes)))
+    }
+
+    /// Reads a table in the form of proc_pid_mountinfo(5).
+    fn read(table: &str) -> Self {
+        let mut covers = Covers::default();
+        for line in table.lines() {
+            let fields: Vec<&str> = line.split(' ').collect();
+            let &[_, _, _, root, point, options, ..] = fields.as_slice() else { continue };
+            if !["/proc", "/sys"].iter().any(|top| Path::new(point).starts_with(top)) {
+                continue;
+            }
+            let list = match () {
+                () if root == "/null" => &mut covers.masked,
+                () if options.split(',').any(|option| option == "ro") => &mut covers.read_only,
+                () => continue,
+            };
+            list.push(point.to_owned());
+        }
+        covers.masked.sort();
+        covers.read_only.sort();
+        covers
+    }
 }
 
 impl Confined {
@@ -48,6 +96,9 @@ impl Confined {
         let refused = |group: &CallGroup| !security.allows(*group);
         Some(Confined {
             user_namespace: !seen.privileged()?,
+            nesting: security.nesting,
+            capabilities_added: security.capabilities_add.clone(),
+            capabilities_dropped: security.capabilities_drop.clone(),
             syscalls: security.syscalls.name(),
             refused_calls: CallGroup::ALL.into_iter().filter(refused).map(CallGroup::name).collect(),
             address_families: allowed.map_or_else(|| vec!["all".to_owned()], names),
@@ -69,6 +120,7 @@ impl Running {
             seccomp_filters: number("Seccomp_filters"),
             no_new_privs: number("NoNewPrivs") == 1,
             apparmor: label(leader, "apparmor/current"),
+            covers: Covers::of(leader).unwrap_or_default(),
             selinux: if fs::exists("/sys/fs/selinux/enforce").unwrap_or(false) {
                 label(leader, "current")
             } else {
@@ -94,4 +146,24 @@ fn capabilities(mask: u64) -> Vec<String> {
 fn label(pid: Pid, file: &str) -> Option<String> {
     let text = fs::read_to_string(format!("/proc/{pid}/attr/{file}")).ok()?;
     Some(text.trim_end_matches(['\n', '\0']).to_owned()).filter(|label| !label.is_empty())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn covers_are_told_from_what_a_guest_may_write_to() {
+        let table = "1 0 0:5 / / rw,relatime - ext4 /dev/a rw\n\
+                     2 1 0:6 / /proc rw,nosuid - proc proc rw\n\
+                     3 2 0:6 /sys /proc/sys ro,nosuid - proc proc rw\n\
+                     4 3 0:6 /sys/net /proc/sys/net rw,nosuid - proc proc rw\n\
+                     5 2 0:7 /null /proc/kcore rw,nosuid - tmpfs tmpfs rw\n\
+                     6 1 0:8 / /sys ro,nosuid - sysfs sysfs rw\n\
+                     7 1 0:8 / /system ro - sysfs sysfs rw\n\
+                     half a line\n";
+        let covers = Covers::read(table);
+        assert_eq!(covers.masked, ["/proc/kcore"]);
+        assert_eq!(covers.read_only, ["/proc/sys", "/sys"]);
+    }
 }

@@ -336,8 +336,20 @@ fn shown(sandbox: &Sandbox) {
     assert!(words("address_families").contains(&"NETLINK_ROUTE".to_owned()));
     assert!(words("refused_calls").contains(&"io-uring".to_owned()));
     assert!(info["seccomp_filters"].as_u64().unwrap() >= 2, "{info}");
-    let text = sandbox.lxm(&["info", "a"]).ok().stdout;
-    for line in ["Syscalls:       reduced", "Sockets:        UNIX INET INET6 NETLINK PACKET", "Capabilities:   "] {
-        assert!(text.contains(line), "{line}\n{text}");
-    }
+    assert!(words("masked").contains(&"/proc/keys".to_owned()), "{info}");
+    assert!(words("read_only").contains(&"/sys".to_owned()), "{info}");
+    assert_eq!((words("capabilities_dropped"), words("capabilities_added")), (vec!["mknod".to_owned()], Vec::new()));
+    let shows = |lines: &[&str]| {
+        let text = sandbox.lxm(&["info", "a"]).ok().stdout;
+        lines.iter().for_each(|line| assert!(text.contains(line), "{line}\n{text}"));
+    };
+    shows(&["Syscalls:       reduced", "Sockets:        UNIX INET INET6 NETLINK PACKET", "Capabilities:   "]);
+    shows(&[
+        " Changed:       without mknod\n",
+        "Masked:         /proc/kallsyms",
+        "Read-only:      ",
+        "AppArmor:       ",
+    ]);
+    sandbox.lxm(&["config", "set", "a", "security.address-families", ""]).ok();
+    shows(&["Sockets:        none\n"]);
 }
