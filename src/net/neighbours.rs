@@ -1,10 +1,13 @@
 //! What the host knows of its neighbours on a bridge: which station has which address (arp(7)).
 
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use futures_util::TryStreamExt;
 use rtnetlink::Handle;
-use rtnetlink::packet_route::neighbour::{NeighbourAddress, NeighbourAttribute, NeighbourMessage};
+use rtnetlink::packet_route::neighbour::{
+    NeighbourAddress, NeighbourAttribute, NeighbourFlags, NeighbourMessage, NeighbourState,
+};
 
 use crate::error::{Context, Result};
 use crate::types::Mac;
@@ -15,22 +18,32 @@ use crate::types::Mac;
 /// or not yet, is lost: a first SYN is sent again after a second. What it does not know it asks for,
 /// and keeps what is to be sent.
 pub async fn forget(host: &Handle, bridge: u32, is_stale: impl Fn(IpAddr, Mac) -> bool) -> Result<()> {
-    let step = || "list the neighbours on the bridge";
-    let mut known = host.neighbours().get();
-    known.message_mut().attributes.push(NeighbourAttribute::IfIndex(bridge));
-    let mut known = known.execute();
-    let mut stale = Vec::new();
-    while let Some(neighbour) = known.try_next().await.context(step)? {
-        let is_it = entry(&neighbour).is_some_and(|(address, station)| is_stale(address, station));
-        if neighbour.header.ifindex == bridge && is_it {
-            stale.push(neighbour);
+    for neighbour in list(host, bridge).await? {
+        if entry(&neighbour).is_some_and(|(address, station)| is_stale(address, station)) {
+            // It may have gone by itself.
+            let _ = host.neighbours().del(neighbour).execute().await;
         }
     }
-    for neighbour in stale {
-        // It may have gone by itself.
-        let _ = host.neighbours().del(neighbour).execute().await;
-    }
     Ok(())
+}
+
+/// The neighbours on `bridge` whose MAC address the host knows.
+pub async fn known(host: &Handle, bridge: u32) -> Result<BTreeMap<IpAddr, Mac>> {
+    Ok(list(host, bridge).await?.iter().filter_map(entry).collect())
+}
+
+/// Has the host ask whose an address on `bridge` is, if it does not know.
+pub async fn ask(host: &Handle, bridge: u32, address: IpAddr) -> Result<()> {
+    // NTF_USE is what a packet to the address would do, without one (neigh_add in net/core/neighbour.c).
+    let asked = host.neighbours().add(bridge, address).state(NeighbourState::None).flags(NeighbourFlags::Use);
+    asked.replace().execute().await.context(|| format!("ask whose `{address}` is"))
+}
+
+async fn list(host: &Handle, bridge: u32) -> Result<Vec<NeighbourMessage>> {
+    let mut all = host.neighbours().get();
+    all.message_mut().attributes.push(NeighbourAttribute::IfIndex(bridge));
+    let all: Vec<_> = all.execute().try_collect().await.context(|| "list the neighbours on the bridge")?;
+    Ok(all.into_iter().filter(|neighbour| neighbour.header.ifindex == bridge).collect())
 }
 
 /// The address and the station of a neighbour that has one.

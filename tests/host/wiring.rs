@@ -61,7 +61,7 @@ impl<'a> Station<'a> {
         station
     }
 
-    fn pid(&self) -> Pid {
+    pub fn pid(&self) -> Pid {
         Pid::from_raw(self.process.id() as i32)
     }
 

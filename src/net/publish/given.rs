@@ -3,22 +3,54 @@
 //! A guest sets what it likes: the bridge's own address, the cloud's 169.254.169.254, another guest's. Who
 //! connects to the port then speaks to those in the host's name, past every firewall of theirs.
 
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use ipnetwork::{IpNetwork, Ipv4Network, Ipv6Network};
 use nix::ifaddrs::getifaddrs;
+use rtnetlink::Handle;
 
 use crate::error::{Context, Result};
+use crate::net::neighbours;
 use crate::net::nft::{self, Holding};
 use crate::net::record::LinkRecord;
 use crate::net::settings::NetworkFile;
 use crate::net::subnet;
+use crate::net::wire::index_of;
 use crate::store::Layout;
+use crate::types::Mac;
+
+/// Who the host takes for the holder of each address that a guest has on a bridge of the host's own;
+/// `None` where it does not know yet, and asks.
+pub type Holders = BTreeMap<IpAddr, Option<Mac>>;
+
+/// Finds out whose the addresses `seen` of an interface on a bridge of the host's own are.
+pub async fn holders(host: &Handle, bridge: &str, seen: &[IpAddr]) -> Result<Holders> {
+    let index = index_of(host, bridge).await?;
+    let known = neighbours::known(host, index).await?;
+    let mut holders = Holders::new();
+    for address in seen {
+        let holder = known.get(address).copied();
+        if holder.is_none() {
+            // It may be none that there is a way to.
+            let _ = neighbours::ask(host, index, *address).await;
+        }
+        holders.insert(*address, holder);
+    }
+    Ok(holders)
+}
+
+/// Whether a link is at a bridge of the host's own, where lxm gives no leases and holds no addresses.
+pub fn is_at_the_hosts(layout: &Layout, link: &LinkRecord) -> Result<bool> {
+    let bridges = NetworkFile::load(layout)?.bridge;
+    Ok(link.bridge.as_ref().is_some_and(|bridge| !bridges.contains_key(bridge)))
+}
 
 /// Whether the address is the guest's: lxm has set or leased it, or it is one of the bridge's IPv6 network
 /// that the guest has made itself and nobody else has. On a bridge of the host's own, where lxm gives
-/// no leases, it must be one of the networks that the host itself has there.
-pub fn is_given(layout: &Layout, link: &LinkRecord, address: IpAddr) -> Result<bool> {
+/// no leases, it must be one of the networks that the host itself has there, and the host must find the
+/// guest at it and not another machine (`holders`); one that it `had` stays while nobody is found.
+pub fn is_given(layout: &Layout, link: &LinkRecord, address: IpAddr, holders: &Holders, had: bool) -> Result<bool> {
     if link.addresses.contains(&address) {
         return Ok(true);
     }
@@ -27,7 +59,11 @@ pub fn is_given(layout: &Layout, link: &LinkRecord, address: IpAddr) -> Result<b
         return Ok(false);
     }
     let Some(settings) = NetworkFile::load(layout)?.bridge.remove(bridge) else {
-        return Ok(networks_on(bridge)?.into_iter().any(|net| is_for_guests(net, address)));
+        let is_its_own = match holders.get(&address).copied().flatten() {
+            Some(holder) => holder == link.mac,
+            None => had,
+        };
+        return Ok(is_its_own && networks_on(bridge)?.into_iter().any(|net| is_for_guests(net, address)));
     };
     let mut networks = settings.ipv4.map(IpNetwork::V4).into_iter().chain(settings.ipv6.map(IpNetwork::V6));
     Ok(networks.any(|net| is_for_guests(net, address)) && nft::is_held(layout, &Holding { mac: link.mac, address })?)

@@ -19,6 +19,7 @@ mod given;
 mod watch;
 
 use std::cell::RefCell;
+use std::collections::BTreeMap;
 use std::fs;
 use std::io::{Read, Write};
 use std::net::IpAddr;
@@ -51,6 +52,8 @@ const STOP_TIME: Duration = Duration::from_secs(2);
 /// long, and whether all still are.
 const LOOK_AGAIN: Duration = Duration::from_millis(100);
 const LOOK_AGAIN_AT_MOST: Duration = Duration::from_secs(60);
+/// The same on bridges of the host's own, where another machine may come to have a guest's address.
+const LOOK_AGAIN_AT_OTHERS: Duration = Duration::from_secs(5);
 const READY: &str = "ready\n";
 
 /// `publish.toml` of a running container: who carries its ports, and where they lead.
@@ -251,17 +254,21 @@ impl Prepared<'_> {
         }
         let leader = sys::ready::Ready::new(&self.leader)?;
         let mut guest = watch::Guest::open(&self.netns)?;
+        let (connection, host, _) = rtnetlink::new_connection().context(|| "open a netlink socket")?;
+        tokio::spawn(connection);
         // The ports are bound and the guest's network is in sight: what is left is to write rules.
         sys::privileges::confine_helper(&[Capability::CAP_NET_ADMIN])?;
+        let mut at_the_hosts = self.links.iter().map(|link| given::is_at_the_hosts(self.layout, link).unwrap_or(true));
+        let at_most = if at_the_hosts.any(|is| is) { LOOK_AGAIN_AT_OTHERS } else { LOOK_AGAIN_AT_MOST };
         let mut pace = watch::Pace::default();
         let mut again = LOOK_AGAIN;
         loop {
-            let all_given = self.look(&guest, &interfaces, &addresses).await.unwrap_or_else(|e| {
+            let all_given = self.look((&host, &guest), &interfaces, &addresses).await.unwrap_or_else(|e| {
                 // The ports stay, and lead where they led; the next look may see more.
                 crate::sys::log::line(&format!("look for the guest's addresses: {e}"));
                 false
             });
-            again = if all_given { LOOK_AGAIN_AT_MOST } else { again.min(LOOK_AGAIN_AT_MOST / 2) * 2 };
+            again = if all_given { at_most } else { again.min(at_most / 2) * 2 };
             let next = async {
                 tokio::time::sleep(pace.rest()).await;
                 guest.changed().await;
@@ -280,22 +287,34 @@ impl Prepared<'_> {
     }
 
     /// Follows the guest's addresses; says whether all of them were given to it.
-    async fn look(&self, guest: &watch::Guest, interfaces: &[String], addresses: &RefCell<Addresses>) -> Result<bool> {
+    async fn look(
+        &self,
+        (host, guest): (&rtnetlink::Handle, &watch::Guest),
+        interfaces: &[String],
+        addresses: &RefCell<Addresses>,
+    ) -> Result<bool> {
         let mut seen = guest.addresses(interfaces).await?;
-        let all_given = seen.keep(|interface, address| self.is_given(interface, address))?;
+        let before = addresses.borrow().clone();
+        let mut holders = BTreeMap::new();
+        for link in &self.links {
+            if let Some(bridge) = &link.bridge
+                && given::is_at_the_hosts(self.layout, link)?
+            {
+                holders.insert(&link.guest, given::holders(host, bridge, seen.all_of(&link.guest)).await?);
+            }
+        }
+        let none = given::Holders::new();
+        let all_given = seen.keep(|interface, address| {
+            let Some(link) = self.links.iter().find(|link| link.guest == interface) else { return Ok(false) };
+            let had = before.all_of(interface).contains(&address);
+            given::is_given(self.layout, link, address, holders.get(&link.guest).unwrap_or(&none), had)
+        })?;
         if seen != *addresses.borrow() {
             *addresses.borrow_mut() = seen.clone();
             self.note(&seen.into_targets())?;
             nft::apply_translation(self.layout)?;
         }
         Ok(all_given)
-    }
-
-    fn is_given(&self, interface: &str, address: IpAddr) -> Result<bool> {
-        match self.links.iter().find(|link| link.guest == interface) {
-            Some(link) => given::is_given(self.layout, link, address),
-            None => Ok(false),
-        }
     }
 
     fn note(&self, targets: &[Target]) -> Result<()> {

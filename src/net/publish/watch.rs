@@ -24,6 +24,11 @@ impl Addresses {
         addresses
     }
 
+    /// Those of an interface.
+    pub fn all_of(&self, interface: &str) -> &[IpAddr] {
+        self.0.get(interface).map_or(&[], Vec::as_slice)
+    }
+
     /// Keeps the addresses that are fit; says whether all are.
     pub fn keep(&mut self, is_fit: impl Fn(&str, IpAddr) -> Result<bool>) -> Result<bool> {
         let mut all = true;

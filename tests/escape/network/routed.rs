@@ -8,7 +8,7 @@ use lxm::net::nft::{self, Holding};
 use super::SOON;
 use crate::network::{Outside, ask, create, in_network_of, inside, start};
 use crate::support::sandbox::run_checked;
-use crate::support::{Guest, Sandbox, Trial, eventually};
+use crate::support::{Guest, Sandbox, Trial, eventually, run};
 use crate::wiring::{Station, ip, managed_bridge};
 
 pub fn trials() -> Vec<Trial> {
@@ -17,6 +17,9 @@ pub fn trials() -> Vec<Trial> {
         Trial::new("escape::network::a_machine_of_the_lan_reaches_what_is_published_alone", from_the_lan),
         Trial::new("escape::network::no_guest_fills_the_host_s_neighbour_table", neighbours),
         Trial::new("escape::network::a_published_port_leads_to_what_lxm_gave", published)
+            .guest(Guest::Busybox)
+            .limit(120),
+        Trial::new("escape::network::a_published_port_leads_to_no_machine_of_the_lan", lan_addresses)
             .guest(Guest::Busybox)
             .limit(120),
     ]
@@ -190,4 +193,61 @@ fn published(sandbox: &Sandbox) {
             translated().contains(&format!("dnat ip to {own}:80"))
         });
     }
+}
+
+/// On a bridge of the host's own, where lxm gives no addresses, a guest takes that of another machine.
+fn lan_addresses(sandbox: &Sandbox) {
+    let outside = Outside::new();
+    for command in ["link add br0 type bridge", "address add 10.99.0.1/24 dev br0", "link set br0 up"] {
+        ip(command);
+    }
+    let machine = Station::new(sandbox, "machine");
+    ip(&format!("link add lan0 master br0 type veth peer name lan1 netns {}", machine.pid()));
+    ip("link set lan0 up");
+    machine.inside(|| ["address add 10.99.0.50/24 dev lan1", "link set lan1 up"].map(ip));
+    // What it serves is for its LAN alone, where this host is, and not for those outside.
+    let server = machine.inside(|| std::net::TcpListener::bind("10.99.0.50:80").unwrap());
+    server.set_nonblocking(true).unwrap();
+
+    sandbox.lxm(&["create", "web", "--network", "br0", "-t", "busybox"]).ok();
+    sandbox.lxm(&["config", "set", "web", "network.eth0.publish", "8080:80", "network.eth0.ipv6", "none"]).ok();
+    sandbox.lxm(&["start", "web", "--wait", "booted"]).ok();
+    inside(sandbox, "web", "mkdir -p /www; echo from-the-guest > /www/index.html; httpd -h /www").ok();
+    let leader = sandbox.leader("web");
+    let set = |args: &str| in_network_of(leader, || ip(args));
+    // There is no table before there is a rule.
+    let translated = || run("nft", &["list", "chain", "inet", "lxm", "prerouting"]).stdout;
+    let leads_to = |address: &str| translated().contains(&format!("dnat ip to {address}:80"));
+    // The means: one of the LAN's that nobody has, it may choose.
+    set("address add 10.99.0.9/24 dev eth0");
+    eventually("its own is followed", SOON, || leads_to("10.99.0.9"));
+    set("route replace default via 10.99.0.1");
+    eventually("it is reached", SOON, || outside.inside(|| ask("192.0.2.1:8080")).is_some());
+
+    set("address flush dev eth0 scope global");
+    eventually("it leads nowhere", SOON, || !translated().contains("dnat ip to"));
+    // Its neighbours ask for it by ARP, and it says nothing: the machine does.
+    set("link set eth0 arp off");
+    set("address add 10.99.0.50/24 dev eth0");
+    let asked = || run_checked("ip", &["neigh", "show", "10.99.0.50"]).contains("lladdr");
+    eventually("the host has asked whose it is", SOON, asked);
+    for _ in 0..20 {
+        assert!(!leads_to("10.99.0.50"), "{}", translated());
+        assert!(ask("127.0.0.1:8080").is_none());
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    assert!(server.accept().is_err(), "the machine was spoken to");
+    // One that was the guest's, and becomes another's.
+    set("address flush dev eth0 scope global");
+    set("link set eth0 arp on");
+    set("address add 10.99.0.60/24 dev eth0");
+    eventually("its own is followed", SOON, || leads_to("10.99.0.60"));
+    set("link set eth0 arp off");
+    machine.inside(|| ip("address add 10.99.0.60/24 dev lan1"));
+    ip("neigh flush dev br0");
+    let _ = ask("10.99.0.60:80");
+    eventually("it is not led to any more", SOON, || !leads_to("10.99.0.60"));
+    sandbox.lxm(&["destroy", "-f", "web"]).ok();
+    drop(machine);
+    ip("link del br0");
 }
