@@ -13,6 +13,7 @@ use super::clone::{Child, SingleThreaded, clone};
 use super::pidfd;
 use super::socket::Packets;
 use crate::error::{Context, Error, Result};
+use crate::types::Signal;
 
 /// A piece of work in a child process.
 #[derive(Debug)]
@@ -28,6 +29,18 @@ impl<T: Serialize + DeserializeOwned> Work<T> {
         let (answer, theirs) = Packets::pair()?;
         let child = clone(SingleThreaded::check()?, 0, None, || u8::from(theirs.send(&work(), &[]).is_err()))?;
         Ok(Work { child, answer, result: PhantomData })
+    }
+
+    /// Waits for its result, at most `limit`: what is not done by then is ended.
+    fn finish_within(self, limit: Duration) -> Result<T> {
+        if !super::poll::wait_readable(&self.answer, limit)? {
+            pidfd::send_signal(&self.child.pidfd, Signal::KILL)?;
+            pidfd::wait_exit(&self.child.pidfd, Duration::from_secs(60))?;
+            pidfd::try_reap(&self.child.pidfd)?;
+            return Err(Error::timed_out(format!("it was not done within {} s", limit.as_secs_f32()))
+                .hint("try again; a lock of another command, or a disk, may have kept it waiting"));
+        }
+        self.finish()
     }
 
     /// Waits for its result.
@@ -54,10 +67,19 @@ pub fn wait_any<'a, T: 'a>(works: impl Iterator<Item = &'a Work<T>>, patience: D
 
 /// Runs `work` in a child process and gives its result.
 ///
-/// For what must not leave traces in this process: threads, a runtime, other namespaces, memory.
+/// For what must not leave traces in this process: threads, a runtime, other namespaces, memory. A
+/// supervisor waits for it, and nothing that the child may wait for is to keep the supervisor for ever.
 pub fn run<T: Serialize + DeserializeOwned>(work: impl FnOnce() -> Result<T>) -> Result<T> {
-    Work::begin(work)?.finish()
+    run_within(LONGEST, work)
 }
+
+/// The same with a limit of its own.
+pub fn run_within<T: Serialize + DeserializeOwned>(limit: Duration, work: impl FnOnce() -> Result<T>) -> Result<T> {
+    Work::begin(work)?.finish_within(limit)
+}
+
+/// Far more than wiring a guest takes on a busy host, where it waits for others that do the same.
+const LONGEST: Duration = Duration::from_secs(120);
 
 #[cfg(test)]
 mod tests {

@@ -12,6 +12,7 @@ use crate::support::{Guest, Sandbox, Trial, command, eventually};
 pub fn trials() -> Vec<Trial> {
     let probe = |name, body| Trial::new(name, body).guest(Guest::Probe);
     vec![
+        Trial::new("crash::a_child_of_the_supervisor_that_hangs_is_ended", endless_child),
         probe("crash::a_supervisor_that_dies_at_any_stage_of_a_start_leaves_a_startable_container", every_stage)
             .limit(240),
         probe("crash::the_guest_dies_with_its_supervisor", the_guest_dies_with_its_supervisor),
@@ -163,4 +164,19 @@ fn killed_destroy(sandbox: &Sandbox) {
         sandbox.check_leaks();
         sandbox.create("p", Guest::Probe, &[]);
     });
+}
+
+/// A supervisor waits for such children: for no lock and no disk may it wait for ever.
+fn endless_child(_: &Sandbox) {
+    let begun = std::time::Instant::now();
+    let endless = || -> lxm::error::Result<u32> {
+        std::thread::sleep(Duration::from_secs(600));
+        Ok(1)
+    };
+    let error = lxm::sys::fork::run_within(Duration::from_millis(200), endless).unwrap_err();
+    assert_eq!(error.kind(), lxm::error::Kind::TimedOut, "{error}");
+    assert!(error.to_string().contains("not done within 0.2 s"), "{error}");
+    assert!(begun.elapsed() < Duration::from_secs(300), "it was waited for");
+    assert!(nix::sys::wait::wait().is_err(), "it is reaped");
+    assert_eq!(lxm::sys::fork::run(|| Ok(7)).unwrap(), 7);
 }
