@@ -78,7 +78,7 @@ impl Export {
                 digest = export(&context.layout, name, self.snapshot.as_ref(), compression, output)?;
                 file.sync().context(step)?;
             }
-            Target::Place => place_file(dir.as_fd(), file_name, &mut |file| {
+            Target::Place => place_file(dir.as_fd(), None, file_name, &mut |file| {
                 let output = BufWriter::with_capacity(1 << 20, file);
                 digest = export(&context.layout, name, self.snapshot.as_ref(), compression, output)?;
                 file.sync_all().context(step)

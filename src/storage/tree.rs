@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use super::Backend;
 use crate::error::{Context, Result};
-use crate::store::DirectoryLock;
+use crate::store::{self, DirectoryLock};
 use crate::sys;
 
 /// A place's tree, ids from 0, for as long as this lives.
@@ -31,16 +31,21 @@ impl Tree {
 
     fn open_as(backend: &dyn Backend, place: &Path, mount: impl FnOnce() -> Result<OwnedFd> + Send) -> Result<Self> {
         if let Some(path) = backend.tree(place)? {
-            return Ok(Tree { path, mount: None, _exclusive: None });
+            let tree = Tree { path, mount: None, _exclusive: None };
+            store::sweep_aside(tree.dir()?)?;
+            return Ok(tree);
         }
         let exclusive = backend.exclusive(place)?.map(|dir| DirectoryLock::acquire(&dir)).transpose()?;
         let mount = sys::mount::in_private_namespace(mount)?;
         // With the dot, who follows no symbolic link at the end of a path comes to it too.
-        Ok(Tree {
+        let tree = Tree {
             path: format!("/proc/self/fd/{}/.", mount.as_raw_fd()).into(),
             mount: Some(mount),
             _exclusive: exclusive,
-        })
+        };
+        // Nobody else has it: what is there was left.
+        store::sweep_aside(tree.dir()?)?;
+        Ok(tree)
     }
 
     /// A path that leads to it, in this process.

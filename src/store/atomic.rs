@@ -29,7 +29,7 @@ fn replace(path: &Path, contents: &[u8], mode: u32, sync: fn(&File) -> Result<()
     let write = || -> Result<()> {
         fs::create_dir_all(dir)?;
         let dir = File::open(dir)?;
-        place_file(dir.as_fd(), name, &mut |mut file| {
+        place_file(dir.as_fd(), None, name, &mut |mut file| {
             file.write_all(contents)?;
             file.set_permissions(fs::Permissions::from_mode(mode))?;
             sync(file)
@@ -43,8 +43,13 @@ fn replace(path: &Path, contents: &[u8], mode: u32, sync: fn(&File) -> Result<()
 /// not at all. It is root's alone until `fill` says otherwise.
 ///
 /// While it is filled it has no name, where the file system can do that (`O_TMPFILE`): of who is killed
-/// nothing stays.
-pub fn place_file(dir: BorrowedFd<'_>, name: &OsStr, fill: &mut dyn FnMut(&File) -> Result<()>) -> Result<()> {
+/// nothing stays. What replaces another file has one for a moment, in `aside`; see [`place`].
+pub fn place_file(
+    dir: BorrowedFd<'_>,
+    aside: Option<BorrowedFd<'_>>,
+    name: &OsStr,
+    fill: &mut dyn FnMut(&File) -> Result<()>,
+) -> Result<()> {
     let (write, mode) = (OFlags::WRONLY | OFlags::CLOEXEC, Mode::RUSR | Mode::WUSR);
     let unnamed = match rustix::fs::openat(dir, ".", write | OFlags::TMPFILE, mode) {
         // What kernels and file systems say that have no such files (open(2)).
@@ -52,30 +57,70 @@ pub fn place_file(dir: BorrowedFd<'_>, name: &OsStr, fill: &mut dyn FnMut(&File)
         other => Some(File::from(other?)),
     };
     let Some(file) = unnamed else {
-        return place(dir, name, |temporary| {
-            let flags = write | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW;
-            fill(&File::from(rustix::fs::openat(dir, temporary, flags, mode)?))
-        });
+        let temporary = temporary();
+        let flags = write | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW;
+        let file = File::from(rustix::fs::openat(dir, &temporary, flags, mode)?);
+        return put(dir, &temporary, dir, name, fill(&file));
     };
     fill(&file)?;
     // By its magic link, which takes no privilege, unlike its descriptor (linkat(2), AT_EMPTY_PATH).
     let link = format!("/proc/self/fd/{}", file.as_raw_fd());
-    let give = |name: &OsStr| rustix::fs::linkat(CWD, &link, dir, name, AtFlags::SYMLINK_FOLLOW);
-    match give(name) {
-        Err(Errno::EXIST) => place(dir, name, |temporary| Ok(give(temporary)?)),
+    let give = |at: BorrowedFd<'_>, name: &OsStr| rustix::fs::linkat(CWD, &link, at, name, AtFlags::SYMLINK_FOLLOW);
+    match give(dir, name) {
+        Err(Errno::EXIST) => place(dir, aside, name, |at, temporary| Ok(give(at, temporary)?)),
         other => Ok(other?),
     }
 }
 
-/// Has `make` make something in `dir` under a name of nobody's, then gives it its own.
-pub fn place(dir: BorrowedFd<'_>, name: &OsStr, make: impl FnOnce(&OsStr) -> Result<()>) -> Result<()> {
-    let temporary = OsString::from(format!(".lxm-{:016x}", RandomState::new().build_hasher().finish()));
-    let made = make(&temporary).and_then(|()| Ok(rustix::fs::renameat(dir, &temporary, dir, name)?));
-    if made.is_err() {
-        // The failure is what is told; it may have made nothing.
-        let _ = rustix::fs::unlinkat(dir, &temporary, AtFlags::empty());
+/// Has `make` make something under a name of nobody's, then puts it into `dir` by its own.
+///
+/// It is made in `aside` where that is on the same mount: a directory that is swept ([`sweep_aside`])
+/// before anybody looks into it, should this process be killed in between.
+pub fn place(
+    dir: BorrowedFd<'_>,
+    aside: Option<BorrowedFd<'_>>,
+    name: &OsStr,
+    make: impl Fn(BorrowedFd<'_>, &OsStr) -> Result<()>,
+) -> Result<()> {
+    let temporary = temporary();
+    let made_in = |at: BorrowedFd<'_>| put(at, &temporary, dir, name, make(at, &temporary));
+    match aside.map(made_in) {
+        // Another mount, or another project of a quota.
+        Some(Err(e)) if e.errno() == Some(libc::EXDEV) => made_in(dir),
+        Some(other) => other,
+        None => made_in(dir),
     }
-    made
+}
+
+/// Gives what was `made` as `temporary` in `at` its name in `dir`, or removes it.
+fn put(at: BorrowedFd<'_>, temporary: &OsStr, dir: BorrowedFd<'_>, name: &OsStr, made: Result<()>) -> Result<()> {
+    let put = made.and_then(|()| Ok(rustix::fs::renameat(at, temporary, dir, name)?));
+    if put.is_err() {
+        // The failure is what is told; it may have made nothing.
+        let _ = rustix::fs::unlinkat(at, temporary, AtFlags::empty());
+    }
+    put
+}
+
+const TEMPORARY: &str = ".lxm-";
+
+fn temporary() -> OsString {
+    OsString::from(format!("{TEMPORARY}{:016x}", RandomState::new().build_hasher().finish()))
+}
+
+/// Removes what killed commands have left in `dir`, where [`place`] puts things aside.
+pub fn sweep_aside(dir: impl AsFd) -> Result<()> {
+    // A descriptor of its own, for the one given may be open as a place alone.
+    let opened = rustix::fs::openat(&dir, ".", OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?;
+    for entry in rustix::fs::Dir::read_from(&opened)? {
+        let entry = entry?;
+        let digits = entry.file_name().to_bytes().strip_prefix(TEMPORARY.as_bytes());
+        if digits.is_some_and(|digits| digits.len() == 16 && digits.iter().all(u8::is_ascii_hexdigit)) {
+            // A directory of that name is the guest's, and stays.
+            let _ = rustix::fs::unlinkat(&opened, entry.file_name(), AtFlags::empty());
+        }
+    }
+    Ok(())
 }
 
 /// Makes renames in `dir` durable.
@@ -101,4 +146,37 @@ pub fn remove_tree(path: &Path) -> Result<()> {
         remove_at(parent, &name)
     };
     remove().context(|| format!("remove `{}`", path.display()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_replaces_a_file_is_made_aside_and_what_a_kill_left_there_goes() {
+        let dir = tempfile::tempdir().unwrap();
+        let below = dir.path().join("below");
+        fs::create_dir(&below).unwrap();
+        let (root, target) = (File::open(dir.path()).unwrap(), File::open(&below).unwrap());
+        for contents in ["one", "two"] {
+            let fill = &mut |mut file: &File| Ok(file.write_all(contents.as_bytes())?);
+            place_file(target.as_fd(), Some(root.as_fd()), OsStr::new("file"), fill).unwrap();
+            assert_eq!(fs::read_to_string(below.join("file")).unwrap(), contents);
+        }
+        let seen = std::cell::RefCell::new(None);
+        place(target.as_fd(), Some(root.as_fd()), OsStr::new("link"), |at, name| {
+            *seen.borrow_mut() = Some(dir.path().join(name));
+            Ok(rustix::fs::symlinkat("x", at, name)?)
+        })
+        .unwrap();
+        assert!(seen.into_inner().unwrap().starts_with(dir.path()) && below.join("link").is_symlink());
+        for left in [".lxm-0123456789abcdef", ".lxm-mine", "file"] {
+            fs::write(dir.path().join(left), "").unwrap();
+        }
+        fs::create_dir(dir.path().join(".lxm-00000000000000ff")).unwrap();
+        sweep_aside(&root).unwrap();
+        let mut names: Vec<_> = fs::read_dir(dir.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+        names.sort();
+        assert_eq!(names, [".lxm-00000000000000ff", ".lxm-mine", "below", "file"]);
+    }
 }

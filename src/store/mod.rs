@@ -12,7 +12,7 @@ mod snapshot;
 mod staging;
 mod target;
 
-pub use atomic::{place, place_file, remove_tree, replace_file, replace_run_file, sync_dir};
+pub use atomic::{place, place_file, remove_tree, replace_file, replace_run_file, sweep_aside, sync_dir};
 pub use home::Home;
 pub use layout::{Layout, is_container};
 pub use lock::{AliveLock, DirectoryLock, FileLock, OperationLock, RangeLocks};

@@ -15,7 +15,7 @@ use crate::identity::{self, Held};
 use crate::inside::seccomp::Filters;
 use crate::inside::{BootPlan, CapabilitySet, Confinement, NetworkView};
 use crate::storage::{self, Backend};
-use crate::store::{Layout, Origin};
+use crate::store::{self, Layout, Origin};
 use crate::types::{ContainerName, IdRange};
 
 pub struct Setup {
@@ -62,6 +62,7 @@ impl Setup {
             backend.limit(&place, Some(size.bytes())).context(|| "hold `storage.size`")?;
         }
         let rootfs = backend.mount(&place, mount_ids.as_ref().map(AsFd::as_fd))?;
+        store::sweep_aside(&rootfs)?;
         let guest = distro::inspect(rootfs.as_fd(), config.boot.init.as_deref())?;
         distro::compat::check(&guest)?;
         let guest = match config.boot.init_type {

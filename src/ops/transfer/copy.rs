@@ -29,6 +29,8 @@ pub enum Rights<'a> {
 pub struct Copy<'a> {
     pub rights: Rights<'a>,
     pub progress: &'a Progress,
+    /// Where what replaces another file is made: the root of the tree, see [`store::place`].
+    pub aside: Option<BorrowedFd<'a>>,
     /// Below the sources, and neither file, nor directory, nor link.
     pub left_out: RefCell<Vec<PathBuf>>,
 }
@@ -156,7 +158,7 @@ impl Copy<'_> {
     }
 
     fn file(&self, mut source: File, stat: &Stat, to: BorrowedFd<'_>, as_name: &OsStr) -> Result<()> {
-        place_file(to, as_name, &self.attributes(stat), &mut |target| {
+        place_file(to, self.aside, as_name, &self.attributes(stat), &mut |target| {
             self.progress.inc(std::io::copy(&mut source, &mut &*target)?);
             Ok(())
         })
@@ -166,10 +168,10 @@ impl Copy<'_> {
         let target = rustix::fs::readlinkat(seen, c"", Vec::new())?;
         let attributes = self.attributes(stat);
         refuse_other(to, as_name)?;
-        store::place(to, as_name, |temporary| {
-            rustix::fs::symlinkat(&target, to, temporary)?;
+        store::place(to, self.aside, as_name, |at, temporary| {
+            rustix::fs::symlinkat(&target, at, temporary)?;
             let (uid, gid) = (Uid::from_raw(attributes.uid), Gid::from_raw(attributes.gid));
-            Ok(rustix::fs::chownat(to, temporary, Some(uid), Some(gid), AtFlags::SYMLINK_NOFOLLOW)?)
+            Ok(rustix::fs::chownat(at, temporary, Some(uid), Some(gid), AtFlags::SYMLINK_NOFOLLOW)?)
         })
     }
 }
@@ -177,12 +179,13 @@ impl Copy<'_> {
 /// Makes the file `name` of `dir` of what `fill` writes: whole, or not at all.
 pub fn place_file(
     dir: BorrowedFd<'_>,
+    aside: Option<BorrowedFd<'_>>,
     name: &OsStr,
     attributes: &Attributes,
     fill: &mut dyn FnMut(&File) -> Result<()>,
 ) -> Result<()> {
     refuse_other(dir, name)?;
-    store::place_file(dir, name, &mut |file| {
+    store::place_file(dir, aside, name, &mut |file| {
         fill(file)?;
         apply(file, attributes)
     })
