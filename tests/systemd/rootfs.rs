@@ -10,7 +10,7 @@ use std::time::Duration;
 use lxm::store::FileLock;
 use sha2::{Digest, Sha256};
 
-use crate::support::command;
+use crate::support::{command, guest};
 
 const CACHE: &str = "/var/cache/lxm-tests";
 
@@ -49,6 +49,7 @@ pub fn cached(kind: &str, recipe: &str, make: impl FnOnce(&Path) -> Result<(), S
         let staging = dir.with_extension("making");
         let io = |step: &str, e: std::io::Error| format!("{step} {}: {e}", staging.display());
         if staging.exists() {
+            guest::unmount_below(&staging).map_err(|e| io("unmount below", e))?;
             fs::remove_dir_all(&staging).map_err(|e| io("remove", e))?;
         }
         fs::create_dir_all(&staging).map_err(|e| io("make", e))?;

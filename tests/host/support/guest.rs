@@ -11,7 +11,7 @@ use std::process::Command;
 use std::sync::{Mutex, OnceLock};
 use std::time::{Duration, SystemTime};
 
-use nix::mount::{MsFlags, mount};
+use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use sha2::{Digest, Sha256};
 
 use super::sandbox::{program, source_tree};
@@ -150,6 +150,17 @@ fn files(dir: &Path) -> Vec<PathBuf> {
     files
 }
 
+/// Unmounts what a maker that was killed has left mounted below `dir`, which is ours alone.
+pub fn unmount_below(dir: &Path) -> std::io::Result<()> {
+    let table = fs::read_to_string("/proc/thread-self/mountinfo")?;
+    let points = table.lines().filter_map(|line| line.split(' ').nth(4)).map(Path::new);
+    // The last mounted first.
+    for point in points.filter(|point| point.starts_with(dir) && *point != dir).collect::<Vec<_>>().into_iter().rev() {
+        umount2(point, MntFlags::MNT_DETACH | MntFlags::UMOUNT_NOFOLLOW)?;
+    }
+    Ok(())
+}
+
 /// Removes the stores that no run has added to for a week.
 fn forget_old_stores() {
     let week = Duration::from_secs(7 * 24 * 3600);
@@ -180,6 +191,7 @@ pub fn firewalls() -> PathBuf {
 fn make_firewalls() -> Result<(), String> {
     let root = firewalls();
     eprintln!("making a system with firewalls, which later runs find in {}", root.display());
+    unmount_below(&root).map_err(|e| format!("unmount below {}: {e}", root.display()))?;
     fs::remove_dir_all(&root).or_else(|e| if root.exists() { Err(e) } else { Ok(()) }).map_err(|e| e.to_string())?;
     let mut make = Command::new("mmdebstrap");
     make.args(["--quiet", "--variant=minbase", "--include=dbus,firewalld,iptables,procps,ufw", "bookworm"]);
