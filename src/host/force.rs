@@ -108,16 +108,20 @@ impl Stray {
         for process in &self.processes {
             pidfd::send_signal(process, Signal::plain(nix::sys::signal::Signal::SIGTERM))?;
         }
-        Ok(self.wait_gone(limit) && self.wait_cleared()?)
+        if !self.wait_gone(limit) {
+            return Ok(false);
+        }
+        self.wait_cleared()?;
+        Ok(true)
     }
 
-    /// It goes on in another process while it removes its groups.
-    fn wait_cleared(&self) -> Result<bool> {
+    /// It goes on in another process while it removes its groups; what it does not remove is swept.
+    fn wait_cleared(&self) -> Result<()> {
         let deadline = Instant::now() + CLEARING;
         while self.cgroup.has_remains()? && Instant::now() < deadline {
             std::thread::sleep(Duration::from_millis(2));
         }
-        Ok(true)
+        Ok(())
     }
 
     fn wait_gone(&self, limit: Duration) -> bool {

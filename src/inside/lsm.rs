@@ -16,7 +16,11 @@ struct Label {
 
 /// The labels that the next program gets, its init or an attached command.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Labels(Vec<Label>);
+pub struct Labels {
+    labels: Vec<Label>,
+    /// The policy namespace of AppArmor that is the guest's own.
+    policy: Option<String>,
+}
 
 impl Labels {
     /// `profile`, in which the policy of the namespace `policy` is stacked: its guest loads that one.
@@ -25,21 +29,22 @@ impl Labels {
             Some(policy) => format!("exec {profile}//&:{policy}:"),
             None => format!("exec {profile}"),
         };
-        self.0.push(Label { file: "apparmor/exec", text });
+        self.labels.push(Label { file: "apparmor/exec", text });
+        self.policy = policy.map(str::to_owned);
     }
 
     pub fn selinux(&mut self, context: &str) {
-        self.0.push(Label { file: "exec", text: context.to_owned() });
+        self.labels.push(Label { file: "exec", text: context.to_owned() });
     }
 
     /// Whether the guest has a policy namespace of its own.
     pub fn has_policy(&self) -> bool {
-        self.0.iter().any(|label| label.text.contains("//&:"))
+        self.policy.is_some()
     }
 
-    /// Whether the policy namespace `name` is in one of them.
+    /// Whether the guest's policy namespace is `name`.
     pub fn names(&self, name: &str) -> bool {
-        self.0.iter().any(|label| label.text.ends_with(&format!(":{name}:")))
+        self.policy.as_deref() == Some(name)
     }
 
     /// Opens the files that take them, while /proc is the host's.
@@ -57,7 +62,7 @@ impl Labels {
                 false => Err(Error::failed(format!("`{path}` is not of the proc file system"))),
             }
         };
-        Ok(OpenLabels(self.0.iter().map(open).collect::<Result<_>>()?))
+        Ok(OpenLabels(self.labels.iter().map(open).collect::<Result<_>>()?))
     }
 }
 
@@ -94,14 +99,16 @@ mod tests {
     fn labels_are_written_as_the_modules_read_them() {
         let mut labels = Labels::default();
         labels.apparmor("lxm-container", Some("lxm-web"));
-        labels.apparmor("mine", None);
+        assert!(labels.has_policy() && labels.names("lxm-web") && !labels.names("web"));
+        labels.apparmor("mine//&:lxm-other:", None);
+        assert!(!labels.has_policy() && !labels.names("lxm-other"), "what a profile is called makes no namespace");
         labels.selinux("system_u:system_r:container_t:s0:c1,c2");
-        let texts: Vec<(&str, &str)> = labels.0.iter().map(|label| (label.file, label.text.as_str())).collect();
+        let texts: Vec<(&str, &str)> = labels.labels.iter().map(|label| (label.file, label.text.as_str())).collect();
         assert_eq!(
             texts,
             [
                 ("apparmor/exec", "exec lxm-container//&:lxm-web:"),
-                ("apparmor/exec", "exec mine"),
+                ("apparmor/exec", "exec mine//&:lxm-other:"),
                 ("exec", "system_u:system_r:container_t:s0:c1,c2")
             ]
         );
