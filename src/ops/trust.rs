@@ -53,6 +53,17 @@ pub fn no_more_than_now(
     Ok((document.to_string(), left_out))
 }
 
+/// What of `security` confines a guest less than a new container is: `privileged`, `syscalls (off)`.
+pub fn loosened(security: &Security) -> Vec<String> {
+    let mut found = Found(Vec::new());
+    security_excess(&mut found, security, &Security::default());
+    let setting = |(key, value): (KeyPath, String)| {
+        let key = key.to_string().trim_start_matches("security.").to_owned();
+        if value == "true" { key } else { format!("{key} ({value})") }
+    };
+    found.0.into_iter().map(setting).collect()
+}
+
 /// Settings that give more than `base`, with their values.
 fn excess(config: &Config, base: &Base) -> Vec<(KeyPath, String)> {
     let Config {

@@ -4,6 +4,7 @@
 //! without root they are unknown, not missing.
 
 mod cgroups;
+mod confinement;
 mod identity;
 mod kernel;
 mod network;
@@ -74,5 +75,6 @@ pub fn check(layout: &Layout) -> Result<Vec<Check>> {
     checks.extend(network::checks(layout, &config));
     checks.extend(tools::checks());
     checks.extend(identity::checks(layout));
+    checks.push(confinement::check(layout));
     Ok(checks)
 }
