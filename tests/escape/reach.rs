@@ -13,6 +13,8 @@ pub fn trials() -> Vec<Trial> {
     vec![
         trial("escape::reach::cve_2026_48752_links_in_the_way_of_every_verb", links_at_every_verb).limit(120),
         trial("escape::reach::cve_2025_64507_users_of_the_host", users_of_the_host),
+        trial("escape::reach::cve_2024_25621_records_and_logs", records_and_logs),
+        trial("escape::reach::cve_2024_9676_users_in_odd_files", odd_files),
     ]
 }
 
@@ -138,4 +140,41 @@ fn users_of_the_host(sandbox: &Sandbox) {
     // The means: what is in an open directory is found.
     fs::write(sandbox.path("set-user-id"), "").unwrap();
     assert_ne!(find(&nobody, "set-user-id"), "");
+}
+
+/// What a guest's console shows and what lxm is told of it is root's to read.
+fn records_and_logs(sandbox: &Sandbox) {
+    fs::set_permissions(sandbox.root(), PermissionsExt::from_mode(0o755)).unwrap();
+    sandbox.boot("g", Guest::Busybox, &[]);
+    sandbox.lxm(&["attach", "g", "--", "sh", "-c", "echo hunter2 >/dev/console"]).ok();
+    sandbox.lxm(&["config", "set", "g", "credential.a", "hunter2"]).ok();
+    let read = |as_whom: &[&str]| {
+        let places = ["run/lxm", "var/log/lxm", "var/lib/lxm"].map(|place| sandbox.path(place).display().to_string());
+        let places = places.iter().map(String::as_str).collect::<Vec<_>>();
+        let words = [as_whom, &["grep", "-rls", "--devices=skip", "hunter2"], &places].concat();
+        run(words[0], &words[1..]).stdout
+    };
+    // A console is written down a moment after it has shown something.
+    let both = || read(&["env"]).lines().count() >= 2;
+    crate::support::eventually("both are there", std::time::Duration::from_secs(20), both);
+    assert_eq!(read(&["setpriv", "--reuid", "65534", "--regid", "65534", "--clear-groups"]), "");
+}
+
+/// A guest's lists of users, as something that has no end, or that nobody ever writes to.
+fn odd_files(sandbox: &Sandbox) {
+    sandbox.create("g", Guest::Busybox, &["--storage", "dir"]);
+    sandbox.lxm(&["start", "g"]).ok();
+    let uid = |user: &str| sandbox.lxm(&["attach", "g", "--user", user, "--", "stat", "-c", "%u", "/proc/self/"]);
+    uid("root").ok().says("0");
+    for odd in ["mkfifo $f", "mkdir $f", "ln -s /dev/zero $f", "ln -s /dev/console $f", "truncate -s 8G $f", "true"] {
+        let make = format!("for f in /etc/passwd /etc/group; do rm -rf $f; {odd}; done");
+        sandbox.lxm(&["attach", "g", "--user", "0", "--", "sh", "-c", &make]).ok();
+        let by_name = uid("root");
+        assert_eq!(by_name.status, 125, "{odd}: {by_name}");
+        uid("0").ok().says("0");
+        uid("7").ok().says("7");
+        let copied = sandbox.lxm(&["copy", "g", "h"]);
+        assert!(copied.status == 0 || copied.status == 1, "{odd}: {copied}");
+        drop(sandbox.lxm(&["destroy", "-f", "h"]));
+    }
 }
