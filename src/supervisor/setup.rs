@@ -12,7 +12,7 @@ use crate::config::{Config, HostConfig, Init, NetworkType};
 use crate::distro::{self, Guest};
 use crate::error::{Context, Error, Kind, Result};
 use crate::identity::{self, Held};
-use crate::inside::seccomp::Filters;
+use crate::inside::seccomp::Filter;
 use crate::inside::{BootPlan, CapabilitySet, Confinement, NetworkView};
 use crate::storage::{self, Backend};
 use crate::store::{self, Layout, Origin};
@@ -85,7 +85,7 @@ impl Setup {
             // Over its own policy namespace; all else that it is asked for is the host's namespace's alone.
             capabilities.keep(Capability::CAP_MAC_ADMIN);
         }
-        let filters = Filters::compile(security)?;
+        let filter = Filter::compile(security);
         let setup = Setup {
             cgroup,
             layout: layout.clone(),
@@ -96,7 +96,7 @@ impl Setup {
             ids,
             mount_ids,
             network,
-            confinement: Confinement { capabilities, filters, labels },
+            confinement: Confinement { capabilities, filter, labels },
             config,
         };
         Ok((setup, rootfs))

@@ -1,8 +1,8 @@
 //! Giving up what a process of ours does not need any more.
 
 use caps::{CapSet, Capability, CapsHashSet};
-use seccompiler::{BpfProgram, SeccompAction, SeccompFilter, TargetArch};
 
+use super::seccomp::{self, Architecture, Program, Verdict};
 use crate::error::{Context, Error, Result};
 
 fn failed(e: caps::errors::CapsError) -> Error {
@@ -41,7 +41,7 @@ pub fn confine_helper(kept: &[Capability]) -> Result<()> {
     bound(kept)?;
     keep(kept)?;
     nix::sys::prctl::set_no_new_privs().context(|| "set no_new_privs")?;
-    super::seccomp::install(&helper_filter()?)
+    seccomp::install(&helper_filter())
 }
 
 /// What no helper does, nor any program that it executes (`nft`, `iptables`): mount, load code into the
@@ -92,24 +92,36 @@ const NEVER: &[libc::c_long] = &[
     libc::SYS_unshare,
 ];
 
-fn helper_filter() -> Result<BpfProgram> {
-    let build = || -> std::result::Result<BpfProgram, seccompiler::BackendError> {
-        let arch: TargetArch = std::env::consts::ARCH.try_into()?;
-        #[allow(clippy::useless_conversion, reason = "c_long is not i64 everywhere")]
-        let rules = NEVER.iter().map(|number| (i64::from(*number), Vec::new())).collect();
-        // A process of another architecture is none of ours: seccompiler's check kills it.
-        SeccompFilter::new(rules, SeccompAction::Allow, SeccompAction::Errno(libc::EPERM as u32), arch)?.try_into()
+/// AUDIT_ARCH_* of this program (linux/audit.h).
+const OWN_ARCHITECTURE: u32 = if cfg!(target_arch = "x86_64") { 0xc000_003e } else { 0xc000_00b7 };
+
+fn helper_filter() -> Program {
+    let denied = Verdict::Refuse(libc::EPERM);
+    let own = Architecture {
+        audit_arch: OWN_ARCHITECTURE,
+        // From 0x40000000 on the same calls have a second number each (x32).
+        known: vec![0..=0x3fff_ffff],
+        calls: NEVER.iter().map(|number| (*number as u32, denied.clone())).collect(),
+        unknown: denied,
     };
-    build().map_err(|e| Error::failed(format!("compile the filter of a helper: {e}")))
+    // A process of another architecture is none of ours.
+    Program::new(&[own], &Verdict::Kill)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::sys::seccomp::simulate::{Call, run};
 
     #[test]
-    fn the_filter_of_helpers_fits_the_kernel() {
-        let filter = helper_filter().unwrap();
-        assert!(filter.len() > NEVER.len() && filter.len() < 4096);
+    fn helpers_have_all_calls_but_those_that_they_never_make() {
+        let of = |architecture, number| run(&helper_filter(), &Call { architecture, number, arguments: [0; 6] });
+        for number in 0..1000 {
+            let never = NEVER.contains(&libc::c_long::from(number));
+            let expected = if never { Verdict::Refuse(libc::EPERM) } else { Verdict::Allow };
+            assert_eq!(of(OWN_ARCHITECTURE, number as u32), expected, "{number}");
+        }
+        assert_eq!(of(OWN_ARCHITECTURE, 0x4000_0000 | libc::SYS_read as u32), Verdict::Refuse(libc::EPERM));
+        assert_eq!(of(OWN_ARCHITECTURE ^ 1, libc::SYS_read as u32), Verdict::Kill);
     }
 }

@@ -1,88 +1,77 @@
-//! Which sockets may be made: rules of socket(2) and socketpair(2).
+//! Which sockets may be made: the rules of socket(2), socketpair(2) and the 32-bit socketcall(2).
 
 use std::collections::BTreeSet;
 
-use seccompiler::SeccompCmpOp::{Eq, MaskedEq, Ne};
-use seccompiler::{SeccompCondition, SeccompRule};
-
-use super::tables::Table;
-use super::{Rules, rule, when};
-use crate::error::Result;
+use crate::sys::seccomp::{Choice, Verdict};
 use crate::types::{SELDOM_PROTOCOLS, SocketKind};
 
-/// The kinds of sockets that a guest may make, by what the kernel looks at.
-pub struct Sockets {
-    families: Vec<u64>,
-    netlink: Vec<u64>,
-    /// Protocols of IPv4 and IPv6 that are *not* allowed.
-    refused: Vec<u64>,
-    socketcall: bool,
+/// As if the family were not there, which programs take as an answer.
+const NO_FAMILY: Verdict = Verdict::Refuse(libc::EAFNOSUPPORT);
+/// As if the family did not have the protocol.
+const NO_PROTOCOL: Verdict = Verdict::Refuse(libc::EPROTONOSUPPORT);
+
+// socket(2): the family, the kind with flags in its high bits, the protocol.
+const FAMILY: u8 = 0;
+const KIND: u8 = 1;
+const PROTOCOL: u8 = 2;
+/// The low four bits; above are SOCK_CLOEXEC and SOCK_NONBLOCK (SOCK_TYPE_MASK of linux/net.h).
+const KIND_MASK: u32 = 0xf;
+
+/// What becomes of socket(2) and socketpair(2) where `allowed` may be made.
+pub fn sockets(allowed: &BTreeSet<SocketKind>) -> Verdict {
+    let ip = [libc::AF_INET as u32, libc::AF_INET6 as u32];
+    let families = |of: &dyn Fn(u32) -> bool| numbers(allowed, family).filter(|number| of(*number)).collect();
+    let cases: Vec<(Vec<u32>, Verdict)> = vec![
+        (families(&|number| ip.contains(&number)), internet(allowed)),
+        (families(&|number| number == libc::AF_NETLINK as u32), netlink(allowed)),
+        (families(&|_| true), Verdict::Allow),
+    ];
+    by(FAMILY, cases, NO_FAMILY)
 }
 
-impl Sockets {
-    pub fn of(allowed: &BTreeSet<SocketKind>) -> Self {
-        let numbers = |pick: fn(&SocketKind) -> Option<u16>| allowed.iter().filter_map(pick).map(u64::from).collect();
-        let is_refused = |number: &u16| !allowed.contains(&SocketKind::Protocol(*number));
-        Sockets {
-            families: numbers(|kind| if let SocketKind::Family(number) = kind { Some(*number) } else { None }),
-            netlink: numbers(|kind| if let SocketKind::Netlink(number) = kind { Some(*number) } else { None }),
-            refused: SELDOM_PROTOCOLS.iter().map(|(_, number)| *number).filter(is_refused).map(u64::from).collect(),
-            socketcall: allowed.contains(&SocketKind::SocketCall),
-        }
-    }
+/// What becomes of the call that takes all its arguments but the first from memory, where no filter sees them:
+/// refused is what makes sockets; SYS_SOCKET and SYS_SOCKETPAIR of linux/net.h.
+pub fn socketcall() -> Verdict {
+    by(0, vec![(vec![1, 8], NO_FAMILY)], Verdict::Allow)
+}
 
-    /// What is refused as if the family were not there, which programs take as an answer.
-    pub fn families(&self, table: &Table) -> Result<Rules> {
-        let mut refused = Vec::new();
-        let none_of = self.families.iter().map(|family| when(0, Ne, *family)).collect::<Result<Vec<_>>>()?;
-        // Without a condition the calls are refused whatever their arguments: no family at all.
-        if !none_of.is_empty() {
-            refused.push(rule(none_of)?);
-            // Programs that audit take this as "no audit here" rather than failing (as in nspawn).
-            if !self.netlink.contains(&(libc::NETLINK_AUDIT as u64)) {
-                refused.push(netlink(vec![when(2, Eq, libc::NETLINK_AUDIT as u64)?])?);
-            }
-        }
-        let mut rules: Rules = table.sockets.into_iter().map(|call| (call, refused.clone())).collect();
-        if let Some(socketcall) = table.socketcall.filter(|_| !self.socketcall) {
-            // Only what makes sockets; SYS_SOCKET and SYS_SOCKETPAIR of linux/net.h.
-            let makes = [1, 8].into_iter().map(|call| rule(vec![when(0, Eq, call)?]));
-            rules.insert(socketcall, makes.collect::<Result<_>>()?);
-        }
-        Ok(rules)
-    }
+fn netlink(allowed: &BTreeSet<SocketKind>) -> Verdict {
+    // Programs that audit take this as "no audit here" rather than failing (as in nspawn).
+    let audit = (vec![libc::NETLINK_AUDIT as u32], NO_FAMILY);
+    by(PROTOCOL, vec![(numbers(allowed, netlink_protocol).collect(), Verdict::Allow), audit], NO_PROTOCOL)
+}
 
-    /// What is refused as if the family did not have the protocol.
-    pub fn protocols(&self, table: &Table) -> Result<Rules> {
-        let mut refused = Vec::new();
-        if !self.netlink.is_empty() {
-            // The audit system has an answer of its own.
-            let others = self.netlink.iter().copied().chain([libc::NETLINK_AUDIT as u64]);
-            refused.push(netlink(others.map(|protocol| when(2, Ne, protocol)).collect::<Result<_>>()?)?);
-        }
-        for protocol in &self.refused {
-            for family in [libc::AF_INET, libc::AF_INET6] {
-                // A raw socket of any protocol is IP's own and loads nothing (inet_create).
-                for kind in [libc::SOCK_STREAM, libc::SOCK_DGRAM, libc::SOCK_SEQPACKET, libc::SOCK_DCCP] {
-                    // The low four bits; above are SOCK_CLOEXEC and SOCK_NONBLOCK (SOCK_TYPE_MASK).
-                    let conditions = vec![
-                        when(0, Eq, family as u64)?,
-                        when(1, MaskedEq(0xf), kind as u64)?,
-                        when(2, Eq, *protocol)?,
-                    ];
-                    refused.push(rule(conditions)?);
-                }
-            }
-        }
-        match refused.is_empty() {
-            true => Ok(Rules::new()),
-            false => Ok(table.sockets.into_iter().map(|call| (call, refused.clone())).collect()),
-        }
+/// IPv4 and IPv6.
+fn internet(allowed: &BTreeSet<SocketKind>) -> Verdict {
+    let is_refused = |number: &u16| !allowed.contains(&SocketKind::Protocol(*number));
+    let refused = SELDOM_PROTOCOLS.iter().map(|(_, number)| *number).filter(is_refused).map(u32::from).collect();
+    // A raw socket of any protocol is IP's own and loads nothing (inet_create).
+    let loading = [libc::SOCK_STREAM, libc::SOCK_DGRAM, libc::SOCK_SEQPACKET, libc::SOCK_DCCP];
+    let loads = Choice {
+        argument: KIND,
+        mask: KIND_MASK,
+        cases: vec![(loading.map(|kind| kind as u32).to_vec(), NO_PROTOCOL)],
+        otherwise: Verdict::Allow,
+    };
+    by(PROTOCOL, vec![(refused, Verdict::Depends(loads.into()))], Verdict::Allow)
+}
+
+fn by(argument: u8, mut cases: Vec<(Vec<u32>, Verdict)>, otherwise: Verdict) -> Verdict {
+    cases.retain(|(values, _)| !values.is_empty());
+    match cases.is_empty() {
+        true => otherwise,
+        false => Verdict::Depends(Choice { argument, mask: u32::MAX, cases, otherwise }.into()),
     }
 }
 
-/// A rule of netlink sockets.
-fn netlink(mut conditions: Vec<SeccompCondition>) -> Result<SeccompRule> {
-    conditions.push(when(0, Eq, libc::AF_NETLINK as u64)?);
-    rule(conditions)
+fn numbers(allowed: &BTreeSet<SocketKind>, pick: fn(&SocketKind) -> Option<u16>) -> impl Iterator<Item = u32> {
+    allowed.iter().filter_map(pick).map(u32::from)
+}
+
+fn family(kind: &SocketKind) -> Option<u16> {
+    if let SocketKind::Family(number) = kind { Some(*number) } else { None }
+}
+
+fn netlink_protocol(kind: &SocketKind) -> Option<u16> {
+    if let SocketKind::Netlink(number) = kind { Some(*number) } else { None }
 }

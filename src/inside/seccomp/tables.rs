@@ -1,10 +1,12 @@
 //! The system calls that the filter knows, by architecture.
 
+use std::ops::RangeInclusive;
+
 /// Expands to the numbers of the named calls in one architecture's table.
 macro_rules! numbers {
     ($table:path; $($name:ident)*) => {{
         use $table as table;
-        &[$(table::$name as i64),*]
+        &[$(table::$name as u32),*]
     }};
 }
 
@@ -39,16 +41,15 @@ macro_rules! groups {
             audit_arch: 0,
             denied: &[],
             socketcall: None,
-            foreign: None,
-            bpf: table::bpf as i64,
-            sockets: [table::socket as i64, table::socketpair as i64],
+            known: &[0..=table::listns as u32],
+            bpf: table::bpf as u32,
+            sockets: [table::socket as u32, table::socketpair as u32],
             io_uring: numbers!($table; io_uring_setup io_uring_enter io_uring_register),
-            userfaultfd: table::userfaultfd as i64,
+            userfaultfd: table::userfaultfd as u32,
             keyring: numbers!($table; keyctl add_key request_key),
             mount_api: numbers!($table; fsopen fspick fsconfig fsmount),
-            with_flags: [table::clone as i64, table::unshare as i64],
-            clone3: table::clone3 as i64,
-            last: table::listns as i64,
+            with_flags: [table::clone as u32, table::unshare as u32],
+            clone3: table::clone3 as u32,
         }
     }};
 }
@@ -57,24 +58,23 @@ macro_rules! groups {
 pub struct Table {
     /// AUDIT_ARCH_* as seccomp(2) reports it.
     pub audit_arch: u32,
-    pub denied: &'static [&'static [i64]],
-    pub bpf: i64,
+    pub denied: &'static [&'static [u32]],
+    pub bpf: u32,
     /// `socket` and `socketpair`.
-    pub sockets: [i64; 2],
+    pub sockets: [u32; 2],
     /// The 32-bit x86 call that takes all arguments but its first from memory, where no filter sees them.
-    pub socketcall: Option<i64>,
-    pub io_uring: &'static [i64],
-    pub userfaultfd: i64,
-    pub keyring: &'static [i64],
+    pub socketcall: Option<u32>,
+    pub io_uring: &'static [u32],
+    pub userfaultfd: u32,
+    pub keyring: &'static [u32],
     /// fsopen(2) and what goes with it.
-    pub mount_api: &'static [i64],
+    pub mount_api: &'static [u32],
     /// `clone` and `unshare`, whose first argument has the flags.
-    pub with_flags: [i64; 2],
-    pub clone3: i64,
-    /// The newest call this program knows.
-    pub last: i64,
-    /// Numbers from here on belong to another ABI that is not for guests (x32).
-    pub foreign: Option<u32>,
+    pub with_flags: [u32; 2],
+    pub clone3: u32,
+    /// Up to the newest call that this program knows. What is not among them is as if the kernel did not have
+    /// it, x32's ABI (0x40000000 and above) with it.
+    pub known: &'static [RangeInclusive<u32>],
 }
 
 #[cfg(target_arch = "x86_64")]
@@ -89,7 +89,6 @@ pub fn tables() -> [Table; 2] {
                     create_module get_kernel_syms query_module afs_syscall getpmsg putpmsg security tuxcall vserver),
             ],
             socketcall: None,
-            foreign: Some(0x4000_0000),
             ..groups!(linux_sysno::x86_64::Sysno)
         },
         Table {
@@ -99,8 +98,7 @@ pub fn tables() -> [Table; 2] {
                 numbers!(linux_sysno::x86::Sysno; modify_ldt iopl ioperm vm86 vm86old uselib ustat sysfs _sysctl
                     create_module get_kernel_syms query_module),
             ],
-            socketcall: Some(x86::Sysno::socketcall as i64),
-            foreign: None,
+            socketcall: Some(x86::Sysno::socketcall as u32),
             ..groups!(linux_sysno::x86::Sysno)
         },
     ]
@@ -108,6 +106,7 @@ pub fn tables() -> [Table; 2] {
 
 #[cfg(target_arch = "aarch64")]
 pub fn tables() -> [Table; 2] {
+    use linux_sysno::arm;
     [
         Table {
             audit_arch: 0xc000_00b7,
@@ -116,14 +115,14 @@ pub fn tables() -> [Table; 2] {
                 numbers!(linux_sysno::aarch64::Sysno; kexec_file_load),
             ],
             socketcall: None,
-            foreign: None,
             ..groups!(linux_sysno::aarch64::Sysno)
         },
         Table {
             audit_arch: 0x4000_0028,
             denied: &[denied_everywhere!(linux_sysno::arm::Sysno)],
             socketcall: None,
-            foreign: None,
+            // Its own calls are far above all others (asm/unistd.h); no 32-bit program runs without set_tls.
+            known: &[0..=arm::Sysno::listns as u32, arm::Sysno::breakpoint as u32..=arm::Sysno::get_tls as u32],
             ..groups!(linux_sysno::arm::Sysno)
         },
     ]
