@@ -7,12 +7,16 @@
 //! a namespace that the host owns:
 //!
 //! ```text
-//! guest's first process                helper, in a mount namespace of the host's
-//! builds the tree
-//! copy of the whole tree ------------> attaches it as its root
+//! guest's first process                helper
+//! builds the tree                      makes a mount namespace of the host's, and empties it
+//! copy of the whole tree ------------> attaches it
 //!                                      enters the guest's user namespace, copies its mount namespace
 //! enters that copy <------------------ the copy
 //! ```
+//!
+//! The mount that the emptied namespace has left stays below the guest's root, as the initial root file
+//! system does below the host's: setns(2) goes on to what is mounted on it, and to look below a locked mount
+//! is what nobody can.
 //!
 //! systemd-nspawn attaches in an outer child instead, which leaves what only the inner one can mount
 //! (/proc and what covers it) unlocked.
@@ -21,6 +25,7 @@ use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 
 use nix::sched::CloneFlags;
 use rustix::fs::{Mode, OFlags};
+use rustix::mount::MountAttrFlags;
 
 use super::mounts;
 use crate::error::{Context, Error, Result};
@@ -47,7 +52,8 @@ pub fn lock_mounts(guest: &Packets, leader: &Child) -> Result<()> {
     }
 }
 
-/// What can be done before the tree is there, while it is built.
+/// What can be done before the tree is there, while it is built: to take the host's tree off waits for a grace
+/// period of the kernel's, which the guest does not wait for here.
 ///
 /// Who lets go of a mount namespace last waits for the kernel to take it apart, a grace period long: so
 /// handles of those that are left on the way are kept until nobody waits for us.
@@ -65,6 +71,11 @@ impl Helper {
         let flags = OFlags::RDONLY | OFlags::CLOEXEC;
         let builder_s = rustix::fs::open(builder_s, flags, Mode::empty()).context(|| "open its mount namespace")?;
         nix::sched::unshare(CloneFlags::CLONE_NEWNS).context(|| "make a mount namespace")?;
+        let flags = MountAttrFlags::MOUNT_ATTR_RDONLY
+            | MountAttrFlags::MOUNT_ATTR_NOSUID
+            | MountAttrFlags::MOUNT_ATTR_NODEV
+            | MountAttrFlags::MOUNT_ATTR_NOEXEC;
+        mounts::change_root(sys::mount::new_filesystem("tmpfs", &["mode=0555"], flags)?.as_fd())?;
         Ok(Helper { namespaces, _builder_s: builder_s })
     }
 
@@ -76,7 +87,7 @@ impl Helper {
     /// The namespace with the locked tree.
     fn locked(&self, mut tree: Vec<OwnedFd>, leader: &Child) -> Result<OwnedFd> {
         let tree = tree.pop().ok_or_else(|| Error::failed("the guest's mounts did not come"))?;
-        mounts::change_root(tree.as_fd())?;
+        sys::mount::attach(tree, "/")?;
         // Never closed, so that it goes with this process.
         std::mem::forget(self.own()?);
         sys::pidfd::enter(&leader.pidfd, libc::CLONE_NEWUSER)?;

@@ -26,6 +26,9 @@ pub struct Booted {
     pub notify: Option<OwnedFd>,
     /// Host-side names of its links.
     pub links: Vec<String>,
+    /// Who has locked its mounts, to be reaped: the kernel takes mount namespaces apart when it ends, and no
+    /// start waits for that.
+    pub locker: Option<Child>,
     pub at: Instant,
 }
 
@@ -78,7 +81,9 @@ pub fn boot(
     drop((theirs, to_locker));
     timeline.reached(Stage::Cloned);
     match bring_up(setup, timeline, &leader, &ours, locker, rootfs, dev) {
-        Ok((fds, links)) => Ok((Booted { leader, notify: fds.notify, links, at: Instant::now() }, fds.console)),
+        Ok((fds, links, locker)) => {
+            Ok((Booted { leader, notify: fds.notify, links, locker, at: Instant::now() }, fds.console))
+        }
         Err(e) => {
             abandon(setup, &leader);
             Err(e)
@@ -100,7 +105,7 @@ fn bring_up(
     locker: Option<Packets>,
     rootfs: OwnedFd,
     dev: dev::Dev,
-) -> Result<(ChildFds, Vec<String>)> {
+) -> Result<(ChildFds, Vec<String>, Option<Child>)> {
     if let Some(ids) = setup.ids {
         write_id_maps(leader.pid, ids)?;
     }
@@ -119,9 +124,15 @@ fn bring_up(
         // Who locks the mounts ends with that work, or with the guest's first process.
         pidfd::send_signal(&leader.pidfd, Signal::KILL)?;
     }
-    let locked = locking.map_or(Ok(()), |locking| locking.finish().context(|| "lock the guest's mounts"));
-    let up = up?;
-    locked.map(|()| up)
+    let (locked, locker) = locking.map(fork::Work::outcome).unzip();
+    let locked = locked.unwrap_or(Ok(())).context(|| "lock the guest's mounts");
+    match up.and_then(|up| locked.map(|()| up)) {
+        Ok((fds, links)) => Ok((fds, links, locker)),
+        Err(e) => {
+            locker.inspect(reap);
+            Err(e)
+        }
+    }
 }
 
 fn wire_and_release(
@@ -215,11 +226,16 @@ fn connect(setup: &Setup, leader: Pid) -> Result<Vec<String>> {
     fork::run(connect).context(|| "connect the network")
 }
 
+/// Waits for the end of a child that is about to end; an error is met already and is the one to report.
+fn reap(child: &Child) {
+    let _ = pidfd::wait_exit(&child.pidfd, CHILD_PATIENCE);
+    let _ = pidfd::try_reap(&child.pidfd);
+}
+
 /// Ends a child that did not become a guest, and what was made for it.
 fn abandon(setup: &Setup, leader: &Child) {
     // The error that brought us here is the one to report.
     let _ = pidfd::send_signal(&leader.pidfd, Signal::KILL);
-    let _ = pidfd::wait_exit(&leader.pidfd, CHILD_PATIENCE);
-    let _ = pidfd::try_reap(&leader.pidfd);
+    reap(leader);
     let _ = fork::run(|| net::sweep(&setup.layout, &setup.name));
 }

@@ -42,7 +42,7 @@ pub struct Guest<'a> {
     setup: &'a Setup,
     booted: Booted,
     ladder: Option<Ladder>,
-    /// Commands of our own in the guest, and those whose client has gone: to be reaped.
+    /// Commands of our own in the guest, those whose client has gone, and who has locked its mounts: to be reaped.
     orphans: Vec<Child>,
     /// The same that are still on their way in.
     unattended: Unattended,
@@ -118,7 +118,7 @@ impl<'fd> PollSet<'fd> {
 }
 
 impl<'a> Guest<'a> {
-    pub fn new(setup: &'a Setup, booted: Booted, boots: u32) -> Self {
+    pub fn new(setup: &'a Setup, mut booted: Booted, boots: u32) -> Self {
         let status = Status {
             state: State::Running,
             leader: booted.leader.pid.as_raw(),
@@ -128,11 +128,12 @@ impl<'a> Guest<'a> {
             boot_us: None,
             boots,
         };
+        let orphans = booted.locker.take().into_iter().collect();
         Guest {
             setup,
             booted,
             ladder: None,
-            orphans: Vec::new(),
+            orphans,
             unattended: Unattended::default(),
             status,
             signals_installed: false,
@@ -429,7 +430,7 @@ impl<'a> Guest<'a> {
         };
         self.unattended.bury();
         for orphan in self.orphans.drain(..) {
-            // They died with their pid namespace.
+            // Those in the guest died with its pid namespace.
             let _ = pidfd::wait_exit(&orphan.pidfd, Duration::from_secs(5));
             let _ = pidfd::try_reap(&orphan.pidfd);
         }

@@ -43,16 +43,23 @@ impl<T: Serialize + DeserializeOwned> Work<T> {
         self.finish()
     }
 
-    /// Waits for its result.
+    /// Waits for its result, and for its end.
     pub fn finish(self) -> Result<T> {
-        let answer = self.answer.recv::<Result<T>>();
+        let (result, child) = self.outcome();
         // It ends after its one message; a child that never sends it has ended too.
-        pidfd::wait_exit(&self.child.pidfd, Duration::from_secs(60))?;
-        pidfd::try_reap(&self.child.pidfd)?;
-        match answer? {
-            Some((result, _)) => result,
-            None => Err(Error::failed("the child doing it died")),
-        }
+        pidfd::wait_exit(&child.pidfd, Duration::from_secs(60))?;
+        pidfd::try_reap(&child.pidfd)?;
+        result
+    }
+
+    /// Waits for its result alone. The child, which is about to end, is the caller's to reap.
+    pub fn outcome(self) -> (Result<T>, Child) {
+        let result = match self.answer.recv::<Result<T>>() {
+            Ok(Some((result, _))) => result,
+            Ok(None) => Err(Error::failed("the child doing it died")),
+            Err(e) => Err(e),
+        };
+        (result, self.child)
     }
 }
 
