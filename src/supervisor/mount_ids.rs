@@ -3,9 +3,9 @@
 use std::fs::{self, File};
 
 use crate::error::{Context, Result};
-use crate::sys::clone::{SingleThreaded, clone};
-use crate::sys::{creds, pidfd};
-use crate::types::{IdRange, Signal};
+use crate::sys::clone::{SingleThreaded, clone_holder};
+use crate::sys::creds;
+use crate::types::IdRange;
 
 /// The stored uid and gid of what the host's root makes in a guest's tree, as systemd-nspawn has
 /// it: the last id that is none of a guest's.
@@ -29,19 +29,12 @@ pub fn pair(stored: u32, seen: u32) -> Result<File> {
 fn make(owner: u32, map: &str) -> Result<File> {
     let witness = SingleThreaded::check()?;
     // The namespace lives as long as this process or the descriptor does.
-    let wait = || {
-        nix::unistd::pause();
-        0
-    };
-    let child = creds::with_effective_uid(owner, || clone(witness, libc::CLONE_NEWUSER as u64, None, wait))??;
-    let made = (|| {
+    let holder = creds::with_effective_uid(owner, || clone_holder(witness, libc::CLONE_NEWUSER))??;
+    let make = || {
         for file in ["uid_map", "gid_map"] {
-            fs::write(format!("/proc/{}/{file}", child.pid), map)?;
+            fs::write(format!("/proc/{}/{file}", holder.pid()), map)?;
         }
-        File::open(format!("/proc/{}/ns/user", child.pid))
-    })();
-    pidfd::send_signal(&child.pidfd, Signal::KILL)?;
-    pidfd::wait_exit(&child.pidfd, std::time::Duration::from_secs(5))?;
-    pidfd::try_reap(&child.pidfd)?;
-    made.context(|| "map the ids of the guest's mounts")
+        File::open(format!("/proc/{}/ns/user", holder.pid()))
+    };
+    make().context(|| "map the ids of the guest's mounts")
 }

@@ -1,5 +1,6 @@
 //! clone3(2) and fork without surprises: only from a process that has one thread.
 
+use std::mem::MaybeUninit;
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::ptr::NonNull;
 use std::sync::atomic::{AtomicI32, Ordering};
@@ -7,6 +8,7 @@ use std::sync::atomic::{AtomicI32, Ordering};
 use nix::unistd::Pid;
 
 use crate::error::{Context, Error, Result};
+use crate::types::Signal;
 
 /// clone3(2); libc's constant is an i32 and overflows.
 const CLONE_INTO_CGROUP: u64 = 0x2_0000_0000;
@@ -88,6 +90,55 @@ fn clone_raw(
         -1 => Err(std::io::Error::last_os_error()),
         pid => Ok(pid as libc::pid_t),
     }
+}
+
+/// Stack of a process that does nothing.
+type Stack = [MaybeUninit<u128>; 1024];
+
+/// A process of [`clone_holder`]; it ends when this is dropped.
+#[derive(Debug)]
+pub struct Holder {
+    child: Child,
+    /// In use until the child is reaped.
+    _stack: Box<Stack>,
+}
+
+impl Holder {
+    pub fn pid(&self) -> Pid {
+        self.child.pid
+    }
+}
+
+impl Drop for Holder {
+    fn drop(&mut self) {
+        // Neither fails for a child of ours that nobody else reaps.
+        let _ = super::pidfd::send_signal(&self.child.pidfd, Signal::KILL);
+        let _ = super::pidfd::reap(&self.child.pidfd);
+    }
+}
+
+/// Clones a process that waits for its death and does nothing: it holds the namespaces of `flags` until somebody
+/// else does. It has this process's memory and not a copy, which takes several times longer to make.
+pub fn clone_holder(_witness: SingleThreaded, flags: i32) -> Result<Holder> {
+    extern "C" fn wait(_: *mut libc::c_void) -> libc::c_int {
+        loop {
+            // SAFETY: takes nothing. It returns only after a handler of a signal has run, and we have none.
+            unsafe { libc::pause() };
+        }
+    }
+    let mut stack: Box<Stack> = Box::new([const { MaybeUninit::uninit() }; 1024]);
+    let (mut pidfd, none) = (-1 as RawFd, std::ptr::null_mut::<libc::c_void>());
+    let flags = flags | libc::CLONE_VM | libc::CLONE_PIDFD | libc::SIGCHLD;
+    // SAFETY: the stack is the child's alone, is aligned, and is freed only when the child is reaped ([`Holder`]).
+    // The child changes no memory but that. The kernel stores the descriptor in `pidfd`, which outlives the call.
+    let pid = unsafe {
+        let top = stack.as_mut_ptr_range().end;
+        libc::clone(wait, top.cast(), flags, none, &raw mut pidfd)
+    };
+    let pid = nix::errno::Errno::result(pid).context(|| "clone")?;
+    // SAFETY: the kernel has stored a new descriptor there, which nobody else owns.
+    let pidfd = unsafe { OwnedFd::from_raw_fd(pidfd) };
+    Ok(Holder { child: Child { pid: Pid::from_raw(pid), pidfd }, _stack: stack })
 }
 
 /// The pid of a sibling ([`clone_sibling`]), in memory that the parent and the one who clones share.

@@ -45,6 +45,16 @@ pub fn try_reap(pidfd: impl AsFd) -> Result<Option<WaitStatus>> {
     }
 }
 
+/// Waits for the end of the child behind `pidfd` and reaps it.
+pub fn reap(pidfd: impl AsFd) -> Result<WaitStatus> {
+    loop {
+        match waitid(Id::PIDFd(pidfd.as_fd()), WaitPidFlag::WEXITED) {
+            Err(nix::errno::Errno::EINTR) => {}
+            other => return other.context(|| "wait for a child"),
+        }
+    }
+}
+
 /// Waits until the process behind `pidfd` has ended, at most `limit`; says whether it has.
 pub fn wait_exit(pidfd: impl AsFd, limit: Duration) -> Result<bool> {
     super::poll::wait_readable(pidfd, limit).context(|| "wait for a process")

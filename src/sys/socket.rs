@@ -74,7 +74,18 @@ impl Packets {
 
     /// The next message and its descriptors; `None` at the end of the connection.
     pub fn recv<T: DeserializeOwned>(&self) -> Result<Option<(T, Vec<OwnedFd>)>> {
-        let mut data = vec![0; MAX_MESSAGE];
+        // As long as it is: memory for the longest would be mapped anew for each, in each process of a start.
+        let mut none = [0_u8; 0];
+        let length = loop {
+            match rustix::net::recv(&self.0, &mut none, RecvFlags::PEEK | RecvFlags::TRUNC) {
+                Err(rustix::io::Errno::INTR | rustix::io::Errno::CONNRESET) => {}
+                other => break other.context(|| "receive a message")?.1,
+            }
+        };
+        if length == 0 {
+            return Ok(None);
+        }
+        let mut data = vec![0; length.min(MAX_MESSAGE)];
         let mut space = [const { MaybeUninit::uninit() }; rustix::cmsg_space!(ScmRights(KERNELS_MOST_FDS))];
         // Owns what it has received, whatever becomes of the message: the kernel may have installed some
         // descriptors and then have met the limit (MSG_CTRUNC, EMFILE).
