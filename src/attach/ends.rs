@@ -11,9 +11,13 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use nix::errno::Errno;
 use nix::sys::socket::{MsgFlags, recv, send};
 use rustix::fs::{FileType, Mode, OFlags};
+use rustix::pipe::{PipeFlags, fcntl_setpipe_size, pipe_with};
 
 /// What a pipe takes at once without blocking when poll(2) says that it takes anything (PIPE_BUF).
 const SAFE_WRITE: usize = 4096;
+
+/// What a pipe of ours holds: larger ones change hands less often.
+const PIPE_HOLDS: usize = 1 << 20;
 
 /// What a terminal can hold: both of its buffers (pty_common_install, N_TTY_BUF_SIZE) and room to spare.
 const TERMINAL_HOLDS: u64 = 64 << 10;
@@ -149,6 +153,14 @@ impl AsFd for End {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.fd.as_fd()
     }
+}
+
+/// A pipe: the end to read from, and the one to write to.
+pub fn pipe() -> Result<(OwnedFd, OwnedFd)> {
+    let ends = pipe_with(PipeFlags::CLOEXEC)?;
+    // The kernel may keep it smaller (/proc/sys/fs/pipe-max-size), which is as good.
+    let _ = fcntl_setpipe_size(&ends.0, PIPE_HOLDS);
+    Ok(ends)
 }
 
 fn kind_of(fd: &OwnedFd) -> Kind {

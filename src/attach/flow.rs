@@ -1,12 +1,13 @@
 //! One direction of a relay: bytes from one end to the other, in order, none lost, in bounded memory.
 
+use std::io::Read;
 use std::os::fd::{AsFd, OwnedFd};
 use std::time::{Duration, Instant};
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use rustix::pipe::{SpliceFlags, splice};
 
-use super::ends::{End, is_transient};
+use super::ends::{End, is_transient, pipe};
 use crate::error::Error;
 use crate::sys;
 
@@ -38,6 +39,9 @@ pub struct Flow {
     filter: Option<Filter>,
     /// The kernel moves the pages of a pipe; nothing is copied here.
     splices: bool,
+    /// A pipe that only pages on their way into a file pass through, and empty in between: splice(2) keeps a
+    /// pipe locked until the file has taken its pages, and who writes to it, the guest, would wait meanwhile.
+    between: Option<(OwnedFd, OwnedFd)>,
     /// The source is a terminal that others read too: only lines typed for us are taken.
     shared_terminal: bool,
     not_before: Option<Instant>,
@@ -63,6 +67,7 @@ impl Flow {
         // Only from pipe to pipe or file. From a file the guest would get the very pages of the host's
         // cache, which faults of the kernel have let readers write to (CVE-2022-0847).
         let splices = source.is_pipe() && sink.takes_pages();
+        let between = if splices && !sink.is_pipe() { pipe().ok() } else { None };
         Flow {
             what,
             source: Some(source),
@@ -71,6 +76,7 @@ impl Flow {
             written: 0,
             filter: None,
             splices,
+            between,
             shared_terminal: false,
             not_before: None,
             sink_full: false,
@@ -179,9 +185,13 @@ impl Flow {
     fn splice(&mut self) -> std::io::Result<Step> {
         let (Some(source), Some(sink)) = (&self.source, &self.sink) else { return Ok(Step::Ended) };
         let length = self.left.map_or(PIECE, |left| PIECE.min(left as usize));
-        match splice(source, None, sink, None, length, SpliceFlags::NONBLOCK | SpliceFlags::MOVE) {
+        let next = self.between.as_ref().map_or(sink.as_fd(), |(_, end)| end.as_fd());
+        match splice(source, None, next, None, length, SpliceFlags::NONBLOCK | SpliceFlags::MOVE) {
             Ok(0) => self.source = None,
-            Ok(moved) => self.count(moved),
+            Ok(moved) => {
+                self.left = self.left.map(|left| left.saturating_sub(moved as u64));
+                self.empty_between(moved)?;
+            }
             // Not every device takes pages.
             Err(rustix::io::Errno::INVAL) => self.splices = false,
             Err(rustix::io::Errno::AGAIN) => self.sink_full = source.waiting() > 0,
@@ -191,8 +201,26 @@ impl Flow {
         Ok(Step::GoesOn)
     }
 
-    fn count(&mut self, moved: usize) {
-        self.left = self.left.map(|left| left.saturating_sub(moved as u64));
+    /// Moves the `length` bytes on that are in the pipe between source and sink, if there is one.
+    fn empty_between(&mut self, mut length: usize) -> std::io::Result<()> {
+        let (Some((from, _)), Some(sink)) = (&self.between, &self.sink) else { return Ok(()) };
+        while length > 0 {
+            match splice(from, None, sink, None, length, SpliceFlags::MOVE) {
+                Ok(0) => return Err(std::io::ErrorKind::WriteZero.into()),
+                Ok(moved) => length -= moved,
+                Err(rustix::io::Errno::INTR) => {}
+                // Not every device takes pages, or all of them now: the rest is copied.
+                Err(rustix::io::Errno::INVAL | rustix::io::Errno::AGAIN) => {
+                    self.buffer.resize(length, 0);
+                    self.written = 0;
+                    std::fs::File::from(from.try_clone()?).read_exact(&mut self.buffer)?;
+                    self.splices = false;
+                    return Ok(());
+                }
+                Err(e) => return Err(e.into()),
+            }
+        }
+        Ok(())
     }
 
     fn copy(&mut self) -> std::io::Result<Step> {
@@ -272,4 +300,46 @@ impl Flow {
 /// A second descriptor of a standard stream.
 pub fn standard(stream: impl AsFd) -> std::io::Result<OwnedFd> {
     stream.as_fd().try_clone_to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs::File;
+    use std::io::Write;
+
+    use super::*;
+
+    /// Carries `data`, which is in a pipe whose writer has ended, into `sink`.
+    fn carry(data: &[u8], sink: File) -> Flow {
+        let (from, to) = pipe().unwrap();
+        File::from(to).write_all(data).unwrap();
+        let mut flow = Flow::new("standard output", End::own(from).unwrap(), End::sink(sink.into()));
+        // Both ends are always ready.
+        let ended = (0..1000).any(|_| flow.step() == Step::Ended);
+        assert!(ended && flow.has_ended());
+        flow
+    }
+
+    #[test]
+    fn pages_reach_a_file_in_order() {
+        let data: Vec<u8> = (0..500_000u32).flat_map(|n| n.to_le_bytes()).take(1 << 20).collect();
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let mut flow = carry(&data, file.reopen().unwrap());
+        assert!(flow.splices && flow.take_error().is_none());
+        assert!(std::fs::read(file.path()).unwrap() == data);
+    }
+
+    #[test]
+    fn what_takes_no_pages_gets_copies() {
+        let name = File::options().write(true).open("/proc/thread-self/comm").unwrap();
+        let mut flow = carry(b"copied", name);
+        assert!(!flow.splices && flow.take_error().is_none());
+        assert_eq!(std::fs::read_to_string("/proc/thread-self/comm").unwrap(), "copied\n");
+    }
+
+    #[test]
+    fn a_full_device_is_named_as_such() {
+        let mut flow = carry(b"lost", File::options().write(true).open("/dev/full").unwrap());
+        assert_eq!(flow.take_error().unwrap().errno(), Some(libc::ENOSPC));
+    }
 }

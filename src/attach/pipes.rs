@@ -3,17 +3,13 @@
 use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
 
 use rustix::fs::{FileType, SeekFrom};
-use rustix::pipe::{PipeFlags, fcntl_setpipe_size, pipe_with};
 
-use super::ends::End;
+use super::ends::{End, pipe};
 use super::flow::{Flow, standard};
 use crate::error::{Context, Result};
 
 /// The index of the flow of standard input; those behind it are outputs.
 pub const INPUT: usize = 0;
-
-/// What a pipe holds: larger ones change hands less often.
-const SIZE: usize = 1 << 20;
 
 /// Pipes, with the guest's ends of them.
 #[derive(Default)]
@@ -65,7 +61,7 @@ impl Pipes {
     }
 
     fn input(&mut self) -> Result<()> {
-        let (theirs, ours) = pipe()?;
+        let (theirs, ours) = pipe().context(|| "make a pipe")?;
         let stdin = standard(std::io::stdin()).context(|| "keep standard input")?;
         self.unread = Unread::of(&stdin, &theirs);
         let sink = End::own(ours).context(|| "set up a pipe")?;
@@ -75,19 +71,12 @@ impl Pipes {
     }
 
     fn output(&mut self, what: &'static str, stream: impl AsFd) -> Result<()> {
-        let (ours, theirs) = pipe()?;
+        let (ours, theirs) = pipe().context(|| "make a pipe")?;
         let sink = End::sink(standard(stream).context(|| format!("keep {what}"))?);
         self.flows.push(Flow::new(what, End::own(ours).context(|| "set up a pipe")?, sink));
         self.theirs.push(theirs);
         Ok(())
     }
-}
-
-fn pipe() -> Result<(OwnedFd, OwnedFd)> {
-    let ends = pipe_with(PipeFlags::CLOEXEC).context(|| "make a pipe")?;
-    // The kernel may keep it smaller (/proc/sys/fs/pipe-max-size), which is as good.
-    let _ = fcntl_setpipe_size(&ends.0, SIZE);
-    Ok(ends)
 }
 
 fn is_same_file(a: impl AsFd, b: impl AsFd) -> bool {
