@@ -34,6 +34,8 @@ pub enum Unit {
     Kibibytes,
     /// A second.
     Gigabits,
+    /// Of packets, a second.
+    Thousands,
 }
 
 pub fn row(what: &str, unit: Unit, wanted: &str, measured: [Measured; 2]) {
@@ -48,6 +50,7 @@ pub fn row_against(what: &str, unit: Unit, wanted: &str, names: [&str; 2], [ours
         (Ok(ms), Unit::Milliseconds) => format!("{ms:.1} ms"),
         (Ok(kib), Unit::Kibibytes) => format!("{:.2} MB", kib / 1024.0),
         (Ok(gigabits), Unit::Gigabits) => format!("{gigabits:.1} Gb/s"),
+        (Ok(thousands), Unit::Thousands) => format!("{thousands:.0} k/s"),
     };
     let ratio = match (&ours, &theirs) {
         (Ok(ours), Ok(theirs)) => format!("{:.2}", ours / theirs),
