@@ -119,8 +119,10 @@ fn what_is_typed_next(sandbox: &Sandbox) {
     assert_eq!(type_secret(format!("cd {}; \"$LXM\" attach p -- sh -c '{spy}'", sandbox.root().display())), "");
     let leader = sandbox.leader("p");
     let enter = format!("nsenter -t {leader} -U -m -p -S 0 -G 0 --wd=/ /bin/sh -c '{spy}'");
-    let caught = type_secret(format!("cd {}; {enter}", sandbox.root().display()));
-    assert!(caught.contains("my-root-password") || caught.contains("more"), "the means are not there: {caught:?}");
+    // Of two who read a terminal each line reaches one, mostly by chance.
+    let mut caught = (0..10).map(|_| type_secret(format!("cd {}; {enter}", sandbox.root().display())));
+    let is_caught = |line: String| line.contains("my-root-password") || line.contains("more");
+    assert!(caught.any(is_caught), "the means are not there");
 }
 
 /// Freezes the group of attached commands, and notes what it can see of a process that is born there.
