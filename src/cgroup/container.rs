@@ -268,7 +268,7 @@ impl ContainerCgroup {
         let file = self.payload()?.join("cgroup.events");
         let text = match fs::read_to_string(&file) {
             Ok(text) => text,
-            Err(e) if e.kind() == ErrorKind::NotFound => return Ok(None),
+            Err(e) if super::is_gone(&e) => return Ok(None),
             Err(e) => return Err(e).context(|| format!("read `{}`", file.display())),
         };
         Ok(text.lines().find_map(|line| line.strip_prefix(key)?.strip_prefix(' ')).map(|value| value == "1"))

@@ -34,7 +34,7 @@ impl ContainerCgroup {
         let file = self.unified()?.join("supervisor/cgroup.procs");
         match fs::read_to_string(&file) {
             Ok(text) => Ok(text.lines().filter_map(|line| line.parse().ok()).collect()),
-            Err(e) if matches!(e.raw_os_error(), Some(libc::ENOENT | libc::ENODEV)) => Ok(Vec::new()),
+            Err(e) if super::is_gone(&e) => Ok(Vec::new()),
             Err(e) => Err(e).context(|| format!("read `{}`", file.display())),
         }
     }
@@ -65,9 +65,7 @@ impl ContainerCgroup {
 fn kill_all(group: &Path) -> Result<()> {
     let file = group.join("cgroup.kill");
     match super::write_control(&file, "1") {
-        Err(e) if !matches!(e.raw_os_error(), Some(libc::ENOENT | libc::ENODEV)) => {
-            Err(e).context(|| format!("write `{}`", file.display()))
-        }
+        Err(e) if !super::is_gone(&e) => Err(e).context(|| format!("write `{}`", file.display())),
         _ => Ok(()),
     }
 }

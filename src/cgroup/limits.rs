@@ -1,6 +1,5 @@
 //! A container's limits as the kernel's files know them, v2 and v1.
 
-use std::io::ErrorKind;
 use std::path::Path;
 
 use super::Hierarchies;
@@ -115,7 +114,7 @@ pub(super) fn apply_v1(hierarchies: &Hierarchies, group: &str, limits: &Limits) 
 
 fn write_limit(file: &Path, value: &str) -> Result<()> {
     match super::write_control(file, value) {
-        Err(e) if e.kind() == ErrorKind::NotFound => Ok(()),
+        Err(e) if super::is_gone(&e) => Ok(()),
         other => other.context(|| format!("set `{}` to {value}", file.display())).map_err(|e| {
             if matches!(e.errno(), Some(libc::EINVAL | libc::ERANGE)) {
                 e.with_kind(crate::error::Kind::Config)

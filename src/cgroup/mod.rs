@@ -28,6 +28,12 @@ pub use container::ContainerCgroup;
 pub use devices::{DEFAULT_DEVICES, DeviceKind, DeviceRule};
 pub use hierarchies::{CgroupLayout, Hierarchies};
 
+/// Whether a group is gone. A file of it that was open by then says ENODEV (kernfs_get_active in fs/kernfs),
+/// one that is opened later ENOENT.
+fn is_gone(e: &std::io::Error) -> bool {
+    matches!(e.raw_os_error(), Some(libc::ENOENT | libc::ENODEV))
+}
+
 /// Writes a control file. Not `fs::write`: that asks to make a missing file, which cgroupfs refuses
 /// with `EACCES` where "not found" is what we need to hear.
 fn write_control(file: impl AsRef<std::path::Path>, value: impl AsRef<[u8]>) -> std::io::Result<()> {
