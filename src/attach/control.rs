@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use crate::error::{Error, Result};
+use crate::error::{Context, Error, Result};
 use crate::proto::control::{Reply, Request, Rung, Status};
 use crate::store::{AliveLock, BootRecord, Layout};
 use crate::sys::socket::Packets;
@@ -52,11 +52,20 @@ pub fn reply(packets: &Packets) -> Result<(Reply, Vec<std::os::fd::OwnedFd>)> {
 pub fn status(layout: &Layout, name: &ContainerName, limit: Duration) -> Result<Status> {
     let packets = connect(layout, name)?;
     packets.send(&Request::Status, &[])?;
-    match packets.recv_within(limit)? {
+    match packets.recv_within(limit).context(|| format!("ask the supervisor of `{name}`"))? {
         Some((Reply::Status(status), _)) => Ok(status),
         Some((other, _)) => Err(unexpected(&other)),
         None => Err(Error::failed("the container's supervisor has ended")),
     }
+}
+
+/// How long a supervisor may say nothing until it is taken for stuck.
+#[derive(Debug, Clone, Copy)]
+pub struct Patience {
+    /// Until its first word.
+    pub first: Duration,
+    /// Until each further one: it clears up behind the guest, and may boot it again.
+    pub then: Duration,
 }
 
 /// Asks for the guest's end and waits for it; says what it took. `tell` hears of each step. Fails with
@@ -65,7 +74,7 @@ pub fn end(
     layout: &Layout,
     name: &ContainerName,
     request: &Request,
-    patience: Duration,
+    patience: Patience,
     tell: &dyn Fn(Rung),
 ) -> Result<Rung> {
     follow_end(layout, name, &ask(layout, name, request)?, patience, tell)
@@ -84,11 +93,16 @@ pub fn follow_end(
     layout: &Layout,
     name: &ContainerName,
     asked: &Packets,
-    patience: Duration,
+    patience: Patience,
     tell: &dyn Fn(Rung),
 ) -> Result<Rung> {
+    let mut limit = patience.first;
     loop {
-        let Some((reply, _)) = asked.recv_within::<Reply>(patience)? else {
+        let said = asked.recv_within::<Reply>(limit);
+        let said =
+            said.map_err(|e| e.step(format!("wait for the supervisor of `{name}`")).hint(is_stuck(layout, name)))?;
+        limit = patience.then;
+        let Some((reply, _)) = said else {
             let ended = AliveLock::wait_released(layout, name, Duration::from_secs(10))?;
             return if ended {
                 Ok(Rung::Exited)
@@ -108,6 +122,11 @@ pub fn follow_end(
             other => return Err(unexpected(&other)),
         }
     }
+}
+
+fn is_stuck(layout: &Layout, name: &ContainerName) -> String {
+    let (info, stop) = (format_args!("info {name}"), format_args!("stop -k {name}"));
+    format!("`{}` shows what it does; `{}` ends it without its help", layout.command(info), layout.command(stop))
 }
 
 /// A reply that the protocol does not have at this place.

@@ -56,7 +56,7 @@ impl Host for Bare {
                     layout.command(format_args!("start {name}"))
                 )));
         }
-        control::end(layout, name, &Request::Reboot(how.message()), how.patience(), tell)
+        control::end(layout, name, &Request::Reboot(how.message()), how.patience_to_reboot(), tell)
     }
 }
 

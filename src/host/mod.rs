@@ -12,6 +12,7 @@ pub mod systemd;
 
 use std::time::Duration;
 
+use crate::attach::control::Patience;
 use crate::error::Result;
 use crate::proto::control::{self, Rung};
 use crate::store::Layout;
@@ -36,6 +37,9 @@ pub enum Stop {
     Kill,
 }
 
+/// How long a boot takes at most on a busy host: the supervisor itself gives its steps up earlier.
+const BOOT: Duration = Duration::from_secs(240);
+
 impl Stop {
     /// As the supervisor is told.
     fn message(self) -> control::Stop {
@@ -50,11 +54,18 @@ impl Stop {
 
     /// How long the supervisor may say nothing at a time: one that kills does so at once, and one that
     /// does not kill when the guest's time is over is stuck.
-    fn patience(self) -> Duration {
-        match self {
+    fn patience(self) -> Patience {
+        let first = match self {
             Stop::Kill => Duration::from_secs(10),
             Stop::Graceful { limit } => limit.saturating_add(Duration::from_secs(60)),
-        }
+        };
+        Patience { first, then: first }
+    }
+
+    /// The same where it boots the guest again, which it says nothing of until init runs.
+    fn patience_to_reboot(self) -> Patience {
+        let Patience { first, then } = self.patience();
+        Patience { first, then: then.saturating_add(BOOT) }
     }
 
     /// How long the guest may take in order.

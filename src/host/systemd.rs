@@ -87,7 +87,9 @@ impl Host for Systemd {
 
     fn reboot(&self, layout: &Layout, name: &ContainerName, how: Stop, tell: &dyn Fn(Rung)) -> Result<Rung> {
         let asked = control::ask(layout, name, &Request::Stop(how.message()))?;
-        restart(layout, name, how.limit(), || control::follow_end(layout, name, &asked, how.patience(), tell))?
+        restart(layout, name, how.limit(), || {
+            control::follow_end(layout, name, &asked, how.patience_to_reboot(), tell)
+        })?
     }
 }
 

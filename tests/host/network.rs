@@ -26,6 +26,7 @@ pub fn trials() -> Vec<Trial> {
         busybox("network::a_static_address_stays_whatever_the_guest_s_client_does", static_address)
             .guest(Guest::Bookworm)
             .limit(120),
+        busybox("network::a_reboot_that_waits_for_another_command_is_waited_for", slow_reboot).limit(120),
         busybox("network::published_ports_are_reached_from_everywhere", published),
         busybox("network::a_taken_port_is_refused_with_the_name_of_who_has_it", taken_ports),
         busybox("network::a_killed_supervisor_leaves_nothing_that_lasts", killed_supervisor),
@@ -235,6 +236,27 @@ fn stable_address(sandbox: &Sandbox) {
     std::fs::write(&file, text.replace("ipv6 = \"auto\"", "ipv6 = \"fd00::9\"")).unwrap();
     sandbox.lxm(&["restart", "other"]).fails(6).complains("leases are of IPv4 alone");
     sandbox.lxm(&["start", "other"]).fails(6).complains("leases are of IPv4 alone");
+}
+
+/// As when many reboot at once: the supervisor says nothing while it wires the guest.
+fn slow_reboot(sandbox: &Sandbox) {
+    create(sandbox, "web", "");
+    start(sandbox, "web");
+    let before = sandbox.leader("web");
+    let held = lxm::store::FileLock::acquire(&sandbox.layout().network_run().join("nft.lock")).unwrap();
+    let released = std::sync::atomic::AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            // Longer than a supervisor that is to kill may say nothing.
+            std::thread::sleep(Duration::from_secs(12));
+            released.store(true, std::sync::atomic::Ordering::Relaxed);
+            drop(held);
+        });
+        sandbox.lxm_with(&["restart", "-k", "web"], b"", Duration::from_secs(60)).ok();
+        assert!(released.load(std::sync::atomic::Ordering::Relaxed), "it had not to wait");
+    });
+    assert_ne!(sandbox.leader("web"), before);
+    assert_eq!(sandbox.info("web", "state"), "running");
 }
 
 fn static_address(sandbox: &Sandbox) {
