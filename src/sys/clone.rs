@@ -117,23 +117,31 @@ impl Drop for Holder {
     }
 }
 
-/// Clones a process that waits for its death and does nothing: it holds the namespaces of `flags` until somebody
-/// else does. It has this process's memory and not a copy, which takes several times longer to make.
+/// Clones a process that waits for its death and does nothing: it holds the namespaces of `flags` until another process
+/// does, and ends with this one. It has this process's memory and not a copy, which takes several times longer to make.
 pub fn clone_holder(_witness: SingleThreaded, flags: i32) -> Result<Holder> {
-    extern "C" fn wait(_: *mut libc::c_void) -> libc::c_int {
-        loop {
-            // SAFETY: takes nothing. It returns only after a handler of a signal has run, and we have none.
-            unsafe { libc::pause() };
+    extern "C" fn wait(parent: *mut libc::c_void) -> libc::c_int {
+        // SAFETY: these take integers and touch no memory: none of them fails, and pause(2) returns only after a
+        // handler of a signal has run, of which we have none.
+        unsafe {
+            // With copies of this process's descriptors it would keep its locks, too (`AliveLock`).
+            libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL);
+            // It may have died before the call, and then nothing is sent.
+            while libc::getppid() as usize == parent.addr() {
+                libc::pause();
+            }
+            libc::_exit(1)
         }
     }
     let mut stack: Box<Stack> = Box::new([const { MaybeUninit::uninit() }; 1024]);
-    let (mut pidfd, none) = (-1 as RawFd, std::ptr::null_mut::<libc::c_void>());
+    let mut pidfd = -1 as RawFd;
+    let this = std::ptr::without_provenance_mut::<libc::c_void>(std::process::id() as usize);
     let flags = flags | libc::CLONE_VM | libc::CLONE_PIDFD | libc::SIGCHLD;
     // SAFETY: the stack is the child's alone, is aligned, and is freed only when the child is reaped ([`Holder`]).
     // The child changes no memory but that. The kernel stores the descriptor in `pidfd`, which outlives the call.
     let pid = unsafe {
         let top = stack.as_mut_ptr_range().end;
-        libc::clone(wait, top.cast(), flags, none, &raw mut pidfd)
+        libc::clone(wait, top.cast(), flags, this, &raw mut pidfd)
     };
     let pid = nix::errno::Errno::result(pid).context(|| "clone")?;
     // SAFETY: the kernel has stored a new descriptor there, which nobody else owns.

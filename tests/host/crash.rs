@@ -13,6 +13,7 @@ pub fn trials() -> Vec<Trial> {
     let probe = |name, body| Trial::new(name, body).guest(Guest::Probe);
     vec![
         Trial::new("crash::a_child_of_the_supervisor_that_hangs_is_ended", endless_child),
+        Trial::new("crash::a_process_that_holds_a_namespace_ends_with_its_maker", holder),
         probe("crash::a_supervisor_that_dies_at_any_stage_of_a_start_leaves_a_startable_container", every_stage)
             .limit(240),
         probe("crash::the_guest_dies_with_its_supervisor", the_guest_dies_with_its_supervisor),
@@ -179,4 +180,29 @@ fn endless_child(_: &Sandbox) {
     assert!(begun.elapsed() < Duration::from_secs(300), "it was waited for");
     assert!(nix::sys::wait::wait().is_err(), "it is reaped");
     assert_eq!(lxm::sys::fork::run(|| Ok(7)).unwrap(), 7);
+}
+
+/// It has copies of its maker's descriptors: a lock that it keeps would be taken for a running container.
+fn holder(sandbox: &Sandbox) {
+    use lxm::sys::clone::{SingleThreaded, clone, clone_holder};
+    let place = sandbox.path("holder");
+    let maker = clone(SingleThreaded::check().unwrap(), 0, None, || {
+        let holder = clone_holder(SingleThreaded::check().unwrap(), libc::CLONE_NEWUSER).unwrap();
+        std::fs::write(&place, holder.pid().to_string()).unwrap();
+        std::thread::sleep(Duration::from_secs(600));
+        drop(holder);
+        0
+    });
+    let maker = maker.unwrap();
+    let pid = || std::fs::read_to_string(&place).ok()?.parse::<i32>().ok();
+    eventually("it is made", Duration::from_secs(20), || pid().is_some());
+    let pid = Pid::from_raw(pid().unwrap());
+    assert!(kill(pid, None).is_ok(), "the means are there");
+    kill(maker.pid, Signal::SIGKILL).unwrap();
+    lxm::sys::pidfd::reap(&maker.pidfd).unwrap();
+    let is_gone = || {
+        let state = std::fs::read_to_string(format!("/proc/{pid}/stat"));
+        state.map_or(true, |stat| stat.rsplit_once(") ").unwrap().1.starts_with('Z'))
+    };
+    eventually("it has ended", Duration::from_secs(20), is_gone);
 }
