@@ -2,7 +2,7 @@
 
 use std::collections::HashSet;
 use std::ffi::OsStr;
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
@@ -41,9 +41,27 @@ impl Measured {
     }
 }
 
+const DIRECTORY: OFlags = OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
+
+/// What is opened of a path at once: the kernel takes no more than PATH_MAX, 4096, and a name has 255 at most.
+const STRETCH: usize = 3500;
+
+/// Opens the directory `path` below `root`, which may be deeper than one path can say.
+fn open_deep(root: BorrowedFd<'_>, path: &Path) -> Result<OwnedFd> {
+    let mut stretches = vec![PathBuf::from(".")];
+    for name in path {
+        match stretches.last_mut() {
+            Some(last) if last.as_os_str().len() < STRETCH => last.push(name),
+            _ => stretches.push(name.into()),
+        }
+    }
+    let open = |at: BorrowedFd<'_>, stretch: &PathBuf| open_beneath(at, stretch, DIRECTORY, Mode::empty());
+    let first = open(root, &stretches[0])?;
+    stretches[1..].iter().try_fold(first, |at, stretch| open(at.as_fd(), stretch))
+}
+
 /// Measures all that is below `root`, and `root` itself, following no link.
 pub fn measure(root: &Path) -> Result<Measured> {
-    const DIRECTORY: OFlags = OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
     let walk = || -> Result<Measured> {
         let root = rustix::fs::openat(CWD, root, DIRECTORY, Mode::empty())?;
         let (mut found, mut seen) = (Measured::default(), HashSet::new());
@@ -51,8 +69,7 @@ pub fn measure(root: &Path) -> Result<Measured> {
         // Opened from the root each: a tree may be deeper than a process has descriptors.
         let mut dirs = vec![PathBuf::new()];
         while let Some(path) = dirs.pop() {
-            let here = if path.as_os_str().is_empty() { Path::new(".") } else { &path };
-            let dir = open_beneath(&root, here, DIRECTORY, Mode::empty())?;
+            let dir = open_deep(root.as_fd(), &path)?;
             for entry in Dir::read_from(dir.as_fd())? {
                 let entry = entry?;
                 let name = entry.file_name();
@@ -79,6 +96,19 @@ mod tests {
     use std::fs;
 
     use super::*;
+
+    #[test]
+    fn a_tree_is_measured_to_its_end_where_no_path_is_long_enough() {
+        let top = tempfile::tempdir().unwrap();
+        let name = "n".repeat(200);
+        let mut dir = OwnedFd::from(fs::File::open(top.path()).unwrap());
+        for _ in 0..50 {
+            rustix::fs::mkdirat(&dir, &name, Mode::RWXU).unwrap();
+            dir = rustix::fs::openat(&dir, &name, DIRECTORY, Mode::empty()).unwrap();
+        }
+        rustix::fs::symlinkat("/", &dir, "deepest").unwrap();
+        assert_eq!(measure(top.path()).unwrap().entries, 52);
+    }
 
     #[test]
     fn files_of_several_names_count_once_and_links_lead_nowhere() {
