@@ -69,7 +69,10 @@ fn shared_volume(sandbox: &Sandbox) {
     inside(sandbox, "attacker", "touch /tmp/go").ok();
     meanwhile(sandbox, "attacker", "/races swap /vol/data /vol/link /tmp/go");
     let mut refused = 0;
-    for _ in 0..10 {
+    for nth in 0..50 {
+        if nth >= 10 && refused > 0 {
+            break;
+        }
         let started = sandbox.lxm(&["start", "victim"]);
         if started.status == 0 {
             // The directory is found under the name that it has when it is looked for.

@@ -10,7 +10,7 @@ use ipnetwork::{IpNetwork, Ipv4Network, Ipv6Network};
 use nix::ifaddrs::getifaddrs;
 use rtnetlink::Handle;
 
-use crate::error::{Context, Result};
+use crate::error::{Context, Kind, Result};
 use crate::net::neighbours;
 use crate::net::nft::{self, Holding};
 use crate::net::record::LinkRecord;
@@ -26,7 +26,11 @@ pub type Holders = BTreeMap<IpAddr, Option<Mac>>;
 
 /// Finds out whose the addresses `seen` of an interface on a bridge of the host's own are.
 pub async fn holders(host: &Handle, bridge: &str, seen: &[IpAddr]) -> Result<Holders> {
-    let index = index_of(host, bridge).await?;
+    let index = match index_of(host, bridge).await {
+        // Nobody is found on a bridge that is gone.
+        Err(e) if e.kind() == Kind::NotFound => return Ok(Holders::new()),
+        index => index?,
+    };
     let known = neighbours::known(host, index).await?;
     let mut holders = Holders::new();
     for address in seen {
