@@ -80,7 +80,7 @@ pub struct ConfinementFacts {
     pub apparmor: Option<String>,
     /// The label of its init.
     pub selinux: Option<String>,
-    /// Paths of /proc and /sys that are hidden from it, and those that it cannot write to.
+    /// Paths of /proc and /sys that are hidden from it, and read-only ones.
     pub masked: Option<Vec<String>>,
     pub read_only: Option<Vec<String>>,
     /// Devices beyond those that every guest has.

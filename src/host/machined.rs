@@ -43,11 +43,13 @@ pub fn register(machine: &Machine<'_>, patience: Duration) -> Result<()> {
         let manager = proxy(connection).await?;
         match try_register(&manager, machine).await {
             Err(e) if bus::has_name(&e, "org.freedesktop.machine1.MachineExists") => {
-                if let Some(service) = service_of(connection, &manager, machine.name).await.filter(|s| s != SERVICE) {
-                    return Err(taken(machine.name, &service));
+                match service_of(connection, &manager, machine.name).await {
+                    Some(service) if service != SERVICE => return Err(taken(machine.name, &service)),
+                    // An earlier supervisor of this container was killed before it could say goodbye.
+                    Some(_) => drop(manager.unregister_machine(machine.name.to_string()).await),
+                    // It is gone, or it is not known whose it is.
+                    None => {}
                 }
-                // An earlier supervisor of this container was killed before it could say goodbye.
-                let _ = manager.unregister_machine(machine.name.to_string()).await;
                 try_register(&manager, machine).await
             }
             told => told,
@@ -57,7 +59,7 @@ pub fn register(machine: &Machine<'_>, patience: Duration) -> Result<()> {
     told.map_err(|e| e.step("register with systemd-machined"))
 }
 
-/// Who has registered the machine of this name; `None` where it has gone meanwhile.
+/// Who has registered the machine of this name; `None` where it has gone meanwhile or machined does not say.
 async fn service_of(connection: &Connection, manager: &ManagerProxy<'_>, name: &ContainerName) -> Option<String> {
     let path = manager.get_machine(name.to_string()).await.ok()?;
     MachineProxy::new(connection, path).await.ok()?.service().await.ok()

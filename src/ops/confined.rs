@@ -15,7 +15,7 @@ pub struct Confined {
     /// Its root is not the host's.
     pub user_namespace: bool,
     pub nesting: bool,
-    /// Capabilities beyond those that every guest has, and those of them that it has not.
+    /// Capabilities added to those of every guest, and those taken from it.
     pub capabilities_added: Vec<String>,
     pub capabilities_dropped: Vec<String>,
     pub syscalls: &'static str,

@@ -72,10 +72,10 @@ pub fn place_file(
     }
 }
 
-/// Has `make` make something under a name of nobody's, then puts it into `dir` by its own.
+/// Has `make` make something under a temporary name, then renames it to `name` in `dir`.
 ///
 /// It is made in `aside` where that is on the same mount: a directory that is swept ([`sweep_aside`])
-/// before anybody looks into it, should this process be killed in between.
+/// before the tree is used again, should this process be killed in between.
 pub fn place(
     dir: BorrowedFd<'_>,
     aside: Option<BorrowedFd<'_>>,

@@ -104,9 +104,9 @@ pub fn set_window_size(terminal: impl AsFd, rows: u16, cols: u16) -> Result<()> 
 
 /// Opens a new terminal of the devpts that `ptmx` belongs to: master, slave, and the slave's path.
 ///
-/// In a tree that somebody else controls `ptmx` may be any file. One of a FUSE of his own would answer the
-/// requests below with what he likes (TIOCGPTPEER with the number of one of our descriptors), and never
-/// answer who reads or closes it. So it is looked at before it is opened, and again because it may have changed.
+/// In a tree that a guest controls `ptmx` may be any file. A file of a FUSE of the guest's own would answer
+/// the requests below as the guest likes (TIOCGPTPEER with the number of one of our descriptors), and never answer a
+/// read or a close. So it is examined before it is opened, and once more because it may have been replaced meanwhile.
 pub fn open_pty(ptmx: &str) -> Result<(OwnedFd, OwnedFd, String)> {
     use rustix::fs::{Mode, OFlags};
     use rustix::pty::{ptsname, unlockpt};

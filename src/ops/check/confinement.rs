@@ -8,7 +8,7 @@ use crate::store::Layout;
 /// The containers that are named; with many, what is to be seen is that there are many.
 const NAMED: usize = 10;
 
-/// It is the admin's choice, and no fault: what is told is which.
+/// Lists them. It is no fault: the admin has chosen it.
 pub fn check(layout: &Layout) -> Check {
     let loose = match loose(layout) {
         Ok(loose) => loose,

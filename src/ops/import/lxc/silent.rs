@@ -6,7 +6,7 @@ use super::tree::arch;
 use crate::types::Arch;
 
 /// Whether lxm does what `key` says anyway, or `key` has no meaning for it. Everything else is taken
-/// over or told.
+/// over or reported.
 pub fn is_default(key: &str, value: &str) -> bool {
     match key {
         "lxc.uts.name" | "lxc.utsname" | "lxc.rootfs" | "lxc.rootfs.path" | "lxc.rootfs.mount" | "lxc.tty.max"

@@ -16,8 +16,8 @@ pub enum Rootfs {
 /// Its tree: `dir:/path` or a path; other backends have to be mounted first.
 ///
 /// One outside of `dir` is another directory of the host, `/` perhaps: it takes trust in who wrote the
-/// configuration. A container directory that was moved or packed still says where it once was, which
-/// is told.
+/// configuration. A container directory that was moved or packed still says where it once was: a
+/// note says so.
 pub fn rootfs(dir: &Path, keys: &[(String, String)], trust: bool, notes: &mut Vec<String>) -> Result<Rootfs> {
     let said = value(keys, "lxc.rootfs.path").or_else(|| value(keys, "lxc.rootfs")).unwrap_or_default();
     let backend = value(keys, "lxc.rootfs.backend").filter(|backend| !matches!(*backend, "dir" | "btrfs"));
@@ -84,7 +84,7 @@ fn base(map: &str, of: &str) -> Option<u32> {
     }
 }
 
-/// Tells how its ids were others than they are here: one range, from 0, that nobody else has.
+/// Notes where its ids were mapped otherwise than here, which is one range of its own, from 0.
 pub fn id_maps(keys: &[(String, String)], included: bool, made: &mut Translated) {
     let first = id_base(keys);
     match first {
