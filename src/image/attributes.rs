@@ -202,7 +202,7 @@ fn growing(fill: impl Fn(&mut [u8]) -> rustix::io::Result<usize>) -> rustix::io:
 
 /// A path for the calls on extended attributes, which take no directory descriptor before Linux
 /// 6.13. `name` is one component, so nothing but the last one can be a symbolic link.
-fn in_dir(dir: BorrowedFd, name: &[u8]) -> Vec<u8> {
+pub(super) fn in_dir(dir: BorrowedFd, name: &[u8]) -> Vec<u8> {
     let mut path = format!("/proc/self/fd/{}/", dir.as_raw_fd()).into_bytes();
     path.extend_from_slice(name);
     path

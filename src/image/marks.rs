@@ -4,7 +4,8 @@ use std::path::Path;
 
 use rustix::fs::{llistxattr, lremovexattr};
 
-use super::attributes::xattr_names;
+use super::attributes::{in_dir, xattr_names};
+use super::walk::{Visited, walk};
 use crate::error::{Context, Result};
 
 const PREFIX: &[u8] = b"trusted.overlay.";
@@ -13,23 +14,14 @@ const PREFIX: &[u8] = b"trusted.overlay.";
 ///
 /// An archive can have any, and the kernel believes them: directories hidden, or shown elsewhere.
 pub fn remove_overlay_marks(root: &Path) -> Result<()> {
-    let mut dirs = vec![root.to_owned()];
-    let step = |path: &Path| format!("remove the attributes of overlayfs from `{}`", path.display());
-    clean(root).context(|| step(root))?;
-    while let Some(dir) = dirs.pop() {
-        for entry in std::fs::read_dir(&dir).context(|| step(&dir))? {
-            let entry = entry.context(|| step(&dir))?;
-            let path = entry.path();
-            clean(&path).context(|| step(&path))?;
-            if entry.file_type().context(|| step(&path))?.is_dir() {
-                dirs.push(path);
-            }
-        }
-    }
-    Ok(())
+    let mut visit = |visited: &Visited<'_>| {
+        let path = in_dir(visited.dir, visited.name.to_bytes());
+        clean(&path).context(|| format!("`{}`", visited.path.display()))
+    };
+    walk(root, &mut visit).context(|| format!("remove the attributes of overlayfs below `{}`", root.display()))
 }
 
-fn clean(path: &Path) -> rustix::io::Result<()> {
+fn clean(path: &[u8]) -> rustix::io::Result<()> {
     let names = xattr_names(|names| llistxattr(path, names))?;
     names.iter().filter(|name| name.starts_with(PREFIX)).try_for_each(|name| lremovexattr(path, &**name))
 }

@@ -18,6 +18,7 @@ mod record;
 #[cfg(test)]
 mod testing;
 pub mod unpack;
+mod walk;
 
 pub use cache::{Image, ImageStore, Listed, Users};
 pub use marks::remove_overlay_marks;

@@ -167,6 +167,16 @@ fn lost(sandbox: &Sandbox) {
         import("x", &format!("lxc.rootfs.path = {path}")).fails(5).complains("a backend of LXC's");
         assert!(!sandbox.path("var/lib/lxm/x").exists());
     }
+    // Deeper than a path is long.
+    let mut below = std::os::fd::OwnedFd::from(fs::File::open(&rootfs).unwrap());
+    for _ in 0..50 {
+        let name = "n".repeat(200);
+        rustix::fs::mkdirat(&below, &name, rustix::fs::Mode::RWXU).unwrap();
+        below = rustix::fs::openat(&below, &name, rustix::fs::OFlags::RDONLY, rustix::fs::Mode::empty()).unwrap();
+    }
+    import("deep", "lxc.idmap = u 0 100000 65536").ok();
+    sandbox.lxm(&["destroy", "deep"]).ok();
+    fs::remove_dir_all(rootfs.join("n".repeat(200))).unwrap();
     import("moved", "lxc.rootfs.path = /no/such/rootfs").ok().complains("/no/such/rootfs").complains("not there");
     import("own-ids", "lxc.idmap = u 0 0 65536").ok().complains("the host's own").complains("u 0 0 65536");
     let loose = "lxc.apparmor.profile = unconfined\nlxc.include = /usr/share/lxc/config/nesting.conf\nlxc.arch = sparc";
