@@ -50,8 +50,7 @@ pub fn reply(packets: &Packets) -> Result<(Reply, Vec<std::os::fd::OwnedFd>)> {
 
 /// The state of a running container; a supervisor that does not answer within `limit` is not waited for.
 pub fn status(layout: &Layout, name: &ContainerName, limit: Duration) -> Result<Status> {
-    let packets = connect(layout, name)?;
-    packets.send(&Request::Status, &[])?;
+    let packets = ask(layout, name, &Request::Status)?;
     match packets.recv_within(limit).context(|| format!("ask the supervisor of `{name}`"))? {
         Some((Reply::Status(status), _)) => Ok(status),
         Some((other, _)) => Err(unexpected(&other)),
@@ -83,8 +82,16 @@ pub fn end(
 /// Sends a request; the answers come on the connection.
 pub fn ask(layout: &Layout, name: &ContainerName, request: &Request) -> Result<Packets> {
     let packets = connect(layout, name)?;
-    packets.send(request, &[])?;
+    send(&packets, request).context(|| format!("ask the supervisor of `{name}`"))?;
     Ok(packets)
+}
+
+/// A supervisor that is about to end takes no request any more: what is received then is its end.
+fn send(packets: &Packets, request: &Request) -> Result<()> {
+    match packets.send(request, &[]) {
+        Err(e) if matches!(e.errno(), Some(libc::EPIPE | libc::ECONNRESET)) => Ok(()),
+        sent => sent,
+    }
 }
 
 /// Waits for the end that was asked for. A supervisor that ends without a word has ended: that is
@@ -133,4 +140,23 @@ fn is_stuck(layout: &Layout, name: &ContainerName) -> String {
 pub fn unexpected(reply: &Reply) -> Error {
     Error::failed(format!("the supervisor answered {reply:?}, which was not the question"))
         .hint("the running supervisor may be of another version of lxm: restart the container")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sys::socket::PacketListener;
+
+    #[test]
+    fn who_asks_a_supervisor_that_is_ending_hears_of_its_end() {
+        let dir = tempfile::tempdir().unwrap();
+        let socket = dir.path().join("control");
+        let listener = PacketListener::bind(&socket).unwrap();
+        // Connected and not accepted yet.
+        let asking = Packets::connect(&socket).unwrap();
+        drop(listener);
+        assert!(asking.send(&Request::Status, &[]).is_err(), "the means are there");
+        send(&asking, &Request::Status).unwrap();
+        assert!(asking.recv::<Reply>().unwrap().is_none());
+    }
 }

@@ -1,7 +1,7 @@
 use std::time::{Duration, Instant};
 
 use super::ssh;
-use crate::attach::control::{connect, status, unexpected};
+use crate::attach::control::{ask, status, unexpected};
 use crate::error::{Context, Error, Result};
 use crate::host::{self, Start};
 use crate::net::reach;
@@ -98,8 +98,7 @@ const ENDING: Duration = Duration::from_secs(5);
 /// Fails with `Kind::TimedOut` after `limit`, saying what the guest said last.
 pub fn wait_booted(layout: &Layout, name: &ContainerName, limit: Duration) -> Result<()> {
     let deadline = Instant::now() + limit;
-    let packets = connect(layout, name)?;
-    packets.send(&Request::Watch, &[])?;
+    let packets = ask(layout, name, &Request::Watch)?;
     let mut said = String::new();
     loop {
         let left = deadline.saturating_duration_since(Instant::now());
