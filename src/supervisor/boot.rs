@@ -17,7 +17,7 @@ use crate::storage::nested;
 use crate::sys::clone::{Child, SingleThreaded, clone};
 use crate::sys::mount as sys_mount;
 use crate::sys::socket::Packets;
-use crate::sys::{creds, fork, pidfd};
+use crate::sys::{self, creds, fork, pidfd};
 use crate::types::{IdRange, Signal};
 
 /// A guest whose init has been executed.
@@ -106,6 +106,7 @@ fn bring_up(
     rootfs: OwnedFd,
     dev: dev::Dev,
 ) -> Result<(ChildFds, Vec<String>, Option<Child>)> {
+    sys::oom::make_ordinary(leader.pid)?;
     if let Some(ids) = setup.ids {
         write_id_maps(leader.pid, ids)?;
     }
@@ -220,6 +221,8 @@ fn connect(setup: &Setup, leader: Pid) -> Result<Vec<String>> {
         return Ok(Vec::new());
     }
     let connect = || {
+        // What it starts goes on by itself.
+        sys::oom::make_ordinary(nix::unistd::getpid())?;
         let links = net::connect(&setup.layout, &setup.name, &setup.config, leader)?;
         Ok(links.into_iter().filter_map(|link| link.host).collect())
     };

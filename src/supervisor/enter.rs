@@ -52,6 +52,7 @@ fn bring(order: Order<'_>, witness: SingleThreaded) -> Result<()> {
     let mut kept = vec![0, 1, 2, leader.as_raw_fd(), told.as_raw_fd()];
     kept.extend(fds.iter().map(AsRawFd::as_raw_fd).chain(client.map(|client| client.as_fd().as_raw_fd())));
     sys::creds::close_all_but(&kept)?;
+    sys::oom::make_ordinary(nix::unistd::getpid())?;
     if let Some(ids) = setup.ids {
         // Whoever is root in the guest may then give them to its users: both ids must be its own
         // (capable_wrt_inode_uidgid in kernel/capability.c).

@@ -86,6 +86,7 @@ fn supervise(layout: &Layout, name: &ContainerName, manager: &mut Manager) -> Re
     let begin = || -> Result<(SignalFd, AliveLock)> {
         sys::creds::close_on_exec_from(3)?;
         sys::birth::many_descriptors();
+        sys::oom::be_last();
         // From the first moment: a request to stop that comes during the boot is served after it.
         let signals = sys::signals::descriptor(&[Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP])?;
         Ok((signals, take_alive(layout, name)?))

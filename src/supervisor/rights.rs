@@ -31,7 +31,7 @@ const KEPT: [Capability; 20] = [
     Capability::CAP_LINUX_IMMUTABLE,
     // Processes of the guest's ids are signalled.
     Capability::CAP_KILL,
-    // Limits of its own, and quotas.
+    // Limits of its own, quotas, and whom the kernel kills first.
     Capability::CAP_SYS_RESOURCE,
     // Links, addresses and rules; the helpers that it starts bind low ports and speak in the host's name.
     Capability::CAP_NET_ADMIN,

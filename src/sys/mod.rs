@@ -16,6 +16,7 @@ pub mod log;
 pub mod memory;
 pub mod mount;
 pub mod net;
+pub mod oom;
 pub mod packet;
 pub mod pidfd;
 pub mod poll;

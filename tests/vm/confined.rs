@@ -1,4 +1,4 @@
-//! What AppArmor adds, on a kernel that has it.
+//! What a whole machine adds: AppArmor, and the right to choose whom the kernel kills first.
 
 use std::time::Duration;
 
@@ -68,4 +68,31 @@ fn privileged(machine: &mut Machine) {
     machine.shell(&attack);
     assert_eq!(machine.shell(&format!("cat {pattern}; echo '{before}' >{pattern}")), "core.lxm");
     machine.shell("lxm destroy -f priv");
+}
+
+/// Whoever fills the memory of a guest is killed, and not its supervisor, which the same limit holds and which is
+/// larger; nobody in the guest is exempt, and its root exempts nothing. (A container, and some machines that CI runs
+/// on, have no CAP_SYS_RESOURCE: so it is tried here.)
+pub fn from_want_of_memory(machine: &mut Machine) {
+    machine.shell("lxm create full -t busybox --network none; lxm config set full limits.memory 64MiB limits.swap 0");
+    machine.shell("lxm start full; lxm attach full -- chmod 1777 /dev/shm");
+    let processes = "systemctl show -p MainPID --value lxm@full; lxm info full -p -H";
+    let before = machine.shell(processes);
+    let scores = format!("for p in $({processes}); do cat /proc/$p/oom_score_adj; done");
+    assert_eq!(machine.shell(&scores), "-999\n0");
+    for of in ["self", "1"] {
+        let file = format!("/proc/{of}/oom_score_adj");
+        let lower = format!("lxm attach full -- sh -c 'cat {file}; echo -1 >{file}'");
+        let refused = machine.try_shell(&lower, Duration::from_secs(60));
+        assert_eq!(refused.stdout.trim(), "0", "{refused}");
+        assert!(refused.status != 0 && refused.stderr.contains("Permission denied"), "{refused}");
+    }
+    let fill = "lxm attach full --user 1000 -- dd if=/dev/zero of=/dev/shm/fill bs=1M count=200";
+    for _ in 0..3 {
+        // The means: there is no more memory.
+        let killed = machine.try_shell(fill, Duration::from_secs(60));
+        assert_eq!(killed.status, 137, "{killed}");
+        assert_eq!(machine.shell(processes), before);
+    }
+    machine.shell("lxm destroy -f full");
 }

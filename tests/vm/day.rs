@@ -23,6 +23,7 @@ const CLAIMS: &[Claim] = &[
     ("file systems hold containers to their size", storage::quotas),
     ("a container is created, started and reached by ssh under its name", ssh_by_name),
     ("guests are confined by profiles and load their own", confined::by_profiles),
+    ("a guest without memory keeps its supervisor", confined::from_want_of_memory),
     ("links of every kind lead to the neighbour", links::of_every_kind),
     ("memory is limited", memory),
     ("processes are limited", processes),
