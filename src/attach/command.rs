@@ -1,12 +1,13 @@
 use std::io::IsTerminal;
 use std::os::fd::AsFd;
+use std::time::{Duration, Instant};
 
 use nix::sys::signal::Signal as Sig;
 use nix::sys::signalfd::SignalFd;
 
 use super::control::{connect, reply, unexpected};
 use super::pipes::{self, Carried, Pipes};
-use super::relay::{Event, Relay};
+use super::relay::{Event, Relay, is_to_end};
 use super::terminal;
 use crate::cgroup::{ContainerCgroup, Hierarchies};
 use crate::error::{Error, Result};
@@ -118,20 +119,34 @@ pub(super) fn finish(answer: Reply) -> Result<u8> {
 /// What a command that has pipes is sent.
 const PASSED_ON: [Sig; 6] = [Sig::SIGTERM, Sig::SIGINT, Sig::SIGHUP, Sig::SIGQUIT, Sig::SIGUSR1, Sig::SIGUSR2];
 
+/// The SIGTERMs that come.
+///
+/// timeout(1) signals its child and then its group, which the child is of: two at once are one wish.
+#[derive(Default)]
+struct Terminations {
+    first: Option<Instant>,
+}
+
+impl Terminations {
+    const ONE_WISH: Duration = Duration::from_secs(1);
+
+    /// Whether one that comes now is a wish of its own, after the first.
+    fn again(&mut self) -> bool {
+        self.first.get_or_insert_with(Instant::now).elapsed() >= Self::ONE_WISH
+    }
+}
+
 /// The command has pipes: carries what is in them, and passes signals on.
 fn without_terminal(packets: &Packets, signals: SignalFd, carried: Carried) -> Result<u8> {
     let Carried { flows, unread } = carried;
     let outputs: Vec<usize> = (1..flows.len()).collect();
     let mut relay = Relay::with(signals, flows);
-    let mut terminated = false;
+    let mut terminations = Terminations::default();
     let answer = loop {
         match relay.wait(Some(packets), None)? {
             // A command may ignore the first one, or wait for a disk and not hear it.
-            Event::Signal(libc::SIGTERM) if terminated => break None,
-            Event::Signal(signal) => {
-                terminated |= signal == libc::SIGTERM;
-                pass_on(packets, signal);
-            }
+            Event::Signal(libc::SIGTERM) if terminations.again() => break None,
+            Event::Signal(signal) => pass_on(packets, signal),
             Event::Packet => break Some(reply(packets)),
             Event::Ended(pipes::INPUT) => relay.flows[pipes::INPUT].close(),
             Event::Ended(_) | Event::Leave | Event::Nothing => {}
@@ -144,7 +159,8 @@ fn without_terminal(packets: &Packets, signals: SignalFd, carried: Carried) -> R
     let Some(answer) = answer else { return Ok((128 + libc::SIGTERM) as u8) };
     // It has ended: what it wrote is still in the pipes, and only that is waited for, not end of file,
     // which a daemon that it left behind would hold up for ever.
-    if let Some(signal) = relay.finish(&outputs)? {
+    let mut is_same_wish = |signal| signal == libc::SIGTERM && terminations.first.is_some() && !terminations.again();
+    if let Some(signal) = relay.finish(&outputs, |signal| is_to_end(signal) && !is_same_wish(signal))? {
         return Ok((128 + signal) as u8);
     }
     let status = finish(answer?.0)?;

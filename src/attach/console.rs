@@ -9,7 +9,7 @@ use nix::sys::socket::{AddressFamily, SockFlag, SockType, socketpair};
 use super::control::{connect, reply, unexpected};
 use super::escape::{Escape, Keys};
 use super::flow::Filtered;
-use super::relay::{Event, Relay};
+use super::relay::{Event, Relay, is_to_end};
 use crate::error::{Context, Result};
 use crate::proto::control::{Reply, Request, Stop};
 use crate::store::Layout;
@@ -73,7 +73,7 @@ fn relay(layout: &Layout, name: &ContainerName, stream: OwnedFd, raw: Option<&Ra
             // The supervisor has ended; its last words may still be in the stream.
             Event::Packet => {
                 if control.recv::<Reply>()?.is_none() {
-                    relay.finish(&[OUTPUT])?;
+                    relay.finish(&[OUTPUT], is_to_end)?;
                     return relay.failure();
                 }
             }

@@ -93,8 +93,8 @@ impl Relay {
     }
 
     /// Moves what is left in `outputs` of a writer that has ended: what is there now, and no more, be
-    /// there others who still write. A signal ends that and is given.
-    pub fn finish(&mut self, outputs: &[usize]) -> Result<Option<i32>> {
+    /// there others who still write. A signal that `ends` it is given.
+    pub fn finish(&mut self, outputs: &[usize], mut ends: impl FnMut(i32) -> bool) -> Result<Option<i32>> {
         for index in 0..self.flows.len() {
             match outputs.contains(&index) {
                 true => self.flows[index].finish(),
@@ -107,7 +107,7 @@ impl Relay {
                 return Ok(None);
             }
             if let Event::Signal(signal) = self.wait(None, Some(Instant::now() + DRY))?
-                && is_to_end(signal)
+                && ends(signal)
             {
                 return Ok(Some(signal));
             }
@@ -125,6 +125,7 @@ impl Relay {
 /// taken what was there: what is there wakes us.
 const DRY: Duration = Duration::from_millis(20);
 
-fn is_to_end(signal: i32) -> bool {
+/// Whether it asks a program to end.
+pub fn is_to_end(signal: i32) -> bool {
     [Sig::SIGTERM, Sig::SIGINT, Sig::SIGHUP, Sig::SIGQUIT].iter().any(|end| *end as i32 == signal)
 }

@@ -11,7 +11,7 @@ use super::control::reply;
 use super::ends::End;
 use super::flow::{Filtered, Flow, standard};
 use super::pipes::Carried;
-use super::relay::{Event, Relay};
+use super::relay::{Event, Relay, is_to_end};
 use crate::error::{Context, Error, Result};
 use crate::proto::control::Reply;
 use crate::sys;
@@ -71,7 +71,7 @@ pub fn relay(packets: &Packets, carried: Carried) -> Result<u8> {
             end.say(guest, &mut relay.flows[INPUT]);
         }
     };
-    if let Some(signal) = relay.finish(&outputs)? {
+    if let Some(signal) = relay.finish(&outputs, is_to_end)? {
         return Ok((128 + signal) as u8);
     }
     drop(raw);

@@ -6,8 +6,8 @@ use crate::error::Result;
 ///
 /// The exit status is the command's own, 128 plus the number of the signal that ended it, 127 if
 /// it was not found, 126 if it cannot be executed, 125 if lxm failed or a stream could not be read
-/// or written. Signals are passed on to a command that has pipes; a second SIGTERM ends lxm itself
-/// with 143, and the command is hung up on.
+/// or written. Signals are passed on to a command that has pipes; a SIGTERM a second or more after
+/// the first ends lxm itself with 143, and the command is hung up on.
 ///
 /// The command has pipes, or a terminal of the guest's own, and lxm carries what is in them.
 #[derive(Debug, clap::Args)]
