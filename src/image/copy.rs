@@ -18,8 +18,9 @@ use rustix::io::Errno;
 use self::queue::{Queue, lock};
 use super::attributes::{Attributes, Attributor, xattrs_of_file, xattrs_of_named};
 use super::shown;
-use crate::error::{Context, Result};
+use crate::error::{Context, Error, Result};
 use crate::progress::Progress;
+use crate::sys;
 
 /// Copies the tree below `source` to `target`, a directory that is empty or not there yet.
 ///
@@ -40,8 +41,11 @@ pub fn copy_tree(source: &Path, target: &Path, progress: &Progress) -> Result<()
         target: open_directory(rustix::fs::CWD, target).context(step)?,
         progress,
     };
-    copy.attributor.neutralise(&copy.target).context(step)?;
     let source = open_source_directory(rustix::fs::CWD, source, ResolveFlags::empty()).context(step)?;
+    if sys::fs::holds(&source, &copy.target).context(step)? {
+        return Err(into_itself().step(step()));
+    }
+    copy.attributor.neutralise(&copy.target).context(step)?;
     let target = copy.target.try_clone().context(step)?;
     copy.queue.push(Job::Root { source, target });
     let threads = std::thread::available_parallelism().map_or(2, |n| n.get().clamp(2, 8));
@@ -52,6 +56,12 @@ pub fn copy_tree(source: &Path, target: &Path, progress: &Progress) -> Result<()
         copy.work();
     });
     copy.queue.outcome().context(step)
+}
+
+/// Such a copy would be part of what is copied, and never end.
+pub fn into_itself() -> Error {
+    Error::failed("what is copied holds the place where it would be copied to")
+        .hint("name what is to be copied alone, such as a directory in it")
 }
 
 /// What is known to all threads of one copy.

@@ -13,6 +13,8 @@ use crate::types::{ContainerName, IdRange};
 /// The root of a container's files.
 pub struct GuestTree {
     root: OwnedFd,
+    /// The container's directory on the host.
+    place: OwnedFd,
     /// What the ids of the files seen through `root` are mapped by.
     ids: Option<IdRange>,
     /// Keeps a stopped container's files where they are.
@@ -28,15 +30,16 @@ impl GuestTree {
     pub fn open(layout: &Layout, name: &ContainerName) -> Result<Self> {
         layout.require(name)?;
         let lock = OperationLock::acquire(layout, name)?;
+        let place = sys::fs::open_dir(layout.container(name))?;
         if AliveLock::is_held(layout, name)? {
-            return Self::of_running(layout, name);
+            return Self::of_running(layout, name, place);
         }
         let backend = storage::of_container(layout, name)?;
         let tree = Tree::open(backend.as_ref(), &layout.container(name))?;
-        Ok(GuestTree { root: tree.dir()?, ids: None, _idle: Some((tree, lock)) })
+        Ok(GuestTree { root: tree.dir()?, place, ids: None, _idle: Some((tree, lock)) })
     }
 
-    fn of_running(layout: &Layout, name: &ContainerName) -> Result<Self> {
+    fn of_running(layout: &Layout, name: &ContainerName, place: OwnedFd) -> Result<Self> {
         let record = BootRecord::read(layout, name)?
             .ok_or_else(|| Error::conflict(format!("`{name}` is just being started or stopped")).hint("try again"))?;
         let path = format!("/proc/{}/root", record.leader.pid);
@@ -45,11 +48,16 @@ impl GuestTree {
         if !sys::process::is_same(&record.leader) {
             return Err(Error::conflict(format!("`{name}` has just stopped")).hint("try again"));
         }
-        Ok(GuestTree { root: root.context(|| format!("open `{path}`"))?, ids: record.ids, _idle: None })
+        Ok(GuestTree { root: root.context(|| format!("open `{path}`"))?, place, ids: record.ids, _idle: None })
     }
 
     pub fn root(&self) -> BorrowedFd<'_> {
         self.root.as_fd()
+    }
+
+    /// The directory of the host that its files are in, of whatever backend.
+    pub fn place(&self) -> BorrowedFd<'_> {
+        self.place.as_fd()
     }
 
     /// Runs `f` as the guest's root where files are made: those of the host's ids that no guest has
@@ -103,7 +111,8 @@ mod tests {
     use super::*;
 
     fn tree(ids: Option<IdRange>) -> GuestTree {
-        GuestTree { root: sys::fs::open_dir("/").unwrap(), ids, _idle: None }
+        let open = || sys::fs::open_dir("/").unwrap();
+        GuestTree { root: open(), place: open(), ids, _idle: None }
     }
 
     #[test]

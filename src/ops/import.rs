@@ -22,11 +22,12 @@ use crate::error::{Context, Error, Result};
 use crate::identity;
 use crate::image::budget::Budget;
 use crate::image::compress::decoder;
-use crate::image::copy::copy_tree;
+use crate::image::copy::{copy_tree, into_itself};
 use crate::image::measure::measure;
 use crate::progress::Progress;
 use crate::storage::{self, Tree};
 use crate::store::{self, Layout, OperationLock, Origin, Staging, ids, require_free};
+use crate::sys;
 use crate::types::{ContainerName, IdRange, Size};
 
 /// How it is to be kept here.
@@ -94,6 +95,10 @@ pub fn import_path(layout: &Layout, path: &Path, wish: &Wish) -> Result<Imported
 
 /// Copies the tree `from`, called `name`, to `root`, with ids from 0: they are stored from `base`.
 fn fill_from_tree(from: &Path, name: &Path, root: &Path, place: &Path, base: u32) -> Result<()> {
+    // Where the files of some backends are has no way up to it.
+    if sys::fs::holds(sys::fs::open_dir(from)?, sys::fs::open_dir(place)?)? {
+        return Err(into_itself());
+    }
     let progress = Progress::bytes(format!("copy `{}`", name.display()), 0);
     copy_tree(from, root, &progress)?;
     progress.finish();

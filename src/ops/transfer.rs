@@ -6,7 +6,7 @@
 
 mod copy;
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::ffi::{OsStr, OsString};
 use std::fs::File;
 use std::io::{Read, Write};
@@ -33,7 +33,14 @@ use crate::sys::fs::open_in_root;
 pub fn push(guest: &GuestTree, sources: &[PathBuf], target: &Path, owner: Option<(u32, u32)>) -> Result<Vec<PathBuf>> {
     let progress = shown("push");
     let rights = Rights::AsSource { ids: &|id| guest.to_host(id), owner };
-    let copy = Copy { rights, progress: &progress, aside: Some(guest.root()), left_out: RefCell::default() };
+    let copy = Copy {
+        rights,
+        progress: &progress,
+        aside: Some(guest.root()),
+        place: Some(guest.place()),
+        made: Cell::default(),
+        left_out: RefCell::default(),
+    };
     let is_dir = is_directory(open_in_root(guest.root(), target, OFlags::PATH, Mode::empty()))?;
     let into = is_dir || ends_with_slash(target);
     if sources.len() > 1 && !into {
@@ -109,7 +116,14 @@ pub fn pull(guest: &GuestTree, sources: &[PathBuf], target: &Path, pulled: Pulle
         Pulled::CallersOwn => Rights::Callers,
         Pulled::AsInGuest => Rights::AsSource { ids: &|id| guest.to_guest(id), owner: None },
     };
-    let copy = Copy { rights, progress: &progress, aside: None, left_out: RefCell::default() };
+    let copy = Copy {
+        rights,
+        progress: &progress,
+        aside: None,
+        place: None,
+        made: Cell::default(),
+        left_out: RefCell::default(),
+    };
     let into = target.is_dir() || ends_with_slash(target);
     if sources.len() > 1 && !into {
         return Err(Error::usage(format!("`{}` is not a directory", target.display()))

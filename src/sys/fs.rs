@@ -158,9 +158,47 @@ pub fn open_dir(path: impl AsRef<Path>) -> Result<OwnedFd> {
         .context(|| format!("open `{}`", path.display()))
 }
 
+/// Whether one is the other or a directory above it, whatever they are called: a bind mount of a
+/// directory is that directory.
+pub fn holds(above: impl AsFd, below: impl AsFd) -> Result<bool> {
+    let identity = |dir: &OwnedFd| rustix::fs::fstat(dir).map(|stat| (stat.st_dev, stat.st_ino));
+    let open = |dir: &dyn AsFd, path: &str| {
+        rustix::fs::openat(dir.as_fd(), path, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
+    };
+    let above = identity(&open(&above, ".")?)?;
+    let mut at = open(&below, ".")?;
+    loop {
+        let here = identity(&at)?;
+        if here == above {
+            return Ok(true);
+        }
+        at = open(&at, "..")?;
+        // The root is its own parent.
+        if identity(&at)? == here {
+            return Ok(false);
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_directory_holds_itself_and_what_is_below_it() {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::create_dir_all(dir.path().join("a/b")).unwrap();
+        std::fs::create_dir_all(dir.path().join("ab")).unwrap();
+        std::os::unix::fs::symlink("a", dir.path().join("link")).unwrap();
+        let holds = |above: &str, below: &str| {
+            let open = |path: &str| open_dir(dir.path().join(path)).unwrap();
+            holds(open(above), open(below)).unwrap()
+        };
+        assert!(
+            holds("/", "a/b") && holds("a", "a/b") && holds("a", "a") && holds("a", "link/b") && holds("link", "a")
+        );
+        assert!(!holds("a/b", "a") && !holds("a", "ab") && !holds("ab", "a/b") && !holds("a", "/"));
+    }
 
     #[test]
     fn no_path_leads_out_of_the_root() {

@@ -16,6 +16,7 @@ pub fn trials() -> Vec<Trial> {
             .guest(Guest::Probe)
             .needs(Need::Tool("skopeo")),
         Trial::new("import::what_is_not_had_here_is_told_or_refused", lost).guest(Guest::Probe),
+        Trial::new("import::what_holds_the_store_is_refused", holds_the_store).guest(Guest::Probe),
         Trial::new("import::a_damaged_image_leaves_nothing", damaged).guest(Guest::Probe),
     ]
 }
@@ -75,6 +76,29 @@ fn nspawn(sandbox: &Sandbox) {
     without_network(sandbox, "web");
     boots(sandbox, "web");
     sandbox.lxm(&["import", sandbox.path("machines").to_str().unwrap(), "-n", "x"]).fails(2);
+}
+
+/// Each would be copied into itself without end.
+fn holds_the_store(sandbox: &Sandbox) {
+    // A tree, and a container of LXC's, with a store in it.
+    let tree = rootfs(sandbox, "outer/rootfs");
+    fs::write(sandbox.path("outer/config"), "lxc.uts.name = outer\nlxc.net.0.type = empty\n").unwrap();
+    let store = tree.join("store");
+    fs::create_dir(&store).unwrap();
+    let stores = [store, sandbox.layout().containers().to_owned()];
+    for backend in ["dir", "overlay"] {
+        for (from, store) in
+            [(tree.as_path(), &stores[0]), (&sandbox.path("outer"), &stores[0]), (Path::new("/"), &stores[1])]
+        {
+            let words =
+                ["import", "-P", store.to_str().unwrap(), "--storage", backend, "-n", "self", from.to_str().unwrap()];
+            sandbox.lxm(&words).fails(1).complains("holds the place");
+            assert_eq!(sandbox.lxm(&["list", "-P", store.to_str().unwrap(), "-q"]).ok().stdout, "", "{from:?}");
+        }
+    }
+    // It is a tree: to another place it goes.
+    fs::remove_dir_all(&stores[0]).unwrap();
+    sandbox.lxm(&["import", "-n", "self", tree.to_str().unwrap()]).ok();
 }
 
 /// An image in OCI's layout: the probe's files, and a layer over them.

@@ -38,6 +38,7 @@ pub fn trials() -> Vec<Trial> {
         on_btrfs(Trial::new("storage::snapshots_on_btrfs", |s| snapshots(&btrfs(s).layout(), "btrfs"))),
         Trial::new("storage::verbs_of_snapshots_and_mounts", verbs),
         Trial::new("storage::files_go_into_a_stopped_container_and_out_of_it", transfer_stopped),
+        Trial::new("storage::no_copy_goes_into_itself", copies_into_themselves).guest(Guest::Probe),
         Trial::new("storage::files_go_into_a_running_guest_and_out_of_it", transfer_running).guest(Guest::Probe),
         Trial::new("storage::what_a_killed_push_left_is_gone", left_aside).guest(Guest::Probe),
         Trial::new("storage::a_guest_that_swaps_directories_for_links_leads_nobody_out", swapping).limit(240),
@@ -498,6 +499,34 @@ fn transfer_running(sandbox: &Sandbox) {
     forget(&sandbox.layout(), "web");
 }
 
+/// A directory of the host that a guest has may lead back to what is copied.
+fn copies_into_themselves(sandbox: &Sandbox) {
+    let shared = sandbox.path("shared");
+    fs::create_dir_all(shared.join("sub")).unwrap();
+    fs::write(shared.join("file"), "shared").unwrap();
+    let text = |path: &str| sandbox.path(path).to_str().unwrap().to_owned();
+    sandbox.create("web", Guest::Probe, &[]);
+    for (at, source) in ["shared", "shared/sub"].iter().enumerate() {
+        let (from, to) = (format!("mount.{at}.source"), format!("mount.{at}.target"));
+        sandbox.lxm(&["config", "set", "web", &from, &text(source), &to, &format!("/srv{at}")]).ok();
+    }
+    sandbox.lxm(&["start", "web", "--wait", "booted"]).ok();
+    for (what, words) in [
+        ("into a directory of the source", ["push", &text("shared"), "web:/srv0/sub/new"]),
+        ("out of the guest", ["pull", "web:/srv0", &text("shared/sub/new")]),
+        ("into itself", ["pull", "web:/srv0", &text("shared/")]),
+    ] {
+        let outcome = sandbox.lxm(&words).fails(1).complains("holds the place");
+        assert!(!shared.join("sub/new").exists() && !shared.join("shared").exists(), "{what}: {outcome}");
+    }
+    // Here the guest sees no way up to the source: it is found out on the way.
+    sandbox.lxm(&["push", &text("shared"), "web:/srv1/new"]).fails(1).complains("holds the place");
+    assert!(!shared.join("sub/new/sub/new").exists());
+    // One that is beside it is copied.
+    sandbox.lxm(&["pull", "web:/srv0", &text("beside")]).ok();
+    assert_eq!(fs::read_to_string(sandbox.path("beside/file")).unwrap(), "shared");
+}
+
 fn swapping(sandbox: &Sandbox) {
     sandbox.create("web", Guest::Busybox, &[]);
     sandbox.lxm(&["start", "web"]).ok();
@@ -588,6 +617,12 @@ fn transfers(sandbox: &Sandbox) {
     sandbox.lxm(&["pull", "web:/etc", "-"]).fails(2);
     sandbox.lxm(&["push", &path("source/file"), "/etc/pushed"]).fails(2);
     sandbox.lxm(&["push", &path("source/file"), "nobody:/etc/pushed"]).fails(3);
+    // A copy of what holds the guest, or a guest's into itself, would have no end.
+    let containers = sandbox.layout().containers().to_owned();
+    for held in [containers.parent().unwrap(), &containers].map(|held| held.to_str().unwrap()) {
+        sandbox.lxm(&["push", held, "web:/new/held"]).fails(1).complains("holds the place");
+    }
+    sandbox.lxm(&["pull", "web:/new/held", "-"]).fails(3);
     sandbox.lxm(&["push", &path("source/file"), "web:/source"]).ok();
     assert_eq!(sandbox.lxm(&["pull", "web:/source/file", "-"]).ok().stdout, "contents");
 }

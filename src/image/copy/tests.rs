@@ -71,3 +71,14 @@ fn a_failure_names_the_file_and_ends_all_threads() {
     let missing = copy_tree(&bench.path("missing"), &bench.path("other"), &Progress::hidden()).unwrap_err();
     assert_eq!(missing.errno(), Some(libc::ENOENT));
 }
+
+#[test]
+fn what_holds_the_target_is_refused() {
+    let bench = Bench::new();
+    bench.sh("mkdir -p src/a/b; echo x > src/f");
+    for target in ["src/a/b", "src/a/new", "src"] {
+        let error = copy_tree(&bench.path("src"), &bench.path(target), &Progress::hidden()).unwrap_err().to_string();
+        assert!(error.contains("what is copied holds the place"), "{error}");
+        assert!(!bench.path(target).join("f").exists() || target == "src");
+    }
+}

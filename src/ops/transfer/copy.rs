@@ -1,6 +1,6 @@
 //! Copies entries from one open directory to another, following no link.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::ffi::OsStr;
 use std::fs::File;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
@@ -11,6 +11,7 @@ use rustix::fs::{AtFlags, Dir, FileType, Gid, Mode, OFlags, Stat, Timespec, Time
 use rustix::io::Errno;
 
 use crate::error::{Context, Error, Kind, Result};
+use crate::image::copy::into_itself;
 use crate::progress::Progress;
 use crate::store;
 use crate::sys;
@@ -31,6 +32,10 @@ pub struct Copy<'a> {
     pub progress: &'a Progress,
     /// Where what replaces another file is made: the root of the tree, see [`store::place`].
     pub aside: Option<BorrowedFd<'a>>,
+    /// A directory that the tree is in, if it has no way up to it.
+    pub place: Option<BorrowedFd<'a>>,
+    /// The directory that is being copied to: its device and inode.
+    pub made: Cell<Option<(u64, u64)>>,
     /// Below the sources, and neither file, nor directory, nor link.
     pub left_out: RefCell<Vec<PathBuf>>,
 }
@@ -132,6 +137,16 @@ impl Copy<'_> {
         if depth > DEEPEST {
             return Err(Error::failed(format!("it is more than {DEEPEST} directories deep")));
         }
+        if depth == 0 {
+            for target in [Some(to), self.place].into_iter().flatten() {
+                if sys::fs::holds(source, target)? {
+                    return Err(into_itself());
+                }
+            }
+        } else if self.made.get() == Some((stat.st_dev, stat.st_ino)) {
+            // By a bind mount, which has no way up to the source.
+            return Err(into_itself());
+        }
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         match rustix::fs::mkdirat(to, as_name, Mode::RWXU) {
             // One that is there is added to; a link to one is not, which the flags see to.
@@ -139,6 +154,10 @@ impl Copy<'_> {
             Err(e) => return Err(e.into()),
         }
         let target = rustix::fs::openat(to, as_name, flags, Mode::empty())?;
+        if depth == 0 {
+            let made = rustix::fs::fstat(&target)?;
+            self.made.set(Some((made.st_dev, made.st_ino)));
+        }
         for entry in Dir::read_from(source)? {
             let entry = entry?;
             let name = entry.file_name().to_bytes();
