@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use super::container::is_default;
 use crate::error::{Error, Result};
-use crate::types::serde_as_text;
+use crate::types::{parse_id, serde_as_text};
 
 /// `[[mount]]`: a directory or file of the host shown in the guest.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -94,11 +94,9 @@ impl FromStr for MountIds {
     type Err = Error;
 
     fn from_str(s: &str) -> Result<Self> {
-        // The highest one means `none` to the kernel.
-        let id = |text: &str| text.parse::<u32>().ok().filter(|id| *id < u32::MAX);
         let pair = || {
             let (host, guest) = s.split_once(':')?;
-            Some(MountIds::Pair { host: id(host)?, guest: id(guest)? })
+            Some(MountIds::Pair { host: parse_id(host)?, guest: parse_id(guest)? })
         };
         match s {
             "none" => Ok(MountIds::None),

@@ -2,6 +2,7 @@
 
 use super::{Edit, View};
 use crate::error::Result;
+use crate::types::parse_id;
 
 /// Who logs in to a guest.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -54,7 +55,7 @@ fn fields(line: &str) -> Vec<&str> {
 fn find(passwd: &str, name: &str) -> Option<Account> {
     let line = passwd.lines().map(fields).find(|f| f.len() >= 7 && f[0] == name)?;
     let home = line[5].trim_start_matches('/').to_owned();
-    Some(Account { uid: line[2].parse().ok()?, gid: line[3].parse().ok()?, home })
+    Some(Account { uid: parse_id(line[2])?, gid: parse_id(line[3])?, home })
 }
 
 /// Adds the user and a group of its own, with the first number that both can have.

@@ -5,10 +5,11 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::fs::{Mode, OFlags};
 
 use crate::error::{Context, Error, Result};
+use crate::identity;
 use crate::storage::{self, Tree};
-use crate::store::{AliveLock, BootRecord, Layout, OperationLock};
+use crate::store::{AliveLock, BootRecord, Layout, OperationLock, Origin};
 use crate::sys;
-use crate::types::{ContainerName, IdRange};
+use crate::types::{ContainerName, IdRange, parse_id};
 
 /// The root of a container's files.
 pub struct GuestTree {
@@ -36,7 +37,10 @@ impl GuestTree {
         }
         let backend = storage::of_container(layout, name)?;
         let tree = Tree::open(backend.as_ref(), &layout.container(name))?;
-        Ok(GuestTree { root: tree.dir()?, place, ids: None, _idle: Some((tree, lock)) })
+        // Its files have the ids that the guest gives them.
+        let ids = identity::ids_in_use(&layout.config(name)?, &Origin::read(layout, name)?);
+        let ids = ids.map(|ids| IdRange { base: 0, ..ids });
+        Ok(GuestTree { root: tree.dir()?, place, ids, _idle: Some((tree, lock)) })
     }
 
     fn of_running(layout: &Layout, name: &ContainerName, place: OwnedFd) -> Result<Self> {
@@ -87,10 +91,23 @@ impl GuestTree {
 
     /// The ids that `text` names: a user of the guest, `UID` or `UID:GID`.
     pub fn owner(&self, text: &str) -> Result<(u32, u32)> {
-        if let Some(ids) = numeric(text) {
-            return Ok(ids);
+        let (uid, gid) = match numeric(text) {
+            Some(ids) => ids,
+            None => self.named(text)?,
+        };
+        if let Some(ids) = self.ids {
+            ids.require(uid, || format!("the user {uid}"))?;
+            ids.require(gid, || format!("the group {gid}"))?;
         }
-        let passwd = sys::fs::read_in_root(&self.root, "etc/passwd", 1 << 20)?;
+        Ok((uid, gid))
+    }
+
+    fn named(&self, text: &str) -> Result<(u32, u32)> {
+        let passwd = match sys::fs::read_in_root(&self.root, "etc/passwd", 1 << 20) {
+            // A guest without the file has no users by name.
+            Err(e) if e.errno() == Some(libc::ENOENT) => Vec::new(),
+            other => other?,
+        };
         let passwd = String::from_utf8_lossy(&passwd);
         let of_user = passwd.lines().filter(|line| line.split(':').next() == Some(text));
         of_user
@@ -103,7 +120,7 @@ impl GuestTree {
 /// `UID`, whose group has the same number, or `UID:GID`.
 fn numeric(text: &str) -> Option<(u32, u32)> {
     let (uid, gid) = text.split_once(':').unwrap_or((text, text));
-    Some((uid.parse().ok()?, gid.parse().ok()?))
+    Some((parse_id(uid)?, parse_id(gid)?))
 }
 
 #[cfg(test)]
@@ -126,10 +143,18 @@ mod tests {
 
     #[test]
     fn owners_are_named_or_numbered() {
-        let tree = tree(None);
+        let (tree, mapped) = (tree(None), tree(Some(IdRange::new(524_288))));
         assert_eq!(tree.owner("1000").unwrap(), (1000, 1000));
         assert_eq!(tree.owner("1000:50").unwrap(), (1000, 50));
         assert_eq!(tree.owner("root").unwrap(), (0, 0));
+        assert_eq!(mapped.owner("65535:0").unwrap(), (65_535, 0));
+        for outside in ["65536", "0:65536"] {
+            let error = mapped.owner(outside).unwrap_err().to_string();
+            assert!(error.contains("65536 is none of the guest's, whose ids are 0 to 65535"), "{error}");
+        }
+        for none in ["4294967295", "0:4294967295", "+1"] {
+            assert_eq!(tree.owner(none).unwrap_err().kind().exit_status(), 3, "{none}");
+        }
         assert_eq!(tree.owner("no-such-user").unwrap_err().kind().exit_status(), 3);
     }
 }

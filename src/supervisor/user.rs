@@ -5,7 +5,7 @@
 use std::path::Path;
 
 use crate::error::{Error, Result};
-use crate::types::IdRange;
+use crate::types::{IdRange, parse_id};
 
 #[derive(Debug, PartialEq, Eq)]
 pub struct User {
@@ -29,13 +29,9 @@ impl User {
 
     /// Fails where the user, or a group of theirs, is none that the guest's range of ids has.
     pub fn require_in(&self, ids: IdRange) -> Result<()> {
-        let most = ids.len.saturating_sub(1);
-        let outside = match (self.uid > most, self.groups.iter().find(|gid| **gid > most)) {
-            (true, _) => format!("the user {} is", self.uid),
-            (false, Some(gid)) => format!("the group {gid} of the user `{}` is", self.name),
-            (false, None) => return Ok(()),
-        };
-        Err(Error::not_found(format!("{outside} none of the guest's, whose ids are 0 to {most}")))
+        ids.require(self.uid, || format!("the user {}", self.uid))?;
+        let groups = self.groups.iter();
+        groups.copied().try_for_each(|gid| ids.require(gid, || format!("the group {gid} of the user `{}`", self.name)))
     }
 }
 
@@ -62,22 +58,15 @@ fn find(passwd: &str, group: &str, wanted: &str) -> Result<User> {
     Ok(user)
 }
 
-/// The number of a user or group: digits alone (`+0` is a name), and not the one that setresuid(2) takes
-/// for "as it is", which would leave root root.
-fn id(text: &str) -> Option<u32> {
-    let digits = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
-    text.parse().ok().filter(|id| digits && *id != u32::MAX)
-}
-
 fn find_user(passwd: &str, wanted: &str) -> Result<User> {
-    let uid = id(wanted);
+    let uid = parse_id(wanted);
     let entry = passwd
         .lines()
         .map(|line| line.split(':').collect::<Vec<_>>())
-        .find(|fields| fields.len() >= 7 && (fields[0] == wanted || (uid.is_some() && id(fields[2]) == uid)));
+        .find(|fields| fields.len() >= 7 && (fields[0] == wanted || (uid.is_some() && parse_id(fields[2]) == uid)));
     let or = |text: &str, default: &str| if text.is_empty() { default.to_owned() } else { text.to_owned() };
     match (entry, uid) {
-        (Some(fields), _) => match (id(fields[2]), id(fields[3])) {
+        (Some(fields), _) => match (parse_id(fields[2]), parse_id(fields[3])) {
             (Some(uid), Some(gid)) => Ok(User {
                 name: fields[0].to_owned(),
                 uid,
@@ -102,20 +91,22 @@ fn find_user(passwd: &str, wanted: &str) -> Result<User> {
 }
 
 fn find_group(group: &str, wanted: &str) -> Result<u32> {
-    if let Some(gid) = id(wanted) {
+    if let Some(gid) = parse_id(wanted) {
         return Ok(gid);
     }
     let entry = group
         .lines()
         .map(|line| line.split(':').collect::<Vec<_>>())
         .find(|fields| fields.len() >= 3 && fields[0] == wanted);
-    entry.and_then(|fields| id(fields[2])).ok_or_else(|| Error::not_found(format!("the guest has no group `{wanted}`")))
+    entry
+        .and_then(|fields| parse_id(fields[2]))
+        .ok_or_else(|| Error::not_found(format!("the guest has no group `{wanted}`")))
 }
 
 fn groups_of(group: &str, user: &str) -> Vec<u32> {
     let member =
         |line: &&str| line.rsplit(':').next().is_some_and(|members| members.split(',').any(|name| name == user));
-    group.lines().filter(member).filter_map(|line| id(line.split(':').nth(2)?)).collect()
+    group.lines().filter(member).filter_map(|line| parse_id(line.split(':').nth(2)?)).collect()
 }
 
 #[cfg(test)]

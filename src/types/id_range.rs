@@ -32,6 +32,15 @@ impl IdRange {
     pub fn to_host(&self, inner: u32) -> Option<u32> {
         (inner < self.len).then(|| self.base + inner)
     }
+
+    /// Fails where the container's id `inner`, that of `whose`, is not mapped.
+    pub fn require(&self, inner: u32, whose: impl FnOnce() -> String) -> Result<()> {
+        if inner < self.len {
+            return Ok(());
+        }
+        let most = self.len.saturating_sub(1);
+        Err(Error::not_found(format!("{} is none of the guest's, whose ids are 0 to {most}", whose())))
+    }
 }
 
 impl FromStr for IdRange {

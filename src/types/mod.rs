@@ -2,6 +2,7 @@
 
 mod arch;
 mod duration;
+mod id;
 mod id_range;
 mod mac;
 mod name;
@@ -12,6 +13,7 @@ mod sockets;
 
 pub use arch::Arch;
 pub use duration::Timeout;
+pub use id::parse_id;
 pub use id_range::IdRange;
 pub use mac::Mac;
 pub use name::ContainerName;

@@ -488,6 +488,12 @@ fn transfer_stopped(sandbox: &Sandbox) {
         let layout = sandbox.layout();
         handmade(&layout, "web", backend);
         transfers(sandbox);
+        let name = "web".parse().unwrap();
+        let backend = lxm::storage::of_container(&layout, &name).unwrap();
+        let tree = lxm::storage::Tree::open(backend.as_ref(), &layout.container(&name)).unwrap();
+        let big = tree.path().join("new/dir/big").metadata().unwrap();
+        assert_eq!((big.uid(), big.gid()), (65_534, 65_534), "its root can have it");
+        drop(tree);
         fs::remove_dir_all(layout.containers()).unwrap();
     }
 }
@@ -617,6 +623,19 @@ fn transfers(sandbox: &Sandbox) {
     sandbox.lxm(&["pull", "web:/etc", "-"]).fails(2);
     sandbox.lxm(&["push", &path("source/file"), "/etc/pushed"]).fails(2);
     sandbox.lxm(&["push", &path("source/file"), "nobody:/etc/pushed"]).fails(3);
+    // Ids that the guest has not are refused where they are said, and nobody's where a file has them.
+    for outside in ["70000", "0:70000"] {
+        let told = sandbox.lxm(&["push", "--owner", outside, &path("source/file"), "web:/new/outside"]).fails(3);
+        told.complains("70000 is none of the guest's, whose ids are 0 to 65535");
+    }
+    for none in ["4294967295", "0:4294967295"] {
+        sandbox.lxm(&["push", "--owner", none, &path("source/file"), "web:/new/outside"]).fails(3).complains(none);
+    }
+    sandbox.lxm(&["pull", "web:/new/outside", "-"]).fails(3);
+    std::os::unix::fs::chown(source.join("file"), Some(70_000), Some(80_000)).unwrap();
+    sandbox.lxm(&["push", &path("source/file"), "web:/new/dir/big"]).ok();
+    sandbox.lxm(&["pull", "--preserve", "web:/new/dir/big", &path("pulled/")]).ok();
+    assert_eq!(owner("big"), (65_534, 65_534, 0o644));
     // A copy of what holds the guest, or a guest's into itself, would have no end.
     let containers = sandbox.layout().containers().to_owned();
     for held in [containers.parent().unwrap(), &containers].map(|held| held.to_str().unwrap()) {
