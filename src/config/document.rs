@@ -50,7 +50,13 @@ impl KeyPath {
 
 impl fmt::Display for KeyPath {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0.join("."))
+        let plain = self.0.join(".");
+        if plain.parse::<KeyPath>().is_ok_and(|read| read == *self) {
+            return f.write_str(&plain);
+        }
+        // What has dots or spaces of its own is quoted, so that it reads back.
+        let parts = self.0.iter().map(|part| toml_edit::Key::new(part.as_str()).display_repr().into_owned());
+        f.write_str(&parts.collect::<Vec<_>>().join("."))
     }
 }
 

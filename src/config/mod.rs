@@ -18,7 +18,7 @@ pub use container::{Boot, Config, Device, IdMap, Init, Limits, Ready, Schedule, 
 pub use document::{Document, KeyPath};
 pub use host::{HostConfig, HostNetwork};
 pub use mount::{Mount, MountIds, MountTarget};
-pub use network::{Address, Network, NetworkType, Publish, PublishProtocol, is_link_name};
+pub use network::{Address, Network, NetworkType, Publish, PublishProtocol, is_interface_name, is_link_name};
 pub use order::{Order, Plan, Progress};
 pub use parse::parse;
 pub use security::{AppArmor, CallGroup, Security, Syscalls};

@@ -205,6 +205,12 @@ pub fn is_link_name(name: &str) -> bool {
         && name.bytes().all(|c| c.is_ascii_graphic() && c != b'/' && c != b':')
 }
 
+/// Whether a guest's own interface can have the name: `lo` is there already, and the kernel keeps `all`
+/// and `default` for /proc/sys/net (sysctl_dev_name_is_allowed).
+pub fn is_interface_name(name: &str) -> bool {
+    is_link_name(name) && !["lo", "all", "default"].contains(&name)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

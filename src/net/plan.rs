@@ -6,7 +6,7 @@ use ipnetwork::IpNetwork;
 
 use super::names;
 use super::rate::Rate;
-use crate::config::{Address, Config, Network, NetworkType, Publish, is_link_name};
+use crate::config::{Address, Config, Network, NetworkType, Publish, is_interface_name, is_link_name};
 use crate::error::{Context, Error, Result};
 use crate::types::{ContainerName, Mac};
 
@@ -56,7 +56,7 @@ pub fn interfaces(name: &ContainerName, config: &Config, default_bridge: &str) -
     let mut interfaces = Vec::new();
     for (guest, network) in &config.network {
         let step = || format!("network.{guest}");
-        if !is_link_name(guest) || guest == "lo" {
+        if !is_interface_name(guest) {
             return Err(Error::config(format!("network.{guest}: an interface cannot have this name")));
         }
         match network.kind {

@@ -69,9 +69,23 @@ fn refused_limit(sandbox: &Sandbox) {
 
 fn low_limit(sandbox: &Sandbox) {
     sandbox.create("p", Guest::Probe, &[]);
-    sandbox.lxm(&["config", "set", "p", "limits.memory", "10KiB", "limits.cpus", "0.5"]).ok();
+    for none in ["0", "1KiB"] {
+        sandbox.lxm(&["config", "set", "p", "limits.memory", none]).fails(6).complains("not even enough");
+    }
+    sandbox.lxm(&["config", "set", "p", "limits.memory", "100KiB", "limits.cpus", "0.5"]).ok();
     sandbox.lxm(&["start", "p"]).fails(1).complains("memory is not even enough").complains("limits.memory");
     sandbox.lxm(&["config", "unset", "p", "limits.memory", "limits.cpus"]).ok();
+    // What an earlier lxm took is named at the start and can be taken away.
+    for name in ["../../x", "all", "lo", "abcdefghijklmnop"] {
+        let key = format!("network.\"{name}\"");
+        sandbox.lxm(&["config", "set", "p", &format!("{key}.type"), "none"]).fails(6).complains("name of an interface");
+        let file = sandbox.layout().container(&"p".parse().unwrap()).join("config.toml");
+        let before = std::fs::read_to_string(&file).unwrap();
+        std::fs::write(&file, format!("{before}\n[{key}]\ntype = \"none\"\n")).unwrap();
+        sandbox.lxm(&["start", "p"]).fails(6).complains("name of an interface").complains("config unset p");
+        sandbox.lxm(&["config", "unset", "p", &key]).ok();
+        assert_eq!(std::fs::read_to_string(&file).unwrap().trim(), before.trim());
+    }
     sandbox.lxm(&["start", "p"]).ok();
     let memory = limit(sandbox, "memory.limit_in_bytes", "memory.max");
     assert!(memory == "max" || memory.parse::<u64>().unwrap() > 1 << 60, "{memory}");
