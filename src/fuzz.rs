@@ -17,16 +17,16 @@ const fn target(name: &'static str, run: fn(&[u8])) -> Target {
 pub const TARGETS: &[Target] = &[
     target("archive", crate::image::fuzz::archive),
     target("control", crate::proto::control::fuzz),
-    target("dhcp4", crate::net::serve::fuzz::dhcp4),
-    target("dns", crate::net::serve::fuzz::dns),
+    target("dhcp4", crate::netserver::fuzz::dhcp4),
+    target("dns", crate::netserver::fuzz::dns),
     target("export", crate::ops::import::fuzz::export),
-    target("frame", crate::net::serve::fuzz::frame),
-    target("leases", crate::net::serve::fuzz::leases),
+    target("frame", crate::netserver::fuzz::frame),
+    target("leases", crate::netserver::fuzz::leases),
     target("lxc", crate::ops::import::fuzz::lxc),
     target("nspawn", crate::ops::import::fuzz::nspawn),
     target("oci", crate::ops::import::fuzz::oci),
     target("packages", crate::distro::packages::fuzz),
-    target("solicitation", crate::net::serve::fuzz::solicitation),
+    target("solicitation", crate::netserver::fuzz::solicitation),
     target("terminal", terminal),
 ];
 

@@ -1,10 +1,11 @@
 //! lxm: system containers on one Linux host. `docs/ARCHITECTURE.md` is the map and the invariants.
 
 pub mod attach;
-pub mod bus;
 pub mod cgroup;
 pub mod cli;
+pub mod client;
 pub mod config;
+pub mod container;
 pub mod distro;
 pub mod error;
 #[cfg(any(test, fuzzing))]
@@ -14,6 +15,7 @@ pub mod identity;
 pub mod image;
 pub mod inside;
 pub mod net;
+pub mod netserver;
 pub mod ops;
 pub mod progress;
 pub mod proto;
@@ -21,6 +23,7 @@ pub mod storage;
 pub mod store;
 pub mod supervisor;
 pub mod sys;
+pub mod systemd;
 pub mod template;
 pub mod terminal;
 pub mod types;

@@ -5,13 +5,12 @@ use std::time::{Duration, Instant};
 use nix::sys::signal::Signal as Sig;
 use nix::sys::signalfd::SignalFd;
 
-use super::control::{connect, reply, unexpected};
 use super::pipes::{self, Carried, Pipes};
 use super::relay::{Event, Relay, is_to_end};
 use super::terminal;
 use crate::cgroup::{ContainerCgroup, Hierarchies};
+use crate::client::{connect, reply, unexpected};
 use crate::error::{Error, Result};
-use crate::host;
 use crate::proto::control::{Attach, Reply, Request};
 use crate::store::{BootRecord, Layout};
 use crate::sys;
@@ -48,7 +47,7 @@ pub enum Terminal {
 /// not run (126, 127, [`OUR_FAILURE`]).
 pub fn run(layout: &Layout, name: &ContainerName, command: Command) -> Result<u8> {
     let packets = connect(layout, name)?;
-    if host::systemd::is_running() {
+    if crate::systemd::is_running() {
         // `systemctl freeze` freezes the supervisor too. Otherwise it refuses by itself.
         ContainerCgroup::new(Hierarchies::detect()?, BootRecord::cgroup_of(layout, name)?)
             .require_thawed(name, &layout.command(format_args!("unfreeze {name}")))?;

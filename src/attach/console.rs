@@ -6,10 +6,10 @@ use std::time::Instant;
 use nix::sys::signal::Signal as Sig;
 use nix::sys::socket::{AddressFamily, SockFlag, SockType, socketpair};
 
-use super::control::{connect, reply, unexpected};
 use super::escape::{Escape, Keys};
 use super::flow::Filtered;
 use super::relay::{Event, Relay, is_to_end};
+use crate::client::{connect, reply, unexpected};
 use crate::error::{Context, Result};
 use crate::proto::control::{Reply, Request, Stop};
 use crate::store::Layout;

@@ -7,7 +7,6 @@
 
 mod command;
 mod console;
-pub mod control;
 mod ends;
 mod escape;
 mod flow;

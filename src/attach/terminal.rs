@@ -7,11 +7,11 @@ use std::time::{Duration, Instant};
 use nix::sys::signal::Signal as Sig;
 
 use super::command::finish;
-use super::control::reply;
 use super::ends::End;
 use super::flow::{Filtered, Flow, standard};
 use super::pipes::Carried;
 use super::relay::{Event, Relay, is_to_end};
+use crate::client::reply;
 use crate::error::{Context, Error, Result};
 use crate::proto::control::Reply;
 use crate::sys;

@@ -1,6 +1,7 @@
 use super::{Context, Format, NamesArg, render, require_root, several};
+use crate::container::boot_report::{self, Entry, State};
 use crate::error::{Error, Result};
-use crate::ops::autostart::{self, Entry, State};
+use crate::ops::autostart;
 use serde::Serialize;
 
 /// Start containers when the host boots
@@ -49,7 +50,7 @@ impl Autostart {
             }
             return outcome(failed.len(), "stop");
         }
-        if crate::host::systemd::is_running() {
+        if crate::systemd::is_running() {
             return Err(Error::conflict("systemd starts the enabled containers of this host")
                 .hint("`lxm enable NAME` enables one, `systemctl start lxm.target` starts them all"));
         }
@@ -92,7 +93,7 @@ struct Row {
 
 impl BootReport {
     pub fn run(self, context: &Context) -> Result<u8> {
-        let rows: Vec<Row> = autostart::report(&context.layout)?.into_iter().map(row).collect();
+        let rows: Vec<Row> = boot_report::report(&context.layout)?.into_iter().map(row).collect();
         if context.format == Format::Json {
             return render::json(&rows).map(|()| 0);
         }

@@ -4,9 +4,9 @@ use std::net::{Ipv4Addr, Ipv6Addr};
 
 use serde::Serialize;
 
-use crate::ops::autostart::State;
+use crate::container::boot_report::State;
+use crate::container::status::{Seen, SeenLink};
 use crate::ops::confined::Confined;
-use crate::ops::look::{Seen, SeenLink};
 use crate::store::StageTime;
 
 /// Unknown facts are `null`: the container does not run, or the host does not account for it.

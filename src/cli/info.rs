@@ -2,10 +2,10 @@ use std::time::Duration;
 
 use super::facts::{self, Facts};
 use super::{Context, Format, NameArg, render};
-use crate::attach::control;
+use crate::client;
+use crate::container::status::{Observer, Seen, State};
 use crate::error::Result;
 use crate::ops::confined::Confined;
-use crate::ops::look::{Observer, Seen, State};
 use crate::terminal;
 
 /// Show what is known of a container, with the lines of lxc-info and some more
@@ -212,7 +212,7 @@ impl Lines {
 
     /// What the guest's init says of itself; a supervisor too busy to answer is not waited for.
     fn boot(&mut self, seen: &Seen, context: &Context) {
-        let status = control::status(&context.layout, &seen.name, Duration::from_secs(1));
+        let status = client::status(&context.layout, &seen.name, Duration::from_secs(1));
         let Ok(status) = status else { return };
         let ready = match (status.ready, status.boot_us) {
             (Some(true), Some(us)) => format!("yes, {:.2} s after its init began", us as f64 / 1e6),

@@ -4,9 +4,9 @@ use clap::ValueEnum;
 
 use super::facts::{self, Facts};
 use super::{Context, Format, render};
+use crate::container::boot_report::State as Boot;
+use crate::container::status::{Observer, Seen, State};
 use crate::error::Result;
-use crate::ops::autostart::State as Boot;
-use crate::ops::look::{Observer, Seen, State};
 
 /// List the containers
 ///

@@ -3,8 +3,8 @@ use std::io::IsTerminal;
 use super::safe::Filter;
 use super::{Context, NameArg, render};
 use crate::error::Result;
-use crate::host::systemd;
 use crate::ops::logs::{Part, logs};
+use crate::systemd::unit;
 
 /// Show what a container has written to its console
 ///
@@ -30,7 +30,7 @@ pub struct Logs {
 impl Logs {
     pub fn run(self, context: &Context) -> Result<u8> {
         if self.journal {
-            return systemd::show_journal(&context.layout, &self.name.get()?, self.lines, self.follow);
+            return unit::show_journal(&context.layout, &self.name.get()?, self.lines, self.follow);
         }
         let mut filter = std::io::stdout().is_terminal().then(Filter::default);
         let part = self.lines.map_or(Part::All, Part::LastLines);

@@ -3,7 +3,7 @@ use ipnetwork::{Ipv4Network, Ipv6Network};
 
 use super::{Context, Format, render, require_root};
 use crate::error::Result;
-use crate::net::serve::{self, Readiness};
+use crate::net::server::{self, Readiness};
 use crate::net::{self, bridge, owner};
 use crate::ops::network::{self, New, Seen};
 use crate::types::ContainerName;
@@ -25,12 +25,12 @@ enum Verb {
     },
     /// Make a bridge ready: link, addresses, rules, leases and names
     Up {
-        #[arg(default_value = bridge::DEFAULT)]
+        #[arg(default_value = owner::DEFAULT_BRIDGE)]
         bridge: String,
     },
     /// Take a bridge down; its settings and leases stay
     Down {
-        #[arg(default_value = bridge::DEFAULT)]
+        #[arg(default_value = owner::DEFAULT_BRIDGE)]
         bridge: String,
     },
     /// Change a setting of a bridge
@@ -80,7 +80,7 @@ impl Network {
         match self.verb {
             Verb::Up { bridge } => {
                 net::bridge::up(layout, &known(&bridge)?)?;
-                net::nft::repair(layout)?;
+                net::rules::repair(layout)?;
             }
             Verb::Down { bridge } => bridge::down(layout, &known(&bridge)?)?,
             Verb::Set { bridge, key, value } => set(context, &known(&bridge)?, &key, &value)?,
@@ -196,6 +196,6 @@ impl Serve {
     fn run(self, context: &Context) -> Result<u8> {
         require_root("serve leases")?;
         let readiness = if self.spawned { Readiness::Stdout } else { Readiness::Notify };
-        serve::run(&context.layout, &self.bridge, readiness).map(|()| 0)
+        server::run(&context.layout, &self.bridge, readiness).map(|()| 0)
     }
 }

@@ -2,8 +2,8 @@ use std::path::PathBuf;
 use std::str::FromStr;
 
 use super::{Context, require_root};
+use crate::container::files::GuestTree;
 use crate::error::{Error, Result};
-use crate::ops::guest_tree::GuestTree;
 use crate::ops::transfer::{self, Pulled};
 use crate::types::ContainerName;
 

@@ -3,6 +3,7 @@
 //! What is written is parsed into the types here, or refused with file, line, key and the nearest
 //! valid key. Nothing here does I/O; [`crate::store`] reads and writes the files.
 
+pub mod bridge;
 mod container;
 mod document;
 mod host;

@@ -11,8 +11,8 @@ use nix::fcntl::{FcntlArg, FdFlag, fcntl};
 
 use super::force::{self, Stray};
 use super::{Host, Start, Stop};
-use crate::attach::control;
 use crate::cgroup::{ContainerCgroup, Hierarchies, stats};
+use crate::client;
 use crate::error::{Context, Error, Kind, Result};
 use crate::proto::control::{Request, Rung};
 use crate::store::{BootRecord, Layout};
@@ -34,7 +34,7 @@ impl Host for Bare {
     }
 
     fn stop(&self, layout: &Layout, name: &ContainerName, how: Stop, tell: &dyn Fn(Rung)) -> Result<Rung> {
-        let ended = control::end(layout, name, &Request::Stop(how.message()), how.patience(), tell);
+        let ended = client::end(layout, name, &Request::Stop(how.message()), how.patience(), tell);
         let Err(refused) = ended else { return ended };
         if let (Stop::Graceful { limit }, Kind::Conflict) = (how, refused.kind())
             && let Some(stray) = Stray::find(layout, name)?
@@ -56,7 +56,7 @@ impl Host for Bare {
                     layout.command(format_args!("start {name}"))
                 )));
         }
-        control::end(layout, name, &Request::Reboot(how.message()), how.patience_to_reboot(), tell)
+        client::end(layout, name, &Request::Reboot(how.message()), how.patience_to_reboot(), tell)
     }
 }
 

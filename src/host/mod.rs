@@ -1,18 +1,12 @@
 //! Who keeps the supervisors: a bare host's own command line, or systemd where that is PID 1.
 
-pub mod apparmor;
 pub mod bare;
 pub mod force;
-pub mod journal;
-pub mod journal_link;
-pub mod machined;
-pub mod notify;
-mod properties;
 pub mod systemd;
 
 use std::time::Duration;
 
-use crate::attach::control::Patience;
+use crate::client::Patience;
 use crate::error::Result;
 use crate::proto::control::{self, Rung};
 use crate::store::Layout;
@@ -95,5 +89,5 @@ pub trait Host {
 
 /// The service manager that runs here.
 pub fn detect() -> Box<dyn Host> {
-    if systemd::is_running() { Box::new(systemd::Systemd) } else { Box::new(bare::Bare) }
+    if crate::systemd::is_running() { Box::new(systemd::Systemd) } else { Box::new(bare::Bare) }
 }

@@ -5,10 +5,11 @@ use std::net::IpAddr;
 use ipnetwork::IpNetwork;
 
 use super::plan::{self, Interface, Kind};
-use super::settings::{BridgeSettings, NetworkFile};
-use super::{bridge, owner, serve};
+use super::{bridge, owner};
+use crate::config::bridge::{BridgeSettings, NetworkFile};
 use crate::config::{Address, Config, NetworkType};
 use crate::error::{Context, Error, Result};
+use crate::netserver;
 use crate::store::Layout;
 use crate::types::ContainerName;
 
@@ -53,7 +54,7 @@ pub(super) fn check(
     if all.is_empty() {
         return Ok(());
     }
-    let leases = serve::status(layout, bridge)?.unwrap_or_default().guests;
+    let leases = netserver::status(layout, bridge)?.unwrap_or_default().guests;
     for address in all {
         if own.iter().any(|net| net.ip() == address) {
             return Err(Error::config(format!("{address} is the address of the bridge `{bridge}` itself"))
@@ -62,8 +63,9 @@ pub(super) fn check(
         if let Some(net) = own.iter().find(|net| net.is_ipv4() == address.is_ipv4()) {
             check_within(address, *net, bridge, interface)?;
         }
-        let has_it =
-            |guest: &&serve::GuestStatus| guest.mac != interface.mac && guest.leased.map(IpAddr::V4) == Some(address);
+        let has_it = |guest: &&netserver::GuestStatus| {
+            guest.mac != interface.mac && guest.leased.map(IpAddr::V4) == Some(address)
+        };
         if let Some(other) = leases.iter().find(has_it) {
             return Err(Error::conflict(format!("{address} is leased to container `{}`", other.name))
                 .hint(format!("choose another, or stop `{}` until its lease has ended", other.name)));

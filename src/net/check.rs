@@ -3,11 +3,13 @@
 use ipnetwork::{Ipv4Network, Ipv6Network};
 
 use super::firewall::Gate;
-use super::settings::{BridgeSettings, NetworkFile};
-use super::wire::{Wire, link_by_name};
-use super::{bridge, firewall, nft, serve, subnet};
+use super::netlink::{Wire, link_by_name};
+use super::{bridge, firewall, rules};
+use crate::config::bridge::{BridgeSettings, NetworkFile};
 use crate::error::Result;
+use crate::netserver;
 use crate::store::Layout;
+use crate::types::subnet;
 
 /// Something that is wrong, and the command that helps.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -30,7 +32,7 @@ pub fn check(layout: &Layout) -> Result<Vec<Finding>> {
     let wire = Wire::new()?;
     let host = wire.open()?;
     let (routes4, routes6) = wire.run(bridge::taken(&host, None))?;
-    let ruleset = match nft::list(&["-t", "list", "ruleset"]) {
+    let ruleset = match rules::list(&["-t", "list", "ruleset"]) {
         Ok(ruleset) => ruleset.unwrap_or_default(),
         Err(e) => {
             found.push(Finding::new("rules", e.to_string(), e.hint_text().unwrap_or("install the package nftables")));
@@ -68,7 +70,7 @@ fn crosses6(own: Ipv6Network, other: Ipv6Network) -> bool {
 }
 
 fn check_server(layout: &Layout, name: &str, found: &mut Vec<Finding>) -> Result<()> {
-    if !serve::is_running(layout, name)? {
+    if !netserver::is_running(layout, name)? {
         found.push(Finding::new(
             "server",
             format!("bridge `{name}` has no lease and name server"),
@@ -76,7 +78,7 @@ fn check_server(layout: &Layout, name: &str, found: &mut Vec<Finding>) -> Result
         ));
         return Ok(());
     }
-    let Some(status) = serve::status(layout, name)? else { return Ok(()) };
+    let Some(status) = netserver::status(layout, name)? else { return Ok(()) };
     if let Some(fault) = status.names_fault {
         let what = format!("no names are served on `{name}`: {fault}");
         found.push(Finding::new("names", what, "end that program, or keep it off the bridge's address"));
@@ -101,7 +103,7 @@ fn check_kernel(name: &str, settings: &BridgeSettings, found: &mut Vec<Finding>)
 }
 
 fn check_firewalls(layout: &Layout, name: &str, ruleset: &str, found: &mut Vec<Finding>) -> Result<()> {
-    if !nft::is_whole(layout)? {
+    if !rules::is_whole(layout)? {
         found.push(Finding::new(
             "rules",
             "the tables `inet lxm` and `bridge lxm` are missing from the firewall",

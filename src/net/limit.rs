@@ -10,8 +10,8 @@ use rtnetlink::packet_route::tc::{TcAttribute, TcHandle, TcMessage, TcOption};
 use rtnetlink::{Handle, LinkMessageBuilder, LinkUnspec};
 
 use super::link::add_replacing;
+use super::netlink::index_of;
 use super::rate::Rate;
-use super::wire::index_of;
 use crate::error::{Context, Error, Kind, Result};
 
 // linux/pkt_sched.h

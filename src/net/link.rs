@@ -16,21 +16,11 @@ use rtnetlink::{
     RouteMessageBuilder,
 };
 
-use super::bridge;
 use super::neighbours;
+use super::netlink::{delete_link, index_of, link_by_name, name_of};
 use super::plan::Interface;
-use super::wire::{delete_link, index_of, link_by_name, name_of};
 use crate::error::{Context, Error, Result};
 use crate::types::Mac;
-
-/// The group of the host's ends of guests' links, of the owner with the plain names
-/// ([`super::owner::group`]); its low bits say what the bridge's rules do with
-/// the port ([`super::nft`]). In the link itself, they need no rule a guest and survive a flush.
-pub const GROUP: u32 = 0x6c78_6d00;
-/// The port's IPv4 and IPv6 addresses are checked: the bridge is ours, so we know them.
-pub const GROUP_CHECKED: u32 = 1;
-/// The port may talk to the host alone.
-pub const GROUP_ISOLATED: u32 = 2;
 
 /// Where a guest's interface is made.
 #[derive(Debug, Clone, Copy)]
@@ -100,7 +90,7 @@ async fn guard_port(host: &Handle, port: u32, mac: Mac) -> Result<()> {
     // A port has no use for an address of its own, nor for the packets that would find it free. The
     // kernel takes this neither in the message that makes the link nor once it is up.
     let mode = AfSpecUnspec::Inet6(vec![AfSpecInet6::AddrGenMode(In6AddrGenMode::None)]);
-    let quiet = if bridge::has_ipv6() {
+    let quiet = if super::sysctl::has_ipv6() {
         locked.append_extra_attribute(LinkAttribute::AfSpecUnspec(vec![mode]))
     } else {
         locked

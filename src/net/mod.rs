@@ -8,26 +8,23 @@ mod addresses;
 pub mod bridge;
 mod check;
 mod firewall;
+mod groups;
 mod limit;
 mod link;
 pub mod names;
 mod neighbours;
-pub mod nft;
+mod netlink;
 mod observe;
 pub mod owner;
 mod plan;
-pub mod ports;
 pub mod publish;
 mod rate;
 pub mod reach;
 mod record;
 mod resolved;
-pub mod serve;
+pub mod rules;
 pub mod server;
-pub mod settings;
-mod subnet;
 mod sysctl;
-mod wire;
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -42,17 +39,17 @@ pub use observe::{Addresses, Traffic, addresses, traffic};
 pub use plan::mac_of;
 pub use record::{GuestRecord, LinkRecord};
 
+use crate::config::bridge::NetworkFile;
 use crate::config::{Address, Config, NetworkType};
 use crate::error::{Context, Error, Result};
+use crate::netserver::GuestEntry;
 use crate::store::Layout;
 use crate::types::{ContainerName, Mac};
 use bridge::Bridge;
 use link::Place;
 use names::Role;
+use netlink::Wire;
 use plan::{Interface, Kind};
-use serve::GuestEntry;
-use settings::NetworkFile;
-use wire::Wire;
 
 /// One link of a guest that is wired up.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -136,17 +133,17 @@ fn check_reservation(
         return refused(format!("nobody gives leases on `{bridge}`"));
     };
     let net = settings.ipv4.ok_or_else(|| Error::failed(format!("`{bridge}` has no IPv4 network")))?;
-    if !subnet::is_for_guests(net, address) {
+    if !crate::types::subnet::is_for_guests(net, address) {
         return refused(format!("it is none of those of `{bridge}`, which is {net}"));
     }
     // What has a lease is read from a file that may be a moment old; who runs is not.
-    let leases = serve::status(layout, bridge)?.unwrap_or_default().guests;
+    let leases = crate::netserver::status(layout, bridge)?.unwrap_or_default().guests;
     let has_it = |guest: &GuestEntry| {
         let is_leased = leases.iter().any(|lease| lease.mac == guest.mac && lease.leased == Some(address));
         is_leased || guest.reserved == Some(address) || guest.addresses.contains(&address.into())
     };
     let own = layout.name_on_bridge(name);
-    match serve::guests_of(layout, bridge)?.into_values().find(|guest| guest.name != own && has_it(guest)) {
+    match crate::netserver::guests_of(layout, bridge)?.into_values().find(|guest| guest.name != own && has_it(guest)) {
         Some(other) => {
             Err(Error::conflict(format!("{address} is the address of container `{}`, which runs", other.name)))
         }
@@ -174,10 +171,10 @@ fn announce(
         };
         let addresses = link.addresses.clone();
         let entry = GuestEntry { name: layout.name_on_bridge(name), mac: link.mac, reserved, addresses };
-        serve::announce(layout, bridge, &entry)?;
-        holdings.extend(nft::holdings(settings, &entry));
+        crate::netserver::announce(layout, bridge, &entry)?;
+        holdings.extend(rules::holdings(settings, &entry));
     }
-    if holdings.is_empty() { Ok(()) } else { nft::give(layout, &holdings) }
+    if holdings.is_empty() { Ok(()) } else { rules::give(layout, &holdings) }
 }
 
 /// Ends what [`announce`] began.
@@ -186,13 +183,13 @@ fn retract(layout: &Layout, name: &ContainerName, links: &[LinkRecord]) -> Resul
     let mut holdings = Vec::new();
     for link in links {
         let Some(bridge) = &link.bridge else { continue };
-        serve::retract(layout, bridge, link.mac)?;
+        crate::netserver::retract(layout, bridge, link.mac)?;
         let Some(settings) = file.bridge.get(bridge) else { continue };
         let addresses = link.addresses.clone();
         let entry = GuestEntry { name: layout.name_on_bridge(name), mac: link.mac, reserved: None, addresses };
-        holdings.extend(nft::holdings(settings, &entry));
+        holdings.extend(rules::holdings(settings, &entry));
     }
-    if holdings.is_empty() { Ok(()) } else { nft::take_back(layout, &holdings) }
+    if holdings.is_empty() { Ok(()) } else { rules::take_back(layout, &holdings) }
 }
 
 fn record_of(layout: &Layout, name: &ContainerName, leader: Pid, interfaces: &[Interface]) -> GuestRecord {
@@ -248,7 +245,7 @@ fn wire_up(
     wire.run(make_all(place, layout, name, interfaces, bridges))?;
     for interface in interfaces.iter().filter(|interface| interface.without_ipv6) {
         // /proc/sys/net shows the network namespace of the thread that looks.
-        wire::in_netns(netns, || sysctl::set(&format!("net/ipv6/conf/{}/disable_ipv6", interface.guest), "1"))?;
+        netlink::in_netns(netns, || sysctl::set(&format!("net/ipv6/conf/{}/disable_ipv6", interface.guest), "1"))?;
     }
     Ok(())
 }
@@ -340,7 +337,7 @@ pub fn disconnect(layout: &Layout, name: &ContainerName, links: &[String], held:
         wire.run(async {
             let mut first = Ok(());
             for link in ours {
-                first = first.and(wire::delete_link(&host, link).await);
+                first = first.and(netlink::delete_link(&host, link).await);
             }
             for (interface, old_name) in lent {
                 let full_name = names::full_name(&layout.name_on_bridge(name), interface);

@@ -65,7 +65,7 @@ pub fn telling(link: &LinkMessage) -> Option<&str> {
         }),
         _ => None,
     });
-    ours.or_else(|| super::wire::name_of(link))
+    ours.or_else(|| super::netlink::name_of(link))
 }
 
 #[cfg(test)]

@@ -11,10 +11,12 @@ use std::path::Path;
 use sha2::{Digest, Sha256};
 
 use super::bridge;
-use super::link::GROUP;
-use super::settings::NetworkFile;
+use crate::config::bridge::NetworkFile;
 use crate::error::{Error, Result};
 use crate::store::Layout;
+
+/// The bridge that lxm makes when nobody says otherwise.
+pub const DEFAULT_BRIDGE: &str = "lxmbr0";
 
 /// The names of who was first.
 const PLAIN: &str = "lxm";
@@ -35,14 +37,6 @@ pub fn tag(layout: &Layout) -> Result<String> {
     }
 }
 
-/// The group of the host's ends of the guests' links, for an owner of these names. Its low two bits are
-/// free for what the rules do with a port.
-pub(super) fn group(tag: &str) -> u32 {
-    let key = tag.strip_prefix("lxm-").and_then(|key| u32::from_str_radix(key, 16).ok());
-    // In the place of the `x` of `lxm`: no key makes the plain one.
-    key.map_or(GROUP, |key| GROUP & 0xff00_0000 | 0x0080_0000 | (key & 0x001f_ffff) << 2)
-}
-
 /// The bridge that `lxmbr0` means here.
 pub fn default_bridge(layout: &Layout) -> Result<String> {
     tag(layout).map(|tag| default_bridge_of(&tag))
@@ -52,13 +46,13 @@ pub fn default_bridge(layout: &Layout) -> Result<String> {
 pub(super) fn default_bridge_of(tag: &str) -> String {
     match tag.strip_prefix("lxm-") {
         Some(key) => format!("lxmbr-{key}"),
-        None => bridge::DEFAULT.to_owned(),
+        None => DEFAULT_BRIDGE.to_owned(),
     }
 }
 
 /// The name of a bridge on this host that a configuration or a command calls `name`.
 pub fn bridge_name(layout: &Layout, name: &str) -> Result<String> {
-    if name == bridge::DEFAULT { default_bridge(layout) } else { Ok(name.to_owned()) }
+    if name == DEFAULT_BRIDGE { default_bridge(layout) } else { Ok(name.to_owned()) }
 }
 
 /// Notes in `file`, which is about to have its first bridge, whose names it goes by.
@@ -161,7 +155,8 @@ mod tests {
 
     #[test]
     fn groups_of_owners_differ_in_more_than_what_the_rules_say_of_a_port() {
-        let groups = ["lxm", "lxm-00000000", "lxm-ffffffff", "lxm-0000001b", "lxm-0f1e1b40"].map(group);
+        let groups =
+            ["lxm", "lxm-00000000", "lxm-ffffffff", "lxm-0000001b", "lxm-0f1e1b40"].map(crate::net::groups::of_owner);
         for (nth, group) in groups.iter().enumerate() {
             assert_eq!(group & 3, 0);
             assert!(!groups[..nth].contains(group), "{groups:x?}");

@@ -9,13 +9,14 @@ use std::time::{Duration, Instant};
 
 use nix::unistd::Pid;
 
-use super::serve;
-use super::wire::in_netns;
+use super::netlink::in_netns;
 use super::{Addresses, GuestRecord, LinkRecord, addresses, open_netns};
 use crate::error::{Context, Error, Result};
-use crate::store::{BootRecord, Generation, Layout};
+use crate::netserver;
+use crate::store::{BootRecord, Layout};
 use crate::sys;
 use crate::types::ContainerName;
+use crate::types::Generation;
 
 /// How often to look again for what the kernel does not tell of.
 const PAUSE: Duration = Duration::from_millis(5);
@@ -77,7 +78,8 @@ fn links(layout: &Layout, name: &ContainerName) -> Vec<LinkRecord> {
 
 /// Whether one of the guest's bridges has a server that leases addresses.
 fn is_leased_ipv4(layout: &Layout, name: &ContainerName) -> bool {
-    let leases = |bridge: &str| serve::status(layout, bridge).ok().flatten().is_some_and(|status| status.pool_size > 0);
+    let leases =
+        |bridge: &str| netserver::status(layout, bridge).ok().flatten().is_some_and(|status| status.pool_size > 0);
     links(layout, name).iter().filter_map(|link| link.bridge.as_deref()).any(leases)
 }
 
@@ -87,7 +89,7 @@ fn why_no_address(layout: &Layout, name: &ContainerName) -> String {
     let Some(bridge) = links.iter().find_map(|link| link.bridge.as_ref()) else {
         return format!("`{}` shows its interfaces", layout.command(format_args!("config get {name} network")));
     };
-    match serve::status(layout, bridge) {
+    match netserver::status(layout, bridge) {
         Ok(Some(status)) if status.exhausted.is_some() => status.exhausted.unwrap_or_default(),
         _ => "`lxm check` tells what stands in the way".to_owned(),
     }
@@ -150,7 +152,7 @@ fn try_connect(
 fn leased(layout: &Layout, name: &ContainerName) -> Vec<IpAddr> {
     let links = links(layout, name);
     let bridges = links.into_iter().filter_map(|link| link.bridge);
-    let statuses = bridges.filter_map(|bridge| serve::status(layout, &bridge).ok().flatten());
+    let statuses = bridges.filter_map(|bridge| netserver::status(layout, &bridge).ok().flatten());
     let own = layout.name_on_bridge(name);
     let guests = statuses.flat_map(|status| status.guests).filter(|guest| guest.name == own);
     guests.flat_map(|guest| guest.addresses).collect()

@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use zbus::Connection;
 
-use super::settings::BridgeSettings;
-use crate::bus;
+use crate::config::bridge::BridgeSettings;
+use crate::systemd::bus;
 
 const RESOLVED: &str = "org.freedesktop.resolve1";
 /// How long the bus may take: a start does not hang for a name.

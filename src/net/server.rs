@@ -1,26 +1,57 @@
 //! Who runs a bridge's lease and name server: systemd where the package is installed, else we.
 
+use std::fs::{self, File};
+use std::io::ErrorKind;
+use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::Command;
+use std::time::{Duration, Instant};
 
-use super::serve;
+use super::rules;
+use crate::cgroup::Hierarchies;
+use crate::config::bridge::NetworkFile;
 use crate::error::{Context, Error, Result};
-use crate::store::Layout;
+use crate::netserver::watchdog::Message;
+use crate::netserver::{self, Watchdog, guests, is_running, process_file};
+use crate::store::{FileLock, Layout, remove_tree};
+use crate::sys;
+use crate::sys::helper;
+
+/// How long the group of a server that has ended may be busy still.
+const GROUP_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// Who waits for the server to be ready.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Readiness {
+    /// systemd, or nobody.
+    Notify,
+    /// [`spawn`], at the other end of standard output.
+    Stdout,
+}
 
 /// Makes sure that the bridge's server serves; returns when it does.
 pub fn ensure(layout: &Layout, bridge: &str) -> Result<()> {
-    if serve::is_running(layout, bridge)? {
+    if is_running(layout, bridge)? {
         return Ok(());
     }
-    if has_unit(layout) { systemctl("start", bridge) } else { serve::spawn(layout, bridge) }
+    if has_unit(layout) { systemctl("start", bridge) } else { spawn(layout, bridge) }
 }
 
-/// Ends the bridge's server.
+/// Ends the bridge's server, which tells the guests so; one that does not run has ended.
 pub fn stop(layout: &Layout, bridge: &str) -> Result<()> {
     if has_unit(layout) {
         systemctl("stop", bridge)?;
     }
-    serve::stop(layout, bridge)
+    let alone = spawn_lock(layout, bridge)?;
+    if is_running(layout, bridge)? {
+        end(layout, bridge).context(|| format!("stop the lease server of `{bridge}`"))?;
+    }
+    // Without it, its watchdog does not start it again.
+    remove_tree(&process_file(layout, bridge))?;
+    // The watchdog may be waiting for the lock, in the group that is to go.
+    drop(alone);
+    remove_cgroup(layout);
+    Ok(())
 }
 
 /// Whether systemd runs this host and knows the unit. It is for the host's own state alone.
@@ -40,4 +71,136 @@ fn systemctl(verb: &str, bridge: &str) -> Result<()> {
     let said = String::from_utf8_lossy(&output.stderr);
     Err(Error::failed(format!("{verb} `{unit}`: {}", said.lines().next().unwrap_or("it failed").trim()))
         .hint(format!("`journalctl -u {unit}` says more")))
+}
+
+/// The cgroup of servers that no service manager started: whoever spawned one may be in a
+/// container's group, whose processes are killed with the container.
+fn cgroup(layout: &Layout) -> String {
+    format!("{}/.network", layout.cgroup_base())
+}
+
+/// Starts the bridge's server unless it runs, and waits until it serves; its own error where it
+/// cannot. For hosts without a service manager; safe to call from several processes at a time.
+fn spawn(layout: &Layout, bridge: &str) -> Result<()> {
+    let _alone = spawn_lock(layout, bridge)?;
+    if is_running(layout, bridge)? {
+        return Ok(());
+    }
+    start(layout, bridge).context(|| format!("start the lease server of `{bridge}`"))
+}
+
+/// Starts a server again that was killed; does nothing for one that was stopped.
+fn restart(layout: &Layout, bridge: &str) -> Result<()> {
+    let _alone = spawn_lock(layout, bridge)?;
+    if is_running(layout, bridge)? || !process_file(layout, bridge).exists() {
+        return Ok(());
+    }
+    start(layout, bridge).context(|| format!("start the lease server of `{bridge}` again"))
+}
+
+/// Held by who starts or stops the bridge's server.
+fn spawn_lock(layout: &Layout, bridge: &str) -> Result<FileLock> {
+    FileLock::acquire(&layout.network_run().join(bridge).join("spawn.lock"))
+}
+
+fn start(layout: &Layout, bridge: &str) -> Result<()> {
+    let log = layout.network_run().join(bridge).join("server.log");
+    let log_file =
+        File::options().create(true).append(true).open(&log).context(|| format!("open `{}`", log.display()))?;
+    let mut command = Command::new("/proc/self/exe");
+    command.arg0("lxm").args(["network", "serve", bridge, "--spawned"]).env("LXM_ROOT", layout.root());
+    helper::start(command.stderr(log_file)).map_err(|e| match e.hint_text() {
+        None => e.hint(format!("`{}` may say more", log.display())),
+        Some(_) => e,
+    })
+}
+
+fn end(layout: &Layout, bridge: &str) -> Result<()> {
+    let text = fs::read_to_string(process_file(layout, bridge))?;
+    let process = toml::from_str(&text).map_err(|e| Error::failed(e.message().to_owned()))?;
+    helper::end(&process, || is_running(layout, bridge))
+}
+
+/// Removes the servers' cgroup. Fails, as it should, while other bridges' servers are in it; those
+/// that lxm keeps containers in are removed with those.
+fn remove_cgroup(layout: &Layout) {
+    let Ok(hierarchies) = Hierarchies::detect() else { return };
+    let Ok(unified) = hierarchies.require_unified() else { return };
+    let deadline = Instant::now() + GROUP_TIMEOUT;
+    // A process that has let go of its lock may be in its group for a moment still.
+    while matches!(fs::remove_dir(unified.join(cgroup(layout))), Err(e) if e.kind() == ErrorKind::ResourceBusy) {
+        if Instant::now() >= deadline || other_servers(layout) {
+            return;
+        }
+        std::thread::sleep(Duration::from_millis(2));
+    }
+    let _ = fs::remove_dir(unified.join(layout.cgroup_base()));
+}
+
+fn other_servers(layout: &Layout) -> bool {
+    let bridges = guests::bridges(layout).unwrap_or_default();
+    bridges.iter().any(|bridge| is_running(layout, bridge).unwrap_or(false))
+}
+
+/// Is the bridge's server until it is told to stop or the bridge is gone: `lxm network serve`.
+pub fn run(layout: &Layout, bridge: &str, readiness: Readiness) -> Result<()> {
+    let served = match readiness {
+        Readiness::Notify => serve(layout, bridge, |_| notify("READY=1")),
+        Readiness::Stdout => detach(layout).and_then(|()| {
+            serve(layout, bridge, |watchdog| {
+                watchdog.send(Message::RestartOnCrash)?;
+                helper::report(None)
+            })
+        }),
+    };
+    if let (Err(e), Readiness::Stdout) = (&served, readiness) {
+        let _ = helper::report(Some(e));
+    }
+    served
+}
+
+fn serve(layout: &Layout, bridge: &str, ready: impl FnOnce(&Watchdog) -> Result<()>) -> Result<()> {
+    let mut settings = NetworkFile::load(layout)?.get(bridge)?.clone();
+    if settings.ipv4.is_none() && settings.ipv6.is_none() {
+        return Err(Error::config(format!("bridge `{bridge}` has no address to serve leases from")));
+    }
+    if !settings.dhcp {
+        // Nothing is served on it; the watchdog has its work all the same.
+        (settings.ipv4, settings.ipv6) = (None, None);
+    }
+    // It needs the rights that the server gives up, and none of what the server opens.
+    let watchdog = rules::spawn_watchdog(layout, bridge, || restart(layout, bridge))?;
+    netserver::serve(layout, bridge, settings, watchdog, ready)
+}
+
+/// Leaves session, descriptors and cgroups of whoever spawned us: we outlive them.
+fn detach(layout: &Layout) -> Result<()> {
+    sys::creds::close_from(3)?;
+    sys::birth::as_a_daemon()?;
+    // Fails for the leader of a group, which then has a session of its own already.
+    let _ = nix::unistd::setsid();
+    let Ok(hierarchies) = Hierarchies::detect() else { return Ok(()) };
+    for root in hierarchies.v1_mounts() {
+        // A container whose groups we stayed in could not remove them.
+        let _ = fs::write(root.join("cgroup.procs"), "0");
+    }
+    let Ok(unified) = hierarchies.require_unified() else { return Ok(()) };
+    let group = unified.join(cgroup(layout));
+    let join = fs::create_dir_all(&group).and_then(|()| fs::write(group.join("cgroup.procs"), "0"));
+    join.context(|| format!("move to the cgroup `{}`", group.display()))
+}
+
+/// Tells systemd, where it runs us (sd_notify(3)).
+fn notify(state: &str) -> Result<()> {
+    use std::os::linux::net::SocketAddrExt;
+    use std::os::unix::net::{SocketAddr, UnixDatagram};
+    let Some(path) = std::env::var_os("NOTIFY_SOCKET") else { return Ok(()) };
+    let send = || -> std::io::Result<()> {
+        let address = match path.as_encoded_bytes().strip_prefix(b"@") {
+            Some(name) => SocketAddr::from_abstract_name(name)?,
+            None => SocketAddr::from_pathname(&path)?,
+        };
+        UnixDatagram::unbound()?.send_to_addr(state.as_bytes(), &address).map(drop)
+    };
+    send().context(|| "tell the service manager")
 }

@@ -33,3 +33,8 @@ pub fn forward_ipv6() -> Result<()> {
 fn read(path: &str) -> Option<String> {
     std::fs::read_to_string(format!("/proc/sys/{path}")).ok().map(|value| value.trim().to_owned())
 }
+
+/// Whether this kernel speaks IPv6 at all.
+pub fn has_ipv6() -> bool {
+    std::path::Path::new("/proc/sys/net/ipv6").is_dir()
+}

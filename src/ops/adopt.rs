@@ -1,7 +1,7 @@
 //! `lxm adopt`: makes a directory that was copied or moved by hand a container of its own right.
 
-use super::renew::renew;
 use crate::config::Config;
+use crate::container::new_identity::renew;
 use crate::distro::{self, HostKeys, Identity};
 use crate::error::{Context, Error, Result};
 use crate::identity::{self, Claim};

@@ -6,16 +6,16 @@
 
 use std::time::{Duration, Instant};
 
-use serde::{Deserialize, Serialize};
-
 use super::start::{Changes, StartRequest, WaitFor, start_and_wait};
 use super::stop::stop;
 use crate::cgroup::{ContainerCgroup, Hierarchies};
-use crate::config::{self, Config, Order, Progress, Ready};
+use crate::config::{self, Config, Progress, Ready};
+use crate::container::boot_report::{Entry, Report, State, order, report_file};
 use crate::error::{Context, Error, Kind, Result};
-use crate::host::{Stop, journal_link, systemd};
+use crate::host::Stop;
 use crate::store::{AliveLock, Layout, OperationLock, replace_file, write_volatile};
 use crate::sys::fork;
+use crate::systemd::{self, journal_link, unit};
 use crate::types::ContainerName;
 
 /// How often a start is tried, with a pause between that doubles from a second.
@@ -26,63 +26,6 @@ const READY: Duration = Duration::from_secs(120);
 
 /// How long all containers together may take to stop, unless `lxm.toml` says.
 const SHUTDOWN: Duration = Duration::from_secs(180);
-
-/// How the start of one container went.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, rename_all = "kebab-case")]
-pub struct Entry {
-    pub name: ContainerName,
-    pub state: State,
-    /// Starts that were tried.
-    pub attempts: u32,
-    /// Microseconds from the begin of all starts to the begin of this one.
-    pub began_us: u64,
-    /// Microseconds until it was ready, or had failed.
-    pub took_us: u64,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub error: Option<String>,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum State {
-    Started,
-    /// It runs, but has not said in time that it is ready.
-    Slow,
-    Starting,
-    Failed,
-    /// What it requires did not start.
-    Skipped,
-    /// It has ended since, or was never asked to start.
-    Stopped,
-}
-
-impl State {
-    /// As machines and people read it.
-    pub fn name(self) -> &'static str {
-        match self {
-            State::Started => "started",
-            State::Slow => "slow",
-            State::Starting => "starting",
-            State::Failed => "failed",
-            State::Skipped => "skipped",
-            State::Stopped => "stopped",
-        }
-    }
-}
-
-#[derive(Debug, Default, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, rename_all = "kebab-case")]
-struct Report {
-    container: Vec<Entry>,
-}
-
-/// The order of all containers; what has an unreadable configuration is not in it.
-pub fn order(layout: &Layout) -> Result<Order> {
-    let names = layout.names()?;
-    let configs: Vec<_> = names.iter().filter_map(|name| Some((name, layout.config(name).ok()?))).collect();
-    Order::new(configs.iter().map(|(name, config)| (*name, config)))
-}
 
 /// Refuses a configuration with which containers would wait for each other in a circle.
 pub fn check(layout: &Layout, name: &ContainerName, config: &Config) -> Result<()> {
@@ -96,8 +39,8 @@ pub fn check(layout: &Layout, name: &ContainerName, config: &Config) -> Result<(
 pub fn changed(layout: &Layout, name: &ContainerName, config: &Config) -> Result<()> {
     let running = AliveLock::is_held(layout, name)?;
     if systemd::is_running() {
-        systemd::write_order(layout, name, config)?;
-        return if running { systemd::apply_limits(layout, name, config) } else { Ok(()) };
+        unit::write_order(layout, name, config)?;
+        return if running { unit::apply_limits(layout, name, config) } else { Ok(()) };
     }
     if !running {
         return Ok(());
@@ -112,8 +55,8 @@ pub fn enable(layout: &Layout, name: &ContainerName) -> Result<()> {
     check(layout, name, &config)?;
     let _lock = OperationLock::acquire(layout, name)?;
     if systemd::is_running() {
-        systemd::write_order(layout, name, &config)?;
-        return systemd::enable(layout, name);
+        unit::write_order(layout, name, &config)?;
+        return unit::enable(layout, name);
     }
     set(layout, name, true)
 }
@@ -122,7 +65,7 @@ pub fn enable(layout: &Layout, name: &ContainerName) -> Result<()> {
 pub fn disable(layout: &Layout, name: &ContainerName) -> Result<()> {
     layout.require(name)?;
     let _lock = OperationLock::acquire(layout, name)?;
-    if systemd::is_running() { systemd::disable(layout, name) } else { set(layout, name, false) }
+    if systemd::is_running() { unit::disable(layout, name) } else { set(layout, name, false) }
 }
 
 /// Takes a container that is being destroyed out of the host's boot.
@@ -131,13 +74,8 @@ pub fn forget(layout: &Layout, name: &ContainerName) -> Result<()> {
         return Ok(());
     }
     journal_link::forget(&layout.container(name));
-    systemd::disable(layout, name)?;
-    systemd::forget_order(layout, name)
-}
-
-/// Whether the host starts the container when it boots.
-pub fn is_enabled(layout: &Layout, name: &ContainerName, config: &Config) -> bool {
-    if systemd::is_running() { systemd::is_enabled(layout, name) } else { config.boot.autostart }
+    unit::disable(layout, name)?;
+    unit::forget_order(layout, name)
 }
 
 fn set(layout: &Layout, name: &ContainerName, autostart: bool) -> Result<()> {
@@ -238,57 +176,6 @@ pub fn stop_all(layout: &Layout) -> Result<Vec<(ContainerName, Error)>> {
             }
         }
     }
-}
-
-/// How the last starts of the host went.
-pub fn report(layout: &Layout) -> Result<Vec<Entry>> {
-    if systemd::is_running() {
-        return report_of_units(layout);
-    }
-    let file = report_file(layout);
-    match std::fs::read_to_string(&file) {
-        Ok(text) => config::parse::<Report>(&text, &file).map(|report| report.container),
-        Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(Vec::new()),
-        Err(e) => Err(e).context(|| format!("read `{}`", file.display())),
-    }
-}
-
-fn report_file(layout: &Layout) -> std::path::PathBuf {
-    layout.own_run().join(".autostart.toml")
-}
-
-/// From systemd's own memory: of the enabled units and those that they require.
-fn report_of_units(layout: &Layout) -> Result<Vec<Entry>> {
-    let enabled = layout.names()?.into_iter().filter(|name| systemd::is_enabled(layout, name));
-    let plan = order(layout)?.start(enabled);
-    let names: Vec<ContainerName> = plan.waiting().cloned().collect();
-    if names.is_empty() {
-        return Ok(Vec::new());
-    }
-    let units: Vec<String> = names.iter().map(|name| systemd::unit_name(layout, name)).collect();
-    let states = systemd::states(&units)?;
-    let first = states.iter().filter(|state| state.began_us > 0).map(|state| state.began_us).min().unwrap_or(0);
-    let entry = |(name, unit): (ContainerName, systemd::UnitState)| {
-        let state = match (unit.active.as_str(), unit.began_us) {
-            ("active" | "deactivating" | "reloading", _) => State::Started,
-            ("activating", _) => State::Starting,
-            ("failed", _) => State::Failed,
-            (_, 0) => State::Skipped,
-            _ => State::Stopped,
-        };
-        let failed = [State::Failed, State::Starting].contains(&state) && unit.result != "success";
-        Entry {
-            attempts: if unit.began_us == 0 { 0 } else { unit.restarts + 1 },
-            began_us: unit.began_us.saturating_sub(first),
-            took_us: unit.took_us,
-            error: failed.then(|| systemd::reason(layout, &name).unwrap_or(unit.result)),
-            name,
-            state,
-        }
-    };
-    let mut entries: Vec<Entry> = names.into_iter().zip(states).map(entry).collect();
-    entries.sort_by_key(|entry| entry.began_us);
-    Ok(entries)
 }
 
 /// A start or a stop of one container.

@@ -6,8 +6,8 @@ use std::path::Path;
 
 use nix::unistd::Pid;
 
-use super::look::Seen;
 use crate::config::{CallGroup, Syscalls};
+use crate::container::status::Seen;
 
 /// What of it the configuration says, and what the kernel says of a running guest's init.
 #[derive(Debug)]

@@ -3,10 +3,10 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use super::create::discard;
-use super::renew::renew;
-use super::still::Still;
 use super::trust;
+use crate::container::new_identity::renew;
+use crate::container::quiesce::Still;
+use crate::container::sweep::discard;
 use crate::distro::{self, HostKeys, Identity};
 use crate::error::{Context, Error, Result};
 use crate::image::copy::copy_tree;

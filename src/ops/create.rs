@@ -3,8 +3,8 @@
 use std::os::fd::AsFd;
 use std::path::Path;
 
-use super::own_key;
 use crate::config::{Config, Network, NetworkType};
+use crate::container::ssh_key;
 use crate::distro::{self, HostKeys, Identity, Login};
 use crate::error::{Context, Error, Result};
 use crate::image::measure::{Owner, measure};
@@ -81,7 +81,7 @@ fn make(layout: &Layout, request: &CreateRequest) -> Result<Created> {
     }
 
     let lock = OperationLock::acquire(layout, name)?;
-    let discard = |place: &Path| discard(layout, place);
+    let discard = |place: &Path| crate::container::sweep::discard(layout, place);
     let staging = Staging::begin(layout, name, &lock, &discard)?;
     let place = staging.place();
     write_config(&config, place)?;
@@ -111,7 +111,7 @@ fn login(layout: &Layout, request: &CreateRequest, name: String) -> (Login, Acce
         return (login, Access::Given);
     }
     // Without it the container is as good; who made it is told.
-    login.keys.extend(own_key::public(layout).ok());
+    login.keys.extend(ssh_key::public(layout).ok());
     let access = if login.keys.is_empty() { Access::Locked } else { Access::OwnKey };
     (login, access)
 }
@@ -128,18 +128,8 @@ fn root_keys(keys: &[String]) -> Option<(String, String)> {
     (!text.is_empty()).then(|| ("ssh.authorized_keys.root".to_owned(), text))
 }
 
-/// Removes what the backend keeps for a place that never became a container.
-pub fn discard(layout: &Layout, place: &Path) -> Result<()> {
-    let file = place.join("origin.toml");
-    match file.symlink_metadata() {
-        // It is written before the backend makes anything.
-        Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(()),
-        _ => storage::backend(layout, &Origin::read_file(&file)?.storage)?.destroy(place),
-    }
-}
-
 fn config(request: &CreateRequest) -> Result<Config> {
-    let mut config = Config { uuid: super::fresh::uuid()?, ..Config::default() };
+    let mut config = Config { uuid: crate::container::random::uuid()?, ..Config::default() };
     config.security.privileged = request.privileged;
     config.network.insert("eth0".into(), network(&request.network)?);
     Ok(config)
@@ -155,7 +145,11 @@ pub fn network(wired_to: &str) -> Result<Network> {
                 return Err(Error::usage(format!("`{}` is not a bridge's name", bridge.escape_default()))
                     .hint("`--network` takes `none`, `host` or a bridge"));
             }
-            Network { bridge: Some(bridge.to_owned()), mac: Some(super::fresh::mac()?), ..Network::default() }
+            Network {
+                bridge: Some(bridge.to_owned()),
+                mac: Some(crate::container::random::mac()?),
+                ..Network::default()
+            }
         }
     })
 }

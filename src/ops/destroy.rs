@@ -3,8 +3,9 @@ use std::os::unix::fs::DirBuilderExt;
 use nix::mount::{MntFlags, umount2};
 use rustix::fs::{CWD, RenameFlags, renameat_with};
 
-use super::{autostart, stop, sweep};
+use super::{autostart, stop};
 use crate::cgroup::Hierarchies;
+use crate::container::sweep;
 use crate::error::{Context, Error, Kind, Result};
 use crate::host::Stop;
 use crate::host::force::Stray;

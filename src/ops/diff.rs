@@ -10,7 +10,7 @@ use rustix::fs::{
 };
 use rustix::io::Errno;
 
-use super::guest_tree::GuestTree;
+use crate::container::files::GuestTree;
 use crate::distro::{Packages, View, packages};
 use crate::error::{Context, Error, Result};
 use crate::image::ImageStore;

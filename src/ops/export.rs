@@ -11,7 +11,7 @@ use std::rc::Rc;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
-use super::reading::Reading;
+use crate::container::view::Reading;
 use crate::error::{Context, Error, Result};
 use crate::image::compress::{Compression, Encoder};
 use crate::image::pack::Packer;

@@ -1,6 +1,6 @@
 use std::time::Duration;
 
-use super::look::Observer;
+use crate::container::status::Observer;
 use crate::error::Result;
 use crate::store::{Layout, OperationLock};
 use crate::types::ContainerName;

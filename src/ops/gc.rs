@@ -3,10 +3,10 @@
 use std::collections::BTreeSet;
 use std::path::Path;
 
-use super::create::discard;
-use super::own_key;
-use super::sweep::{self, Removed};
 use crate::cgroup::Hierarchies;
+use crate::container::ssh_key;
+use crate::container::sweep::discard;
+use crate::container::sweep::{self, Removed};
 use crate::error::{Error, Result};
 use crate::image::ImageStore;
 use crate::net::GuestRecord;
@@ -47,7 +47,7 @@ pub fn gc(layout: &Layout) -> Result<Swept> {
             Ok(vec![Removed { what: "trash", which: name.to_string() }])
         }));
     }
-    swept.add(own_key::sweep(layout).map(|there| all("key", there.then_some("ssh_key"))));
+    swept.add(ssh_key::sweep(layout).map(|there| all("key", there.then_some("ssh_key"))));
     swept.add(ImageStore::new(layout).sweep(&storage::users_of_image).map(|ids| all("image", ids)));
     swept.add(storage::sweep(layout).map(|layers| all("layers", (layers > 0).then_some(layers))));
     Ok(swept)

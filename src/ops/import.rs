@@ -12,11 +12,12 @@ use std::io::Read;
 use std::path::Path;
 
 use super::autostart;
-use super::create::{self, discard};
+use super::create;
 use super::fits;
-use super::fresh;
 use super::trust::{self, Base};
 use crate::config::{Config, Document, KeyPath};
+use crate::container::random;
+use crate::container::sweep::discard;
 use crate::distro::{self, HostKeys, Identity};
 use crate::error::{Context, Error, Result};
 use crate::identity;
@@ -215,7 +216,7 @@ fn accepted(
         document.unset(&unfit.element())?;
     }
     if document.config().uuid.is_empty() {
-        document.set([(&KeyPath::of(["uuid"]), fresh::uuid()?.as_str())])?;
+        document.set([(&KeyPath::of(["uuid"]), random::uuid()?.as_str())])?;
     }
     let fresh = create::network(&layout.host_config()?.network.default)?;
     let base = Base { config: &Config::default(), document: None, fresh: Some(&fresh) };

@@ -1,7 +1,7 @@
 use std::time::Duration;
 
-use super::look::Observer;
 use super::stop;
+use crate::container::status::Observer;
 use crate::error::{Error, Result};
 use crate::host::Stop;
 use crate::store::{AliveLock, Layout, OperationLock};

@@ -65,7 +65,7 @@ pub fn hash_password(password: &str) -> Result<String> {
         return Err(Error::usage("a password is neither empty nor has it control characters"));
     }
     // 12 bytes become 16 characters of salt: crypt(3) cuts longer ones, and nobody could log in.
-    let salt = super::fresh::bytes::<12>()?;
+    let salt = crate::container::random::bytes::<12>()?;
     let hash = ShaCrypt::SHA512.hash_password_with_salt(password.as_bytes(), &salt);
     hash.map(|hash| hash.as_str().to_owned()).map_err(|e| Error::failed(format!("hash the password: {e}")))
 }

@@ -10,7 +10,7 @@ use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use rustix::fs::inotify::{self, CreateFlags, WatchFlags};
 
-use crate::attach::control;
+use crate::client;
 use crate::error::{Context, Kind, Result};
 use crate::proto::control::{Reply, Request};
 use crate::store::Layout;
@@ -78,7 +78,7 @@ struct Changes {
 impl Changes {
     /// `None` where the container does not run: nothing will come.
     fn watch(layout: &Layout, name: &ContainerName) -> Result<Option<Self>> {
-        let supervisor = match control::ask(layout, name, &Request::Watch) {
+        let supervisor = match client::ask(layout, name, &Request::Watch) {
             Err(e) if e.kind() == Kind::Conflict => return Ok(None),
             other => other?,
         };

@@ -3,10 +3,10 @@
 use ipnetwork::{Ipv4Network, Ipv6Network};
 use serde::Serialize;
 
+use crate::config::bridge::{BridgeSettings, NetworkFile};
 use crate::error::{Error, Result};
-use crate::net::serve::{self, GuestStatus};
-use crate::net::settings::{BridgeSettings, NetworkFile};
 use crate::net::{bridge, owner, server};
+use crate::netserver::{self, GuestStatus};
 use crate::store::Layout;
 
 /// A bridge of lxm's and what is on it.
@@ -42,8 +42,8 @@ pub fn look(layout: &Layout, name: &str) -> Result<Seen> {
 }
 
 fn see(layout: &Layout, name: String, settings: BridgeSettings) -> Result<Seen> {
-    let serving = serve::is_running(layout, &name)?;
-    let status = serve::status(layout, &name)?.unwrap_or_default();
+    let serving = netserver::is_running(layout, &name)?;
+    let status = netserver::status(layout, &name)?.unwrap_or_default();
     Ok(Seen {
         up: owner::has(layout, &name),
         ipv4: settings.ipv4,

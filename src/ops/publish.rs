@@ -1,7 +1,7 @@
 //! `lxm publish`: an image made of a container, and a template that names it.
 
 use super::create;
-use super::reading::Reading;
+use crate::container::view::Reading;
 use crate::distro::{self, Extras};
 use crate::error::{Context, Error, Kind, Result};
 use crate::image::ImageStore;

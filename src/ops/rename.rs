@@ -1,7 +1,8 @@
 use rustix::fs::{CWD, RenameFlags, renameat_with};
 
-use super::{autostart, sweep};
+use super::autostart;
 use crate::cgroup::Hierarchies;
+use crate::container::{boot_report, sweep};
 use crate::distro::{self, HostKeys, Identity};
 use crate::error::{Context, Error, Result};
 use crate::identity;
@@ -41,7 +42,7 @@ fn give_name(layout: &Layout, from: &ContainerName, to: &ContainerName) -> Resul
     let lock = if first == from { &first_lock } else { &second_lock };
     sweep::sweep_run(layout, from, &Hierarchies::detect()?, lock)?;
 
-    let starts_with_host = layout.config(from).is_ok_and(|config| autostart::is_enabled(layout, from, &config));
+    let starts_with_host = layout.config(from).is_ok_and(|config| boot_report::is_enabled(layout, from, &config));
     set_hostname(layout, from, from, to)?;
     let (old, new) = (layout.container(from), layout.container(to));
     let renamed = renameat_with(CWD, &old, CWD, &new, RenameFlags::NOREPLACE)

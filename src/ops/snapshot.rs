@@ -8,9 +8,10 @@ use jiff::Timestamp;
 use jiff::tz::TimeZone;
 use rustix::fs::{CWD, RenameFlags, renameat_with};
 
-use super::still::Still;
-use super::{reading, schedule, trust};
+use super::{schedule, trust};
 use crate::config::{Document, KeyPath};
+use crate::container::quiesce::Still;
+use crate::container::view;
 use crate::error::{Context, Error, Result};
 use crate::identity;
 use crate::progress::Progress;
@@ -199,7 +200,7 @@ impl<'a> Work<'a> {
         for entry in fs::read_dir(layout.snapshots(name)).into_iter().flatten().flatten() {
             let is_place_of_ours = entry.file_name().as_encoded_bytes().starts_with(b".");
             let is_kept = storage::ephemeral::is_kept(&entry.path());
-            if is_place_of_ours && !is_kept && !reading::is_read(layout, name, &entry.path())? {
+            if is_place_of_ours && !is_kept && !view::is_read(layout, name, &entry.path())? {
                 work.discard(&entry.path())?;
             }
         }

@@ -4,7 +4,7 @@ use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use super::own_key;
+use crate::container::ssh_key;
 use crate::error::{Context, Error, Result};
 use crate::net::reach;
 use crate::store::{BootRecord, Layout, replace_file, replace_run_file};
@@ -78,7 +78,7 @@ pub fn login(layout: &Layout, name: &ContainerName, asked: Option<String>) -> Re
             found.map_or_else(|| ("root".to_owned(), None), |(user, keys)| (user, Some(keys)))
         }
     };
-    Ok(Login { user, identity: keys.and_then(|keys| own_key::that_opens(layout, &keys)) })
+    Ok(Login { user, identity: keys.and_then(|keys| ssh_key::that_opens(layout, &keys)) })
 }
 
 /// The home of an account (passwd(5)).

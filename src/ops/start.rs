@@ -1,7 +1,7 @@
 use std::time::{Duration, Instant};
 
 use super::ssh;
-use crate::attach::control::{ask, status, unexpected};
+use crate::client::{ask, status, unexpected};
 use crate::error::{Context, Error, Result};
 use crate::host::{self, Start};
 use crate::net::reach;

@@ -1,5 +1,5 @@
-use super::sweep::sweep_run;
 use crate::cgroup::{ContainerCgroup, Hierarchies};
+use crate::container::sweep::sweep_run;
 use crate::error::{Error, Result};
 use crate::host::{self, Stop};
 use crate::proto::control::Rung;

@@ -17,7 +17,7 @@ use std::path::{Component, Path, PathBuf};
 use rustix::fs::{AtFlags, FileType, Mode, OFlags, Stat};
 
 use self::copy::{Attributes, Copy, Rights, open_file, place_file, reopen};
-use super::guest_tree::GuestTree;
+use crate::container::files::GuestTree;
 use crate::error::{Context, Error, Kind, Result};
 use crate::progress::Progress;
 use crate::store::{self, Target};

@@ -5,8 +5,8 @@ use std::time::{Duration, Instant};
 
 use nix::poll::{PollFd, PollFlags, poll};
 
-use super::look::{Observer, State};
-use crate::attach::control;
+use crate::client;
+use crate::container::status::{Observer, State};
 use crate::error::{Error, Kind, Result};
 use crate::proto::control::{Reply, Request, Status};
 use crate::store::Layout;
@@ -78,7 +78,7 @@ fn watch(
     left: Duration,
 ) -> Result<bool> {
     // Gone between the two looks: the next look tells.
-    let (Ok(packets), Ok(events)) = (control::connect(layout, name), File::open(events)) else {
+    let (Ok(packets), Ok(events)) = (client::connect(layout, name), File::open(events)) else {
         std::thread::sleep(GLANCE.min(left));
         return Ok(false);
     };

@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use super::Layout;
 use crate::config;
 use crate::error::{Context, Error, Result};
-use crate::types::{ContainerName, IdRange};
+use crate::types::{ContainerName, Generation, IdRange};
 
 /// `boot.toml`: what of a running container cannot be observed from outside.
 ///
@@ -35,15 +35,6 @@ pub struct BootRecord {
 /// The time as records have it: UTC, to the second (RFC 3339).
 pub fn now() -> String {
     jiff::Timestamp::now().strftime("%Y-%m-%dT%H:%M:%SZ").to_string()
-}
-
-/// A process, told apart from a later one with the same pid.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, rename_all = "kebab-case")]
-pub struct Generation {
-    pub pid: i32,
-    /// Clock ticks from boot to its start: field 22 of /proc/PID/stat.
-    pub start_time: u64,
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

@@ -8,8 +8,8 @@ use std::path::PathBuf;
 
 use super::answer::answers;
 use crate::error::{Context, Result};
-use crate::host::journal::ConsoleJournal;
 use crate::sys;
+use crate::systemd::journal::ConsoleJournal;
 
 /// How far behind a client may fall before output is skipped for it: the guest never waits for one.
 const MAX_BACKLOG: usize = 1 << 20;

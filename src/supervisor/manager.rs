@@ -7,10 +7,10 @@ use super::service::Service;
 use super::setup::Setup;
 use crate::cgroup::{ContainerCgroup, Hierarchies};
 use crate::error::{Error, Result};
-use crate::host::journal::ConsoleJournal;
 use crate::store::Layout;
 use crate::sys::clone::Child;
 use crate::sys::socket::Packets;
+use crate::systemd::journal::ConsoleJournal;
 use crate::types::ContainerName;
 
 /// The other side, as the supervisor sees it.

@@ -51,7 +51,7 @@ fn apparmor(security: &Security) -> Result<Option<&str>> {
         AppArmor::Default => (profile(security), false),
         AppArmor::Profile(name) => (name.as_str(), true),
     };
-    if crate::host::apparmor::is_loaded(name) {
+    if crate::sys::apparmor::is_loaded(name) {
         return Ok(Some(name));
     }
     if !must {

@@ -8,12 +8,12 @@ use super::notify::Message;
 use super::setup::Setup;
 use crate::config::{Init, Ready};
 use crate::error::{Error, Result};
-use crate::host::journal_link::JournalLink;
-use crate::host::machined::{self, Machine};
-use crate::host::notify::{Notifier, passed_on};
-use crate::host::systemd;
 use crate::store::Layout;
 use crate::sys::clone::Child;
+use crate::systemd::journal_link::JournalLink;
+use crate::systemd::machined::{self, Machine};
+use crate::systemd::notify::{Notifier, passed_on};
+use crate::systemd::unit;
 use crate::types::ContainerName;
 
 /// How long a guest may take to say that it is ready before the unit is active without it: what
@@ -77,7 +77,7 @@ impl Service {
     /// Sets the limits of our unit, before there is a guest to be limited.
     pub fn prepare(&self, setup: &Setup) -> Result<()> {
         // In a child: there must be no runtime in this process when it clones the guest.
-        crate::sys::fork::run(|| systemd::apply_limits(&setup.layout, &setup.name, &setup.config))
+        crate::sys::fork::run(|| unit::apply_limits(&setup.layout, &setup.name, &setup.config))
     }
 
     /// Init has been executed.
@@ -219,7 +219,7 @@ impl Service {
 ///
 /// The first supervisor that is asked writes the time down for the others.
 fn shutdown_began(layout: &Layout) -> Option<Duration> {
-    let booted = systemd::stopping_since_boot().ok()??;
+    let booted = unit::stopping_since_boot().ok()??;
     let mark = layout.run().join(".shutdown");
     let marked = || mark.metadata().and_then(|meta| meta.modified()).ok().filter(|marked| *marked >= booted);
     if marked().is_none() {

@@ -3,6 +3,7 @@
 //! The only place with `unsafe`; each block names the invariant it relies on.
 #![allow(unsafe_code)]
 
+pub mod apparmor;
 pub mod birth;
 pub mod bpf;
 pub mod btrfs;
@@ -11,6 +12,7 @@ pub mod command_line;
 pub mod creds;
 pub mod fork;
 pub mod fs;
+pub mod helper;
 pub mod host_path;
 pub mod log;
 pub mod memory;
@@ -20,6 +22,7 @@ pub mod oom;
 pub mod packet;
 pub mod pidfd;
 pub mod poll;
+pub mod ports;
 pub mod privileges;
 pub mod process;
 pub mod quota;

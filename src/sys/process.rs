@@ -7,7 +7,7 @@ use nix::sys::signal::Signal;
 use nix::unistd::Pid;
 
 use crate::error::{Context, Error, Result};
-use crate::store::Generation;
+use crate::types::Generation;
 
 /// When `pid` started, in clock ticks since boot: with the pid, its identity.
 pub fn generation(pid: Pid) -> Result<Generation> {

@@ -2,6 +2,7 @@
 
 mod arch;
 mod duration;
+mod generation;
 mod id;
 mod id_range;
 mod mac;
@@ -10,9 +11,11 @@ mod signal;
 mod size;
 mod snapshot_name;
 mod sockets;
+pub mod subnet;
 
 pub use arch::Arch;
 pub use duration::Timeout;
+pub use generation::Generation;
 pub use id::parse_id;
 pub use id_range::IdRange;
 pub use mac::Mac;

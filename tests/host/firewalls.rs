@@ -6,7 +6,6 @@ use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
-use lxm::net::serve;
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
 
 use crate::network::{Outside, ask, create, inside, start};
@@ -121,7 +120,7 @@ fn check_helps(sandbox: &Sandbox, outside: &Outside, words: &str) {
 }
 
 fn stop_server(sandbox: &Sandbox) {
-    serve::stop(&sandbox.layout(), "lxmbr0").unwrap();
+    lxm::net::server::stop(&sandbox.layout(), "lxmbr0").unwrap();
 }
 
 fn end(sandbox: &Sandbox) {

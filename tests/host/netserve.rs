@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use hickory_proto::op::Message;
 use hickory_proto::rr::{RData, Record};
-use lxm::net::serve::{self, GuestEntry, GuestStatus};
+use lxm::netserver::{self, GuestEntry, GuestStatus};
 use lxm::types::Mac;
 use nix::sched::{CloneFlags, setns};
 use nix::sys::signal::{Signal, kill};
@@ -117,8 +117,8 @@ impl<'a> Lab<'a> {
         fs::read_to_string(self.log_file()).unwrap()
     }
 
-    fn status(&self) -> serve::Status {
-        serve::status(&self.sandbox.layout(), BRIDGE).unwrap().expect("the server runs")
+    fn status(&self) -> netserver::Status {
+        netserver::status(&self.sandbox.layout(), BRIDGE).unwrap().expect("the server runs")
     }
 
     fn guest_status(&self, n: u8) -> Option<GuestStatus> {
@@ -153,11 +153,11 @@ impl<'a> Lab<'a> {
     fn announce(&self, n: u8, reserved: Option<Ipv4Addr>) {
         let name = format!("guest-{n}").parse().unwrap();
         let entry = GuestEntry { name, mac: mac(n), reserved, addresses: Vec::new() };
-        serve::announce(&self.sandbox.layout(), BRIDGE, &entry).unwrap();
+        netserver::announce(&self.sandbox.layout(), BRIDGE, &entry).unwrap();
     }
 
     fn retract(&self, n: u8) {
-        serve::retract(&self.sandbox.layout(), BRIDGE, mac(n)).unwrap();
+        netserver::retract(&self.sandbox.layout(), BRIDGE, mac(n)).unwrap();
     }
 
     /// A command to be run in a guest, in a mount namespace of its own.
@@ -654,19 +654,19 @@ fn spawned(sandbox: &Sandbox) {
     let mut told = String::new();
     server.stdout.take().unwrap().read_to_string(&mut told).unwrap();
     assert_eq!(told, "ready\n");
-    assert!(serve::is_running(&layout, BRIDGE).unwrap());
+    assert!(netserver::is_running(&layout, BRIDGE).unwrap());
     let group = fs::read_to_string(format!("/proc/{}/cgroup", server.id())).unwrap();
     assert!(group.lines().any(|line| line.ends_with("/.network")), "{group}");
-    serve::stop(&layout, BRIDGE).unwrap();
+    lxm::net::server::stop(&layout, BRIDGE).unwrap();
     assert!(command::wait(&mut server, SOON).expect("the server ends").success());
-    serve::stop(&layout, BRIDGE).unwrap();
+    lxm::net::server::stop(&layout, BRIDGE).unwrap();
     // One that cannot serve tells its spawner why, whole.
     ip(&format!("link delete {BRIDGE}"));
     let outcome = sandbox.lxm(&["network", "serve", BRIDGE, "--spawned"]).fails(1);
     let error: lxm::error::Error = serde_json::from_str(&outcome.stdout).unwrap();
     assert_eq!(error.to_string(), "listen on bridge `lxmbr0`: No such device");
     // It has left its group, which an empty one does not keep.
-    serve::stop(&layout, BRIDGE).unwrap();
+    lxm::net::server::stop(&layout, BRIDGE).unwrap();
 }
 
 fn rights_and_end(sandbox: &Sandbox) {

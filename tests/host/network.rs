@@ -6,9 +6,9 @@ use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::process::{Child, Command};
 use std::time::Duration;
 
-use lxm::net::serve;
-use lxm::store::Generation;
+use lxm::netserver;
 use lxm::supervisor::Stage;
+use lxm::types::Generation;
 
 use crate::support::pace::generous;
 use crate::support::sandbox::run_checked;
@@ -487,7 +487,8 @@ fn killed_server(sandbox: &Sandbox) {
         let killed = server(sandbox).unwrap();
         kill(&killed);
         eventually("another serves", Duration::from_secs(2), || {
-            server(sandbox) != Some(killed) && serve::status(&sandbox.layout(), "lxmbr0").is_ok_and(|it| it.is_some())
+            server(sandbox) != Some(killed)
+                && netserver::status(&sandbox.layout(), "lxmbr0").is_ok_and(|it| it.is_some())
         });
         inside(sandbox, "web", "nslookup web.lxm").ok().says(&address);
         let renewed =
@@ -499,7 +500,7 @@ fn killed_server(sandbox: &Sandbox) {
     sandbox.lxm(&["stop", "-k", "web"]).ok();
     sandbox.lxm(&["network", "down"]).ok();
     std::thread::sleep(Duration::from_millis(400));
-    assert!(!serve::is_running(&sandbox.layout(), "lxmbr0").unwrap());
+    assert!(!netserver::is_running(&sandbox.layout(), "lxmbr0").unwrap());
 }
 
 fn findings(sandbox: &Sandbox) {
@@ -532,7 +533,7 @@ fn findings(sandbox: &Sandbox) {
     ip(&format!("route add {}/25 dev br0", net.network()));
     tells("overlaps the network", "lxm network set lxmbr0 ipv4 auto");
     ip("link del br0");
-    lxm::net::serve::stop(&sandbox.layout(), "lxmbr0").unwrap();
+    lxm::net::server::stop(&sandbox.layout(), "lxmbr0").unwrap();
     tells("no lease and name server", "lxm network up lxmbr0");
     sandbox.lxm(&["network", "up"]).ok();
     assert!(found().is_empty(), "{:?}", found());

@@ -7,8 +7,8 @@ use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use lxm::config::Config;
+use lxm::config::bridge::{BridgeSettings, NetworkFile};
 use lxm::error::Result;
-use lxm::net::settings::{BridgeSettings, NetworkFile};
 use lxm::net::{self, Link};
 use lxm::types::{ContainerName, Mac};
 use nix::unistd::Pid;

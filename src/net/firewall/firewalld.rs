@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use crate::bus;
 use crate::error::{Context, Result};
+use crate::systemd::bus;
 
 const SERVICE: &str = "org.fedoraproject.FirewallD1";
 const PATH: &str = "/org/fedoraproject/FirewallD1";

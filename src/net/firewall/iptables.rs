@@ -8,7 +8,7 @@ use std::fs;
 use std::process::{Command, Stdio};
 
 use crate::error::Result;
-use crate::net::nft;
+use crate::net::rules;
 
 /// What a bridge needs of a chain, as each of the two writes it. `@` stands for the bridge, `icmp`
 /// for the family's own.
@@ -166,7 +166,7 @@ fn legacy_rule(family: &Family, rule: &Rule, bridge: &str) -> String {
 }
 
 fn nft_table(family: &Family) -> Result<Option<Table>> {
-    Ok(nft::list(&["list", "table", family.nft, "filter"])?.map(|text| Table::of_nft(&text)))
+    Ok(rules::list(&["list", "table", family.nft, "filter"])?.map(|text| Table::of_nft(&text)))
 }
 
 fn legacy_table(family: &Family) -> Option<Table> {
@@ -216,7 +216,7 @@ pub fn open_legacy(bridges: &[String]) {
 pub fn deletions(bridge: &str) -> Result<String> {
     let mut script = String::new();
     for family in &FAMILIES {
-        if let Some(text) = nft::list(&["-a", "list", "table", family.nft, "filter"])? {
+        if let Some(text) = rules::list(&["-a", "list", "table", family.nft, "filter"])? {
             script.push_str(&deletions_from(&Table::of_nft(&text), family, bridge));
         }
     }

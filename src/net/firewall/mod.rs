@@ -7,8 +7,8 @@
 mod firewalld;
 mod iptables;
 
-use super::settings::NetworkFile;
-use super::{bridge, nft};
+use super::{bridge, rules};
+use crate::config::bridge::NetworkFile;
 use crate::error::{Context, Result};
 use crate::store::{FileLock, Layout};
 
@@ -22,7 +22,7 @@ pub fn open(layout: &Layout) -> Result<()> {
     iptables::open_legacy(&bridges);
     let script = iptables::insertions(&bridges)?;
     if !script.is_empty() {
-        nft::run(&script).context(|| "let the bridge through iptables' rules")?;
+        rules::run(&script).context(|| "let the bridge through iptables' rules")?;
     }
     bridges.iter().try_for_each(|bridge| firewalld::trust(bridge))
 }
@@ -39,7 +39,7 @@ pub fn close(bridge: &str) -> Result<()> {
     iptables::close_legacy(bridge);
     let script = iptables::deletions(bridge)?;
     if !script.is_empty() {
-        nft::run(&script).context(|| "take the bridge out of iptables' rules")?;
+        rules::run(&script).context(|| "take the bridge out of iptables' rules")?;
     }
     firewalld::distrust(bridge)
 }

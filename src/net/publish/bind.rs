@@ -5,10 +5,9 @@ use socket2::{Domain, Protocol, Socket, Type};
 
 use crate::config::{Publish, PublishProtocol};
 use crate::error::{Context, Error, Kind, Result};
-use crate::net::bridge;
-use crate::net::ports::{self, Transport};
 use crate::net::record::GuestRecord;
 use crate::store::{AliveLock, Layout};
+use crate::sys::ports::{self, Transport};
 use crate::types::ContainerName;
 
 /// A published port that is bound on one address of the host.
@@ -34,7 +33,7 @@ pub fn bind(layout: &Layout, name: &ContainerName, interface: &str, publish: Pub
     let everywhere = [IpAddr::V4(Ipv4Addr::UNSPECIFIED), IpAddr::V6(Ipv6Addr::UNSPECIFIED)];
     let addresses = match publish.listen {
         Some(address) => vec![address],
-        None => everywhere.into_iter().filter(|address| address.is_ipv4() || bridge::has_ipv6()).collect(),
+        None => everywhere.into_iter().filter(|address| address.is_ipv4() || crate::net::sysctl::has_ipv6()).collect(),
     };
     let bound = addresses.into_iter().map(|address| {
         let at = SocketAddr::new(address, publish.host_port);

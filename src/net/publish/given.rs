@@ -10,15 +10,15 @@ use ipnetwork::{IpNetwork, Ipv4Network, Ipv6Network};
 use nix::ifaddrs::getifaddrs;
 use rtnetlink::Handle;
 
+use crate::config::bridge::NetworkFile;
 use crate::error::{Context, Kind, Result};
 use crate::net::neighbours;
-use crate::net::nft::{self, Holding};
+use crate::net::netlink::index_of;
 use crate::net::record::LinkRecord;
-use crate::net::settings::NetworkFile;
-use crate::net::subnet;
-use crate::net::wire::index_of;
+use crate::net::rules::{self, Holding};
 use crate::store::Layout;
 use crate::types::Mac;
+use crate::types::subnet;
 
 /// Who the host takes for the holder of each address that a guest has on a bridge of the host's own;
 /// `None` where it does not know yet, and asks.
@@ -70,7 +70,7 @@ pub fn is_given(layout: &Layout, link: &LinkRecord, address: IpAddr, holders: &H
         return Ok(is_its_own && networks_on(bridge)?.into_iter().any(|net| is_for_guests(net, address)));
     };
     let mut networks = settings.ipv4.map(IpNetwork::V4).into_iter().chain(settings.ipv6.map(IpNetwork::V6));
-    Ok(networks.any(|net| is_for_guests(net, address)) && nft::is_held(layout, &Holding { mac: link.mac, address })?)
+    Ok(networks.any(|net| is_for_guests(net, address)) && rules::is_held(layout, &Holding { mac: link.mac, address })?)
 }
 
 /// Whether this host has the address itself, on whatever link.

@@ -10,133 +10,53 @@
 //! | `bind` | the sockets, and who has a port that is taken |
 //! | `carry` | what arrives is carried to the guest and back |
 //! | `given` | which of the guest's addresses a port may lead to |
+//! | `record` | where the ports lead, on disk |
 //! | `watch` | the guest's addresses, as they come and go |
 
 mod bind;
 mod carry;
 mod datagrams;
 mod given;
+mod record;
 mod watch;
+
+pub use record::{Published, all};
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::fs;
-use std::io::{Read, Write};
-use std::net::IpAddr;
 use std::os::unix::process::CommandExt;
-use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use caps::Capability;
-use nix::sys::signal::Signal;
 use nix::unistd::Pid;
-use serde::{Deserialize, Serialize};
 
-use super::nft;
-use super::nft::tables::Published;
+use self::record::{Record, Target, lock_file, read, record_file};
 use super::record::{GuestRecord, LinkRecord};
-use crate::config;
+use super::rules;
 use crate::error::{Context, Error, Result};
-use crate::store::{FileLock, Generation, Layout, write_volatile};
+use crate::store::{FileLock, Layout, write_volatile};
 use crate::sys;
-use crate::types::ContainerName;
+use crate::sys::helper;
+use crate::types::{ContainerName, Generation};
 use watch::Addresses;
 
-/// How long the process may take to bind the ports.
-const START_TIME: Duration = Duration::from_secs(10);
-/// How long it may take to end before it is killed.
-const STOP_TIME: Duration = Duration::from_secs(2);
 /// How soon it is looked again whether an address is the guest's that was not, each time after twice as
 /// long, and whether all still are.
 const LOOK_AGAIN: Duration = Duration::from_millis(100);
 const LOOK_AGAIN_AT_MOST: Duration = Duration::from_secs(60);
 /// The same on bridges of the host's own, where another machine may come to have a guest's address.
 const LOOK_AGAIN_AT_OTHERS: Duration = Duration::from_secs(5);
-const READY: &str = "ready\n";
-
-/// `publish.toml` of a running container: who carries its ports, and where they lead.
-///
-/// Worth something only while its lock is held.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, rename_all = "kebab-case")]
-struct Record {
-    process: Generation,
-    #[serde(default, rename = "interface", skip_serializing_if = "Vec::is_empty")]
-    interfaces: Vec<Target>,
-}
-
-/// An interface of the guest with published ports.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, rename_all = "kebab-case")]
-struct Target {
-    guest: String,
-    addresses: Vec<IpAddr>,
-}
-
-const LOCK: &str = "publish.lock";
-const RECORD: &str = "publish.toml";
-
-fn lock_file(layout: &Layout, name: &ContainerName) -> PathBuf {
-    layout.run_dir(name).join(LOCK)
-}
-
-fn record_file(layout: &Layout, name: &ContainerName) -> PathBuf {
-    layout.run_dir(name).join(RECORD)
-}
-
-/// Reads the record of a container's run directory.
-fn read(run_dir: &Path) -> Result<Option<Record>> {
-    let file = run_dir.join(RECORD);
-    match fs::read_to_string(&file) {
-        Ok(text) => config::parse(&text, &file).map(Some),
-        Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(None),
-        Err(e) => Err(e).context(|| format!("read `{}`", file.display())),
-    }
-}
-
-/// Every published port that leads somewhere, of all containers.
-pub fn all(layout: &Layout) -> Result<Vec<Published>> {
-    let mut all = Vec::new();
-    for (run_dir, record) in GuestRecord::of_all_directories(layout) {
-        let publishes = record.links.iter().any(|link| !link.publish.is_empty());
-        if !publishes || !FileLock::is_held(&run_dir.join(LOCK))? {
-            continue;
-        }
-        for target in read(&run_dir)?.map(|record| record.interfaces).unwrap_or_default() {
-            let ports = record.links.iter().filter(|link| link.guest == target.guest).flat_map(|link| &link.publish);
-            for publish in ports {
-                let first = |six: bool| target.addresses.iter().find(|address| address.is_ipv6() == six).copied();
-                let guests = [first(false), first(true)].into_iter().flatten();
-                all.extend(guests.map(|guest| Published { publish: *publish, guest }));
-            }
-        }
-    }
-    Ok(all)
-}
-
 /// Starts the process for a container that publishes ports; returns when it has them.
 ///
 /// Fails with `Kind::Conflict` where a port is taken, naming the program that has it.
 pub fn spawn(layout: &Layout, name: &ContainerName) -> Result<()> {
     let mut command = Command::new("/proc/self/exe");
     command.arg0("lxm").arg("--path").arg(layout.containers()).args(["network", "publish", name.as_str()]);
-    command.env("LXM_ROOT", layout.root()).current_dir("/");
-    let child = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null()).spawn();
-    let mut child = child.context(|| "start the carrier of published ports")?;
-    let mut answer = String::new();
-    let mut pipe = child.stdout.take().expect("it is piped");
-    if sys::poll::wait_readable(&pipe, START_TIME)? {
-        pipe.read_to_string(&mut answer).context(|| "read the answer of the carrier of published ports")?;
-    }
-    if answer == READY {
-        return Ok(());
-    }
-    let _ = child.kill();
-    let _ = child.wait();
-    Err(serde_json::from_str::<Error>(&answer)
-        .unwrap_or_else(|_| Error::failed("the carrier of published ports ended")))
+    helper::start(command.env("LXM_ROOT", layout.root()).stderr(Stdio::null()))
+        .context(|| format!("publish the ports of `{name}`"))
 }
 
 /// Ends the process; one that does not run has ended.
@@ -145,14 +65,8 @@ pub fn stop(layout: &Layout, name: &ContainerName) -> Result<()> {
     if FileLock::is_held(&lock)?
         && let Some(record) = read(&layout.run_dir(name))?
     {
-        for signal in [Signal::SIGTERM, Signal::SIGKILL] {
-            if sys::process::is_same(&record.process) {
-                let _ = nix::sys::signal::kill(Pid::from_raw(record.process.pid), signal);
-            }
-            if wait_released(&lock)? {
-                break;
-            }
-        }
+        // What is left of one that does not end is taken away all the same.
+        let _ = helper::end(&record.process, || FileLock::is_held(&lock));
     }
     // It clears up itself, unless it was killed.
     if record_file(layout, name).exists() {
@@ -162,32 +76,21 @@ pub fn stop(layout: &Layout, name: &ContainerName) -> Result<()> {
     Ok(())
 }
 
-fn wait_released(lock: &Path) -> Result<bool> {
-    let deadline = Instant::now() + STOP_TIME;
-    while FileLock::is_held(lock)? {
-        if Instant::now() >= deadline {
-            return Ok(false);
-        }
-        std::thread::sleep(Duration::from_millis(1));
-    }
-    Ok(true)
-}
-
 fn clear(layout: &Layout, name: &ContainerName) -> Result<()> {
     let file = record_file(layout, name);
     fs::remove_file(&file).context(|| format!("remove `{}`", file.display()))?;
-    nft::apply_translation(layout)
+    rules::apply_translation(layout)
 }
 
 /// Is the process: binds the ports, says so on standard output, and carries until the guest ends.
 pub fn run(layout: &Layout, name: &ContainerName) -> Result<()> {
     let prepared = sys::birth::as_a_daemon().and_then(|()| prepare(layout, name));
     let carried = prepared.and_then(|prepared| {
-        tell(READY)?;
+        helper::report(None)?;
         prepared.carry()
     });
     if let Err(e) = &carried {
-        let _ = tell(&serde_json::to_string(e).unwrap_or_default());
+        let _ = helper::report(Some(e));
     }
     carried
 }
@@ -312,7 +215,7 @@ impl Prepared<'_> {
         if seen != *addresses.borrow() {
             *addresses.borrow_mut() = seen.clone();
             self.note(&seen.into_targets())?;
-            nft::apply_translation(self.layout)?;
+            rules::apply_translation(self.layout)?;
         }
         Ok(all_given)
     }
@@ -321,16 +224,4 @@ impl Prepared<'_> {
         let record = Record { process: self.process, interfaces: targets.to_vec() };
         write_volatile(&record_file(self.layout, self.name), &record)
     }
-}
-
-/// Writes to standard output and closes it, which is what [`spawn`] waits for.
-fn tell(line: &str) -> Result<()> {
-    let tell = || -> std::io::Result<()> {
-        let mut out = std::io::stdout().lock();
-        out.write_all(line.as_bytes())?;
-        out.flush()?;
-        nix::unistd::dup2_stdout(fs::File::options().write(true).open("/dev/null")?)?;
-        Ok(())
-    };
-    tell().context(|| "tell that the ports are published")
 }

@@ -10,7 +10,7 @@ use rtnetlink::{Handle, MulticastGroup};
 
 use super::Target;
 use crate::error::{Context, Result};
-use crate::net::wire::in_netns;
+use crate::net::netlink::in_netns;
 
 /// Usable addresses of the guest's interfaces, by interface.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -115,7 +115,7 @@ impl Guest {
         let all: Vec<AddressMessage> = self.handle.address().get().execute().try_collect().await.context(step)?;
         let mut addresses = BTreeMap::new();
         for interface in interfaces {
-            let link = crate::net::wire::link_by_name(&self.handle, interface).await?;
+            let link = crate::net::netlink::link_by_name(&self.handle, interface).await?;
             let Some(index) = link.map(|link| link.header.index) else { continue };
             let of_link = all.iter().filter(|message| message.header.index == index);
             let usable = of_link.filter(|message| is_usable(message)).filter_map(address);

@@ -4,7 +4,7 @@ use std::path::Path;
 use super::{Check, Verdict};
 use crate::cgroup::{CgroupLayout, Hierarchies};
 use crate::error::Result;
-use crate::host::systemd;
+use crate::systemd;
 
 /// A controller, its name in v1 and what does not work without it.
 const CONTROLLERS: [(&str, &str, &str); 5] = [

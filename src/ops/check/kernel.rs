@@ -218,7 +218,7 @@ fn module_loading(disabled: Option<&str>) -> Check {
 }
 
 fn security_module() -> Check {
-    use crate::host::apparmor;
+    use crate::sys::apparmor;
     if fs::exists("/sys/fs/selinux/enforce").unwrap_or(false) {
         return Check::ok("kernel", "lsm", "SELinux; `security.selinux-label` labels a guest");
     }

@@ -1,7 +1,7 @@
 use std::fs;
 
 use super::{Check, Verdict};
-use crate::host::systemd;
+use crate::systemd;
 use crate::template::find_program;
 
 /// The oldest systemd whose interfaces lxm uses: Debian 12's.

@@ -9,12 +9,12 @@ use sha2::{Digest, Sha256};
 
 use super::{Imported, Parts, Wish, is_known, make};
 use crate::config::{self, Config};
+use crate::container::new_identity::renew;
 use crate::distro::HostKeys;
 use crate::error::{Context, Error, Result};
 use crate::image::budget::Budget;
 use crate::image::unpack::unpack_below;
 use crate::ops::export::{CONFIG, DIGEST, ExportRecord, ORIGIN, RECORD, TAIL, TREE, hex};
-use crate::ops::renew::renew;
 use crate::progress::Progress;
 use crate::store::{Layout, Origin};
 use crate::types::Arch;

@@ -7,8 +7,9 @@ use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
 
 use crate::config::Config;
+use crate::container::random;
 use crate::error::{Context, Error, Result};
-use crate::ops::{create, fresh};
+use crate::ops::create;
 use crate::store::{Layout, Origin};
 use crate::sys::fs::open_beneath;
 use crate::types::IdRange;
@@ -26,7 +27,7 @@ impl Translated {
     /// With an identity of its own, and no network yet.
     pub fn new() -> Result<Self> {
         Ok(Translated {
-            config: Config { uuid: fresh::uuid()?, ..Config::default() },
+            config: Config { uuid: random::uuid()?, ..Config::default() },
             notes: Vec::new(),
             says_network: false,
         })

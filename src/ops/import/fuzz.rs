@@ -5,7 +5,7 @@ use std::path::Path;
 use super::foreign::Translated;
 use super::{exported, lxc, nspawn, oci};
 use crate::config::{self, Config};
-use crate::ops::renew::renew;
+use crate::container::new_identity::renew;
 use crate::store::Origin;
 
 /// The `config` of a container of LXC.

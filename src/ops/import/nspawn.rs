@@ -7,9 +7,9 @@ use rustix::fs::CWD;
 use super::foreign::{self, Translated};
 use super::{Imported, Parts, Wish, fill_from_tree, make};
 use crate::config::{Mount, MountIds, Network, NetworkType, Publish};
+use crate::container::random;
 use crate::distro::HostKeys;
 use crate::error::{Context, Error, Result};
-use crate::ops::fresh;
 use crate::store::Layout;
 use crate::types::{ContainerName, IdRange};
 
@@ -149,7 +149,7 @@ pub(super) fn translate(made: &mut Translated, called: &str, text: &str) -> Resu
             _ => ports.iter().for_each(|port| made.left_out(&format!("Port={port}"))),
         }
         let has_mac = !matches!(network.kind, NetworkType::Physical | NetworkType::Host);
-        network.mac = has_mac.then(fresh::mac).transpose()?;
+        network.mac = has_mac.then(random::mac).transpose()?;
         made.config.network.insert("eth0".into(), network);
     }
     Ok(())

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use hickory_proto::op::{Message, MessageType, OpCode, Query, ResponseCode};
 use hickory_proto::rr::{Name, RData, Record, RecordType};
-use lxm::net::serve;
+use lxm::netserver;
 use lxm::types::Mac;
 
 use super::SOON;
@@ -187,7 +187,7 @@ fn leases(sandbox: &Sandbox) {
         station.inside(|| shout(Mac([2, 0x66, 0, 0, 0, last])));
     }
     assert_eq!(ask_for_lease(&station, mac, REQUEST, &wants(own)), Some(own), "all that came before is done");
-    let leased = || serve::status(&sandbox.layout(), "lxmbr0").unwrap().unwrap().leased;
+    let leased = || netserver::status(&sandbox.layout(), "lxmbr0").unwrap().unwrap().leased;
     eventually("its own lease is in the book", SOON, || leased() > 0);
     assert_eq!(leased(), 1, "and no other is");
 }

@@ -3,7 +3,7 @@
 use std::net::{SocketAddr, UdpSocket};
 use std::time::Duration;
 
-use lxm::net::nft::{self, Holding};
+use lxm::net::rules::{self, Holding};
 
 use super::SOON;
 use crate::network::{Outside, ask, create, in_network_of, inside, start};
@@ -159,7 +159,7 @@ fn neighbours(sandbox: &Sandbox) {
     (0..80).for_each(speak);
     let address = |number: u16| format!("{prefix}2:{number:x}").parse().unwrap();
     let layout = sandbox.layout();
-    let held = |number: &u16| nft::is_held(&layout, &Holding { mac, address: address(*number) }).unwrap();
+    let held = |number: &u16| rules::is_held(&layout, &Holding { mac, address: address(*number) }).unwrap();
     let count = (0..80).filter(held).count();
     assert!((16..=33).contains(&count), "{count} addresses");
     let own = format!("ping -c 1 -W 1 -I {prefix}5 {prefix}1");

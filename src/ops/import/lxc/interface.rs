@@ -2,8 +2,8 @@
 
 use super::set;
 use crate::config::{Address, Network, NetworkType};
+use crate::container::random;
 use crate::error::Result;
-use crate::ops::fresh;
 use crate::types::Mac;
 
 /// `lxc.net.N`, or `lxc.network` of LXC 1 and 2.
@@ -70,7 +70,7 @@ impl Interface {
             }
         }
         if self.network.mac.is_none() && self.network.kind != NetworkType::Physical {
-            self.network.mac = Some(fresh::mac()?);
+            self.network.mac = Some(random::mac()?);
         }
         Ok(self.network)
     }

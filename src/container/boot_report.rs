@@ -1,0 +1,122 @@
+//! How the starts at the host's boot went, and in what order they are.
+
+use serde::{Deserialize, Serialize};
+
+use crate::config::{self, Config, Order};
+use crate::error::{Context, Result};
+use crate::store::Layout;
+use crate::systemd::{self, unit};
+use crate::types::ContainerName;
+
+/// How the start of one container went.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct Entry {
+    pub name: ContainerName,
+    pub state: State,
+    /// Starts that were tried.
+    pub attempts: u32,
+    /// Microseconds from the begin of all starts to the begin of this one.
+    pub began_us: u64,
+    /// Microseconds until it was ready, or had failed.
+    pub took_us: u64,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub error: Option<String>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum State {
+    Started,
+    /// It runs, but has not said in time that it is ready.
+    Slow,
+    Starting,
+    Failed,
+    /// What it requires did not start.
+    Skipped,
+    /// It has ended since, or was never asked to start.
+    Stopped,
+}
+
+impl State {
+    /// As machines and people read it.
+    pub fn name(self) -> &'static str {
+        match self {
+            State::Started => "started",
+            State::Slow => "slow",
+            State::Starting => "starting",
+            State::Failed => "failed",
+            State::Skipped => "skipped",
+            State::Stopped => "stopped",
+        }
+    }
+}
+
+#[derive(Debug, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct Report {
+    pub container: Vec<Entry>,
+}
+
+/// How the last starts of the host went.
+pub fn report(layout: &Layout) -> Result<Vec<Entry>> {
+    if systemd::is_running() {
+        return report_of_units(layout);
+    }
+    let file = report_file(layout);
+    match std::fs::read_to_string(&file) {
+        Ok(text) => config::parse::<Report>(&text, &file).map(|report| report.container),
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(Vec::new()),
+        Err(e) => Err(e).context(|| format!("read `{}`", file.display())),
+    }
+}
+
+pub fn report_file(layout: &Layout) -> std::path::PathBuf {
+    layout.own_run().join(".autostart.toml")
+}
+
+/// From systemd's own memory: of the enabled units and those that they require.
+fn report_of_units(layout: &Layout) -> Result<Vec<Entry>> {
+    let enabled = layout.names()?.into_iter().filter(|name| unit::is_enabled(layout, name));
+    let plan = order(layout)?.start(enabled);
+    let names: Vec<ContainerName> = plan.waiting().cloned().collect();
+    if names.is_empty() {
+        return Ok(Vec::new());
+    }
+    let units: Vec<String> = names.iter().map(|name| unit::unit_name(layout, name)).collect();
+    let states = unit::states(&units)?;
+    let first = states.iter().filter(|state| state.began_us > 0).map(|state| state.began_us).min().unwrap_or(0);
+    let entry = |(name, unit): (ContainerName, unit::UnitState)| {
+        let state = match (unit.active.as_str(), unit.began_us) {
+            ("active" | "deactivating" | "reloading", _) => State::Started,
+            ("activating", _) => State::Starting,
+            ("failed", _) => State::Failed,
+            (_, 0) => State::Skipped,
+            _ => State::Stopped,
+        };
+        let failed = [State::Failed, State::Starting].contains(&state) && unit.result != "success";
+        Entry {
+            attempts: if unit.began_us == 0 { 0 } else { unit.restarts + 1 },
+            began_us: unit.began_us.saturating_sub(first),
+            took_us: unit.took_us,
+            error: failed.then(|| unit::reason(layout, &name).unwrap_or(unit.result)),
+            name,
+            state,
+        }
+    };
+    let mut entries: Vec<Entry> = names.into_iter().zip(states).map(entry).collect();
+    entries.sort_by_key(|entry| entry.began_us);
+    Ok(entries)
+}
+
+/// Whether the host starts the container when it boots.
+pub fn is_enabled(layout: &Layout, name: &ContainerName, config: &Config) -> bool {
+    if systemd::is_running() { unit::is_enabled(layout, name) } else { config.boot.autostart }
+}
+
+/// The order of all containers; what has an unreadable configuration is not in it.
+pub fn order(layout: &Layout) -> Result<Order> {
+    let names = layout.names()?;
+    let configs: Vec<_> = names.iter().filter_map(|name| Some((name, layout.config(name).ok()?))).collect();
+    Order::new(configs.iter().map(|(name, config)| (*name, config)))
+}

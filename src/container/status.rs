@@ -1,0 +1,329 @@
+//! What can be seen of a container, each fact read when it is asked for and not before: a `list`
+//! of sixty must not read what it does not show.
+
+use std::cell::OnceCell;
+use std::collections::BTreeMap;
+use std::fmt;
+use std::str::FromStr;
+use std::time::Duration;
+
+use nix::unistd::Pid;
+
+use super::boot_report;
+use crate::cgroup::stats::{self, Stats};
+use crate::cgroup::{ContainerCgroup, Hierarchies};
+use crate::config::{Config, IdMap, Publish};
+use crate::error::{Error, Result};
+use crate::net::{self, Addresses, GuestRecord, Traffic};
+use crate::storage::{self, Usage};
+use crate::store::{AliveLock, BootRecord, Layout, Origin};
+use crate::sys::process;
+use crate::types::{ContainerName, IdRange, Mac};
+
+/// A container's state, by the words that LXC has for it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum State {
+    Running,
+    Frozen,
+    Starting,
+    Stopping,
+    Stopped,
+}
+
+impl State {
+    pub const ALL: [State; 5] = [State::Running, State::Frozen, State::Starting, State::Stopping, State::Stopped];
+
+    /// As machines read it; people read it in capitals.
+    pub fn name(self) -> &'static str {
+        match self {
+            State::Running => "running",
+            State::Frozen => "frozen",
+            State::Starting => "starting",
+            State::Stopping => "stopping",
+            State::Stopped => "stopped",
+        }
+    }
+}
+
+impl fmt::Display for State {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(&self.name().to_uppercase())
+    }
+}
+
+impl FromStr for State {
+    type Err = Error;
+
+    /// Takes it in capitals, as LXC users write it, or not.
+    fn from_str(s: &str) -> Result<Self> {
+        State::ALL.into_iter().find(|state| s.eq_ignore_ascii_case(state.name())).ok_or_else(|| {
+            let known = State::ALL.map(|state| format!("`{}`", state.name())).join(", ");
+            Error::usage(format!("`{s}` is not a state")).hint(format!("states are {known}"))
+        })
+    }
+}
+
+/// Looks at containers: what is the same for all of them, read once.
+pub struct Observer<'a> {
+    layout: &'a Layout,
+    hierarchies: Hierarchies,
+    boot: OnceCell<BTreeMap<ContainerName, boot_report::State>>,
+}
+
+impl<'a> Observer<'a> {
+    pub fn new(layout: &'a Layout) -> Result<Self> {
+        Ok(Observer { layout, hierarchies: Hierarchies::detect()?, boot: OnceCell::new() })
+    }
+
+    /// Looks at one; fails with `Kind::NotFound` where there is none.
+    pub fn look(&self, name: &ContainerName) -> Result<Seen<'_>> {
+        self.layout.require(name)?;
+        let (state, record) = self.state(name)?;
+        Ok(Seen {
+            observer: self,
+            name: name.clone(),
+            state,
+            record,
+            origin: OnceCell::new(),
+            config: OnceCell::new(),
+            stats: OnceCell::new(),
+            addresses: OnceCell::new(),
+            usage: OnceCell::new(),
+        })
+    }
+
+    /// Looks at all, in the order of their names.
+    pub fn all(&self) -> Result<Vec<Seen<'_>>> {
+        let seen = self.layout.names()?.into_iter().map(|name| self.look(&name));
+        // One that was destroyed since its name was read is none.
+        seen.filter(|seen| seen.as_ref().err().is_none_or(|e| e.kind() != crate::error::Kind::NotFound)).collect()
+    }
+
+    /// One that has a running or frozen guest; fails with `Kind::Conflict` where there is none.
+    pub fn running(&self, name: &ContainerName) -> Result<Guest> {
+        self.layout.require(name)?;
+        match self.state(name)? {
+            (_, Some(record)) => Ok(self.guest(record)),
+            (State::Stopped, None) => Err(Error::conflict(format!("container `{name}` is not running"))
+                .hint(format!("`{}` starts it", self.layout.command(format_args!("start {name}"))))),
+            (state, None) => Err(Error::conflict(format!("container `{name}` is {}", state.name()))),
+        }
+    }
+
+    pub fn guest(&self, record: BootRecord) -> Guest {
+        Guest { hierarchies: self.hierarchies.clone(), record }
+    }
+
+    /// The state, and the record of the boot while the guest has a leader.
+    pub fn state(&self, name: &ContainerName) -> Result<(State, Option<BootRecord>)> {
+        if !AliveLock::is_held(self.layout, name)? {
+            return Ok((State::Stopped, None));
+        }
+        // A record of an earlier supervisor's is none.
+        let Some(record) = BootRecord::read(self.layout, name)? else { return Ok((State::Starting, None)) };
+        if !process::is_same(&record.leader) {
+            let ends = process::is_same(&record.supervisor);
+            return Ok((if ends { State::Stopping } else { State::Starting }, None));
+        }
+        let cgroup = ContainerCgroup::new(self.hierarchies.clone(), record.cgroup.as_str());
+        let state = if cgroup.is_frozen()? { State::Frozen } else { State::Running };
+        Ok((state, Some(record)))
+    }
+}
+
+/// A guest that runs.
+pub struct Guest {
+    hierarchies: Hierarchies,
+    pub record: BootRecord,
+}
+
+impl Guest {
+    pub fn cgroup(&self) -> ContainerCgroup {
+        ContainerCgroup::new(self.hierarchies.clone(), self.record.cgroup.as_str())
+    }
+}
+
+/// A container as it was when it was looked at.
+pub struct Seen<'a> {
+    observer: &'a Observer<'a>,
+    pub name: ContainerName,
+    pub state: State,
+    /// What it was started with, while the guest runs.
+    pub record: Option<BootRecord>,
+    origin: OnceCell<Result<Origin>>,
+    config: OnceCell<Result<Config>>,
+    stats: OnceCell<Stats>,
+    addresses: OnceCell<Addresses>,
+    usage: OnceCell<Result<Usage>>,
+}
+
+/// One link of a guest.
+pub struct SeenLink {
+    /// Its name in the guest.
+    pub guest: String,
+    /// Its other end on the host, where it has one.
+    pub host: Option<String>,
+    pub mac: Mac,
+    pub traffic: Option<Traffic>,
+    /// Ports of the host that lead to it.
+    pub publish: Vec<Publish>,
+}
+
+impl Seen<'_> {
+    pub fn origin(&self) -> Result<&Origin, &Error> {
+        self.origin.get_or_init(|| Origin::read(self.observer.layout, &self.name)).as_ref()
+    }
+
+    pub fn config(&self) -> Result<&Config, &Error> {
+        self.config.get_or_init(|| self.observer.layout.config(&self.name)).as_ref()
+    }
+
+    /// What it uses; of one that does not run all is unknown.
+    pub fn stats(&self) -> &Stats {
+        self.stats.get_or_init(|| match &self.record {
+            Some(record) => stats::read(&self.observer.hierarchies, &record.cgroup),
+            None => Stats::default(),
+        })
+    }
+
+    pub fn memory_bytes(&self) -> Option<u64> {
+        match self.stats.get() {
+            Some(stats) => stats.memory_bytes,
+            None => stats::memory(&self.observer.hierarchies, &self.record.as_ref()?.cgroup),
+        }
+    }
+
+    /// The guest's addresses; none while it shares the host's, or does not run.
+    pub fn addresses(&self) -> &Addresses {
+        self.addresses.get_or_init(|| self.leader().map(net::addresses).unwrap_or_default())
+    }
+
+    pub fn links(&self) -> Vec<SeenLink> {
+        let record = self.record.as_ref().and_then(|_| GuestRecord::read(self.observer.layout, &self.name).ok()?);
+        let links = record.into_iter().flat_map(|record| record.links);
+        let seen = links.map(|link| SeenLink {
+            traffic: link.host.as_deref().and_then(net::traffic),
+            guest: link.guest,
+            host: link.host,
+            mac: link.mac,
+            publish: link.publish,
+        });
+        seen.collect()
+    }
+
+    /// What its files take up on the disk. Takes a look at each of them, so it is for who asks.
+    pub fn usage(&self) -> Result<&Usage, &Error> {
+        let measure = || {
+            let backend = storage::backend(self.observer.layout, &self.origin().map_err(Clone::clone)?.storage)?;
+            backend.usage(&self.observer.layout.container(&self.name))
+        };
+        self.usage.get_or_init(measure).as_ref()
+    }
+
+    /// The same if somebody has asked.
+    pub fn measured(&self) -> Option<&Usage> {
+        self.usage.get()?.as_ref().ok()
+    }
+
+    /// The guest's PID 1 seen from the host.
+    pub fn leader(&self) -> Option<Pid> {
+        self.record.as_ref().map(|record| Pid::from_raw(record.leader.pid))
+    }
+
+    /// How long the guest runs, by a clock that nobody sets.
+    pub fn uptime(&self) -> Option<Duration> {
+        let record = self.record.as_ref()?;
+        let ticks = nix::unistd::sysconf(nix::unistd::SysconfVar::CLK_TCK).ok()??;
+        let started = Duration::from_secs_f64(record.leader.start_time as f64 / ticks as f64);
+        let since_boot = std::fs::read_to_string("/proc/uptime").ok()?;
+        let now = Duration::from_secs_f64(since_boot.split(' ').next()?.parse().ok()?);
+        Some(now.saturating_sub(started))
+    }
+
+    /// As it runs, else as it would be started; `None` where its configuration cannot be read.
+    pub fn privileged(&self) -> Option<bool> {
+        match &self.record {
+            Some(record) => Some(record.privileged),
+            None => Some(self.config().ok()?.security.privileged),
+        }
+    }
+
+    /// The host ids that the guest's are mapped to: of a privileged one, none.
+    pub fn ids(&self) -> Option<IdRange> {
+        match (&self.record, self.privileged()?) {
+            (Some(record), _) => record.ids,
+            (None, true) => None,
+            (None, false) => match self.config().ok()?.security.idmap {
+                IdMap::Auto => Some(self.origin().ok()?.ids),
+                IdMap::Fixed(range) => Some(range),
+            },
+        }
+    }
+
+    /// How its start went when the host booted; `None` where it was not to be started.
+    pub fn boot(&self) -> Option<boot_report::State> {
+        if self.autostart() != Some(true) {
+            return None;
+        }
+        let report = || {
+            // Where it cannot be had, the rest of what is known is shown all the same.
+            let entries = boot_report::report(self.observer.layout).unwrap_or_default();
+            entries.into_iter().map(|entry| (entry.name, entry.state)).collect()
+        };
+        self.observer.boot.get_or_init(report).get(&self.name).copied()
+    }
+
+    /// Whether it is started when the host boots.
+    pub fn autostart(&self) -> Option<bool> {
+        Some(boot_report::is_enabled(self.observer.layout, &self.name, self.config().ok()?))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn states_are_known_by_the_words_of_lxc() {
+        for state in State::ALL {
+            assert_eq!(state.name().parse::<State>().unwrap(), state);
+            assert_eq!(state.to_string().parse::<State>().unwrap(), state);
+        }
+        assert_eq!("up".parse::<State>().unwrap_err().kind().exit_status(), 2);
+    }
+
+    #[test]
+    fn running_is_what_holds_the_lock_and_a_stale_record_is_not_believed() {
+        let dir = tempfile::tempdir().unwrap();
+        let layout = Layout::new(dir.path());
+        let name: ContainerName = "web".parse().unwrap();
+        std::fs::create_dir_all(layout.container(&name)).unwrap();
+        std::fs::write(layout.origin_file(&name), "").unwrap();
+        let observer = Observer::new(&layout).unwrap();
+        let state = || observer.look(&name).unwrap().state;
+        assert_eq!(state(), State::Stopped);
+        let lock = AliveLock::take(&layout, &name).unwrap();
+        assert_eq!(state(), State::Starting);
+        let this = process::generation(nix::unistd::getpid()).unwrap();
+        let gone = crate::types::Generation { pid: this.pid, start_time: this.start_time + 1 };
+        let record = |supervisor, leader| BootRecord {
+            supervisor,
+            leader,
+            started: String::new(),
+            privileged: false,
+            init: "/sbin/init".into(),
+            ids: None,
+            cgroup: "lxm-no-such/web".into(),
+            links: Vec::new(),
+            stages: Vec::new(),
+        };
+        for (supervisor, leader, wanted) in
+            [(gone, gone, State::Starting), (this, gone, State::Stopping), (this, this, State::Running)]
+        {
+            record(supervisor, leader).write(&layout, &name).unwrap();
+            assert_eq!(state(), wanted);
+        }
+        drop(lock);
+        assert_eq!(state(), State::Stopped);
+    }
+}

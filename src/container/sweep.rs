@@ -1,0 +1,100 @@
+//! What a killed supervisor leaves on the host, and how it goes.
+
+use std::path::{Path, PathBuf};
+
+use crate::cgroup::{ContainerCgroup, Hierarchies};
+use crate::error::{Context, Error, Result};
+use crate::host::force::Stray;
+use crate::net::{self, GuestRecord};
+use crate::storage;
+use crate::store::{self, AliveLock, BootRecord, Layout, OperationLock, Origin};
+use crate::types::ContainerName;
+
+/// One thing of ours that was left over and is gone.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Removed {
+    /// `cgroup`, `links`, `records`, `staging`, `trash`, `key`, `image`, `layers`
+    pub what: &'static str,
+    pub which: String,
+}
+
+/// Removes what a supervisor of `name` left when it died: processes and groups, links, its run
+/// directory. Says what there was; nothing is normal.
+///
+/// Fails with `Kind::Conflict` if it runs. The caller holds the operation lock.
+pub fn sweep_run(
+    layout: &Layout,
+    name: &ContainerName,
+    hierarchies: &Hierarchies,
+    _lock: &OperationLock,
+) -> Result<Vec<Removed>> {
+    Stray::refuse(layout, name)?;
+    // Held to the end: nobody starts it from beside the operation lock, as systemd may.
+    let Some(_alive) = AliveLock::take(layout, name)? else {
+        return Err(Error::conflict(format!("container `{name}` is running")));
+    };
+    let mut removed = Vec::new();
+    // An unreadable record is a leftover like any other.
+    let record = BootRecord::read(layout, name).ok().flatten();
+    for group in groups(layout, name, record.as_ref()) {
+        let mounts = hierarchies.v1_mounts().into_iter().chain(hierarchies.unified.as_deref());
+        if mounts.map(|mount| mount.join(&group)).any(|dir| dir.exists()) {
+            let cgroup = ContainerCgroup::new(hierarchies.clone(), group.as_str());
+            cgroup.kill_and_wait()?;
+            cgroup.remove()?;
+            removed.push(Removed { what: "cgroup", which: group });
+        }
+    }
+    if !matches!(GuestRecord::read(layout, name), Ok(None)) {
+        net::sweep(layout, name)?;
+        removed.push(Removed { what: "links", which: name.to_string() });
+    }
+    let run = layout.run_dir(name);
+    if record.is_some() || layout.control_socket(name).exists() {
+        removed.push(Removed { what: "records", which: run.display().to_string() });
+    }
+    store::remove_tree(&run)?;
+    Ok(removed)
+}
+
+/// The groups that may be left: ours of this name, and the one it was started in if that is ours
+/// too. systemd removes its own.
+fn groups(layout: &Layout, name: &ContainerName, record: Option<&BootRecord>) -> Vec<String> {
+    let mut groups = vec![layout.cgroup(name)];
+    let recorded = record.map(|record| record.cgroup.clone());
+    groups.extend(recorded.filter(|group| group.starts_with("lxm") && *group != groups[0]));
+    groups
+}
+
+/// The place where a container waits for its removal.
+pub fn doomed(layout: &Layout, name: &ContainerName) -> PathBuf {
+    layout.trash().join(name)
+}
+
+/// Removes a container that is in the trash already, with its snapshots.
+pub fn empty(layout: &Layout, place: &Path) -> Result<()> {
+    let snapshots = place.join("snapshots");
+    for entry in std::fs::read_dir(&snapshots).into_iter().flatten().flatten() {
+        discard_tree(layout, &entry.path())?;
+    }
+    discard_tree(layout, place)?;
+    store::remove_tree(place).context(|| "remove what was destroyed")
+}
+
+/// Removes the tree of a place; where nothing says whose it is, every backend removes what it knows.
+fn discard_tree(layout: &Layout, place: &Path) -> Result<()> {
+    if discard(layout, place).is_ok() && !place.join("rootfs").exists() {
+        return Ok(());
+    }
+    storage::BACKENDS.iter().try_for_each(|name| storage::backend(layout, name)?.destroy(place))
+}
+
+/// Removes what the backend keeps for a place that never became a container.
+pub fn discard(layout: &Layout, place: &Path) -> Result<()> {
+    let file = place.join("origin.toml");
+    match file.symlink_metadata() {
+        // It is written before the backend makes anything.
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(()),
+        _ => storage::backend(layout, &Origin::read_file(&file)?.storage)?.destroy(place),
+    }
+}

@@ -1,0 +1,131 @@
+//! Bridges made on first use, brought up after a boot, and taken down.
+
+use rtnetlink::LinkUnspec;
+
+use super::link::{address, is_bridge, is_up, make, ports, settings_of_kernel};
+use super::port::Bridge;
+use super::subnet::choose;
+use crate::config::HostConfig;
+use crate::config::bridge::{BridgeSettings, NetworkFile};
+use crate::error::{Context, Error, Result};
+use crate::net::netlink::{Wire, delete_link, link_by_name};
+use crate::net::owner::{self, DEFAULT_BRIDGE};
+use crate::net::{firewall, groups, resolved, rules, server};
+use crate::store::{FileLock, Layout};
+
+/// The bridge of an interface that names none.
+pub fn default_name(host: &HostConfig) -> &str {
+    match host.network.default.as_str() {
+        // These are defaults of `create`; an interface that is a veth has a bridge.
+        "none" | "host" => DEFAULT_BRIDGE,
+        bridge => bridge,
+    }
+}
+
+/// Orders those that make, change or remove a bridge.
+pub fn lock(layout: &Layout) -> Result<FileLock> {
+    FileLock::acquire(&layout.network_run().join("lock"))
+}
+
+/// Makes sure that the bridge is there and works: makes [`DEFAULT_BRIDGE`] on its first use, brings up
+/// others of lxm's after a boot, and takes the host's own as they are. `name` is that on this host
+/// ([`owner::bridge_name`]).
+pub fn ensure(layout: &Layout, name: &str) -> Result<Bridge> {
+    let wire = Wire::new()?;
+    let host = wire.open()?;
+    let settings = NetworkFile::load(layout)?.bridge.remove(name);
+    let link = wire.run(link_by_name(&host, name))?;
+    let is_default = settings.is_none() && name == owner::default_bridge(layout)?;
+    if settings.is_some() {
+        owner::require_own(layout, name)?;
+    }
+    let group = || owner::tag(layout).map(|tag| groups::of_owner(&tag));
+    match (settings, link) {
+        // A bridge of ours is brought up last of all, so up means that everything else is done.
+        (Some(settings), Some(link)) if is_up(&link) => {
+            server::ensure(layout, name)?;
+            Ok(Bridge { index: link.header.index, group: group()?, settings: Some(settings) })
+        }
+        (None, Some(link)) if !is_default => {
+            if !is_bridge(&link) {
+                return Err(Error::config(format!("the link `{name}` is not a bridge")));
+            }
+            Ok(Bridge { index: link.header.index, group: group()?, settings: None })
+        }
+        (None, None) if !is_default => Err(Error::not_found(format!("this host has no bridge `{name}`"))
+            .hint(format!("`lxm network create {name}` makes one"))),
+        _ => up(layout, name),
+    }
+}
+
+/// Notes the settings of a bridge that is to be lxm's, with networks chosen where they leave them
+/// open; gives those that it had before.
+pub fn add(layout: &Layout, name: &str, settings: BridgeSettings) -> Result<Option<BridgeSettings>> {
+    let _lock = lock(layout)?;
+    let wire = Wire::new()?;
+    let host = wire.open()?;
+    let mut file = NetworkFile::load(layout)?;
+    let settings = wire.run(choose(layout, &owner::tag(layout)?, &host, name, settings))?;
+    owner::note(layout, &mut file)?;
+    let before = file.bridge.insert(name.to_owned(), settings);
+    file.save(layout)?;
+    Ok(before)
+}
+
+/// Brings a bridge of lxm's up, choosing its networks if it has none yet. Safe to repeat.
+pub fn up(layout: &Layout, name: &str) -> Result<Bridge> {
+    let _lock = lock(layout)?;
+    let wire = Wire::new()?;
+    let host = wire.open()?;
+    let bring_up = || -> Result<Bridge> {
+        let mut file = NetworkFile::load(layout)?;
+        let settings = match file.get(name) {
+            Ok(settings) => settings.clone(),
+            // Others are made on purpose.
+            Err(e) if name != owner::default_bridge(layout)? => return Err(e),
+            Err(_) => {
+                let settings =
+                    wire.run(choose(layout, &owner::tag(layout)?, &host, name, BridgeSettings::default()))?;
+                owner::note(layout, &mut file)?;
+                file.bridge.insert(name.to_owned(), settings.clone());
+                file.save(layout)?;
+                settings
+            }
+        };
+        owner::require_own(layout, name)?;
+        let index = wire.run(make(&owner::mark(layout)?, &host, name, &settings))?;
+        settings_of_kernel(name, &settings)?;
+        wire.run(address(&host, index, &settings))?;
+        rules::apply(layout)?;
+        wire.run(async {
+            let link = LinkUnspec::new_with_index(index).up().build();
+            host.link().change(link).execute().await.context(|| format!("bring up `{name}`"))
+        })?;
+        server::ensure(layout, name)?;
+        resolved::announce(index, &settings);
+        Ok(Bridge { index, group: groups::of_owner(&owner::tag(layout)?), settings: Some(settings) })
+    };
+    bring_up().context(|| format!("bridge `{name}`"))
+}
+
+/// Takes a bridge of lxm's down: its link and its rules; its settings stay.
+///
+/// Fails with `Kind::Conflict` while guests are on it.
+pub fn down(layout: &Layout, name: &str) -> Result<()> {
+    let _lock = lock(layout)?;
+    NetworkFile::load(layout)?.get(name)?;
+    let wire = Wire::new()?;
+    let host = wire.open()?;
+    let link = wire.run(link_by_name(&host, name))?;
+    // Another owner's of this name is not ours to take down.
+    let Some(link) = link.filter(|_| owner::other_owner(layout, name).is_none()) else { return rules::apply(layout) };
+    let ports = wire.run(ports(&host, link.header.index))?;
+    if !ports.is_empty() {
+        return Err(Error::conflict(format!("bridge `{name}` is in use: {}", ports.join(", ")))
+            .hint("stop the containers that are on it"));
+    }
+    server::stop(layout, name)?;
+    firewall::close(name)?;
+    wire.run(delete_link(&host, name))?;
+    rules::apply(layout)
+}

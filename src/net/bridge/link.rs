@@ -1,0 +1,134 @@
+//! A bridge's link in the kernel: made, addressed and looked at by netlink.
+
+use std::net::{IpAddr, Ipv6Addr};
+
+use futures_util::TryStreamExt;
+use ipnetwork::IpNetwork;
+use rtnetlink::packet_route::address::{AddressAttribute, AddressFlags};
+use rtnetlink::packet_route::link::{InfoKind, LinkAttribute, LinkFlags, LinkInfo, LinkMessage};
+use rtnetlink::{Handle, LinkBridge, LinkUnspec};
+
+use crate::config::bridge::BridgeSettings;
+use crate::error::{Context, Error, Result};
+use crate::net::names;
+use crate::net::netlink::{index_of, link_by_name};
+use crate::net::sysctl::{self, has_ipv6};
+use crate::types::Mac;
+
+/// Whether the host has a link of this name.
+pub fn exists(name: &str) -> bool {
+    nix::net::if_::if_nametoindex(name).is_ok()
+}
+
+pub fn is_bridge(link: &LinkMessage) -> bool {
+    link.attributes.iter().any(|attribute| {
+        matches!(attribute, LinkAttribute::LinkInfo(infos) if infos.contains(&LinkInfo::Kind(InfoKind::Bridge)))
+    })
+}
+
+pub fn is_up(link: &LinkMessage) -> bool {
+    link.header.flags.contains(LinkFlags::Up)
+}
+
+/// The links on a bridge, by the names that say whose they are.
+pub async fn ports(host: &Handle, bridge: u32) -> Result<Vec<String>> {
+    let links: Vec<LinkMessage> =
+        host.link().get().execute().try_collect().await.context(|| "list the links of this host")?;
+    let on_it = |link: &&LinkMessage| link.attributes.contains(&LinkAttribute::Controller(bridge));
+    Ok(links.iter().filter(on_it).filter_map(|link| names::telling(link).map(str::to_owned)).collect())
+}
+
+/// The bridge's hardware address: without one of its own it would change with every port.
+pub fn mac(name: &str, settings: &BridgeSettings) -> Mac {
+    let ipv4 = settings.ipv4.map(|net| net.to_string()).unwrap_or_default();
+    let ipv6 = settings.ipv6.map(|net| net.to_string()).unwrap_or_default();
+    names::derived_mac(&["bridge", name, &ipv4, &ipv6])
+}
+
+/// The link-local address that the kernel makes of a hardware address (RFC 4291, modified EUI-64).
+pub fn link_local(mac: Mac) -> Ipv6Addr {
+    let [a, b, c, d, e, f] = mac.0;
+    let pair = |high: u8, low: u8| u16::from_be_bytes([high, low]);
+    Ipv6Addr::new(0xfe80, 0, 0, 0, pair(a ^ 2, b), pair(c, 0xff), pair(0xfe, d), pair(e, f))
+}
+
+pub(super) async fn make(mark: &str, host: &Handle, name: &str, settings: &BridgeSettings) -> Result<u32> {
+    let mac = mac(name, settings).0.to_vec();
+    if let Some(link) = link_by_name(host, name).await? {
+        if !is_bridge(&link) {
+            return Err(Error::conflict("a link of this name is there and is not a bridge"));
+        }
+        let mut change = LinkUnspec::new_with_index(link.header.index).address(mac).alias(mark);
+        if let Some(mtu) = settings.mtu {
+            change = change.mtu(mtu.into());
+        }
+        host.link().change(change.build()).execute().await.context(|| "set its hardware address")?;
+        return Ok(link.header.index);
+    }
+    // No spanning tree: a port would be deaf for its first thirty seconds.
+    let mut link = LinkBridge::new(name).address(mac).forward_delay(0);
+    if let Some(mtu) = settings.mtu {
+        link = link.mtu(mtu.into());
+    }
+    host.link().add(link.build()).execute().await.context(|| "make it")?;
+    let index = index_of(host, name).await?;
+    // The kernel takes no alias in the message that makes a link.
+    let marked = LinkUnspec::new_with_index(index).alias(mark).build();
+    host.link().change(marked).execute().await.context(|| "mark it as ours")?;
+    Ok(index)
+}
+
+pub(super) async fn address(host: &Handle, index: u32, settings: &BridgeSettings) -> Result<()> {
+    let wanted: Vec<IpNetwork> =
+        settings.ipv4.map(IpNetwork::V4).into_iter().chain(settings.ipv6.map(IpNetwork::V6)).collect();
+    let mut present = host.address().get().set_link_index_filter(index).execute();
+    while let Some(address) = present.try_next().await.context(|| "list its addresses")? {
+        let prefix = address.header.prefix_len;
+        let same = |ip: &IpAddr| wanted.iter().any(|net| net.ip() == *ip && net.prefix() == prefix);
+        let ip = address.attributes.iter().find_map(|attribute| match attribute {
+            AddressAttribute::Address(ip) => Some(*ip),
+            _ => None,
+        });
+        let link_local = matches!(ip, Some(IpAddr::V6(ip)) if ip.is_unicast_link_local());
+        if !link_local && !ip.as_ref().is_some_and(same) {
+            host.address().del(address).execute().await.context(|| "remove an address that it had before")?;
+        }
+    }
+    for net in wanted {
+        if net.is_ipv6() && !has_ipv6() {
+            continue;
+        }
+        let mut add = host.address().add(index, net.ip(), net.prefix()).replace();
+        if net.is_ipv6() {
+            add.message_mut().attributes.push(AddressAttribute::Flags(AddressFlags::Nodad));
+        }
+        add.execute().await.context(|| format!("set {net}"))?;
+    }
+    Ok(())
+}
+
+pub(super) fn settings_of_kernel(name: &str, settings: &BridgeSettings) -> Result<()> {
+    if settings.ipv4.is_some() {
+        sysctl::set("net/ipv4/ip_forward", "1")?;
+    }
+    if settings.ipv6.is_some() && has_ipv6() {
+        // The address is ours alone, and the server binds it before the bridge has its first port.
+        sysctl::set(&format!("net/ipv6/conf/{name}/accept_dad"), "0")?;
+        sysctl::set(&format!("net/ipv6/conf/{name}/addr_gen_mode"), "0")?;
+        sysctl::set(&format!("net/ipv6/conf/{name}/accept_ra"), "0")?;
+        sysctl::forward_ipv6()?;
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_link_local_address_is_the_one_of_the_kernel() {
+        let of = |mac: &str| link_local(mac.parse().unwrap()).to_string();
+        assert_eq!(of("02:fc:00:00:00:01"), "fe80::fc:ff:fe00:1");
+        assert_eq!(of("52:54:00:12:34:56"), "fe80::5054:ff:fe12:3456");
+    }
+}

@@ -1,0 +1,77 @@
+//! Writing both tables whole, from what is on record.
+
+use super::command::{list, run};
+use super::guard;
+use super::holding::{Holding, holdings};
+use super::learnt::leased;
+use super::tables::{self, Facts};
+use crate::config::bridge::NetworkFile;
+use crate::error::{Context, Result};
+use crate::net::{owner, publish};
+use crate::netserver::{self, guests};
+use crate::store::{FileLock, Layout};
+
+/// Writes both tables for the bridges that are there; without any, removes them.
+pub fn apply(layout: &Layout) -> Result<()> {
+    // Two writers would each write what they knew, and the older might come last.
+    let _lock = lock(layout)?;
+    let facts = facts(layout)?;
+    if facts.bridges.is_empty() && facts.published.is_empty() {
+        return remove_tables(&facts.tag);
+    }
+    run(&(tables::inet_table(&facts) + &guard::bridge_table(&facts))).context(|| "write the rules of the firewall")
+}
+
+/// Writes the table that translates, after published ports or their guests' addresses changed. The
+/// other one keeps what it has learnt.
+pub fn apply_translation(layout: &Layout) -> Result<()> {
+    let _lock = lock(layout)?;
+    let facts = facts(layout)?;
+    if facts.bridges.is_empty() && facts.published.is_empty() {
+        let tag = &facts.tag;
+        return run(&format!("table inet {tag}\ndelete table inet {tag}\n"));
+    }
+    run(&tables::inet_table(&facts)).context(|| "write the rules of the firewall")
+}
+
+/// Held by who writes the tables, and by who changes what they are made of.
+pub(super) fn lock(layout: &Layout) -> Result<FileLock> {
+    FileLock::acquire(&layout.network_run().join("nft.lock"))
+}
+
+fn facts(layout: &Layout) -> Result<Facts> {
+    let mut facts = Facts { tag: owner::tag(layout)?, published: publish::all(layout)?, ..Facts::default() };
+    for (name, settings) in NetworkFile::load(layout)?.bridge {
+        if !owner::has(layout, &name) {
+            continue;
+        }
+        for guest in guests::read(layout, &name)?.into_values() {
+            facts.fixed.extend(holdings(&settings, &guest));
+        }
+        let leases = netserver::status(layout, &name).ok().flatten().map(|status| status.guests).unwrap_or_default();
+        facts.leased.extend(
+            leases.into_iter().filter_map(|guest| Some(Holding { mac: guest.mac, address: guest.leased?.into() })),
+        );
+        facts.bridges.push((name, settings));
+    }
+    // What passed since the servers last wrote their status.
+    facts.leased.extend(leased(&facts.tag)?);
+    facts.fixed.sort();
+    facts.leased.sort();
+    facts.leased.dedup();
+    Ok(facts)
+}
+
+/// Whether both tables are there.
+pub fn is_whole(layout: &Layout) -> Result<bool> {
+    let tag = owner::tag(layout)?;
+    let tables = list(&["list", "tables"])?.unwrap_or_default();
+    let has = |name: &str| tables.lines().any(|line| line.trim() == format!("table {name}"));
+    Ok(has(&format!("inet {tag}")) && has(&format!("bridge {tag}")))
+}
+
+/// Removes both tables; absent ones are fine.
+pub fn remove_tables(tag: &str) -> Result<()> {
+    let removal = |family: &str| format!("table {family} {tag}\ndelete table {family} {tag}\n");
+    run(&(removal("inet") + &removal("bridge")))
+}

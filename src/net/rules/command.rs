@@ -1,0 +1,42 @@
+//! The program nft: what it is given and what it lists.
+
+use std::io::Write as _;
+use std::process::{Command, Stdio};
+
+use crate::error::{Context, Error, Result};
+
+/// Runs `nft` on a whole transaction.
+pub fn run(script: &str) -> Result<()> {
+    let child = Command::new("nft")
+        .args(["-f", "-"])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped())
+        .spawn();
+    let mut child = child.map_err(not_run)?;
+    // Short enough for the pipe, or read by nft while we write; a failure to write is nft's death,
+    // which its status tells better.
+    let _ = child.stdin.take().expect("it is piped").write_all(script.as_bytes());
+    let output = child.wait_with_output().context(|| "run `nft`")?;
+    if output.status.success() {
+        return Ok(());
+    }
+    let said = String::from_utf8_lossy(&output.stderr);
+    let first = said.lines().next().unwrap_or("it does not say why").trim();
+    Err(Error::failed(format!("`nft` refuses the rules: {first}")))
+}
+
+/// What `nft` lists; `None` where it knows no such object.
+pub fn list(args: &[&str]) -> Result<Option<String>> {
+    let output = Command::new("nft").args(args).stdin(Stdio::null()).output().map_err(not_run)?;
+    Ok(output.status.success().then(|| String::from_utf8_lossy(&output.stdout).into_owned()))
+}
+
+fn not_run(e: std::io::Error) -> Error {
+    match e.kind() {
+        std::io::ErrorKind::NotFound => {
+            Error::host_lacks("the program `nft` is not there").hint("install the package nftables")
+        }
+        _ => Error::from(e).step("run `nft`"),
+    }
+}

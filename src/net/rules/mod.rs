@@ -1,0 +1,25 @@
+//! The tables `inet lxm` and `bridge lxm`, or those of another owner's names ([`super::owner`]): written
+//! whole each time, and again when somebody has flushed them. Nothing else is ever touched here.
+//!
+//! | file | idea |
+//! |---|---|
+//! | `tables`, `guard` | the text of both, from what is known |
+//! | `apply` | what is known is read from records, and the text given to nft |
+//! | `holding`, `learnt`, `elements` | whose an address is: elements of the sets, while the tables stand |
+//! | `watch` | what others have flushed is written again |
+//! | `command` | the program nft |
+
+mod apply;
+mod command;
+mod elements;
+mod guard;
+mod holding;
+mod learnt;
+mod tables;
+mod watch;
+
+pub use apply::{apply, apply_translation, is_whole, remove_tables};
+pub use command::{list, run};
+pub use holding::{Holding, holdings};
+pub use learnt::{give, hand_on, is_held, take_back};
+pub use watch::{repair, spawn as spawn_watchdog};

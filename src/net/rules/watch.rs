@@ -1,0 +1,311 @@
+//! Watches over the tables, and the server: a process beside each bridge's server, with the rights that the
+//! server gave up.
+//!
+//! Firewalls of others flush everything when they are reloaded, and docker makes its chains when it
+//! is started: the kernel tells of both, and what is missing is written again. A server that was
+//! killed is started again, where no service manager does that.
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::net::{IpAddr, Ipv4Addr};
+use std::os::fd::{AsFd, OwnedFd};
+use std::time::{Duration, Instant};
+
+use caps::Capability;
+use nix::fcntl::OFlag;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use rtnetlink::sys::{Socket, SocketAddr};
+
+use super::apply::{apply, is_whole};
+use super::learnt;
+use crate::error::{Context, Error, Result};
+use crate::net::netlink::{Wire, index_of};
+use crate::net::{bridge, firewall, neighbours};
+use crate::netserver::watchdog::{Message, Watchdog, receive};
+use crate::store::Layout;
+use crate::sys;
+use crate::sys::clone::{SingleThreaded, clone};
+use crate::types::Mac;
+
+/// A change is seldom alone: repair when the kernel has been silent for so long…
+const QUIET: u8 = 50; // milliseconds
+/// …or has talked for so long.
+const BURST_TIMEOUT: Duration = Duration::from_millis(400);
+/// How often to look whether the old iptables filters anything, of which the kernel does not tell.
+const POLL_INTERVAL: u16 = 2000; // milliseconds
+/// How long a killed server stays away, and how much longer each time that it cannot be started.
+const RESTART_DELAY: Duration = Duration::from_millis(200);
+const RESTART_DELAY_AT_MOST: Duration = Duration::from_secs(30);
+
+/// What a watchdog may. The rest of root's rights is not its, nor of the programs that it executes.
+const CAPABILITIES: [Capability; 11] = [
+    // The firewall's rules, and what the host knows of its neighbours.
+    Capability::CAP_NET_ADMIN,
+    // A server that was killed is started again: it opens the sockets of leases and of names,
+    Capability::CAP_NET_RAW,
+    Capability::CAP_NET_BIND_SERVICE,
+    // gives its directory to its user,
+    Capability::CAP_CHOWN,
+    Capability::CAP_FOWNER,
+    Capability::CAP_DAC_OVERRIDE,
+    // names who has port 53, ends a predecessor,
+    Capability::CAP_SYS_PTRACE,
+    Capability::CAP_KILL,
+    // becomes that user, and drops the rest itself.
+    Capability::CAP_SETUID,
+    Capability::CAP_SETGID,
+    Capability::CAP_SETPCAP,
+];
+
+const NETLINK_NETFILTER: isize = 12;
+/// NFNLGRP_NFTABLES, as a bit.
+const NFTABLES_GROUP: u32 = 1 << (7 - 1);
+const NFNL_SUBSYS_NFTABLES: u16 = 10;
+/// Tables and chains made and deleted, rules deleted (NFT_MSG_*): elements of sets come and go all
+/// day and take nothing of ours away.
+const TELLING: [u16; 5] = [0, 2, 3, 5, 8];
+
+/// Starts the watchdog of a bridge's server, which is this process. `restart` starts that server again.
+pub fn spawn(layout: &Layout, bridge: &str, restart: impl Fn() -> Result<()>) -> Result<Watchdog> {
+    let witness = SingleThreaded::check()?;
+    let (messages, hold) = nix::unistd::pipe2(OFlag::O_CLOEXEC).context(|| "make a pipe")?;
+    let prepare = || -> Result<Socket> {
+        detach(&messages)?;
+        let socket = subscribe()?;
+        sys::privileges::confine_helper(&CAPABILITIES)?;
+        Ok(socket)
+    };
+    let watchdog = || match prepare() {
+        Ok(socket) => {
+            let server = std::io::stdin();
+            let mut sources = Sources { server, restart_on_crash: false, holders: BTreeMap::new(), socket };
+            watch(layout, bridge, &mut sources);
+            if sources.restart_on_crash {
+                retry(bridge, restart);
+            }
+            0
+        }
+        Err(e) => {
+            sys::log::line(&format!("watch the rules of the firewall: {e}"));
+            1
+        }
+    };
+    clone(witness, 0, None, watchdog).context(|| "start the watchdog of the firewall's rules")?;
+    Ok(Watchdog::new(hold))
+}
+
+/// Closes what belongs to the server, for whoever waits for its output must not wait for us; the pipe of
+/// its messages, whose end is the server's, becomes our standard input.
+fn detach(messages: &OwnedFd) -> Result<()> {
+    nix::unistd::dup2_stdin(messages)?;
+    sys::creds::close_from(3)?;
+    let null = File::options().write(true).open("/dev/null").context(|| "open `/dev/null`")?;
+    nix::unistd::dup2_stdout(&null).context(|| "close standard output")
+}
+
+/// Starts the server again, for as long as there is a bridge to serve.
+fn retry(bridge: &str, restart: impl Fn() -> Result<()>) {
+    let mut delay = RESTART_DELAY;
+    while bridge::exists(bridge) {
+        std::thread::sleep(delay);
+        match restart() {
+            Ok(()) => return,
+            Err(e) => sys::log::line(&e.to_string()),
+        }
+        delay = (delay * 2).min(RESTART_DELAY_AT_MOST);
+    }
+}
+
+/// What a watchdog waits for.
+struct Sources {
+    server: std::io::Stdin,
+    /// Whether the server is started again when it ends.
+    restart_on_crash: bool,
+    /// Addresses handed on, and to whom if to anybody, that the rules do not know yet.
+    holders: BTreeMap<Ipv4Addr, Option<Mac>>,
+    socket: Socket,
+}
+
+/// Takes addresses from who had them, in what the host knows and in what its rules believe.
+fn hand_on(layout: &Layout, bridge: &str, holders: &BTreeMap<Ipv4Addr, Option<Mac>>) -> Result<()> {
+    let is_stale = |address: IpAddr, station: Mac| {
+        let IpAddr::V4(address) = address else { return false };
+        holders.get(&address).is_some_and(|holder| *holder != Some(station))
+    };
+    let wire = Wire::new()?;
+    let host = wire.open()?;
+    let forgotten = wire.run(async { neighbours::forget(&host, index_of(&host, bridge).await?, is_stale).await });
+    learnt::hand_on(layout, holders).and(forgotten)
+}
+
+/// Repairs after every change, for as long as the server lives.
+fn watch(layout: &Layout, bridge: &str, sources: &mut Sources) {
+    let mut said = String::new();
+    let mut repaired = repair(layout);
+    loop {
+        match repaired.and_then(|()| wait_for_change(sources)) {
+            Ok(Event::ServerEnded) => return,
+            Ok(Event::Looked) => {
+                repaired = if firewall::has_legacy() { firewall::open_legacy(layout) } else { Ok(()) };
+                continue;
+            }
+            Ok(Event::HandedOn) => {
+                repaired = hand_on(layout, bridge, &std::mem::take(&mut sources.holders));
+                continue;
+            }
+            Ok(Event::Changed) => said.clear(),
+            Err(e) => {
+                let line = e.to_string();
+                if line != said {
+                    sys::log::line(&line);
+                    said = line;
+                }
+                // Whatever it is, it is not asked for again at once.
+                std::thread::sleep(Duration::from_secs(1));
+            }
+        }
+        repaired = repair(layout);
+    }
+}
+
+/// Writes again what is missing of our tables, and of what firewalls of others need.
+pub fn repair(layout: &Layout) -> Result<()> {
+    if !is_whole(layout)? {
+        apply(layout)?;
+    }
+    firewall::open(layout)
+}
+
+fn subscribe() -> Result<Socket> {
+    let open = || -> std::io::Result<Socket> {
+        let mut socket = Socket::new(NETLINK_NETFILTER)?;
+        socket.bind(&SocketAddr::new(0, NFTABLES_GROUP))?;
+        socket.set_non_blocking(true)?;
+        Ok(socket)
+    };
+    open().context(|| "listen for changes of the firewall")
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Event {
+    Changed,
+    /// Nothing was told of for a while.
+    Looked,
+    HandedOn,
+    ServerEnded,
+}
+
+/// Waits for a change that may have taken something of ours, and for the end of its burst.
+fn wait_for_change(sources: &mut Sources) -> Result<Event> {
+    loop {
+        match wait(sources, PollTimeout::from(POLL_INTERVAL))? {
+            Some(Event::Changed) if drain(&sources.socket)? => break,
+            Some(Event::Changed) => {}
+            Some(event) => return Ok(event),
+            None => return Ok(Event::Looked),
+        }
+    }
+    let begun = Instant::now();
+    while begun.elapsed() < BURST_TIMEOUT {
+        match wait(sources, PollTimeout::from(QUIET))? {
+            Some(Event::Changed) => drop(drain(&sources.socket)?),
+            Some(event) => return Ok(event),
+            None => break,
+        }
+    }
+    Ok(Event::Changed)
+}
+
+fn wait(sources: &mut Sources, limit: PollTimeout) -> Result<Option<Event>> {
+    loop {
+        let mut fds = [sources.server.as_fd(), sources.socket.as_fd()].map(|fd| PollFd::new(fd, PollFlags::POLLIN));
+        match poll(&mut fds, limit) {
+            Ok(0) => return Ok(None),
+            Ok(_) if fds[0].any() == Some(true) => {
+                if let Some(event) = listen(sources)? {
+                    return Ok(Some(event));
+                }
+            }
+            Ok(_) => return Ok(Some(Event::Changed)),
+            Err(nix::errno::Errno::EINTR) => {}
+            Err(e) => return Err(Error::from(e).step("wait for changes of the firewall")),
+        }
+    }
+}
+
+/// Takes the server's messages.
+fn listen(sources: &mut Sources) -> Result<Option<Event>> {
+    let messages = match receive(&sources.server) {
+        Ok(Some(messages)) => messages,
+        Ok(None) => return Ok(Some(Event::ServerEnded)),
+        Err(nix::errno::Errno::EINTR) => return Ok(None),
+        Err(e) => return Err(Error::from(e).step("receive from the server")),
+    };
+    for message in messages {
+        match message {
+            Message::RestartOnCrash => sources.restart_on_crash = true,
+            Message::Stop => sources.restart_on_crash = false,
+            Message::Leased(address, mac) => _ = sources.holders.insert(address, mac),
+        }
+    }
+    Ok((!sources.holders.is_empty()).then_some(Event::HandedOn))
+}
+
+/// Takes what the kernel has said; says whether it concerns us.
+fn drain(socket: &Socket) -> Result<bool> {
+    let mut telling = false;
+    let mut buffer = Vec::with_capacity(64 << 10);
+    loop {
+        buffer.clear();
+        match socket.recv_from(&mut buffer, 0) {
+            Ok((length, _)) => telling |= messages(&buffer[..length.min(buffer.len())]).any(is_telling),
+            Err(e) if e.kind() == std::io::ErrorKind::WouldBlock => return Ok(telling),
+            // The kernel said more than the socket holds: we do not know what.
+            Err(e) if e.raw_os_error() == Some(libc::ENOBUFS) => telling = true,
+            Err(e) if e.kind() == std::io::ErrorKind::Interrupted => {}
+            Err(e) => return Err(Error::from(e).step("receive changes of the firewall")),
+        }
+    }
+}
+
+/// The types of the netlink messages in a datagram (`struct nlmsghdr`: length, type, …).
+fn messages(mut datagram: &[u8]) -> impl Iterator<Item = u16> {
+    std::iter::from_fn(move || {
+        let header = datagram.get(..16)?;
+        let length = u32::from_ne_bytes(header[..4].try_into().ok()?) as usize;
+        let kind = u16::from_ne_bytes(header[4..6].try_into().ok()?);
+        if length < 16 {
+            return None;
+        }
+        datagram = datagram.get(length.next_multiple_of(4)..).unwrap_or_default();
+        Some(kind)
+    })
+}
+
+fn is_telling(kind: u16) -> bool {
+    kind >> 8 == NFNL_SUBSYS_NFTABLES && TELLING.contains(&(kind & 0xff))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn message(kind: u16, length: u32, room: usize) -> Vec<u8> {
+        let mut bytes = [&length.to_ne_bytes()[..], &kind.to_ne_bytes(), &[0; 10]].concat();
+        bytes.resize(room, 0);
+        bytes
+    }
+
+    #[test]
+    fn deleted_tables_are_telling_and_new_elements_are_not() {
+        let datagram = [message(0x0a0c, 18, 20), message(0x0a02, 20, 20)].concat();
+        assert_eq!(messages(&datagram).map(is_telling).collect::<Vec<_>>(), [false, true]);
+    }
+
+    #[test]
+    fn broken_datagrams_end_the_reading() {
+        for datagram in [vec![], vec![1; 15], message(1, 3, 16), message(1, 4000, 16)] {
+            assert!(messages(&datagram).count() <= 1);
+        }
+    }
+}

@@ -1,0 +1,53 @@
+//! The lease and name server of a bridge, `lxm network serve BRIDGE`: one small process each.
+//!
+//! It gives leases (DHCPv4), advertises the IPv6 prefix, and answers for the guests' names. It sees
+//! requests for leases and solicitations through packet sockets, so that no firewall of the host
+//! stands between, and gives up root before it reads the first of them.
+//!
+//! | file | idea |
+//! |---|---|
+//! | `guests` | which containers run on the bridge, told by whoever wires them |
+//! | `frame`, `request`, `reply` | packets and messages, parsed and built |
+//! | `dhcp4`, `lease`, `holders`, `lease_log` | who gets which address; how that is remembered |
+//! | `ra` | router advertisements |
+//! | `names`, `dns` | the guests' names; what a query is answered |
+//! | `upstream`, `forward`, `rebind` | names of others, and which of them are not believed |
+//! | `resolver`, `share` | the name server's sockets, and how much of it one guest may have |
+//! | `link`, `privileges`, `state`, `status`, `server` | the process |
+//! | `serve`, `running` | the process from its start; whether it runs, and its status |
+//! | `watchdog` | what it tells the process that keeps the rules and starts it again |
+
+#[cfg(test)]
+mod corpus;
+mod dhcp4;
+mod dns;
+mod forward;
+mod frame;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzz;
+pub mod guests;
+mod holders;
+mod lease;
+mod lease_log;
+mod link;
+mod names;
+mod privileges;
+mod ra;
+mod rebind;
+mod reply;
+mod request;
+mod resolver;
+mod running;
+mod serve;
+mod server;
+mod share;
+mod state;
+mod status;
+mod upstream;
+pub mod watchdog;
+
+pub use guests::{GuestEntry, Guests, announce, read as guests_of, retract};
+pub use running::{is_running, process_file, status};
+pub use serve::serve;
+pub use status::{GuestStatus, Status};
+pub use watchdog::Watchdog;

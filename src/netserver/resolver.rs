@@ -1,0 +1,259 @@
+//! The name server's sockets: queries in, answers out, everything that waits in a task of its own.
+
+use std::cell::{Cell, RefCell};
+use std::io;
+use std::net::{IpAddr, SocketAddr, TcpListener, UdpSocket};
+use std::rc::Rc;
+use std::time::{Duration, Instant};
+
+use hickory_proto::op::ResponseCode;
+use socket2::{Domain, Protocol, Socket, Type};
+use tokio::net::TcpStream;
+use tokio::task::spawn_local;
+use tokio::time::timeout;
+
+use super::dns::{self, Question, Verdict, Zone};
+use super::forward::{self, Transport};
+use super::rebind::{self, Allowed};
+use super::share::{Client, Counts};
+use super::state::{self, State};
+use super::upstream::Upstreams;
+use crate::error::{Error, Result};
+use crate::sys::ports;
+
+pub const PORT: u16 = 53;
+/// Queries of others' names that may wait for an answer at a time: in all, and of one client.
+const MAX_FORWARDED: usize = 512;
+const MAX_FORWARDED_EACH: usize = 64;
+/// The same question from the host itself so often at a time means that it asks us what we ask it.
+const MAX_LOOPED: usize = 3;
+/// Connections at a time: in all, and of one client.
+const MAX_CONNECTIONS: usize = 128;
+const MAX_CONNECTIONS_EACH: usize = 16;
+const IDLE: Duration = Duration::from_secs(10);
+/// How often the admin is told of an answer that was kept from a guest.
+const TELL_AGAIN: Duration = Duration::from_secs(10);
+
+/// The bound sockets.
+#[derive(Debug)]
+pub struct Sockets {
+    udp: Vec<UdpSocket>,
+    tcp: Vec<TcpListener>,
+}
+
+impl Sockets {
+    /// Binds port 53 of every address or of none; fails with the name of who has it.
+    pub fn bind(addresses: &[IpAddr]) -> Result<Self> {
+        let mut sockets = Sockets { udp: Vec::new(), tcp: Vec::new() };
+        for &address in addresses {
+            let address = SocketAddr::new(address, PORT);
+            let udp = bind(address, Type::DGRAM).map_err(|e| explain(e, ports::Transport::Udp, address))?;
+            let tcp = bind(address, Type::STREAM).map_err(|e| explain(e, ports::Transport::Tcp, address))?;
+            sockets.udp.push(udp.into());
+            sockets.tcp.push(tcp.into());
+        }
+        Ok(sockets)
+    }
+}
+
+fn bind(address: SocketAddr, kind: Type) -> io::Result<Socket> {
+    let protocol = if kind == Type::DGRAM { Protocol::UDP } else { Protocol::TCP };
+    let socket = Socket::new(Domain::for_address(address), kind.nonblocking().cloexec(), Some(protocol))?;
+    // The bridge's address may be tentative still.
+    match address {
+        SocketAddr::V4(_) => socket.set_freebind_v4(true)?,
+        SocketAddr::V6(_) => {
+            socket.set_freebind_v6(true)?;
+            socket.set_only_v6(true)?;
+        }
+    }
+    if kind == Type::STREAM {
+        // Connections of an earlier server in TIME_WAIT are not in the way; another listener is.
+        socket.set_reuse_address(true)?;
+    }
+    socket.bind(&address.into())?;
+    if kind == Type::STREAM {
+        socket.listen(64)?;
+    }
+    Ok(socket)
+}
+
+fn explain(e: io::Error, transport: ports::Transport, address: SocketAddr) -> Error {
+    if e.kind() != io::ErrorKind::AddrInUse {
+        return Error::from(e).step(format!("bind port {PORT} of {}", address.ip()));
+    }
+    let who = ports::owner(transport, address).map_or("another program".to_owned(), |program| program.to_string());
+    Error::conflict(format!("port {PORT} of {} is taken by {who}", address.ip()))
+}
+
+#[derive(Debug)]
+pub struct Resolver {
+    zone: Zone,
+    /// The bridge's own addresses, which the host asks from.
+    own: Vec<IpAddr>,
+    state: Rc<RefCell<State>>,
+    pub upstreams: RefCell<Upstreams>,
+    /// Which names of others may stand for private addresses.
+    private_names: Vec<String>,
+    told: Cell<Option<Instant>>,
+    forwarded: Rc<Counts<Client>>,
+    looped: Rc<Counts<Question>>,
+    connections: Rc<Counts<Client>>,
+}
+
+impl Resolver {
+    pub fn new(
+        zone: Zone,
+        own: Vec<IpAddr>,
+        state: Rc<RefCell<State>>,
+        upstreams: Upstreams,
+        private_names: Vec<String>,
+    ) -> Self {
+        Resolver {
+            zone,
+            own,
+            state,
+            upstreams: RefCell::new(upstreams),
+            private_names,
+            told: Cell::new(None),
+            forwarded: Counts::new(MAX_FORWARDED, MAX_FORWARDED_EACH),
+            looped: Counts::new(usize::MAX, MAX_LOOPED),
+            connections: Counts::new(MAX_CONNECTIONS, MAX_CONNECTIONS_EACH),
+        }
+    }
+
+    /// Serves on the sockets, from within a `LocalSet`, for as long as that runs.
+    pub fn serve(self: Rc<Self>, sockets: Sockets) -> Result<()> {
+        for socket in sockets.udp {
+            spawn_local(self.clone().serve_udp(Rc::new(tokio::net::UdpSocket::from_std(socket)?)));
+        }
+        for listener in sockets.tcp {
+            spawn_local(self.clone().serve_tcp(tokio::net::TcpListener::from_std(listener)?));
+        }
+        Ok(())
+    }
+
+    /// Whether `client` is one that we serve: of this bridge, or the host itself. Bound to the
+    /// bridge's address, the sockets can be reached through other links too.
+    fn serves(&self, client: IpAddr) -> bool {
+        let link_local = matches!(client, IpAddr::V6(address) if address.is_unicast_link_local());
+        self.zone.covers(client) || client.is_loopback() || link_local
+    }
+
+    async fn serve_udp(self: Rc<Self>, socket: Rc<tokio::net::UdpSocket>) {
+        let mut buffer = vec![0; 4096];
+        loop {
+            // An error is one about an earlier answer: its client has gone.
+            let Ok((length, client)) = socket.recv_from(&mut buffer).await else {
+                tokio::task::yield_now().await;
+                continue;
+            };
+            if !self.serves(client.ip()) {
+                continue;
+            }
+            match self.consider(&buffer[..length]) {
+                Verdict::Drop => {}
+                Verdict::Answer(reply) => {
+                    let _ = socket.try_send_to(&reply, client);
+                }
+                Verdict::Forward(question) => {
+                    let (resolver, socket, query) = (self.clone(), socket.clone(), buffer[..length].to_vec());
+                    spawn_local(async move {
+                        if let Some(reply) = resolver.forward(&query, question, client.ip(), Transport::Udp).await {
+                            let _ = socket.send_to(&reply, client).await;
+                        }
+                    });
+                }
+            }
+        }
+    }
+
+    async fn serve_tcp(self: Rc<Self>, listener: tokio::net::TcpListener) {
+        loop {
+            let Ok((stream, client)) = listener.accept().await else {
+                // Out of descriptors, most likely: a moment later some are free again.
+                tokio::time::sleep(Duration::from_millis(100)).await;
+                continue;
+            };
+            let client = client.ip();
+            if self.serves(client)
+                && let Some(ticket) = self.connections.enter(self.who(client))
+            {
+                let resolver = self.clone();
+                spawn_local(async move {
+                    let _ = resolver.converse(stream, client).await;
+                    drop(ticket);
+                });
+            }
+        }
+    }
+
+    /// Answers one query after the other until the client hangs up or falls silent.
+    async fn converse(&self, mut stream: TcpStream, client: IpAddr) -> io::Result<()> {
+        loop {
+            let query = timeout(IDLE, forward::read_message(&mut stream)).await??;
+            let reply = match self.consider(&query) {
+                Verdict::Drop => None,
+                Verdict::Answer(reply) => Some(reply),
+                Verdict::Forward(question) => self.forward(&query, question, client, Transport::Tcp).await,
+            };
+            let Some(reply) = reply else { return Ok(()) };
+            timeout(IDLE, forward::write_message(&mut stream, &reply)).await??;
+        }
+    }
+
+    fn consider(&self, message: &[u8]) -> Verdict {
+        self.zone.consider(message, &self.state.borrow().names, state::now())
+    }
+
+    fn who(&self, client: IpAddr) -> Client {
+        if self.own.contains(&client) || client.is_loopback() {
+            return Client::Host;
+        }
+        self.state.borrow().station(client).map_or(Client::Stranger, Client::Station)
+    }
+
+    /// Passes a query on; the answer "could not find out" where nobody answers or too many wait.
+    async fn forward(&self, query: &[u8], question: Question, client: IpAddr, transport: Transport) -> Option<Vec<u8>> {
+        let who = self.who(client);
+        let ticket = self.forwarded.enter(who);
+        let looped = if who == Client::Host { self.looped.enter(question.clone()).map(Some) } else { Some(None) };
+        let servers = self.upstreams.borrow_mut().servers().to_vec();
+        let reply = match (&ticket, &looped) {
+            (Some(_), Some(_)) => forward::ask(&servers, query, &question, transport).await,
+            _ => None,
+        };
+        match reply {
+            Some(reply) => {
+                // Whoever stood before the one that answered did not.
+                let before = servers.iter().take_while(|server| **server != reply.server);
+                before.for_each(|server| self.upstreams.borrow_mut().demote(*server));
+                self.believe(query, &question, reply.message)
+            }
+            None => dns::failure(query, ResponseCode::ServFail),
+        }
+    }
+
+    /// The answer that a client is given: none with private addresses under a name of others.
+    fn believe(&self, query: &[u8], question: &Question, reply: Vec<u8>) -> Option<Vec<u8>> {
+        let address = match rebind::private_address(&reply) {
+            Ok(None) => return Some(reply),
+            Ok(Some(address)) => address,
+            Err(_) => return dns::failure(query, ResponseCode::ServFail),
+        };
+        let name = question.name();
+        if Allowed::new(&self.private_names, self.upstreams.borrow().own_domains()).covers(&name) {
+            return Some(reply);
+        }
+        if self.told.get().is_none_or(|at| at.elapsed() >= TELL_AGAIN) {
+            self.told.set(Some(Instant::now()));
+            let name = name.escape_default();
+            crate::sys::log::line(&format!(
+                "`{name}` stands for {address}, which is private: kept from who asked; \
+                 `private-names` of the bridge lets its domain through"
+            ));
+        }
+        // There is such a name, and it has no address.
+        dns::failure(query, ResponseCode::NoError)
+    }
+}

@@ -1,0 +1,362 @@
+//! The running server: one loop that waits on all of its sockets.
+
+mod leases;
+mod neighbour_probe;
+mod solicitations;
+
+use std::cell::RefCell;
+use std::collections::{HashMap, VecDeque};
+use std::io;
+use std::net::{IpAddr, Ipv4Addr};
+use std::os::fd::OwnedFd;
+use std::rc::Rc;
+use std::time::{Duration, Instant};
+
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::time::sleep_until;
+
+use super::dhcp4::Dhcp4;
+use super::dns::Zone;
+use super::guests;
+use super::lease_log::Journal;
+use super::link::Link;
+use super::ra::{Advertisement, Presence};
+use super::reply::Terms;
+use super::resolver::{Resolver, Sockets};
+use super::state::{self, State};
+use super::upstream::Upstreams;
+use super::watchdog::{Message, Watchdog};
+use leases::Probe;
+use neighbour_probe::Stranger;
+
+use crate::error::{Context, Result};
+
+use crate::config::bridge::BridgeSettings;
+use crate::sys::packet::PacketSocket;
+use crate::sys::ready::Ready;
+use crate::types::Mac;
+
+/// Most packets taken from one socket before the others have their turn.
+const BATCH: usize = 64;
+/// How often port 53 is tried again.
+const NAMES_RETRY: Duration = Duration::from_secs(10);
+/// How often the status is written at most.
+const STATUS_INTERVAL: Duration = Duration::from_millis(100);
+/// How often it is written where nothing but strangers' leases changed.
+const STATUS_REFRESH: Duration = Duration::from_secs(5);
+/// How long the same line is not said again, and how many are remembered.
+const SAID_FOR: Duration = Duration::from_secs(10);
+const MAX_SAID: usize = 256;
+
+/// What a server starts with: all that is opened while it is root.
+pub struct Parts {
+    pub settings: BridgeSettings,
+    pub link: Link,
+    /// The directory of the guests' files, and the watch on it.
+    pub guests_dir: OwnedFd,
+    pub watch: OwnedFd,
+    /// Where leases and status are kept; the only place that the server may write to.
+    pub state_dir: OwnedFd,
+    pub names: Result<Sockets>,
+    pub watchdog: Watchdog,
+}
+
+pub struct Server {
+    pub watchdog: Watchdog,
+    settings: BridgeSettings,
+    link: Link,
+    guests_dir: OwnedFd,
+    watch: OwnedFd,
+    watch_ready: Ready,
+    state_dir: OwnedFd,
+    journal: Journal,
+    dhcp: Option<Packets>,
+    arp: Option<Packets>,
+    solicitations: Option<Packets>,
+    state: Rc<RefCell<State>>,
+    resolver: Rc<Resolver>,
+    addresses: Vec<IpAddr>,
+    probes: HashMap<Ipv4Addr, Probe>,
+    probe_ends: VecDeque<(Instant, Ipv4Addr)>,
+    strangers: Vec<Stranger>,
+    advertisement: Option<Advertisement>,
+    advertised: u32,
+    advertise_at: Option<Instant>,
+    names_at: Option<Instant>,
+    status_at: Option<Instant>,
+    status_written: Instant,
+    said: HashMap<String, Instant>,
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+/// What the loop woke up for.
+enum Event {
+    Dhcp,
+    Arp,
+    Solicitation,
+    Guests,
+    ProbeEnd,
+    Strangers,
+    Advertise,
+    Names,
+    Status,
+    Stop,
+}
+
+/// The addresses that a bridge's server answers names on.
+pub fn name_addresses(settings: &BridgeSettings) -> Vec<IpAddr> {
+    let ipv4 = settings.ipv4.map(|net| IpAddr::V4(net.ip()));
+    ipv4.into_iter().chain(settings.ipv6.map(|net| IpAddr::V6(net.ip()))).collect()
+}
+
+impl Server {
+    /// Takes up the work: reads leases and guests, and begins to serve names. Within a `LocalSet`.
+    pub fn new(parts: Parts) -> Result<Self> {
+        let Parts { settings, mut link, guests_dir, watch, state_dir, names, watchdog } = parts;
+        let (journal, leases) = Journal::open(state_dir.try_clone()?)?;
+        let addresses = name_addresses(&settings);
+        let mut upstreams = Upstreams::new(&settings.upstream, addresses.clone());
+        let resolvers = match (&names, settings.ipv4) {
+            (Ok(_), Some(net)) => vec![net.ip()],
+            (Ok(_), None) => Vec::new(),
+            // Where there is none, whoever has our port may be one.
+            (Err(_), net) => Some(upstreams.for_guests())
+                .filter(|found| !found.is_empty())
+                .unwrap_or_else(|| net.map(|net| net.ip()).into_iter().collect()),
+        };
+        let dhcp = match (settings.ipv4, settings.pool(), Terms::new(&settings, resolvers)) {
+            (Some(subnet), Some(pool), Some(terms)) => Some(Dhcp4::new(&link.name, subnet, pool, terms, leases)),
+            _ => None,
+        };
+        let state = Rc::new(RefCell::new(State { dhcp, ..State::default() }));
+        let zone = Zone::new(&settings.domain, settings.ipv4, settings.ipv6);
+        let resolver =
+            Rc::new(Resolver::new(zone, addresses.clone(), state.clone(), upstreams, settings.private_names.clone()));
+        let mut server = Server {
+            watchdog,
+            advertisement: Advertisement::new(&settings, names.is_ok()),
+            dhcp: link.dhcp.take().map(Packets::new).transpose()?,
+            arp: link.arp.take().map(Packets::new).transpose()?,
+            solicitations: link.solicitations.take().map(Packets::new).transpose()?,
+            watch_ready: Ready::new(&watch)?,
+            watch,
+            settings,
+            link,
+            guests_dir,
+            state_dir,
+            journal,
+            state,
+            resolver,
+            addresses,
+            probes: HashMap::new(),
+            probe_ends: VecDeque::new(),
+            strangers: Vec::new(),
+            advertised: 0,
+            advertise_at: None,
+            names_at: None,
+            status_at: None,
+            status_written: Instant::now(),
+            said: HashMap::new(),
+            // Before anybody is told that we are ready, and may tell us to end.
+            terminate: signal(SignalKind::terminate()).context(|| "wait for signals")?,
+            interrupt: signal(SignalKind::interrupt()).context(|| "wait for signals")?,
+        };
+        server.advertise_at = server.advertisement.is_some().then(Instant::now);
+        server.recall_neighbours();
+        server.take_names(names)?;
+        server.read_guests()?;
+        server.write_status();
+        Ok(server)
+    }
+
+    /// Serves until told to stop or the bridge is gone.
+    pub async fn run(&mut self) -> Result<()> {
+        loop {
+            let event = tokio::select! {
+                () = readable(&self.dhcp) => Event::Dhcp,
+                () = readable(&self.arp) => Event::Arp,
+                () = readable(&self.solicitations) => Event::Solicitation,
+                () = self.watch_ready.readable() => Event::Guests,
+                () = at(self.probe_ends.front().map(|(end, _)| *end)) => Event::ProbeEnd,
+                () = at(self.strangers.iter().map(Stranger::due).min()) => Event::Strangers,
+                () = at(self.advertise_at) => Event::Advertise,
+                () = at(self.names_at) => Event::Names,
+                () = at(self.status_at) => Event::Status,
+                _ = self.terminate.recv() => Event::Stop,
+                _ = self.interrupt.recv() => Event::Stop,
+            };
+            let worked = match event {
+                Event::Dhcp => self.take_requests(),
+                Event::Arp => self.take_arp(),
+                Event::Solicitation => self.take_solicitations(),
+                Event::Guests => self.take_guests(),
+                Event::ProbeEnd => self.end_probes(),
+                Event::Strangers => {
+                    self.ask_strangers();
+                    Ok(())
+                }
+                Event::Advertise => {
+                    self.advertise_to_all(Presence::Here);
+                    Ok(())
+                }
+                Event::Names => self.retry_names(),
+                Event::Status => {
+                    self.write_status();
+                    Ok(())
+                }
+                Event::Stop => {
+                    self.advertise_to_all(Presence::Leaving);
+                    self.write_status();
+                    return Ok(());
+                }
+            };
+            if let Err(e) = worked {
+                if !self.link.exists() {
+                    self.say(format!("bridge `{}` is gone", self.link.name));
+                    return Ok(());
+                }
+                self.say(e.to_string());
+            }
+        }
+    }
+
+    /// Says a line to the admin, once in a while.
+    fn say(&mut self, line: String) {
+        let now = Instant::now();
+        self.said.retain(|_, at| now.duration_since(*at) < SAID_FOR);
+        if self.said.len() < MAX_SAID && !self.said.contains_key(&line) {
+            crate::sys::log::line(&line);
+            self.said.insert(line, now);
+        }
+    }
+
+    /// Does what follows every change: notes said, leases written, names made.
+    fn settle(&mut self, renamed: bool) -> Result<()> {
+        let mut state = self.state.borrow_mut();
+        let mut of_guests = renamed;
+        let (mut notes, mut bound, mut recorded, mut told) = (Vec::new(), Vec::new(), Ok(()), Ok(()));
+        if let Some(dhcp) = &mut state.dhcp {
+            // Before the new holder hears of it, so that nobody else can use it as well.
+            told = dhcp
+                .holders
+                .take_changed()
+                .into_iter()
+                .try_for_each(|(mac, address)| self.watchdog.send(Message::Leased(address, mac)));
+            notes = dhcp.take_notes();
+            let changed = dhcp.leases.take_changed();
+            let ours: Vec<Mac> = changed.iter().copied().filter(|mac| dhcp.guests().contains_key(mac)).collect();
+            of_guests |= !ours.is_empty() || !notes.is_empty();
+            let leases = ours.into_iter().filter_map(|mac| dhcp.leases.get(mac));
+            bound.extend(leases.filter(|lease| lease.is_bound(state::now())).map(|lease| (lease.mac, lease.address)));
+            recorded = self.journal.record(&dhcp.leases, &changed);
+            if !changed.is_empty() && self.status_at.is_none() {
+                self.status_at = Some(self.status_written + STATUS_REFRESH);
+            }
+        }
+        if of_guests {
+            state.rename();
+            self.status_at = Some(self.status_written + STATUS_INTERVAL);
+        }
+        drop(state);
+        bound.into_iter().for_each(|(mac, address)| self.expect(mac, address));
+        notes.into_iter().for_each(|note| self.say(note));
+        recorded.and(told)
+    }
+
+    fn take_guests(&mut self) -> Result<()> {
+        let mut buffer = [0; 4096];
+        // What changed does not matter: all are read again, once for all changes so far.
+        while self.watch_ready.take(|| Ok(rustix::io::read(&self.watch, &mut buffer)?))?.is_some() {}
+        self.read_guests()
+    }
+
+    fn read_guests(&mut self) -> Result<()> {
+        let guests = guests::read_dir(&self.guests_dir)?;
+        let mut state = self.state.borrow_mut();
+        state.neighbours.retain(&guests);
+        state.guests = guests.clone();
+        let new = state.dhcp.as_mut().map(|dhcp| dhcp.set_guests(guests, state::now())).unwrap_or_default();
+        drop(state);
+        new.into_iter().for_each(|mac| self.prepare(mac));
+        self.settle(true)
+    }
+
+    /// Serves names on `sockets`, or says why not and goes on without.
+    fn take_names(&mut self, sockets: Result<Sockets>) -> Result<()> {
+        match sockets {
+            Ok(sockets) => {
+                self.resolver.clone().serve(sockets)?;
+                self.state.borrow_mut().names_fault = None;
+                self.names_at = None;
+            }
+            Err(e) => {
+                if self.state.borrow().names_fault.is_none() {
+                    crate::sys::log::line(&format!(
+                        "no names are served on `{}`: {e}; leases are given all the same",
+                        self.link.name
+                    ));
+                    self.state.borrow_mut().names_fault = Some(e.to_string());
+                }
+                self.names_at = Some(Instant::now() + NAMES_RETRY);
+            }
+        }
+        Ok(())
+    }
+
+    fn retry_names(&mut self) -> Result<()> {
+        let sockets = Sockets::bind(&self.addresses);
+        if sockets.is_ok() {
+            crate::sys::log::line(&format!("port 53 is free again: names are served on `{}`", self.link.name));
+            self.advertisement = Advertisement::new(&self.settings, true);
+            self.advertise_to_all(Presence::Here);
+            if let (Some(dhcp), Some(net)) = (&mut self.state.borrow_mut().dhcp, self.settings.ipv4) {
+                dhcp.terms.resolvers = vec![net.ip()];
+            }
+        }
+        self.take_names(sockets)?;
+        self.settle(true)
+    }
+
+    fn write_status(&mut self) {
+        self.status_at = None;
+        self.status_written = Instant::now();
+        let status = self.state.borrow().status(state::now());
+        if let Err(e) = status.write(&self.state_dir) {
+            self.say(e.to_string());
+        }
+    }
+}
+
+/// A packet socket that can be waited for.
+struct Packets {
+    socket: PacketSocket,
+    ready: Ready,
+}
+
+impl Packets {
+    fn new(socket: PacketSocket) -> Result<Self> {
+        Ok(Packets { ready: Ready::new(&socket)?, socket })
+    }
+}
+
+async fn readable(packets: &Option<Packets>) {
+    match packets {
+        Some(packets) => packets.ready.readable().await,
+        None => std::future::pending().await,
+    }
+}
+
+async fn at(when: Option<Instant>) {
+    match when {
+        Some(when) => sleep_until(when.into()).await,
+        None => std::future::pending().await,
+    }
+}
+
+/// The length and the sender of the next packet, if one waits.
+fn receive(packets: &Option<Packets>, buffer: &mut [u8]) -> io::Result<Option<(usize, Option<Mac>)>> {
+    let Some(packets) = packets else { return Ok(None) };
+    let received = packets.ready.take(|| packets.socket.receive(buffer))?;
+    Ok(received.map(|received| (received.length, received.source)))
+}

@@ -1,0 +1,104 @@
+//! The server's messages to its watchdog: the process beside it that has the rights which it gave up.
+//!
+//! The watchdog keeps the firewall's tables and starts a server again that was killed; what it does is
+//! `net`'s, what it is told is here.
+
+use std::net::Ipv4Addr;
+use std::os::fd::{AsFd, OwnedFd};
+
+use crate::error::{Context, Result};
+use crate::types::Mac;
+
+/// Messages have one length, of a kind, a MAC address and an IPv4 address: so short that a pipe takes and
+/// gives each whole (pipe(7)).
+const LENGTH: usize = 11;
+const RESTART_ON_CRASH: u8 = b'!';
+const STOP: u8 = b'.';
+const HANDED_ON: u8 = b'>';
+const TAKEN_BACK: u8 = b'<';
+
+/// What a server tells its watchdog.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Message {
+    /// From now on the server is started again when it ends without a word.
+    RestartOnCrash,
+    /// The server ends because it was told to.
+    Stop,
+    /// From now on the leased address belongs to the client of this MAC address, or to none.
+    Leased(Ipv4Addr, Option<Mac>),
+}
+
+impl Message {
+    fn encode(self) -> [u8; LENGTH] {
+        let (kind, mac, address) = match self {
+            Message::RestartOnCrash => (RESTART_ON_CRASH, None, Ipv4Addr::UNSPECIFIED),
+            Message::Stop => (STOP, None, Ipv4Addr::UNSPECIFIED),
+            Message::Leased(address, Some(mac)) => (HANDED_ON, Some(mac), address),
+            Message::Leased(address, None) => (TAKEN_BACK, None, address),
+        };
+        let mut bytes = [kind; LENGTH];
+        bytes[1..7].copy_from_slice(&mac.map_or([0; 6], |mac| mac.0));
+        bytes[7..].copy_from_slice(&address.octets());
+        bytes
+    }
+
+    fn decode(bytes: &[u8]) -> Option<Self> {
+        let [kind, a, b, c, d, e, f, g, h, i, j] = *bytes else { return None };
+        let address = Ipv4Addr::new(g, h, i, j);
+        match kind {
+            RESTART_ON_CRASH => Some(Message::RestartOnCrash),
+            STOP => Some(Message::Stop),
+            HANDED_ON => Some(Message::Leased(address, Some(Mac([a, b, c, d, e, f])))),
+            TAKEN_BACK => Some(Message::Leased(address, None)),
+            _ => None,
+        }
+    }
+}
+
+/// Reads the messages that have arrived; `None` at the end, which is the server's.
+pub fn receive(pipe: impl AsFd) -> nix::Result<Option<Vec<Message>>> {
+    let mut bytes = [0; 512 * LENGTH];
+    match nix::unistd::read(pipe, &mut bytes)? {
+        0 => Ok(None),
+        length => Ok(Some(bytes[..length].chunks_exact(LENGTH).filter_map(Message::decode).collect())),
+    }
+}
+
+/// The server's end of the pipe: its watchdog ends with it.
+#[derive(Debug)]
+pub struct Watchdog(OwnedFd);
+
+impl Watchdog {
+    /// `pipe` is the end that is written to.
+    pub fn new(pipe: OwnedFd) -> Self {
+        Watchdog(pipe)
+    }
+
+    pub fn send(&self, message: Message) -> Result<()> {
+        nix::unistd::write(&self.0, &message.encode()).map(drop).context(|| "send to the watchdog")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn messages_arrive_as_they_were_sent() {
+        let (read, write) = nix::unistd::pipe().unwrap();
+        let watchdog = Watchdog::new(write);
+        let mac = Mac([2, 0, 0, 0, 0, 7]);
+        let address = Ipv4Addr::new(10, 0, 3, 9);
+        let sent = [
+            Message::RestartOnCrash,
+            Message::Leased(address, Some(mac)),
+            Message::Leased(address, None),
+            Message::Stop,
+        ];
+        sent.iter().for_each(|message| watchdog.send(*message).unwrap());
+        assert_eq!(receive(&read).unwrap().unwrap(), sent);
+        drop(watchdog);
+        assert!(receive(&read).unwrap().is_none());
+        assert_eq!(Message::decode(b"?0123456789"), None);
+    }
+}
