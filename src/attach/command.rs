@@ -5,21 +5,18 @@ use std::time::{Duration, Instant};
 use nix::sys::signal::Signal as Sig;
 use nix::sys::signalfd::SignalFd;
 
+use super::outcome::finish;
 use super::pipes::{self, Carried, Pipes};
 use super::relay::{Event, Relay, is_to_end};
 use super::terminal;
 use crate::cgroup::{ContainerCgroup, Hierarchies};
-use crate::client::{connect, reply, unexpected};
+use crate::client::{connect, reply};
 use crate::error::{Error, Result};
-use crate::proto::control::{Attach, Reply, Request};
+use crate::proto::control::{Attach, Request};
 use crate::store::{BootRecord, Layout};
 use crate::sys;
 use crate::sys::socket::Packets;
-use crate::terminal::say;
 use crate::types::{ContainerName, Signal};
-
-/// Exit status for a failure that is not the command's, as env(1) and docker have it.
-pub const OUR_FAILURE: u8 = 125;
 
 /// What to run in the guest.
 #[derive(Debug, Default)]
@@ -44,7 +41,7 @@ pub enum Terminal {
 }
 
 /// Runs a command in a running container; gives its exit status, or the one that says why it did
-/// not run (126, 127, [`OUR_FAILURE`]).
+/// not run (126, 127, [`super::OUR_FAILURE`]).
 pub fn run(layout: &Layout, name: &ContainerName, command: Command) -> Result<u8> {
     let packets = connect(layout, name)?;
     if crate::systemd::is_running() {
@@ -100,19 +97,6 @@ fn environment(command: &Command, tty: bool) -> Result<Vec<String>> {
         }
     }
     Ok(env)
-}
-
-/// The answer that ends it: an exit status.
-pub(super) fn finish(answer: Reply) -> Result<u8> {
-    match answer {
-        Reply::Exited(exit) => Ok(exit.status()),
-        Reply::NotRun { status: OUR_FAILURE, error } => Err(error),
-        Reply::NotRun { status, error } => {
-            say(format_args!("error: {error}"));
-            Ok(status)
-        }
-        other => Err(unexpected(&other)),
-    }
 }
 
 /// What a command that has pipes is sent.

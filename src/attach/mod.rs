@@ -10,11 +10,13 @@ mod console;
 mod ends;
 mod escape;
 mod flow;
+mod outcome;
 mod pipes;
 mod relay;
 mod stream;
 mod terminal;
 
-pub use command::{Command, OUR_FAILURE, Terminal, run};
+pub use command::{Command, Terminal, run};
 pub use console::{Until, console};
+pub use outcome::OUR_FAILURE;
 pub use stream::join;

@@ -6,9 +6,9 @@ use std::time::{Duration, Instant};
 
 use nix::sys::signal::Signal as Sig;
 
-use super::command::finish;
 use super::ends::End;
 use super::flow::{Filtered, Flow, standard};
+use super::outcome::finish;
 use super::pipes::Carried;
 use super::relay::{Event, Relay, is_to_end};
 use crate::client::reply;

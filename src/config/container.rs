@@ -3,8 +3,9 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
+use super::defaults::is_default;
 use super::{Mount, Network, Security, range};
-use crate::types::{IdRange, Size, Timeout};
+use crate::types::{Size, Timeout};
 
 /// A container's `config.toml`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -75,10 +76,6 @@ fn credentials<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<BTre
     }
 }
 
-pub(super) fn is_default<T: Default + PartialEq>(value: &T) -> bool {
-    *value == T::default()
-}
-
 /// `[boot]`: how it starts and stops.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
@@ -135,33 +132,6 @@ pub enum Init {
     Runit,
     Other,
 }
-
-/// Which host ids an unprivileged container's ids are mapped to.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum IdMap {
-    /// The range that was set aside for it at create.
-    Auto,
-    Fixed(IdRange),
-}
-
-impl std::str::FromStr for IdMap {
-    type Err = crate::error::Error;
-
-    fn from_str(s: &str) -> crate::error::Result<Self> {
-        if s == "auto" { Ok(IdMap::Auto) } else { s.parse().map(IdMap::Fixed) }
-    }
-}
-
-impl std::fmt::Display for IdMap {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self {
-            IdMap::Auto => f.write_str("auto"),
-            IdMap::Fixed(range) => range.fmt(f),
-        }
-    }
-}
-
-crate::types::serde_as_text!(IdMap);
 
 /// `[limits]`; unset means unlimited but for `pids`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

@@ -5,8 +5,10 @@
 
 pub mod bridge;
 mod container;
+mod defaults;
 mod document;
 mod host;
+mod id_map;
 mod mount;
 mod network;
 mod order;
@@ -15,9 +17,10 @@ pub(crate) mod range;
 mod security;
 mod unfit;
 
-pub use container::{Boot, Config, Device, IdMap, Init, Limits, Ready, Schedule, Snapshots, Storage};
+pub use container::{Boot, Config, Device, Init, Limits, Ready, Schedule, Snapshots, Storage};
 pub use document::{Document, KeyPath};
 pub use host::{HostConfig, HostNetwork};
+pub use id_map::IdMap;
 pub use mount::{Mount, MountIds, MountTarget};
 pub use network::{Address, Network, NetworkType, Publish, PublishProtocol, is_interface_name, is_link_name};
 pub use order::{Order, Plan, Progress};

@@ -6,7 +6,7 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
-use super::container::is_default;
+use super::defaults::is_default;
 use crate::error::{Error, Result};
 use crate::types::{parse_id, serde_as_text};
 

@@ -1,6 +1,7 @@
 //! Alpine Linux: busybox is init, and OpenRC's scripts start the rest.
 
-use super::{Edit, View, has_network_configuration};
+use super::network::has_network_configuration;
+use super::{Edit, View};
 use crate::error::Result;
 
 /// Asks for an address in the background once it was not given at once.

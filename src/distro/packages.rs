@@ -1,15 +1,14 @@
 //! Which packages a root file system says are installed, read from the databases of its package manager.
 
+mod list;
 mod rpm;
 
 use std::collections::BTreeMap;
 
+pub use self::list::Packages;
 use super::View;
 use crate::error::{Context, Error, Result};
 use crate::sys::fs::read_in_root;
-
-/// Packages and their versions.
-pub type Packages = BTreeMap<String, String>;
 
 /// More than the database of any system that was ever seen.
 const LIMIT: u64 = 512 << 20;

@@ -1,6 +1,7 @@
 //! Guests that boot systemd: what they must start, what they must not, and their network.
 
-use super::{Edit, View, has_network_configuration, units};
+use super::network::has_network_configuration;
+use super::{Edit, View, units};
 use crate::error::Result;
 
 /// Units that make no sense in a container. Most others find that out by their own conditions

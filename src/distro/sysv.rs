@@ -1,7 +1,8 @@
 //! Guests that boot with sysvinit's scripts: under sysvinit itself, OpenRC or runit, as Debian has
 //! them.
 
-use super::{Edit, View, has_network_configuration};
+use super::network::has_network_configuration;
+use super::{Edit, View};
 use crate::config::Init;
 use crate::error::Result;
 

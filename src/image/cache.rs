@@ -20,7 +20,7 @@ use std::path::{Path, PathBuf};
 use rustix::io::FdFlags;
 use sha2::{Digest, Sha256};
 
-use self::place::{remove_image, sync_file_system};
+use self::place::{ROOTFS, remove_image, sync_file_system};
 use super::marks::remove_overlay_marks;
 use super::measure::measure;
 use super::record::{ImageRecord, ImageSpec};
@@ -59,7 +59,6 @@ pub struct Listed {
 /// directories and the image's tree.
 pub type Users<'a> = &'a dyn Fn(&Layout, &Path) -> Result<Vec<PathBuf>>;
 
-const ROOTFS: &str = "rootfs";
 /// Holds links to the containers' directories (`--path`) that the image has been taken for: who
 /// needs it is observed, but one must know where to look.
 const TAKEN_FOR: &str = "taken-for";

@@ -4,6 +4,7 @@
 //! [`super::cache`]), so what a power cut takes can be made again, whereas waiting for the disk
 //! would cost more than the copy. The kernel writes it back within its usual 30 s.
 
+mod job;
 mod queue;
 
 use std::collections::HashMap;
@@ -15,6 +16,7 @@ use std::sync::{Arc, Mutex};
 use rustix::fs::{AtFlags, FileType, Mode, OFlags, RawDir, ResolveFlags, SeekFrom, Stat, Timespec};
 use rustix::io::Errno;
 
+use self::job::{Directory, Job};
 use self::queue::{Queue, lock};
 use super::attributes::{Attributes, Attributor, xattrs_of_file, xattrs_of_named};
 use super::shown;
@@ -74,26 +76,6 @@ struct Copy<'a> {
     queue: Queue,
     target: OwnedFd,
     progress: &'a Progress,
-}
-
-/// A directory to copy; it exists in the target, empty.
-enum Job {
-    Root { source: OwnedFd, target: OwnedFd },
-    Below { parent: Arc<Directory>, name: Vec<u8> },
-}
-
-/// A directory in both trees. Kept open while directories in it are waiting to be copied.
-struct Directory {
-    source: OwnedFd,
-    target: OwnedFd,
-    /// Below the root of the tree, empty for the root itself.
-    path: Vec<u8>,
-}
-
-impl Directory {
-    fn path_of(&self, name: &[u8]) -> Vec<u8> {
-        if self.path.is_empty() { name.to_vec() } else { [&self.path, b"/".as_slice(), name].concat() }
-    }
 }
 
 impl Copy<'_> {

@@ -16,7 +16,7 @@ use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags, ResolveFlags, SeekFrom, S
 use rustix::io::Errno;
 use tar::EntryType;
 
-use self::entry::NewEntry;
+use self::entry::{BLOCK, NewEntry};
 use super::attributes::{xattrs_of_file, xattrs_of_named};
 use super::shown;
 use crate::error::{Context, Error, Result};
@@ -214,8 +214,6 @@ impl<'a, W: Write> Packer<'a, W> {
         self.writer.write_all(&[0; BLOCK as usize][..rest as usize])
     }
 }
-
-const BLOCK: u64 = 512;
 
 /// A tree being archived.
 struct Tree {

@@ -8,22 +8,13 @@ use std::fs::File;
 use std::io::Read;
 use std::path::Path;
 
+pub use self::tree::Summary;
 use self::tree::{Inside, Tree};
 use super::archive::{self, Archive, EntryKind};
 use super::budget::Budget;
 use super::shown;
 use crate::error::{Context, Error, Result};
 use crate::progress::Progress;
-
-/// What came out of an archive.
-#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
-pub struct Summary {
-    pub entries: u64,
-    /// Contents of files, as stored in the archive.
-    pub bytes: u64,
-    /// Device nodes, which are left out: a container's `/dev` is made at its start.
-    pub devices_skipped: u64,
-}
 
 /// Unpacks the archive `file`, of any compression that [`super::compress`] knows.
 pub fn unpack_file(file: &Path, root: &Path, budget: &Budget) -> Result<Summary> {

@@ -7,8 +7,9 @@ use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use rustix::fs::{Mode, OFlags, mkdirat, openat};
 use rustix::mount::MountAttrFlags;
 
-use super::{BootPlan, NetworkView, places};
-use crate::error::{Context, Error, Result};
+use super::places::{self, attach_in_root};
+use super::plan::{BootPlan, NetworkView};
+use crate::error::{Context, Result};
 use crate::sys::fs::{open_dir, open_in_root_no_links};
 use crate::sys::mount::{self as sys_mount, Attributes, attach, copy_tree, new_filesystem};
 
@@ -121,17 +122,6 @@ fn read_only(path: &str) -> Result<OwnedFd> {
     let change = Attributes { set: libc::MOUNT_ATTR_RDONLY, ..Attributes::default() };
     sys_mount::set_attributes(&tree, &change).context(|| format!("make `{path}` read-only"))?;
     Ok(tree)
-}
-
-/// Attaches on a directory of the root file system, which is made if the archive lacked it.
-pub fn attach_in_root(mount: impl AsFd, target: &str) -> Result<()> {
-    if let Err(e) = std::fs::create_dir(target) {
-        let is_directory = std::fs::symlink_metadata(target).is_ok_and(|meta| meta.is_dir());
-        if !is_directory {
-            return Err(Error::from(e).step(format!("`{target}` is not a directory of the root file system")));
-        }
-    }
-    attach(mount, target)
 }
 
 fn protect_proc() -> Result<()> {

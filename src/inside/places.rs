@@ -8,10 +8,9 @@ use std::path::{Path, PathBuf};
 use rustix::fs::{AtFlags, CWD, Mode, OFlags, StatxFlags, readlinkat, statx};
 use rustix::mount::MountAttrFlags;
 
-use super::mounts::attach_in_root;
 use crate::error::{Context, Error, Result};
 use crate::sys::fs::{open_dir, open_in_root};
-use crate::sys::mount::new_filesystem;
+use crate::sys::mount::{attach, new_filesystem};
 
 /// As many links as the kernel follows in one path (MAXSYMLINKS).
 const MAX_LINKS: usize = 40;
@@ -81,4 +80,15 @@ pub fn keep_visible(target: &Path) -> Result<()> {
     }
     let attributes = MountAttrFlags::MOUNT_ATTR_NOSUID | MountAttrFlags::MOUNT_ATTR_NODEV;
     attach_in_root(new_filesystem("tmpfs", &["mode=1777", "size=50%", "nr_inodes=1m"], attributes)?.as_fd(), place)
+}
+
+/// Attaches on a directory of the root file system, which is made if the archive lacked it.
+pub fn attach_in_root(mount: impl AsFd, target: &str) -> Result<()> {
+    if let Err(e) = std::fs::create_dir(target) {
+        let is_directory = std::fs::symlink_metadata(target).is_ok_and(|meta| meta.is_dir());
+        if !is_directory {
+            return Err(Error::from(e).step(format!("`{target}` is not a directory of the root file system")));
+        }
+    }
+    attach(mount, target)
 }

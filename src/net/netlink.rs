@@ -99,3 +99,7 @@ pub fn name_of(link: &LinkMessage) -> Option<&str> {
         _ => None,
     })
 }
+
+pub fn open_netns(leader: nix::unistd::Pid) -> Result<std::fs::File> {
+    std::fs::File::open(format!("/proc/{leader}/ns/net")).context(|| "open the guest's network namespace")
+}

@@ -10,7 +10,9 @@ use std::time::{Duration, Instant};
 use nix::unistd::Pid;
 
 use super::netlink::in_netns;
-use super::{Addresses, GuestRecord, LinkRecord, addresses, open_netns};
+use super::netlink::open_netns;
+use super::observe::{Addresses, addresses};
+use super::record::{GuestRecord, LinkRecord};
 use crate::error::{Context, Error, Result};
 use crate::netserver;
 use crate::store::{BootRecord, Layout};

@@ -3,8 +3,10 @@
 use std::os::fd::{BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
-use super::dir::{mount_rootfs, rootfs};
-use super::{Activity, Backend, Purpose, Usage, exchange_paths, usage};
+use super::backend::exchange_paths;
+use super::backend::rootfs;
+use super::dir::mount_rootfs;
+use super::{Activity, Backend, Purpose, Usage, usage};
 use crate::error::{Context, Error, Result};
 use crate::image::copy::copy_tree;
 use crate::progress::Progress;

@@ -3,8 +3,10 @@
 use std::os::fd::{BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
+use super::backend::exchange_paths;
+use super::backend::rootfs;
 use super::idmap::{self, Ids};
-use super::{Activity, Backend, Purpose, Usage, exchange_paths, quota, shift, usage};
+use super::{Activity, Backend, Purpose, Usage, quota, shift, usage};
 use crate::error::{Context, Result};
 use crate::image::copy::copy_tree;
 use crate::progress::Progress;
@@ -15,10 +17,6 @@ pub(super) const NAME: &str = "dir";
 
 #[derive(Debug)]
 pub(super) struct Dir;
-
-pub(super) fn rootfs(place: &Path) -> PathBuf {
-    place.join("rootfs")
-}
 
 fn make_rootfs(place: &Path) -> Result<PathBuf> {
     let rootfs = rootfs(place);

@@ -8,8 +8,9 @@ use std::os::fd::{BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
 use super::assemble::{self, Durability, Parts};
+use super::backend::exchange_paths;
 use super::layers::{Layers, Stack};
-use super::{Activity, Backend, Purpose, Usage, exchange_paths, quota, usage};
+use super::{Activity, Backend, Purpose, Usage, quota, usage};
 use crate::error::{Context, Error, Result};
 use crate::image::copy::copy_tree;
 use crate::image::{ImageRecord, remove_overlay_marks};

@@ -16,9 +16,9 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::{Duration, Instant};
 
 use rustix::pipe::{PipeFlags, pipe_with};
-use serde::{Deserialize, Serialize};
 
 use super::enter;
+use super::not_run::{Failure, NOT_RUN, News, no_process};
 use super::setup::Setup;
 use crate::error::{Context, Error, Result};
 use crate::proto::control::Attach;
@@ -26,14 +26,6 @@ use crate::sys::clone::{Child, SiblingPid, SingleThreaded, clone};
 use crate::sys::pidfd;
 use crate::sys::socket::Packets;
 use crate::types::Signal;
-
-/// Exit statuses for what is not the command's own, as env(1) and docker have them.
-pub const NOT_RUN: u8 = 125;
-pub const NOT_EXECUTABLE: u8 = 126;
-pub const NOT_FOUND: u8 = 127;
-
-/// Why a command was not executed, and the exit status that says so.
-pub type Failure = (u8, Error);
 
 /// More than any failure is long. What is in the pipe may be the guest's.
 const LONGEST_NEWS: usize = 64 << 10;
@@ -62,13 +54,6 @@ pub enum Entered {
     NotRun(Failure),
 }
 
-/// The news of a failure.
-#[derive(Serialize, Deserialize)]
-pub(super) struct News {
-    pub status: u8,
-    pub error: Error,
-}
-
 /// Begins to bring `request` into the guest of `leader`; a terminal of its own goes to `client`.
 ///
 /// `fds` are pipes: the standard streams, or the standard error beside a terminal.
@@ -91,17 +76,6 @@ pub fn spawn(
     let helper = helper.map_err(|e| no_process(setup, e))?;
     let news = File::from(news);
     Ok(Entering { helper, news, text: Vec::new(), pid, since: Instant::now(), abandoned: false })
-}
-
-/// Why there is no process for the command: most often the guest has all that it may have.
-pub(super) fn no_process(setup: &Setup, e: Error) -> Error {
-    let is_full = e.errno() == Some(libc::EAGAIN);
-    let e = e.step(format!("start a process in `{}`", setup.name));
-    if !is_full {
-        return e;
-    }
-    let set = setup.layout.command(format_args!("config set {} limits.pids NUMBER", setup.name));
-    e.hint(format!("it has as many processes as `limits.pids` allows; `{set}` changes that while it runs"))
 }
 
 /// A client is root's and believed in much, but a guest gets pipes and nothing else.

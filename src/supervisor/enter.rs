@@ -4,8 +4,8 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
 use nix::unistd::{Gid, Uid};
 
-use super::attach::{Failure, NOT_RUN, News, no_process};
 use super::execute::execute;
+use super::not_run::{Failure, NOT_RUN, News, no_process};
 use super::setup::Setup;
 use super::user::User;
 use crate::error::{Context, Error, Result};

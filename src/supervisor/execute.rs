@@ -7,7 +7,7 @@ use std::path::Path;
 
 use nix::errno::Errno;
 
-use super::attach::{Failure, NOT_EXECUTABLE, NOT_FOUND, NOT_RUN};
+use super::not_run::{Failure, NOT_EXECUTABLE, NOT_FOUND, NOT_RUN};
 use super::user::User;
 use crate::error::{Error, Kind};
 use crate::proto::control::Attach;

@@ -208,6 +208,9 @@ impl<'ast> Visit<'ast> for Reader {
         self.tree(&item.tree, &[], is_given_on);
     }
 
+    // `pub(super)` names nothing.
+    fn visit_visibility(&mut self, _: &'ast syn::Visibility) {}
+
     fn visit_path(&mut self, path: &'ast syn::Path) {
         let path_: Vec<_> = path.segments.iter().map(|segment| segment.ident.to_string()).collect();
         self.note(&path_);

@@ -52,3 +52,41 @@ fn imports_between_rooms_lead_down() {
     }
     assert!(wrong.is_empty(), "{} imports lead up or sideways:\n{}", wrong.len(), wrong.join("\n"));
 }
+#[test]
+fn files_of_a_room_name_each_other_in_no_circle() {
+    let edges = edges();
+    let mut circles = BTreeSet::new();
+    for file in edges.keys() {
+        let reachable = reachable(&edges, file);
+        let back = reachable.iter().filter(|other| *other != file && self::reachable(&edges, other).contains(file));
+        let circle: BTreeSet<_> = back.cloned().chain([file.clone()]).collect();
+        if circle.len() > 1 {
+            circles.insert(circle);
+        }
+    }
+    let text = |circle: &BTreeSet<String>| {
+        let inner = |file: &String| {
+            let targets: Vec<_> = edges[file].intersection(circle).cloned().collect();
+            format!("  {file} -> {}", targets.join(" "))
+        };
+        circle.iter().map(inner).collect::<Vec<_>>().join("\n")
+    };
+    // The command line is to become a tree.
+    circles.retain(|circle| !circle.contains("cli"));
+    let texts: Vec<_> = circles.iter().map(text).collect();
+    assert!(circles.is_empty(), "{} circles:\n{}", circles.len(), texts.join("\n\n"));
+}
+
+/// What `file` names within its room, itself or through others.
+fn reachable(edges: &BTreeMap<String, BTreeSet<String>>, file: &str) -> BTreeSet<String> {
+    let mut found = BTreeSet::new();
+    let mut pending = vec![file.to_owned()];
+    while let Some(next) = pending.pop() {
+        for target in edges.get(&next).into_iter().flatten().filter(|target| room(target) == room(file)) {
+            if found.insert(target.clone()) {
+                pending.push(target.clone());
+            }
+        }
+    }
+    found
+}

@@ -5,10 +5,11 @@ use std::path::Path;
 
 use rustix::fs::{Mode, OFlags};
 
-use super::ROOTFS;
 use crate::error::{Context, Result};
 use crate::store::remove_tree;
 use crate::sys::btrfs;
+
+pub const ROOTFS: &str = "rootfs";
 
 /// Removes an image's directory, whole or half made; a missing one is removed already.
 pub fn remove_image(place: &Path) -> Result<()> {

@@ -1,6 +1,6 @@
 use std::sync::{Condvar, Mutex, MutexGuard};
 
-use super::Job;
+use super::job::Job;
 use crate::error::{Error, Result};
 
 /// The directories that wait to be copied. Last in, first out, so that few are open at a time.

@@ -1,9 +1,10 @@
 use rustix::fs::Stat;
 use tar::{EntryType, Header};
 
-use super::BLOCK;
 use crate::error::{Error, Result};
 use crate::image::shown;
+
+pub(super) const BLOCK: u64 = 512;
 
 /// A header and the records that say what does not fit into it.
 pub struct NewEntry {

@@ -1,12 +1,10 @@
 //! A layer of a container image over those below it (OCI image specification, layer.md).
 
 use std::collections::HashSet;
-use std::ffi::CString;
-use std::os::fd::OwnedFd;
 
 use rustix::fs::OFlags;
 
-use super::tree::{Inside, Tree};
+use super::tree::{Inside, Tree, remove_below};
 use crate::error::{Context, Error, Result};
 use crate::image::archive::{Archive, Entry};
 use crate::image::attributes::Attributor;
@@ -77,10 +75,4 @@ impl Tree {
             other => other,
         }
     }
-}
-
-/// Removes a file or a tree, following no symbolic link.
-pub fn remove_below(parent: &OwnedFd, name: &[u8]) -> Result<()> {
-    let name = CString::new(name).map_err(|_| Error::failed("a name holds a NUL byte"))?;
-    crate::sys::remove::remove_at(parent, &name)
 }

@@ -10,8 +10,6 @@ use std::path::Path;
 use rustix::fs::{AtFlags, FileType, Mode, OFlags};
 use rustix::io::Errno;
 
-use super::Summary;
-use super::layer::remove_below;
 use crate::error::{Context, Error, Result};
 use crate::image::archive::{Archive, Entry, EntryKind};
 use crate::image::attributes::{Attributes, Attributor, xattrs_of_file};
@@ -311,4 +309,20 @@ impl Tree {
 fn is_directory(parent: &OwnedFd, name: &[u8]) -> Result<bool> {
     let stat = rustix::fs::statat(parent, name, AtFlags::SYMLINK_NOFOLLOW)?;
     Ok(FileType::from_raw_mode(stat.st_mode) == FileType::Directory)
+}
+
+/// What came out of an archive.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+pub struct Summary {
+    pub entries: u64,
+    /// Contents of files, as stored in the archive.
+    pub bytes: u64,
+    /// Device nodes, which are left out: a container's `/dev` is made at its start.
+    pub devices_skipped: u64,
+}
+
+/// Removes a file or a tree, following no symbolic link.
+pub fn remove_below(parent: &OwnedFd, name: &[u8]) -> Result<()> {
+    let name = std::ffi::CString::new(name).map_err(|_| Error::failed("a name holds a NUL byte"))?;
+    crate::sys::remove::remove_at(parent, &name)
 }

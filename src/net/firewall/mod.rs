@@ -10,14 +10,14 @@ mod iptables;
 use super::{bridge, rules};
 use crate::config::bridge::NetworkFile;
 use crate::error::{Context, Result};
-use crate::store::{FileLock, Layout};
+use crate::store::Layout;
 
 pub use firewalld::stands_in_the_way as firewalld_stands_in_the_way;
 pub use iptables::{Gate, closed_gate, has_legacy};
 
 /// Lets the bridges through the firewalls that are there. Repeating it changes nothing.
 pub fn open(layout: &Layout) -> Result<()> {
-    let _lock = nft_lock(layout)?;
+    let _lock = rules::lock(layout)?;
     let bridges = bridges(layout)?;
     iptables::open_legacy(&bridges);
     let script = iptables::insertions(&bridges)?;
@@ -29,7 +29,7 @@ pub fn open(layout: &Layout) -> Result<()> {
 
 /// The same for the tables of the old iptables alone, of whose changes the kernel does not tell.
 pub fn open_legacy(layout: &Layout) -> Result<()> {
-    let _lock = nft_lock(layout)?;
+    let _lock = rules::lock(layout)?;
     iptables::open_legacy(&bridges(layout)?);
     Ok(())
 }
@@ -42,10 +42,6 @@ pub fn close(bridge: &str) -> Result<()> {
         rules::run(&script).context(|| "take the bridge out of iptables' rules")?;
     }
     firewalld::distrust(bridge)
-}
-
-fn nft_lock(layout: &Layout) -> Result<FileLock> {
-    FileLock::acquire(&layout.network_run().join("nft.lock"))
 }
 
 /// The bridges of ours that are there.

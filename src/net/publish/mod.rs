@@ -123,7 +123,7 @@ fn prepare<'a>(layout: &'a Layout, name: &'a ContainerName) -> Result<Prepared<'
         name,
         process: sys::process::generation(nix::unistd::getpid())?,
         leader: sys::pidfd::open(leader)?,
-        netns: super::open_netns(leader)?,
+        netns: super::netlink::open_netns(leader)?,
         links: record.links,
         ports,
         _lock: lock,

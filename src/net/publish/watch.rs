@@ -8,7 +8,7 @@ use futures_util::{StreamExt, TryStreamExt};
 use rtnetlink::packet_route::address::{AddressAttribute, AddressFlags, AddressMessage, AddressScope};
 use rtnetlink::{Handle, MulticastGroup};
 
-use super::Target;
+use super::record::Target;
 use crate::error::{Context, Result};
 use crate::net::netlink::in_netns;
 

@@ -1,6 +1,6 @@
 //! Writing both tables whole, from what is on record.
 
-use super::command::{list, run};
+use super::command::{list, lock, run};
 use super::guard;
 use super::holding::{Holding, holdings};
 use super::learnt::leased;
@@ -9,7 +9,7 @@ use crate::config::bridge::NetworkFile;
 use crate::error::{Context, Result};
 use crate::net::{owner, publish};
 use crate::netserver::{self, guests};
-use crate::store::{FileLock, Layout};
+use crate::store::Layout;
 
 /// Writes both tables for the bridges that are there; without any, removes them.
 pub fn apply(layout: &Layout) -> Result<()> {
@@ -32,11 +32,6 @@ pub fn apply_translation(layout: &Layout) -> Result<()> {
         return run(&format!("table inet {tag}\ndelete table inet {tag}\n"));
     }
     run(&tables::inet_table(&facts)).context(|| "write the rules of the firewall")
-}
-
-/// Held by who writes the tables, and by who changes what they are made of.
-pub(super) fn lock(layout: &Layout) -> Result<FileLock> {
-    FileLock::acquire(&layout.network_run().join("nft.lock"))
 }
 
 fn facts(layout: &Layout) -> Result<Facts> {

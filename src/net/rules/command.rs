@@ -4,6 +4,7 @@ use std::io::Write as _;
 use std::process::{Command, Stdio};
 
 use crate::error::{Context, Error, Result};
+use crate::store::{FileLock, Layout};
 
 /// Runs `nft` on a whole transaction.
 pub fn run(script: &str) -> Result<()> {
@@ -39,4 +40,9 @@ fn not_run(e: std::io::Error) -> Error {
         }
         _ => Error::from(e).step("run `nft`"),
     }
+}
+
+/// Held by who writes the tables, and by who changes what they are made of.
+pub fn lock(layout: &Layout) -> Result<FileLock> {
+    FileLock::acquire(&layout.network_run().join("nft.lock"))
 }

@@ -3,8 +3,7 @@
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use super::apply::lock;
-use super::command::list;
+use super::command::{list, lock};
 use super::elements::{self, Kernel};
 use super::holding::Holding;
 use crate::error::{Context, Result};

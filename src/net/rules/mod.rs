@@ -19,7 +19,7 @@ mod tables;
 mod watch;
 
 pub use apply::{apply, apply_translation, is_whole, remove_tables};
-pub use command::{list, run};
+pub use command::{list, lock, run};
 pub use holding::{Holding, holdings};
 pub use learnt::{give, hand_on, is_held, take_back};
 pub use watch::{repair, spawn as spawn_watchdog};

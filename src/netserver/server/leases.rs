@@ -8,6 +8,7 @@ use super::super::frame;
 use super::super::reply::Packet;
 use super::super::request::Request;
 use super::super::state;
+use super::pending::Probe;
 use super::{BATCH, Server, receive};
 use crate::error::{Context, Result};
 use crate::types::Mac;
@@ -16,15 +17,6 @@ use crate::types::Mac;
 const PROBE_WAIT: Duration = Duration::from_millis(25);
 /// Beyond so many probes at a time a client gets its address unprobed: it probes it itself.
 const MAX_PROBES: usize = 512;
-
-/// A probe under way.
-#[derive(Debug)]
-pub(super) struct Probe {
-    /// Who the address is for.
-    owner: Mac,
-    /// What waits for the outcome, each with the sender of its frame.
-    requests: Vec<(Request, Mac)>,
-}
 
 impl Server {
     pub(super) fn take_requests(&mut self) -> Result<()> {

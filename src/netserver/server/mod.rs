@@ -2,6 +2,7 @@
 
 mod leases;
 mod neighbour_probe;
+mod pending;
 mod solicitations;
 
 use std::cell::RefCell;
@@ -26,15 +27,12 @@ use super::resolver::{Resolver, Sockets};
 use super::state::{self, State};
 use super::upstream::Upstreams;
 use super::watchdog::{Message, Watchdog};
-use leases::Probe;
-use neighbour_probe::Stranger;
-
-use crate::error::{Context, Result};
-
 use crate::config::bridge::BridgeSettings;
+use crate::error::{Context, Result};
 use crate::sys::packet::PacketSocket;
 use crate::sys::ready::Ready;
 use crate::types::Mac;
+use pending::{Probe, Stranger};
 
 /// Most packets taken from one socket before the others have their turn.
 const BATCH: usize = 64;

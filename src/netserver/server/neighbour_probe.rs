@@ -10,21 +10,13 @@ use std::time::{Duration, Instant};
 
 use super::super::frame;
 use super::Server;
+use super::pending::Stranger;
 use crate::types::Mac;
 
 /// How long after its lease a guest is asked first; each time again after twice as long.
 const FIRST: Duration = Duration::from_millis(2);
 /// By then the kernel has asked by itself.
 const LAST: Duration = Duration::from_secs(1);
-
-/// A guest that has its lease and was not heard at its address yet.
-#[derive(Debug)]
-pub(super) struct Stranger {
-    mac: Mac,
-    address: Ipv4Addr,
-    asked_at: Instant,
-    wait: Duration,
-}
 
 impl Stranger {
     pub(super) fn due(&self) -> Instant {

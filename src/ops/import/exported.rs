@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex};
 
 use sha2::{Digest, Sha256};
 
-use super::{Imported, Parts, Wish, is_known, make};
+use super::make::{Imported, Parts, Wish, is_known, make};
 use crate::config::{self, Config};
 use crate::container::new_identity::renew;
 use crate::distro::HostKeys;

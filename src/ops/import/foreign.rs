@@ -65,7 +65,7 @@ impl Translated {
 
 /// Where a foreign container came from, as its origin says it. What is kept here is filled in later.
 pub(super) fn origin(program: &str) -> Origin {
-    Origin { template: program.to_owned(), ..super::unknown_origin("", IdRange::new(IdRange::FIRST_BASE)) }
+    Origin { template: program.to_owned(), ..super::make::unknown_origin("", IdRange::new(IdRange::FIRST_BASE)) }
 }
 
 /// The most that is read of another program's configuration.

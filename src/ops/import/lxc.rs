@@ -1,6 +1,7 @@
 //! A container of LXC: its directory with `config` and `rootfs` (lxc.container.conf(5)).
 
 mod interface;
+mod keys;
 mod silent;
 mod tree;
 
@@ -10,10 +11,11 @@ use std::path::Path;
 use rustix::fs::CWD;
 
 use self::interface::Interface;
+use self::keys::{set, value};
 use self::silent::is_default;
 use self::tree::{Rootfs, id_base, id_maps};
 use super::foreign::{self, Translated};
-use super::{Imported, Parts, Wish, fill_from_tree, make};
+use super::make::{Imported, Parts, Wish, fill_from_tree, make};
 use crate::config::{Mount, MountIds, MountTarget, range};
 use crate::distro::HostKeys;
 use crate::error::{Context, Error, Result};
@@ -69,10 +71,6 @@ pub(super) fn parse(text: &str) -> Vec<(String, String)> {
         .filter_map(|line| line.split_once('='))
         .map(|(key, value)| (key.trim().to_owned(), value.trim().trim_matches('"').to_owned()))
         .collect()
-}
-
-fn value<'a>(keys: &'a [(String, String)], key: &str) -> Option<&'a str> {
-    keys.iter().rev().find(|(known, _)| known == key).map(|(_, value)| value.as_str())
 }
 
 pub(super) fn translate(keys: &[(String, String)]) -> Result<Translated> {
@@ -177,12 +175,6 @@ fn one(made: &mut Translated, key: &str, value: &str) -> bool {
         },
         _ => false,
     }
-}
-
-fn set<T>(field: &mut T, value: Option<T>) -> bool {
-    let is_some = value.is_some();
-    value.into_iter().for_each(|value| *field = value);
-    is_some
 }
 
 /// Bytes, with a suffix of one letter or none; `-1` and `max` are no limit.

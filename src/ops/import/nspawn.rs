@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use rustix::fs::CWD;
 
 use super::foreign::{self, Translated};
-use super::{Imported, Parts, Wish, fill_from_tree, make};
+use super::make::{Imported, Parts, Wish, fill_from_tree, make};
 use crate::config::{Mount, MountIds, Network, NetworkType, Publish};
 use crate::container::random;
 use crate::distro::HostKeys;

@@ -13,9 +13,9 @@ use sha2::{Digest, Sha256};
 
 #[cfg(any(test, fuzzing))]
 pub(super) use self::manifest::read_each;
-use self::manifest::{Image, Process, arch, of_docker, of_oci};
+use self::manifest::{Image, Process, arch, hex, of_docker, of_oci};
 use super::foreign::{self, Translated};
-use super::{Imported, Parts, Wish, make};
+use super::make::{Imported, Parts, Wish, make};
 use crate::config::{Init, Publish};
 use crate::distro::{self, Extras, HostKeys};
 use crate::error::{Context, Error, Result};
@@ -117,10 +117,6 @@ fn check(mut file: &File, digest: &str) -> Result<()> {
         true => Ok(()),
         false => Err(Error::failed("it does not have its digest")),
     }
-}
-
-fn hex(digest: &[u8]) -> String {
-    digest.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// Where the command of an image without an init is written to.

@@ -1,6 +1,6 @@
 //! An interface as LXC configures it.
 
-use super::set;
+use super::keys::set;
 use crate::config::{Address, Network, NetworkType};
 use crate::container::random;
 use crate::error::Result;

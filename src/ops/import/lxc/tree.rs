@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use super::value;
+use super::keys::value;
 use crate::error::{Error, Kind, Result};
 use crate::ops::import::foreign::Translated;
 use crate::types::Arch;

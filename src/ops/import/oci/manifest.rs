@@ -7,7 +7,6 @@ use std::path::{Path, PathBuf};
 use serde::Deserialize;
 use sha2::{Digest, Sha256};
 
-use super::hex;
 use crate::error::{Error, Result};
 use crate::sys::fs::read_in_root;
 use crate::types::Arch;
@@ -201,6 +200,10 @@ fn blob_path(digest: &str) -> Result<PathBuf> {
         }
         _ => Err(Error::failed(format!("`{}` is no sha256 digest", digest.escape_default()))),
     }
+}
+
+pub fn hex(digest: &[u8]) -> String {
+    digest.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 #[cfg(test)]

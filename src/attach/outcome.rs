@@ -1,0 +1,22 @@
+//! What became of a command: its exit status, or why it did not run.
+
+use crate::client::unexpected;
+use crate::error::Result;
+use crate::proto::control::Reply;
+use crate::terminal::say;
+
+/// Exit status for a failure that is not the command's, as env(1) and docker have it.
+pub const OUR_FAILURE: u8 = 125;
+
+/// The answer that ends it: an exit status.
+pub(super) fn finish(answer: Reply) -> Result<u8> {
+    match answer {
+        Reply::Exited(exit) => Ok(exit.status()),
+        Reply::NotRun { status: OUR_FAILURE, error } => Err(error),
+        Reply::NotRun { status, error } => {
+            say(format_args!("error: {error}"));
+            Ok(status)
+        }
+        other => Err(unexpected(&other)),
+    }
+}

@@ -1,0 +1,188 @@
+//! A guest's links, made between the clone of its leader and the execution of its init.
+
+use std::collections::BTreeMap;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
+
+use nix::unistd::Pid;
+
+use super::announce::{announce, check_reservation};
+use super::disconnect::disconnect;
+use super::netlink::open_netns;
+use super::record::{GuestRecord, LinkRecord};
+use super::{addresses, bridge, limit, link, names, netlink, owner, plan, publish, sysctl};
+use crate::config::{Config, NetworkType};
+use crate::error::{Context, Result};
+use crate::net::bridge::Bridge;
+use crate::net::link::Place;
+use crate::net::names::Role;
+use crate::net::netlink::Wire;
+use crate::net::plan::{Interface, Kind};
+use crate::store::Layout;
+use crate::types::{ContainerName, Mac};
+
+/// One link of a guest that is wired up.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Link {
+    /// Its name in the guest.
+    pub guest: String,
+    /// Its other end on the host, where it has one.
+    pub host: Option<String>,
+    pub mac: Mac,
+}
+
+/// Wires a guest up as its configuration asks. The bridge is made if this is
+/// its first use; addresses that are static are set when this returns.
+///
+/// Run it in a short-lived process, after the leader's clone and before its init is executed.
+/// On failure nothing of it stays.
+pub fn connect(layout: &Layout, name: &ContainerName, config: &Config, leader: Pid) -> Result<Vec<Link>> {
+    if config.network.values().any(|network| network.kind == NetworkType::Host) {
+        return Ok(Vec::new());
+    }
+    let host_config = layout.host_config()?;
+    let mut interfaces = plan::interfaces(name, config, bridge::default_name(&host_config))?;
+    for interface in &mut interfaces {
+        if let Kind::Veth { bridge } = &mut interface.kind {
+            *bridge = owner::bridge_name(layout, bridge)?;
+        }
+    }
+    let mut bridges = BTreeMap::new();
+    for interface in &interfaces {
+        if let Kind::Veth { bridge } = &interface.kind
+            && !bridges.contains_key(bridge)
+        {
+            bridges.insert(bridge.clone(), bridge::ensure(layout, bridge)?);
+        }
+    }
+    for interface in &interfaces {
+        let step = || format!("`{}`", interface.guest);
+        check_reservation(layout, name, config, interface, &bridges).context(step)?;
+        if let Kind::Veth { bridge } = &interface.kind
+            && let Some(settings) = &bridges[bridge].settings
+        {
+            let ipv4 = config.network[&interface.guest].ipv4;
+            addresses::check(layout, interface, ipv4, bridge, settings).context(step)?;
+        }
+    }
+    let record = record_of(layout, name, leader, &interfaces);
+    record.write(layout, name)?;
+    announce(layout, name, config, &record, &bridges)?;
+    let netns = open_netns(leader)?;
+    let wired = wire_up(layout, name, &interfaces, &bridges, netns.as_fd()).and_then(|()| {
+        let publishes = interfaces.iter().any(|interface| !interface.publish.is_empty());
+        if publishes { publish::spawn(layout, name) } else { Ok(()) }
+    });
+    if let Err(e) = wired {
+        // The first failure is the one worth reading.
+        let _ = disconnect(layout, name, &[], Some(netns.as_fd()));
+        return Err(e.step(format!("network of `{name}`")));
+    }
+    let links = record.links.into_iter();
+    Ok(links.map(|link| Link { guest: link.guest, host: link.host, mac: link.mac }).collect())
+}
+
+fn record_of(layout: &Layout, name: &ContainerName, leader: Pid, interfaces: &[Interface]) -> GuestRecord {
+    let link_of = |interface: &Interface| {
+        let on_host = |role| names::host_link(layout, name, &interface.guest, role);
+        let mut link = LinkRecord {
+            guest: interface.guest.clone(),
+            mac: interface.mac,
+            host: None,
+            helpers: Vec::new(),
+            bridge: None,
+            lent: None,
+            addresses: interface.addresses.iter().map(|network| network.ip()).collect(),
+            publish: interface.publish.clone(),
+        };
+        match &interface.kind {
+            Kind::Veth { bridge } => {
+                link.host = Some(on_host(Role::Veth));
+                link.bridge = Some(bridge.clone());
+                if interface.egress.is_some() {
+                    link.helpers.push(on_host(Role::Shaper));
+                }
+            }
+            Kind::Macvlan { .. } | Kind::Ipvlan { .. } if interface.vlan.is_some() => {
+                link.helpers.push(on_host(Role::Vlan));
+            }
+            // They go with the guest's namespace.
+            Kind::Macvlan { .. } | Kind::Ipvlan { .. } | Kind::Vlan { .. } => {}
+            Kind::Physical { parent } => link.lent = Some(first_name(parent)),
+        }
+        link
+    };
+    GuestRecord { leader: leader.as_raw(), links: interfaces.iter().map(link_of).collect() }
+}
+
+/// The name that a link goes back to, where `name` may be an alternative one.
+fn first_name(name: &str) -> String {
+    let index = nix::net::if_::if_nametoindex(name);
+    let first = index.and_then(nix::net::if_::if_indextoname).ok().and_then(|name| name.into_string().ok());
+    first.unwrap_or_else(|| name.to_owned())
+}
+
+fn wire_up(
+    layout: &Layout,
+    name: &ContainerName,
+    interfaces: &[Interface],
+    bridges: &BTreeMap<String, Bridge>,
+    netns: BorrowedFd<'_>,
+) -> Result<()> {
+    let wire = Wire::new()?;
+    let (host, guest) = (wire.open()?, wire.open_in(netns)?);
+    let place = Place { host: &host, guest: &guest, netns: netns.as_raw_fd() };
+    wire.run(make_all(place, layout, name, interfaces, bridges))?;
+    for interface in interfaces.iter().filter(|interface| interface.without_ipv6) {
+        // /proc/sys/net shows the network namespace of the thread that looks.
+        netlink::in_netns(netns, || sysctl::set(&format!("net/ipv6/conf/{}/disable_ipv6", interface.guest), "1"))?;
+    }
+    Ok(())
+}
+
+async fn make_all(
+    place: Place<'_>,
+    layout: &Layout,
+    name: &ContainerName,
+    interfaces: &[Interface],
+    bridges: &BTreeMap<String, Bridge>,
+) -> Result<()> {
+    for interface in interfaces {
+        make(place, layout, name, interface, bridges).await.context(|| format!("`{}`", interface.guest))?;
+    }
+    Ok(())
+}
+
+async fn make(
+    place: Place<'_>,
+    layout: &Layout,
+    name: &ContainerName,
+    interface: &Interface,
+    bridges: &BTreeMap<String, Bridge>,
+) -> Result<()> {
+    let full_name = names::full_name(&layout.name_on_bridge(name), &interface.guest);
+    let on_host = |role| names::host_link(layout, name, &interface.guest, role);
+    let mut interface = interface.clone();
+    match &interface.kind {
+        Kind::Veth { bridge } => {
+            let bridge = &bridges[bridge];
+            bridge.complete_gateways(&mut interface);
+            let host_link = on_host(Role::Veth);
+            let group = bridge.group(&interface);
+            let port = link::make_veth(place, &interface, &host_link, &full_name, bridge.index, group).await?;
+            if let Some(rate) = interface.ingress {
+                limit::limit_into_guest(place.host, port, rate).await?;
+            }
+            if let Some(rate) = interface.egress {
+                limit::limit_out_of_guest(place.host, port, &on_host(Role::Shaper), rate).await?;
+            }
+        }
+        Kind::Macvlan { parent } => link::make_macvlan(place, &interface, parent, &on_host(Role::Vlan)).await?,
+        Kind::Ipvlan { parent } => link::make_ipvlan(place, &interface, parent, &on_host(Role::Vlan)).await?,
+        Kind::Vlan { parent, vlan } => link::make_vlan(place, &interface, parent, *vlan).await?,
+        Kind::Physical { parent } => link::lend(place, &interface, parent, &full_name).await?,
+    }
+    if interface.addresses.is_empty() && interface.gateways.is_empty() {
+        return Ok(());
+    }
+    link::address(place.guest, &interface).await
+}

@@ -1,0 +1,53 @@
+//! What came of one check.
+
+/// How a check ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Verdict {
+    Ok,
+    /// Something works less well, or one feature does not work.
+    Lacks,
+    /// lxm does not work without it.
+    Missing,
+    /// It cannot be told.
+    Unknown,
+}
+
+impl Verdict {
+    pub fn name(self) -> &'static str {
+        match self {
+            Verdict::Ok => "ok",
+            Verdict::Lacks => "lacks",
+            Verdict::Missing => "missing",
+            Verdict::Unknown => "unknown",
+        }
+    }
+}
+
+/// One thing that was looked at.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Check {
+    /// Its section: `kernel`, `cgroups`, `storage`, `network`, `tools`, `host`.
+    pub section: &'static str,
+    /// `userns`, `cgroup-layout`, `nft` …; scripts may rely on it.
+    pub id: String,
+    pub verdict: Verdict,
+    /// What was found, or what will not work.
+    pub detail: String,
+    pub remedy: Option<String>,
+}
+
+impl Check {
+    pub(super) fn ok(section: &'static str, id: impl Into<String>, detail: impl Into<String>) -> Self {
+        Check { section, id: id.into(), verdict: Verdict::Ok, detail: detail.into(), remedy: None }
+    }
+
+    pub(super) fn not(
+        verdict: Verdict,
+        section: &'static str,
+        id: impl Into<String>,
+        detail: impl Into<String>,
+        remedy: impl Into<String>,
+    ) -> Self {
+        Check { section, id: id.into(), verdict, detail: detail.into(), remedy: Some(remedy.into()) }
+    }
+}

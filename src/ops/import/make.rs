@@ -1,0 +1,177 @@
+//! A container is made of what the others read.
+
+use std::path::Path;
+
+use crate::config::{Config, Document, KeyPath};
+use crate::container::random;
+use crate::container::sweep::discard;
+use crate::distro::{self, HostKeys, Identity};
+use crate::error::{Context, Error, Result};
+use crate::image::copy::{copy_tree, into_itself};
+use crate::image::measure::measure;
+use crate::ops::autostart;
+use crate::ops::create;
+use crate::ops::fits;
+use crate::ops::trust::{self, Base};
+use crate::progress::Progress;
+use crate::storage::{self, Tree};
+use crate::store::{self, Layout, OperationLock, Origin, Staging, ids, require_free};
+use crate::sys;
+use crate::types::{ContainerName, IdRange, Size};
+
+/// How it is to be kept here.
+#[derive(Debug, Clone)]
+pub struct Wish {
+    /// Unset means the name it had.
+    pub name: Option<ContainerName>,
+    /// A backend's name, or `auto`.
+    pub storage: String,
+    /// Takes over also what gives it more than a fresh container has, and files that its
+    /// configuration says are elsewhere.
+    pub trust: bool,
+    /// The most that its archives may become unpacked.
+    pub max_size: Option<Size>,
+}
+
+/// What has been made.
+#[derive(Debug)]
+pub struct Imported {
+    pub name: ContainerName,
+    pub storage: storage::Choice,
+    /// What the admin should know: what was changed, left out or not understood.
+    pub notes: Vec<String>,
+}
+
+/// What a container is made of, apart from its files.
+pub(super) struct Parts {
+    pub(super) config_text: String,
+    pub(super) origin: Origin,
+    pub(super) keys: HostKeys,
+}
+
+/// Copies the tree `from`, called `name`, to `root`, with ids from 0: they are stored from `base`.
+pub(super) fn fill_from_tree(from: &Path, name: &Path, root: &Path, place: &Path, base: u32) -> Result<()> {
+    // Where the files of some backends are has no way up to it.
+    if sys::fs::holds(sys::fs::open_dir(from)?, sys::fs::open_dir(place)?)? {
+        return Err(into_itself());
+    }
+    let progress = Progress::bytes(format!("copy `{}`", name.display()), 0);
+    copy_tree(from, root, &progress)?;
+    progress.finish();
+    storage::unshift(place, root, base)
+}
+
+/// Makes the container `name`: `fill` fills its tree, the first directory, then gives the rest. The
+/// second is the container's own, for what is needed meanwhile. Adds to `notes` what of its
+/// configuration is left out.
+///
+/// A failure, or a kill at any point, leaves none.
+pub(super) fn make(
+    layout: &Layout,
+    name: &ContainerName,
+    wish: &Wish,
+    notes: &mut Vec<String>,
+    fill: &mut dyn FnMut(&Path, &Path) -> Result<Parts>,
+) -> Result<storage::Choice> {
+    require_free(layout, name)?;
+    let choice = storage::choose(layout, &wish.storage)?;
+    let backend = storage::backend(layout, choice.backend)?;
+    let lock = OperationLock::acquire(layout, name)?;
+    let discard = |place: &Path| discard(layout, place);
+    let staging = Staging::begin(layout, name, &lock, &discard)?;
+    let place = staging.place();
+    let origin_file = place.join("origin.toml");
+    let reserved = ids::reserve(layout)?;
+    let ids = reserved.range;
+    // It says already which backend has to clean up, and whose the range is.
+    unknown_origin(choice.backend, ids).write_file(&origin_file)?;
+    drop(reserved);
+
+    let mut made = None;
+    backend.fill(place, &mut |root| {
+        made = Some((fill(root, place)?, measure(root)?));
+        Ok(())
+    })?;
+    let (parts, measured) = made.ok_or_else(|| Error::failed("there were no files in it"))?;
+    let document = accepted(layout, name, &parts.config_text, wish, notes)?;
+    fits::ids(&measured.highest, &document.config().security).map_err(|e| {
+        e.hint("pack it with other owners (`tar --owner-map`), or import a privileged one with `--trust`")
+    })?;
+    if backend.counts_first_files() {
+        fits::size(measured.bytes, &document.config().storage)?;
+    }
+    let origin = Origin { storage: choice.backend.to_owned(), ids, ephemeral: false, ..parts.origin };
+    origin.write_file(&origin_file)?;
+    store::replace_file(&place.join("config.toml"), document.to_string().as_bytes(), 0o644)?;
+    let tree = Tree::open(backend.as_ref(), place)?;
+    let identity = Identity { hostname: name.to_string(), login: None, keys: parts.keys };
+    distro::customize(tree.path(), place, &identity)?;
+    // What it came from may be gone tomorrow.
+    let root = std::fs::File::open(tree.path()).context(|| "open its files")?;
+    rustix::fs::syncfs(&root).context(|| "write its files to disk")?;
+    drop((root, tree));
+    staging.commit()?;
+    Ok(choice)
+}
+
+pub(super) fn unknown_origin(storage: &str, ids: IdRange) -> Origin {
+    Origin {
+        template: "import".into(),
+        release: String::new(),
+        arch: crate::types::Arch::host(),
+        image: String::new(),
+        storage: storage.to_owned(),
+        created: crate::store::now(),
+        lxm: env!("CARGO_PKG_VERSION").to_owned(),
+        ephemeral: false,
+        ids,
+    }
+}
+
+/// Whether a container of this host, in whatever directory, has this identity already.
+pub(super) fn is_known(layout: &Layout, uuid: &str) -> Result<bool> {
+    let has = |layout: &Layout, name: &ContainerName| {
+        layout.config(name).is_ok_and(|config| config.uuid.eq_ignore_ascii_case(uuid))
+    };
+    for layout in layout.known() {
+        if layout.names()?.iter().any(|name| has(&layout, name)) {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
+/// The configuration as it is taken: checked as `lxm config set` does, and without what gives more
+/// than a fresh container has, unless that is wished for.
+fn accepted(
+    layout: &Layout,
+    name: &ContainerName,
+    text: &str,
+    wish: &Wish,
+    notes: &mut Vec<String>,
+) -> Result<Document> {
+    let mut document = Document::parse(text, Path::new("config.toml"))?;
+    if document.config().version != 1 {
+        return Err(Error::config("its configuration is of a newer lxm"));
+    }
+    // The last first: each is an element of a list, and what is after it moves up.
+    for unfit in document.config().unfit().iter().rev() {
+        notes.push(format!("not taken over: {}", unfit.error()));
+        document.unset(&unfit.element())?;
+    }
+    if document.config().uuid.is_empty() {
+        document.set([(&KeyPath::of(["uuid"]), random::uuid()?.as_str())])?;
+    }
+    let fresh = create::network(&layout.host_config()?.network.default)?;
+    let base = Base { config: &Config::default(), document: None, fresh: Some(&fresh) };
+    let mut trusted = document.clone();
+    let restricted = if wish.trust { &mut trusted } else { &mut document };
+    let excess = trust::restrict(restricted, &base)?;
+    let what = if wish.trust { "taken over on trust" } else { "not taken over" };
+    notes.extend(excess.iter().map(|setting| format!("{what}: {setting}")));
+    if !wish.trust && !excess.is_empty() {
+        notes.push("a new container has none of that; `--trust` takes it over from whom you trust".to_owned());
+    }
+    autostart::check(layout, name, document.config())?;
+    Ok(document)
+}

@@ -1,0 +1,34 @@
+//! Why a command was not executed.
+
+use serde::{Deserialize, Serialize};
+
+use crate::error::Error;
+use crate::supervisor::setup::Setup;
+
+/// Exit statuses for what is not the command's own, as env(1) and docker have them.
+pub const NOT_RUN: u8 = 125;
+
+pub const NOT_EXECUTABLE: u8 = 126;
+
+pub const NOT_FOUND: u8 = 127;
+
+/// Why a command was not executed, and the exit status that says so.
+pub type Failure = (u8, Error);
+
+/// The news of a failure.
+#[derive(Serialize, Deserialize)]
+pub(super) struct News {
+    pub status: u8,
+    pub error: Error,
+}
+
+/// Why there is no process for the command: most often the guest has all that it may have.
+pub(super) fn no_process(setup: &Setup, e: Error) -> Error {
+    let is_full = e.errno() == Some(libc::EAGAIN);
+    let e = e.step(format!("start a process in `{}`", setup.name));
+    if !is_full {
+        return e;
+    }
+    let set = setup.layout.command(format_args!("config set {} limits.pids NUMBER", setup.name));
+    e.hint(format!("it has as many processes as `limits.pids` allows; `{set}` changes that while it runs"))
+}

@@ -1,0 +1,279 @@
+//! A supervisor's life: it boots the guest, watches it, and clears up behind it.
+
+use std::os::fd::{AsFd, OwnedFd};
+use std::time::Duration;
+
+use nix::mount::MsFlags;
+use nix::sched::CloneFlags;
+use nix::sys::signal::Signal;
+use nix::sys::signalfd::SignalFd;
+
+use super::manager::Manager;
+use super::stage::Stage;
+use super::{boot, dev, pause, policy, rights};
+use crate::cgroup::ContainerCgroup;
+use crate::error::{Context, Error, Result};
+use crate::identity::Held;
+use crate::net;
+use crate::proto::control::Rung;
+use crate::storage;
+use crate::store::{self, AliveLock, BootRecord, Layout};
+use crate::supervisor::clients::Clients;
+use crate::supervisor::console::Console;
+use crate::supervisor::event_loop::{Ending, Guest, Surroundings};
+use crate::supervisor::setup::Setup;
+use crate::supervisor::stage::Timeline;
+use crate::sys;
+use crate::types::ContainerName;
+
+/// What a console log grows to before its older half is dropped, unless `lxm.toml` says otherwise.
+const CONSOLE_LOG_SIZE: u64 = 1 << 20;
+
+/// The exit status that asks systemd to start the unit again: the guest has rebooted.
+const REBOOT_STATUS: u8 = 133;
+
+/// Runs the supervisor of `name` until its guest has ended for good; gives the exit status.
+///
+/// A failure to start is told to the manager and kept in `failure.toml`.
+pub fn run(layout: &Layout, name: &ContainerName, mut manager: Manager) -> u8 {
+    match supervise(layout, name, &mut manager) {
+        Ok(status) => status,
+        Err(error) => {
+            manager.failed(&error);
+            crate::sys::log::line(&format!("error: {error}"));
+            error.kind().exit_status()
+        }
+    }
+}
+
+fn supervise(layout: &Layout, name: &ContainerName, manager: &mut Manager) -> Result<u8> {
+    let timeline = Timeline::start();
+    let kept = |e: Error| {
+        let error = e.step(format!("start `{name}`"));
+        // Whoever can be told is told; the exit status tells the rest.
+        store::write_failure(layout, name, &error);
+        error
+    };
+    let begin = || -> Result<(SignalFd, AliveLock)> {
+        sys::creds::close_on_exec_from(3)?;
+        sys::birth::many_descriptors();
+        sys::oom::be_last();
+        // From the first moment: a request to stop that comes during the boot is served after it.
+        let signals = sys::signals::descriptor(&[Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP])?;
+        Ok((signals, take_alive(layout, name)?))
+    };
+    let (signals, alive) = begin().map_err(kept)?;
+    store::forget_failure(layout, name);
+    // Kept while the lock is held: who waits for the lock reads it then.
+    boot_until_off(layout, name, manager, (&signals, &alive), timeline).map_err(kept)
+}
+
+/// Boots the guest, and again whenever it reboots; gives the exit status.
+fn boot_until_off(
+    layout: &Layout,
+    name: &ContainerName,
+    manager: &mut Manager,
+    (signals, alive): (&SignalFd, &AliveLock),
+    mut timeline: Timeline,
+) -> Result<u8> {
+    if !layout.ephemeral_mark(name).exists() {
+        // Of an ephemeral run that the host did not survive.
+        storage::ephemeral::end(layout, name)?;
+    }
+    // Before anything is mounted, be it to be looked at.
+    own_mount_namespace()?;
+    let cgroup = manager.cgroup(layout, name)?;
+    timeline.reached(Stage::Locked);
+
+    sweep(layout, name, &cgroup)?;
+    timeline.reached(Stage::Swept);
+
+    // Outlives what is mounted: it is dropped when the guest has ended for good.
+    let mut held = Held::new(layout)?;
+    let (mut setup, rootfs) = Setup::read(layout, name, cgroup, &mut held)?;
+    timeline.reached(Stage::Read);
+
+    let limit = setup.host.console_log_size.map_or(CONSOLE_LOG_SIZE, |size| size.bytes());
+    let mut console = Console::new(layout.console_log(name), limit, manager.journal(layout, name)?)?;
+    let listener = sys::socket::PacketListener::bind(&layout.control_socket(name))?;
+    make_cgroup(&setup)?;
+    setup.cgroup.join_v1()?;
+    manager.prepare(&setup)?;
+    rights::drop_others(&setup)?;
+    timeline.reached(Stage::Prepared);
+
+    let mut clients = Clients::default();
+    let mut rung = Rung::Exited;
+    let mut boots = 0;
+    let mut mounted = Some(rootfs);
+    let mut pace = pause::Pace::default();
+    loop {
+        boots += 1;
+        let rootfs = mounted.take().map_or_else(|| setup.mount_rootfs(), Ok);
+        let booted = rootfs.and_then(|rootfs| boot::boot(&setup, rootfs, &mut timeline, manager.rows, manager.cols));
+        // The error is what matters; what cannot be removed now the next start sweeps.
+        let (mut booted, terminal) = booted.inspect_err(|_| drop(remove_traces(&setup, alive, &Wires::default())))?;
+        let wires =
+            Wires { links: std::mem::take(&mut booted.links), held: net::hold(&setup.config, booted.leader.pid) };
+        let known = write_record(&setup, &booted, &wires.links, &timeline).and_then(|()| console.connect(terminal));
+        known.inspect_err(|_| drop(remove_traces(&setup, alive, &wires)))?;
+        manager.started(&setup, &booted.leader, &wires.links);
+        clients.rebooted(rung);
+        let mut guest = Guest::new(&setup, booted, boots);
+        let mut around =
+            Surroundings { signals, listener: &listener, console: &mut console, clients: &mut clients, manager };
+        let mut ending = guest.watch(&mut around);
+        rung = guest.rung();
+        around.manager.ended(&setup);
+        around.console.disconnect();
+        timeline.reached(Stage::Ended);
+        let mut cleared = setup.cgroup.kill_and_wait();
+        around.clients.bury_commands();
+        if ending == Ending::Reboot && !around.manager.restarts_us() && cleared.is_ok() {
+            // Never into the same group again: since Linux 6.14 what is cloned into a group that was
+            // once killed as a whole (cgroup.kill) is taken for a straggler and killed as well.
+            cleared = disconnect(&setup, &wires)
+                .and_then(|()| setup.cgroup.remove_payload())
+                // With the profiles that the guest had loaded: a broken one ends with this boot.
+                .and_then(|()| policy::remove_namespace(setup.cgroup.group()));
+            let pause = if guest.was_asked() { Duration::ZERO } else { pace.after(guest.lived()) };
+            if !pause.is_zero() {
+                // Its guest is gone: the state is `starting`.
+                let _ = std::fs::remove_file(layout.boot_record(name));
+            }
+            if !pace.wait(pause, boots, &mut around) {
+                ending = Ending::Off;
+            }
+        }
+        if ending == Ending::Off || manager.restarts_us() || cleared.is_err() {
+            // Those who wait are told when everything is gone, not before.
+            let mut removed = cleared.and(remove_traces(&setup, alive, &wires));
+            if ending == Ending::Off {
+                removed = removed.and(forget_ephemeral(layout, name));
+            }
+            clients.stopped(rung);
+            removed?;
+            return Ok(if ending == Ending::Reboot { REBOOT_STATUS } else { 0 });
+        }
+        match setup.read_again(&mut held).map_err(|e| e.step(format!("`{name}` boots as it did before"))) {
+            Ok((now, rootfs)) => {
+                (setup, mounted) = (now, Some(rootfs));
+                store::forget_failure(layout, name);
+            }
+            // It has worked so far, and nobody may be here to mend it.
+            Err(e) => {
+                crate::sys::log::line(&format!("warning: {e}"));
+                store::write_failure(layout, name, &e);
+            }
+        }
+        let grouped = setup.cgroup.lift_limits().and_then(|()| make_cgroup(&setup));
+        grouped.inspect_err(|_| drop(remove_traces(&setup, alive, &Wires::default())))?;
+        timeline = Timeline::start();
+    }
+}
+
+/// Takes the alive lock. Whoever started us has seen that nobody had it; if somebody has it now, it
+/// is a supervisor whose own command was killed, which ends as soon as it notices.
+fn take_alive(layout: &Layout, name: &ContainerName) -> Result<AliveLock> {
+    AliveLock::wait_released(layout, name, PREDECESSOR)?;
+    AliveLock::take(layout, name)?.ok_or_else(|| Error::conflict("it runs already"))
+}
+
+/// Makes the container's groups and closes its list of devices.
+fn make_cgroup(setup: &Setup) -> Result<()> {
+    setup.cgroup.create(&setup.config.limits, setup.ids)?;
+    setup.cgroup.restrict_devices(&dev::rules(&setup.config.device)?)
+}
+
+/// Removes what an earlier supervisor of this container left when it was killed.
+fn sweep(layout: &Layout, name: &ContainerName, cgroup: &ContainerCgroup) -> Result<()> {
+    cgroup.kill_and_wait()?;
+    cgroup.remove_payload()?;
+    if net::is_wired(layout, name) {
+        sys::fork::run(|| net::sweep(layout, name)).context(|| "remove an earlier network")?;
+    }
+    policy::remove_namespace(cgroup.group())?;
+    remove_records(layout, name)
+}
+
+/// Leaves the host's mount namespace: what storage mounts for the guest is seen by nobody else and
+/// goes with us, however we end.
+fn own_mount_namespace() -> Result<()> {
+    nix::sched::unshare(CloneFlags::CLONE_NEWNS).context(|| "make a mount namespace")?;
+    // Slave: what the admin mounts later, for a bind into a rebooted guest, still comes in.
+    nix::mount::mount(None::<&str>, "/", None::<&str>, MsFlags::MS_REC | MsFlags::MS_SLAVE, None::<&str>)
+        .context(|| "keep mounts from the host")
+}
+
+fn write_record(setup: &Setup, booted: &boot::Booted, links: &[String], timeline: &Timeline) -> Result<()> {
+    let record = BootRecord {
+        supervisor: sys::process::generation(nix::unistd::getpid())?,
+        leader: sys::process::generation(booted.leader.pid)?,
+        started: crate::store::now(),
+        privileged: setup.ids.is_none(),
+        init: setup.guest.init_path.to_string_lossy().into_owned(),
+        ids: setup.ids,
+        cgroup: setup.cgroup.group().to_owned(),
+        links: links.to_vec(),
+        stages: timeline.stages().to_vec(),
+    };
+    record.write(&setup.layout, &setup.name)
+}
+
+/// A guest's network, as its end needs it.
+#[derive(Default)]
+struct Wires {
+    /// The host's ends of its links.
+    links: Vec<String>,
+    /// Its network namespace, where a link of the host is lent to it.
+    held: Option<OwnedFd>,
+}
+
+fn disconnect(setup: &Setup, wires: &Wires) -> Result<()> {
+    if wires.links.is_empty() && !net::is_wired(&setup.layout, &setup.name) {
+        return Ok(());
+    }
+    let held = wires.held.as_ref().map(AsFd::as_fd);
+    let disconnect = || net::disconnect(&setup.layout, &setup.name, &wires.links, held);
+    sys::fork::run(disconnect).context(|| "disconnect the network")
+}
+
+/// Removes everything of a run but the lock file and the failure record. Goes on after a failure
+/// and gives the first.
+fn remove_traces(setup: &Setup, alive: &AliveLock, wires: &Wires) -> Result<()> {
+    let steps = [
+        setup.cgroup.kill_and_wait(),
+        disconnect(setup, wires),
+        policy::remove_namespace(setup.cgroup.group()),
+        setup.cgroup.leave(),
+        setup.cgroup.remove(),
+        // Where our run directory was removed, what is there is another's.
+        if alive.is_in_place() { remove_records(&setup.layout, &setup.name) } else { Ok(()) },
+    ];
+    steps.into_iter().find(Result::is_err).unwrap_or(Ok(()))
+}
+
+/// Undoes what an ephemeral run has changed, or removes an ephemeral container.
+fn forget_ephemeral(layout: &Layout, name: &ContainerName) -> Result<()> {
+    storage::ephemeral::end(layout, name)?;
+    match std::fs::remove_file(layout.ephemeral_mark(name)) {
+        Err(e) if e.kind() != std::io::ErrorKind::NotFound => return Err(e.into()),
+        _ => {}
+    }
+    storage::ephemeral::remove(layout, name)
+}
+
+fn remove_records(layout: &Layout, name: &ContainerName) -> Result<()> {
+    for file in [layout.control_socket(name), layout.boot_record(name), layout.ssh_known_hosts(name)] {
+        match std::fs::remove_file(&file) {
+            Err(e) if e.kind() != std::io::ErrorKind::NotFound => {
+                return Err(e).context(|| format!("remove `{}`", file.display()));
+            }
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
+/// How long a supervisor that nobody wants may take to end.
+const PREDECESSOR: Duration = Duration::from_secs(5);
