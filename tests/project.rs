@@ -12,6 +12,8 @@ use serde_json::Value;
 mod imports;
 #[path = "project/rooms.rs"]
 mod rooms;
+#[path = "project/sizes.rs"]
+mod sizes;
 
 /// Licences that ask for no more than to be named.
 const LICENCES: &[&str] = &[

@@ -1,64 +1,17 @@
 //! Changing one setting in a configuration's text, which keeps its comments and its order.
 
+mod place;
+mod refusal;
+
 use std::fmt;
-use std::str::FromStr;
 
-use toml_edit::{Array, ArrayOfTables, DocumentMut, Item, Table, TableLike, Value};
+use toml_edit::{Array, DocumentMut, Item, Value};
 
-use super::parse::nearest;
+use self::place::{Place, find, put};
+use self::refusal::Refusal;
+use super::key_path::KeyPath;
 use super::{Config, Limits};
 use crate::error::{Error, Result};
-
-/// A setting's name as it is written on the command line: `limits.memory`, `mount.0.source`.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct KeyPath(Vec<String>);
-
-impl FromStr for KeyPath {
-    type Err = Error;
-
-    fn from_str(s: &str) -> Result<Self> {
-        // Names of credentials have dots of their own: `credential.ssh.authorized_keys.root`.
-        if let Some(name) = s.strip_prefix("credential.").filter(|name| !name.starts_with(['"', '\''])) {
-            return Ok(KeyPath(vec!["credential".to_owned(), name.to_owned()]));
-        }
-        let s = if s == "security.seccomp" { "security.syscalls" } else { s };
-        let keys = toml_edit::Key::parse(s).map_err(|_| {
-            Error::usage(format!("`{}` is not the name of a setting", s.escape_default()))
-                .hint("names are written with dots: `limits.memory`")
-        })?;
-        Ok(KeyPath(keys.iter().map(|key| key.get().to_owned()).collect()))
-    }
-}
-
-impl KeyPath {
-    /// Whether it is the setting `first` or within it.
-    pub fn is_below(&self, first: &str) -> bool {
-        self.0.first().is_some_and(|key| key == first)
-    }
-
-    /// The element of a list that it is within, `mount.0` of `mount.0.target`; else the name itself.
-    pub fn element(&self) -> KeyPath {
-        let in_list = self.0.first().is_some_and(|first| ARRAYS.contains(&first.as_str()));
-        KeyPath(self.0.iter().take(if in_list { 2 } else { self.0.len() }).cloned().collect())
-    }
-
-    /// A name by its parts, which may have dots of their own.
-    pub fn of<Part: Into<String>>(parts: impl IntoIterator<Item = Part>) -> Self {
-        KeyPath(parts.into_iter().map(Into::into).collect())
-    }
-}
-
-impl fmt::Display for KeyPath {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let plain = self.0.join(".");
-        if plain.parse::<KeyPath>().is_ok_and(|read| read == *self) {
-            return f.write_str(&plain);
-        }
-        // What has dots or spaces of its own is quoted, so that it reads back.
-        let parts = self.0.iter().map(|part| toml_edit::Key::new(part.as_str()).display_repr().into_owned());
-        f.write_str(&parts.collect::<Vec<_>>().join("."))
-    }
-}
 
 /// A container's configuration as text that is being changed. It is always valid.
 #[derive(Debug, Clone)]
@@ -240,42 +193,6 @@ impl Config {
     }
 }
 
-/// Why a change is not taken: the parser's words.
-struct Refusal(String);
-
-impl Refusal {
-    fn is_unknown_name(&self) -> bool {
-        self.0.starts_with("unknown field")
-    }
-
-    fn explain(&self, key: &KeyPath, value: Option<&str>) -> Error {
-        if !self.is_unknown_name() {
-            let message = self.0.replace('\n', ", ");
-            let error = match value {
-                Some(value) => Error::config(format!("`{key}` cannot be `{}`: {message}", value.escape_debug())),
-                None => Error::config(format!("`{key}`: {message}")),
-            };
-            // Taken for an interface of that name.
-            return match &key.0[..] {
-                [network, setting] if network == "network" => {
-                    error.hint(format!("settings of an interface go by its name: `network.eth0.{setting}`"))
-                }
-                _ => error,
-            };
-        }
-        let error = Error::config(format!("there is no setting `{key}`"));
-        let names: Vec<&str> = self.0.split('`').skip(1).step_by(2).collect();
-        match (nearest(&self.0), names.split_first()) {
-            (Some(near), Some((typed, _))) => {
-                let meant = key.0.iter().map(|part| if part == typed { near.as_str() } else { part.as_str() });
-                error.hint(format!("did you mean `{}`?", meant.collect::<Vec<_>>().join(".")))
-            }
-            (None, Some((_, known @ [_, ..]))) => error.hint(format!("settings there are {}", known.join(", "))),
-            _ => error,
-        }
-    }
-}
-
 fn accept(text: DocumentMut) -> Result<Document, Refusal> {
     match toml::from_str(&text.to_string()) {
         Ok(config) => Ok(Document { text, config }),
@@ -298,106 +215,6 @@ fn meanings(word: &str) -> Vec<Value> {
     let parts = word.split(',').map(str::trim).filter(|part| !part.is_empty());
     meanings.push(Value::Array(parts.collect::<Array>()));
     meanings
-}
-
-/// Where a setting is, or would be.
-enum Place<'a> {
-    Key(&'a mut dyn TableLike, String),
-    Element(Elements<'a>, usize),
-}
-
-enum Elements<'a> {
-    Values(&'a mut Array),
-    Tables(&'a mut ArrayOfTables),
-}
-
-impl Elements<'_> {
-    fn len(&self) -> usize {
-        match self {
-            Elements::Values(array) => array.len(),
-            Elements::Tables(array) => array.len(),
-        }
-    }
-
-    fn remove(self, at: usize) -> bool {
-        let there = at < self.len();
-        if there {
-            match self {
-                Elements::Values(array) => drop(array.remove(at)),
-                Elements::Tables(array) => drop(array.remove(at)),
-            }
-        }
-        there
-    }
-
-    /// Puts a value there, or at the end; says whether that can be.
-    fn put(self, at: usize, value: Value) -> bool {
-        match self {
-            Elements::Values(array) if at < array.len() => drop(array.replace(at, value)),
-            Elements::Values(array) if at == array.len() => array.push(value),
-            _ => return false,
-        }
-        true
-    }
-}
-
-/// Settings that are lists of tables: `[[mount]]`.
-const ARRAYS: [&str; 2] = ["device", "mount"];
-
-/// Follows `path`; with `make`, tables on the way are made. `None` where it leads through a value.
-fn find<'a>(table: &'a mut dyn TableLike, path: &[String], make: bool) -> Option<Place<'a>> {
-    let (first, rest) = path.split_first()?;
-    if rest.is_empty() {
-        return Some(Place::Key(table, first.clone()));
-    }
-    if !table.contains_key(first) {
-        if !make {
-            return None;
-        }
-        let new = if ARRAYS.contains(&first.as_str()) {
-            Item::ArrayOfTables(ArrayOfTables::new())
-        } else {
-            let mut new = Table::new();
-            // Without lines of its own it needs no header: `[network.eth0]` alone will do.
-            new.set_implicit(true);
-            Item::Table(new)
-        };
-        table.insert(first, new);
-    }
-    match table.get_mut(first)? {
-        Item::Table(inner) => find(inner, rest, make),
-        Item::Value(Value::InlineTable(inner)) => find(inner, rest, make),
-        Item::ArrayOfTables(array) => {
-            let (at, rest) = (rest[0].parse::<usize>().ok()?, &rest[1..]);
-            if rest.is_empty() {
-                return Some(Place::Element(Elements::Tables(array), at));
-            }
-            if make && at == array.len() {
-                array.push(Table::new());
-            }
-            find(array.get_mut(at)?, rest, make)
-        }
-        Item::Value(Value::Array(array)) => {
-            let (at, rest) = (rest[0].parse::<usize>().ok()?, &rest[1..]);
-            if rest.is_empty() {
-                return Some(Place::Element(Elements::Values(array), at));
-            }
-            find(array.get_mut(at)?.as_inline_table_mut()?, rest, make)
-        }
-        _ => None,
-    }
-}
-
-/// Puts a value in a table; the comments around the one that was there stay. Says that it is there.
-fn put(table: &mut dyn TableLike, key: &str, mut value: Value) -> bool {
-    if let Some(old) = table.get(key).and_then(Item::as_value) {
-        *value.decor_mut() = old.decor().clone();
-    }
-    match table.get_mut(key) {
-        Some(item) if !item.is_none() => *item = Item::Value(value),
-        _ => drop(table.insert(key, Item::Value(value))),
-    }
-    true
 }
 
 #[cfg(test)]

@@ -1,12 +1,8 @@
 use std::ffi::OsString;
-use std::fmt::Display;
-use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
-use crate::config::{self, Config, HostConfig};
-use crate::error::{Context, Error, Kind, Result};
-use crate::terminal::quoted;
-use crate::types::{Arch, ContainerName};
+use crate::error::{Context, Error, Result};
+use crate::types::ContainerName;
 
 /// Where everything is. `LXM_ROOT` prefixes every path; `--path` moves the containers alone.
 ///
@@ -15,7 +11,7 @@ use crate::types::{Arch, ContainerName};
 #[derive(Debug, Clone)]
 pub struct Layout {
     root: PathBuf,
-    containers: PathBuf,
+    pub(super) containers: PathBuf,
     /// Tells the state of containers of this directory from those of the default one, which has none.
     key: Option<String>,
 }
@@ -52,25 +48,6 @@ impl Layout {
             Some(path) => Layout::new(&self.root).with_containers(path).key == self.key,
             None => self.key.is_none(),
         }
-    }
-
-    /// A command on a container of this directory as it is proposed to be typed: `words` after `lxm`,
-    /// with the directory where another one is meant without it.
-    pub fn command(&self, words: impl Display) -> String {
-        if self.is_home() {
-            return format!("lxm {words}");
-        }
-        format!("lxm --path {} {words}", quoted(&self.containers.to_string_lossy()))
-    }
-
-    /// The command that makes a copy another container, as it is proposed to be typed.
-    pub fn adopt_command(&self, name: &ContainerName) -> String {
-        self.command(format_args!("adopt {name} --new-identity"))
-    }
-
-    /// The command that unsets a setting, as it is proposed to be typed.
-    pub fn unset_command(&self, name: &ContainerName, key: impl Display) -> String {
-        self.command(format_args!("config unset {name} {key}"))
     }
 
     /// The name that is the container's alone among the guests of a bridge: with the directory's key
@@ -126,7 +103,7 @@ impl Layout {
 
     /// The directory of this host's state for containers of this directory: `dir` itself, or one of
     /// a name that no container can have.
-    fn apart(&self, dir: PathBuf) -> PathBuf {
+    pub(super) fn apart(&self, dir: PathBuf) -> PathBuf {
         match &self.key {
             None => dir,
             Some(key) => dir.join(format!("{APART}{key}")),
@@ -141,237 +118,6 @@ impl Layout {
     pub fn containers(&self) -> &Path {
         &self.containers
     }
-
-    pub fn container(&self, name: &ContainerName) -> PathBuf {
-        self.containers.join(name)
-    }
-
-    pub fn config_file(&self, name: &ContainerName) -> PathBuf {
-        self.container(name).join("config.toml")
-    }
-
-    pub fn origin_file(&self, name: &ContainerName) -> PathBuf {
-        self.container(name).join("origin.toml")
-    }
-
-    pub fn rootfs(&self, name: &ContainerName) -> PathBuf {
-        self.container(name).join("rootfs")
-    }
-
-    /// Snapshots of a container, those in the making (`.NAME`) too.
-    pub fn snapshots(&self, name: &ContainerName) -> PathBuf {
-        self.container(name).join("snapshots")
-    }
-
-    /// Containers in the making, on the file system where they will be.
-    pub fn staging(&self) -> PathBuf {
-        self.containers.join(".staging")
-    }
-
-    /// Containers on their way out.
-    pub fn trash(&self) -> PathBuf {
-        self.containers.join(".trash")
-    }
-
-    pub fn images(&self) -> PathBuf {
-        self.root.join("var/cache/lxm/images")
-    }
-
-    /// Images in the making and on their way out.
-    pub fn image_staging(&self) -> PathBuf {
-        self.images().join(".staging")
-    }
-
-    /// Downloads that were cut short, by digest.
-    pub fn downloads(&self) -> PathBuf {
-        self.root.join("var/cache/lxm/downloads")
-    }
-
-    pub fn log_dir(&self, name: &ContainerName) -> PathBuf {
-        self.apart(self.root.join("var/log/lxm")).join(name)
-    }
-
-    pub fn console_log(&self, name: &ContainerName) -> PathBuf {
-        self.log_dir(name).join("console.log")
-    }
-
-    /// What the builder of a template's image said; one file a kind of system.
-    pub fn build_log(&self, template: &str, release: &str, arch: Arch) -> PathBuf {
-        let kind: Vec<String> =
-            [template, release, &arch.to_string()].iter().filter(|s| !s.is_empty()).map(|s| s.to_string()).collect();
-        self.root.join("var/log/lxm/.images").join(format!("{}.log", kind.join("-")))
-    }
-
-    pub fn run(&self) -> PathBuf {
-        self.root.join("run/lxm")
-    }
-
-    /// The directories of what runs, one for each directory of containers.
-    pub fn runs(&self) -> Vec<PathBuf> {
-        let entries = std::fs::read_dir(self.run()).into_iter().flatten().flatten();
-        let is_apart = |entry: &std::fs::DirEntry| entry.file_name().to_string_lossy().starts_with(APART);
-        std::iter::once(self.run()).chain(entries.filter(is_apart).map(|entry| entry.path())).collect()
-    }
-
-    /// Where the running containers of this directory have theirs.
-    pub fn own_run(&self) -> PathBuf {
-        self.apart(self.run())
-    }
-
-    /// Locks of what all containers share, and operation locks; a name that no container can have.
-    pub fn lock_dir(&self) -> PathBuf {
-        self.run().join(".lock")
-    }
-
-    /// The operation locks of the containers of this directory.
-    pub fn operation_locks(&self) -> PathBuf {
-        self.apart(self.lock_dir())
-    }
-
-    /// The running container's own directory: alive lock, control socket, boot and failure records.
-    pub fn run_dir(&self, name: &ContainerName) -> PathBuf {
-        self.own_run().join(name)
-    }
-
-    pub fn control_socket(&self, name: &ContainerName) -> PathBuf {
-        self.run_dir(name).join("control.sock")
-    }
-
-    pub fn boot_record(&self, name: &ContainerName) -> PathBuf {
-        self.run_dir(name).join("boot.toml")
-    }
-
-    /// There while a container runs whose changes are undone when it stops.
-    pub fn ephemeral_mark(&self, name: &ContainerName) -> PathBuf {
-        self.run_dir(name).join("ephemeral")
-    }
-
-    /// Why the last start failed, for whoever asks after the supervisor has gone.
-    pub fn failure_record(&self, name: &ContainerName) -> PathBuf {
-        self.run_dir(name).join("failure.toml")
-    }
-
-    /// The container's cgroup below each hierarchy's mount point.
-    ///
-    /// `lxm/NAME`; a state directory of its own (`LXM_ROOT`, `--path`) has groups of its own,
-    /// because two containers of one name may run.
-    pub fn cgroup(&self, name: &ContainerName) -> String {
-        format!("{}/{name}", self.cgroup_base())
-    }
-
-    /// The group above all containers' groups.
-    pub fn cgroup_base(&self) -> String {
-        if self.containers == Path::new("/var/lib/lxm") {
-            return "lxm".into();
-        }
-        format!("lxm-{}", short_digest(&self.containers))
-    }
-
-    /// The host keys of a running guest, as ssh reads them.
-    pub fn ssh_known_hosts(&self, name: &ContainerName) -> PathBuf {
-        self.run_dir(name).join("ssh_known_hosts")
-    }
-
-    pub fn etc(&self) -> PathBuf {
-        self.root.join("etc/lxm")
-    }
-
-    /// State of the bridges that lxm made, `network.toml`.
-    pub fn network_file(&self) -> PathBuf {
-        self.etc().join("network.toml")
-    }
-
-    /// One directory a bridge for what its lease and name server knows while it runs.
-    pub fn network_run(&self) -> PathBuf {
-        self.run().join(".network")
-    }
-
-    /// One directory a bridge for its leases, which outlive the host's reboot.
-    pub fn network_state(&self) -> PathBuf {
-        self.root.join("var/lib/lxm/.network")
-    }
-
-    /// Where templates are looked for, the admin's first.
-    ///
-    /// `LXM_TEMPLATES` comes before all, for running from a build tree.
-    pub fn template_dirs(&self) -> Vec<PathBuf> {
-        let from_env = std::env::var_os("LXM_TEMPLATES").map(PathBuf::from);
-        let shipped = ["usr/local/share/lxm/templates", "usr/share/lxm/templates"];
-        let mut dirs: Vec<PathBuf> = from_env.into_iter().collect();
-        dirs.push(self.etc().join("templates"));
-        dirs.extend(shipped.iter().map(|dir| self.root.join(dir)));
-        // Shipped templates belong to the program, not to the state that LXM_ROOT moves.
-        dirs.extend(shipped.iter().map(|dir| Path::new("/").join(dir)));
-        dirs.extend(beside_the_program());
-        dirs.dedup();
-        dirs
-    }
-
-    /// Reads `lxm.toml`; a missing file is the default one.
-    pub fn host_config(&self) -> Result<HostConfig> {
-        let file = self.etc().join("lxm.toml");
-        match std::fs::read_to_string(&file) {
-            Ok(text) => config::parse(&text, &file),
-            Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(HostConfig::default()),
-            Err(e) => Err(e).context(|| format!("read `{}`", file.display())),
-        }
-    }
-
-    /// Reads a container's configuration; fails with `Kind::NotFound` where there is no container.
-    pub fn config(&self, name: &ContainerName) -> Result<Config> {
-        let file = self.config_file(name);
-        let text = self
-            .require(name)
-            .and_then(|()| std::fs::read_to_string(&file).context(|| format!("read `{}`", file.display())))?;
-        config::parse(&text, &file)
-    }
-
-    /// Fails with `Kind::NotFound` unless the container exists. What is no container is none: nothing
-    /// is shown of it, changed in it or removed.
-    pub fn require(&self, name: &ContainerName) -> Result<()> {
-        let place = self.container(name);
-        match place.symlink_metadata() {
-            Ok(_) if is_container(&place) => Ok(()),
-            Ok(meta) if meta.is_symlink() => {
-                Err(Error::not_found(format!("`{}` is not a container: it is a symbolic link", place.display()))
-                    .hint("`lxm --path DIR` works with the containers of another directory"))
-            }
-            Ok(_) => Err(Error::not_found(format!("`{}` is not a container: it has no origin.toml", place.display()))
-                .hint(format!("`{}` shows the containers; lxm leaves everything else alone", self.command("list")))),
-            Err(e) if e.kind() == std::io::ErrorKind::NotFound => {
-                Err(Error::not_found(format!("container `{name}` does not exist"))
-                    .hint(format!("`{}` shows those that do", self.command("list"))))
-            }
-            Err(e) => Err(Error::from(e).step(format!("look for container `{name}`"))),
-        }
-    }
-
-    /// The names of all containers, sorted.
-    pub fn names(&self) -> Result<Vec<ContainerName>> {
-        let mut names = self.named()?;
-        names.retain(|name| is_container(&self.container(name)));
-        Ok(names)
-    }
-
-    /// Whatever is named like a container, sorted: one that is renamed at this moment is told from one
-    /// that is none by who looks again.
-    pub(super) fn named(&self) -> Result<Vec<ContainerName>> {
-        let entries = match std::fs::read_dir(&self.containers) {
-            Ok(entries) => entries,
-            Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
-            Err(e) => {
-                return Err(Error::from(e)
-                    .step(format!("read `{}`", self.containers.display()))
-                    .with_kind(Kind::Failed));
-            }
-        };
-        // What is not named like a container is not one: `.staging`, `.trash`; nor is what an admin or
-        // another program keeps there.
-        let name_of = |entry: std::fs::DirEntry| entry.file_name().to_str()?.parse::<ContainerName>().ok();
-        let mut names: Vec<_> = entries.filter_map(|entry| entry.ok().and_then(name_of)).collect();
-        names.sort();
-        Ok(names)
-    }
 }
 
 /// The directory of containers below the root.
@@ -381,20 +127,7 @@ const DEFAULT_CONTAINERS: &str = "var/lib/lxm";
 const ELSEWHERE: &str = ".elsewhere";
 
 /// What the state of another directory's containers is kept in begins with.
-const APART: &str = ".path-";
-
-/// Whether a directory is a container's: `origin.toml` says so, which lxm writes before anything
-/// else and never removes. One that has lost it is known by what else only a container has.
-pub fn is_container(place: &Path) -> bool {
-    // A link leads to what is somebody else's, or another container's.
-    if place.symlink_metadata().is_ok_and(|meta| !meta.is_dir()) {
-        return false;
-    }
-    // What cannot be looked at (EACCES) may be there.
-    let is_absent = |e: &std::io::Error| matches!(e.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory);
-    let has = |file: &str| !place.join(file).symlink_metadata().is_err_and(|e| is_absent(&e));
-    has("origin.toml") || has("config.toml") && (has("rootfs") || has("overlay.toml"))
-}
+pub(super) const APART: &str = ".path-";
 
 /// The directory by its own name; of one that does not exist yet, as much of it as does.
 fn canonical(dir: &Path) -> PathBuf {
@@ -412,7 +145,7 @@ fn is_same_directory(a: &Path, b: &Path) -> bool {
 }
 
 /// Eight hexadecimal digits that stand for a path.
-fn short_digest(path: &Path) -> String {
+pub(super) fn short_digest(path: &Path) -> String {
     use sha2::{Digest, Sha256};
     let digest = Sha256::digest(path.as_os_str().as_encoded_bytes());
     digest.iter().take(4).map(|byte| format!("{byte:02x}")).collect()
@@ -423,13 +156,6 @@ fn with_suffix(name: &ContainerName, key: &str) -> ContainerName {
     let most = 63 - 1 - key.len();
     let kept = &name.as_str()[..name.as_str().len().min(most)];
     format!("{kept}-{key}").parse().expect("it is made of a name and hexadecimal digits")
-}
-
-/// `templates/` of the source tree that the running program was built in, if it was.
-fn beside_the_program() -> Option<PathBuf> {
-    let program = std::env::current_exe().ok()?;
-    let target = program.ancestors().find(|dir| dir.file_name().is_some_and(|name| name == "target"))?;
-    Some(target.parent()?.join("templates")).filter(|dir| dir.is_dir())
 }
 
 #[cfg(test)]

@@ -2,20 +2,24 @@
 //! point leaves either nothing or something that the next command sweeps.
 
 mod atomic;
+mod commands;
+mod containers;
 mod home;
 pub mod ids;
 mod layout;
 mod lock;
 mod network_file;
 mod origin;
+mod paths;
 mod record;
 mod snapshot;
 mod staging;
 mod target;
 
 pub use atomic::{place, place_file, remove_tree, replace_file, replace_run_file, sweep_aside, sync_dir};
+pub use containers::is_container;
 pub use home::Home;
-pub use layout::{Layout, is_container};
+pub use layout::Layout;
 pub use lock::{AliveLock, DirectoryLock, FileLock, OperationLock, RangeLocks};
 pub use origin::Origin;
 pub(crate) use record::write_volatile;

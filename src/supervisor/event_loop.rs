@@ -1,9 +1,9 @@
 //! The life of a guest between its init's execution and its end: one poll(2) loop.
 
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, OwnedFd};
 use std::time::{Duration, Instant};
 
-use nix::poll::{PollFd, PollFlags, poll};
+use nix::poll::PollFlags;
 use nix::sys::signal::Signal as Sig;
 use nix::sys::signalfd::SignalFd;
 use nix::sys::wait::WaitStatus;
@@ -11,6 +11,7 @@ use nix::sys::wait::WaitStatus;
 use super::boot::Booted;
 use super::clients::{Client, Clients, WaitsFor};
 use super::console::Console;
+use super::poll_set::{AGAIN, PollSet, Source};
 use super::setup::Setup;
 use super::stop::{Ladder, Step, Wish};
 use super::unattended::Unattended;
@@ -18,7 +19,6 @@ use super::{Manager, attach, notify};
 use crate::config::Init;
 use crate::error::{Error, Result};
 use crate::proto::control::{Attach, Reply, Request, Rung, State, Status, Stop};
-use crate::sys;
 use crate::sys::clone::Child;
 use crate::sys::pidfd;
 use crate::sys::socket::PacketListener;
@@ -26,9 +26,6 @@ use crate::sys::socket::PacketListener;
 /// How long after the start, or the last client, memory is given back: to read it again for the next
 /// one of a loop takes longer than what that one wants.
 const REST: Duration = Duration::from_secs(1);
-
-/// How long after a failure for want of memory or descriptors the same is tried again.
-const AGAIN: Duration = Duration::from_millis(200);
 
 /// How the guest ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -63,58 +60,6 @@ pub struct Surroundings<'a> {
     pub console: &'a mut Console,
     pub clients: &'a mut Clients,
     pub manager: &'a mut Manager,
-}
-
-/// What a descriptor in the poll set is.
-#[derive(Debug, Clone, Copy)]
-enum Source {
-    Leader,
-    Signals,
-    Listener,
-    Notify,
-    Console,
-    ConsoleClients,
-    Client(usize),
-    Command(usize),
-    Entering(usize),
-    Unattended,
-    Orphan,
-}
-
-#[derive(Default)]
-struct PollSet<'fd> {
-    sources: Vec<Source>,
-    fds: Vec<PollFd<'fd>>,
-}
-
-impl<'fd> PollSet<'fd> {
-    fn add(&mut self, source: Source, fd: BorrowedFd<'fd>, flags: PollFlags) {
-        self.sources.push(source);
-        self.fds.push(PollFd::new(fd, flags));
-    }
-
-    /// Waits; gives the sources that something happened to. Whatever poll(2) fails with, there is a guest
-    /// to be looked after: its end is then looked for by itself. With `at_rest` memory is given back first:
-    /// here, so that what is done between that and the wait brings none of it back.
-    fn wait(mut self, patience: Duration, at_rest: bool, leader: &OwnedFd) -> Vec<Source> {
-        if at_rest {
-            // What cannot be given back now is given back next time.
-            let _ = sys::memory::release();
-        }
-        match poll(&mut self.fds, sys::poll::timeout(patience)) {
-            Ok(_) => {}
-            Err(nix::errno::Errno::EINTR) => return Vec::new(),
-            Err(_) => {
-                let ended = pidfd::wait_exit(leader, AGAIN).unwrap_or_else(|_| {
-                    std::thread::sleep(AGAIN);
-                    false
-                });
-                return if ended { vec![Source::Leader] } else { Vec::new() };
-            }
-        }
-        let happened = |fd: &PollFd<'_>| fd.any().unwrap_or(false);
-        self.sources.into_iter().zip(&self.fds).filter(|(_, fd)| happened(fd)).map(|(source, _)| source).collect()
-    }
 }
 
 impl<'a> Guest<'a> {

@@ -21,6 +21,7 @@ mod not_run;
 mod notify;
 mod pause;
 mod policy;
+mod poll_set;
 mod rights;
 mod run;
 mod service;

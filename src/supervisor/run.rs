@@ -9,8 +9,9 @@ use nix::sys::signal::Signal;
 use nix::sys::signalfd::SignalFd;
 
 use super::manager::Manager;
+use super::pause::Pace;
 use super::stage::Stage;
-use super::{boot, dev, pause, policy, rights};
+use super::{boot, dev, policy, rights};
 use crate::cgroup::ContainerCgroup;
 use crate::error::{Context, Error, Result};
 use crate::identity::Held;
@@ -24,6 +25,7 @@ use crate::supervisor::event_loop::{Ending, Guest, Surroundings};
 use crate::supervisor::setup::Setup;
 use crate::supervisor::stage::Timeline;
 use crate::sys;
+use crate::sys::socket::PacketListener;
 use crate::types::ContainerName;
 
 /// What a console log grows to before its older half is dropped, unless `lxm.toml` says otherwise.
@@ -76,99 +78,198 @@ fn boot_until_off(
     (signals, alive): (&SignalFd, &AliveLock),
     mut timeline: Timeline,
 ) -> Result<u8> {
-    if !layout.ephemeral_mark(name).exists() {
-        // Of an ephemeral run that the host did not survive.
-        storage::ephemeral::end(layout, name)?;
-    }
-    // Before anything is mounted, be it to be looked at.
-    own_mount_namespace()?;
-    let cgroup = manager.cgroup(layout, name)?;
-    timeline.reached(Stage::Locked);
-
-    sweep(layout, name, &cgroup)?;
-    timeline.reached(Stage::Swept);
-
-    // Outlives what is mounted: it is dropped when the guest has ended for good.
-    let mut held = Held::new(layout)?;
-    let (mut setup, rootfs) = Setup::read(layout, name, cgroup, &mut held)?;
-    timeline.reached(Stage::Read);
-
-    let limit = setup.host.console_log_size.map_or(CONSOLE_LOG_SIZE, |size| size.bytes());
-    let mut console = Console::new(layout.console_log(name), limit, manager.journal(layout, name)?)?;
-    let listener = sys::socket::PacketListener::bind(&layout.control_socket(name))?;
-    make_cgroup(&setup)?;
-    setup.cgroup.join_v1()?;
-    manager.prepare(&setup)?;
-    rights::drop_others(&setup)?;
-    timeline.reached(Stage::Prepared);
-
-    let mut clients = Clients::default();
-    let mut rung = Rung::Exited;
-    let mut boots = 0;
+    let (mut supervisor, rootfs) = Supervisor::prepare(layout, name, manager, (signals, alive), &mut timeline)?;
     let mut mounted = Some(rootfs);
-    let mut pace = pause::Pace::default();
     loop {
-        boots += 1;
-        let rootfs = mounted.take().map_or_else(|| setup.mount_rootfs(), Ok);
-        let booted = rootfs.and_then(|rootfs| boot::boot(&setup, rootfs, &mut timeline, manager.rows, manager.cols));
+        let boot = supervisor.boot(mounted.take(), timeline)?;
+        if let Some(status) = supervisor.clear_up(boot)? {
+            return Ok(status);
+        }
+        mounted = supervisor.prepare_reboot()?;
+        timeline = Timeline::start();
+    }
+}
+
+/// What a supervisor has from its start to its end, over all boots of its guest.
+struct Supervisor<'a> {
+    manager: &'a mut Manager,
+    signals: &'a SignalFd,
+    alive: &'a AliveLock,
+    setup: Setup,
+    console: Console,
+    listener: PacketListener,
+    clients: Clients,
+    pace: Pace,
+    boots: u32,
+    /// What the end of the last boot took.
+    rung: Rung,
+    /// The last field: it is dropped after what is mounted.
+    held: Held,
+}
+
+/// A boot that is over.
+struct Boot {
+    ending: Ending,
+    /// How long it lasted; `None` where somebody outside has asked for its end.
+    lived: Option<Duration>,
+    wires: Wires,
+    /// Whether all its processes are gone.
+    killed: Result<()>,
+}
+
+impl<'a> Supervisor<'a> {
+    /// Sweeps what an earlier one left, reads the configuration, and makes what all boots need; gives the
+    /// mounted root file system too.
+    fn prepare(
+        layout: &Layout,
+        name: &ContainerName,
+        manager: &'a mut Manager,
+        (signals, alive): (&'a SignalFd, &'a AliveLock),
+        timeline: &mut Timeline,
+    ) -> Result<(Self, OwnedFd)> {
+        if !layout.ephemeral_mark(name).exists() {
+            // Of an ephemeral run that the host did not survive.
+            storage::ephemeral::end(layout, name)?;
+        }
+        // Before anything is mounted, be it to be looked at.
+        own_mount_namespace()?;
+        let cgroup = manager.cgroup(layout, name)?;
+        timeline.reached(Stage::Locked);
+
+        sweep(layout, name, &cgroup)?;
+        timeline.reached(Stage::Swept);
+
+        let mut held = Held::new(layout)?;
+        let (setup, rootfs) = Setup::read(layout, name, cgroup, &mut held)?;
+        timeline.reached(Stage::Read);
+
+        let limit = setup.host.console_log_size.map_or(CONSOLE_LOG_SIZE, |size| size.bytes());
+        let console = Console::new(layout.console_log(name), limit, manager.journal(layout, name)?)?;
+        let listener = PacketListener::bind(&layout.control_socket(name))?;
+        make_cgroup(&setup)?;
+        setup.cgroup.join_v1()?;
+        manager.prepare(&setup)?;
+        rights::drop_others(&setup)?;
+        timeline.reached(Stage::Prepared);
+        let (clients, pace) = (Clients::default(), Pace::default());
+        let supervisor = Supervisor {
+            manager,
+            signals,
+            alive,
+            setup,
+            console,
+            listener,
+            clients,
+            pace,
+            boots: 0,
+            rung: Rung::Exited,
+            held,
+        };
+        Ok((supervisor, rootfs))
+    }
+
+    /// Boots the guest and serves it until it ends. Its root file system is mounted unless it is given.
+    fn boot(&mut self, rootfs: Option<OwnedFd>, mut timeline: Timeline) -> Result<Boot> {
+        self.boots += 1;
+        let (setup, alive) = (&self.setup, self.alive);
+        let rootfs = rootfs.map_or_else(|| setup.mount_rootfs(), Ok);
+        let (rows, cols) = (self.manager.rows, self.manager.cols);
+        let booted = rootfs.and_then(|rootfs| boot::boot(setup, rootfs, &mut timeline, rows, cols));
         // The error is what matters; what cannot be removed now the next start sweeps.
-        let (mut booted, terminal) = booted.inspect_err(|_| drop(remove_traces(&setup, alive, &Wires::default())))?;
+        let (mut booted, terminal) = booted.inspect_err(|_| drop(remove_traces(setup, alive, &Wires::default())))?;
         let wires =
             Wires { links: std::mem::take(&mut booted.links), held: net::hold(&setup.config, booted.leader.pid) };
-        let known = write_record(&setup, &booted, &wires.links, &timeline).and_then(|()| console.connect(terminal));
-        known.inspect_err(|_| drop(remove_traces(&setup, alive, &wires)))?;
-        manager.started(&setup, &booted.leader, &wires.links);
-        clients.rebooted(rung);
-        let mut guest = Guest::new(&setup, booted, boots);
-        let mut around =
-            Surroundings { signals, listener: &listener, console: &mut console, clients: &mut clients, manager };
-        let mut ending = guest.watch(&mut around);
-        rung = guest.rung();
-        around.manager.ended(&setup);
-        around.console.disconnect();
+        let known = write_record(setup, &booted, &wires.links, &timeline).and_then(|()| self.console.connect(terminal));
+        known.inspect_err(|_| drop(remove_traces(setup, alive, &wires)))?;
+        self.manager.started(setup, &booted.leader, &wires.links);
+        self.clients.rebooted(self.rung);
+        let mut guest = Guest::new(setup, booted, self.boots);
+        let ending = guest.watch(&mut Surroundings {
+            signals: self.signals,
+            listener: &self.listener,
+            console: &mut self.console,
+            clients: &mut self.clients,
+            manager: self.manager,
+        });
+        self.rung = guest.rung();
+        let lived = (!guest.was_asked()).then(|| guest.lived());
+        self.manager.ended(setup);
+        self.console.disconnect();
         timeline.reached(Stage::Ended);
-        let mut cleared = setup.cgroup.kill_and_wait();
-        around.clients.bury_commands();
-        if ending == Ending::Reboot && !around.manager.restarts_us() && cleared.is_ok() {
-            // Never into the same group again: since Linux 6.14 what is cloned into a group that was
-            // once killed as a whole (cgroup.kill) is taken for a straggler and killed as well.
-            cleared = disconnect(&setup, &wires)
-                .and_then(|()| setup.cgroup.remove_payload())
-                // With the profiles that the guest had loaded: a broken one ends with this boot.
-                .and_then(|()| policy::remove_namespace(setup.cgroup.group()));
-            let pause = if guest.was_asked() { Duration::ZERO } else { pace.after(guest.lived()) };
-            if !pause.is_zero() {
-                // Its guest is gone: the state is `starting`.
-                let _ = std::fs::remove_file(layout.boot_record(name));
-            }
-            if !pace.wait(pause, boots, &mut around) {
+        let killed = setup.cgroup.kill_and_wait();
+        self.clients.bury_commands();
+        Ok(Boot { ending, lived, wires, killed })
+    }
+
+    /// Removes what a boot leaves; gives the exit status, unless the guest is to be booted again.
+    fn clear_up(&mut self, boot: Boot) -> Result<Option<u8>> {
+        let Boot { mut ending, lived, wires, killed: mut cleared } = boot;
+        let restarts_us = self.manager.restarts_us();
+        if ending == Ending::Reboot && !restarts_us && cleared.is_ok() {
+            cleared = self.clear_for_reboot(&wires);
+            if !self.wait_for_reboot(lived) {
                 ending = Ending::Off;
             }
         }
-        if ending == Ending::Off || manager.restarts_us() || cleared.is_err() {
-            // Those who wait are told when everything is gone, not before.
-            let mut removed = cleared.and(remove_traces(&setup, alive, &wires));
-            if ending == Ending::Off {
-                removed = removed.and(forget_ephemeral(layout, name));
-            }
-            clients.stopped(rung);
-            removed?;
-            return Ok(if ending == Ending::Reboot { REBOOT_STATUS } else { 0 });
+        if ending == Ending::Reboot && !restarts_us && cleared.is_ok() {
+            return Ok(None);
         }
-        match setup.read_again(&mut held).map_err(|e| e.step(format!("`{name}` boots as it did before"))) {
+        // Those who wait are told when everything is gone, not before.
+        let mut removed = cleared.and(remove_traces(&self.setup, self.alive, &wires));
+        if ending == Ending::Off {
+            removed = removed.and(forget_ephemeral(&self.setup.layout, &self.setup.name));
+        }
+        self.clients.stopped(self.rung);
+        removed?;
+        Ok(Some(if ending == Ending::Reboot { REBOOT_STATUS } else { 0 }))
+    }
+
+    /// Never into the same group again: since Linux 6.14 what is cloned into a group that was once killed
+    /// as a whole (cgroup.kill) is taken for a straggler and killed as well.
+    fn clear_for_reboot(&self, wires: &Wires) -> Result<()> {
+        disconnect(&self.setup, wires)?;
+        self.setup.cgroup.remove_payload()?;
+        // With the profiles that the guest had loaded: a broken one ends with this boot.
+        policy::remove_namespace(self.setup.cgroup.group())
+    }
+
+    /// Holds up a guest that reboots all the time; says whether it is to be booted again.
+    fn wait_for_reboot(&mut self, lived: Option<Duration>) -> bool {
+        let pause = lived.map_or(Duration::ZERO, |lived| self.pace.after(lived));
+        if !pause.is_zero() {
+            // Its guest is gone: the state is `starting`.
+            let _ = std::fs::remove_file(self.setup.layout.boot_record(&self.setup.name));
+        }
+        let mut around = Surroundings {
+            signals: self.signals,
+            listener: &self.listener,
+            console: &mut self.console,
+            clients: &mut self.clients,
+            manager: self.manager,
+        };
+        self.pace.wait(pause, self.boots, &mut around)
+    }
+
+    /// Reads the configuration again, which may have changed; gives the mounted root file system with it.
+    fn prepare_reboot(&mut self) -> Result<Option<OwnedFd>> {
+        let (layout, name) = (self.setup.layout.clone(), self.setup.name.clone());
+        let again = self.setup.read_again(&mut self.held);
+        let mounted = match again.map_err(|e| e.step(format!("`{name}` boots as it did before"))) {
             Ok((now, rootfs)) => {
-                (setup, mounted) = (now, Some(rootfs));
-                store::forget_failure(layout, name);
+                self.setup = now;
+                store::forget_failure(&layout, &name);
+                Some(rootfs)
             }
             // It has worked so far, and nobody may be here to mend it.
             Err(e) => {
-                crate::sys::log::line(&format!("warning: {e}"));
-                store::write_failure(layout, name, &e);
+                sys::log::line(&format!("warning: {e}"));
+                store::write_failure(&layout, &name, &e);
+                None
             }
-        }
-        let grouped = setup.cgroup.lift_limits().and_then(|()| make_cgroup(&setup));
-        grouped.inspect_err(|_| drop(remove_traces(&setup, alive, &Wires::default())))?;
-        timeline = Timeline::start();
+        };
+        let grouped = self.setup.cgroup.lift_limits().and_then(|()| make_cgroup(&self.setup));
+        grouped.inspect_err(|_| drop(remove_traces(&self.setup, self.alive, &Wires::default())))?;
+        Ok(mounted)
     }
 }
 

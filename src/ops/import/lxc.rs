@@ -16,7 +16,7 @@ use self::silent::is_default;
 use self::tree::{Rootfs, id_base, id_maps};
 use super::foreign::{self, Translated};
 use super::make::{Imported, Parts, Wish, fill_from_tree, make};
-use crate::config::{Mount, MountIds, MountTarget, range};
+use crate::config::{Limits, Mount, MountIds, MountTarget, range};
 use crate::distro::HostKeys;
 use crate::error::{Context, Error, Result};
 use crate::store::Layout;
@@ -114,34 +114,9 @@ pub(super) fn translate(keys: &[(String, String)]) -> Result<Translated> {
 
 /// Takes over one key; says whether it could.
 fn one(made: &mut Translated, key: &str, value: &str) -> bool {
-    let limits = &mut made.config.limits;
     // What may be spent of a controller is named alike for both versions.
-    let control = key.strip_prefix("lxc.cgroup2.").or_else(|| key.strip_prefix("lxc.cgroup."));
-    match control {
-        Some("memory.max" | "memory.limit_in_bytes") => return set(&mut limits.memory, lxc_size(value).map(Some)),
-        Some("memory.high") => return set(&mut limits.memory_high, lxc_size(value).map(Some)),
-        Some("memory.swap.max") => return set(&mut limits.swap, lxc_size(value).map(Some)),
-        Some("pids.max") => return set(&mut limits.pids, value.parse().ok()),
-        Some("cpuset.cpus") => return set(&mut limits.cpuset, Some(Some(value.to_owned()))),
-        Some("cpu.weight") => {
-            let weight = value.parse().ok().filter(|weight| range::WEIGHT.contains(weight));
-            return set(&mut limits.cpu_weight, weight.map(Some));
-        }
-        Some("cpu.shares") => {
-            // 1024 shares are a weight of 100.
-            let weight =
-                value.parse::<u64>().ok().map(|shares| Some((shares.saturating_mul(100) / 1024).clamp(1, 10_000)));
-            return set(&mut limits.cpu_weight, weight);
-        }
-        Some("cpu.max") => {
-            let mut fields = value.split_whitespace().map(|field| field.parse::<f64>().ok());
-            let (quota, period) = (fields.next().flatten(), fields.next().flatten().unwrap_or(100_000.0));
-            let cpus = quota.map(|quota| quota / period).filter(|cpus| range::CPUS.contains(cpus));
-            return set(&mut limits.cpus, cpus.map(Some));
-        }
-        // lxm's own list is closed, and holds what LXC's common configuration allows.
-        Some("devices.deny") => return true,
-        _ => {}
+    if let Some(control) = key.strip_prefix("lxc.cgroup2.").or_else(|| key.strip_prefix("lxc.cgroup.")) {
+        return limit(&mut made.config.limits, control, value);
     }
     match key {
         "lxc.environment" => match value.split_once('=') {
@@ -173,6 +148,36 @@ fn one(made: &mut Translated, key: &str, value: &str) -> bool {
             }
             None => false,
         },
+        _ => false,
+    }
+}
+
+/// Takes over one limit of a control group; says whether it could.
+fn limit(limits: &mut Limits, control: &str, value: &str) -> bool {
+    match control {
+        "memory.max" | "memory.limit_in_bytes" => set(&mut limits.memory, lxc_size(value).map(Some)),
+        "memory.high" => set(&mut limits.memory_high, lxc_size(value).map(Some)),
+        "memory.swap.max" => set(&mut limits.swap, lxc_size(value).map(Some)),
+        "pids.max" => set(&mut limits.pids, value.parse().ok()),
+        "cpuset.cpus" => set(&mut limits.cpuset, Some(Some(value.to_owned()))),
+        "cpu.weight" => {
+            let weight = value.parse().ok().filter(|weight| range::WEIGHT.contains(weight));
+            set(&mut limits.cpu_weight, weight.map(Some))
+        }
+        "cpu.shares" => {
+            // 1024 shares are a weight of 100.
+            let weight =
+                value.parse::<u64>().ok().map(|shares| Some((shares.saturating_mul(100) / 1024).clamp(1, 10_000)));
+            set(&mut limits.cpu_weight, weight)
+        }
+        "cpu.max" => {
+            let mut fields = value.split_whitespace().map(|field| field.parse::<f64>().ok());
+            let (quota, period) = (fields.next().flatten(), fields.next().flatten().unwrap_or(100_000.0));
+            let cpus = quota.map(|quota| quota / period).filter(|cpus| range::CPUS.contains(cpus));
+            set(&mut limits.cpus, cpus.map(Some))
+        }
+        // lxm's own list is closed, and holds what LXC's common configuration allows.
+        "devices.deny" => true,
         _ => false,
     }
 }

@@ -58,75 +58,111 @@ fn settings_file(dir: &Path, called: &str) -> Option<PathBuf> {
 
 /// Takes over the settings `text` of the machine `called`.
 pub(super) fn translate(made: &mut Translated, called: &str, text: &str) -> Result<()> {
+    let mut settings = Settings { made, called, network: Network::default(), wired_by: None, ports: Vec::new() };
     let mut section = String::new();
-    let mut network = Network::default();
-    // What it is wired by; `None` while it is kept from any network.
-    let (mut wired, mut ports): (Option<String>, _) = (None, Vec::new());
     for line in text.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with(['#', ';'])) {
         if let Some(name) = line.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')) {
             section = name.to_owned();
             continue;
         }
         let Some((key, value)) = line.split_once('=').map(|(key, value)| (key.trim(), value.trim())) else {
-            made.left_out(line);
+            settings.made.left_out(line);
             continue;
         };
-        let known = match (section.as_str(), key) {
+        let known = match section.as_str() {
+            "Exec" => settings.exec(key, value),
+            "Files" => settings.files(key, value),
+            "Network" => settings.network(key, value),
+            _ => false,
+        };
+        if !known {
+            settings.made.left_out(&format!("{key}={value}"));
+        }
+    }
+    settings.finish()
+}
+
+/// A machine's settings while they are read, section by section. Each says whether it knows a key.
+struct Settings<'a> {
+    made: &'a mut Translated,
+    called: &'a str,
+    network: Network,
+    /// The setting that its one interface comes from; `None` while it is kept from any network.
+    wired_by: Option<String>,
+    ports: Vec<Publish>,
+}
+
+impl Settings<'_> {
+    fn exec(&mut self, key: &str, value: &str) -> bool {
+        let config = &mut self.made.config;
+        match key {
             // What lxm does anyway, or does its own way.
-            ("Exec", "NotifyReady" | "LinkJournal" | "Timezone" | "ResolvConf") => true,
-            ("Files", "PrivateUsersOwnership") => true,
+            "NotifyReady" | "LinkJournal" | "Timezone" | "ResolvConf" => true,
             // It boots its init, and keeps what is written to its files.
-            ("Exec", "Boot") => is_yes(value),
-            ("Exec", "Ephemeral") => is_no(value),
-            ("Files", "Volatile" | "ReadOnly") => is_no(value),
-            ("Exec", "Hostname") => value == called,
-            ("Exec", "PrivateUsers") if is_no(value) || value == "identity" => {
-                made.notes
-                    .push(format!("under nspawn its ids were the host's own (`{key}={value}`), and are not here"));
+            "Boot" => is_yes(value),
+            "Ephemeral" => is_no(value),
+            "Hostname" => value == self.called,
+            "PrivateUsers" if is_no(value) || value == "identity" => {
+                let note = format!("under nspawn its ids were the host's own (`{key}={value}`), and are not here");
+                self.made.notes.push(note);
                 true
             }
-            ("Exec", "PrivateUsers") => is_own_range(value),
+            "PrivateUsers" => is_own_range(value),
+            "Environment" => {
+                let variable = value.split_once('=').map(|(name, value)| (name.to_owned(), value.to_owned()));
+                let known = variable.is_some();
+                config.environment.extend(variable);
+                known
+            }
+            "Capability" => {
+                config.security.capabilities_add.extend(value.split_whitespace().map(str::to_owned));
+                true
+            }
+            "DropCapability" => {
+                config.security.capabilities_drop.extend(value.split_whitespace().map(str::to_owned));
+                true
+            }
+            _ => false,
+        }
+    }
+
+    fn files(&mut self, key: &str, value: &str) -> bool {
+        match key {
+            "PrivateUsersOwnership" => true,
+            "Volatile" | "ReadOnly" => is_no(value),
+            "Bind" | "BindReadOnly" => {
+                bind(value, key == "BindReadOnly").map(|mount| self.made.config.mount.push(mount)).is_some()
+            }
+            _ => false,
+        }
+    }
+
+    fn network(&mut self, key: &str, value: &str) -> bool {
+        match key {
             // nspawn's default without further settings is the host's own network.
-            ("Network", "Private") => {
-                made.says_network = true;
+            "Private" => {
+                self.made.says_network = true;
                 if !is_yes(value) {
-                    network.kind = NetworkType::Host;
-                    wired = Some("Private=no".to_owned());
+                    self.network.kind = NetworkType::Host;
+                    self.wired_by = Some("Private".to_owned());
                 }
                 true
             }
-            ("Exec", "Environment") => match value.split_once('=') {
-                Some((name, value)) => {
-                    made.config.environment.insert(name.to_owned(), value.to_owned());
-                    true
-                }
-                None => false,
-            },
-            ("Exec", "Capability") => {
-                made.config.security.capabilities_add.extend(value.split_whitespace().map(str::to_owned));
-                true
-            }
-            ("Exec", "DropCapability") => {
-                made.config.security.capabilities_drop.extend(value.split_whitespace().map(str::to_owned));
-                true
-            }
-            ("Files", "Bind" | "BindReadOnly") => {
-                bind(value, key == "BindReadOnly").map(|mount| made.config.mount.push(mount)).is_some()
-            }
-            ("Network", "VirtualEthernet") => {
-                made.says_network = true;
+            "VirtualEthernet" => {
+                self.made.says_network = true;
                 if is_yes(value) {
-                    wired.get_or_insert_with(|| line.to_owned());
+                    self.wired_by.get_or_insert_with(|| key.to_owned());
                 }
                 true
             }
             // One interface is taken over, the first; a bridge is what a veth is wired to.
-            ("Network", "Bridge" | "MACVLAN" | "IPVLAN" | "Interface")
-                if wired.as_deref().is_none_or(|by| by.starts_with("VirtualEthernet")) =>
+            "Bridge" | "MACVLAN" | "IPVLAN" | "Interface"
+                if self.wired_by.as_deref().is_none_or(|by| by == "VirtualEthernet") =>
             {
-                made.says_network = true;
-                wired = Some(line.to_owned());
+                self.made.says_network = true;
+                self.wired_by = Some(key.to_owned());
                 let link = Some(value.to_owned());
+                let network = &mut self.network;
                 (network.kind, network.bridge, network.parent) = match key {
                     "Bridge" => (NetworkType::Veth, link, None),
                     "MACVLAN" => (NetworkType::Macvlan, None, link),
@@ -135,24 +171,26 @@ pub(super) fn translate(made: &mut Translated, called: &str, text: &str) -> Resu
                 };
                 true
             }
-            ("Network", "Port") => port(value).map(|port| ports.push(port)).is_some(),
+            "Port" => port(value).map(|port| self.ports.push(port)).is_some(),
             _ => false,
-        };
-        if !known {
-            made.left_out(&format!("{key}={value}"));
         }
     }
-    if wired.is_some() || (!ports.is_empty() && !made.says_network) {
-        made.says_network = true;
-        match network.kind {
-            NetworkType::Veth => network.publish = ports,
-            _ => ports.iter().for_each(|port| made.left_out(&format!("Port={port}"))),
+
+    /// Gives it the interface that its settings say it has.
+    fn finish(self) -> Result<()> {
+        let Settings { made, mut network, wired_by, ports, .. } = self;
+        if wired_by.is_some() || (!ports.is_empty() && !made.says_network) {
+            made.says_network = true;
+            match network.kind {
+                NetworkType::Veth => network.publish = ports,
+                _ => ports.iter().for_each(|port| made.left_out(&format!("Port={port}"))),
+            }
+            let has_mac = !matches!(network.kind, NetworkType::Physical | NetworkType::Host);
+            network.mac = has_mac.then(random::mac).transpose()?;
+            made.config.network.insert("eth0".into(), network);
         }
-        let has_mac = !matches!(network.kind, NetworkType::Physical | NetworkType::Host);
-        network.mac = has_mac.then(random::mac).transpose()?;
-        made.config.network.insert("eth0".into(), network);
+        Ok(())
     }
-    Ok(())
 }
 
 fn is_yes(value: &str) -> bool {

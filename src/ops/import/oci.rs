@@ -5,7 +5,7 @@ mod manifest;
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::Read;
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{Mode, OFlags};
@@ -122,6 +122,32 @@ fn check(mut file: &File, digest: &str) -> Result<()> {
 /// Where the command of an image without an init is written to.
 const COMMAND: &str = "/.lxm-command";
 
+/// Makes the command of an image without an init the guest's first process.
+fn run_command_as_init(
+    made: &mut Translated,
+    process: &Process,
+    command_line: &str,
+    root: &Path,
+    tree: BorrowedFd<'_>,
+) -> Result<()> {
+    let path = process.env.iter().flatten().find_map(|variable| variable.strip_prefix("PATH="));
+    let dir = if process.working_dir.is_empty() { "/" } else { &process.working_dir };
+    let script = format!(
+        "#!/bin/sh\n# Written by lxm: what the image runs.\n{}cd -- {} && exec {command_line}\n",
+        path.map(|path| format!("export PATH={}\n", quoted(path))).unwrap_or_default(),
+        quoted(dir)
+    );
+    if open_in_root(tree, "bin/sh", OFlags::PATH, Mode::empty()).is_err() {
+        return Err(Error::config("the image has neither an init nor a shell to run its command with"));
+    }
+    let view = distro::View::open(root)?;
+    distro::edit::apply(&view, &[distro::Edit::write(&COMMAND[1..], script).mode(0o755)])?;
+    made.config.boot.init = Some(COMMAND.into());
+    made.config.boot.init_type = Init::Other;
+    made.notes.push(format!("it has no init: its command is PID 1 ({command_line})"));
+    Ok(())
+}
+
 fn translate(layout: &Layout, name: &ContainerName, image: &Image, root: &Path) -> Result<Translated> {
     let mut made = Translated::new()?;
     let process = image.config.config.as_ref();
@@ -148,23 +174,7 @@ fn translate(layout: &Layout, name: &ContainerName, image: &Image, root: &Path) 
             return Err(Error::config("the image has neither an init nor a command")
                 .hint("a container boots an init: take an image of a whole system"));
         }
-        Err(_) => {
-            let path = process.env.iter().flatten().find_map(|variable| variable.strip_prefix("PATH="));
-            let dir = if process.working_dir.is_empty() { "/" } else { &process.working_dir };
-            let script = format!(
-                "#!/bin/sh\n# Written by lxm: what the image runs.\n{}cd -- {} && exec {command_line}\n",
-                path.map(|path| format!("export PATH={}\n", quoted(path))).unwrap_or_default(),
-                quoted(dir)
-            );
-            if open_in_root(&tree, "bin/sh", OFlags::PATH, Mode::empty()).is_err() {
-                return Err(Error::config("the image has neither an init nor a shell to run its command with"));
-            }
-            let view = distro::View::open(root)?;
-            distro::edit::apply(&view, &[distro::Edit::write(&COMMAND[1..], script).mode(0o755)])?;
-            made.config.boot.init = Some(COMMAND.into());
-            made.config.boot.init_type = Init::Other;
-            made.notes.push(format!("it has no init: its command is PID 1 ({command_line})"));
-        }
+        Err(_) => run_command_as_init(&mut made, process, &command_line, root, tree.as_fd())?,
     }
     if !matches!(process.user.as_str(), "" | "root" | "0" | "0:0") {
         made.left_out(&format!("User {}", process.user));

@@ -1,0 +1,60 @@
+//! Names of settings.
+
+use std::fmt;
+use std::str::FromStr;
+
+use crate::error::{Error, Result};
+
+/// Settings that are lists of tables: `[[mount]]`.
+pub(super) const ARRAYS: [&str; 2] = ["device", "mount"];
+
+/// A setting's name as it is written on the command line: `limits.memory`, `mount.0.source`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct KeyPath(pub(super) Vec<String>);
+
+impl FromStr for KeyPath {
+    type Err = Error;
+
+    fn from_str(s: &str) -> Result<Self> {
+        // Names of credentials have dots of their own: `credential.ssh.authorized_keys.root`.
+        if let Some(name) = s.strip_prefix("credential.").filter(|name| !name.starts_with(['"', '\''])) {
+            return Ok(KeyPath(vec!["credential".to_owned(), name.to_owned()]));
+        }
+        let s = if s == "security.seccomp" { "security.syscalls" } else { s };
+        let keys = toml_edit::Key::parse(s).map_err(|_| {
+            Error::usage(format!("`{}` is not the name of a setting", s.escape_default()))
+                .hint("names are written with dots: `limits.memory`")
+        })?;
+        Ok(KeyPath(keys.iter().map(|key| key.get().to_owned()).collect()))
+    }
+}
+
+impl KeyPath {
+    /// Whether it is the setting `first` or within it.
+    pub fn is_below(&self, first: &str) -> bool {
+        self.0.first().is_some_and(|key| key == first)
+    }
+
+    /// The element of a list that it is within, `mount.0` of `mount.0.target`; else the name itself.
+    pub fn element(&self) -> KeyPath {
+        let in_list = self.0.first().is_some_and(|first| ARRAYS.contains(&first.as_str()));
+        KeyPath(self.0.iter().take(if in_list { 2 } else { self.0.len() }).cloned().collect())
+    }
+
+    /// A name by its parts, which may have dots of their own.
+    pub fn of<Part: Into<String>>(parts: impl IntoIterator<Item = Part>) -> Self {
+        KeyPath(parts.into_iter().map(Into::into).collect())
+    }
+}
+
+impl fmt::Display for KeyPath {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let plain = self.0.join(".");
+        if plain.parse::<KeyPath>().is_ok_and(|read| read == *self) {
+            return f.write_str(&plain);
+        }
+        // What has dots or spaces of its own is quoted, so that it reads back.
+        let parts = self.0.iter().map(|part| toml_edit::Key::new(part.as_str()).display_repr().into_owned());
+        f.write_str(&parts.collect::<Vec<_>>().join("."))
+    }
+}

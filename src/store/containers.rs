@@ -1,0 +1,90 @@
+//! Which containers there are, and their configurations.
+
+use std::io::ErrorKind;
+use std::path::Path;
+
+use super::layout::Layout;
+use crate::config::{self, Config, HostConfig};
+use crate::error::{Context, Error, Kind, Result};
+use crate::types::ContainerName;
+
+impl Layout {
+    /// Reads `lxm.toml`; a missing file is the default one.
+    pub fn host_config(&self) -> Result<HostConfig> {
+        let file = self.etc().join("lxm.toml");
+        match std::fs::read_to_string(&file) {
+            Ok(text) => config::parse(&text, &file),
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(HostConfig::default()),
+            Err(e) => Err(e).context(|| format!("read `{}`", file.display())),
+        }
+    }
+
+    /// Reads a container's configuration; fails with `Kind::NotFound` where there is no container.
+    pub fn config(&self, name: &ContainerName) -> Result<Config> {
+        let file = self.config_file(name);
+        let text = self
+            .require(name)
+            .and_then(|()| std::fs::read_to_string(&file).context(|| format!("read `{}`", file.display())))?;
+        config::parse(&text, &file)
+    }
+
+    /// Fails with `Kind::NotFound` unless the container exists. What is no container is none: nothing
+    /// is shown of it, changed in it or removed.
+    pub fn require(&self, name: &ContainerName) -> Result<()> {
+        let place = self.container(name);
+        match place.symlink_metadata() {
+            Ok(_) if is_container(&place) => Ok(()),
+            Ok(meta) if meta.is_symlink() => {
+                Err(Error::not_found(format!("`{}` is not a container: it is a symbolic link", place.display()))
+                    .hint("`lxm --path DIR` works with the containers of another directory"))
+            }
+            Ok(_) => Err(Error::not_found(format!("`{}` is not a container: it has no origin.toml", place.display()))
+                .hint(format!("`{}` shows the containers; lxm leaves everything else alone", self.command("list")))),
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => {
+                Err(Error::not_found(format!("container `{name}` does not exist"))
+                    .hint(format!("`{}` shows those that do", self.command("list"))))
+            }
+            Err(e) => Err(Error::from(e).step(format!("look for container `{name}`"))),
+        }
+    }
+
+    /// The names of all containers, sorted.
+    pub fn names(&self) -> Result<Vec<ContainerName>> {
+        let mut names = self.named()?;
+        names.retain(|name| is_container(&self.container(name)));
+        Ok(names)
+    }
+
+    /// Whatever is named like a container, sorted: one that is renamed at this moment is told from one
+    /// that is none by who looks again.
+    pub(super) fn named(&self) -> Result<Vec<ContainerName>> {
+        let entries = match std::fs::read_dir(&self.containers) {
+            Ok(entries) => entries,
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
+            Err(e) => {
+                return Err(Error::from(e)
+                    .step(format!("read `{}`", self.containers.display()))
+                    .with_kind(Kind::Failed));
+            }
+        };
+        // What is not named like a container is not one: `.staging`, `.trash`; nor is what an admin or
+        // another program keeps there.
+        let name_of = |entry: std::fs::DirEntry| entry.file_name().to_str()?.parse::<ContainerName>().ok();
+        let mut names: Vec<_> = entries.filter_map(|entry| entry.ok().and_then(name_of)).collect();
+        names.sort();
+        Ok(names)
+    }
+}
+
+/// Whether a directory is a container's: `origin.toml` says so, which lxm writes before anything
+/// else and never removes. One that has lost it is known by what else only a container has.
+pub fn is_container(place: &Path) -> bool {
+    // A link leads to what is somebody else's, or another container's.
+    if place.symlink_metadata().is_ok_and(|meta| !meta.is_dir()) {
+        return false;
+    }
+    // What cannot be looked at (EACCES) may be there.
+    let is_absent = |e: &std::io::Error| matches!(e.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory);
+    let has = |file: &str| !place.join(file).symlink_metadata().is_err_and(|e| is_absent(&e));
+    has("origin.toml") || has("config.toml") && (has("rootfs") || has("overlay.toml"))
+}
