@@ -14,7 +14,6 @@ use crate::types::{ContainerName, SnapshotName};
 /// What is read: the tree, and the configuration and origin that belong to it.
 pub struct Reading {
     pub config_text: String,
-    pub config: Config,
     pub origin: Origin,
     /// Before what it is the tree of: fields go in their order.
     tree: Tree,
@@ -48,20 +47,21 @@ impl Reading {
         };
         let config_file = place.join("config.toml");
         let config_text = fs::read_to_string(&config_file).context(|| format!("read `{}`", config_file.display()))?;
-        let config = config::parse(&config_text, &config_file)?;
+        // What is not understood is not given on.
+        config::parse::<Config>(&config_text, &config_file)?;
         let origin = Origin::read_file(&place.join("origin.toml"))?;
 
         let still = if snapshot.is_some() { None } else { Some(Still::begin(layout, name)?) };
         let activity = still.as_ref().map_or(Activity::Idle, Still::activity);
         if activity == Activity::Idle && !backend.shares() {
             let tree = Tree::open(backend.as_ref(), &place)?;
-            return Ok(Reading { config_text, config, origin, tree, _copy: None, _lock: Some(lock) });
+            return Ok(Reading { config_text, origin, tree, _copy: None, _lock: Some(lock) });
         }
         let copy = Copy::make(layout, name, backend, &place, activity)?;
         still.map_or(Ok(()), Still::end)?;
         drop(lock);
         let tree = Tree::open(copy.backend.as_ref(), &copy.place)?;
-        Ok(Reading { config_text, config, origin, tree, _copy: Some(copy), _lock: None })
+        Ok(Reading { config_text, origin, tree, _copy: Some(copy), _lock: None })
     }
 
     /// The root of the tree, ids from 0.

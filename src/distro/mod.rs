@@ -22,5 +22,5 @@ pub use edit::Edit;
 pub use identity::{HostKeys, Identity};
 pub use inspect::{Guest, inspect};
 pub use packages::{Packages, packages};
-pub use prepare::{Extras, REVISION, customize, family_edits, prepare};
+pub use prepare::{Extras, REVISION, customize, prepare};
 pub use view::View;

@@ -22,18 +22,11 @@ use super::shown;
 use crate::error::{Context, Error, Result};
 use crate::progress::Progress;
 
-/// Writes the tree below `root` as an archive; `progress` counts bytes of contents.
-///
-/// What is mounted in the tree is left out, and so are sockets, which are of no use without the
-/// program that listens. The same tree gives the same archive.
-pub fn pack<W: Write>(root: &Path, writer: W, progress: &Progress) -> Result<W> {
-    let mut packer = Packer::new(writer, progress);
-    packer.tree("", root)?;
-    packer.finish()
-}
-
 /// An archive being written. Dropped before [`Packer::finish`], it has no end and is not taken
-/// for whole.
+/// for whole. The same tree gives the same archive.
+///
+/// What is mounted in a tree is left out, and so are sockets, which are of no use without the program
+/// that listens.
 pub struct Packer<'a, W: Write> {
     /// Most of what is written is headers of 512 bytes.
     writer: BufWriter<W>,

@@ -27,13 +27,9 @@ pub struct FileLock {
 impl FileLock {
     /// Takes the lock on `path`, or says that somebody has it (`None`).
     pub fn try_acquire(path: &Path) -> Result<Option<Self>> {
-        Self::try_acquire_as(path, libc::F_WRLCK)
-    }
-
-    fn try_acquire_as(path: &Path, kind: i32) -> Result<Option<Self>> {
         loop {
             let file = open_lock_file(path)?;
-            match fcntl(&file, FcntlArg::F_OFD_SETLK(&whole_file(kind))) {
+            match fcntl(&file, FcntlArg::F_OFD_SETLK(&whole_file(libc::F_WRLCK))) {
                 // Its directory was removed between our two calls: a new file is at the path, or none.
                 Ok(_) if file.metadata().is_ok_and(|meta| meta.nlink() == 0) => {}
                 Ok(_) => return Ok(Some(FileLock { file, path: path.to_owned() })),
@@ -67,11 +63,6 @@ impl FileLock {
         Ok(Some(lock))
     }
 
-    /// Takes it as [`Self::acquire_shared`] does, or says that somebody has it exclusively (`None`).
-    pub fn try_acquire_shared(path: &Path) -> Result<Option<Self>> {
-        Self::try_acquire_as(path, libc::F_RDLCK)
-    }
-
     fn wait_for(&self, kind: i32) -> Result<()> {
         loop {
             match fcntl(&self.file, FcntlArg::F_OFD_SETLKW(&whole_file(kind))) {
@@ -98,10 +89,6 @@ impl FileLock {
     fn is_in_place(&self) -> bool {
         let (Ok(held), Ok(there)) = (self.file.metadata(), self.path.metadata()) else { return false };
         (held.dev(), held.ino()) == (there.dev(), there.ino())
-    }
-
-    pub fn path(&self) -> &Path {
-        &self.path
     }
 
     pub fn file(&self) -> &File {
@@ -350,12 +337,9 @@ mod tests {
         let path = dir.path().join("lock");
         let first = FileLock::acquire_shared(&path).unwrap().unwrap();
         let second = FileLock::acquire_shared(&path).unwrap().unwrap();
-        assert!(FileLock::try_acquire_shared(&path).unwrap().is_some());
         drop(first);
         assert!(FileLock::try_acquire(&path).unwrap().is_none());
         drop(second);
-        let alone = FileLock::try_acquire(&path).unwrap().expect("nobody shares it any more");
-        assert!(FileLock::try_acquire_shared(&path).unwrap().is_none());
-        drop(alone);
+        assert!(FileLock::try_acquire(&path).unwrap().is_some(), "nobody shares it any more");
     }
 }

@@ -7,6 +7,12 @@ use crate::image::fingerprint::assert_same;
 use crate::image::testing::{Bench, TORTURE};
 use crate::image::unpack::unpack;
 
+fn pack<W: Write>(root: &Path, writer: W, progress: &Progress) -> Result<W> {
+    let mut packer = Packer::new(writer, progress);
+    packer.tree("", root)?;
+    packer.finish()
+}
+
 fn packed(bench: &Bench) -> Vec<u8> {
     pack(&bench.path("src"), Vec::new(), &Progress::hidden()).unwrap()
 }

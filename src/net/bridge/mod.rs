@@ -12,7 +12,7 @@ pub mod link;
 pub mod port;
 pub mod subnet;
 
-pub use lifecycle::{add, default_name, down, ensure, lock, up};
-pub use link::{exists, is_bridge, is_up, link_local, mac, ports};
+pub use lifecycle::{add, default_name, down, ensure, up};
+pub use link::{exists, is_up, link_local, mac};
 pub use port::Bridge;
-pub use subnet::{choose, gateway4, gateway6, taken};
+pub use subnet::{gateway4, gateway6, taken};

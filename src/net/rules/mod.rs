@@ -18,8 +18,8 @@ mod learnt;
 mod tables;
 mod watch;
 
-pub use apply::{apply, apply_translation, is_whole, remove_tables};
+pub use apply::{apply, apply_translation, is_whole};
 pub use command::{list, lock, run};
 pub use holding::{Holding, holdings};
-pub use learnt::{give, hand_on, is_held, take_back};
+pub use learnt::{give, is_held, take_back};
 pub use watch::{repair, spawn as spawn_watchdog};
