@@ -10,6 +10,8 @@ use serde_json::Value;
 
 #[path = "project/imports.rs"]
 mod imports;
+#[path = "project/messages.rs"]
+mod messages;
 #[path = "project/rooms.rs"]
 mod rooms;
 #[path = "project/sizes.rs"]

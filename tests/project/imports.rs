@@ -85,7 +85,7 @@ fn read(src: &Path, dir: &Path, files: &mut BTreeMap<Module, Names>) {
 }
 
 /// Whether an item is compiled for tests or fuzzing alone.
-fn is_for_tests(attributes: &[Attribute]) -> bool {
+pub fn is_for_tests(attributes: &[Attribute]) -> bool {
     let is = |attribute: &Attribute| match &attribute.meta {
         syn::Meta::List(list) if list.path.is_ident("cfg") => {
             let text = list.tokens.to_string();

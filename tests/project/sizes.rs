@@ -39,7 +39,7 @@ impl<'ast> Visit<'ast> for Functions {
 }
 
 /// All Rust files below `dir`.
-fn files(dir: &Path) -> Vec<PathBuf> {
+pub fn files(dir: &Path) -> Vec<PathBuf> {
     let mut found = Vec::new();
     let mut pending = vec![dir.to_owned()];
     while let Some(dir) = pending.pop() {
