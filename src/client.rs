@@ -138,7 +138,7 @@ fn is_stuck(layout: &Layout, name: &ContainerName) -> String {
 
 /// A reply that the protocol does not have at this place.
 pub fn unexpected(reply: &Reply) -> Error {
-    Error::failed(format!("the supervisor answered {reply:?}, which was not the question"))
+    Error::failed(format!("unexpected answer of the supervisor: {reply:?}"))
         .hint("the running supervisor may be of another version of lxm: restart the container")
 }
 

@@ -228,7 +228,7 @@ fn what_is_wrong_is_refused_with_its_status_and_a_word_about_it() {
         (&["config", "set", "web", "limit.memory", "1GiB"], 6, "did you mean `limits.memory`?"),
         (&["config", "set", "web", "limits.memory", "5"], 6, "has no unit"),
         (&["config", "set", "web", "limits.memory", "1GiB", "boot.ready", "soon"], 6, "`boot.ready` cannot be `soon`"),
-        (&["config", "set", "web", "boot.requires", "web"], 6, "circle"),
+        (&["config", "set", "web", "boot.requires", "web"], 6, "cycle"),
         (&["config", "set", "web", "network.eth0.type", "magic"], 6, "unknown variant `magic`"),
         (&["config", "unset", "web"], 2, "KEY is missing"),
         (&["config", "unset", "web", "limits.nothing"], 6, "there is no setting `limits.nothing`"),

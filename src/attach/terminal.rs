@@ -35,7 +35,9 @@ struct Guest {
 /// the terminal.
 pub fn relay(packets: &Packets, carried: Carried) -> Result<u8> {
     let master = match reply(packets)? {
-        (Reply::Terminal, mut fds) => fds.pop().ok_or_else(|| Error::failed("the guest's terminal did not arrive"))?,
+        (Reply::Terminal, mut fds) => {
+            fds.pop().ok_or_else(|| Error::failed("the guest's terminal was not received"))?
+        }
         (other, _) => return finish(other),
     };
     let mut guest = Some(Guest { slave: sys::tty::open_slave(&master)?, master });

@@ -50,7 +50,7 @@ impl ContainerCgroup {
         // systemd 254 and newer starts us in the subgroup already (DelegateSubgroup=).
         let group = own.strip_suffix("/supervisor").unwrap_or(own);
         if !group.ends_with(".service") {
-            return Err(Error::host_lacks(format!("this process is in cgroup `/{own}`, which is no service's")));
+            return Err(Error::host_lacks(format!("this process is in cgroup `/{own}`, which belongs to no service")));
         }
         let hierarchies = hierarchies.without_v1();
         Ok(ContainerCgroup { hierarchies, group: group.to_owned(), owner: Owner::Systemd })

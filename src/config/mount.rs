@@ -70,7 +70,9 @@ fn is_yes(value: &bool) -> bool {
 
 fn absolute<'de, D: serde::Deserializer<'de>>(deserializer: D) -> std::result::Result<PathBuf, D::Error> {
     let path = PathBuf::deserialize(deserializer)?;
-    let wrong = |why| Err(serde::de::Error::custom(format!("a mount's source is an absolute path, `{why}` is none")));
+    let wrong = |why| {
+        Err(serde::de::Error::custom(format!("the source of a mount must be an absolute path, and `{why}` is not")))
+    };
     if path.is_absolute() { Ok(path) } else { wrong(path.display()) }
 }
 
@@ -105,7 +107,7 @@ impl FromStr for MountIds {
             "guest" => Ok(MountIds::Guest),
             _ => pair().ok_or_else(|| {
                 Error::config(format!(
-                    "`{s}` is no way to map a mount's ids: there are `none`, `owner`, `root`, `guest` and UID:GUEST-UID"
+                    "`{s}` is not an `idmap` of a mount: use `none`, `owner`, `root`, `guest` or UID:GUEST-UID"
                 ))
             }),
         }
@@ -185,7 +187,8 @@ impl TryFrom<&Path> for MountTarget {
     type Error = Error;
 
     fn try_from(path: &Path) -> Result<Self> {
-        let refused = |why: &str| Err(Error::config(format!("a mount's target cannot be `{}`: {why}", path.display())));
+        let refused =
+            |why: &str| Err(Error::config(format!("the target of a mount cannot be `{}`: {why}", path.display())));
         if !path.is_absolute() {
             return refused("it does not begin with `/`");
         }

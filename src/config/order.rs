@@ -46,7 +46,7 @@ impl Order {
             None => Ok(()),
             Some(cycle) => {
                 let way: Vec<String> = cycle.iter().map(|name| format!("`{name}`")).collect();
-                Err(Error::config(format!("containers would wait for each other in a circle: {}", way.join(" after ")))
+                Err(Error::config(format!("ordering cycle of containers: {}", way.join(" after ")))
                     .hint("take one of them out of `boot.autostart-after` or `boot.requires`"))
             }
         }

@@ -150,7 +150,7 @@ mod tests {
         assert_eq!(mapped.owner("65535:0").unwrap(), (65_535, 0));
         for outside in ["65536", "0:65536"] {
             let error = mapped.owner(outside).unwrap_err().to_string();
-            assert!(error.contains("65536 is none of the guest's, whose ids are 0 to 65535"), "{error}");
+            assert!(error.contains("65536 is not an id of the guest, which has 0 to 65535"), "{error}");
         }
         for none in ["4294967295", "0:4294967295", "+1"] {
             assert_eq!(tree.owner(none).unwrap_err().kind().exit_status(), 3, "{none}");

@@ -78,7 +78,7 @@ fn keygen(args: &[&str], file: &Path) -> Result<String> {
     let mut command = Command::new("ssh-keygen");
     let output = match command.args(args).arg("-f").arg(file).stdin(Stdio::null()).output() {
         Err(e) if e.kind() == ErrorKind::NotFound => {
-            return Err(Error::new(Kind::HostLacks, "the program `ssh-keygen` is not there")
+            return Err(Error::new(Kind::HostLacks, "the program `ssh-keygen` is not installed")
                 .hint("install the package openssh-client"));
         }
         other => other.context(|| "run `ssh-keygen`")?,

@@ -84,7 +84,7 @@ fn start(layout: &Layout, name: &ContainerName, Start { window, limit }: Start) 
         Some((Started::Ok(_), _)) => Ok(()),
         Some((Started::Err(e), _)) => Err(e),
         None if killed_for_memory() > before => {
-            Err(Error::failed(format!("start `{name}`: its memory is not even enough to be started with"))
+            Err(Error::failed(format!("start `{name}`: `limits.memory` is too small to start it"))
                 .hint(format!("`{}` shows the limit", layout.command(format_args!("config get {name} limits.memory")))))
         }
         None => Err(Error::failed(format!("start `{name}`: its supervisor died"))

@@ -43,7 +43,7 @@ pub fn end(layout: &Layout, name: &ContainerName, how: Stop, refused: Error) -> 
 
 /// Kills what holds the alive lock of `name`, its guest first.
 pub fn kill(layout: &Layout, name: &ContainerName) -> Result<()> {
-    crate::terminal::say(format!("note: the supervisor of `{name}` does not answer; its guest is killed without it"));
+    crate::terminal::say(format!("note: the supervisor of `{name}` does not answer; killing its guest without it"));
     // One that cannot be read names nobody.
     let record = BootRecord::read(layout, name).ok().flatten();
     let group = record.as_ref().map_or_else(|| layout.cgroup(name), |record| record.cgroup.clone());
@@ -66,7 +66,7 @@ fn same(record: &BootRecord) -> Option<OwnedFd> {
 }
 
 fn undead(name: &ContainerName) -> Error {
-    Error::timed_out(format!("the supervisor of `{name}` was killed and does not end"))
+    Error::timed_out(format!("the supervisor of `{name}` was killed and has not ended"))
         .hint("a process in uninterruptible sleep waits for a device or a network file system")
 }
 

@@ -111,7 +111,7 @@ fn taken(layout: &Layout, name: &ContainerName, config: &Config, claim: &Claim) 
     let runs = |clash: &Clash| crate::store::AliveLock::is_held(&clash.holder.layout, &clash.holder.name);
     let clash = clashes.into_iter().find(|clash| runs(clash).unwrap_or(false))?;
     let holder = clash.holder.seen_from(layout);
-    let error = Error::conflict(format!("container {holder}, which runs, has {}", clash.claim));
+    let error = Error::conflict(format!("the running container {holder} has {}", clash.claim));
     Some(error.hint(clash.claim.remedy(layout, name, config, &clash.holder.name)))
 }
 

@@ -15,10 +15,11 @@ pub fn require_own(layout: &Layout, name: &ContainerName) -> Result<()> {
     let (place, here) = (layout.container(name), Home::of(layout, name));
     match Home::read(&place)? {
         Some(home) if home == here => Ok(()),
-        Some(Home { adopting: true, .. }) => {
-            Err(Error::conflict(format!("`{}` was cut short: it has half an identity", layout.adopt_command(name)))
-                .hint(format!("run `{}` again", layout.adopt_command(name))))
-        }
+        Some(Home { adopting: true, .. }) => Err(Error::conflict(format!(
+            "`{}` was interrupted: its identity is incomplete",
+            layout.adopt_command(name)
+        ))
+        .hint(format!("run `{}` again", layout.adopt_command(name)))),
         home => match original(layout, name, home.as_ref())? {
             None => here.write(&place),
             Some(error) => Err(error),

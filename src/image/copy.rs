@@ -62,8 +62,8 @@ pub fn copy_tree(source: &Path, target: &Path, progress: &Progress) -> Result<()
 
 /// Such a copy would be part of what is copied, and never end.
 pub fn into_itself() -> Error {
-    Error::failed("what is copied holds the place where it would be copied to")
-        .hint("name what is to be copied alone, such as a directory in it")
+    Error::failed("the source contains the destination")
+        .hint("name a directory in it that does not contain the destination")
 }
 
 /// What is known to all threads of one copy.

@@ -127,7 +127,7 @@ impl<'a, W: Write> Packer<'a, W> {
             FileType::Fifo => EntryType::Fifo,
             FileType::CharacterDevice => EntryType::Char,
             FileType::BlockDevice => EntryType::Block,
-            FileType::Unknown => return Err(Error::failed("it is of no known type")),
+            FileType::Unknown => return Err(Error::failed("its file type is not known")),
         };
         let mut entry = NewEntry::of(entry_type, &in_archive, &stat);
         entry.xattrs(&xattrs_of_named(dir.as_fd(), name)?)?;

@@ -88,7 +88,7 @@ pub fn unpack_below(
                 let step = |path: &[u8]| format!("unpack `{}`", shown(path));
                 if let Some(path) = below(&entry.path).context(|| step(&entry.path))? {
                     if let EntryKind::HardLink(target) = &mut entry.kind {
-                        let outside = || Error::failed("it is a link to what is not in the tree").step(step(&path));
+                        let outside = || Error::failed("it is a link to a file outside the tree").step(step(&path));
                         *target = below(target).context(|| step(&path))?.ok_or_else(outside)?;
                     }
                     entry.path = path;

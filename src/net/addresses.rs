@@ -86,7 +86,7 @@ fn check_within(address: IpAddr, net: IpNetwork, bridge: &str, interface: &Inter
     let is_end = |end: IpAddr| net.is_ipv4() && net.prefix() < 31 && address == end;
     if is_end(net.network()) || is_end(net.broadcast()) {
         return Err(Error::config(format!(
-            "{address} is no address of a guest: it is {net}'s network or broadcast address"
+            "{address} cannot be a guest's address: it is {net}'s network or broadcast address"
         )));
     }
     Ok(())

@@ -103,7 +103,7 @@ async fn guard_port(host: &Handle, port: u32, mac: Mac) -> Result<()> {
 /// Makes the port an access port of `vlan`.
 async fn set_access_vlan(host: &Handle, port: u32, bridge: u32, vlan: u16) -> Result<()> {
     if !filters_vlans(host, bridge).await? {
-        return Err(Error::host_lacks(format!("vlan {vlan}: the bridge does not keep VLANs apart"))
+        return Err(Error::host_lacks(format!("vlan {vlan}: the bridge does not filter VLANs"))
             .hint("`ip link set BRIDGE type bridge vlan_filtering 1`, on a kernel with VLAN_8021Q"));
     }
     let default = LinkBridgeVlan::new(port)

@@ -105,19 +105,17 @@ fn interface(
         ("egress", network.egress.is_some()),
     ];
     if let (false, Some((key, _))) = (matches!(kind, Kind::Veth { .. }), only_on_veth.iter().find(|(_, set)| *set)) {
-        return Err(Error::config(format!("`{key}` works with `type = \"veth\"` alone")));
+        return Err(Error::config(format!("`{key}` needs `type = \"veth\"`")));
     }
     if let Some(vlan) = network.vlan
         && !(1..=4094).contains(&vlan)
     {
-        return Err(Error::config(format!("vlan {vlan} does not exist: 1 to 4094 do")));
+        return Err(Error::config(format!("`vlan` {vlan} is out of range: 1 to 4094")));
     }
     if let Some(mtu) = network.mtu
         && !(68..=65_535).contains(&mtu)
     {
-        return Err(Error::config(format!(
-            "an mtu of {mtu} is not possible: 68 to 65535 are, and 1280 at least for IPv6"
-        )));
+        return Err(Error::config(format!("`mtu` {mtu} is out of range: 68 to 65535, and at least 1280 for IPv6")));
     }
     let mac = mac_of(name, config, guest, network)?;
     Ok(Interface {
@@ -140,7 +138,7 @@ fn interface(
 pub fn mac_of(name: &ContainerName, config: &Config, guest: &str, network: &Network) -> Result<Mac> {
     match &network.mac {
         Some(text) => text.parse::<Mac>().ok().filter(|mac| mac.is_unicast()).ok_or_else(|| {
-            Error::config(format!("`{text}` is not the hardware address of one interface"))
+            Error::config(format!("`{text}` is not a unicast MAC address"))
                 .hint("write for example `02:6c:78:00:00:01`")
         }),
         None if config.uuid.is_empty() => Ok(names::derived_mac(&[name.as_str(), guest])),
@@ -218,9 +216,9 @@ mod tests {
             ("type = \"macvlan\"\nparent = \"eth0\"\npublish = [\"80:80\"]", "`publish`"),
             ("type = \"physical\"\nparent = \"eth0\"\negress = \"1Mbit\"", "`egress`"),
             ("bridge = \"a/b\"", "not the name of a link"),
-            ("vlan = 4095", "vlan 4095"),
-            ("mtu = 20", "mtu of 20"),
-            ("mac = \"ff:ff:ff:ff:ff:ff\"", "not the hardware address"),
+            ("vlan = 4095", "`vlan` 4095"),
+            ("mtu = 20", "`mtu` 20"),
+            ("mac = \"ff:ff:ff:ff:ff:ff\"", "not a unicast MAC"),
             ("ipv4 = \"fd00::1/64\"", "other family"),
             ("ipv6 = \"10.0.0.1\"", "other family"),
             ("ingress = \"100\"", "not a rate"),

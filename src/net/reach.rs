@@ -35,7 +35,7 @@ fn leader(layout: &Layout, name: &ContainerName) -> Result<Generation> {
     layout.require(name)?;
     let record = BootRecord::read(layout, name)?.map(|record| record.leader).filter(sys::process::is_same);
     record.ok_or_else(|| {
-        Error::conflict(format!("container `{name}` does not run"))
+        Error::conflict(format!("container `{name}` is not running"))
             .hint(format!("start it: `{}`", layout.command(format_args!("start {name}"))))
     })
 }
@@ -114,7 +114,7 @@ pub fn connect(layout: &Layout, name: &ContainerName, port: u16, limit: Duration
         }
         still_there(name, &leader)?;
         if Instant::now() >= deadline {
-            return Err(Error::timed_out(format!("nobody listens on port {port} of `{name}`"))
+            return Err(Error::timed_out(format!("nothing listens on port {port} of `{name}`"))
                 .hint(format!("`{}` shows what runs in it", layout.command(format_args!("attach {name}")))));
         }
         std::thread::sleep(PAUSE);

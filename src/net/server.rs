@@ -70,7 +70,7 @@ fn systemctl(verb: &str, bridge: &str) -> Result<()> {
     }
     let said = String::from_utf8_lossy(&output.stderr);
     Err(Error::failed(format!("{verb} `{unit}`: {}", said.lines().next().unwrap_or("it failed").trim()))
-        .hint(format!("`journalctl -u {unit}` says more")))
+        .hint(format!("see `journalctl -u {unit}`")))
 }
 
 /// The cgroup of servers that no service manager started: whoever spawned one may be in a
@@ -110,7 +110,7 @@ fn start(layout: &Layout, bridge: &str) -> Result<()> {
     let mut command = Command::new("/proc/self/exe");
     command.arg0("lxm").args(["network", "serve", bridge, "--spawned"]).env("LXM_ROOT", layout.root());
     helper::start(command.stderr(log_file)).map_err(|e| match e.hint_text() {
-        None => e.hint(format!("`{}` may say more", log.display())),
+        None => e.hint(format!("see `{}`", log.display())),
         Some(_) => e,
     })
 }

@@ -140,7 +140,7 @@ impl Dhcp4 {
 
     /// Notes that `by` uses `address` without a lease of it.
     pub fn found_used(&mut self, address: Ipv4Addr, by: Mac, now: Time) {
-        self.notes.push(format!("{address} is used by {by} without a lease; it is given to nobody for 10 minutes"));
+        self.notes.push(format!("{address} is used by {by} without a lease; it is not leased for 10 minutes"));
         self.block(address, None, now);
     }
 

@@ -16,7 +16,7 @@ use crate::types::ContainerName;
 pub fn rename(layout: &Layout, from: &ContainerName, to: &ContainerName) -> Result<()> {
     layout.require(from)?;
     if from == to {
-        return Err(Error::usage(format!("`{from}` is its name already")));
+        return Err(Error::usage(format!("container `{from}` has that name already")));
     }
     give_name(layout, from, to).context(|| format!("rename `{from}` to `{to}`"))
 }

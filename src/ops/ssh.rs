@@ -21,7 +21,7 @@ const KEY_KINDS: [&str; 4] = ["ed25519", "ecdsa", "rsa", "dsa"];
 fn root(layout: &Layout, name: &ContainerName) -> Result<OwnedFd> {
     let record = BootRecord::read(layout, name)?.filter(|record| sys::process::is_same(&record.leader));
     let record = record.ok_or_else(|| {
-        Error::conflict(format!("container `{name}` does not run"))
+        Error::conflict(format!("container `{name}` is not running"))
             .hint(format!("start it: `{}`", layout.command(format_args!("start {name}"))))
     })?;
     sys::fs::open_dir(format!("/proc/{}/root", record.leader.pid))

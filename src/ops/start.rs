@@ -65,7 +65,7 @@ pub fn start(layout: &Layout, name: &ContainerName, how: Start, changes: Changes
     layout.require(name)?;
     let _lock = OperationLock::acquire(layout, name)?;
     if runs(layout, name)? {
-        return Err(Error::conflict(format!("container `{name}` runs already")));
+        return Err(Error::conflict(format!("container `{name}` is already running")));
     }
     let mark = layout.ephemeral_mark(name);
     if changes == Changes::Stay {
@@ -120,7 +120,10 @@ pub fn wait_booted(layout: &Layout, name: &ContainerName, limit: Duration) -> Re
                     "container `{name}` has not booted within {}s{last}",
                     limit.as_secs()
                 ))
-                .hint(format!("it runs on; `{}` shows what it does", layout.command(format_args!("console {name}")))));
+                .hint(format!(
+                    "it keeps running; `{}` shows what it does",
+                    layout.command(format_args!("console {name}"))
+                )));
             }
         }
     }

@@ -45,7 +45,7 @@ pub fn restart(layout: &Layout, name: &ContainerName, how: Stop, tell: impl Fn(R
     match (AliveLock::is_held(layout, name)?, store::read_failure(layout, name)) {
         (true, None) => Ok(rung),
         (_, Some(error)) => Err(error),
-        (false, None) => Err(Error::failed(format!("container `{name}` has ended instead of booting again"))
+        (false, None) => Err(Error::failed(format!("container `{name}` stopped instead of rebooting"))
             .hint(format!("`{}` starts it", layout.command(format_args!("start {name}"))))),
     }
 }

@@ -89,7 +89,7 @@ fn linked_in_guest(guest: &GuestTree, path: &Path) -> Result<Option<File>> {
     let flags = OFlags::WRONLY | OFlags::NONBLOCK | OFlags::NOCTTY;
     let file = File::from(open_in_root(guest.root(), path, flags, Mode::empty())?);
     if !file.metadata()?.is_file() {
-        return Err(Error::conflict(format!("`{}` is a link to what is no regular file", path.display())));
+        return Err(Error::conflict(format!("`{}` is a link to something other than a regular file", path.display())));
     }
     Ok(Some(file))
 }

@@ -27,7 +27,7 @@ impl FromStr for Goal {
     fn from_str(s: &str) -> Result<Self> {
         match s {
             "booted" => Ok(Goal::Booted),
-            _ => s.parse().map(Goal::State).map_err(|e: Error| e.hint("`booted` is known too")),
+            _ => s.parse().map(Goal::State).map_err(|e: Error| e.hint("`booted` is valid too")),
         }
     }
 }

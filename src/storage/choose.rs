@@ -28,7 +28,7 @@ pub fn choose(layout: &Layout, requested: &str) -> Result<Choice> {
     if requested != "auto" {
         let chosen = backend(layout, requested)?.name();
         if chosen == btrfs::NAME && !on_btrfs {
-            return Err(Error::host_lacks(format!("storage `btrfs`: `{dir}` is not on a btrfs"))
+            return Err(Error::host_lacks(format!("storage `btrfs`: `{dir}` is not on a btrfs file system"))
                 .hint("`auto` takes what suits the file system"));
         }
         return Ok(Choice { backend: chosen, why: "as asked for".into() });

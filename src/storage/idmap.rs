@@ -63,7 +63,7 @@ pub(super) fn prepare_merged(mount: impl AsFd, userns: Option<BorrowedFd<'_>>) -
 /// The host's id of a guest's root: its user namespace is made with that as the effective uid.
 pub(super) fn base(userns: BorrowedFd<'_>) -> Result<u32> {
     match sys::creds::owner_of_user_namespace(userns)? {
-        0 => Err(Error::failed("the guest's user namespace belongs to the host's root, so its ids are unknown")),
+        0 => Err(Error::failed("the guest's user namespace belongs to the host's root, so its ids cannot be mapped")),
         base => Ok(base),
     }
 }

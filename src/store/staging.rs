@@ -77,7 +77,7 @@ pub fn require_free(layout: &Layout, name: &ContainerName) -> Result<()> {
         // lxm removes nothing that it did not make.
         Ok(_) => {
             let place = layout.container(name);
-            Err(Error::conflict(format!("`{}` is in the way, and is no container", place.display()))
+            Err(Error::conflict(format!("`{}` is in the way, and is not a container", place.display()))
                 .hint("choose another name, or move it away"))
         }
     }

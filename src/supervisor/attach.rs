@@ -114,7 +114,7 @@ impl Entering {
         if !self.text.is_empty() {
             return match serde_json::from_slice(&self.text) {
                 Ok(News { status, error }) => Entered::NotRun((status, error)),
-                Err(e) => not_run(Error::failed(format!("the command's process said nothing sensible: {e}"))),
+                Err(e) => not_run(Error::failed(format!("malformed message of the command's process: {e}"))),
             };
         }
         match self.child() {
@@ -162,7 +162,7 @@ impl Entering {
             let error = Error::timed_out(format!("`{name}` keeps the command frozen that was to run in it"));
             return Some(error.hint(thaw(setup)));
         }
-        (waited >= LIMIT).then(|| Error::timed_out(format!("the command did not come to run in `{name}`")))
+        (waited >= LIMIT).then(|| Error::timed_out(format!("the command was not started in `{name}` in time")))
     }
 
     /// The processes that are to be reaped when it has come to its end, but for a command that runs.

@@ -154,7 +154,7 @@ fn wire_and_release(
         None if pidfd::try_reap(&leader.pidfd)?.is_none() => {}
         None => return Err(Error::failed("the guest's init was killed before it ran")),
         Some((FromChild::Failed(e), _)) => return Err(e),
-        Some((FromChild::Prepared, _)) => return Err(Error::failed("the guest's first process spoke out of turn")),
+        Some((FromChild::Prepared, _)) => return Err(Error::failed("unexpected message of the guest's first process")),
     }
     timeline.reached(Stage::Executed);
     Ok((fds, links))
@@ -200,7 +200,7 @@ fn child_fds(fds: Vec<OwnedFd>) -> Result<ChildFds> {
     let mut fds = fds.into_iter();
     match (fds.next(), fds.next()) {
         (Some(master), Some(slave)) => Ok(ChildFds { console: (master, slave), notify: fds.next() }),
-        _ => Err(Error::failed("the guest's console did not arrive")),
+        _ => Err(Error::failed("the guest's console was not received")),
     }
 }
 

@@ -125,7 +125,7 @@ impl Service {
         }
         // Clients wait meanwhile. A machined that is being started is up the next time.
         if self.register(setup, leader, Duration::from_secs(1)).is_ok() {
-            crate::sys::log::line("registered with systemd-machined after all");
+            crate::sys::log::line("registered with systemd-machined at last");
             self.registered = Registered::Yes;
             return Duration::MAX;
         }

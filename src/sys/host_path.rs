@@ -65,7 +65,7 @@ fn walk(path: &Path) -> Result<OwnedFd> {
         }
         names(&target).into_iter().rev().for_each(|name| left.push_front(name));
     }
-    at.pop().map(|(fd, _)| fd).ok_or_else(|| Error::failed("a path leads nowhere"))
+    at.pop().map(|(fd, _)| fd).ok_or_else(|| Error::failed("a path does not exist"))
 }
 
 fn names(path: &Path) -> VecDeque<OsString> {

@@ -112,7 +112,7 @@ pub fn open_pty(ptmx: &str) -> Result<(OwnedFd, OwnedFd, String)> {
     use rustix::pty::{ptsname, unlockpt};
     let open = |flags| -> Result<OwnedFd> {
         let file = rustix::fs::open(ptmx, flags | OFlags::CLOEXEC, Mode::empty()).context(|| "open a terminal")?;
-        if is_ptmx(&file) { Ok(file) } else { Err(Error::failed(format!("`{ptmx}` is no terminal multiplexer"))) }
+        if is_ptmx(&file) { Ok(file) } else { Err(Error::failed(format!("`{ptmx}` is not a terminal multiplexer"))) }
     };
     open(OFlags::PATH)?;
     let master = open(OFlags::RDWR | OFlags::NOCTTY)?;

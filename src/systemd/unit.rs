@@ -253,6 +253,6 @@ pub fn why(layout: &Layout, name: &ContainerName, result: &str) -> Error {
     store::read_failure(layout, name).unwrap_or_else(|| {
         Error::failed(format!("systemd could not start `{unit}`: {result}"))
             .step(format!("start `{name}`"))
-            .hint(format!("`journalctl -u {unit}` tells more"))
+            .hint(format!("see `journalctl -u {unit}`"))
     })
 }

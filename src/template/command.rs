@@ -49,8 +49,8 @@ pub fn run(command: Command, log: &Path, progress: &Progress) -> Result<()> {
         return Ok(());
     }
     let said: String = last.iter().map(|line| format!("{QUOTED_LINE}{line}")).collect();
-    Err(Error::failed(format!("`{program}` failed ({status}); it said at last:{said}"))
-        .hint(format!("all that it said is in `{}`", log.display())))
+    Err(Error::failed(format!("`{program}` failed ({status}); its last output:{said}"))
+        .hint(format!("its whole output is in `{}`", log.display())))
 }
 
 /// `command` in a pid namespace, whose processes all die with its first one, and a mount namespace.

@@ -39,7 +39,7 @@ impl IdRange {
             return Ok(());
         }
         let most = self.len.saturating_sub(1);
-        Err(Error::not_found(format!("{} is none of the guest's, whose ids are 0 to {most}", whose())))
+        Err(Error::not_found(format!("{} is not an id of the guest, which has 0 to {most}", whose())))
     }
 }
 

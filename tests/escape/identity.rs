@@ -360,7 +360,7 @@ fn killed_adoption(sandbox: &Sandbox) {
         let home = std::fs::read_to_string(copy.join("home.toml")).unwrap();
         if home.contains("adopting") {
             was_half += 1;
-            sandbox.lxm(&["start", "copy"]).fails(4).complains("was cut short");
+            sandbox.lxm(&["start", "copy"]).fails(4).complains("was interrupted");
             sandbox.lxm(&["adopt", "copy"]).fails(4).complains("--new-identity");
         }
     }
@@ -368,7 +368,7 @@ fn killed_adoption(sandbox: &Sandbox) {
     if was_half == 0 || !home.contains("adopting") {
         // However quick this machine is, what a kill in the middle leaves is this.
         std::fs::write(copy.join("home.toml"), home + "adopting = true\n").unwrap();
-        sandbox.lxm(&["start", "copy"]).fails(4).complains("was cut short");
+        sandbox.lxm(&["start", "copy"]).fails(4).complains("was interrupted");
     }
     sandbox.lxm(&["adopt", "copy", "--new-identity"]).ok();
     sandbox.lxm(&["start", "web", "copy"]).ok();
@@ -422,8 +422,7 @@ fn locked(sandbox: &Sandbox) {
         [(sane.replace(&own, &others), "the uuid"), (format!("{sane}\n[security]\nidmap = {ids}\n"), "ids of")]
     {
         std::fs::write(&file, by_hand).unwrap();
-        let told =
-            sandbox.lxm(&["start", "web"]).fails(4).complains(&format!("container `db`, which runs, has {what}"));
+        let told = sandbox.lxm(&["start", "web"]).fails(4).complains(&format!("the running container `db` has {what}"));
         if what == "ids of" {
             told.complains("`lxm config unset web security.idmap`");
         }
@@ -442,7 +441,7 @@ fn locked(sandbox: &Sandbox) {
     // The means: as soon as it does not run, nothing is in the way.
     sandbox.lxm(&["stop", "-k", "db"]).ok();
     sandbox.lxm(&["start", "web"]).ok();
-    sandbox.lxm(&["start", "db"]).fails(4).complains("container `web`, which runs, has ids of");
+    sandbox.lxm(&["start", "db"]).fails(4).complains("the running container `web` has ids of");
     sandbox.lxm(&["stop", "-k", "web"]).ok();
     std::fs::write(&file, sane).unwrap();
     sandbox.lxm(&["start", "web", "db"]).ok();

@@ -100,7 +100,7 @@ fn false_terminal(sandbox: &Sandbox) {
     eventually("it is in place", SOON, || inside(sandbox, "g", "cat /tmp/told").stdout.contains("placed: ok"));
     inside(sandbox, "g", "cat /tmp/told").ok().says("means: ok 1 file");
     let mut refused = attach();
-    refused.shows("no terminal multiplexer");
+    refused.shows("not a terminal multiplexer");
     assert_eq!(refused.ends(), 125);
     // What else it may put there.
     for other in ["mkfifo /dev/ptmx", "ln -s null /dev/ptmx", "mkdir /dev/ptmx", "ln -s pts/0 /dev/ptmx", "true"] {

@@ -236,7 +236,7 @@ fn users_outside(sandbox: &Sandbox) {
     sandbox.boot("p", Guest::Probe, &[]);
     attach(sandbox, &["-u", "65535", "--", "/bin/probe", "exit", "0"]).ok();
     let told = attach(sandbox, &["-u", "65536", "--", "/bin/probe", "exit", "0"]).fails(125);
-    told.complains("the user 65536 is none of the guest's, whose ids are 0 to 65535");
+    told.complains("the user 65536 is not an id of the guest, which has 0 to 65535");
     let told = attach(sandbox, &["-u", "1:70000", "-t", "--", "/bin/probe", "exit", "0"]).fails(125);
     told.complains("the group 70000");
 }

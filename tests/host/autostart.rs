@@ -112,6 +112,6 @@ fn circles(sandbox: &Sandbox) {
         sandbox.create(name, Guest::Probe, &[]);
     }
     sandbox.lxm(&["config", "set", "a", "boot.autostart-after", "b"]).ok();
-    sandbox.lxm(&["config", "set", "b", "boot.requires", "a"]).fails(6).complains("circle");
+    sandbox.lxm(&["config", "set", "b", "boot.requires", "a"]).fails(6).complains("cycle");
     assert!(!sandbox.lxm(&["config", "show", "b"]).ok().stdout.contains("requires"));
 }

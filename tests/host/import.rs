@@ -92,7 +92,7 @@ fn holds_the_store(sandbox: &Sandbox) {
         {
             let words =
                 ["import", "-P", store.to_str().unwrap(), "--storage", backend, "-n", "self", from.to_str().unwrap()];
-            sandbox.lxm(&words).fails(1).complains("holds the place");
+            sandbox.lxm(&words).fails(1).complains("contains the destination");
             assert_eq!(sandbox.lxm(&["list", "-P", store.to_str().unwrap(), "-q"]).ok().stdout, "", "{from:?}");
         }
     }

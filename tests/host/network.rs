@@ -651,7 +651,7 @@ fn login(sandbox: &Sandbox) {
     let key = key.to_str().unwrap();
     run_checked("ssh-keygen", &["-q", "-t", "ed25519", "-N", "", "-f", key]);
     sandbox.lxm(&["create", "web", "-t", "debian", "-r", "bookworm", "--ssh-key", &format!("{key}.pub")]).ok();
-    sandbox.lxm(&["ssh", "web"]).fails(4).complains("does not run");
+    sandbox.lxm(&["ssh", "web"]).fails(4).complains("is not running");
     sandbox.lxm(&["start", "web"]).ok();
     // At once: it waits for the guest's sshd itself.
     sandbox.lxm(&["ssh", "web", "-i", key, "--", "id", "-un"]).ok().says("debian");

@@ -522,11 +522,11 @@ fn copies_into_themselves(sandbox: &Sandbox) {
         ("out of the guest", ["pull", "web:/srv0", &text("shared/sub/new")]),
         ("into itself", ["pull", "web:/srv0", &text("shared/")]),
     ] {
-        let outcome = sandbox.lxm(&words).fails(1).complains("holds the place");
+        let outcome = sandbox.lxm(&words).fails(1).complains("contains the destination");
         assert!(!shared.join("sub/new").exists() && !shared.join("shared").exists(), "{what}: {outcome}");
     }
     // Here the guest sees no way up to the source: it is found out on the way.
-    sandbox.lxm(&["push", &text("shared"), "web:/srv1/new"]).fails(1).complains("holds the place");
+    sandbox.lxm(&["push", &text("shared"), "web:/srv1/new"]).fails(1).complains("contains the destination");
     assert!(!shared.join("sub/new/sub/new").exists());
     // One that is beside it is copied.
     sandbox.lxm(&["pull", "web:/srv0", &text("beside")]).ok();
@@ -626,7 +626,7 @@ fn transfers(sandbox: &Sandbox) {
     // Ids that the guest has not are refused where they are said, and nobody's where a file has them.
     for outside in ["70000", "0:70000"] {
         let told = sandbox.lxm(&["push", "--owner", outside, &path("source/file"), "web:/new/outside"]).fails(3);
-        told.complains("70000 is none of the guest's, whose ids are 0 to 65535");
+        told.complains("70000 is not an id of the guest, which has 0 to 65535");
     }
     for none in ["4294967295", "0:4294967295"] {
         sandbox.lxm(&["push", "--owner", none, &path("source/file"), "web:/new/outside"]).fails(3).complains(none);
@@ -639,7 +639,7 @@ fn transfers(sandbox: &Sandbox) {
     // A copy of what holds the guest, or a guest's into itself, would have no end.
     let containers = sandbox.layout().containers().to_owned();
     for held in [containers.parent().unwrap(), &containers].map(|held| held.to_str().unwrap()) {
-        sandbox.lxm(&["push", held, "web:/new/held"]).fails(1).complains("holds the place");
+        sandbox.lxm(&["push", held, "web:/new/held"]).fails(1).complains("contains the destination");
     }
     sandbox.lxm(&["pull", "web:/new/held", "-"]).fails(3);
     sandbox.lxm(&["push", &path("source/file"), "web:/source"]).ok();

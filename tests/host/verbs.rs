@@ -73,7 +73,7 @@ fn low_limit(sandbox: &Sandbox) {
         sandbox.lxm(&["config", "set", "p", "limits.memory", none]).fails(6).complains("not even enough");
     }
     sandbox.lxm(&["config", "set", "p", "limits.memory", "100KiB", "limits.cpus", "0.5"]).ok();
-    sandbox.lxm(&["start", "p"]).fails(1).complains("memory is not even enough").complains("limits.memory");
+    sandbox.lxm(&["start", "p"]).fails(1).complains("`limits.memory` is too small").complains("limits.memory");
     sandbox.lxm(&["config", "unset", "p", "limits.memory", "limits.cpus"]).ok();
     // What an earlier lxm took is named at the start and can be taken away.
     for name in ["../../x", "all", "lo", "abcdefghijklmnop"] {

@@ -40,7 +40,7 @@ fn circles_are_refused(host: &mut SystemdHost) {
     }
     host.shell("lxm config set a boot.autostart-after b");
     let told = host.fails(6, "lxm config set b boot.requires a");
-    assert!(told.contains("circle"), "{told}");
+    assert!(told.contains("cycle"), "{told}");
     assert!(host.shell("systemctl cat lxm@a").contains("After=lxm@b.service"));
     host.shell("lxm config unset a boot.autostart-after; lxm config set b boot.requires a");
     assert!(!host.shell("systemctl cat lxm@a").contains("After=lxm@b.service"));

@@ -31,7 +31,7 @@ fn equal_citizens(host: &mut SystemdHost) {
     host.shell("lxm start web --wait booted");
     host.wait_active("web");
     assert_eq!(host.state("web"), "running");
-    assert!(host.fails(4, "lxm start web").contains("runs already"));
+    assert!(host.fails(4, "lxm start web").contains("is already running"));
     host.shell("lxm stop web");
     assert_eq!(host.property("web", "ActiveState"), "inactive");
 

@@ -95,7 +95,7 @@ fn late_machined(host: &mut SystemdHost) {
     host.shell("systemctl daemon-reload; systemctl stop systemd-machined; lxm start web");
     let journal = "journalctl -u lxm@web --no-pager";
     assert!(host.shell(journal).contains("warning: register with systemd-machined"));
-    eventually("it is registered", Duration::from_secs(30), || host.shell(journal).contains("after all"));
+    eventually("it is registered", Duration::from_secs(30), || host.shell(journal).contains("at last"));
     assert!(host.shell("machinectl list --no-legend").starts_with("web "));
     host.shell("lxm stop web");
     assert_eq!(host.shell("machinectl list --no-legend"), "");

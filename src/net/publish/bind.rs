@@ -75,7 +75,7 @@ fn explain(layout: &Layout, name: &ContainerName, publish: Publish, at: SocketAd
                     None => step,
                 },
             };
-            Error::conflict(by).hint("publish another port, or end what has it")
+            Error::conflict(by).hint("publish another port, or stop the program that uses it")
         }
         Some(libc::EADDRNOTAVAIL) => {
             Error::config(format!("publish `{publish}`: this host has no address {}", at.ip()))

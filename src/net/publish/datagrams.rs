@@ -67,7 +67,7 @@ fn receive(socket: &UdpSocket, buffer: &mut [u8]) -> Result<(usize, Client)> {
         _ => None,
     });
     let client = address.zip(asked).map(|(address, asked)| Client { address, asked });
-    client.map(|client| (received.bytes, client)).ok_or_else(|| Error::other("a datagram of nobody"))
+    client.map(|client| (received.bytes, client)).ok_or_else(|| Error::other("a datagram without a sender"))
 }
 
 fn answer(socket: &UdpSocket, data: &[u8], to: Client) -> Result<()> {

@@ -168,7 +168,7 @@ impl Prepared<'_> {
         loop {
             let all_given = self.look((&host, &guest), &interfaces, &addresses).await.unwrap_or_else(|e| {
                 // The ports stay, and lead where they led; the next look may see more.
-                crate::sys::log::line(&format!("look for the guest's addresses: {e}"));
+                crate::sys::log::line(&format!("read the guest's addresses: {e}"));
                 false
             });
             again = if all_given { at_most } else { again.min(at_most / 2) * 2 };

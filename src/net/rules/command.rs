@@ -36,7 +36,7 @@ pub fn list(args: &[&str]) -> Result<Option<String>> {
 fn not_run(e: std::io::Error) -> Error {
     match e.kind() {
         std::io::ErrorKind::NotFound => {
-            Error::host_lacks("the program `nft` is not there").hint("install the package nftables")
+            Error::host_lacks("the program `nft` is not installed").hint("install the package nftables")
         }
         _ => Error::from(e).step("run `nft`"),
     }

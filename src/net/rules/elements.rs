@@ -172,7 +172,7 @@ impl Kernel {
                         let error = std::io::Error::from_raw_os_error(code.saturating_neg());
                         return Err(Error::from(error).step("change the kernel's firewall"));
                     }
-                    None => return Err(Error::failed("the kernel's firewall answers with half a message")),
+                    None => return Err(Error::failed("the kernel sent a truncated netfilter message")),
                 }
             }
         }

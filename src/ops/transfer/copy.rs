@@ -224,7 +224,7 @@ pub fn open_file(dir: BorrowedFd<'_>, name: &OsStr) -> Result<(File, Stat)> {
     let stat = rustix::fs::fstat(&file)?;
     match FileType::from_raw_mode(stat.st_mode) {
         FileType::RegularFile => Ok((file, stat)),
-        _ => Err(Error::failed("it is no regular file")),
+        _ => Err(Error::failed("it is not a regular file")),
     }
 }
 

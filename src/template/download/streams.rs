@@ -138,7 +138,7 @@ impl Proof {
         match self {
             Proof::Signed(_) | Proof::Insecure => Ok(Fetcher::new()),
             Proof::Https => Ok(Fetcher::by_https_alone()),
-            Proof::None => Err(Error::failed("it is asked by http, and nothing signs what it says")
+            Proof::None => Err(Error::failed("its address is http, and its index is not signed")
                 .hint("take its https address, name its key (`download.keyring`), or say `--insecure`")),
         }
     }

@@ -163,7 +163,7 @@ fn targets(sandbox: &Sandbox) {
         ["/", "/proc", "/proc/sys", "/proc/kcore", "/dev", "/dev/null", "/sys", "/run/host", "srv", "/a/../proc"]
     {
         let set = ["config", "set", "p", "mount.0.source", "/usr", "mount.0.target", target];
-        sandbox.lxm(&set).fails(6).complains(&format!("a mount's target cannot be `{target}`"));
+        sandbox.lxm(&set).fails(6).complains(&format!("the target of a mount cannot be `{target}`"));
         assert_eq!(fs::read_to_string(&file).unwrap(), before);
         show(sandbox, Path::new("/usr"), target, "");
         sandbox.lxm(&["start", "p"]).fails(6).complains("`mount.0.target`").complains(&format!("`{target}`"));

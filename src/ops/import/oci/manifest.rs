@@ -198,7 +198,7 @@ fn blob_path(digest: &str) -> Result<PathBuf> {
         Some(("sha256", hex)) if hex.len() == 64 && hex.bytes().all(|b| b.is_ascii_hexdigit()) => {
             Ok(Path::new("blobs/sha256").join(hex))
         }
-        _ => Err(Error::failed(format!("`{}` is no sha256 digest", digest.escape_default()))),
+        _ => Err(Error::failed(format!("`{}` is not a sha256 digest", digest.escape_default()))),
     }
 }
 
