@@ -1,14 +1,14 @@
 //! Changing one setting in a configuration's text, which keeps its comments and its order.
 
-mod place;
 mod refusal;
+mod slot;
 
 use std::fmt;
 
 use toml_edit::{Array, DocumentMut, Item, Value};
 
-use self::place::{Place, find, put};
 use self::refusal::Refusal;
+use self::slot::{Slot, find, put};
 use super::key_path::KeyPath;
 use super::{Config, Limits};
 use crate::error::{Error, Result};
@@ -70,8 +70,8 @@ impl Document {
         }
         let mut text = self.text.clone();
         let removed = match find(text.as_table_mut(), &key.0, false) {
-            Some(Place::Key(table, name)) => table.remove(&name).is_some(),
-            Some(Place::Element(array, at)) => array.remove(at),
+            Some(Slot::Key(table, name)) => table.remove(&name).is_some(),
+            Some(Slot::Element(array, at)) => array.remove(at),
             None => false,
         };
         if removed {
@@ -86,14 +86,14 @@ impl Document {
         let theirs = other.and_then(|other| {
             let mut text = other.text.clone();
             match find(text.as_table_mut(), &key.0, false) {
-                Some(Place::Key(table, name)) => table.get(&name).cloned(),
+                Some(Slot::Key(table, name)) => table.get(&name).cloned(),
                 _ => None,
             }
         });
         let mut text = self.text.clone();
         match (find(text.as_table_mut(), &key.0, theirs.is_some()), theirs) {
-            (Some(Place::Key(table, name)), Some(theirs)) => drop(table.insert(&name, theirs)),
-            (Some(Place::Key(table, name)), None) => drop(table.remove(&name)),
+            (Some(Slot::Key(table, name)), Some(theirs)) => drop(table.insert(&name, theirs)),
+            (Some(Slot::Key(table, name)), None) => drop(table.remove(&name)),
             _ => {}
         }
         *self = accept(text).map_err(|refusal| refusal.explain(key, None))?;
@@ -123,8 +123,8 @@ impl Document {
     fn knows(&self, key: &KeyPath) -> Result<bool> {
         let mut text = self.text.clone();
         let set = match find(text.as_table_mut(), &key.0, false) {
-            Some(Place::Key(table, name)) => table.contains_key(&name),
-            Some(Place::Element(array, at)) => at < array.len(),
+            Some(Slot::Key(table, name)) => table.contains_key(&name),
+            Some(Slot::Element(array, at)) => at < array.len(),
             None => false,
         };
         if set {
@@ -161,8 +161,8 @@ fn put_meaning(text: &DocumentMut, key: &KeyPath, value: &str) -> Result<Documen
 fn put_at(text: &DocumentMut, key: &KeyPath, value: Value) -> Result<DocumentMut, Refusal> {
     let mut text = text.clone();
     let put = match find(text.as_table_mut(), &key.0, true) {
-        Some(Place::Key(table, name)) => put(table, &name, value),
-        Some(Place::Element(array, at)) => array.put(at, value),
+        Some(Slot::Key(table, name)) => put(table, &name, value),
+        Some(Slot::Element(array, at)) => array.put(at, value),
         None => false,
     };
     if put { Ok(text) } else { Err(Refusal(format!("unknown field `{}`", key.0.last().map_or("", String::as_str)))) }

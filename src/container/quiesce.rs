@@ -12,7 +12,7 @@ use crate::sys;
 use crate::types::ContainerName;
 
 /// How long the kernel may take to freeze a guest: one of its processes may wait for a disk.
-const PATIENCE: Duration = Duration::from_secs(10);
+const TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Keeps a container's files still until it is dropped: a running guest is frozen.
 pub struct Still {
@@ -52,12 +52,12 @@ impl Frozen {
     fn begin(cgroup: ContainerCgroup) -> Result<Self> {
         let lifeline = post_watchman(&cgroup)?;
         let frozen = Frozen { cgroup, lifeline: Some(lifeline) };
-        frozen.cgroup.set_frozen(true, PATIENCE)?;
+        frozen.cgroup.set_frozen(true, TIMEOUT)?;
         Ok(frozen)
     }
 
     fn end(self) -> Result<()> {
-        self.cgroup.set_frozen(false, PATIENCE)
+        self.cgroup.set_frozen(false, TIMEOUT)
     }
 }
 
@@ -82,7 +82,7 @@ fn post_watchman(cgroup: &ContainerCgroup) -> Result<OwnedFd> {
         let _ = nix::unistd::setsid();
         let mut reader = reader;
         let _ = reader.read(&mut [0]);
-        u8::from(cgroup.set_frozen(false, PATIENCE).is_err())
+        u8::from(cgroup.set_frozen(false, TIMEOUT).is_err())
     })?;
     Ok(writer.into())
 }

@@ -67,7 +67,7 @@ fn groups(layout: &Layout, name: &ContainerName, record: Option<&BootRecord>) ->
 }
 
 /// The place where a container waits for its removal.
-pub fn doomed(layout: &Layout, name: &ContainerName) -> PathBuf {
+pub fn trash_path(layout: &Layout, name: &ContainerName) -> PathBuf {
     layout.trash().join(name)
 }
 

@@ -107,7 +107,7 @@ fn apply_one(root: BorrowedFd<'_>, edit: &Edit) -> Result<()> {
     }
     match edit {
         Edit::Write { contents, mode, owner, .. } => {
-            let place = Place { dir: make_dir(root, dir)?, name };
+            let place = Target { dir: make_dir(root, dir)?, name };
             place.write(contents, *mode, *owner)
         }
         Edit::Directory { path, mode, owner } => {
@@ -119,7 +119,7 @@ fn apply_one(root: BorrowedFd<'_>, edit: &Edit) -> Result<()> {
             give(&fd, (now.uid(), now.gid()), *owner)
         }
         Edit::Link { target, .. } => {
-            let place = Place { dir: make_dir(root, dir)?, name };
+            let place = Target { dir: make_dir(root, dir)?, name };
             place.link(target)
         }
         Edit::Remove { .. } => {
@@ -136,12 +136,12 @@ fn apply_one(root: BorrowedFd<'_>, edit: &Edit) -> Result<()> {
 }
 
 /// A name in an open directory of the root file system.
-struct Place<'a> {
+struct Target<'a> {
     dir: OwnedFd,
     name: &'a str,
 }
 
-impl Place<'_> {
+impl Target<'_> {
     /// Where the new is made before it takes the old one's place. A left-over of a killed command
     /// is overwritten by the next edit of that directory.
     const TEMPORARY: &'static str = ".lxm-edit";

@@ -3,7 +3,7 @@
 use ipnetwork::{Ipv4Network, Ipv6Network};
 
 use super::firewall::Gate;
-use super::netlink::{Wire, link_by_name};
+use super::netlink::{Netlink, link_by_name};
 use super::{bridge, firewall, rules};
 use crate::config::bridge::{BridgeSettings, NetworkFile};
 use crate::error::Result;
@@ -29,9 +29,9 @@ impl Finding {
 /// Looks at every bridge of lxm's that is up; none means that there is nothing to find yet.
 pub fn check(layout: &Layout) -> Result<Vec<Finding>> {
     let mut found = Vec::new();
-    let wire = Wire::new()?;
-    let host = wire.open()?;
-    let (routes4, routes6) = wire.run(bridge::taken(&host, None))?;
+    let netlink = Netlink::new()?;
+    let host = netlink.open()?;
+    let (routes4, routes6) = netlink.run(bridge::taken(&host, None))?;
     let ruleset = match rules::list(&["-t", "list", "ruleset"]) {
         Ok(ruleset) => ruleset.unwrap_or_default(),
         Err(e) => {
@@ -46,7 +46,7 @@ pub fn check(layout: &Layout) -> Result<Vec<Finding>> {
             let what = format!("a route of this host overlaps the network of bridge `{name}`");
             found.push(Finding::new("route", what, format!("lxm network set {name} ipv4 auto")));
         }
-        if !wire.run(link_by_name(&host, &name))?.is_some_and(|link| bridge::is_up(&link)) {
+        if !netlink.run(link_by_name(&host, &name))?.is_some_and(|link| bridge::is_up(&link)) {
             continue;
         }
         check_server(layout, &name, &mut found)?;

@@ -13,16 +13,16 @@ use super::{addresses, bridge, limit, link, names, netlink, owner, plan, publish
 use crate::config::{Config, NetworkType};
 use crate::error::{Context, Result};
 use crate::net::bridge::Bridge;
-use crate::net::link::Place;
+use crate::net::link::Namespaces;
 use crate::net::names::Role;
-use crate::net::netlink::Wire;
+use crate::net::netlink::Netlink;
 use crate::net::plan::{Interface, Kind};
 use crate::store::Layout;
 use crate::types::{ContainerName, Mac};
 
 /// One link of a guest that is wired up.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Link {
+pub struct GuestLink {
     /// Its name in the guest.
     pub guest: String,
     /// Its other end on the host, where it has one.
@@ -35,7 +35,7 @@ pub struct Link {
 ///
 /// Run it in a short-lived process, after the leader's clone and before its init is executed.
 /// On failure nothing of it stays.
-pub fn connect(layout: &Layout, name: &ContainerName, config: &Config, leader: Pid) -> Result<Vec<Link>> {
+pub fn connect(layout: &Layout, name: &ContainerName, config: &Config, leader: Pid) -> Result<Vec<GuestLink>> {
     if config.network.values().any(|network| network.kind == NetworkType::Host) {
         return Ok(Vec::new());
     }
@@ -78,7 +78,7 @@ pub fn connect(layout: &Layout, name: &ContainerName, config: &Config, leader: P
         return Err(e.step(format!("network of `{name}`")));
     }
     let links = record.links.into_iter();
-    Ok(links.map(|link| Link { guest: link.guest, host: link.host, mac: link.mac }).collect())
+    Ok(links.map(|link| GuestLink { guest: link.guest, host: link.host, mac: link.mac }).collect())
 }
 
 fn record_of(layout: &Layout, name: &ContainerName, leader: Pid, interfaces: &[Interface]) -> GuestRecord {
@@ -90,7 +90,7 @@ fn record_of(layout: &Layout, name: &ContainerName, leader: Pid, interfaces: &[I
             host: None,
             helpers: Vec::new(),
             bridge: None,
-            lent: None,
+            moved: None,
             addresses: interface.addresses.iter().map(|network| network.ip()).collect(),
             publish: interface.publish.clone(),
         };
@@ -107,7 +107,7 @@ fn record_of(layout: &Layout, name: &ContainerName, leader: Pid, interfaces: &[I
             }
             // They go with the guest's namespace.
             Kind::Macvlan { .. } | Kind::Ipvlan { .. } | Kind::Vlan { .. } => {}
-            Kind::Physical { parent } => link.lent = Some(first_name(parent)),
+            Kind::Physical { parent } => link.moved = Some(first_name(parent)),
         }
         link
     };
@@ -128,10 +128,10 @@ fn wire_up(
     bridges: &BTreeMap<String, Bridge>,
     netns: BorrowedFd<'_>,
 ) -> Result<()> {
-    let wire = Wire::new()?;
-    let (host, guest) = (wire.open()?, wire.open_in(netns)?);
-    let place = Place { host: &host, guest: &guest, netns: netns.as_raw_fd() };
-    wire.run(make_all(place, layout, name, interfaces, bridges))?;
+    let netlink = Netlink::new()?;
+    let (host, guest) = (netlink.open()?, netlink.open_in(netns)?);
+    let namespaces = Namespaces { host: &host, guest: &guest, netns: netns.as_raw_fd() };
+    netlink.run(make_all(namespaces, layout, name, interfaces, bridges))?;
     for interface in interfaces.iter().filter(|interface| interface.without_ipv6) {
         // /proc/sys/net shows the network namespace of the thread that looks.
         netlink::in_netns(netns, || sysctl::set(&format!("net/ipv6/conf/{}/disable_ipv6", interface.guest), "1"))?;
@@ -140,20 +140,20 @@ fn wire_up(
 }
 
 async fn make_all(
-    place: Place<'_>,
+    namespaces: Namespaces<'_>,
     layout: &Layout,
     name: &ContainerName,
     interfaces: &[Interface],
     bridges: &BTreeMap<String, Bridge>,
 ) -> Result<()> {
     for interface in interfaces {
-        make(place, layout, name, interface, bridges).await.context(|| format!("`{}`", interface.guest))?;
+        make(namespaces, layout, name, interface, bridges).await.context(|| format!("`{}`", interface.guest))?;
     }
     Ok(())
 }
 
 async fn make(
-    place: Place<'_>,
+    namespaces: Namespaces<'_>,
     layout: &Layout,
     name: &ContainerName,
     interface: &Interface,
@@ -168,21 +168,21 @@ async fn make(
             bridge.complete_gateways(&mut interface);
             let host_link = on_host(Role::Veth);
             let group = bridge.group(&interface);
-            let port = link::make_veth(place, &interface, &host_link, &full_name, bridge.index, group).await?;
+            let port = link::make_veth(namespaces, &interface, &host_link, &full_name, bridge.index, group).await?;
             if let Some(rate) = interface.ingress {
-                limit::limit_into_guest(place.host, port, rate).await?;
+                limit::limit_into_guest(namespaces.host, port, rate).await?;
             }
             if let Some(rate) = interface.egress {
-                limit::limit_out_of_guest(place.host, port, &on_host(Role::Shaper), rate).await?;
+                limit::limit_out_of_guest(namespaces.host, port, &on_host(Role::Shaper), rate).await?;
             }
         }
-        Kind::Macvlan { parent } => link::make_macvlan(place, &interface, parent, &on_host(Role::Vlan)).await?,
-        Kind::Ipvlan { parent } => link::make_ipvlan(place, &interface, parent, &on_host(Role::Vlan)).await?,
-        Kind::Vlan { parent, vlan } => link::make_vlan(place, &interface, parent, *vlan).await?,
-        Kind::Physical { parent } => link::lend(place, &interface, parent, &full_name).await?,
+        Kind::Macvlan { parent } => link::make_macvlan(namespaces, &interface, parent, &on_host(Role::Vlan)).await?,
+        Kind::Ipvlan { parent } => link::make_ipvlan(namespaces, &interface, parent, &on_host(Role::Vlan)).await?,
+        Kind::Vlan { parent, vlan } => link::make_vlan(namespaces, &interface, parent, *vlan).await?,
+        Kind::Physical { parent } => link::move_into_guest(namespaces, &interface, parent, &full_name).await?,
     }
     if interface.addresses.is_empty() && interface.gateways.is_empty() {
         return Ok(());
     }
-    link::address(place.guest, &interface).await
+    link::address(namespaces.guest, &interface).await
 }

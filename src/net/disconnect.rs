@@ -11,7 +11,7 @@ use super::record::GuestRecord;
 use super::{link, names, netlink, publish};
 use crate::config::{Config, NetworkType};
 use crate::error::{Context, Result};
-use crate::net::netlink::Wire;
+use crate::net::netlink::Netlink;
 use crate::store::Layout;
 use crate::types::ContainerName;
 
@@ -41,21 +41,21 @@ pub fn disconnect(layout: &Layout, name: &ContainerName, links: &[String], held:
     ours.extend(record.links.iter().flat_map(|link| link.host.iter().chain(&link.helpers)));
     ours.sort();
     ours.dedup();
-    let lent: Vec<_> = record.links.iter().filter_map(|link| Some((&link.guest, link.lent.as_ref()?))).collect();
-    if !ours.is_empty() || !lent.is_empty() {
-        let wire = Wire::new()?;
-        let host = wire.open()?;
-        let guest = held.map(|netns| wire.open_in(netns)).transpose()?;
+    let moved: Vec<_> = record.links.iter().filter_map(|link| Some((&link.guest, link.moved.as_ref()?))).collect();
+    if !ours.is_empty() || !moved.is_empty() {
+        let netlink = Netlink::new()?;
+        let host = netlink.open()?;
+        let guest = held.map(|netns| netlink.open_in(netns)).transpose()?;
         let home = File::open("/proc/thread-self/ns/net").context(|| "open the host's network namespace")?;
-        wire.run(async {
+        netlink.run(async {
             let mut first = Ok(());
             for link in ours {
                 first = first.and(netlink::delete_link(&host, link).await);
             }
-            for (interface, old_name) in lent {
+            for (interface, old_name) in moved {
                 let full_name = names::full_name(&layout.name_on_bridge(name), interface);
                 if let Some(guest) = &guest {
-                    first = first.and(link::give_back(guest, home.as_raw_fd(), &full_name, old_name).await);
+                    first = first.and(link::return_to_host(guest, home.as_raw_fd(), &full_name, old_name).await);
                 }
                 first = first.and(link::rename_returned(&host, &full_name, old_name).await.map(drop));
             }

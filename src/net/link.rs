@@ -24,7 +24,7 @@ use crate::types::Mac;
 
 /// Where a guest's interface is made.
 #[derive(Debug, Clone, Copy)]
-pub struct Place<'a> {
+pub struct Namespaces<'a> {
     /// A socket on the host's side.
     pub host: &'a Handle,
     /// A socket in the guest's network namespace.
@@ -40,14 +40,14 @@ async fn bring_up(guest: &Handle, name: &str) -> Result<()> {
 
 /// A veth pair on `bridge`, its peer born in the guest under its final name and address.
 pub async fn make_veth(
-    place: Place<'_>,
+    namespaces: Namespaces<'_>,
     interface: &Interface,
     host_link: &str,
     full_name: &str,
     bridge: u32,
     group: u32,
 ) -> Result<u32> {
-    neighbours::forget(place.host, bridge, |_, station| station == interface.mac).await?;
+    neighbours::forget(namespaces.host, bridge, |_, station| station == interface.mac).await?;
     let mut ours = LinkMessageBuilder::<LinkUnspec>::new_with_info_kind(InfoKind::Veth)
         .name(host_link)
         // A bridge without an address of its own takes the lowest of its ports': this is never it.
@@ -57,23 +57,23 @@ pub async fn make_veth(
     let mut theirs = LinkMessageBuilder::<LinkUnspec>::new()
         .name(interface.guest.clone())
         .address(interface.mac.0.to_vec())
-        .setns_by_fd(place.netns);
+        .setns_by_fd(namespaces.netns);
     if let Some(mtu) = interface.mtu {
         ours = ours.mtu(mtu);
         theirs = theirs.mtu(mtu);
     }
     let pair = ours.set_info_data(InfoData::Veth(InfoVeth::Peer(theirs.build()))).build();
-    add_replacing(place.host, pair, host_link).await?;
+    add_replacing(namespaces.host, pair, host_link).await?;
     // Not in the message above: a veth refuses to come up before it has a peer (ENOTCONN).
-    bring_up(place.guest, &interface.guest).await?;
-    let index = index_of(place.host, host_link).await?;
+    bring_up(namespaces.guest, &interface.guest).await?;
+    let index = index_of(namespaces.host, host_link).await?;
     // Before the station is named: the kernel knows it in the VLANs that the port is in then, and a
     // locked port carries frames of known stations alone.
     if let Some(vlan) = interface.vlan {
-        set_access_vlan(place.host, index, bridge, vlan).await?;
+        set_access_vlan(namespaces.host, index, bridge, vlan).await?;
     }
-    guard_port(place.host, index, interface.mac).await?;
-    match place.host.link().property_add(index).alt_ifname(&[full_name]).execute().await.map_err(Error::from) {
+    guard_port(namespaces.host, index, interface.mac).await?;
+    match namespaces.host.link().property_add(index).alt_ifname(&[full_name]).execute().await.map_err(Error::from) {
         // A container of this name elsewhere (`--path`) has it; only the short name must be unique.
         Err(e) if e.errno() == Some(libc::EEXIST) => {}
         result => result.context(|| format!("name the link `{host_link}` `{full_name}`"))?,
@@ -127,37 +127,47 @@ async fn filters_vlans(host: &Handle, bridge: u32) -> Result<bool> {
 }
 
 /// A macvlan of `parent` (in its VLAN where one is given), born in the guest.
-pub async fn make_macvlan(place: Place<'_>, interface: &Interface, parent: &str, vlan_link: &str) -> Result<()> {
-    let base = base_link(place.host, interface, parent, vlan_link).await?;
+pub async fn make_macvlan(
+    namespaces: Namespaces<'_>,
+    interface: &Interface,
+    parent: &str,
+    vlan_link: &str,
+) -> Result<()> {
+    let base = base_link(namespaces.host, interface, parent, vlan_link).await?;
     let link = LinkMacVlan::new(&interface.guest, base, MacVlanMode::Bridge).address(interface.mac.0.to_vec());
-    make_sub_link(place, interface, link, "macvlan", parent).await
+    make_sub_link(namespaces, interface, link, "macvlan", parent).await
 }
 
 /// An ipvlan of `parent`: it has its parent's hardware address.
-pub async fn make_ipvlan(place: Place<'_>, interface: &Interface, parent: &str, vlan_link: &str) -> Result<()> {
-    let base = base_link(place.host, interface, parent, vlan_link).await?;
+pub async fn make_ipvlan(
+    namespaces: Namespaces<'_>,
+    interface: &Interface,
+    parent: &str,
+    vlan_link: &str,
+) -> Result<()> {
+    let base = base_link(namespaces.host, interface, parent, vlan_link).await?;
     let link = LinkIpVlan::new(&interface.guest, base, IpVlanMode::L2);
-    make_sub_link(place, interface, link, "ipvlan", parent).await
+    make_sub_link(namespaces, interface, link, "ipvlan", parent).await
 }
 
 /// The VLAN `vlan` of `parent`, with its hardware address.
-pub async fn make_vlan(place: Place<'_>, interface: &Interface, parent: &str, vlan: u16) -> Result<()> {
-    let link = LinkVlan::new(&interface.guest, index_of(place.host, parent).await?, vlan);
-    make_sub_link(place, interface, link, "VLAN", parent).await
+pub async fn make_vlan(namespaces: Namespaces<'_>, interface: &Interface, parent: &str, vlan: u16) -> Result<()> {
+    let link = LinkVlan::new(&interface.guest, index_of(namespaces.host, parent).await?, vlan);
+    make_sub_link(namespaces, interface, link, "VLAN", parent).await
 }
 
 async fn make_sub_link<T>(
-    place: Place<'_>,
+    namespaces: Namespaces<'_>,
     interface: &Interface,
     link: LinkMessageBuilder<T>,
     kind: &str,
     parent: &str,
 ) -> Result<()> {
-    let mut link = link.setns_by_fd(place.netns).up();
+    let mut link = link.setns_by_fd(namespaces.netns).up();
     if let Some(mtu) = interface.mtu {
         link = link.mtu(mtu);
     }
-    let made = place.host.link().add(link.build()).execute().await;
+    let made = namespaces.host.link().add(link.build()).execute().await;
     made.map_err(|e| unsupported(e.into(), kind)).context(|| format!("make a {kind} of `{parent}`"))
 }
 
@@ -194,24 +204,31 @@ pub async fn add_replacing(host: &Handle, link: LinkMessage, name: &str) -> Resu
 }
 
 /// Moves the host's link `parent` into the guest; an alternative name says from then on whose it is.
-pub async fn lend(place: Place<'_>, interface: &Interface, parent: &str, full_name: &str) -> Result<()> {
-    let index = index_of(place.host, parent).await?;
-    match place.host.link().property_add(index).alt_ifname(&[full_name]).execute().await.map_err(Error::from) {
+pub async fn move_into_guest(
+    namespaces: Namespaces<'_>,
+    interface: &Interface,
+    parent: &str,
+    full_name: &str,
+) -> Result<()> {
+    let index = index_of(namespaces.host, parent).await?;
+    match namespaces.host.link().property_add(index).alt_ifname(&[full_name]).execute().await.map_err(Error::from) {
         Err(e) if e.errno() == Some(libc::EEXIST) => {}
         result => result.context(|| format!("mark the link `{parent}`"))?,
     }
-    let mut into_guest =
-        LinkMessageBuilder::<LinkUnspec>::new().index(index).name(interface.guest.clone()).setns_by_fd(place.netns);
+    let mut into_guest = LinkMessageBuilder::<LinkUnspec>::new()
+        .index(index)
+        .name(interface.guest.clone())
+        .setns_by_fd(namespaces.netns);
     if let Some(mtu) = interface.mtu {
         into_guest = into_guest.mtu(mtu);
     }
-    let moved = place.host.link().change(into_guest.build()).execute().await;
+    let moved = namespaces.host.link().change(into_guest.build()).execute().await;
     moved.context(|| format!("move the link `{parent}` into the guest"))?;
-    bring_up(place.guest, &interface.guest).await
+    bring_up(namespaces.guest, &interface.guest).await
 }
 
 /// Brings a lent link back from the guest's namespace to `home`, under its old name.
-pub async fn give_back(guest: &Handle, home: RawFd, full_name: &str, old_name: &str) -> Result<()> {
+pub async fn return_to_host(guest: &Handle, home: RawFd, full_name: &str, old_name: &str) -> Result<()> {
     let Some(link) = link_by_name(guest, full_name).await? else { return Ok(()) };
     let back =
         LinkMessageBuilder::<LinkUnspec>::new().index(link.header.index).name(old_name).setns_by_fd(home).build();

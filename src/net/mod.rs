@@ -31,7 +31,7 @@ mod sysctl;
 
 pub use addresses::check_addresses;
 pub use check::{Finding, check};
-pub use connect::{Link, connect};
+pub use connect::{GuestLink, connect};
 pub use disconnect::{disconnect, hold, is_wired, sweep};
 pub use observe::{Addresses, Traffic, addresses, traffic};
 pub use plan::mac_of;

@@ -16,14 +16,14 @@ use crate::error::{Context, Error, Result};
 
 /// The runtime that all sockets of one caller share.
 #[derive(Debug)]
-pub struct Wire {
+pub struct Netlink {
     runtime: tokio::runtime::Runtime,
 }
 
-impl Wire {
+impl Netlink {
     pub fn new() -> Result<Self> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-        runtime.map(|runtime| Wire { runtime }).context(|| "start the network runtime")
+        runtime.map(|runtime| Netlink { runtime }).context(|| "start the network runtime")
     }
 
     /// A socket in this process's network namespace.

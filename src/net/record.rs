@@ -40,9 +40,9 @@ pub struct LinkRecord {
     /// The bridge that the host's end is on.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub bridge: Option<String>,
-    /// What a link lent to the guest is called on the host.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub lent: Option<String>,
+    /// What a link moved to the guest is called on the host.
+    #[serde(rename = "lent", default, skip_serializing_if = "Option::is_none")]
+    pub moved: Option<String>,
     /// Addresses that lxm has set.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub addresses: Vec<IpAddr>,

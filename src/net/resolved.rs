@@ -10,7 +10,7 @@ use crate::systemd::bus;
 
 const RESOLVED: &str = "org.freedesktop.resolve1";
 /// How long the bus may take: a start does not hang for a name.
-const PATIENCE: Duration = Duration::from_secs(2);
+const TIMEOUT: Duration = Duration::from_secs(2);
 
 /// `SetLinkDNS` takes a family and the address's bytes.
 type DnsServer = (i32, Vec<u8>);
@@ -20,7 +20,7 @@ type DnsServer = (i32, Vec<u8>);
 /// A host without resolved does not need it, and one where it fails has its network all the same:
 /// `lxm check` tells.
 pub fn announce(index: u32, settings: &BridgeSettings) {
-    let _ = bus::run_with(RESOLVED, PATIENCE, async |bus| {
+    let _ = bus::run_with(RESOLVED, TIMEOUT, async |bus| {
         let servers: Vec<DnsServer> = servers(settings)
             .into_iter()
             .map(|address| match address {

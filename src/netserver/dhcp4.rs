@@ -12,7 +12,7 @@ use ipnetwork::Ipv4Network;
 use super::guests::Guests;
 use super::holders::Holders;
 use super::lease::{Lease, Leases, Time};
-use super::reply::{self, Answer, Packet, Terms};
+use super::reply::{self, Answer, LeasePolicy, Packet};
 use super::request::Request;
 use crate::error::Result;
 use crate::types::Mac;
@@ -50,7 +50,7 @@ pub struct Dhcp4 {
     subnet: Ipv4Network,
     first: u32,
     last: u32,
-    pub terms: Terms,
+    pub policy: LeasePolicy,
     pub leases: Leases,
     guests: Guests,
     /// Addresses that belong to one guest by configuration.
@@ -64,13 +64,19 @@ pub struct Dhcp4 {
 }
 
 impl Dhcp4 {
-    pub fn new(bridge: &str, subnet: Ipv4Network, pool: (Ipv4Addr, Ipv4Addr), terms: Terms, leases: Leases) -> Self {
+    pub fn new(
+        bridge: &str,
+        subnet: Ipv4Network,
+        pool: (Ipv4Addr, Ipv4Addr),
+        policy: LeasePolicy,
+        leases: Leases,
+    ) -> Self {
         Dhcp4 {
             bridge: bridge.to_owned(),
             subnet,
             first: pool.0.into(),
             last: pool.1.into(),
-            terms,
+            policy,
             guests: Guests::new(),
             reserved: HashMap::new(),
             blocked: HashMap::new(),
@@ -207,7 +213,7 @@ impl Dhcp4 {
     fn request(&mut self, request: &Request, source: Mac, now: Time) -> Result<Outcome> {
         let renewing = !request.ciaddr.is_unspecified();
         let wanted = match request.server {
-            Some(server) if server != self.terms.server => {
+            Some(server) if server != self.policy.server => {
                 // It took another server's offer.
                 if self.leases.get(request.mac).is_some_and(|lease| lease.offered) {
                     self.leases.remove(request.mac);
@@ -233,7 +239,7 @@ impl Dhcp4 {
 
     fn bind(&mut self, request: &Request, source: Mac, address: Ipv4Addr, now: Time) -> Result<Outcome> {
         let before = self.leases.get(request.mac).is_some_and(|lease| lease.is_bound(now) && lease.address == address);
-        let expires = now + Time::from(self.terms.lease_time);
+        let expires = now + Time::from(self.policy.lease_time);
         self.leases.set(Lease { mac: request.mac, address, expires, offered: false });
         let name = self.name(request.mac);
         if let Some(name) = name.as_ref().filter(|_| !before) {
@@ -245,7 +251,7 @@ impl Dhcp4 {
     fn decline(&mut self, request: &Request, now: Time) {
         let Some(address) = request.requested else { return };
         let own = self.leases.holder(address).is_some_and(|lease| lease.mac == request.mac);
-        if own && request.server.is_none_or(|server| server == self.terms.server) {
+        if own && request.server.is_none_or(|server| server == self.policy.server) {
             self.notes.push(format!("{} found {address} in use by another machine", self.who(request.mac)));
             self.block(address, Some(request.mac), now);
         }
@@ -255,7 +261,7 @@ impl Dhcp4 {
         if let Answer::Offer(address, _) | Answer::Ack(address, _) = answer {
             self.holders.answer(request.mac, address);
         }
-        reply::build(&self.terms, request, source, answer).map(Outcome::Reply)
+        reply::build(&self.policy, request, source, answer).map(Outcome::Reply)
     }
 
     fn name(&self, mac: Mac) -> Option<String> {

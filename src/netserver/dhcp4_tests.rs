@@ -22,8 +22,8 @@ fn ip(last: u8) -> Ipv4Addr {
 fn server(first: u8, last: u8) -> Dhcp4 {
     let subnet = "10.0.3.1/24".parse().unwrap();
     let settings = BridgeSettings { ipv4: Some(subnet), ..BridgeSettings::default() };
-    let terms = Terms::new(&settings, vec![ip(1)]).unwrap();
-    Dhcp4::new("lxmbr0", subnet, (ip(first), ip(last)), terms, Leases::default())
+    let policy = LeasePolicy::new(&settings, vec![ip(1)]).unwrap();
+    Dhcp4::new("lxmbr0", subnet, (ip(first), ip(last)), policy, Leases::default())
 }
 
 fn guest(last: u8, reserved: Option<Ipv4Addr>) -> (Mac, GuestEntry) {

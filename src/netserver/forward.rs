@@ -10,7 +10,7 @@ use tokio::time::timeout;
 use super::dns::{self, Question};
 
 /// How long one server has to answer.
-const PATIENCE: Duration = Duration::from_millis(1500);
+const TIMEOUT: Duration = Duration::from_millis(1500);
 /// How long one server has over TCP: connection, question and a long answer.
 const TCP_PATIENCE: Duration = Duration::from_secs(4);
 /// How often the list is gone through.
@@ -43,7 +43,7 @@ pub async fn ask(servers: &[SocketAddr], query: &[u8], question: &Question, tran
             let id = dns::random_id();
             query_out.get_mut(..2)?.copy_from_slice(&id.to_be_bytes());
             let reply = match transport {
-                Transport::Udp => timeout(PATIENCE, udp(server, &query_out, id, question)).await,
+                Transport::Udp => timeout(TIMEOUT, udp(server, &query_out, id, question)).await,
                 Transport::Tcp => timeout(TCP_PATIENCE, tcp(server, &query_out, id, question)).await,
             };
             let Ok(Ok(mut message)) = reply else { continue };

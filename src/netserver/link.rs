@@ -19,7 +19,7 @@ const RECEIVE_BUFFER: usize = 4 << 20;
 
 /// The bridge, by the index that it has as long as it lives.
 #[derive(Debug)]
-pub struct Link {
+pub struct BridgeLink {
     pub name: String,
     pub index: u32,
     /// Requests for leases; with the next one, `None` on a bridge without IPv4.
@@ -31,7 +31,7 @@ pub struct Link {
     _held: Vec<Socket>,
 }
 
-impl Link {
+impl BridgeLink {
     /// Opens the sockets; needs root.
     pub fn open(name: &str, settings: &BridgeSettings) -> Result<Self> {
         let open = || -> Result<Self> {
@@ -49,7 +49,7 @@ impl Link {
                 solicitations = Some(PacketSocket::open(index, ETH_IPV6, &frame::solicitation_filter())?);
                 held.push(join_routers(index)?);
             }
-            Ok(Link { name: name.to_owned(), index, dhcp, arp, solicitations, _held: held })
+            Ok(BridgeLink { name: name.to_owned(), index, dhcp, arp, solicitations, _held: held })
         };
         open().context(|| format!("listen on bridge `{name}`"))
     }

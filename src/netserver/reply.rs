@@ -23,7 +23,7 @@ pub struct Packet {
 
 /// What every answer on a bridge has in common.
 #[derive(Debug, Clone)]
-pub struct Terms {
+pub struct LeasePolicy {
     /// Our address: server, router and, where it serves names, resolver.
     pub server: Ipv4Addr,
     pub mask: Ipv4Addr,
@@ -37,11 +37,11 @@ pub struct Terms {
     pub mtu: Option<u16>,
 }
 
-impl Terms {
+impl LeasePolicy {
     /// `None` for a bridge without IPv4.
     pub fn new(settings: &BridgeSettings, resolvers: Vec<Ipv4Addr>) -> Option<Self> {
         let subnet = settings.ipv4?;
-        Some(Terms {
+        Some(LeasePolicy {
             server: subnet.ip(),
             mask: subnet.mask(),
             network_broadcast: subnet.broadcast(),
@@ -68,7 +68,7 @@ pub enum Answer<'a> {
 }
 
 /// Builds the answer to `request`, which came in a frame from `source`.
-pub fn build(terms: &Terms, request: &Request, source: Mac, answer: Answer<'_>) -> Result<Packet> {
+pub fn build(policy: &LeasePolicy, request: &Request, source: Mac, answer: Answer<'_>) -> Result<Packet> {
     let (kind, address, name) = match answer {
         Answer::Offer(address, name) => (MessageType::Offer, address, name),
         Answer::Ack(address, name) => (MessageType::Ack, address, name),
@@ -86,15 +86,15 @@ pub fn build(terms: &Terms, request: &Request, source: Mac, answer: Answer<'_>) 
         message.set_flags(Flags::default().set_broadcast());
     }
 
-    let mut options = vec![DhcpOption::MessageType(kind), DhcpOption::ServerIdentifier(terms.server)];
+    let mut options = vec![DhcpOption::MessageType(kind), DhcpOption::ServerIdentifier(policy.server)];
     options.extend(request.client_id.clone().map(DhcpOption::ClientIdentifier));
     if let Answer::Nak(why) = answer {
         options.push(DhcpOption::Message(why.into()));
     } else {
-        options.extend(configuration(terms));
+        options.extend(configuration(policy));
     }
     if matches!(answer, Answer::Offer(..) | Answer::Ack(..)) {
-        let time = terms.lease_time;
+        let time = policy.lease_time;
         options.push(DhcpOption::AddressLeaseTime(time));
         options.push(DhcpOption::Renewal(time / 2));
         options.push(DhcpOption::Rebinding((u64::from(time) * 7 / 8) as u32));
@@ -113,7 +113,7 @@ pub fn build(terms: &Terms, request: &Request, source: Mac, answer: Answer<'_>) 
     // Some clients take nothing shorter than BOOTP's message.
     payload.resize(payload.len().max(MIN_PACKET_SIZE), 0);
     let (to, address) = destination(request, source, address, is_nak);
-    let bytes = frame::udp(SocketAddrV4::new(terms.server, SERVER_PORT), address, &payload);
+    let bytes = frame::udp(SocketAddrV4::new(policy.server, SERVER_PORT), address, &payload);
     Ok(Packet { to, bytes })
 }
 
@@ -135,32 +135,32 @@ fn destination(request: &Request, source: Mac, address: Ipv4Addr, is_nak: bool) 
 }
 
 /// The options that tell a client of the network.
-fn configuration(terms: &Terms) -> Vec<DhcpOption> {
+fn configuration(policy: &LeasePolicy) -> Vec<DhcpOption> {
     let mut options = vec![
-        DhcpOption::SubnetMask(terms.mask),
-        DhcpOption::BroadcastAddr(terms.network_broadcast),
-        DhcpOption::Router(vec![terms.server]),
-        DhcpOption::DomainName(terms.domain.clone()),
+        DhcpOption::SubnetMask(policy.mask),
+        DhcpOption::BroadcastAddr(policy.network_broadcast),
+        DhcpOption::Router(vec![policy.server]),
+        DhcpOption::DomainName(policy.domain.clone()),
     ];
-    if !terms.resolvers.is_empty() {
-        options.push(DhcpOption::DomainNameServer(terms.resolvers.clone()));
+    if !policy.resolvers.is_empty() {
+        options.push(DhcpOption::DomainNameServer(policy.resolvers.clone()));
     }
-    if !terms.ntp.is_empty() {
-        options.push(DhcpOption::NtpServers(terms.ntp.clone()));
+    if !policy.ntp.is_empty() {
+        options.push(DhcpOption::NtpServers(policy.ntp.clone()));
     }
-    options.extend(terms.mtu.map(DhcpOption::InterfaceMtu));
-    if !terms.routes.is_empty() {
-        options.push(classless_routes(terms));
+    options.extend(policy.mtu.map(DhcpOption::InterfaceMtu));
+    if !policy.routes.is_empty() {
+        options.push(classless_routes(policy));
     }
     options
 }
 
 /// Option 121. A client that knows it does not look at the router option any more (RFC 3442), so
 /// that the default route is among them.
-fn classless_routes(terms: &Terms) -> DhcpOption {
+fn classless_routes(policy: &LeasePolicy) -> DhcpOption {
     let mut data = vec![0];
-    data.extend(terms.server.octets());
-    for Route { to, via } in &terms.routes {
+    data.extend(policy.server.octets());
+    for Route { to, via } in &policy.routes {
         let significant = usize::from(to.prefix().div_ceil(8));
         data.push(to.prefix());
         data.extend(&to.network().octets()[..significant]);
@@ -178,7 +178,7 @@ mod tests {
     const SOURCE: Mac = Mac([0x10, 0x66, 0x6a, 0, 0, 9]);
     const ADDRESS: Ipv4Addr = Ipv4Addr::new(10, 0, 3, 9);
 
-    fn terms() -> Terms {
+    fn policy() -> LeasePolicy {
         let settings = BridgeSettings {
             ipv4: Some("10.0.3.1/24".parse().unwrap()),
             route: vec!["192.168.9.0/25 via 10.0.3.7".parse().unwrap()],
@@ -186,7 +186,7 @@ mod tests {
             mtu: Some(1400),
             ..BridgeSettings::default()
         };
-        Terms::new(&settings, vec![Ipv4Addr::new(10, 0, 3, 1)]).unwrap()
+        LeasePolicy::new(&settings, vec![Ipv4Addr::new(10, 0, 3, 1)]).unwrap()
     }
 
     fn decode(packet: &Packet) -> (SocketAddrV4, Message, usize) {
@@ -197,7 +197,7 @@ mod tests {
     #[test]
     fn an_acknowledgement_tells_of_the_whole_network() {
         let request = Request::parse(&message(MessageType::Request, MAC, &[61, 2, 7, 7, 82, 2, 1, 0])).unwrap();
-        let packet = build(&terms(), &request, SOURCE, Answer::Ack(ADDRESS, Some("web"))).unwrap();
+        let packet = build(&policy(), &request, SOURCE, Answer::Ack(ADDRESS, Some("web"))).unwrap();
         let (to, reply, length) = decode(&packet);
         assert_eq!((packet.to, to), (MAC, "10.0.3.9:68".parse().unwrap()));
         assert_eq!((reply.xid(), reply.yiaddr(), reply.chaddr()), (0xdead_beef, ADDRESS, &MAC.0[..]));
@@ -246,7 +246,7 @@ mod tests {
         ] {
             let mut request = plain.clone();
             change(&mut request);
-            let packet = build(&terms(), &request, SOURCE, answer).unwrap();
+            let packet = build(&policy(), &request, SOURCE, answer).unwrap();
             assert_eq!((packet.to, decode(&packet).0), (mac, address.parse().unwrap()), "{request:?} {answer:?}");
         }
     }

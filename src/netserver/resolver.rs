@@ -16,7 +16,7 @@ use super::dns::{self, Question, Verdict, Zone};
 use super::forward::{self, Transport};
 use super::rebind::{self, Allowed};
 use super::share::{Client, Counts};
-use super::state::{self, State};
+use super::state::{self, ServerState};
 use super::upstream::Upstreams;
 use crate::error::{Error, Result};
 use crate::sys::ports;
@@ -91,7 +91,7 @@ pub struct Resolver {
     zone: Zone,
     /// The bridge's own addresses, which the host asks from.
     own: Vec<IpAddr>,
-    state: Rc<RefCell<State>>,
+    state: Rc<RefCell<ServerState>>,
     pub upstreams: RefCell<Upstreams>,
     /// Which names of others may stand for private addresses.
     private_names: Vec<String>,
@@ -105,7 +105,7 @@ impl Resolver {
     pub fn new(
         zone: Zone,
         own: Vec<IpAddr>,
-        state: Rc<RefCell<State>>,
+        state: Rc<RefCell<ServerState>>,
         upstreams: Upstreams,
         private_names: Vec<String>,
     ) -> Self {
@@ -210,7 +210,7 @@ impl Resolver {
         if self.own.contains(&client) || client.is_loopback() {
             return Client::Host;
         }
-        self.state.borrow().station(client).map_or(Client::Stranger, Client::Station)
+        self.state.borrow().station(client).map_or(Client::PendingProbe, Client::Station)
     }
 
     /// Passes a query on; the answer "could not find out" where nobody answers or too many wait.

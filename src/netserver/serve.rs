@@ -8,7 +8,7 @@ use nix::unistd::Pid;
 use rustix::fs::inotify::{self, CreateFlags, WatchFlags};
 
 use super::guests;
-use super::link::Link;
+use super::link::BridgeLink;
 use super::privileges::Identity;
 use super::resolver::Sockets;
 use super::running::{lock_file, process_file, state_dir};
@@ -38,7 +38,7 @@ pub fn serve(
     replace_run_file(&process_file(layout, bridge), process.as_bytes(), 0o644)?;
     let identity = Identity::find()?;
     let parts = Parts {
-        link: Link::open(bridge, &settings)?,
+        link: BridgeLink::open(bridge, &settings)?,
         names: Sockets::bind(&server::name_addresses(&settings)),
         watch: watch(&guests_dir)?,
         guests_dir: open_dir(&guests_dir)?,

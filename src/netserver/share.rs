@@ -16,7 +16,7 @@ pub enum Client {
     Station(Mac),
     /// Nobody whose station is known. All of them together are one client, so that nobody gains by being
     /// one: a guest that asks who has its gateway's address, as every guest does, is none for long.
-    Stranger,
+    PendingProbe,
 }
 
 /// How many of each are under way.

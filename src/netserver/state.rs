@@ -11,7 +11,7 @@ use super::status::{GuestStatus, Status};
 use crate::types::Mac;
 
 #[derive(Debug, Default)]
-pub struct State {
+pub struct ServerState {
     pub guests: Guests,
     /// `None` on a bridge without IPv4.
     pub dhcp: Option<Dhcp4>,
@@ -21,7 +21,7 @@ pub struct State {
     pub names_fault: Option<String>,
 }
 
-impl State {
+impl ServerState {
     /// Makes the names anew, after guests, leases or neighbours changed.
     pub fn rename(&mut self) {
         self.names = Names::new(&self.guests, self.dhcp.as_ref().map(|dhcp| &dhcp.leases), &self.neighbours);

@@ -27,14 +27,14 @@ pub enum InUse {
 /// It vanishes at once, by a rename, and is removed then: what is killed meanwhile is finished by
 /// the next destroy or gc.
 pub fn destroy(layout: &Layout, name: &ContainerName, in_use: InUse) -> Result<()> {
-    let doomed = sweep::doomed(layout, name);
-    let left_over = doomed.symlink_metadata().is_ok();
+    let trash_path = sweep::trash_path(layout, name);
+    let left_over = trash_path.symlink_metadata().is_ok();
     if !left_over {
         layout.require(name)?;
     }
     let lock = OperationLock::acquire(layout, name)?;
     if left_over {
-        sweep::empty(layout, &doomed)?;
+        sweep::empty(layout, &trash_path)?;
     }
     match layout.require(name) {
         // The one in the trash was what remained of it.
@@ -48,11 +48,11 @@ pub fn destroy(layout: &Layout, name: &ContainerName, in_use: InUse) -> Result<(
     let mut dir = std::fs::DirBuilder::new();
     dir.recursive(true).mode(0o700).create(&trash).context(|| format!("make `{}`", trash.display()))?;
     store::remove_tree(&layout.log_dir(name))?;
-    renameat_with(CWD, layout.container(name), CWD, &doomed, RenameFlags::NOREPLACE)
+    renameat_with(CWD, layout.container(name), CWD, &trash_path, RenameFlags::NOREPLACE)
         .context(|| format!("move `{}` to the trash", layout.container(name).display()))?;
     store::sync_dir(layout.containers())?;
     autostart::forget(layout, name)?;
-    sweep::empty(layout, &doomed).context(step)
+    sweep::empty(layout, &trash_path).context(step)
 }
 
 /// Sees to it that nobody uses the container.

@@ -6,7 +6,7 @@ use crate::store::{Layout, OperationLock};
 use crate::types::ContainerName;
 
 /// How long the kernel may take: one of the guest's processes may wait for a disk.
-const PATIENCE: Duration = Duration::from_secs(10);
+const TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Stops all processes of a guest where they are, or has them go on; done already is done.
 ///
@@ -15,5 +15,5 @@ pub fn set_frozen(layout: &Layout, name: &ContainerName, frozen: bool) -> Result
     layout.require(name)?;
     let _lock = OperationLock::acquire(layout, name)?;
     let observer = Observer::new(layout)?;
-    observer.running(name)?.cgroup().set_frozen(frozen, PATIENCE)
+    observer.running(name)?.cgroup().set_frozen(frozen, TIMEOUT)
 }

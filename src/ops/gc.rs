@@ -43,7 +43,7 @@ pub fn gc(layout: &Layout) -> Result<Swept> {
     swept.add(store::sweep_staging(layout, &|place| discard(layout, place)).map(|names| all("staging", names)));
     for name in names_in(&layout.trash()) {
         swept.add(idle(layout, &name, |_| {
-            sweep::empty(layout, &sweep::doomed(layout, &name))?;
+            sweep::empty(layout, &sweep::trash_path(layout, &name))?;
             Ok(vec![Removed { what: "trash", which: name.to_string() }])
         }));
     }

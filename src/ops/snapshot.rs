@@ -260,9 +260,9 @@ impl<'a> Work<'a> {
 
     fn delete(&self, snapshot: &Snapshot) -> Result<()> {
         // Out of sight first, so that no half of it is ever listed or restored.
-        let doomed: PathBuf = self.layout.snapshots(self.name).join(format!(".{}", snapshot.name));
-        put(&snapshot.place, &doomed, &snapshot.name)?;
-        self.discard(&doomed).context(|| format!("remove snapshot `{}` of `{}`", snapshot.name, self.name))
+        let trash_path: PathBuf = self.layout.snapshots(self.name).join(format!(".{}", snapshot.name));
+        put(&snapshot.place, &trash_path, &snapshot.name)?;
+        self.discard(&trash_path).context(|| format!("remove snapshot `{}` of `{}`", snapshot.name, self.name))
     }
 
     fn discard(&self, place: &Path) -> Result<()> {

@@ -12,7 +12,7 @@ use crate::sys;
 use crate::types::ContainerName;
 
 /// How long a connection waits for a guest that is still booting.
-pub const PATIENCE: Duration = Duration::from_secs(30);
+pub const TIMEOUT: Duration = Duration::from_secs(30);
 /// More than any public key or account file of a sane guest.
 const LIMIT: u64 = 1 << 16;
 const KEY_KINDS: [&str; 4] = ["ed25519", "ecdsa", "rsa", "dsa"];
@@ -108,7 +108,7 @@ pub fn host_name(layout: &Layout, name: &ContainerName) -> Result<String> {
 /// Waits for the guest's keys, which a first boot may still be making, and writes them down where
 /// ssh reads them.
 pub fn known_hosts(layout: &Layout, name: &ContainerName) -> Result<PathBuf> {
-    reach::wait_ssh(layout, name, PATIENCE)?;
+    reach::wait_ssh(layout, name, TIMEOUT)?;
     let keys = host_keys(layout, name)?;
     if keys.is_empty() {
         return Err(Error::failed(format!("`{name}` has no ssh host keys in /etc/ssh"))
@@ -162,7 +162,7 @@ pub fn install_config(layout: &Layout) -> Result<PathBuf> {
 
 /// Joins standard input and output to a port of the guest, until both directions have ended.
 pub fn proxy(layout: &Layout, name: &ContainerName, port: u16) -> Result<()> {
-    let stream = reach::connect(layout, name, port, PATIENCE)?;
+    let stream = reach::connect(layout, name, port, TIMEOUT)?;
     crate::attach::join(stream.into()).map_err(|e| e.step(format!("carry the connection to `{name}`")))
 }
 

@@ -86,14 +86,14 @@ pub fn remove(layout: &Layout, name: &ContainerName) -> Result<()> {
     }
     let step = || format!("remove `{name}`, which is ephemeral");
     let backend = backend(layout, &origin.storage)?;
-    let doomed = layout.trash().join(name);
+    let trash_path = layout.trash().join(name);
     fs::create_dir_all(layout.trash()).context(step)?;
-    fs::rename(layout.container(name), &doomed).context(step)?;
+    fs::rename(layout.container(name), &trash_path).context(step)?;
     store::sync_dir(layout.containers())?;
-    for snapshot in fs::read_dir(doomed.join("snapshots")).into_iter().flatten().flatten() {
+    for snapshot in fs::read_dir(trash_path.join("snapshots")).into_iter().flatten().flatten() {
         backend.destroy(&snapshot.path())?;
     }
-    backend.destroy(&doomed)?;
-    store::remove_tree(&doomed)?;
+    backend.destroy(&trash_path)?;
+    store::remove_tree(&trash_path)?;
     store::remove_tree(&layout.log_dir(name))
 }

@@ -116,12 +116,12 @@ pub struct OperationLock(#[expect(dead_code, reason = "held, not read")] FileLoc
 
 impl OperationLock {
     /// How long a command waits for another one on the same container.
-    const PATIENCE: Duration = Duration::from_secs(10);
+    const TIMEOUT: Duration = Duration::from_secs(10);
 
     /// Takes the operation lock; fails with `Kind::Conflict` when another command keeps it for 10 s.
     pub fn acquire(layout: &Layout, name: &ContainerName) -> Result<Self> {
         let path = layout.operation_locks().join(name);
-        let deadline = Instant::now() + Self::PATIENCE;
+        let deadline = Instant::now() + Self::TIMEOUT;
         loop {
             if let Some(lock) = Self::try_acquire(layout, name)? {
                 return Ok(lock);
@@ -249,7 +249,7 @@ impl DirectoryLock {
 
     /// The same, waiting for a moment: commands hold it for as long as they work.
     pub fn acquire(dir: &Path) -> Result<Self> {
-        let deadline = Instant::now() + OperationLock::PATIENCE;
+        let deadline = Instant::now() + OperationLock::TIMEOUT;
         loop {
             if let Some(lock) = Self::try_acquire(dir)? {
                 return Ok(lock);

@@ -31,7 +31,7 @@ use crate::types::Signal;
 const LONGEST_NEWS: usize = 64 << 10;
 
 /// How long a command may be on its way in before it is looked whether the guest holds it up.
-const PATIENCE: Duration = Duration::from_secs(5);
+const TIMEOUT: Duration = Duration::from_secs(5);
 /// The same, whatever holds it up: a file system that does not answer, for one.
 const LIMIT: Duration = Duration::from_secs(60);
 
@@ -71,7 +71,7 @@ pub fn spawn(
     let pid = SiblingPid::new()?;
     let witness = SingleThreaded::check()?;
     let childs = witness.of_child();
-    let order = enter::Order { setup, leader, request, client, fds, told: told.as_fd(), pid: &pid };
+    let order = enter::EnterRequest { setup, leader, request, client, fds, told: told.as_fd(), pid: &pid };
     let helper = clone(witness, 0, Some(group.as_fd()), || enter::run(order, childs));
     let helper = helper.map_err(|e| no_process(setup, e))?;
     let news = File::from(news);
@@ -148,14 +148,14 @@ impl Entering {
 
     /// When it is to be looked at next, should no news come.
     pub fn due(&self) -> Duration {
-        if self.abandoned { Duration::MAX } else { PATIENCE.saturating_sub(self.since.elapsed()).max(LOOK) }
+        if self.abandoned { Duration::MAX } else { TIMEOUT.saturating_sub(self.since.elapsed()).max(LOOK) }
     }
 
     /// Why it is not waited for any longer, if it is not.
     pub fn is_late(&self, setup: &Setup) -> Option<Error> {
         let name = &setup.name;
         let waited = self.since.elapsed();
-        if self.abandoned || waited < PATIENCE {
+        if self.abandoned || waited < TIMEOUT {
             return None;
         }
         if setup.cgroup.is_attach_frozen() {
@@ -176,7 +176,7 @@ impl Entering {
     }
 
     /// Ends and reaps all of it: the guest is dead. The helper is in none of its namespaces of pids.
-    pub fn bury(mut self) {
+    pub fn reap(mut self) {
         self.abandon();
         let child = self.child().ok().flatten();
         for process in child.iter().chain([&self.helper]) {

@@ -134,10 +134,10 @@ impl Clients {
     }
 
     /// The guest is dead, and with it every command in it: buries those.
-    pub fn bury_commands(&mut self) {
+    pub fn reap_commands(&mut self) {
         for client in &mut self.0 {
             let ended = || Error::failed("the container ended before the command ran in it");
-            client.refuse_command(ended()).into_iter().for_each(Entering::bury);
+            client.refuse_command(ended()).into_iter().for_each(Entering::reap);
             if let WaitsFor::Command(child) = &client.waits_for {
                 let _ = pidfd::wait_exit(&child.pidfd, Duration::from_secs(5));
             }

@@ -17,7 +17,7 @@ use crate::sys::pidfd;
 use crate::sys::socket::Packets;
 
 /// What the helper is to do.
-pub struct Order<'a> {
+pub struct EnterRequest<'a> {
     pub setup: &'a Setup,
     pub leader: &'a OwnedFd,
     pub request: &'a Attach,
@@ -30,7 +30,7 @@ pub struct Order<'a> {
 }
 
 /// Runs in the helper; gives its exit status.
-pub fn run(order: Order<'_>, witness: SingleThreaded) -> u8 {
+pub fn run(order: EnterRequest<'_>, witness: SingleThreaded) -> u8 {
     let told = order.told;
     match bring(order, witness) {
         Ok(()) => 0,
@@ -47,8 +47,8 @@ fn tell(told: BorrowedFd<'_>, (status, error): Failure) -> u8 {
 }
 
 /// Enters the guest, and clones the process that becomes the command.
-fn bring(order: Order<'_>, witness: SingleThreaded) -> Result<()> {
-    let Order { setup, leader, request, client, fds, told, pid } = order;
+fn bring(order: EnterRequest<'_>, witness: SingleThreaded) -> Result<()> {
+    let EnterRequest { setup, leader, request, client, fds, told, pid } = order;
     let mut kept = vec![0, 1, 2, leader.as_raw_fd(), told.as_raw_fd()];
     kept.extend(fds.iter().map(AsRawFd::as_raw_fd).chain(client.map(|client| client.as_fd().as_raw_fd())));
     sys::creds::close_all_but(&kept)?;

@@ -373,7 +373,7 @@ impl<'a> Guest<'a> {
             Some(WaitStatus::Signaled(_, Sig::SIGHUP, _)) => Ending::Reboot,
             _ => Ending::Off,
         };
-        self.unattended.bury();
+        self.unattended.reap();
         for orphan in self.orphans.drain(..) {
             // Those in the guest died with its pid namespace.
             let _ = pidfd::wait_exit(&orphan.pidfd, Duration::from_secs(5));

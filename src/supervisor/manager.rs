@@ -16,14 +16,14 @@ use crate::types::ContainerName;
 /// The other side, as the supervisor sees it.
 #[derive(Debug)]
 pub struct Manager {
-    link: Link,
+    link: Starter,
     /// The console's window size until somebody joins it.
     pub rows: u16,
     pub cols: u16,
 }
 
 #[derive(Debug)]
-enum Link {
+enum Starter {
     /// The command line that cloned us, until it has heard that the guest has started.
     Command(Option<Packets>),
     Systemd(Box<Service>),
@@ -35,53 +35,53 @@ pub type Started = Result<i32>;
 impl Manager {
     /// A command line at the other end of `packets`.
     pub fn command(packets: Packets, rows: u16, cols: u16) -> Self {
-        Manager { link: Link::Command(Some(packets)), rows, cols }
+        Manager { link: Starter::Command(Some(packets)), rows, cols }
     }
 
     /// systemd, whose main process of a unit we are; fails with `Kind::Usage` when we are not.
     pub fn systemd() -> Result<Self> {
-        Ok(Manager { link: Link::Systemd(Box::new(Service::from_env()?)), rows: 24, cols: 80 })
+        Ok(Manager { link: Starter::Systemd(Box::new(Service::from_env()?)), rows: 24, cols: 80 })
     }
 
     /// The groups that the guest shall be in.
     pub(super) fn cgroup(&self, layout: &Layout, name: &ContainerName) -> Result<ContainerCgroup> {
         let hierarchies = Hierarchies::detect()?;
         match &self.link {
-            Link::Command(_) => Ok(ContainerCgroup::new(hierarchies, layout.cgroup(name))),
-            Link::Systemd(_) => ContainerCgroup::of_own_unit(hierarchies),
+            Starter::Command(_) => Ok(ContainerCgroup::new(hierarchies, layout.cgroup(name))),
+            Starter::Systemd(_) => ContainerCgroup::of_own_unit(hierarchies),
         }
     }
 
     /// Where the console is written to beside its log.
     pub(super) fn journal(&self, layout: &Layout, name: &ContainerName) -> Result<Option<ConsoleJournal>> {
         match &self.link {
-            Link::Command(_) => Ok(None),
-            Link::Systemd(_) => ConsoleJournal::open(&layout.name_on_host(name)),
+            Starter::Command(_) => Ok(None),
+            Starter::Systemd(_) => ConsoleJournal::open(&layout.name_on_host(name)),
         }
     }
 
     /// Has the limits set that are not for us to set.
     pub(super) fn prepare(&self, setup: &Setup) -> Result<()> {
         match &self.link {
-            Link::Command(_) => Ok(()),
-            Link::Systemd(service) => service.prepare(setup),
+            Starter::Command(_) => Ok(()),
+            Starter::Systemd(service) => service.prepare(setup),
         }
     }
 
     /// Init has been executed.
     pub(super) fn started(&mut self, setup: &Setup, leader: &Child, links: &[String]) {
         match &mut self.link {
-            Link::Command(command) => {
+            Starter::Command(command) => {
                 // Nobody may be listening any more: the guest runs all the same.
                 let _ = command.take().map(|command| command.send(&Started::Ok(leader.pid.as_raw()), &[]));
             }
-            Link::Systemd(service) => service.started(setup, leader, links),
+            Starter::Systemd(service) => service.started(setup, leader, links),
         }
     }
 
     /// The guest's init has said something.
     pub(super) fn notified(&mut self, setup: &Setup, message: &Message) {
-        if let Link::Systemd(service) = &mut self.link {
+        if let Starter::Systemd(service) = &mut self.link {
             service.notified(setup, message);
         }
     }
@@ -89,8 +89,8 @@ impl Manager {
     /// Does what is due `booted` after the guest's boot; says when to be called again at the latest.
     pub(super) fn tick(&mut self, setup: &Setup, leader: &Child, booted: Duration) -> Duration {
         match &mut self.link {
-            Link::Command(_) => Duration::MAX,
-            Link::Systemd(service) => service.tick(setup, leader, booted),
+            Starter::Command(_) => Duration::MAX,
+            Starter::Systemd(service) => service.tick(setup, leader, booted),
         }
     }
 
@@ -98,29 +98,29 @@ impl Manager {
     /// request has left it, if there was one.
     pub(super) fn asked_to_stop(&self, setup: &Setup, left: Option<Duration>) -> Duration {
         match &self.link {
-            Link::Command(_) => setup.config.boot.stop_timeout.get(),
-            Link::Systemd(service) => service.asked_to_stop(setup, left),
+            Starter::Command(_) => setup.config.boot.stop_timeout.get(),
+            Starter::Systemd(service) => service.asked_to_stop(setup, left),
         }
     }
 
     /// The guest has ended.
     pub(super) fn ended(&mut self, setup: &Setup) {
-        if let Link::Systemd(service) = &mut self.link {
+        if let Starter::Systemd(service) = &mut self.link {
             service.ended(&setup.layout.name_on_host(&setup.name));
         }
     }
 
     pub(super) fn failed(&mut self, error: &Error) {
         match &mut self.link {
-            Link::Command(command) => {
+            Starter::Command(command) => {
                 let _ = command.take().map(|command| command.send(&Started::Err(error.clone()), &[]));
             }
-            Link::Systemd(service) => service.failed(error),
+            Starter::Systemd(service) => service.failed(error),
         }
     }
 
     /// Whether exiting with status 133 starts us again, in a fresh unit.
     pub(super) fn restarts_us(&self) -> bool {
-        matches!(self.link, Link::Systemd(_))
+        matches!(self.link, Starter::Systemd(_))
     }
 }

@@ -197,7 +197,7 @@ impl<'a> Supervisor<'a> {
         self.console.disconnect();
         timeline.reached(Stage::Ended);
         let killed = setup.cgroup.kill_and_wait();
-        self.clients.bury_commands();
+        self.clients.reap_commands();
         Ok(Boot { ending, lived, wires, killed })
     }
 

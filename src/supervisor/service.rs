@@ -89,7 +89,7 @@ impl Service {
             .map(|index| index as i32)
             .collect();
         // The guest runs whether or not the host's tools know of it.
-        self.registered = match self.register(setup, leader, machined::PATIENCE) {
+        self.registered = match self.register(setup, leader, machined::TIMEOUT) {
             Ok(()) => Registered::Yes,
             Err(e) => {
                 crate::sys::log::line(&format!("warning: {e}"));

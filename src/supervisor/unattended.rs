@@ -42,7 +42,7 @@ impl Unattended {
     }
 
     /// The guest is dead: ends and reaps them all.
-    pub fn bury(&mut self) {
-        self.0.drain(..).for_each(Entering::bury);
+    pub fn reap(&mut self) {
+        self.0.drain(..).for_each(Entering::reap);
     }
 }

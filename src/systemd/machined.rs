@@ -18,7 +18,7 @@ use crate::systemd::bus;
 use crate::types::ContainerName;
 
 /// How long a start waits for machined, which may have to be started itself.
-pub const PATIENCE: Duration = Duration::from_secs(5);
+pub const TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Who we are to machined.
 const SERVICE: &str = "lxm";
@@ -74,7 +74,7 @@ fn taken(name: &ContainerName, service: &str) -> Error {
 
 /// Takes a guest out of the register at once. One that is not in it is out already.
 pub fn unregister(name: &ContainerName) -> Result<()> {
-    let told = bus::run(PATIENCE, async |connection| {
+    let told = bus::run(TIMEOUT, async |connection| {
         let proxy = proxy(connection).await?;
         // machined is not started for it: our unit comes after machined's, so that one's start would
         // wait for our end. When it starts it sees for itself that the guest is gone.

@@ -9,7 +9,7 @@ use std::time::Duration;
 use lxm::config::Config;
 use lxm::config::bridge::{BridgeSettings, NetworkFile};
 use lxm::error::Result;
-use lxm::net::{self, Link};
+use lxm::net::{self, GuestLink};
 use lxm::types::{ContainerName, Mac};
 use nix::unistd::Pid;
 
@@ -65,13 +65,13 @@ impl<'a> Station<'a> {
         Pid::from_raw(self.process.id() as i32)
     }
 
-    fn try_connect(&self, config: &str) -> Result<Vec<Link>> {
+    fn try_connect(&self, config: &str) -> Result<Vec<GuestLink>> {
         let config: Config = toml::from_str(config).unwrap();
         net::connect(&self.sandbox.layout(), &self.name, &config, self.pid())
     }
 
     #[track_caller]
-    pub fn connect(&self, config: &str) -> Vec<Link> {
+    pub fn connect(&self, config: &str) -> Vec<GuestLink> {
         self.try_connect(config).unwrap_or_else(|e| panic!("connect `{}`: {e}", self.name))
     }
 

@@ -6,12 +6,12 @@ use crate::error::{Error, Result};
 /// The directories that wait to be copied. Last in, first out, so that few are open at a time.
 #[derive(Default)]
 pub struct Queue {
-    state: Mutex<State>,
+    state: Mutex<QueueState>,
     changed: Condvar,
 }
 
 #[derive(Default)]
-struct State {
+struct QueueState {
     jobs: Vec<Job>,
     running: usize,
     failure: Option<Error>,

@@ -8,7 +8,7 @@ use super::subnet::choose;
 use crate::config::HostConfig;
 use crate::config::bridge::{BridgeSettings, NetworkFile};
 use crate::error::{Context, Error, Result};
-use crate::net::netlink::{Wire, delete_link, link_by_name};
+use crate::net::netlink::{Netlink, delete_link, link_by_name};
 use crate::net::owner::{self, DEFAULT_BRIDGE};
 use crate::net::{firewall, groups, resolved, rules, server};
 use crate::store::{FileLock, Layout};
@@ -31,10 +31,10 @@ pub fn lock(layout: &Layout) -> Result<FileLock> {
 /// others of lxm's after a boot, and takes the host's own as they are. `name` is that on this host
 /// ([`owner::bridge_name`]).
 pub fn ensure(layout: &Layout, name: &str) -> Result<Bridge> {
-    let wire = Wire::new()?;
-    let host = wire.open()?;
+    let netlink = Netlink::new()?;
+    let host = netlink.open()?;
     let settings = NetworkFile::load(layout)?.bridge.remove(name);
-    let link = wire.run(link_by_name(&host, name))?;
+    let link = netlink.run(link_by_name(&host, name))?;
     let is_default = settings.is_none() && name == owner::default_bridge(layout)?;
     if settings.is_some() {
         owner::require_own(layout, name)?;
@@ -62,10 +62,10 @@ pub fn ensure(layout: &Layout, name: &str) -> Result<Bridge> {
 /// open; gives those that it had before.
 pub fn add(layout: &Layout, name: &str, settings: BridgeSettings) -> Result<Option<BridgeSettings>> {
     let _lock = lock(layout)?;
-    let wire = Wire::new()?;
-    let host = wire.open()?;
+    let netlink = Netlink::new()?;
+    let host = netlink.open()?;
     let mut file = NetworkFile::load(layout)?;
-    let settings = wire.run(choose(layout, &owner::tag(layout)?, &host, name, settings))?;
+    let settings = netlink.run(choose(layout, &owner::tag(layout)?, &host, name, settings))?;
     owner::note(layout, &mut file)?;
     let before = file.bridge.insert(name.to_owned(), settings);
     file.save(layout)?;
@@ -75,8 +75,8 @@ pub fn add(layout: &Layout, name: &str, settings: BridgeSettings) -> Result<Opti
 /// Brings a bridge of lxm's up, choosing its networks if it has none yet. Safe to repeat.
 pub fn up(layout: &Layout, name: &str) -> Result<Bridge> {
     let _lock = lock(layout)?;
-    let wire = Wire::new()?;
-    let host = wire.open()?;
+    let netlink = Netlink::new()?;
+    let host = netlink.open()?;
     let bring_up = || -> Result<Bridge> {
         let mut file = NetworkFile::load(layout)?;
         let settings = match file.get(name) {
@@ -85,7 +85,7 @@ pub fn up(layout: &Layout, name: &str) -> Result<Bridge> {
             Err(e) if name != owner::default_bridge(layout)? => return Err(e),
             Err(_) => {
                 let settings =
-                    wire.run(choose(layout, &owner::tag(layout)?, &host, name, BridgeSettings::default()))?;
+                    netlink.run(choose(layout, &owner::tag(layout)?, &host, name, BridgeSettings::default()))?;
                 owner::note(layout, &mut file)?;
                 file.bridge.insert(name.to_owned(), settings.clone());
                 file.save(layout)?;
@@ -93,11 +93,11 @@ pub fn up(layout: &Layout, name: &str) -> Result<Bridge> {
             }
         };
         owner::require_own(layout, name)?;
-        let index = wire.run(make(&owner::mark(layout)?, &host, name, &settings))?;
+        let index = netlink.run(make(&owner::mark(layout)?, &host, name, &settings))?;
         settings_of_kernel(name, &settings)?;
-        wire.run(address(&host, index, &settings))?;
+        netlink.run(address(&host, index, &settings))?;
         rules::apply(layout)?;
-        wire.run(async {
+        netlink.run(async {
             let link = LinkUnspec::new_with_index(index).up().build();
             host.link().change(link).execute().await.context(|| format!("bring up `{name}`"))
         })?;
@@ -114,18 +114,18 @@ pub fn up(layout: &Layout, name: &str) -> Result<Bridge> {
 pub fn down(layout: &Layout, name: &str) -> Result<()> {
     let _lock = lock(layout)?;
     NetworkFile::load(layout)?.get(name)?;
-    let wire = Wire::new()?;
-    let host = wire.open()?;
-    let link = wire.run(link_by_name(&host, name))?;
+    let netlink = Netlink::new()?;
+    let host = netlink.open()?;
+    let link = netlink.run(link_by_name(&host, name))?;
     // Another owner's of this name is not ours to take down.
     let Some(link) = link.filter(|_| owner::other_owner(layout, name).is_none()) else { return rules::apply(layout) };
-    let ports = wire.run(ports(&host, link.header.index))?;
+    let ports = netlink.run(ports(&host, link.header.index))?;
     if !ports.is_empty() {
         return Err(Error::conflict(format!("bridge `{name}` is in use: {}", ports.join(", ")))
             .hint("stop the containers that are on it"));
     }
     server::stop(layout, name)?;
     firewall::close(name)?;
-    wire.run(delete_link(&host, name))?;
+    netlink.run(delete_link(&host, name))?;
     rules::apply(layout)
 }

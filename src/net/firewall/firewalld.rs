@@ -10,11 +10,11 @@ const PATH: &str = "/org/fedoraproject/FirewallD1";
 const ZONES: &str = "org.fedoraproject.FirewallD1.zone";
 const TRUSTED: &str = "trusted";
 /// A start does not hang for it.
-const PATIENCE: Duration = Duration::from_secs(2);
+const TIMEOUT: Duration = Duration::from_secs(2);
 
 /// Puts a bridge into the trusted zone, where firewalld runs.
 pub fn trust(bridge: &str) -> Result<()> {
-    let done = bus::run_with(SERVICE, PATIENCE, async |bus| {
+    let done = bus::run_with(SERVICE, TIMEOUT, async |bus| {
         if zone_of(bus, bridge).await? != TRUSTED {
             let body = (TRUSTED, bridge);
             bus.call_method(Some(SERVICE), PATH, Some(ZONES), "changeZoneOfInterface", &body).await?;
@@ -26,7 +26,7 @@ pub fn trust(bridge: &str) -> Result<()> {
 
 /// Ends what [`trust`] began.
 pub fn distrust(bridge: &str) -> Result<()> {
-    let done = bus::run_with(SERVICE, PATIENCE, async |bus| {
+    let done = bus::run_with(SERVICE, TIMEOUT, async |bus| {
         if zone_of(bus, bridge).await? == TRUSTED {
             let body = (TRUSTED, bridge);
             bus.call_method(Some(SERVICE), PATH, Some(ZONES), "removeInterface", &body).await?;
@@ -38,7 +38,7 @@ pub fn distrust(bridge: &str) -> Result<()> {
 
 /// Whether firewalld runs and does not trust the bridge.
 pub fn stands_in_the_way(bridge: &str) -> bool {
-    let asked = bus::run_with(SERVICE, PATIENCE, async |bus| Ok(zone_of(bus, bridge).await? != TRUSTED));
+    let asked = bus::run_with(SERVICE, TIMEOUT, async |bus| Ok(zone_of(bus, bridge).await? != TRUSTED));
     asked.ok().flatten().unwrap_or(false)
 }
 

@@ -19,7 +19,7 @@ use rtnetlink::sys::{Socket, SocketAddr};
 use super::apply::{apply, is_whole};
 use super::learnt;
 use crate::error::{Context, Error, Result};
-use crate::net::netlink::{Wire, index_of};
+use crate::net::netlink::{Netlink, index_of};
 use crate::net::{bridge, firewall, neighbours};
 use crate::netserver::watchdog::{Message, Watchdog, receive};
 use crate::store::Layout;
@@ -132,9 +132,9 @@ fn hand_on(layout: &Layout, bridge: &str, holders: &BTreeMap<Ipv4Addr, Option<Ma
         let IpAddr::V4(address) = address else { return false };
         holders.get(&address).is_some_and(|holder| *holder != Some(station))
     };
-    let wire = Wire::new()?;
-    let host = wire.open()?;
-    let forgotten = wire.run(async { neighbours::forget(&host, index_of(&host, bridge).await?, is_stale).await });
+    let netlink = Netlink::new()?;
+    let host = netlink.open()?;
+    let forgotten = netlink.run(async { neighbours::forget(&host, index_of(&host, bridge).await?, is_stale).await });
     learnt::hand_on(layout, holders).and(forgotten)
 }
 

@@ -20,11 +20,11 @@ use super::dhcp4::Dhcp4;
 use super::dns::Zone;
 use super::guests;
 use super::lease_log::Journal;
-use super::link::Link;
+use super::link::BridgeLink;
 use super::ra::{Advertisement, Presence};
-use super::reply::Terms;
+use super::reply::LeasePolicy;
 use super::resolver::{Resolver, Sockets};
-use super::state::{self, State};
+use super::state::{self, ServerState};
 use super::upstream::Upstreams;
 use super::watchdog::{Message, Watchdog};
 use crate::config::bridge::BridgeSettings;
@@ -32,7 +32,7 @@ use crate::error::{Context, Result};
 use crate::sys::packet::PacketSocket;
 use crate::sys::ready::Ready;
 use crate::types::Mac;
-use pending::{Probe, Stranger};
+use pending::{PendingProbe, Probe};
 
 /// Most packets taken from one socket before the others have their turn.
 const BATCH: usize = 64;
@@ -40,7 +40,7 @@ const BATCH: usize = 64;
 const NAMES_RETRY: Duration = Duration::from_secs(10);
 /// How often the status is written at most.
 const STATUS_INTERVAL: Duration = Duration::from_millis(100);
-/// How often it is written where nothing but strangers' leases changed.
+/// How often it is written where nothing but pending_probes' leases changed.
 const STATUS_REFRESH: Duration = Duration::from_secs(5);
 /// How long the same line is not said again, and how many are remembered.
 const SAID_FOR: Duration = Duration::from_secs(10);
@@ -49,7 +49,7 @@ const MAX_SAID: usize = 256;
 /// What a server starts with: all that is opened while it is root.
 pub struct Parts {
     pub settings: BridgeSettings,
-    pub link: Link,
+    pub link: BridgeLink,
     /// The directory of the guests' files, and the watch on it.
     pub guests_dir: OwnedFd,
     pub watch: OwnedFd,
@@ -62,7 +62,7 @@ pub struct Parts {
 pub struct Server {
     pub watchdog: Watchdog,
     settings: BridgeSettings,
-    link: Link,
+    link: BridgeLink,
     guests_dir: OwnedFd,
     watch: OwnedFd,
     watch_ready: Ready,
@@ -71,12 +71,12 @@ pub struct Server {
     dhcp: Option<Packets>,
     arp: Option<Packets>,
     solicitations: Option<Packets>,
-    state: Rc<RefCell<State>>,
+    state: Rc<RefCell<ServerState>>,
     resolver: Rc<Resolver>,
     addresses: Vec<IpAddr>,
     probes: HashMap<Ipv4Addr, Probe>,
     probe_ends: VecDeque<(Instant, Ipv4Addr)>,
-    strangers: Vec<Stranger>,
+    pending_probes: Vec<PendingProbe>,
     advertisement: Option<Advertisement>,
     advertised: u32,
     advertise_at: Option<Instant>,
@@ -95,7 +95,7 @@ enum Event {
     Solicitation,
     Guests,
     ProbeEnd,
-    Strangers,
+    PendingProbes,
     Advertise,
     Names,
     Status,
@@ -123,11 +123,11 @@ impl Server {
                 .filter(|found| !found.is_empty())
                 .unwrap_or_else(|| net.map(|net| net.ip()).into_iter().collect()),
         };
-        let dhcp = match (settings.ipv4, settings.pool(), Terms::new(&settings, resolvers)) {
-            (Some(subnet), Some(pool), Some(terms)) => Some(Dhcp4::new(&link.name, subnet, pool, terms, leases)),
+        let dhcp = match (settings.ipv4, settings.pool(), LeasePolicy::new(&settings, resolvers)) {
+            (Some(subnet), Some(pool), Some(policy)) => Some(Dhcp4::new(&link.name, subnet, pool, policy, leases)),
             _ => None,
         };
-        let state = Rc::new(RefCell::new(State { dhcp, ..State::default() }));
+        let state = Rc::new(RefCell::new(ServerState { dhcp, ..ServerState::default() }));
         let zone = Zone::new(&settings.domain, settings.ipv4, settings.ipv6);
         let resolver =
             Rc::new(Resolver::new(zone, addresses.clone(), state.clone(), upstreams, settings.private_names.clone()));
@@ -149,7 +149,7 @@ impl Server {
             addresses,
             probes: HashMap::new(),
             probe_ends: VecDeque::new(),
-            strangers: Vec::new(),
+            pending_probes: Vec::new(),
             advertised: 0,
             advertise_at: None,
             names_at: None,
@@ -177,7 +177,7 @@ impl Server {
                 () = readable(&self.solicitations) => Event::Solicitation,
                 () = self.watch_ready.readable() => Event::Guests,
                 () = at(self.probe_ends.front().map(|(end, _)| *end)) => Event::ProbeEnd,
-                () = at(self.strangers.iter().map(Stranger::due).min()) => Event::Strangers,
+                () = at(self.pending_probes.iter().map(PendingProbe::due).min()) => Event::PendingProbes,
                 () = at(self.advertise_at) => Event::Advertise,
                 () = at(self.names_at) => Event::Names,
                 () = at(self.status_at) => Event::Status,
@@ -190,7 +190,7 @@ impl Server {
                 Event::Solicitation => self.take_solicitations(),
                 Event::Guests => self.take_guests(),
                 Event::ProbeEnd => self.end_probes(),
-                Event::Strangers => {
+                Event::PendingProbes => {
                     self.ask_strangers();
                     Ok(())
                 }
@@ -309,7 +309,7 @@ impl Server {
             self.advertisement = Advertisement::new(&self.settings, true);
             self.advertise_to_all(Presence::Here);
             if let (Some(dhcp), Some(net)) = (&mut self.state.borrow_mut().dhcp, self.settings.ipv4) {
-                dhcp.terms.resolvers = vec![net.ip()];
+                dhcp.policy.resolvers = vec![net.ip()];
             }
         }
         self.take_names(sockets)?;

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use super::super::frame;
 use super::Server;
-use super::pending::Stranger;
+use super::pending::PendingProbe;
 use crate::types::Mac;
 
 /// How long after its lease a guest is asked first; each time again after twice as long.
@@ -18,7 +18,7 @@ const FIRST: Duration = Duration::from_millis(2);
 /// By then the kernel has asked by itself.
 const LAST: Duration = Duration::from_secs(1);
 
-impl Stranger {
+impl PendingProbe {
     pub(super) fn due(&self) -> Instant {
         self.asked_at + self.wait
     }
@@ -27,8 +27,8 @@ impl Stranger {
 impl Server {
     /// A guest has been leased an address.
     pub(super) fn expect(&mut self, mac: Mac, address: Ipv4Addr) {
-        self.strangers.retain(|stranger| stranger.mac != mac);
-        self.strangers.push(Stranger { mac, address, asked_at: Instant::now(), wait: FIRST });
+        self.pending_probes.retain(|pending| pending.mac != mac);
+        self.pending_probes.push(PendingProbe { mac, address, asked_at: Instant::now(), wait: FIRST });
     }
 
     /// Asks those whose time has come.
@@ -36,16 +36,16 @@ impl Server {
         let (Some(socket), Some(net)) = (&self.arp, self.settings.ipv4) else { return };
         let Ok(own) = socket.socket.own_mac() else { return };
         let now = Instant::now();
-        for stranger in self.strangers.iter_mut().filter(|stranger| stranger.due() <= now) {
+        for pending in self.pending_probes.iter_mut().filter(|pending| pending.due() <= now) {
             // A lost question is asked again.
-            let _ = socket.socket.send(&frame::arp_request(own, net.ip(), stranger.address), stranger.mac);
-            *stranger = Stranger { asked_at: now, wait: stranger.wait * 2, ..*stranger };
+            let _ = socket.socket.send(&frame::arp_request(own, net.ip(), pending.address), pending.mac);
+            *pending = PendingProbe { asked_at: now, wait: pending.wait * 2, ..*pending };
         }
-        self.strangers.retain(|stranger| stranger.wait < LAST);
+        self.pending_probes.retain(|pending| pending.wait < LAST);
     }
 
     /// A guest was heard at its address.
     pub(super) fn met(&mut self, mac: Mac, address: Ipv4Addr) {
-        self.strangers.retain(|stranger| (stranger.mac, stranger.address) != (mac, address));
+        self.pending_probes.retain(|pending| (pending.mac, pending.address) != (mac, address));
     }
 }

@@ -17,7 +17,7 @@ pub(super) struct Probe {
 
 /// A guest that has its lease and was not heard at its address yet.
 #[derive(Debug)]
-pub(super) struct Stranger {
+pub(super) struct PendingProbe {
     pub(super) mac: Mac,
     pub(super) address: Ipv4Addr,
     pub(super) asked_at: Instant,

@@ -5,7 +5,7 @@ use toml_edit::{Array, ArrayOfTables, Item, Table, TableLike, Value};
 use crate::config::key_path::ARRAYS;
 
 /// Where a setting is, or would be.
-pub(super) enum Place<'a> {
+pub(super) enum Slot<'a> {
     Key(&'a mut dyn TableLike, String),
     Element(Elements<'a>, usize),
 }
@@ -46,10 +46,10 @@ impl Elements<'_> {
 }
 
 /// Follows `path`; with `make`, tables on the way are made. `None` where it leads through a value.
-pub(super) fn find<'a>(table: &'a mut dyn TableLike, path: &[String], make: bool) -> Option<Place<'a>> {
+pub(super) fn find<'a>(table: &'a mut dyn TableLike, path: &[String], make: bool) -> Option<Slot<'a>> {
     let (first, rest) = path.split_first()?;
     if rest.is_empty() {
-        return Some(Place::Key(table, first.clone()));
+        return Some(Slot::Key(table, first.clone()));
     }
     if !table.contains_key(first) {
         if !make {
@@ -71,7 +71,7 @@ pub(super) fn find<'a>(table: &'a mut dyn TableLike, path: &[String], make: bool
         Item::ArrayOfTables(array) => {
             let (at, rest) = (rest[0].parse::<usize>().ok()?, &rest[1..]);
             if rest.is_empty() {
-                return Some(Place::Element(Elements::Tables(array), at));
+                return Some(Slot::Element(Elements::Tables(array), at));
             }
             if make && at == array.len() {
                 array.push(Table::new());
@@ -81,7 +81,7 @@ pub(super) fn find<'a>(table: &'a mut dyn TableLike, path: &[String], make: bool
         Item::Value(Value::Array(array)) => {
             let (at, rest) = (rest[0].parse::<usize>().ok()?, &rest[1..]);
             if rest.is_empty() {
-                return Some(Place::Element(Elements::Values(array), at));
+                return Some(Slot::Element(Elements::Values(array), at));
             }
             find(array.get_mut(at)?.as_inline_table_mut()?, rest, make)
         }
