@@ -1,7 +1,7 @@
 //! Everything of lxm that takes apart what strangers write, by name: what `fuzz/` fuzzes, and what
 //! [`tests`] replays of its corpora. Built for these two alone. docs/FUZZING.md says how.
 
-use crate::cli::safe::Filter;
+use crate::cli::sanitize::Filter;
 
 /// Something that takes bytes apart. It panics when it is at fault, and for nothing else.
 pub struct Target {

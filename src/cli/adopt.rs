@@ -1,4 +1,4 @@
-use super::{Context, name, require_root, several};
+use super::{Context, for_each, name, require_root};
 use crate::error::{Error, Result};
 use crate::ops::adopt::{As, adopt, strangers};
 use crate::types::ContainerName;
@@ -38,7 +38,7 @@ impl Adopt {
         }
         let names = if self.all { strangers(layout)? } else { self.names };
         let who = if self.new_identity { As::Another } else { As::Itself };
-        several::each(&names, |name| {
+        for_each::for_each(&names, |name| {
             for setting in adopt(layout, name, who)? {
                 context.say(&format!("left out, because it is the other one's alone: {setting}"));
             }

@@ -59,8 +59,7 @@ impl Attach {
             clear_env: self.clear_env,
             terminal,
         };
-        let outcome = self.name.get().and_then(|name| attach::run(&context.layout, &name, request));
-        outcome.or_else(|e| {
+        attach::run(&context.layout, &self.name.name, request).or_else(|e| {
             super::report(&e);
             Ok(attach::OUR_FAILURE)
         })

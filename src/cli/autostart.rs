@@ -1,4 +1,4 @@
-use super::{Context, Format, NamesArg, render, require_root, several};
+use super::{Context, Format, NamesArg, for_each, render, require_root};
 use crate::container::boot_report::{self, Entry, State};
 use crate::error::{Error, Result};
 use crate::ops::autostart;
@@ -14,7 +14,7 @@ pub struct Enable {
 impl Enable {
     pub fn run(self, context: &Context) -> Result<u8> {
         require_root("change what starts at boot")?;
-        several::each(&self.names.get()?, |name| autostart::enable(&context.layout, name))
+        for_each::for_each(&self.names.names, |name| autostart::enable(&context.layout, name))
     }
 }
 
@@ -28,7 +28,7 @@ pub struct Disable {
 impl Disable {
     pub fn run(self, context: &Context) -> Result<u8> {
         require_root("change what starts at boot")?;
-        several::each(&self.names.get()?, |name| autostart::disable(&context.layout, name))
+        for_each::for_each(&self.names.names, |name| autostart::disable(&context.layout, name))
     }
 }
 

@@ -4,7 +4,7 @@ use std::process::Command;
 
 use clap::Subcommand;
 
-use super::{Context, Format, NameAndWords, NameArg, render};
+use super::{Context, Format, NameArg, render};
 use crate::config::{Document, KeyPath};
 use crate::error::{Context as _, Error, Kind, Result};
 use crate::ops::config::{self, Change, Effect};
@@ -33,14 +33,31 @@ pub struct Config {
 #[derive(Debug, Subcommand)]
 enum Verb {
     /// Print the value in force of one setting; nothing where it is unset
-    #[command(override_usage = "lxm config get [OPTIONS] NAME KEY")]
-    Get(NameAndWords),
+    Get {
+        #[command(flatten)]
+        name: NameArg,
+
+        /// Setting, as in `limits.memory`
+        key: KeyPath,
+    },
     /// Change settings: all of them, or none if one is wrong
-    #[command(override_usage = "lxm config set [OPTIONS] NAME KEY VALUE [KEY VALUE]...")]
-    Set(NameAndWords),
+    Set {
+        #[command(flatten)]
+        name: NameArg,
+
+        /// Settings and their values, in turn; `KEY=VALUE` for a single one
+        #[arg(value_name = "KEY VALUE", required = true)]
+        settings: Vec<String>,
+    },
     /// Take settings away, so that their defaults are in force
-    #[command(override_usage = "lxm config unset [OPTIONS] NAME KEY...")]
-    Unset(NameAndWords),
+    Unset {
+        #[command(flatten)]
+        name: NameArg,
+
+        /// Settings
+        #[arg(value_name = "KEY", required = true)]
+        keys: Vec<KeyPath>,
+    },
     /// Print the file; as JSON, or with --defaults, all values in force
     Show {
         #[command(flatten)]
@@ -57,19 +74,21 @@ enum Verb {
 impl Config {
     pub fn run(self, context: &Context) -> Result<u8> {
         match self.verb {
-            Verb::Get(words) => get(context, words),
-            Verb::Set(words) => set(context, words),
-            Verb::Unset(words) => unset(context, words),
-            Verb::Show { name, defaults } => show(context, &name.get()?, defaults),
-            Verb::Edit(name) => edit(context, &name.get()?),
+            Verb::Get { name, key } => get(context, &name.name, &key),
+            Verb::Set { name, settings } => set(context, &name.name, &settings),
+            Verb::Unset { name, keys } => {
+                let changes: Vec<_> = keys.into_iter().map(|key| Change::Unset { key }).collect();
+                change(context, &name.name, &changes)
+            }
+            Verb::Show { name, defaults } => show(context, &name.name, defaults),
+            Verb::Edit(name) => edit(context, &name.name),
         }
         .map(|()| 0)
     }
 }
 
-fn get(context: &Context, words: NameAndWords) -> Result<()> {
-    let (name, [key]) = words.get(["KEY"])?;
-    let value = config::document(&context.layout, &name)?.get(&key.parse()?)?;
+fn get(context: &Context, name: &ContainerName, key: &KeyPath) -> Result<()> {
+    let value = config::document(&context.layout, name)?.get(key)?;
     match (context.format, value) {
         (Format::Json, value) => render::json(&value),
         (Format::Text, None) => Ok(()),
@@ -81,34 +100,21 @@ fn get(context: &Context, words: NameAndWords) -> Result<()> {
     }
 }
 
-fn set(context: &Context, words: NameAndWords) -> Result<()> {
-    let (name, words) = words.get_all()?;
+fn set(context: &Context, name: &ContainerName, settings: &[String]) -> Result<()> {
     let mut changes = Vec::new();
     // `KEY=VALUE` is what many type.
-    let words: Vec<&str> = match words.as_slice() {
+    let words: Vec<&str> = match settings {
         [one] => one.split_once('=').map_or(vec![one.as_str()], |(key, value)| vec![key, value]),
         words => words.iter().map(String::as_str).collect(),
     };
     for pair in words.chunks(2) {
         let [key, value] = pair else {
             return Err(Error::usage(format!("`{}` has no value", pair[0]))
-                .hint("wanted is the container's name, then a key and its value"));
+                .hint("give each setting its value: `lxm config set NAME KEY VALUE`"));
         };
         changes.push(Change::Set { key: key.parse()?, value: (*value).to_owned() });
     }
-    if changes.is_empty() {
-        return Err(Error::usage("KEY is missing").hint("wanted is the container's name, then a key and its value"));
-    }
-    change(context, &name, &changes)
-}
-
-fn unset(context: &Context, words: NameAndWords) -> Result<()> {
-    let (name, keys) = words.get_all()?;
-    if keys.is_empty() {
-        return Err(Error::usage("KEY is missing").hint("wanted is the container's name, then the keys"));
-    }
-    let unset = |key: &String| key.parse::<KeyPath>().map(|key| Change::Unset { key });
-    change(context, &name, &keys.iter().map(unset).collect::<Result<Vec<_>>>()?)
+    change(context, name, &changes)
 }
 
 fn change(context: &Context, name: &ContainerName, changes: &[Change]) -> Result<()> {

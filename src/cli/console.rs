@@ -12,7 +12,7 @@ pub struct Console {
 impl Console {
     pub fn run(self, context: &Context) -> Result<u8> {
         require_root("join a console")?;
-        let name = self.name.get()?;
+        let name = self.name.name;
         let joined = || {
             context.say(&format!("Connected to `{name}`. Press ^] three times within a second, or ^a q, to leave."));
         };

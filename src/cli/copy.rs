@@ -1,4 +1,4 @@
-use super::{Context, NameAndWords, require_root, several};
+use super::{Context, NameArg, for_each, require_root};
 use crate::error::Result;
 use crate::ops::copy::{CopyRequest, copy};
 use crate::storage::nested;
@@ -9,10 +9,13 @@ use crate::types::{ContainerName, SnapshotName};
 /// Each copy has its own machine-id, ssh host keys, host name, MAC and uuid. A running container is
 /// frozen for the moment. On overlay and btrfs they share their files until one changes them.
 #[derive(Debug, clap::Args)]
-#[command(override_usage = "lxm copy [OPTIONS] <NAME> <NEW>...")]
 pub struct Copy {
     #[command(flatten)]
-    names: NameAndWords,
+    name: NameArg,
+
+    /// Names of the copies
+    #[arg(value_name = "NEW", required = true)]
+    to: Vec<ContainerName>,
 
     /// Copy its state of then, rather than of now
     #[arg(long, value_name = "SNAPSHOT")]
@@ -30,10 +33,9 @@ pub struct Copy {
 impl Copy {
     pub fn run(self, context: &Context) -> Result<u8> {
         require_root("copy a container")?;
-        let (from, to) = self.names.get_some("NEW")?;
-        let to: Vec<ContainerName> = to.iter().map(|to| to.parse()).collect::<Result<_>>()?;
+        let from = self.name.name;
         nested_is_left_out(context, &from);
-        several::each(&to, |to| {
+        for_each::for_each(&self.to, |to| {
             let (snapshot, storage) = (self.snapshot.clone(), self.storage.clone());
             let request = CopyRequest { from: from.clone(), snapshot, to: to.clone(), trust: self.trust, storage };
             for setting in copy(&context.layout, &request)? {

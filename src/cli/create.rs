@@ -85,7 +85,7 @@ pub struct Create {
 impl Create {
     pub fn run(self, ctx: &Context) -> Result<u8> {
         require_root("create containers")?;
-        let name = self.name.get()?;
+        let name = self.name.name;
         let host = ctx.layout.host_config()?;
         let template = self.template.or(host.template).unwrap_or_else(|| "debian".into());
         let ssh_keys = match self.ssh_key.as_slice() {

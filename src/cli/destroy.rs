@@ -1,4 +1,4 @@
-use super::{Context, NamesArg, require_root, several};
+use super::{Context, NamesArg, for_each, require_root};
 use crate::error::Result;
 use crate::ops::destroy::{InUse, destroy};
 
@@ -17,7 +17,7 @@ impl Destroy {
     pub fn run(self, context: &Context) -> Result<u8> {
         require_root("destroy a container")?;
         let in_use = if self.force { InUse::Force } else { InUse::Refuse };
-        several::each(&self.names.get()?, |name| {
+        for_each::for_each(&self.names.names, |name| {
             destroy(&context.layout, name, in_use)?;
             context.say(&format!("destroyed `{name}`"));
             Ok(())

@@ -2,22 +2,25 @@ use std::fmt::Write;
 
 use serde::Serialize;
 
-use super::{Context, Format, NameAndWords, render, require_root};
+use super::{Context, Format, NameArg, render, require_root};
 use crate::error::Result;
 use crate::ops::diff::{Change, Difference, Versions, diff};
 use crate::terminal;
+use crate::types::SnapshotName;
 
 /// Show what of a container's files and packages has changed
 ///
 /// Since it was made of its image, or since a snapshot. A file counts as changed when its owner, its
 /// permissions, its size or its time differ.
 #[derive(Debug, clap::Args)]
-#[command(override_usage = "lxm diff [OPTIONS] <NAME> [SNAPSHOT]")]
 #[command(after_help = "\
 `A` is new, `C` has changed, `D` was removed; `+`, `~` and `-` say the same of packages.")]
 pub struct Diff {
     #[command(flatten)]
-    names: NameAndWords,
+    name: NameArg,
+
+    /// Compare with this snapshot [default: the image that the container was created from]
+    snapshot: Option<SnapshotName>,
 }
 
 #[derive(Debug, Serialize)]
@@ -45,9 +48,7 @@ struct Package {
 impl Diff {
     pub fn run(self, context: &Context) -> Result<u8> {
         require_root("look at a container's files")?;
-        let (name, snapshot) = self.names.get_optional("SNAPSHOT")?;
-        let snapshot = snapshot.map(|snapshot| snapshot.parse()).transpose()?;
-        let shown = Shown::of(diff(&context.layout, &name, snapshot.as_ref())?);
+        let shown = Shown::of(diff(&context.layout, &self.name.name, self.snapshot.as_ref())?);
         match context.format {
             Format::Json => render::json(&shown)?,
             Format::Text => render::text(&shown.text())?,

@@ -39,7 +39,7 @@ pub struct Export {
 impl Export {
     pub fn run(self, context: &Context) -> Result<u8> {
         require_root("export a container")?;
-        let name = self.name.clone().get()?;
+        let name = self.name.name.clone();
         nested_is_left_out(context, &name);
         match &self.output {
             Some(path) if path == Path::new("-") => {

@@ -1,4 +1,4 @@
-use super::{Context, NamesArg, require_root, several};
+use super::{Context, NamesArg, for_each, require_root};
 use crate::error::Result;
 use crate::ops::freeze::set_frozen;
 
@@ -19,13 +19,13 @@ pub struct Unfreeze {
 impl Freeze {
     pub fn run(self, context: &Context) -> Result<u8> {
         require_root("freeze a container")?;
-        several::each(&self.names.get()?, |name| set_frozen(&context.layout, name, true))
+        for_each::for_each(&self.names.names, |name| set_frozen(&context.layout, name, true))
     }
 }
 
 impl Unfreeze {
     pub fn run(self, context: &Context) -> Result<u8> {
         require_root("unfreeze a container")?;
-        several::each(&self.names.get()?, |name| set_frozen(&context.layout, name, false))
+        for_each::for_each(&self.names.names, |name| set_frozen(&context.layout, name, false))
     }
 }

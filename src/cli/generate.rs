@@ -1,9 +1,9 @@
 use std::path::PathBuf;
 
-use clap::{CommandFactory, ValueEnum};
+use clap::ValueEnum;
 use clap_complete::env::Shells;
 
-use super::{Cli, Context};
+use super::{Context, command};
 use crate::error::{Context as _, Error, Result};
 
 /// Write the manual pages, or the completions of all shells, into a directory
@@ -27,7 +27,7 @@ impl Generate {
         let step = || format!("write into `{}`", self.dir.display());
         std::fs::create_dir_all(&self.dir).context(step)?;
         match self.what {
-            What::Man => clap_mangen::generate_to(Cli::command(), &self.dir).context(step)?,
+            What::Man => clap_mangen::generate_to(command(), &self.dir).context(step)?,
             What::Completions => self.completions().context(step)?,
         }
         Ok(0)

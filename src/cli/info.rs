@@ -1,6 +1,6 @@
 use std::time::Duration;
 
-use super::facts::{self, Facts};
+use super::json::{self, Facts};
 use super::{Context, Format, NameArg, render};
 use crate::client;
 use crate::container::status::{Observer, Seen, State};
@@ -44,7 +44,7 @@ struct Show {
 impl Info {
     pub fn run(self, context: &Context) -> Result<u8> {
         let Info { name, show } = self;
-        let name = name.get()?;
+        let name = name.name;
         let observer = Observer::new(&context.layout)?;
         let seen = observer.look(&name)?;
         if let Err(e) = seen.config() {
@@ -108,7 +108,7 @@ impl Lines {
 
     fn bytes(&mut self, label: &str, value: Option<u64>) {
         if let Some(value) = value {
-            let text = if self.raw { value.to_string() } else { facts::bytes(value) };
+            let text = if self.raw { value.to_string() } else { json::bytes(value) };
             self.add(label, text);
         }
     }
@@ -138,7 +138,7 @@ impl Lines {
             self.add("Processes", pids);
         }
         if let Some(uptime) = seen.uptime() {
-            self.add("Uptime", facts::duration(uptime));
+            self.add("Uptime", json::duration(uptime));
         }
         if let Some(record) = &seen.record {
             self.add("Started", &record.started);

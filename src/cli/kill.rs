@@ -1,4 +1,4 @@
-use super::{Context, NamesArg, require_root, several};
+use super::{Context, NamesArg, for_each, require_root};
 use crate::error::Result;
 use crate::ops::kill::kill;
 use crate::types::Signal;
@@ -20,6 +20,6 @@ pub struct Kill {
 impl Kill {
     pub fn run(self, context: &Context) -> Result<u8> {
         require_root("send a signal to a container")?;
-        several::each(&self.names.get()?, |name| kill(&context.layout, name, self.signal))
+        for_each::for_each(&self.names.names, |name| kill(&context.layout, name, self.signal))
     }
 }

@@ -2,7 +2,7 @@ use std::cmp::Ordering;
 
 use clap::ValueEnum;
 
-use super::facts::{self, Facts};
+use super::json::{self, Facts};
 use super::{Context, Format, render};
 use crate::container::boot_report::State as Boot;
 use crate::container::status::{Observer, Seen, State};
@@ -207,12 +207,12 @@ impl Column {
             Column::Supervisor => record.map(|record| record.supervisor.pid.to_string()),
             Column::Ipv4 => Some(join(&seen.addresses().ipv4)),
             Column::Ipv6 => Some(join(&seen.addresses().all_ipv6())),
-            Column::Memory => seen.memory_bytes().map(facts::bytes),
-            Column::Kmem => seen.stats().kmem_bytes.map(facts::bytes),
-            Column::Io => seen.stats().io_bytes.map(facts::bytes),
+            Column::Memory => seen.memory_bytes().map(json::bytes),
+            Column::Kmem => seen.stats().kmem_bytes.map(json::bytes),
+            Column::Io => seen.stats().io_bytes.map(json::bytes),
             Column::Cpu => seen.stats().cpu_ns.map(|ns| format!("{:.2} s", ns as f64 / 1e9)),
             Column::Processes => seen.stats().pids.map(|pids| pids.to_string()),
-            Column::Uptime => seen.uptime().map(facts::duration),
+            Column::Uptime => seen.uptime().map(json::duration),
             Column::Started => record.map(|record| record.started.clone()),
             Column::Init => record.map(|record| record.init.clone()),
             Column::Autostart => match seen.boot() {
@@ -226,8 +226,8 @@ impl Column {
             Column::Release => origin().map(|origin| origin.release.clone()),
             Column::Arch => origin().map(|origin| origin.arch.to_string()),
             Column::Storage => origin().map(|origin| origin.storage.clone()),
-            Column::Size => seen.usage().ok().map(|usage| facts::bytes(usage.own)),
-            Column::Shared => seen.usage().ok().map(|usage| facts::bytes(usage.shared)),
+            Column::Size => seen.usage().ok().map(|usage| json::bytes(usage.own)),
+            Column::Shared => seen.usage().ok().map(|usage| json::bytes(usage.shared)),
             Column::Image => origin().map(|origin| origin.image.clone()),
             Column::Created => origin().map(|origin| origin.created.clone()),
         };

@@ -1,6 +1,6 @@
 use std::io::IsTerminal;
 
-use super::safe::Filter;
+use super::sanitize::Filter;
 use super::{Context, NameArg, render};
 use crate::error::Result;
 use crate::ops::logs::{Part, logs};
@@ -30,11 +30,11 @@ pub struct Logs {
 impl Logs {
     pub fn run(self, context: &Context) -> Result<u8> {
         if self.journal {
-            return unit::show_journal(&context.layout, &self.name.get()?, self.lines, self.follow);
+            return unit::show_journal(&context.layout, &self.name.name, self.lines, self.follow);
         }
         let mut filter = std::io::stdout().is_terminal().then(Filter::default);
         let part = self.lines.map_or(Part::All, Part::LastLines);
-        logs(&context.layout, &self.name.get()?, part, self.follow, &mut |bytes| match &mut filter {
+        logs(&context.layout, &self.name.name, part, self.follow, &mut |bytes| match &mut filter {
             Some(filter) => render::bytes(&filter.pass(bytes)),
             None => render::bytes(bytes),
         })?;

@@ -15,13 +15,14 @@ mod create;
 mod destroy;
 mod diff;
 mod export;
-mod facts;
+mod for_each;
 mod freeze;
 mod gc;
 mod generate;
 mod image;
 mod import;
 mod info;
+mod json;
 mod kill;
 mod list;
 mod logs;
@@ -29,44 +30,32 @@ mod mount;
 mod name;
 mod network;
 mod publish;
-mod quick;
 mod rename;
 pub mod render;
 mod restart;
-pub(crate) mod safe;
-mod several;
+pub(crate) mod sanitize;
 mod snapshot;
 mod ssh;
 mod start;
 mod stop;
 mod supervise;
 mod transfer;
+mod tree;
 mod wait;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use clap::{CommandFactory, Parser, Subcommand, ValueEnum};
+use clap::ValueEnum;
 
-pub use name::{NameAndWords, NameArg, NamesArg};
+pub use tree::command;
+
+use name::{NameArg, NamesArg};
+use tree::{Group, Parsed, Verb, verb};
 
 use crate::error::{Error, Kind, Result};
 use crate::store::Layout;
 use crate::{sys, terminal};
-
-/// Full operating systems in containers, treated like small virtual machines
-#[derive(Debug, Parser)]
-#[command(name = "lxm", version, max_term_width = 100, disable_help_subcommand = true)]
-#[command(after_help = "\
-Exit status: 0 done, 1 failed, 2 wrong usage, 3 not found, 4 exists, busy or not running,
-5 the host lacks something (root's rights too), 6 bad configuration, 7 timed out.")]
-pub struct Cli {
-    #[command(flatten)]
-    global: Global,
-
-    #[command(subcommand)]
-    verb: Verb,
-}
 
 /// What every verb takes.
 #[derive(Debug, clap::Args)]
@@ -90,105 +79,80 @@ pub enum Format {
     Json,
 }
 
-/// In the order of `lxm --help`: the life of a container, then the rest.
-#[derive(Debug, Subcommand)]
-enum Verb {
-    Create(create::Create),
-    Start(start::Start),
-    Stop(stop::Stop),
-    Restart(restart::Restart),
-    #[command(visible_alias = "exec")]
-    Attach(attach::Attach),
-    Console(console::Console),
-    Ssh(ssh::Ssh),
-    Logs(logs::Logs),
-    Info(info::Info),
-    #[command(visible_aliases = ["ls", "ps"])]
-    List(list::List),
-    Wait(wait::Wait),
-    Config(config::Config),
-    #[command(visible_alias = "pause")]
-    Freeze(freeze::Freeze),
-    #[command(visible_alias = "unpause")]
-    Unfreeze(freeze::Unfreeze),
-    Kill(kill::Kill),
-    Rename(rename::Rename),
-    Adopt(adopt::Adopt),
-    #[command(visible_alias = "clone")]
-    Copy(copy::Copy),
-    Destroy(destroy::Destroy),
-    Push(transfer::Push),
-    Pull(transfer::Pull),
-    Mount(mount::Mount),
-    #[command(visible_alias = "unmount")]
-    Umount(mount::Umount),
-    Snapshot(snapshot::Snapshot),
-    Diff(diff::Diff),
-    Export(export::Export),
-    Import(import::Import),
-    Publish(publish::Publish),
-    Image(image::Image),
-    Network(network::Network),
-    SshConfig(ssh::SshConfig),
-    Enable(autostart::Enable),
-    Disable(autostart::Disable),
-    Autostart(autostart::Autostart),
-    BootReport(autostart::BootReport),
-    Check(check::Check),
-    Gc(gc::Gc),
-    #[command(hide = true)]
-    SshProxy(ssh::SshProxy),
-    #[command(hide = true)]
-    SshKeys(ssh::SshKeys),
-    #[command(hide = true)]
-    Generate(generate::Generate),
-}
+/// All verbs that people type, in the order of `lxm --help`. A new one is a file and a line here.
+const GROUPS: &[Group] = &[
+    Group {
+        heading: "Life cycle",
+        verbs: &[
+            verb!("create" => create::Create),
+            verb!("start" => start::Start),
+            verb!("stop" => stop::Stop),
+            verb!("restart" => restart::Restart),
+            verb!("freeze" | "pause" => freeze::Freeze),
+            verb!("unfreeze" | "unpause" => freeze::Unfreeze),
+            verb!("kill" => kill::Kill),
+            verb!("wait" => wait::Wait),
+            verb!("rename" => rename::Rename),
+            verb!("copy" | "clone" => copy::Copy),
+            verb!("destroy" => destroy::Destroy),
+        ],
+    },
+    Group {
+        heading: "Work inside a container",
+        verbs: &[
+            verb!("attach" | "exec" => attach::Attach),
+            verb!("console" => console::Console),
+            verb!("ssh" => ssh::Ssh),
+            verb!("ssh-config" => ssh::SshConfig),
+        ],
+    },
+    Group {
+        heading: "Inspect and configure",
+        verbs: &[
+            verb!("list" | "ls" | "ps" => list::List),
+            verb!("info" => info::Info),
+            verb!("logs" => logs::Logs),
+            verb!("diff" => diff::Diff),
+            verb!("config" => config::Config),
+        ],
+    },
+    Group {
+        heading: "Files, snapshots and images",
+        verbs: &[
+            verb!("push" => transfer::Push),
+            verb!("pull" => transfer::Pull),
+            verb!("mount" => mount::Mount),
+            verb!("umount" | "unmount" => mount::Umount),
+            verb!("snapshot" => snapshot::Snapshot),
+            verb!("export" => export::Export),
+            verb!("import" => import::Import),
+            verb!("publish" => publish::Publish),
+            verb!("image" => image::Image),
+        ],
+    },
+    Group { heading: "Network", verbs: &[verb!("network" => network::Network)] },
+    Group {
+        heading: "Host",
+        verbs: &[
+            verb!("enable" => autostart::Enable),
+            verb!("disable" => autostart::Disable),
+            verb!("autostart" => autostart::Autostart),
+            verb!("boot-report" => autostart::BootReport),
+            verb!("adopt" => adopt::Adopt),
+            verb!("gc" => gc::Gc),
+            verb!("check" => check::Check),
+        ],
+    },
+];
 
-fn run(cli: Cli) -> Result<u8> {
-    let Global { path, format, quiet } = cli.global;
+/// Verbs that programs call: ssh, and what builds the package.
+const HIDDEN: &[Verb] =
+    &[verb!("ssh-proxy" => ssh::SshProxy), verb!("ssh-keys" => ssh::SshKeys), verb!("generate" => generate::Generate)];
+
+fn run(parsed: Parsed) -> Result<u8> {
+    let Global { path, format, quiet } = parsed.global;
     let context = Context::new(path, format, quiet)?;
-    match cli.verb {
-        Verb::Create(verb) => verb.run(&context),
-        Verb::Start(verb) => verb.run(&context),
-        Verb::Stop(verb) => verb.run(&context),
-        Verb::Restart(verb) => verb.run(&context),
-        Verb::Attach(verb) => verb.run(&context),
-        Verb::Console(verb) => verb.run(&context),
-        Verb::Ssh(verb) => verb.run(&context),
-        Verb::Logs(verb) => verb.run(&context),
-        Verb::Info(verb) => verb.run(&context),
-        Verb::List(verb) => verb.run(&context),
-        Verb::Wait(verb) => verb.run(&context),
-        Verb::Config(verb) => verb.run(&context),
-        Verb::Freeze(verb) => verb.run(&context),
-        Verb::Unfreeze(verb) => verb.run(&context),
-        Verb::Kill(verb) => verb.run(&context),
-        Verb::Adopt(verb) => verb.run(&context),
-        Verb::Rename(verb) => verb.run(&context),
-        Verb::Copy(verb) => verb.run(&context),
-        Verb::Destroy(verb) => verb.run(&context),
-        Verb::Push(verb) => verb.run(&context),
-        Verb::Pull(verb) => verb.run(&context),
-        Verb::Mount(verb) => verb.run(&context),
-        Verb::Umount(verb) => verb.run(&context),
-        Verb::Snapshot(verb) => verb.run(&context),
-        Verb::Diff(verb) => verb.run(&context),
-        Verb::Export(verb) => verb.run(&context),
-        Verb::Import(verb) => verb.run(&context),
-        Verb::Publish(verb) => verb.run(&context),
-        Verb::Image(verb) => verb.run(&context),
-        Verb::Network(verb) => verb.run(&context),
-        Verb::SshConfig(verb) => verb.run(&context),
-        Verb::Enable(verb) => verb.run(&context),
-        Verb::Disable(verb) => verb.run(&context),
-        Verb::Autostart(verb) => verb.run(&context),
-        Verb::BootReport(verb) => verb.run(&context),
-        Verb::Check(verb) => verb.run(&context),
-        Verb::Gc(verb) => verb.run(&context),
-        Verb::SshProxy(verb) => verb.run(&context),
-        Verb::SshKeys(verb) => verb.run(&context),
-        Verb::Generate(verb) => verb.run(&context),
-    }
+    (parsed.verb.run)(&parsed.matches, &context)
 }
 
 /// What every verb works with.
@@ -253,9 +217,9 @@ pub fn main() -> ExitCode {
         return finish(asked, supervise::Supervise::run);
     }
     // Answers a shell's question for completions, if `COMPLETE` says that this is one.
-    clap_complete::CompleteEnv::with_factory(Cli::command).complete();
+    clap_complete::CompleteEnv::with_factory(command).complete();
     let words: Vec<_> = std::env::args_os().collect();
-    finish(quick::parse(&words).map_or_else(|| Cli::try_parse_from(&words), Ok), run)
+    finish(tree::parse(&words), run)
 }
 
 /// Runs what was parsed, or says why it could not be; gives the exit status.

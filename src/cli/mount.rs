@@ -19,7 +19,7 @@ pub struct Umount {
 impl Mount {
     pub fn run(self, context: &Context) -> Result<u8> {
         require_root("mount a container")?;
-        let rootfs = mount::mount(&context.layout, &self.name.get()?)?;
+        let rootfs = mount::mount(&context.layout, &self.name.name)?;
         match context.format {
             Format::Text => render::exactly(&format!("{}\n", rootfs.display()))?,
             Format::Json => render::json(&serde_json::json!({ "rootfs": rootfs }))?,
@@ -31,7 +31,7 @@ impl Mount {
 impl Umount {
     pub fn run(self, context: &Context) -> Result<u8> {
         require_root("unmount a container")?;
-        mount::umount(&context.layout, &self.name.get()?)?;
+        mount::umount(&context.layout, &self.name.name)?;
         Ok(0)
     }
 }

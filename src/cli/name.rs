@@ -1,111 +1,73 @@
+//! The container that a verb is for: `NAME`, or `-n NAME` as LXC has it, before or after the rest.
+//!
+//! A verb declares the position alone. clap cannot say "the first word, unless `-n` is there", so
+//! there are two forms of each command line: in [`also_by_option`] the name is a position and `-n`
+//! is what help and completions show beside it, in [`by_option`] the name is the option itself. Each
+//! has clap's own usage lines and errors.
+
+use clap::{Arg, ArgMatches, Command};
 use clap_complete::engine::{ArgValueCompleter, CompletionCandidate};
 
 use super::Context;
-use crate::error::{Error, Result};
 use crate::types::ContainerName;
 
-/// A container's name, given as `NAME` or as LXC users do with `-n NAME`.
+/// The position of the container's name.
+const POSITION: &str = "container";
+/// The option, where the name is a position.
+const OPTION: &str = "container_option";
+
+/// One container.
 #[derive(Debug, Clone, clap::Args)]
 pub struct NameArg {
-    /// The container
-    #[arg(value_name = "NAME", required_unless_present = "name_option", add = ArgValueCompleter::new(complete))]
-    name: Option<ContainerName>,
-
-    /// The container, as an option
-    #[arg(short = 'n', long = "name", value_name = "NAME", conflicts_with = "name", id = "name_option")]
-    #[arg(add = ArgValueCompleter::new(complete))]
-    name_option: Option<ContainerName>,
+    /// Container
+    #[arg(id = POSITION, value_name = "NAME", add = completer())]
+    pub name: ContainerName,
 }
 
-impl NameArg {
-    pub fn get(self) -> Result<ContainerName> {
-        self.name.or(self.name_option).ok_or_else(|| Error::usage("a container's name is missing"))
+/// One container or more, for verbs that do the same to each.
+#[derive(Debug, Clone, clap::Args)]
+pub struct NamesArg {
+    /// Containers
+    #[arg(id = POSITION, value_name = "NAME", required = true, add = completer())]
+    pub names: Vec<ContainerName>,
+}
+
+/// `command` and those below it, with `-n` beside the position of the container's name.
+pub fn also_by_option(command: Command) -> Command {
+    let command = command.mut_subcommands(also_by_option);
+    if !command.get_arguments().any(|arg| arg.get_id() == POSITION) {
+        return command;
     }
+    command.arg(
+        named(Arg::new(OPTION))
+            .value_name("NAME")
+            .help("Container, as `lxc-*` commands take it")
+            .conflicts_with(POSITION)
+            .add(completer()),
+    )
+}
+
+/// The same command line where the name is given as option, and the positions are the rest.
+pub fn by_option(command: Command) -> Command {
+    command.mut_subcommands(by_option).mut_args(|arg| match arg.get_id().as_str() {
+        POSITION => named(arg).num_args(1),
+        _ => arg,
+    })
+}
+
+fn named(arg: Arg) -> Arg {
+    arg.short('n').long("name")
+}
+
+/// Whether the name is given as option where it should be a position.
+pub fn is_by_option(matches: &ArgMatches) -> bool {
+    matches.try_contains_id(OPTION).unwrap_or_default()
+        || matches.subcommand().is_some_and(|(_, below)| is_by_option(below))
 }
 
 /// Completes the names of containers.
 pub fn completer() -> ArgValueCompleter {
     ArgValueCompleter::new(complete)
-}
-
-/// One container or several, for verbs that do the same to each.
-#[derive(Debug, Clone, clap::Args)]
-pub struct NamesArg {
-    /// The containers
-    #[arg(value_name = "NAME", required_unless_present = "name_option", add = ArgValueCompleter::new(complete))]
-    names: Vec<ContainerName>,
-
-    /// The container, as an option
-    #[arg(short = 'n', long = "name", value_name = "NAME", conflicts_with = "names", id = "name_option")]
-    #[arg(add = ArgValueCompleter::new(complete))]
-    name_option: Option<ContainerName>,
-}
-
-impl NamesArg {
-    /// At least one.
-    pub fn get(self) -> Result<Vec<ContainerName>> {
-        let names: Vec<_> = self.name_option.into_iter().chain(self.names).collect();
-        if names.is_empty() { Err(Error::usage("a container's name is missing")) } else { Ok(names) }
-    }
-}
-
-/// A container's name and further words behind it: `NAME WORD…` or `-n NAME WORD…`.
-///
-/// The verb says how many there must be. Options may come between and after them; a word that
-/// begins with `-` comes after `--`.
-#[derive(Debug, clap::Args)]
-pub struct NameAndWords {
-    /// The container, then what the usage line says
-    #[arg(value_name = "NAME", add = ArgValueCompleter::new(complete))]
-    args: Vec<String>,
-
-    /// The container, as an option
-    #[arg(short = 'n', long = "name", value_name = "NAME", id = "name_option")]
-    #[arg(add = ArgValueCompleter::new(complete))]
-    name_option: Option<ContainerName>,
-}
-
-impl NameAndWords {
-    /// The name, and all the words.
-    pub fn get_all(self) -> Result<(ContainerName, Vec<String>)> {
-        let mut args = self.args.into_iter();
-        let name = match self.name_option {
-            Some(name) => name,
-            None => args.next().ok_or_else(|| Error::usage("a container's name is missing"))?.parse()?,
-        };
-        Ok((name, args.collect()))
-    }
-
-    /// The name, and exactly the words that `names` asks for.
-    pub fn get<const N: usize>(self, names: [&str; N]) -> Result<(ContainerName, [String; N])> {
-        let (name, words) = self.get_all()?;
-        let wanted = names.map(|name| format!("<{name}>")).join(" ");
-        words.try_into().map(|words| (name, words)).map_err(|words: Vec<String>| match words.get(N) {
-            Some(extra) => Error::usage(format!("`{extra}` is one argument too many"))
-                .hint(format!("wanted is the container's name, then {wanted}")),
-            None => Error::usage(format!("{} is missing", names[words.len()]))
-                .hint(format!("wanted is the container's name, then {wanted}")),
-        })
-    }
-
-    /// The name, and at least one word `what`.
-    pub fn get_some(self, what: &str) -> Result<(ContainerName, Vec<String>)> {
-        let (name, words) = self.get_all()?;
-        if words.is_empty() {
-            return Err(Error::usage(format!("{what} is missing"))
-                .hint(format!("wanted is the container's name, then <{what}>...")));
-        }
-        Ok((name, words))
-    }
-
-    /// The name, and the word `what` if it is there.
-    pub fn get_optional(self, what: &str) -> Result<(ContainerName, Option<String>)> {
-        let named = usize::from(self.name_option.is_none());
-        if self.args.len() <= named {
-            return self.get([]).map(|(name, [])| (name, None));
-        }
-        self.get([what]).map(|(name, [word])| (name, Some(word)))
-    }
 }
 
 /// The names of the containers that exist, for a shell.

@@ -1,5 +1,5 @@
 use super::stop::{HowArgs, tell};
-use super::{Context, NamesArg, require_root, several};
+use super::{Context, NamesArg, for_each, require_root};
 use crate::error::Result;
 use crate::ops::stop::restart;
 
@@ -16,7 +16,7 @@ pub struct Restart {
 impl Restart {
     pub fn run(self, context: &Context) -> Result<u8> {
         require_root("restart a container")?;
-        several::each(&self.names.get()?, |name| {
+        for_each::for_each(&self.names.names, |name| {
             let how = self.how.get(context, name)?;
             restart(&context.layout, name, how, |rung| tell(context, name, rung)).map(drop)
         })

@@ -1,7 +1,7 @@
 use clap::Subcommand;
 use serde::Serialize;
 
-use super::{Context, Format, NameAndWords, NameArg, render, require_root};
+use super::{Context, Format, NameArg, render, require_root};
 use crate::error::{Error, Result};
 use crate::ops::snapshot::{self, Wish};
 use crate::store::Snapshot as Record;
@@ -17,7 +17,6 @@ pub struct Snapshot {
 #[derive(Debug, Subcommand)]
 enum What {
     /// Make a snapshot; a running guest is frozen for the moment
-    #[command(override_usage = "lxm snapshot create [OPTIONS] <NAME> [SNAPSHOT]")]
     Create(Create),
     /// List the snapshots of a container, oldest first
     #[command(visible_alias = "ls")]
@@ -26,34 +25,46 @@ enum What {
         name: NameArg,
     },
     /// Show one snapshot
-    #[command(override_usage = "lxm snapshot show <NAME> <SNAPSHOT>")]
     Show {
         #[command(flatten)]
-        names: NameAndWords,
+        name: NameArg,
+
+        /// Snapshot
+        snapshot: SnapshotName,
     },
     /// Put a stopped container back to where it was; later snapshots stay
     ///
     /// Settings that give it more than it has now are listed and stay as they are.
-    #[command(override_usage = "lxm snapshot restore [OPTIONS] <NAME> <SNAPSHOT>")]
     Restore {
         #[command(flatten)]
-        names: NameAndWords,
+        name: NameArg,
+
+        /// Snapshot
+        snapshot: SnapshotName,
 
         /// Bring back those settings too
         #[arg(long)]
         trust: bool,
     },
     /// Give a snapshot another name
-    #[command(override_usage = "lxm snapshot rename <NAME> <SNAPSHOT> <NEW>")]
     Rename {
         #[command(flatten)]
-        names: NameAndWords,
+        name: NameArg,
+
+        /// Snapshot
+        snapshot: SnapshotName,
+
+        /// New name of the snapshot
+        new: SnapshotName,
     },
     /// Remove a snapshot
-    #[command(visible_alias = "rm", override_usage = "lxm snapshot delete <NAME> <SNAPSHOT>")]
+    #[command(visible_alias = "rm")]
     Delete {
         #[command(flatten)]
-        names: NameAndWords,
+        name: NameArg,
+
+        /// Snapshot
+        snapshot: SnapshotName,
     },
     /// Make the scheduled snapshots that are due and remove those that have expired
     ///
@@ -64,7 +75,10 @@ enum What {
 #[derive(Debug, clap::Args)]
 struct Create {
     #[command(flatten)]
-    names: NameAndWords,
+    name: NameArg,
+
+    /// Name of the snapshot [default: the time, as in 20260131-120000]
+    snapshot: Option<SnapshotName>,
 
     /// What to remember of it
     #[arg(short, long, value_name = "TEXT", default_value = "", hide_default_value = true)]
@@ -101,8 +115,8 @@ impl Snapshot {
         let layout = &context.layout;
         match self.what {
             What::Create(create) => {
-                let (name, snapshot) = create.names.get_optional("SNAPSHOT")?;
-                let wish = Wish { name: snapshot.map(|s| s.parse()).transpose()?, comment: create.comment };
+                let name = create.name.name;
+                let wish = Wish { name: create.snapshot, comment: create.comment };
                 super::copy::nested_is_left_out(context, &name);
                 let made = snapshot::create(layout, &name, wish)?;
                 match context.format {
@@ -110,25 +124,15 @@ impl Snapshot {
                     Format::Json => render::json(&Shown::from(&made))?,
                 }
             }
-            What::List { name } => list(context, &Record::list(layout, &name.get()?)?)?,
-            What::Show { names } => {
-                let (name, [snapshot]) = names.get(["SNAPSHOT"])?;
-                show(context, &Record::read(layout, &name, &snapshot.parse()?)?)?;
-            }
-            What::Restore { names, trust } => {
-                let (name, [snapshot]) = names.get(["SNAPSHOT"])?;
-                for setting in snapshot::restore(layout, &name, &snapshot.parse()?, trust)? {
+            What::List { name } => list(context, &Record::list(layout, &name.name)?)?,
+            What::Show { name, snapshot } => show(context, &Record::read(layout, &name.name, &snapshot)?)?,
+            What::Restore { name, snapshot, trust } => {
+                for setting in snapshot::restore(layout, &name.name, &snapshot, trust)? {
                     context.say(&format!("not brought back, for it has less now (`--trust` does): {setting}"));
                 }
             }
-            What::Rename { names } => {
-                let (name, [from, to]) = names.get(["SNAPSHOT", "NEW"])?;
-                snapshot::rename(layout, &name, &from.parse()?, &to.parse()?)?;
-            }
-            What::Delete { names } => {
-                let (name, [snapshot]) = names.get(["SNAPSHOT"])?;
-                snapshot::delete(layout, &name, &snapshot.parse::<SnapshotName>()?)?;
-            }
+            What::Rename { name, snapshot, new } => snapshot::rename(layout, &name.name, &snapshot, &new)?,
+            What::Delete { name, snapshot } => snapshot::delete(layout, &name.name, &snapshot)?,
             What::Tick => tick(context)?,
         }
         Ok(0)

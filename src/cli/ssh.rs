@@ -35,7 +35,7 @@ impl Ssh {
     pub fn run(self, context: &Context) -> Result<u8> {
         require_root("connect to a container from inside")?;
         let layout = &context.layout;
-        let name = self.name.get()?;
+        let name = self.name.name;
         let known_hosts = ssh::known_hosts(layout, &name)?;
         let ssh::Login { user, identity } = ssh::login(layout, &name, self.user)?;
         let identity = self.identity.or(identity);

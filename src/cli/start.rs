@@ -1,6 +1,6 @@
 use std::os::fd::AsFd;
 
-use super::{Context, NamesArg, require_root, several};
+use super::{Context, NamesArg, for_each, require_root};
 use crate::error::{Error, Result};
 use crate::ops::start::{Changes, StartRequest, WaitFor, start_and_wait};
 use crate::types::Timeout;
@@ -32,7 +32,7 @@ pub struct Start {
 impl Start {
     pub fn run(self, context: &Context) -> Result<u8> {
         require_root("start a container")?;
-        let names = self.names.get()?;
+        let names = self.names.names;
         let request = StartRequest {
             window: sys::tty::window_size(std::io::stdin().as_fd()),
             limit: self.timeout.get(),
@@ -40,7 +40,7 @@ impl Start {
             wait: self.wait,
         };
         if !self.foreground {
-            return several::each(&names, |name| start_and_wait(&context.layout, name, request));
+            return for_each::for_each(&names, |name| start_and_wait(&context.layout, name, request));
         }
         let [name] = &names[..] else {
             return Err(Error::usage("`--foreground` shows one container's console: name one"));

@@ -1,6 +1,6 @@
 use std::time::Duration;
 
-use super::{Context, NamesArg, require_root, several};
+use super::{Context, NamesArg, for_each, require_root};
 use crate::config::Boot;
 use crate::error::{Kind, Result};
 use crate::host;
@@ -67,7 +67,7 @@ pub fn tell(context: &Context, name: &ContainerName, rung: Rung) {
 impl Stop {
     pub fn run(self, context: &Context) -> Result<u8> {
         require_root("stop a container")?;
-        several::each(&self.names.get()?, |name| {
+        for_each::for_each(&self.names.names, |name| {
             let how = self.how.get(context, name)?;
             let rung = stop(&context.layout, name, how, |rung| tell(context, name, rung))?;
             if let (Rung::Killed, host::Stop::Graceful { limit }) = (rung, how) {

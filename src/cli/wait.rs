@@ -25,6 +25,6 @@ impl Wait {
     pub fn run(self, context: &Context) -> Result<u8> {
         let goals: Vec<Goal> = self.goal.split(['|', ',']).map(|goal| goal.trim().parse()).collect::<Result<_>>()?;
         let limit = self.timeout.map(Timeout::get);
-        wait(&context.layout, &self.name.get()?, &goals, limit).map(|()| 0)
+        wait(&context.layout, &self.name.name, &goals, limit).map(|()| 0)
     }
 }
