@@ -443,7 +443,7 @@ fn what_an_editor_makes_is_taken_only_if_it_is_right() {
         Told::from(command.env("EDITOR", editor).output().unwrap())
     };
     edit("true").ok().complains("nothing was changed");
-    edit("false").fails(1).complains("gave up");
+    edit("false").fails(1).complains("the editor `false` failed");
     edit("no-such-editor-here --wait").fails(5).complains("`no-such-editor-here` is not installed");
     let told = edit("sed -i s/pids/pidds/").fails(6).complains("did you mean `pids`?");
     assert_eq!(place.config(), CONFIG);

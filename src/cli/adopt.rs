@@ -3,12 +3,12 @@ use crate::error::{Error, Result};
 use crate::ops::adopt::{As, adopt, strangers};
 use crate::types::ContainerName;
 
-/// Take over container directories that were copied, moved or restored by hand
+/// Register containers that were copied, moved or restored by hand
 ///
-/// A container that was moved, or restored from a backup, starts without this. One that was renamed
-/// by hand gets its new hostname by it. A copy of a container that is still there is refused by
-/// `start`: --new-identity makes it a container of its own, with its own ids, uuid, machine-id, MAC
-/// addresses, ssh host keys and overlay layer; settings that only one can have are left out.
+/// A container that was moved, or restored from a backup, starts without this. One whose directory
+/// was renamed by hand gets its new hostname. `lxm start` refuses a copy while the original exists:
+/// --new-identity gives the copy its own ids, uuid, machine-id, MAC addresses, ssh host keys and
+/// overlay layer, and removes settings that only one container can have, such as static addresses.
 #[derive(Debug, clap::Args)]
 #[command(override_usage = "lxm adopt [OPTIONS] <NAME>...\n       lxm adopt [OPTIONS] --all")]
 #[command(after_help = "\
@@ -16,15 +16,15 @@ Examples:
   cp -a /var/lib/lxm/web /var/lib/lxm/web2 && lxm adopt web2 --new-identity
   rsync -aHAX --numeric-ids old:/var/lib/lxm/ /var/lib/lxm/ && lxm adopt --all")]
 pub struct Adopt {
-    /// The containers
+    /// Containers
     #[arg(value_name = "NAME", required_unless_present = "all", add = name::completer())]
     names: Vec<ContainerName>,
 
-    /// All containers of the directory that were made elsewhere or under another name
+    /// Adopt all containers that were created in another directory or under another name
     #[arg(long, conflicts_with = "names")]
     all: bool,
 
-    /// Make it another container than the one that it was copied from
+    /// Give each a new identity, as `lxm copy` does
     #[arg(long)]
     new_identity: bool,
 }
@@ -40,7 +40,7 @@ impl Adopt {
         let who = if self.new_identity { As::Another } else { As::Itself };
         for_each::for_each(&names, |name| {
             for setting in adopt(layout, name, who)? {
-                context.say(&format!("left out, because it is the other one's alone: {setting}"));
+                context.say(&format!("not taken over, because only the original can have it: {setting}"));
             }
             context.say(&format!("adopted `{name}`"));
             Ok(())

@@ -2,43 +2,48 @@ use super::{Context, NameArg, require_root};
 use crate::attach;
 use crate::error::Result;
 
-/// Run a command, or a shell, in a running container
+/// Run a command or a shell in a running container
 ///
-/// The exit status is the command's own, 128 plus the number of the signal that ended it, 127 if
-/// it was not found, 126 if it cannot be executed, 125 if lxm failed or a stream could not be read
-/// or written. Signals are passed on to a command that has pipes; a SIGTERM a second or more after
-/// the first ends lxm itself with 143, and the command is hung up on.
+/// With a terminal here, the command gets a terminal of the container's own, otherwise pipes.
+/// Signals are passed on to a command with pipes; a second SIGTERM, at least a second after the
+/// first, ends lxm with status 143 and closes the command's streams.
 ///
-/// The command has pipes, or a terminal of the guest's own, and lxm carries what is in them.
+/// Exit status: the command's own; 128 plus the signal's number if a signal killed it; 127 if the
+/// command was not found; 126 if it cannot be executed; 125 if lxm itself failed.
 #[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Examples:
+  lxm attach web
+  lxm attach web --user www-data -- ls -l /srv
+  tar c site | lxm attach web -- tar x -C /var/www")]
 pub struct Attach {
     #[command(flatten)]
     name: NameArg,
 
-    /// User of the guest, by name or number, with `:GROUP` if wanted [default: root]
+    /// User in the container: USER or UID, optionally with :GROUP or :GID [default: root]
     #[arg(short, long, value_name = "USER")]
     user: Option<String>,
 
-    /// Set a variable; `KEY` alone takes it from here
+    /// Set an environment variable; KEY alone passes on its value from here; repeatable
     #[arg(short, long, value_name = "KEY=VALUE")]
     env: Vec<String>,
 
-    /// Directory to run in [default: the user's home]
+    /// Working directory in the container [default: the user's home]
     #[arg(long, value_name = "DIR")]
     cwd: Option<String>,
 
-    /// Start from an empty environment
+    /// Start with an empty environment
     #[arg(long)]
     clear_env: bool,
 
-    /// Give the command a terminal, or none [default: if there is one here]
+    /// Allocate a terminal; -T never does [default: if standard input and output are terminals]
     #[arg(short = 't', long, overrides_with = "no_tty")]
     tty: bool,
 
     #[arg(short = 'T', long, overrides_with = "tty", hide = true)]
     no_tty: bool,
 
-    /// The command and its arguments [default: the user's shell]
+    /// Command and its arguments [default: the user's login shell]
     #[arg(last = true, value_name = "COMMAND")]
     command: Vec<String>,
 }

@@ -4,7 +4,7 @@ use crate::error::{Error, Result};
 use crate::ops::autostart;
 use serde::Serialize;
 
-/// Start containers when the host boots
+/// Start containers at boot
 #[derive(Debug, clap::Args)]
 pub struct Enable {
     #[command(flatten)]
@@ -18,7 +18,7 @@ impl Enable {
     }
 }
 
-/// Do not start containers when the host boots
+/// Do not start containers at boot
 #[derive(Debug, clap::Args)]
 pub struct Disable {
     #[command(flatten)]
@@ -32,10 +32,12 @@ impl Disable {
     }
 }
 
-/// Start the enabled containers in their order, on a host without systemd; for its boot scripts
+/// Start all enabled containers, as boot scripts do without systemd
+///
+/// In the order that `boot.autostart-after` and `boot.requires` give. With systemd, lxm.target does it.
 #[derive(Debug, clap::Args)]
 pub struct Autostart {
-    /// Stop all running containers instead, in the reverse order
+    /// Stop all running containers instead, in reverse order
     #[arg(long)]
     stop: bool,
 }
@@ -51,7 +53,7 @@ impl Autostart {
             return outcome(failed.len(), "stop");
         }
         if crate::systemd::is_running() {
-            return Err(Error::conflict("systemd starts the enabled containers of this host")
+            return Err(Error::conflict("systemd starts the enabled containers on this host")
                 .hint("`lxm enable NAME` enables one, `systemctl start lxm.target` starts them all"));
         }
         let entries = autostart::start_all(&context.layout, &|entry| context.say(&sentence(entry)))?;
@@ -77,7 +79,7 @@ fn sentence(entry: &Entry) -> String {
     }
 }
 
-/// Show how the containers started when the host booted
+/// Show which containers started at boot, and which failed and why
 #[derive(Debug, clap::Args)]
 pub struct BootReport {}
 

@@ -4,10 +4,10 @@ use super::{Context, Format, render};
 use crate::error::{Error, Result};
 use crate::ops::check::{Check as Found, Verdict, check};
 
-/// Look at what this host offers, and say how to get what is missing
+/// Check whether this host has what lxm needs, with hints what to do
 ///
-/// Each line is `ok`, `lacks` (something does not work), `missing` (lxm does not work) or
-/// `unknown`. The exit status is 5 if something is missing.
+/// Each line is `ok`, `lacks` (a feature does not work), `missing` (no container works) or `unknown`.
+/// The exit status is 5 if anything is `missing`.
 #[derive(Debug, clap::Args)]
 pub struct Check {}
 

@@ -12,10 +12,11 @@ use crate::template::find_program;
 use crate::terminal;
 use crate::types::ContainerName;
 
-/// Read and change a container's settings
+/// Show and change the settings of a container
 ///
-/// Settings are named with dots, as in `limits.memory` or `network.eth0.type`. Quantities carry
-/// their unit: 512MiB, 60s. Limits of a running container change at once, the rest at its next start.
+/// A setting is its section and key with dots between, as in `limits.memory` or `network.eth0.type`.
+/// Sizes and durations need a unit: 512MiB, 60s. New limits apply to a running container at once,
+/// other changes at its next start.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Examples:
@@ -32,24 +33,24 @@ pub struct Config {
 
 #[derive(Debug, Subcommand)]
 enum Verb {
-    /// Print the value in force of one setting; nothing where it is unset
+    /// Print the value of a setting, or its default; nothing if it has none
     Get {
         #[command(flatten)]
         name: NameArg,
 
-        /// Setting, as in `limits.memory`
+        /// Setting, such as `limits.memory`
         key: KeyPath,
     },
-    /// Change settings: all of them, or none if one is wrong
+    /// Change settings; if one is invalid, none is changed
     Set {
         #[command(flatten)]
         name: NameArg,
 
-        /// Settings and their values, in turn; `KEY=VALUE` for a single one
+        /// Settings and their values, alternating; a single one may be KEY=VALUE
         #[arg(value_name = "KEY VALUE", required = true)]
         settings: Vec<String>,
     },
-    /// Take settings away, so that their defaults are in force
+    /// Remove settings, so that their defaults apply
     Unset {
         #[command(flatten)]
         name: NameArg,
@@ -58,16 +59,20 @@ enum Verb {
         #[arg(value_name = "KEY", required = true)]
         keys: Vec<KeyPath>,
     },
-    /// Print the file; as JSON, or with --defaults, all values in force
+    /// Print the configuration file
+    ///
+    /// With --format json or --defaults all settings are printed, defaults too.
     Show {
         #[command(flatten)]
         name: NameArg,
 
-        /// Print what is not written in the file too
+        /// Print also the settings that are not in the file, with their defaults
         #[arg(short, long)]
         defaults: bool,
     },
-    /// Edit the file with $VISUAL or $EDITOR; what is wrong is not taken
+    /// Edit the configuration file with $VISUAL or $EDITOR
+    ///
+    /// An invalid file is not saved: you can edit again, and your text is kept in /tmp.
     Edit(NameArg),
 }
 
@@ -133,7 +138,7 @@ fn warn(context: &Context, name: &ContainerName) -> Result<()> {
 
 fn tell(context: &Context, name: &ContainerName, effect: Effect) {
     if effect == Effect::NextStart {
-        context.say(&format!("`{name}` is running: the change is in force when it is started again"));
+        context.say(&format!("`{name}` is running: the change applies when it is started again"));
     }
 }
 
@@ -171,7 +176,7 @@ fn edit(context: &Context, name: &ContainerName) -> Result<()> {
             Err(e) if e.kind() == Kind::Config && again(&e)? => {}
             Err(e) => {
                 let (_, path) = copy.keep().map_err(|e| Error::from(e.error))?;
-                return Err(e.step(format!("what you wrote is not taken, but kept in `{}`", path.display())));
+                return Err(e.step(format!("the edited file is invalid; it is kept in `{}`", path.display())));
             }
         }
     }
@@ -183,16 +188,16 @@ fn run_editor(file: &Path) -> Result<()> {
     let named = named.into_iter().find(|editor| !editor.trim().is_empty());
     let usual = || ["editor", "nano", "vi"].into_iter().find(|program| find_program(program).is_some());
     let editor = named.or_else(|| usual().map(str::to_owned));
-    let editor = editor.ok_or_else(|| Error::host_lacks("there is no editor").hint("$EDITOR names one"))?;
+    let editor = editor.ok_or_else(|| Error::host_lacks("no editor found").hint("set $EDITOR to the editor to use"))?;
     let program = editor.split_whitespace().next().unwrap_or_default();
     if find_program(program).is_none() {
         return Err(Error::host_lacks(format!("the editor `{program}` is not installed"))
-            .hint("$VISUAL or $EDITOR names the editor to use"));
+            .hint("set $VISUAL or $EDITOR to an editor that is installed"));
     }
     let status = Command::new("sh").args(["-c", &format!("exec {editor} \"$1\""), "lxm"]).arg(file).status();
     match status.context(|| "run an editor")? {
         status if status.success() => Ok(()),
-        status => Err(Error::failed(format!("the editor `{editor}` gave up: {status}; nothing was changed"))),
+        status => Err(Error::failed(format!("the editor `{editor}` failed: {status}; nothing was changed"))),
     }
 }
 

@@ -2,7 +2,9 @@ use super::{Context, NameArg, require_root};
 use crate::attach;
 use crate::error::Result;
 
-/// Join a container's console; leave it with ^] three times, or ^a q
+/// Connect to the console of a container
+///
+/// To leave press ^] (Ctrl and ]) three times within a second, or ^a and then q.
 #[derive(Debug, clap::Args)]
 pub struct Console {
     #[command(flatten)]
@@ -11,7 +13,7 @@ pub struct Console {
 
 impl Console {
     pub fn run(self, context: &Context) -> Result<u8> {
-        require_root("join a console")?;
+        require_root("connect to a console")?;
         let name = self.name.name;
         let joined = || {
             context.say(&format!("Connected to `{name}`. Press ^] three times within a second, or ^a q, to leave."));

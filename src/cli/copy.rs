@@ -4,10 +4,11 @@ use crate::ops::copy::{CopyRequest, copy};
 use crate::storage::nested;
 use crate::types::{ContainerName, SnapshotName};
 
-/// Make containers of another one, with identities of their own
+/// Copy a container to one or more new ones
 ///
-/// Each copy has its own machine-id, ssh host keys, host name, MAC and uuid. A running container is
-/// frozen for the moment. On overlay and btrfs they share their files until one changes them.
+/// Each copy gets its own hostname, ids, uuid, machine-id, MAC addresses and ssh host keys. A running
+/// container is frozen while its files are copied. With overlay and btrfs the copies share their
+/// files with the original until one changes them.
 #[derive(Debug, clap::Args)]
 pub struct Copy {
     #[command(flatten)]
@@ -17,15 +18,15 @@ pub struct Copy {
     #[arg(value_name = "NEW", required = true)]
     to: Vec<ContainerName>,
 
-    /// Copy its state of then, rather than of now
+    /// Copy this snapshot instead of the current state
     #[arg(long, value_name = "SNAPSHOT")]
     snapshot: Option<SnapshotName>,
 
-    /// Take over also settings of the snapshot that give more than the container has now
+    /// Restore also settings of the snapshot that grant more rights than the container has now
     #[arg(long, requires = "snapshot")]
     trust: bool,
 
-    /// Where to keep the copies' files: auto, dir, overlay or btrfs [default: as the original's]
+    /// Storage backend of the copies: auto, dir, overlay or btrfs [default: the original's]
     #[arg(long, value_name = "BACKEND")]
     storage: Option<String>,
 }
@@ -39,7 +40,9 @@ impl Copy {
             let (snapshot, storage) = (self.snapshot.clone(), self.storage.clone());
             let request = CopyRequest { from: from.clone(), snapshot, to: to.clone(), trust: self.trust, storage };
             for setting in copy(&context.layout, &request)? {
-                context.say(&format!("left out, because it is the other one's alone or more than that has: {setting}"));
+                context.say(&format!(
+                    "not copied, because only the original can have it, or it grants more rights: {setting}"
+                ));
             }
             Ok(())
         })
@@ -49,6 +52,6 @@ impl Copy {
 /// Tells what of a container is not in its copies, snapshots and exports.
 pub fn nested_is_left_out(context: &Context, name: &ContainerName) {
     for directory in nested::in_use(&context.layout.container(name)) {
-        context.say(&format!("left out: `{directory}`, which a container manager in `{name}` keeps apart"));
+        context.say(&format!("not included: `{directory}`, the storage of a container manager in `{name}`"));
     }
 }

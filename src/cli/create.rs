@@ -12,13 +12,13 @@ use crate::template::Order;
 use crate::terminal;
 use crate::types::Arch;
 
-/// Make a container from a template
+/// Create a container from a template or image
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Templates are TOML files in /etc/lxm/templates and in lxm's own directory.
-debian, ubuntu, busybox and archive are built here; alma, alpine, archlinux,
-fedora, gentoo, opensuse, rocky, ubuntu-cloud and void are downloaded. The made
-system is kept as an image: the next create of the same kind copies it.
+debian, ubuntu, busybox and archive are built on this host; alma, alpine, archlinux,
+fedora, gentoo, opensuse, rocky, ubuntu-cloud and void are downloaded. The result
+is cached as an image, which the next `lxm create` with the same options copies.
 
 Examples:
   lxm create -t debian -n web                      Debian stable
@@ -29,55 +29,55 @@ pub struct Create {
     #[command(flatten)]
     name: NameArg,
 
-    /// What to make it from [default: `template` of lxm.toml, or debian]
-    #[arg(short, long, value_name = "NAME")]
+    /// Template, or image that `lxm publish` made [default: `template` in lxm.toml, or debian]
+    #[arg(short, long, value_name = "TEMPLATE")]
     template: Option<String>,
 
-    /// Release of the template's system
+    /// Release of the distribution, such as trixie [default: the template's]
     #[arg(short, long, value_name = "RELEASE")]
     release: Option<String>,
 
-    /// Architecture, by Debian's name or the kernel's [default: the host's]
+    /// Architecture: amd64 or x86_64, arm64 or aarch64, ... [default: the host's]
     #[arg(short, long, value_name = "ARCH")]
     arch: Option<Arch>,
 
-    /// Archive to get packages from [default: the bootstrap tool's own]
+    /// Package mirror [default: `mirror` in lxm.toml, or the bootstrap tool's]
     #[arg(long, value_name = "URL")]
     mirror: Option<String>,
 
-    /// Believe an image server that sends unsigned lists by http: who is on the way chooses the system
+    /// Accept unsigned images over plain http: anyone on the network path can replace them
     #[arg(long)]
     insecure: bool,
 
-    /// More packages to install, separated by commas
+    /// Additional packages, separated by commas
     #[arg(long, value_name = "LIST", value_delimiter = ',')]
     packages: Vec<String>,
 
-    /// Public key for the default user; repeatable [default: your ~/.ssh/*.pub]
+    /// File with ssh public keys for the default user; repeatable [default: your ~/.ssh/*.pub]
     #[arg(long, value_name = "FILE")]
     ssh_key: Vec<PathBuf>,
 
-    /// Password for the default user; without a value it is asked for
+    /// Password of the default user; without a value you are asked for it
     #[arg(long, value_name = "PASSWORD", num_args = 0..=1, require_equals = true, default_missing_value = "")]
     password: Option<String>,
 
-    /// Root in the container is root of the host
+    /// No user namespace: root in the container is root on the host
     #[arg(long)]
     privileged: bool,
 
-    /// Remove it when it stops
+    /// Destroy the container when it stops
     #[arg(long)]
     ephemeral: bool,
 
-    /// Where its root file system is kept: auto, dir, overlay or btrfs [default: `storage` of lxm.toml, or auto]
+    /// Storage backend: auto, dir, overlay or btrfs [default: `storage` in lxm.toml, or auto]
     #[arg(long, value_name = "BACKEND")]
     storage: Option<String>,
 
-    /// What its eth0 is wired to: none, host or a bridge [default: `network.default` of lxm.toml, or lxmbr0]
+    /// Connect eth0 to this bridge; or none, or host [default: `network.default` in lxm.toml, or lxmbr0]
     #[arg(long, value_name = "NETWORK")]
     network: Option<String>,
 
-    /// Arguments of the template
+    /// Arguments for the template
     #[arg(last = true, value_name = "TEMPLATE-ARGS")]
     args: Vec<String>,
 }
@@ -126,7 +126,7 @@ impl Create {
             }
             Some((user, Access::Locked)) => {
                 let passwd = ctx.layout.command(format_args!("attach {name} -- passwd {user}"));
-                ctx.say(&format!("nobody can log in yet: `{passwd}` sets a password"));
+                ctx.say(&format!("no login works yet: set a password with `{passwd}`"));
             }
             Some((_, Access::Given)) | None => {}
         }
@@ -148,7 +148,7 @@ fn ask_password() -> Result<String> {
     let first = ask_hidden("password: ")?;
     match ask_hidden("again: ")? {
         second if second == first => Ok(first),
-        _ => Err(Error::usage("the passwords differ")),
+        _ => Err(Error::usage("the two passwords differ")),
     }
 }
 

@@ -2,13 +2,13 @@ use super::{Context, NamesArg, for_each, require_root};
 use crate::error::Result;
 use crate::ops::destroy::{InUse, destroy};
 
-/// Remove containers for good, with their snapshots and logs
+/// Delete containers with their files, snapshots and logs
 #[derive(Debug, clap::Args)]
 pub struct Destroy {
     #[command(flatten)]
     names: NamesArg,
 
-    /// Kill first what runs
+    /// Kill containers that are running, then delete them
     #[arg(short, long)]
     force: bool,
 }

@@ -8,13 +8,12 @@ use crate::ops::diff::{Change, Difference, Versions, diff};
 use crate::terminal;
 use crate::types::SnapshotName;
 
-/// Show what of a container's files and packages has changed
+/// Show changed files and packages, since creation or a snapshot
 ///
-/// Since it was made of its image, or since a snapshot. A file counts as changed when its owner, its
-/// permissions, its size or its time differ.
+/// A file counts as changed if its owner, mode, size or modification time differs.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
-`A` is new, `C` has changed, `D` was removed; `+`, `~` and `-` say the same of packages.")]
+Files: `A` added, `C` changed, `D` deleted. Packages: `+` added, `~` changed, `-` removed.")]
 pub struct Diff {
     #[command(flatten)]
     name: NameArg,

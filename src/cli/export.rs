@@ -11,10 +11,10 @@ use crate::ops::export::export;
 use crate::store::{AtFirstByte, Target, place_file, target};
 use crate::types::{ContainerName, SnapshotName};
 
-/// Write a container to a file or a pipe, for `lxm import` here or elsewhere
+/// Write a container to an archive, for `lxm import`
 ///
-/// Its configuration, its origin and its files, as a tar archive with a digest. A running guest is
-/// frozen for the moment that it takes to copy or snapshot its files.
+/// The archive is a compressed tar with the container's configuration, its files and a checksum. A
+/// running container is frozen while its files are copied or snapshotted.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Example, moving a container to another host:
@@ -23,16 +23,16 @@ pub struct Export {
     #[command(flatten)]
     name: NameArg,
 
-    /// Where to write it to; `-` is standard output [default: NAME.tar.zst]
+    /// Archive to write; `-` is standard output [default: NAME.tar.zst]
     #[arg(short, long, value_name = "FILE")]
     output: Option<PathBuf>,
 
-    /// Its state of then, rather than of now
+    /// Export this snapshot instead of the current state
     #[arg(long, value_name = "SNAPSHOT")]
     snapshot: Option<SnapshotName>,
 
-    /// zstd, xz, gzip or none [default: by the file's name, or zstd]
-    #[arg(long, value_name = "HOW")]
+    /// Compression: zstd, xz, gzip or none [default: by the file name's ending, or zstd]
+    #[arg(long, value_name = "FORMAT")]
     compression: Option<Compression>,
 }
 
@@ -44,7 +44,8 @@ impl Export {
         match &self.output {
             Some(path) if path == Path::new("-") => {
                 if std::io::stdout().is_terminal() {
-                    return Err(Error::usage("an archive on a terminal is of no use").hint("name a file with `-o`"));
+                    return Err(Error::usage("standard output is a terminal; an archive is not written to one")
+                        .hint("redirect it, or name a file with `-o FILE`"));
                 }
                 let compression = self.compression.unwrap_or(Compression::Zstd);
                 let output = BufWriter::with_capacity(1 << 20, render::Output);
@@ -67,7 +68,7 @@ impl Export {
             Some(dir) if !dir.as_os_str().is_empty() => dir,
             _ => Path::new("."),
         };
-        let file_name = path.file_name().ok_or_else(|| Error::usage("it is not a file's path").step(step()))?;
+        let file_name = path.file_name().ok_or_else(|| Error::usage("the path does not name a file").step(step()))?;
         let dir = File::open(dir).context(step)?;
         let mut digest = String::new();
         match target(dir.as_fd(), file_name).context(step)? {

@@ -2,14 +2,14 @@ use super::{Context, NamesArg, for_each, require_root};
 use crate::error::Result;
 use crate::ops::freeze::set_frozen;
 
-/// Stop all processes of containers where they are
+/// Freeze all processes of containers
 #[derive(Debug, clap::Args)]
 pub struct Freeze {
     #[command(flatten)]
     names: NamesArg,
 }
 
-/// Have the processes of frozen containers go on
+/// Let frozen containers run again
 #[derive(Debug, clap::Args)]
 pub struct Unfreeze {
     #[command(flatten)]

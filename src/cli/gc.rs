@@ -4,9 +4,9 @@ use super::{Context, Format, render, require_root};
 use crate::error::Result;
 use crate::ops::gc::gc;
 
-/// Remove what killed commands and containers have left behind, and say what it was
+/// Remove leftovers of commands and containers that were killed
 ///
-/// What a live process uses stays, and so do containers, snapshots and images.
+/// Containers, snapshots, images and whatever a running process uses are kept.
 #[derive(Debug, clap::Args)]
 pub struct Gc {}
 

@@ -10,11 +10,11 @@ use crate::ops::image::{self, Overview};
 use crate::template::download;
 use crate::types::Arch;
 
-/// Show, renew and remove the images that containers are made of
+/// List, rebuild and remove the images that `lxm create` copies
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
-An image is a template's system as it was built once; `lxm create` copies it. It is named by its id
-or the beginning of it.")]
+An image is the root file system that a template built or downloaded. ID may be abbreviated to its
+first characters.")]
 pub struct Image {
     #[command(subcommand)]
     what: What,
@@ -22,41 +22,43 @@ pub struct Image {
 
 #[derive(Debug, Subcommand)]
 enum What {
-    /// List the images
+    /// List the images on this host
     #[command(visible_alias = "ls")]
     List,
-    /// List the systems that image servers have, newest first made
+    /// List the images that can be downloaded
     ///
-    /// Asks the servers that templates name; `lxm create -t TEMPLATE -r RELEASE` downloads one.
+    /// `lxm create -t TEMPLATE -r RELEASE` downloads one.
     Available {
-        /// Of this template alone
-        #[arg(short, long, value_name = "NAME")]
+        /// Only images of this template
+        #[arg(short, long, value_name = "TEMPLATE")]
         template: Option<String>,
 
-        /// Of every architecture, not only of those that this host runs
+        /// All architectures, not only those that this host can run
         #[arg(long)]
         all: bool,
 
-        /// Ask also servers that send unsigned lists by http
+        /// Ask also servers that send unsigned lists over plain http
         #[arg(long)]
         insecure: bool,
     },
-    /// Remove images; one that a container is layered on stays
+    /// Remove images; fails for one that a container still uses
     #[command(visible_alias = "delete")]
     Rm {
+        /// Images
         #[arg(value_name = "ID", required = true, add = ArgValueCompleter::new(complete))]
         ids: Vec<String>,
     },
-    /// Build images anew, for containers made from now on
+    /// Rebuild images; existing containers keep the old ones
     Refresh {
+        /// Images
         #[arg(value_name = "ID", required_unless_present = "all", add = ArgValueCompleter::new(complete))]
         ids: Vec<String>,
 
-        /// Every image
+        /// All images
         #[arg(long, conflicts_with = "ids")]
         all: bool,
 
-        /// Believe an image server that sends unsigned lists by http
+        /// Accept unsigned images over plain http: anyone on the network path can replace them
         #[arg(long)]
         insecure: bool,
     },
@@ -203,9 +205,9 @@ fn list(context: &Context) -> Result<()> {
 
 fn refresh(context: &Context, id: &str, insecure: bool) -> Result<()> {
     let done = image::refresh(&context.layout, id, insecure)?;
-    context.say(&format!("image `{}` has taken the place of `{}`", done.new, done.old));
+    context.say(&format!("image `{}` replaces `{}`", done.new, done.old));
     if let Some(reason) = done.kept {
-        context.say(&format!("the old one stays for now: {reason}"));
+        context.say(&format!("the old image is kept for now: {reason}"));
     }
     Ok(())
 }

@@ -5,14 +5,15 @@ use crate::error::Result;
 use crate::ops::import::{Wish, import_path, import_stream};
 use crate::types::{ContainerName, Size};
 
-/// Make a container of what `lxm export` or another program wrote
+/// Create a container from an export, an LXC directory or an OCI image
 ///
-/// Taken are: what `lxm export` wrote; a directory of an LXC container; a tree of /var/lib/machines,
-/// with its .nspawn file; an archive of a docker or OCI image. What cannot be taken over is told.
+/// SOURCE is one of: an archive that `lxm export` wrote; the directory of an LXC container; a
+/// directory in /var/lib/machines, with its .nspawn file; an archive of a docker or OCI image.
+/// Settings that lxm does not have are listed.
 ///
-/// Settings that give it more than a new container has are left out and listed, unless `--trust` is
-/// said. An export keeps its identity, unless a container of this host has it. What was cut short or
-/// changed on the way leaves nothing.
+/// Settings that grant more rights than a new container has are dropped and listed, unless --trust
+/// is given. An export keeps its identity (uuid, MAC addresses), unless a container on this host has
+/// it. A truncated or modified export is refused, and nothing is created.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Examples:
@@ -20,26 +21,27 @@ Examples:
   lxm import /var/lib/lxc/old -n new
   skopeo copy docker://debian:trixie oci-archive:d.tar && lxm import d.tar -n d")]
 pub struct Import {
-    /// What to read: a file, a directory, or `-` for standard input
-    #[arg(value_name = "FILE", default_value = "-")]
+    /// File or directory to import, or `-` for standard input
+    #[arg(value_name = "SOURCE", default_value = "-")]
     source: PathBuf,
 
-    /// Its name here [default: the one it had]
+    /// Name of the new container [default: its name in SOURCE]
     #[arg(short, long, value_name = "NAME")]
     name: Option<ContainerName>,
 
-    /// Where to keep its files: auto, dir, overlay or btrfs [default: `storage` of lxm.toml, or auto]
+    /// Storage backend: auto, dir, overlay or btrfs [default: `storage` in lxm.toml, or auto]
     #[arg(long, value_name = "BACKEND")]
     storage: Option<String>,
 
-    /// Take over what gives it more than a new container has: privileges, the host's files and devices
+    /// Keep settings that grant more rights than a new container has
     ///
-    /// Also its addresses, published ports, autostart, schedule of snapshots, and files that LXC's
-    /// configuration says are outside of the directory. For what comes from you or whom you trust.
+    /// These are privileges, files and devices of the host, addresses, published ports, autostart, the
+    /// snapshot schedule, and files outside of the directory that an LXC configuration names. Only
+    /// for sources that you trust like root.
     #[arg(long)]
     trust: bool,
 
-    /// The most that it may become unpacked [default: 1GiB, or 64 times its packed size]
+    /// Maximum unpacked size, such as 20GiB [default: 64 times the packed size, at least 1GiB]
     #[arg(long, value_name = "SIZE")]
     max_size: Option<Size>,
 }

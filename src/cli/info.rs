@@ -8,7 +8,9 @@ use crate::error::Result;
 use crate::ops::confined::Confined;
 use crate::terminal;
 
-/// Show what is known of a container, with the lines of lxc-info and some more
+/// Show state, addresses, usage and settings of a container
+///
+/// The first lines are those of lxc-info.
 #[derive(Debug, clap::Args)]
 pub struct Info {
     #[command(flatten)]
@@ -20,23 +22,23 @@ pub struct Info {
 
 #[derive(Debug, clap::Args)]
 struct Show {
-    /// Only its state
+    /// Print the state only
     #[arg(short, long)]
     state: bool,
 
-    /// Only the process id of its init
+    /// Print the PID of its init only
     #[arg(short, long)]
     pid: bool,
 
-    /// Only its addresses
+    /// Print the IP addresses only
     #[arg(short, long)]
     ips: bool,
 
-    /// Only what it uses
+    /// Print the resource usage only
     #[arg(short = 'S', long)]
     stats: bool,
 
-    /// Numbers as they are; of a single line its value alone
+    /// Print numbers in bytes and nanoseconds, and values without labels
     #[arg(short = 'H', long)]
     no_humanize: bool,
 }

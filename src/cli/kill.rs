@@ -5,14 +5,14 @@ use crate::types::Signal;
 
 /// Send a signal to the init of containers
 ///
-/// Without `-s` it is KILL, which ends the whole container at once and is waited for: the other
-/// common default, TERM, means "restart yourself" to systemd. `lxm stop` shuts down in order.
+/// The default, KILL, ends the whole container at once, and the command waits for its end. (TERM, the
+/// default of kill(1), makes systemd re-execute itself.) `lxm stop` shuts a container down cleanly.
 #[derive(Debug, clap::Args)]
 pub struct Kill {
     #[command(flatten)]
     names: NamesArg,
 
-    /// By name or number: TERM, SIGHUP, 15, RTMIN+3
+    /// Signal, by name or number: TERM, SIGHUP, 15, RTMIN+3
     #[arg(short, long, value_name = "SIGNAL", default_value = "KILL")]
     signal: Signal,
 }

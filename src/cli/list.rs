@@ -8,16 +8,17 @@ use crate::container::boot_report::State as Boot;
 use crate::container::status::{Observer, Seen, State};
 use crate::error::Result;
 
-/// List the containers
+/// List containers
 ///
-/// Names alone, side by side on a terminal and one a line elsewhere; with `-f` a table.
+/// Prints names, in columns on a terminal and one per line otherwise; with -f a table. Of --running,
+/// --frozen, --stopped and --active several may be given: any of these states then matches.
 #[derive(Debug, clap::Args)]
 pub struct List {
-    /// Only those whose name matches one of these; `*` and `?` stand for any text and any letter
+    /// List only containers whose name matches a pattern with `*` and `?`
     #[arg(value_name = "PATTERN")]
     patterns: Vec<String>,
 
-    /// Show a table
+    /// Print a table
     #[arg(short, long)]
     fancy: bool,
 
@@ -26,43 +27,51 @@ pub struct List {
     #[arg(ignore_case = true)]
     columns: Vec<Column>,
 
-    /// Names one a line
+    /// Print one name per line
     #[arg(short = '1', long = "line")]
     line: bool,
 
-    /// Sort by this column
-    #[arg(short, long, value_name = "COLUMN", value_enum, ignore_case = true, default_value = "name")]
+    /// Sort by this column, one of those of --columns
+    #[arg(
+        short,
+        long,
+        value_name = "COLUMN",
+        value_enum,
+        ignore_case = true,
+        default_value = "name",
+        hide_possible_values = true
+    )]
     sort: Column,
 
-    /// Sort the other way round
+    /// Reverse the order
     #[arg(short, long)]
     reverse: bool,
 
-    /// Those that run, frozen ones not
+    /// Only running containers, without frozen ones
     #[arg(long)]
     running: bool,
 
-    /// Those that are frozen
+    /// Only frozen containers
     #[arg(long)]
     frozen: bool,
 
-    /// Those that do not run
+    /// Only stopped containers
     #[arg(long, visible_alias = "defined")]
     stopped: bool,
 
-    /// Those that run or are frozen
+    /// Only running or frozen containers
     #[arg(long)]
     active: bool,
 
-    /// Those that are privileged
+    /// Only privileged containers
     #[arg(long, conflicts_with = "unprivileged")]
     privileged: bool,
 
-    /// Those that are not
+    /// Only unprivileged containers
     #[arg(long)]
     unprivileged: bool,
 
-    /// Those that start when the host boots
+    /// Only containers that start at boot
     #[arg(long)]
     autostart: bool,
 }
@@ -76,7 +85,7 @@ enum Column {
     Ipv4,
     Ipv6,
     Memory,
-    /// `failed` or `skipped` where the start with the host went wrong and nobody has started it since
+    /// `true` or `false`; `failed` or `skipped` if its start at boot went wrong
     Autostart,
     Template,
     Privileged,
@@ -88,9 +97,9 @@ enum Column {
     Kmem,
     Processes,
     Storage,
-    /// On disk, of it alone
+    /// Disk space of this container alone
     Size,
-    /// On disk, in common with images, snapshots and other containers
+    /// Disk space shared with images, snapshots and other containers
     Shared,
     Image,
     Ids,

@@ -6,23 +6,23 @@ use crate::error::Result;
 use crate::ops::logs::{Part, logs};
 use crate::systemd::unit;
 
-/// Show what a container has written to its console
+/// Show the console log of a container
 ///
-/// On a terminal only text and colours are passed on: a guest must not drive the admin's terminal.
+/// On a terminal escape sequences other than colours are filtered out.
 #[derive(Debug, clap::Args)]
 pub struct Logs {
     #[command(flatten)]
     name: NameArg,
 
-    /// Go on with what comes, until the container stops
+    /// Keep printing new output until the container stops
     #[arg(short, long)]
     follow: bool,
 
-    /// Only the last lines
+    /// Print only the last COUNT lines
     #[arg(short, long, visible_alias = "tail", value_name = "COUNT")]
     lines: Option<usize>,
 
-    /// From the host's journal: with times, and with what supervisor and systemd say
+    /// Read the host's journal instead: has times and messages of the supervisor and systemd
     #[arg(short, long)]
     journal: bool,
 }

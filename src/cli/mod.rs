@@ -59,16 +59,17 @@ use crate::{sys, terminal};
 
 /// What every verb takes.
 #[derive(Debug, clap::Args)]
+#[command(next_help_heading = "Global options")]
 struct Global {
-    /// Directory of the containers [default: `path` of lxm.toml, or /var/lib/lxm]
+    /// Directory that holds the containers [default: `path` in lxm.toml, or /var/lib/lxm]
     #[arg(short = 'P', long, global = true, value_name = "DIR")]
     path: Option<PathBuf>,
 
-    /// How to show data
+    /// Output format
     #[arg(long, global = true, value_enum, default_value_t = Format::Text, value_name = "FORMAT")]
     format: Format,
 
-    /// Say nothing but errors
+    /// Print no progress and no notes, only errors
     #[arg(short, long, global = true)]
     quiet: bool,
 }

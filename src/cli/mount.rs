@@ -2,14 +2,16 @@ use super::{Context, Format, NameArg, render, require_root};
 use crate::error::Result;
 use crate::ops::mount;
 
-/// Show the files of a stopped container to the host; prints where
+/// Mount the files of a stopped container and print the path
+///
+/// `lxm umount` unmounts them.
 #[derive(Debug, clap::Args)]
 pub struct Mount {
     #[command(flatten)]
     name: NameArg,
 }
 
-/// Undo `mount`
+/// Unmount what `lxm mount` has mounted
 #[derive(Debug, clap::Args)]
 pub struct Umount {
     #[command(flatten)]

@@ -41,7 +41,7 @@ pub fn also_by_option(command: Command) -> Command {
     command.arg(
         named(Arg::new(OPTION))
             .value_name("NAME")
-            .help("Container, as `lxc-*` commands take it")
+            .help("Container, as an option (as in LXC)")
             .conflicts_with(POSITION)
             .add(completer()),
     )

@@ -8,9 +8,9 @@ use crate::net::{self, bridge, owner};
 use crate::ops::network::{self, New, Seen};
 use crate::types::ContainerName;
 
-/// Bridges, leases and names
+/// Manage bridges with their DHCP and DNS servers
 ///
-/// The first container with a network makes the bridge `lxmbr0`; nothing has to be set up.
+/// The first container with a network creates the bridge `lxmbr0`: nothing has to be set up.
 #[derive(Debug, clap::Args)]
 pub struct Network {
     #[command(subcommand)]
@@ -19,40 +19,49 @@ pub struct Network {
 
 #[derive(Debug, Subcommand)]
 enum Verb {
-    /// Show the bridges; one of them with its guests
+    /// Show all bridges, or one with its containers
     Show {
+        /// Bridge
         bridge: Option<String>,
     },
-    /// Make a bridge ready: link, addresses, rules, leases and names
+    /// Bring a bridge up, with firewall rules, DHCP and DNS
     Up {
+        /// Bridge
         #[arg(default_value = owner::DEFAULT_BRIDGE)]
         bridge: String,
     },
-    /// Take a bridge down; its settings and leases stay
+    /// Take a bridge down; its settings and leases are kept
     Down {
+        /// Bridge
         #[arg(default_value = owner::DEFAULT_BRIDGE)]
         bridge: String,
     },
     /// Change a setting of a bridge
     ///
     /// KEY is one of ipv4, ipv6, nat, routed, dhcp, domain, range, lease-time, upstream, private-names,
-    /// ntp, route and mtu, as in /etc/lxm/network.toml. Lists are separated by commas; an empty VALUE
-    /// is the default, and `auto` chooses a free network.
+    /// ntp, route and mtu, as in /etc/lxm/network.toml. Lists are separated by commas. An empty VALUE
+    /// restores the default; `auto` chooses a free network.
     ///
-    /// Others than this host and its guests reach published ports alone, unless `routed` is true, which
-    /// is the default without `nat`. Answers with private addresses under names of others are kept from
-    /// guests, since web pages attack with them; `private-names` lists the domains that may have such,
-    /// and `*` stands for all. The host's own search domains and names that nobody can register, as
-    /// those in `internal`, `home.arpa` and `lan`, may anyway.
+    /// routed: whether other hosts can reach the containers directly, not only their published ports.
+    /// The default is true without `nat`, else false.
+    ///
+    /// private-names: domains whose names may resolve to private addresses, or `*` for all. For other
+    /// domains such DNS answers are dropped, which protects against DNS rebinding by web pages.
+    /// The host's search domains and domains that cannot be registered, such as `internal`,
+    /// `home.arpa` and `lan`, are always allowed.
     Set {
+        /// Bridge
         bridge: String,
+        /// Setting
         key: String,
+        /// Value
         value: String,
     },
     Create(Create),
-    /// Take a bridge down and forget it
+    /// Delete a bridge with its settings
     #[command(visible_alias = "rm")]
     Delete {
+        /// Bridge
         bridge: String,
     },
     Serve(Serve),
@@ -100,7 +109,7 @@ fn set(context: &Context, bridge: &str, key: &str, value: &str) -> Result<()> {
         let names: Vec<&str> = now.guests.iter().map(|guest| guest.name.as_str()).collect();
         let names = names.join(" ");
         let restart = context.layout.command(format_args!("restart {names}"));
-        context.say(&format!("guests keep their old addresses until they ask again: `{restart}`"));
+        context.say(&format!("running containers keep their old addresses until they are restarted: `{restart}`"));
     }
     Ok(())
 }
@@ -150,24 +159,25 @@ fn show_one(context: &Context, bridge: &Seen) -> Result<u8> {
     render::text(&format!("{}\n", lines.join("\n"))).map(|()| 0)
 }
 
-/// Make another bridge, and bring it up
+/// Create another bridge and bring it up
 #[derive(Debug, clap::Args)]
 struct Create {
+    /// Name of the bridge
     bridge: String,
 
-    /// IPv4 network, or the bridge's address in it [default: a free private /24]
+    /// IPv4 network, or the bridge's address with prefix length [default: a free private /24]
     #[arg(long, visible_alias = "ipv4", value_name = "NETWORK")]
     subnet: Option<Ipv4Network>,
 
-    /// IPv6 /64 [default: a unique local one]
+    /// IPv6 network, a /64 [default: a random unique local one]
     #[arg(long, value_name = "NETWORK")]
     ipv6: Option<Ipv6Network>,
 
-    /// Guests reach the outside under their own addresses, which it must have routes to
+    /// No NAT: containers use their own addresses outside, which other routers must know
     #[arg(long)]
     no_nat: bool,
 
-    /// No leases, advertisements and names: guests have static addresses
+    /// No DHCP, router advertisements and DNS: containers need static addresses
     #[arg(long)]
     no_dhcp: bool,
 }
@@ -179,12 +189,13 @@ impl Create {
     }
 }
 
-/// Gives leases and answers for names on a bridge, until told to stop
+/// Run the DHCP and DNS server of a bridge in the foreground
 ///
-/// One process a bridge, in the foreground: for the unit lxm-net@.service. Where no service
-/// manager runs, the first container with a network starts it.
+/// For the unit lxm-net@.service. On a host without systemd the first container on the bridge starts
+/// this server itself.
 #[derive(Debug, clap::Args)]
 struct Serve {
+    /// Bridge
     bridge: String,
 
     /// Say on standard output when names and leases are served, then leave the session

@@ -3,10 +3,10 @@ use crate::error::Result;
 use crate::ops::publish::publish;
 use crate::types::{ContainerName, SnapshotName};
 
-/// Make an image of a container, for `lxm create -t IMAGE`
+/// Make an image from a container, for `lxm create -t IMAGE`
 ///
-/// The image has no identity of its own; each container made of it gets one. Publishing again under
-/// the same name replaces it.
+/// Machine-id, ssh host keys and the like are not in the image: each container that is created from
+/// it gets its own. Publishing again under the same name replaces the image.
 #[derive(Debug, clap::Args)]
 pub struct Publish {
     #[command(flatten)]
@@ -15,7 +15,7 @@ pub struct Publish {
     /// Name of the image, for `create -t`
     image: ContainerName,
 
-    /// Its state of then, rather than of now
+    /// Publish this snapshot instead of the current state
     #[arg(long, value_name = "SNAPSHOT")]
     snapshot: Option<SnapshotName>,
 }
@@ -30,7 +30,7 @@ impl Publish {
             Format::Json => render::json(&serde_json::json!({ "id": id, "template": image }))?,
         }
         context.say(&format!(
-            "`{}` makes containers of it",
+            "create containers from it with `{}`",
             context.layout.command(format_args!("create -t {image} NAME"))
         ));
         Ok(0)

@@ -3,7 +3,7 @@ use crate::error::Result;
 use crate::ops::rename::rename;
 use crate::types::ContainerName;
 
-/// Give a stopped container another name, and its guest another hostname
+/// Rename a stopped container, and change its hostname
 #[derive(Debug, clap::Args)]
 pub struct Rename {
     #[command(flatten)]

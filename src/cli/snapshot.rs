@@ -7,7 +7,7 @@ use crate::ops::snapshot::{self, Wish};
 use crate::store::Snapshot as Record;
 use crate::types::SnapshotName;
 
-/// Keep the state of a container, and bring it back
+/// Create, list, restore and delete snapshots of a container
 #[derive(Debug, clap::Args)]
 pub struct Snapshot {
     #[command(subcommand)]
@@ -16,7 +16,7 @@ pub struct Snapshot {
 
 #[derive(Debug, Subcommand)]
 enum What {
-    /// Make a snapshot; a running guest is frozen for the moment
+    /// Create a snapshot; a running container is frozen meanwhile
     Create(Create),
     /// List the snapshots of a container, oldest first
     #[command(visible_alias = "ls")]
@@ -32,9 +32,10 @@ enum What {
         /// Snapshot
         snapshot: SnapshotName,
     },
-    /// Put a stopped container back to where it was; later snapshots stay
+    /// Restore a stopped container to a snapshot
     ///
-    /// Settings that give it more than it has now are listed and stay as they are.
+    /// Later snapshots are kept. Settings of the snapshot that grant more rights than the container has
+    /// now are listed and not restored.
     Restore {
         #[command(flatten)]
         name: NameArg,
@@ -42,11 +43,11 @@ enum What {
         /// Snapshot
         snapshot: SnapshotName,
 
-        /// Bring back those settings too
+        /// Restore these settings too
         #[arg(long)]
         trust: bool,
     },
-    /// Give a snapshot another name
+    /// Rename a snapshot
     Rename {
         #[command(flatten)]
         name: NameArg,
@@ -57,7 +58,7 @@ enum What {
         /// New name of the snapshot
         new: SnapshotName,
     },
-    /// Remove a snapshot
+    /// Delete a snapshot
     #[command(visible_alias = "rm")]
     Delete {
         #[command(flatten)]
@@ -66,9 +67,9 @@ enum What {
         /// Snapshot
         snapshot: SnapshotName,
     },
-    /// Make the scheduled snapshots that are due and remove those that have expired
+    /// Create scheduled snapshots that are due, delete expired ones
     ///
-    /// Run hourly by `lxm-snapshot.timer`, or by cron where there is no systemd.
+    /// `lxm-snapshot.timer` runs it hourly; without systemd use cron.
     Tick,
 }
 
@@ -80,7 +81,7 @@ struct Create {
     /// Name of the snapshot [default: the time, as in 20260131-120000]
     snapshot: Option<SnapshotName>,
 
-    /// What to remember of it
+    /// Comment, shown by `list` and `show`
     #[arg(short, long, value_name = "TEXT", default_value = "", hide_default_value = true)]
     comment: String,
 }
@@ -128,7 +129,9 @@ impl Snapshot {
             What::Show { name, snapshot } => show(context, &Record::read(layout, &name.name, &snapshot)?)?,
             What::Restore { name, snapshot, trust } => {
                 for setting in snapshot::restore(layout, &name.name, &snapshot, trust)? {
-                    context.say(&format!("not brought back, for it has less now (`--trust` does): {setting}"));
+                    context.say(&format!(
+                        "not restored, because the container has fewer rights now (`--trust` restores it): {setting}"
+                    ));
                 }
             }
             What::Rename { name, snapshot, new } => snapshot::rename(layout, &name.name, &snapshot, &new)?,

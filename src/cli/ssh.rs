@@ -5,28 +5,28 @@ use super::{Context, NameArg, render, require_root};
 use crate::error::{Error, Result};
 use crate::ops::ssh;
 
-/// Log in to a container by ssh, or run a command in it
+/// Log in to a container over ssh, or run a command in it
 ///
-/// Works the moment its sshd answers, whatever resolver and routes the host has. The host's keys
-/// are known from the container's files.
+/// Needs neither DNS nor a route to the container. Its host keys are read from its files, so that ssh
+/// does not ask to confirm them.
 #[derive(Debug, clap::Args)]
 pub struct Ssh {
     #[command(flatten)]
     name: NameArg,
 
-    /// Who to log in as [default: the container's first person with keys, else root]
+    /// User to log in as [default: the first ordinary user with authorized keys, else root]
     #[arg(short, long, value_name = "USER")]
     user: Option<String>,
 
-    /// An option for ssh, as its -o takes it
+    /// Option for ssh(1), as its -o takes it; repeatable
     #[arg(short, long = "option", value_name = "OPTION")]
     option: Vec<String>,
 
-    /// Log in with this private key
+    /// Private key to log in with
     #[arg(short, long, value_name = "FILE")]
     identity: Option<std::path::PathBuf>,
 
-    /// The command and its arguments [default: a shell]
+    /// Command and its arguments [default: a shell]
     #[arg(last = true, value_name = "COMMAND")]
     command: Vec<String>,
 }
@@ -60,17 +60,17 @@ impl Ssh {
         let e = command.exec();
         Err(match e.kind() {
             std::io::ErrorKind::NotFound => {
-                Error::host_lacks("the program `ssh` is not there").hint("install the package openssh-client")
+                Error::host_lacks("`ssh` not found in PATH").hint("install the package openssh-client")
             }
             _ => Error::from(e).step("run `ssh`"),
         })
     }
 }
 
-/// Print the ssh configuration that makes `ssh USER@NAME.lxm` work, or install it
+/// Print or install the ssh configuration for `ssh USER@NAME.lxm`
 #[derive(Debug, clap::Args)]
 pub struct SshConfig {
-    /// Write it to /etc/ssh/ssh_config.d/50-lxm.conf
+    /// Install it as /etc/ssh/ssh_config.d/50-lxm.conf
     #[arg(long)]
     install: bool,
 }

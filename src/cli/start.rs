@@ -1,5 +1,7 @@
 use std::os::fd::AsFd;
 
+use clap::ValueEnum;
+
 use super::{Context, NamesArg, for_each, require_root};
 use crate::error::{Error, Result};
 use crate::ops::start::{Changes, StartRequest, WaitFor, start_and_wait};
@@ -12,21 +14,42 @@ pub struct Start {
     #[command(flatten)]
     names: NamesArg,
 
-    /// Stay on the console until the container stops
+    /// Stay connected to the console until the container stops
     #[arg(short = 'F', long)]
     foreground: bool,
 
-    /// Undo when it stops all that it changes from now on
+    /// Discard all changes to its files when it stops
     #[arg(long)]
     ephemeral: bool,
 
-    /// Return only when the container has come this far
+    /// Wait until the container has reached this state
     #[arg(long, value_enum, value_name = "STATE")]
-    wait: Option<WaitFor>,
+    wait: Option<Reached>,
 
-    /// How long to wait
+    /// How long to wait for the start, and then for the state of --wait
     #[arg(short, long, default_value = "60s", value_name = "DURATION")]
     timeout: Timeout,
+}
+
+/// What `--wait` may be.
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum Reached {
+    /// Its init reports that the system is up
+    Booted,
+    /// It has an address that other hosts can reach
+    Network,
+    /// Its ssh server answers
+    Ssh,
+}
+
+impl From<Reached> for WaitFor {
+    fn from(reached: Reached) -> Self {
+        match reached {
+            Reached::Booted => WaitFor::Booted,
+            Reached::Network => WaitFor::Network,
+            Reached::Ssh => WaitFor::Ssh,
+        }
+    }
 }
 
 impl Start {
@@ -37,13 +60,13 @@ impl Start {
             window: sys::tty::window_size(std::io::stdin().as_fd()),
             limit: self.timeout.get(),
             changes: if self.ephemeral { Changes::Vanish } else { Changes::Stay },
-            wait: self.wait,
+            wait: self.wait.map(WaitFor::from),
         };
         if !self.foreground {
             return for_each::for_each(&names, |name| start_and_wait(&context.layout, name, request));
         }
         let [name] = &names[..] else {
-            return Err(Error::usage("`--foreground` shows one container's console: name one"));
+            return Err(Error::usage("`--foreground` takes one container only"));
         };
         start_and_wait(&context.layout, name, StartRequest { wait: None, ..request })?;
         attach::console(&context.layout, name, attach::Until::Stopped, || ()).map(|()| 0)

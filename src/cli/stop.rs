@@ -8,7 +8,7 @@ use crate::ops::stop::stop;
 use crate::proto::control::Rung;
 use crate::types::{ContainerName, Timeout};
 
-/// Stop containers: in order, and killed when that takes too long
+/// Shut containers down; kill those that exceed the timeout
 #[derive(Debug, clap::Args)]
 pub struct Stop {
     #[command(flatten)]
@@ -20,11 +20,11 @@ pub struct Stop {
 
 #[derive(Debug, clap::Args)]
 pub struct HowArgs {
-    /// Kill it at once
+    /// Kill at once, without a shutdown
     #[arg(short, long)]
     kill: bool,
 
-    /// How long it may take in order [default: its `boot.stop-timeout`, 60s]
+    /// How long the shutdown may take before the container is killed [default: `boot.stop-timeout`, 60s]
     #[arg(short, long, value_name = "DURATION", conflicts_with = "kill")]
     timeout: Option<Timeout>,
 }
@@ -58,7 +58,7 @@ pub fn tell(context: &Context, name: &ContainerName, rung: Rung) {
         Rung::Signalled(signal) => {
             context.say(&format!("sent {signal} to the init of `{name}`, waiting for it to shut down"))
         }
-        Rung::Commanded => context.say(&format!("told the init of `{name}` to shut down, waiting for it")),
+        Rung::Commanded => context.say(&format!("asked the init of `{name}` to shut down, waiting for it")),
         Rung::Killed => context.say(&format!("killed `{name}`")),
         Rung::Exited => {}
     }

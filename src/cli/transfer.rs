@@ -7,36 +7,37 @@ use crate::error::{Error, Result};
 use crate::ops::transfer::{self, Pulled};
 use crate::types::ContainerName;
 
-/// Copy files and directories of the host into a container, running or stopped
+/// Copy files and directories into a container
 ///
-/// Owner, group, mode and times are kept. Several sources go into a directory; one that ends with
-/// `/` is made. `-` is standard input.
+/// The container may be running or stopped. Owner, group, mode and times are kept. Several sources
+/// need a directory as target; a target that ends with `/` is created. `-` is standard input.
 #[derive(Debug, clap::Args)]
 #[command(override_usage = "lxm push [OPTIONS] <FILE>... <NAME>:<PATH>")]
 pub struct Push {
-    /// What to copy, then where to: `web:/etc/motd`
+    /// Files to copy, then the target in the container, such as web:/etc/motd
     #[arg(value_name = "FILE", required = true)]
     paths: Vec<String>,
 
-    /// Who owns the copies: a user of the guest, or UID[:GID] [default: as the sources]
+    /// Owner of the copies: a user of the container, or UID[:GID] [default: the sources' ids]
     #[arg(long, value_name = "USER")]
     owner: Option<String>,
 }
 
-/// Copy files and directories of a container, running or stopped, to the host
+/// Copy files and directories from a container to the host
 ///
-/// The copies belong to you and are no set-user-id programs, as cp(1) makes them; times are kept.
-/// A link that is named is followed in the guest; links in a directory are copied as links.
-/// Several sources go into a directory; one that ends with `/` is made. `-` is standard output.
+/// The container may be running or stopped. As with cp(1) the copies belong to you and lose
+/// set-user-id bits; times are kept. A source that is a symbolic link is followed inside the
+/// container; links in a directory are copied as links. Several sources need a directory as target; a
+/// target that ends with `/` is created. `-` is standard output.
 #[derive(Debug, clap::Args)]
 #[command(override_usage = "lxm pull [OPTIONS] <NAME>:<PATH>... <FILE>")]
 pub struct Pull {
-    /// What to copy, `web:/etc/motd`, then where to
+    /// Files to copy, such as web:/etc/motd, then the target on the host
     #[arg(value_name = "NAME:PATH", required = true)]
     paths: Vec<String>,
 
-    /// Keep owner, group and all of the mode, ids being those of the guest: its root's
-    /// set-user-id programs are then root's here
+    /// Keep owner, group and the whole mode, with the ids of the container: set-user-id programs of
+    /// its root are then set-user-id root here
     #[arg(long)]
     preserve: bool,
 }
@@ -54,7 +55,7 @@ impl FromStr for Place {
     fn from_str(s: &str) -> Result<Self> {
         match s.split_once(':') {
             Some((name, path)) if !path.is_empty() => Ok(Place { name: name.parse()?, path: path.into() }),
-            _ => Err(Error::usage(format!("`{s}` is not a place in a container"))
+            _ => Err(Error::usage(format!("`{s}` is not a path in a container"))
                 .hint("write the container's name, a colon and a path: `web:/etc/motd`")),
         }
     }
@@ -91,7 +92,7 @@ impl Pull {
         let paths: Vec<PathBuf> = sources.iter().map(|source| source.path.clone()).collect();
         match (target.as_str(), paths.as_slice()) {
             ("-", [path]) => transfer::pull_stream(&guest, path, &mut super::render::Output)?,
-            ("-", _) => return Err(Error::usage("one file alone can go to standard output")),
+            ("-", _) => return Err(Error::usage("only one file can be written to standard output")),
             _ => {
                 let pulled = if self.preserve { Pulled::AsInGuest } else { Pulled::CallersOwn };
                 left_out(context, &transfer::pull(&guest, &paths, target.as_ref(), pulled)?);
@@ -103,7 +104,8 @@ impl Pull {
 
 fn left_out(context: &Context, names: &[PathBuf]) {
     for name in names {
-        context.say(&format!("left out: `{}` is neither a file, nor a directory, nor a link", name.display()));
+        context
+            .say(&format!("not copied: `{}` is neither a file, nor a directory, nor a symbolic link", name.display()));
     }
 }
 
@@ -111,7 +113,7 @@ fn left_out(context: &Context, names: &[PathBuf]) {
 fn ends(paths: &[String]) -> Result<(&String, &[String])> {
     match paths.split_last() {
         Some((target, sources)) if !sources.is_empty() => Ok((target, sources)),
-        _ => Err(Error::usage("where to copy it to is missing")),
+        _ => Err(Error::usage("the target is missing")),
     }
 }
 

@@ -224,7 +224,7 @@ mod tests {
             ("lxm info", "Usage: lxm info <NAME>"),
             ("lxm rename web", "Usage: lxm rename <NAME> <NEW-NAME>"),
             ("lxm rename -n web", "Usage: lxm rename --name <NAME> <NEW-NAME>"),
-            ("lxm create -tdebian", "Usage: lxm create --template <NAME> <NAME>"),
+            ("lxm create -tdebian", "Usage: lxm create --template <TEMPLATE> <NAME>"),
             ("lxm config get web", "Usage: lxm config get <NAME> <KEY>"),
             ("lxm info web -n db", "Usage: lxm info <NAME>"),
             ("lxm start web --frob", "Usage: lxm start <NAME>..."),
@@ -252,5 +252,18 @@ mod tests {
         for group in GROUPS {
             assert!(list.contains(&format!("\n{}:\n", group.heading)), "{}", group.heading);
         }
+    }
+
+    #[test]
+    fn first_lines_of_help_are_short_and_no_sentences() {
+        fn each(command: &Command, words: &str) {
+            for verb in command.get_subcommands().filter(|verb| !verb.is_hide_set()) {
+                let words = format!("{words} {}", verb.get_name());
+                let about = verb.get_about().map(ToString::to_string).unwrap_or_default();
+                assert!(about.len() > 10 && about.len() < 70 && !about.ends_with('.'), "{words}: {about}");
+                each(verb, &words);
+            }
+        }
+        each(&command(), "lxm");
     }
 }

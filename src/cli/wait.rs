@@ -3,20 +3,20 @@ use crate::error::Result;
 use crate::ops::wait::{Goal, wait};
 use crate::types::Timeout;
 
-/// Wait until a container is in a state
+/// Wait until a container reaches a state
 ///
-/// States are running, frozen, starting, stopping, stopped, and booted: its init has said that the
-/// system is up.
+/// States: running, frozen, starting, stopping, stopped, and booted (its init has reported that the
+/// system is up). The exit status is 7 if the timeout expires.
 #[derive(Debug, clap::Args)]
 pub struct Wait {
     #[command(flatten)]
     name: NameArg,
 
-    /// The state, or several as `lxc-wait` takes them: 'RUNNING|STOPPED'
+    /// State, or several as in lxc-wait: 'RUNNING|STOPPED'
     #[arg(short = 's', long = "for", visible_alias = "state", value_name = "STATE")]
     goal: String,
 
-    /// How long to wait, by default for ever; then the exit status is 7
+    /// How long to wait, such as 30s [default: forever]
     #[arg(short, long, value_name = "DURATION")]
     timeout: Option<Timeout>,
 }

@@ -11,7 +11,7 @@ use crate::store::{self, AliveLock, Layout, OperationLock};
 use crate::types::ContainerName;
 
 /// What a start waits for beyond the execution of init.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum WaitFor {
     /// The guest's init says that it has booted
     Booted,
