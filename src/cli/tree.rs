@@ -1,8 +1,8 @@
 //! The command line as clap sees it, built from the table of verbs in `cli/mod.rs`.
 //!
 //! clap builds every sub command that it is given, which takes longer than most verbs run. So a
-//! command line that begins with a verb is parsed by a tree of that verb alone; anything else, the
-//! general help too, by the tree of all.
+//! command line with a verb is parsed by a tree of that verb alone; anything else, the general help
+//! too, by the tree of all.
 
 use std::ffi::OsString;
 use std::fmt::Write;
@@ -56,11 +56,15 @@ pub struct Parsed {
 
 /// Parses the words of a command line, the program's name first.
 pub fn parse(words: &[OsString]) -> clap::error::Result<Parsed> {
-    let tree = match words.get(1).and_then(|word| find(word.to_str()?)) {
-        Some(verb) => root().subcommand(verb.command()),
-        None => whole(),
+    let verb = words.iter().skip(1).find(|word| !word.as_encoded_bytes().starts_with(b"-"));
+    let alone =
+        verb.and_then(|word| find(word.to_str()?)).map(|verb| matches(root().subcommand(verb.command()), words));
+    let mut matches = match alone {
+        // The first word may be an option's value: `lxm -P start list`.
+        Some(Err(_)) if words[1].as_encoded_bytes().starts_with(b"-") => matches(whole(), words)?,
+        Some(outcome) => outcome?,
+        None => matches(whole(), words)?,
     };
-    let mut matches = matches(tree, words)?;
     let global = clap::FromArgMatches::from_arg_matches(&matches)?;
     let asked = matches.remove_subcommand().and_then(|(name, matches)| Some((find(&name)?, matches)));
     let (verb, matches) = asked.ok_or_else(|| clap::Error::new(ErrorKind::MissingSubcommand))?;
@@ -171,6 +175,9 @@ mod tests {
             "lxm stop -k web",
             "lxm config set web limits.pids 5",
             "lxm snapshot create -n web before -c text",
+            "lxm -q --format json list",
+            "lxm -P start list",
+            "lxm --path start stop -kn web",
         ] {
             let one = parse(&words(line)).unwrap_or_else(|e| panic!("{line}: {e}"));
             let (name, whole) = matches(whole(), &words(line)).unwrap().remove_subcommand().unwrap();
