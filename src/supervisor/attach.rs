@@ -128,8 +128,9 @@ impl Entering {
         }
     }
 
-    /// The command's process, if there is one yet.
-    fn child(&self) -> Result<Option<Child>> {
+    /// The command's process, if there is one yet. It may have executed the command already: the end of
+    /// file that says so comes only when the helper has ended, too.
+    pub fn child(&self) -> Result<Option<Child>> {
         self.pid.get().map(|pid| Ok(Child { pid, pidfd: pidfd::open(pid)? })).transpose()
     }
 

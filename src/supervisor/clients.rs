@@ -6,11 +6,12 @@ use nix::sys::wait::WaitStatus;
 
 use super::attach::{Entered, Entering};
 use super::setup::Setup;
-use crate::error::Error;
+use crate::error::{Error, Result};
 use crate::proto::control::{Exit, Reply, Rung, Status};
 use crate::sys::clone::Child;
 use crate::sys::pidfd;
 use crate::sys::socket::Packets;
+use crate::types::Signal;
 
 /// All connections. They outlive a boot: who waits for a reboot waits across it.
 #[derive(Default)]
@@ -87,6 +88,21 @@ impl Client {
                 None
             }
         }
+    }
+
+    /// Sends `signal` to its command, and gives up one that has no process yet.
+    ///
+    /// A process that has not executed the command yet takes the signal as any process: it dies of it.
+    pub fn signal_command(&mut self, signal: Signal) -> Result<Option<Entering>> {
+        let child = match &self.waits_for {
+            WaitsFor::Command(child) => return pidfd::send_signal(&child.pidfd, signal).map(|()| None),
+            WaitsFor::Entering(entering) => entering.child()?,
+            _ => return Err(Error::failed("a signal came without a command to send it to")),
+        };
+        let Some(child) = child else {
+            return Ok(self.refuse_command(Error::failed("the command was interrupted before it ran")));
+        };
+        pidfd::send_signal(&child.pidfd, signal).map(|()| None)
     }
 
     /// Reaps its command if that has ended, and tells it how.

@@ -101,7 +101,9 @@ fn bring(order: EnterRequest<'_>, witness: SingleThreaded) -> Result<()> {
         };
         tell(told, failure)
     })
-    .map_err(|e| no_process(setup, e))
+    .map_err(|e| no_process(setup, e))?;
+    super::stage::linger_if_asked();
+    Ok(())
 }
 
 /// In the command's process: a session of its own, then the command.

@@ -341,14 +341,10 @@ impl<'a> Guest<'a> {
                 let entering = attach::spawn(self.setup, leader, &request, Some(&client.packets), fds)?;
                 client.waits_for = WaitsFor::Entering(entering);
             }
-            Request::Signal(signal) => match &around.clients.0[index].waits_for {
-                WaitsFor::Command(child) => pidfd::send_signal(&child.pidfd, signal)?,
-                WaitsFor::Entering(_) => {
-                    let error = Error::failed("the command was interrupted before it ran");
-                    self.unattended.add(around.clients.0[index].refuse_command(error));
-                }
-                _ => return Err(Error::failed("a signal came without a command to send it to")),
-            },
+            Request::Signal(signal) => {
+                let refused = around.clients.0[index].signal_command(signal)?;
+                self.unattended.add(refused);
+            }
             Request::Console { rows, cols } => {
                 let stream = fds.pop().ok_or_else(|| Error::failed("no stream came for the console"))?;
                 around.console.take_output();

@@ -94,3 +94,13 @@ fn die_if_asked(stage: Stage) {
         let _ = nix::sys::signal::kill(nix::unistd::getpid(), nix::sys::signal::Signal::SIGKILL);
     }
 }
+
+/// Debug builds only: holds the helper of an attached command up, when that has been cloned, for as many
+/// milliseconds as `LXM_HELPER_LINGERS` says. Else it ends before anybody could look at it.
+pub fn linger_if_asked() {
+    if !cfg!(debug_assertions) {
+        return;
+    }
+    let asked = std::env::var("LXM_HELPER_LINGERS").ok().and_then(|text| text.parse().ok());
+    asked.map(std::time::Duration::from_millis).into_iter().for_each(std::thread::sleep);
+}

@@ -18,6 +18,7 @@ pub fn trials() -> Vec<Trial> {
         probe("attach::ends_with_the_guest", ends_with_the_guest),
         probe("attach::does_not_hang_on_a_frozen_guest", does_not_hang_on_a_frozen_guest),
         busybox("attach::a_command_that_does_not_hear_a_signal_is_left", second_signal),
+        busybox("attach::signal_before_the_news", signal_before_the_news),
         busybox("attach::two_signals_at_once_are_one_wish", two_signals_at_once),
         probe("attach::users_outside_of_the_guests_range_are_named", users_outside),
         probe("attach::needs_a_running_container", needs_a_running_container),
@@ -183,6 +184,28 @@ fn second_signal(sandbox: &Sandbox) {
     });
     assert_eq!(crate::support::command::status_of(status.unwrap()), 143);
     eventually("the command is hung up on", Duration::from_secs(20), || !sleeps());
+}
+
+/// The command runs and has written, but its helper has not ended, which the supervisor waits for.
+fn signal_before_the_news(sandbox: &Sandbox) {
+    use std::io::{BufRead, Read};
+
+    use nix::sys::signal::{Signal, kill};
+    sandbox.create("p", Guest::Busybox, &[]);
+    let mut start = sandbox.command();
+    start.args(["start", "p"]).env("LXM_HELPER_LINGERS", "4000");
+    crate::support::command::bounded(start, b"", Duration::from_secs(20)).ok();
+    let mut command = sandbox.command();
+    let script = "trap 'echo ended; exit 5' TERM; echo ready; while :; do sleep 0.1; done";
+    command.args(["attach", "p", "--", "sh", "-c", script]);
+    let mut client = command.stdout(std::process::Stdio::piped()).spawn().unwrap();
+    let mut output = std::io::BufReader::new(client.stdout.take().unwrap());
+    let mut said = String::new();
+    output.read_line(&mut said).unwrap();
+    kill(nix::unistd::Pid::from_raw(client.id() as i32), Signal::SIGTERM).unwrap();
+    output.read_to_string(&mut said).unwrap();
+    let status = crate::support::command::status_of(client.wait().unwrap());
+    assert_eq!((status, said.as_str()), (5, "ready\nended\n"));
 }
 
 /// As timeout(1) sends them, to its child and then to the group that both are of: the command ends in
