@@ -1,10 +1,10 @@
 //! Random identities of new containers.
 
-use std::fmt::Write;
 use std::fs::File;
 use std::io::Read;
 
 use crate::error::{Context, Result};
+use crate::types::Mac;
 
 /// Bytes that nobody can guess.
 pub fn bytes<const N: usize>() -> Result<[u8; N]> {
@@ -15,24 +15,13 @@ pub fn bytes<const N: usize>() -> Result<[u8; N]> {
 
 /// A random UUID (version 4, RFC 9562).
 pub fn uuid() -> Result<String> {
-    let mut bytes = bytes::<16>()?;
-    bytes[6] = bytes[6] & 0x0f | 0x40;
-    bytes[8] = bytes[8] & 0x3f | 0x80;
-    let mut text = String::with_capacity(36);
-    for (i, byte) in bytes.iter().enumerate() {
-        if matches!(i, 4 | 6 | 8 | 10) {
-            text.push('-');
-        }
-        // Writing to a string cannot fail.
-        let _ = write!(text, "{byte:02x}");
-    }
-    Ok(text)
+    Ok(uuid::Builder::from_random_bytes(bytes()?).into_uuid().to_string())
 }
 
 /// A MAC of the range that LXC's guests have too (10:66:6a), so that switches and admins know it.
 pub fn mac() -> Result<String> {
     let [a, b, c] = bytes()?;
-    Ok(format!("10:66:6a:{a:02x}:{b:02x}:{c:02x}"))
+    Ok(Mac([0x10, 0x66, 0x6a, a, b, c]).to_string())
 }
 
 #[cfg(test)]

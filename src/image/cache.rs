@@ -203,7 +203,7 @@ impl ImageStore {
         let containers = self.layout.containers();
         let dir = place.join(TAKEN_FOR);
         let digest = Sha256::digest(containers.as_os_str().as_encoded_bytes());
-        let link = dir.join(digest.iter().take(8).map(|byte| format!("{byte:02x}")).collect::<String>());
+        let link = dir.join(hex::encode(&digest[..8]));
         let make = || match std::os::unix::fs::symlink(containers, &link) {
             Err(e) if e.kind() == ErrorKind::NotFound => {
                 fs::create_dir_all(&dir).and_then(|()| std::os::unix::fs::symlink(containers, &link))

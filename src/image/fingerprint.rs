@@ -6,10 +6,10 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 
 use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags, SeekFrom};
-use sha2::{Digest, Sha256};
 
 use super::attributes::{xattrs_of_file, xattrs_of_named};
 use super::shown;
+use crate::sys::digest::sha256;
 
 /// Path below the root to a description of what is there.
 pub type Fingerprint = BTreeMap<Vec<u8>, String>;
@@ -61,8 +61,14 @@ fn describe(
     let xattrs = match kind {
         FileType::RegularFile => {
             let file = std::fs::File::from(open(OFlags::RDONLY));
-            write!(line, " {} bytes {} in {:?}", stat.st_size, digest(&file), data(&file, stat.st_size as u64))
-                .unwrap();
+            write!(
+                line,
+                " {} bytes {} in {:?}",
+                stat.st_size,
+                sha256(&file).unwrap(),
+                data(&file, stat.st_size as u64)
+            )
+            .unwrap();
             xattrs_of_file(file.as_fd()).unwrap()
         }
         FileType::Directory => {
@@ -92,18 +98,6 @@ fn describe(
         write!(line, " {}={}", shown(&name), value.escape_ascii()).unwrap();
     }
     found.insert(path.to_vec(), line);
-}
-
-fn digest(mut file: &std::fs::File) -> String {
-    let mut hasher = Sha256::new();
-    let mut buffer = vec![0; 1 << 16];
-    loop {
-        match std::io::Read::read(&mut file, &mut buffer).unwrap() {
-            0 => break,
-            n => hasher.update(&buffer[..n]),
-        }
-    }
-    hasher.finalize().iter().take(8).fold(String::new(), |text, byte| text + &format!("{byte:02x}"))
 }
 
 /// Where the file has data, as it lies on disk.

@@ -52,7 +52,7 @@ impl ImageSpec {
             hasher.update((field.len() as u64).to_le_bytes());
             hasher.update(field);
         }
-        hasher.finalize().iter().take(6).map(|byte| format!("{byte:02x}")).collect()
+        hex::encode(&hasher.finalize()[..6])
     }
 }
 

@@ -34,11 +34,7 @@ pub fn host_link(layout: &Layout, name: &ContainerName, guest: &str, role: Role)
     };
     let home = layout.containers().to_string_lossy();
     let digest = Sha256::digest([&*home, name.as_str(), guest, role].join("\0"));
-    let mut link = PREFIX.to_owned();
-    for byte in &digest[..4] {
-        link.push_str(&format!("{byte:02x}"));
-    }
-    link
+    format!("{PREFIX}{}", hex::encode(&digest[..4]))
 }
 
 /// The full name that `ip link show` also understands.

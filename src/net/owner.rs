@@ -66,8 +66,7 @@ pub fn note(layout: &Layout, file: &mut NetworkFile) -> Result<()> {
 
 fn keyed(layout: &Layout) -> String {
     let digest = Sha256::digest(layout.root().as_os_str().as_encoded_bytes());
-    let key: String = digest.iter().take(4).map(|byte| format!("{byte:02x}")).collect();
-    format!("{PLAIN}-{key}")
+    format!("{PLAIN}-{}", hex::encode(&digest[..4]))
 }
 
 /// The mark of this state directory.

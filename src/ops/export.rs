@@ -82,7 +82,7 @@ fn write<W: Write>(
     packer.file(ORIGIN, to_toml(&reading.origin)?.as_bytes(), 0o644, now)?;
     packer.tree(TREE, reading.tree())?;
     packer.flush()?;
-    let digest = hex(&hasher.borrow().clone().finalize());
+    let digest = hex::encode(hasher.borrow().clone().finalize());
     packer.file(DIGEST, format!("{digest}\n").as_bytes(), 0o644, now)?;
     let mut output = packer.finish()?.writer.finish().context(|| "compress")?;
     output.flush().context(|| "write")?;
@@ -91,10 +91,6 @@ fn write<W: Write>(
 
 fn to_toml<T: Serialize>(value: &T) -> Result<String> {
     toml::to_string(value).map_err(|e| Error::failed(e.to_string()))
-}
-
-pub(super) fn hex(digest: &[u8]) -> String {
-    digest.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// Digests what is written through it.

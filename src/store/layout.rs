@@ -148,7 +148,7 @@ fn is_same_directory(a: &Path, b: &Path) -> bool {
 pub(super) fn short_digest(path: &Path) -> String {
     use sha2::{Digest, Sha256};
     let digest = Sha256::digest(path.as_os_str().as_encoded_bytes());
-    digest.iter().take(4).map(|byte| format!("{byte:02x}")).collect()
+    hex::encode(&digest[..4])
 }
 
 /// `NAME-KEY`, of which the name is cut so that it is a container's name still.

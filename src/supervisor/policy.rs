@@ -64,8 +64,7 @@ fn apparmor(security: &Security) -> Result<Option<&str>> {
 
 /// A name that no other container of this host has.
 fn namespace(group: &str) -> String {
-    let digest: String = Sha256::digest(group).iter().take(6).map(|byte| format!("{byte:02x}")).collect();
-    format!("lxm-{digest}")
+    format!("lxm-{}", hex::encode(&Sha256::digest(group)[..6]))
 }
 
 fn place(group: &str) -> PathBuf {

@@ -10,6 +10,7 @@ pub mod btrfs;
 pub mod clone;
 pub mod command_line;
 pub mod creds;
+pub mod digest;
 pub mod fork;
 pub mod fs;
 pub mod helper;

@@ -1,13 +1,11 @@
 use std::collections::BTreeMap;
-use std::io::Read;
 use std::path::{Path, PathBuf};
-
-use sha2::{Digest, Sha256};
 
 use super::Found;
 use super::model::{Builder, File};
 use crate::distro::{self, Edit, Extras};
 use crate::error::{Context, Error, Result};
+use crate::sys::digest::sha256;
 use crate::types::{Arch, Size};
 
 /// What is asked of a template on the command line.
@@ -147,18 +145,7 @@ impl Recipe {
 
 /// SHA-256 of a file's contents, in hexadecimal.
 fn digest(file: &Path) -> Result<String> {
-    let read = || -> std::io::Result<String> {
-        let mut source = std::fs::File::open(file)?;
-        let mut hasher = Sha256::new();
-        let mut buffer = vec![0; 1 << 20];
-        loop {
-            match source.read(&mut buffer)? {
-                0 => return Ok(hasher.finalize().iter().map(|byte| format!("{byte:02x}")).collect()),
-                n => hasher.update(&buffer[..n]),
-            }
-        }
-    };
-    read().context(|| format!("read `{}`", file.display()))
+    std::fs::File::open(file).and_then(sha256).context(|| format!("read `{}`", file.display()))
 }
 
 fn choose_release(found: &Found, asked: Option<&str>) -> Result<String> {

@@ -14,7 +14,7 @@ use crate::distro::HostKeys;
 use crate::error::{Context, Error, Result};
 use crate::image::budget::Budget;
 use crate::image::unpack::unpack_below;
-use crate::ops::export::{CONFIG, DIGEST, ExportRecord, ORIGIN, RECORD, TAIL, TREE, hex};
+use crate::ops::export::{CONFIG, DIGEST, ExportRecord, ORIGIN, RECORD, TAIL, TREE};
 use crate::progress::Progress;
 use crate::store::{Layout, Origin};
 use crate::types::Arch;
@@ -143,7 +143,7 @@ impl Held {
     }
 
     fn digest(&self) -> String {
-        hex(&self.hasher.clone().finalize())
+        hex::encode(self.hasher.clone().finalize())
     }
 }
 
@@ -167,7 +167,7 @@ mod tests {
     #[test]
     fn the_digest_leaves_out_the_tail_whatever_pieces_come() {
         let bytes: Vec<u8> = (0..10_000u32).map(|n| (n % 251) as u8).collect();
-        let expected = hex(&Sha256::digest(&bytes[..bytes.len() - TAIL]));
+        let expected = hex::encode(Sha256::digest(&bytes[..bytes.len() - TAIL]));
         for piece in [1, 7, 512, TAIL - 1, TAIL, TAIL + 1, 9_999, 10_000] {
             let mut held = Held::default();
             bytes.chunks(piece).for_each(|chunk| held.update(chunk));

@@ -9,11 +9,10 @@ use std::os::fd::{AsFd, BorrowedFd};
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{Mode, OFlags};
-use sha2::{Digest, Sha256};
 
 #[cfg(any(test, fuzzing))]
 pub(super) use self::manifest::read_each;
-use self::manifest::{Image, Process, arch, hex, of_docker, of_oci};
+use self::manifest::{Image, Process, arch, of_docker, of_oci};
 use super::foreign::{self, Translated};
 use super::make::{Imported, Parts, Wish, make};
 use crate::config::{Init, Publish};
@@ -23,6 +22,7 @@ use crate::image::budget::Budget;
 use crate::image::unpack::{unpack, unpack_layer};
 use crate::progress::Progress;
 use crate::store::{self, Layout};
+use crate::sys::digest::sha256;
 use crate::sys::fs::{open_dir, open_file_in_root, open_in_root};
 use crate::terminal::quoted;
 use crate::types::ContainerName;
@@ -104,16 +104,9 @@ fn import(
 
 fn check(mut file: &File, digest: &str) -> Result<()> {
     use std::io::Seek;
-    let mut hasher = Sha256::new();
-    let mut buffer = vec![0; 1 << 20];
-    loop {
-        match file.read(&mut buffer)? {
-            0 => break,
-            n => hasher.update(&buffer[..n]),
-        }
-    }
+    let found = sha256(file)?;
     file.rewind()?;
-    match format!("sha256:{}", hex(&hasher.finalize())) == digest {
+    match format!("sha256:{found}") == digest {
         true => Ok(()),
         false => Err(Error::failed("it does not have its digest")),
     }

@@ -6,13 +6,13 @@ use std::path::{Path, PathBuf};
 use std::sync::mpsc::{RecvTimeoutError, sync_channel};
 use std::time::Duration;
 
-use sha2::{Digest, Sha256};
 use ureq::http::StatusCode;
 use ureq::tls::{RootCerts, TlsConfig};
 
 use crate::error::{Context, Error, Kind, Result};
 use crate::progress::Progress;
 use crate::store::FileLock;
+use crate::sys::digest;
 
 /// Attempts in a row that bring nothing before it is given up.
 const ATTEMPTS: u32 = 4;
@@ -258,14 +258,7 @@ fn pause(failures: u32) {
 
 fn digest(mut file: &File) -> std::io::Result<String> {
     file.rewind()?;
-    let mut hasher = Sha256::new();
-    let mut buffer = vec![0; 1 << 20];
-    loop {
-        match file.read(&mut buffer)? {
-            0 => return Ok(hasher.finalize().iter().map(|byte| format!("{byte:02x}")).collect()),
-            n => hasher.update(&buffer[..n]),
-        }
-    }
+    digest::sha256(file)
 }
 
 /// Removes what was cut short and then not wanted for a week.

@@ -186,7 +186,7 @@ pub fn read_each(text: &[u8]) {
 fn blob_json<T: serde::de::DeserializeOwned>(archive: &OwnedFd, digest: &str) -> Result<T> {
     let path = blob_path(digest)?;
     let text = read_in_root(archive.as_fd(), &path, LIMIT)?;
-    if format!("sha256:{}", hex(&Sha256::digest(&text))) != digest {
+    if format!("sha256:{}", hex::encode(Sha256::digest(&text))) != digest {
         return Err(Error::failed(format!("`{}` does not have its digest", path.display())));
     }
     parse(&text, &path)
@@ -200,10 +200,6 @@ fn blob_path(digest: &str) -> Result<PathBuf> {
         }
         _ => Err(Error::failed(format!("`{}` is not a sha256 digest", digest.escape_default()))),
     }
-}
-
-pub fn hex(digest: &[u8]) -> String {
-    digest.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 #[cfg(test)]

@@ -3,6 +3,8 @@
 use std::io::{BufRead, BufReader};
 use std::net::{TcpListener, TcpStream};
 
+use sha2::{Digest, Sha256};
+
 use super::*;
 
 /// How a server answers a request.
@@ -66,7 +68,7 @@ fn body() -> Vec<u8> {
 }
 
 fn sha(bytes: &[u8]) -> String {
-    Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect()
+    hex::encode(Sha256::digest(bytes))
 }
 
 fn fetcher() -> Fetcher {
