@@ -105,24 +105,11 @@ impl Neighbours {
 
     pub fn of(&self, mac: Mac) -> Vec<Ipv6Addr> {
         let all = self.named.get(&mac).map(Vec::as_slice).unwrap_or_default();
-        let suffix = eui64(mac);
+        let suffix = mac.interface_id();
         match all.iter().find(|address| address.octets()[8..] == suffix) {
             Some(stable) => vec![*stable],
             None => all.to_vec(),
         }
-    }
-}
-
-/// The interface identifier made from a MAC (RFC 4291, appendix A).
-fn eui64(Mac([a, b, c, d, e, f]): Mac) -> [u8; 8] {
-    [a ^ 2, b, c, 0xff, 0xfe, d, e, f]
-}
-
-/// The MAC that the identifier of an address is made of, where it is.
-pub fn station_of(address: Ipv6Addr) -> Option<Mac> {
-    match address.octets() {
-        [_, _, _, _, _, _, _, _, a, b, c, 0xff, 0xfe, d, e, f] => Some(Mac([a ^ 2, b, c, d, e, f])),
-        _ => None,
     }
 }
 

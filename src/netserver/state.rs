@@ -6,7 +6,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use super::dhcp4::Dhcp4;
 use super::guests::Guests;
 use super::lease::Time;
-use super::names::{self, Names, Neighbours};
+use super::names::{Names, Neighbours};
 use super::status::{GuestStatus, Status};
 use crate::types::Mac;
 
@@ -35,7 +35,7 @@ impl ServerState {
             IpAddr::V4(leased) => self.dhcp.as_ref().and_then(|dhcp| dhcp.leases.holder(leased)).map(|lease| lease.mac),
             // The rules of the bridge keep an address that is made of a guest's MAC for that guest.
             IpAddr::V6(claimed) => {
-                let made = names::station_of(claimed).filter(|mac| self.guests.contains_key(mac));
+                let made = Mac::of_address(claimed).filter(|mac| self.guests.contains_key(mac));
                 made.or_else(|| self.neighbours.station(claimed))
             }
         };

@@ -1,4 +1,5 @@
 use std::fmt;
+use std::net::Ipv6Addr;
 use std::str::FromStr;
 
 use crate::error::{Error, Result};
@@ -13,6 +14,26 @@ impl Mac {
     /// Whether it names one interface: neither a group nor all zero.
     pub fn is_unicast(self) -> bool {
         self.0[0] & 1 == 0 && self.0 != [0; 6]
+    }
+
+    /// The interface identifier made of it: modified EUI-64 (RFC 4291, appendix A).
+    pub fn interface_id(self) -> [u8; 8] {
+        let [a, b, c, d, e, f] = self.0;
+        [a ^ 2, b, c, 0xff, 0xfe, d, e, f]
+    }
+
+    /// The one that an address has its interface identifier of, where it is made so.
+    pub fn of_address(address: Ipv6Addr) -> Option<Self> {
+        let [_, _, _, _, _, _, _, _, a, b, c, 0xff, 0xfe, d, e, f] = address.octets() else { return None };
+        Some(Mac([a ^ 2, b, c, d, e, f]))
+    }
+
+    /// The link-local address that the kernel makes of it.
+    pub fn link_local(self) -> Ipv6Addr {
+        let mut octets = [0; 16];
+        octets[..2].copy_from_slice(&[0xfe, 0x80]);
+        octets[8..].copy_from_slice(&self.interface_id());
+        octets.into()
     }
 }
 
@@ -49,6 +70,18 @@ super::serde_as_text!(Mac);
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn link_local_addresses_are_the_kernels_and_lead_back() {
+        for (mac, address) in
+            [("02:fc:00:00:00:01", "fe80::fc:ff:fe00:1"), ("52:54:00:12:34:56", "fe80::5054:ff:fe12:3456")]
+        {
+            let mac: Mac = mac.parse().unwrap();
+            assert_eq!(mac.link_local().to_string(), address);
+            assert_eq!(Mac::of_address(mac.link_local()), Some(mac));
+        }
+        assert_eq!(Mac::of_address("fd00::1".parse().unwrap()), None);
+    }
 
     #[test]
     fn addresses_read_back_as_written_and_all_else_is_refused() {

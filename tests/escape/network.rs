@@ -13,7 +13,6 @@ mod routed;
 use std::net::{Ipv4Addr, Ipv6Addr, UdpSocket};
 use std::time::{Duration, Instant};
 
-use lxm::net::bridge;
 use lxm::sys::packet::PacketSocket;
 use lxm::types::Mac;
 
@@ -64,8 +63,8 @@ impl<'a> Pair<'a> {
             victim_mac,
             own4: four(5),
             victim4: four(6),
-            own6: bridge::link_local(mac),
-            victim6: bridge::link_local(victim_mac),
+            own6: mac.link_local(),
+            victim6: victim_mac.link_local(),
             gateway4: four(1),
             attacker,
             victim,
@@ -279,7 +278,7 @@ fn from_its_start(sandbox: &Sandbox) {
     // It knows the victim's hardware address from its last run.
     let mac = victim.connect("[network.eth0]")[0].mac;
     victim.disconnect();
-    let link_local = bridge::link_local(mac);
+    let link_local = mac.link_local();
     let identifier = u128::from(link_local) & u128::from(u64::MAX);
     let global = Ipv6Addr::from(u128::from(net.network()) | identifier);
     attacker.connect("[network.eth0]");

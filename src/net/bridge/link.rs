@@ -1,6 +1,6 @@
 //! A bridge's link in the kernel: made, addressed and looked at by netlink.
 
-use std::net::{IpAddr, Ipv6Addr};
+use std::net::IpAddr;
 
 use futures_util::TryStreamExt;
 use ipnetwork::IpNetwork;
@@ -43,13 +43,6 @@ pub fn mac(name: &str, settings: &BridgeSettings) -> Mac {
     let ipv4 = settings.ipv4.map(|net| net.to_string()).unwrap_or_default();
     let ipv6 = settings.ipv6.map(|net| net.to_string()).unwrap_or_default();
     names::derived_mac(&["bridge", name, &ipv4, &ipv6])
-}
-
-/// The link-local address that the kernel makes of a hardware address (RFC 4291, modified EUI-64).
-pub fn link_local(mac: Mac) -> Ipv6Addr {
-    let [a, b, c, d, e, f] = mac.0;
-    let pair = |high: u8, low: u8| u16::from_be_bytes([high, low]);
-    Ipv6Addr::new(0xfe80, 0, 0, 0, pair(a ^ 2, b), pair(c, 0xff), pair(0xfe, d), pair(e, f))
 }
 
 pub(super) async fn make(mark: &str, host: &Handle, name: &str, settings: &BridgeSettings) -> Result<u32> {
@@ -119,16 +112,4 @@ pub(super) fn settings_of_kernel(name: &str, settings: &BridgeSettings) -> Resul
         sysctl::forward_ipv6()?;
     }
     Ok(())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_link_local_address_is_the_one_of_the_kernel() {
-        let of = |mac: &str| link_local(mac.parse().unwrap()).to_string();
-        assert_eq!(of("02:fc:00:00:00:01"), "fe80::fc:ff:fe00:1");
-        assert_eq!(of("52:54:00:12:34:56"), "fe80::5054:ff:fe12:3456");
-    }
 }

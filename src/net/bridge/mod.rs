@@ -13,6 +13,6 @@ pub mod port;
 pub mod subnet;
 
 pub use lifecycle::{add, default_name, down, ensure, up};
-pub use link::{exists, is_up, link_local, mac};
+pub use link::{exists, is_up, mac};
 pub use port::Bridge;
 pub use subnet::{gateway4, gateway6, taken};

@@ -101,7 +101,7 @@ fn sets6(text: &mut String, facts: &Facts) {
     set(text, "fixed6", "typeof @nh,64,128 . @ll,48,48;", &pairs);
     let gateways = facts.bridges.iter().flat_map(|(name, bridge)| {
         let own = bridge.ipv6.map(|net| net.ip());
-        own.into_iter().chain([bridge::link_local(bridge::mac(name, bridge))])
+        own.into_iter().chain([bridge::mac(name, bridge).link_local()])
     });
     let gateways: Vec<String> = gateways.map(number6).collect();
     set(text, "gateways6", "typeof @nh,64,128;", &gateways);

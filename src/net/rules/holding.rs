@@ -3,7 +3,6 @@
 use std::net::{IpAddr, Ipv6Addr};
 
 use crate::config::bridge::BridgeSettings;
-use crate::net::bridge;
 use crate::netserver::GuestEntry;
 use crate::types::Mac;
 
@@ -18,7 +17,7 @@ pub struct Holding {
 /// lxm sets, and those that its kernel makes of the hardware address that lxm chose (RFC 4291,
 /// appendix A), which anybody can know beforehand.
 pub fn holdings(settings: &BridgeSettings, guest: &GuestEntry) -> Vec<Holding> {
-    let link_local = bridge::link_local(guest.mac);
+    let link_local = guest.mac.link_local();
     let identifier = u128::from(link_local) & u128::from(u64::MAX);
     let made = settings.ipv6.map(|net| Ipv6Addr::from(u128::from(prefix_of(net.network())) << 64 | identifier));
     let six = [Some(link_local), made].into_iter().flatten().map(IpAddr::V6);
