@@ -16,6 +16,7 @@ use crate::netserver::{self, Watchdog, guests, is_running, process_file};
 use crate::store::{FileLock, Layout, remove_tree};
 use crate::sys;
 use crate::sys::helper;
+use crate::systemd::notify::Notifier;
 
 /// How long the group of a server that has ended may be busy still.
 const GROUP_TIMEOUT: Duration = Duration::from_secs(2);
@@ -145,7 +146,12 @@ fn other_servers(layout: &Layout) -> bool {
 /// Is the bridge's server until it is told to stop or the bridge is gone: `lxm network serve`.
 pub fn run(layout: &Layout, bridge: &str, readiness: Readiness) -> Result<()> {
     let served = match readiness {
-        Readiness::Notify => serve(layout, bridge, |_| notify("READY=1")),
+        Readiness::Notify => serve(layout, bridge, |_| {
+            if let Some(notifier) = Notifier::from_env()? {
+                notifier.tell("READY=1");
+            }
+            Ok(())
+        }),
         Readiness::Stdout => detach(layout).and_then(|()| {
             serve(layout, bridge, |watchdog| {
                 watchdog.send(Message::RestartOnCrash)?;
@@ -188,19 +194,4 @@ fn detach(layout: &Layout) -> Result<()> {
     let group = unified.join(cgroup(layout));
     let join = fs::create_dir_all(&group).and_then(|()| fs::write(group.join("cgroup.procs"), "0"));
     join.context(|| format!("move to the cgroup `{}`", group.display()))
-}
-
-/// Tells systemd, where it runs us (sd_notify(3)).
-fn notify(state: &str) -> Result<()> {
-    use std::os::linux::net::SocketAddrExt;
-    use std::os::unix::net::{SocketAddr, UnixDatagram};
-    let Some(path) = std::env::var_os("NOTIFY_SOCKET") else { return Ok(()) };
-    let send = || -> std::io::Result<()> {
-        let address = match path.as_encoded_bytes().strip_prefix(b"@") {
-            Some(name) => SocketAddr::from_abstract_name(name)?,
-            None => SocketAddr::from_pathname(&path)?,
-        };
-        UnixDatagram::unbound()?.send_to_addr(state.as_bytes(), &address).map(drop)
-    };
-    send().context(|| "tell the service manager")
 }

@@ -7,6 +7,9 @@ use std::time::Duration;
 use crate::error::{Context, Error, Result};
 
 /// The socket that systemd gave this service.
+///
+/// Not the crate sd-notify, which makes a socket for each message: ours is made while the descriptors
+/// of a supervisor suffice, and tells its watchdog still when they do not.
 #[derive(Debug)]
 pub struct Notifier {
     socket: UnixDatagram,
