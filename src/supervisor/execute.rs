@@ -8,11 +8,10 @@ use std::path::Path;
 use nix::errno::Errno;
 
 use super::not_run::{Failure, NOT_EXECUTABLE, NOT_FOUND, NOT_RUN};
+use super::setup::PATH;
 use super::user::User;
 use crate::error::{Error, Kind};
 use crate::proto::control::Attach;
-
-const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
 /// The command's environment: the guest's default one, the container's, and what was asked for.
 fn environment(request: &Attach, user: &User, container: &BTreeMap<String, String>) -> Vec<(String, String)> {

@@ -18,6 +18,9 @@ use crate::storage::{self, Backend};
 use crate::store::{self, Layout, Origin};
 use crate::types::{ContainerName, IdRange};
 
+/// Where a guest's programs are, for its init and for attached commands.
+pub const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+
 pub struct Setup {
     pub layout: Layout,
     pub name: ContainerName,
@@ -137,7 +140,7 @@ impl Setup {
             "container=lxm".to_owned(),
             format!("container_uuid={uuid}"),
             "TERM=xterm-256color".to_owned(),
-            "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin".to_owned(),
+            format!("PATH={PATH}"),
             "HOME=/root".to_owned(),
             "USER=root".to_owned(),
             "LOGNAME=root".to_owned(),
