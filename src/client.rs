@@ -19,8 +19,7 @@ pub fn connect(layout: &Layout, name: &ContainerName) -> Result<Packets> {
         match Packets::connect(&layout.control_socket(name)) {
             Ok(packets) => return Ok(packets),
             Err(_) if !AliveLock::is_held(layout, name)? => {
-                return Err(Error::conflict(format!("container `{name}` is not running"))
-                    .hint(format!("`{}` starts it", layout.command(format_args!("start {name}")))));
+                return Err(layout.not_running(name));
             }
             Err(e) if matches!(e.errno(), Some(libc::ENOENT | libc::ECONNREFUSED)) && Instant::now() < deadline => {
                 std::thread::sleep(Duration::from_millis(2));

@@ -2,9 +2,7 @@
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
-use rustix::fs::{Mode, OFlags};
-
-use crate::error::{Context, Error, Result};
+use crate::error::{Error, Result};
 use crate::identity;
 use crate::storage::{self, Tree};
 use crate::store::{AliveLock, BootRecord, Layout, OperationLock, Origin};
@@ -46,13 +44,7 @@ impl GuestTree {
     fn of_running(layout: &Layout, name: &ContainerName, place: OwnedFd) -> Result<Self> {
         let record = BootRecord::read(layout, name)?
             .ok_or_else(|| Error::conflict(format!("`{name}` is just being started or stopped")).hint("try again"))?;
-        let path = format!("/proc/{}/root", record.leader.pid);
-        let root = rustix::fs::open(&path, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty());
-        // Asked after it was opened: a pid that was given to another process in between is found out.
-        if !sys::process::is_same(&record.leader) {
-            return Err(Error::conflict(format!("`{name}` has just stopped")).hint("try again"));
-        }
-        Ok(GuestTree { root: root.context(|| format!("open `{path}`"))?, place, ids: record.ids, _idle: None })
+        Ok(GuestTree { root: record.open_root(name)?, place, ids: record.ids, _idle: None })
     }
 
     pub fn root(&self) -> BorrowedFd<'_> {

@@ -104,8 +104,7 @@ impl<'a> Observer<'a> {
         self.layout.require(name)?;
         match self.state(name)? {
             (_, Some(record)) => Ok(self.guest(record)),
-            (State::Stopped, None) => Err(Error::conflict(format!("container `{name}` is not running"))
-                .hint(format!("`{}` starts it", self.layout.command(format_args!("start {name}"))))),
+            (State::Stopped, None) => Err(self.layout.not_running(name)),
             (state, None) => Err(Error::conflict(format!("container `{name}` is {}", state.name()))),
         }
     }

@@ -30,19 +30,9 @@ const CONNECT_TIME: Duration = Duration::from_millis(500);
 /// How long a server may take to say its first word.
 const GREETING_TIME: Duration = Duration::from_secs(5);
 
-/// The leader of a running container, and whether it is still the same.
-fn leader(layout: &Layout, name: &ContainerName) -> Result<Generation> {
-    layout.require(name)?;
-    let record = BootRecord::read(layout, name)?.map(|record| record.leader).filter(sys::process::is_same);
-    record.ok_or_else(|| {
-        Error::conflict(format!("container `{name}` is not running"))
-            .hint(format!("start it: `{}`", layout.command(format_args!("start {name}"))))
-    })
-}
-
 /// Waits until the guest has an address that others can reach; fails with `Kind::TimedOut`.
 pub fn wait_address(layout: &Layout, name: &ContainerName, limit: Duration) -> Result<Addresses> {
-    let leader = leader(layout, name)?;
+    let leader = BootRecord::of_running(layout, name)?.leader;
     let deadline = Instant::now() + limit;
     let mut ipv6_is_enough = None;
     loop {
@@ -105,7 +95,7 @@ fn still_there(name: &ContainerName, leader: &Generation) -> Result<()> {
 ///
 /// With root's rights from inside the guest's network namespace, else by the guest's addresses.
 pub fn connect(layout: &Layout, name: &ContainerName, port: u16, limit: Duration) -> Result<TcpStream> {
-    let leader = leader(layout, name)?;
+    let leader = BootRecord::of_running(layout, name)?.leader;
     let deadline = Instant::now() + limit;
     let inside = if nix::unistd::geteuid().is_root() { Some(open_netns(Pid::from_raw(leader.pid))?) } else { None };
     loop {

@@ -1,6 +1,5 @@
 //! ssh into a guest as to a machine: by name, with its host keys known before the first connection.
 
-use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -17,22 +16,11 @@ pub const TIMEOUT: Duration = Duration::from_secs(30);
 const LIMIT: u64 = 1 << 16;
 const KEY_KINDS: [&str; 4] = ["ed25519", "ecdsa", "rsa", "dsa"];
 
-/// The guest's root directory as it sees it itself.
-fn root(layout: &Layout, name: &ContainerName) -> Result<OwnedFd> {
-    let record = BootRecord::read(layout, name)?.filter(|record| sys::process::is_same(&record.leader));
-    let record = record.ok_or_else(|| {
-        Error::conflict(format!("container `{name}` is not running"))
-            .hint(format!("start it: `{}`", layout.command(format_args!("start {name}"))))
-    })?;
-    sys::fs::open_dir(format!("/proc/{}/root", record.leader.pid))
-}
-
 /// The guest's public host keys, as `KIND KEY` (known_hosts(5)).
 ///
 /// Read from its files, over no network: nobody can have stepped in between.
 pub fn host_keys(layout: &Layout, name: &ContainerName) -> Result<Vec<String>> {
-    layout.require(name)?;
-    let root = root(layout, name)?;
+    let root = BootRecord::of_running(layout, name)?.open_root(name)?;
     let file = |kind: &&str| format!("etc/ssh/ssh_host_{kind}_key.pub");
     let texts = KEY_KINDS.iter().filter_map(|kind| sys::fs::read_in_root(&root, file(kind), LIMIT).ok());
     Ok(texts.filter_map(|text| public_key(&String::from_utf8_lossy(&text))).collect())
@@ -57,7 +45,7 @@ pub struct Login {
 
 /// Whoever is asked for; else the first account of a person that has keys, else root.
 pub fn login(layout: &Layout, name: &ContainerName, asked: Option<String>) -> Result<Login> {
-    let root = root(layout, name)?;
+    let root = BootRecord::of_running(layout, name).and_then(|record| record.open_root(name))?;
     let read =
         |file: &Path| sys::fs::read_in_root(&root, file, LIMIT).map(|text| String::from_utf8_lossy(&text).into());
     let keys_in = |home: &str| -> Option<String> {

@@ -28,6 +28,12 @@ impl Layout {
         config::parse(&text, &file)
     }
 
+    /// Why nothing can be done in its guest.
+    pub fn not_running(&self, name: &ContainerName) -> Error {
+        Error::conflict(format!("container `{name}` is not running"))
+            .hint(format!("`{}` starts it", self.command(format_args!("start {name}"))))
+    }
+
     /// Fails with `Kind::NotFound` unless the container exists. What is no container is none: nothing
     /// is shown of it, changed in it or removed.
     pub fn require(&self, name: &ContainerName) -> Result<()> {

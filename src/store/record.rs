@@ -1,10 +1,13 @@
+use std::os::fd::OwnedFd;
 use std::path::Path;
 
+use rustix::fs::{Mode, OFlags};
 use serde::{Deserialize, Serialize};
 
 use super::Layout;
 use crate::config;
 use crate::error::{Context, Error, Result};
+use crate::sys::process;
 use crate::types::{ContainerName, Generation, IdRange};
 
 /// `boot.toml`: what of a running container cannot be observed from outside.
@@ -53,6 +56,24 @@ impl BootRecord {
             Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(None),
             Err(e) => Err(e).context(|| format!("read `{}`", file.display())),
         }
+    }
+
+    /// That of a container whose guest runs; fails with `Kind::Conflict` where none does.
+    pub fn of_running(layout: &Layout, name: &ContainerName) -> Result<Self> {
+        layout.require(name)?;
+        let record = Self::read(layout, name)?.filter(|record| process::is_same(&record.leader));
+        record.ok_or_else(|| layout.not_running(name))
+    }
+
+    /// The guest's root directory as it sees it itself; fails with `Kind::Conflict` once the guest has ended.
+    pub fn open_root(&self, name: &ContainerName) -> Result<OwnedFd> {
+        let path = format!("/proc/{}/root", self.leader.pid);
+        let root = rustix::fs::open(&path, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty());
+        // Asked after it was opened: a pid that was given to another process in between is found out.
+        if !process::is_same(&self.leader) {
+            return Err(Error::conflict(format!("`{name}` has just stopped")).hint("try again"));
+        }
+        root.context(|| format!("open `{path}`"))
     }
 
     /// The cgroup of a running container below each hierarchy's mount point.
