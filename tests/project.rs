@@ -225,6 +225,38 @@ fn licence_expressions_are_understood() {
     }
 }
 
+/// The dependencies of a manifest that have no comment behind them nor above them; `##` is a heading.
+fn without_reason(manifest: &str) -> Vec<&str> {
+    let mut without = Vec::new();
+    let (mut in_section, mut above) = (false, "");
+    for line in manifest.lines() {
+        if line.starts_with('[') {
+            in_section = line.ends_with("dependencies]");
+        }
+        let has_reason = line.contains(" # ") || above.starts_with("# ");
+        if let Some((name, _)) = line.split_once(" = ").filter(|_| in_section && !line.starts_with('#'))
+            && !has_reason
+        {
+            without.push(name);
+        }
+        above = line;
+    }
+    without
+}
+
+#[test]
+fn every_dependency_has_its_reason_beside_it() {
+    let manifest = fs::read_to_string(root().join("Cargo.toml")).unwrap();
+    assert_eq!(without_reason(&manifest), [""; 0], "say in Cargo.toml what each is for, or do without it");
+}
+
+#[test]
+fn a_dependency_without_a_reason_is_found() {
+    let manifest = "[package]\nname = \"x\"\n[dependencies]\n## group\na = \"1\"\nb = \"1\" # why\n# why\nc = \"1\"\nd = \"1\"\n\
+                    [dev-dependencies]\ne = \"1\"\n[lints.rust]\nf = \"deny\"\n";
+    assert_eq!(without_reason(manifest), ["a", "d", "e"]);
+}
+
 #[test]
 fn no_crate_is_there_twice_but_the_known_ones() {
     let mut versions: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
