@@ -8,6 +8,8 @@ use std::process::Command;
 
 use serde_json::Value;
 
+#[path = "project/documents.rs"]
+mod documents;
 #[path = "project/imports.rs"]
 mod imports;
 #[path = "project/messages.rs"]
