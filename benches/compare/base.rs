@@ -3,8 +3,9 @@
 use std::fs;
 use std::time::{Duration, Instant};
 
+use crate::measured::Measured;
 use crate::side::{Fresh, Side, rest};
-use crate::table::{Measured, Unit, compare, median, row};
+use crate::table::{Unit, compare, median, row};
 
 /// Containers that run while they are listed.
 const CROWD: usize = 60;

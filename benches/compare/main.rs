@@ -5,6 +5,7 @@
 //! `cargo bench --bench compare -- network` measures one area alone.
 
 mod base;
+mod measured;
 mod network;
 mod side;
 mod storage;

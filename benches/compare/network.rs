@@ -14,8 +14,9 @@ use std::time::{Duration, Instant};
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use nix::sched::{CloneFlags, unshare};
 
+use crate::measured::Measured;
 use crate::side::{Side, output, program, rest};
-use crate::table::{Measured, Unit, compare, median, row, row_against};
+use crate::table::{Unit, compare, median, row, row_against};
 
 /// Guests that are started as a batch.
 const CROWD: usize = 60;

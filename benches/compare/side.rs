@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
-use crate::table::Measured;
+use crate::measured::Measured;
 
 /// Kept between runs: the image of lxm and the cache of LXC's template.
 pub const CACHE: &str = "/var/cache/lxm-tests/bench";

@@ -7,8 +7,9 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Instant;
 
+use crate::measured::Measured;
 use crate::side::{Fresh, Side, output};
-use crate::table::{Measured, Unit, compare, median, row};
+use crate::table::{Unit, compare, median, row};
 
 /// Clones that are made and started.
 const CROWD: usize = 60;

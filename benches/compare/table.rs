@@ -1,8 +1,7 @@
 //! The table that a run prints: medians of both sides, their ratio, and what is wanted.
 
+use crate::measured::Measured;
 use crate::side::Side;
-
-pub type Measured<T = f64> = Result<T, String>;
 
 /// Measures both sides in turn, `rounds` times, and prints a row.
 pub fn compare(
