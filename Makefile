@@ -10,7 +10,9 @@ SUDO    := $(if $(filter 0,$(shell id -u)),,sudo)
 KEPT    := PATH,HOME,CARGO_HOME,RUSTUP_HOME,CI,LXM_TESTS_SLOWNESS
 AS_ROOT := $(if $(SUDO),sudo --preserve-env=$(KEPT)) env
 # Layers of tests: what is within quotes runs one after the other, and beside the rest.
-LANES   := "unit cli host" "systemd vm"
+LANES   := "unit unit-root cli host" "systemd vm"
+# Unit tests need no root, and have none where root runs them.
+AS_USER := $(if $(SUDO),,--config "target.'cfg(unix)'.runner='$(CURDIR)/tests/as-nobody'")
 # What a layer's test programs are told: `make test-host TRIALS=boot::`.
 TRIALS  ?=
 
@@ -59,7 +61,12 @@ test: deps
 	tests/run-layers $(LANES)
 
 test-unit:
-	$(CARGO) test --locked --no-fail-fast --lib --bins --test golden -- $(TRIALS)
+	$(CARGO) test $(AS_USER) --locked --no-fail-fast --lib --bins --test golden -- --skip root_tests:: $(TRIALS)
+
+# What only root can try of it: owners, capabilities, devices, mounts.
+test-unit-root:
+	$(CARGO) test --locked --no-run --lib --test golden
+	$(AS_ROOT) $(CARGO) test --locked --no-fail-fast --lib --test golden -- $(or $(TRIALS),root_tests::)
 
 test-cli:
 	$(CARGO) test --locked --no-fail-fast --test cli --test project --test layers -- $(TRIALS)
@@ -76,4 +83,4 @@ test-sid:
 bench: deps
 	$(CARGO) bench --locked --bench compare
 
-.PHONY: all build deb deps install demo demo-clean test test-unit test-cli test-host test-systemd test-vm test-sid bench
+.PHONY: all build deb deps install demo demo-clean test test-unit test-unit-root test-cli test-host test-systemd test-vm test-sid bench

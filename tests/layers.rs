@@ -76,6 +76,8 @@ fn main() -> ExitCode {
         claim("layers::lanes_run_beside_each_other_and_do_not_mix_what_they_print", lanes),
         claim("layers::the_machine_is_measured", slowness),
         claim("layers::a_layer_of_the_makefile_takes_the_trials_to_run", makefile),
+        claim("layers::unit_tests_that_root_runs_have_none_of_its_rights", as_nobody)
+            .with_ignored_flag(!nix::unistd::geteuid().is_root()),
     ];
     libtest_mimic::run(&args, claims).exit_code()
 }
@@ -219,7 +221,7 @@ fn slowness() {
 }
 
 fn makefile() {
-    for layer in ["unit", "cli", "host", "systemd", "vm", "sid"] {
+    for layer in ["unit", "unit-root", "cli", "host", "systemd", "vm", "sid"] {
         let mut make = Command::new("make");
         make.args(["--dry-run", "--no-print-directory", &format!("test-{layer}"), "TRIALS=--exact area::trial"]);
         // It may itself be run by make.
@@ -227,6 +229,21 @@ fn makefile() {
         let output = make.output().expect("run make");
         let text = String::from_utf8_lossy(&output.stdout).into_owned();
         let last = text.lines().last().unwrap_or_default();
-        assert!(last.contains("cargo test") && last.ends_with(" -- --exact area::trial"), "{layer}: {text}");
+        assert!(last.contains("cargo test") && last.ends_with(" --exact area::trial"), "{layer}: {text}");
     }
+}
+
+fn as_nobody() {
+    let script = "id -u; id -G; sed -n 's/^CapEff:.//p' /proc/self/status; touch \"$TMPDIR/own\" \"$HOME/own\"; \
+                  ! cat /etc/shadow 2>/dev/null; echo \"$TMPDIR\"; exit 7";
+    let output = Command::new(source_tree().join("tests/as-nobody"))
+        .args(["/bin/sh", "-ec", script])
+        .current_dir(source_tree())
+        .output()
+        .expect("run as-nobody");
+    let text = String::from_utf8_lossy(&output.stdout);
+    let lines: Vec<&str> = text.lines().collect();
+    assert_eq!(output.status.code(), Some(7), "{text}{}", String::from_utf8_lossy(&output.stderr));
+    assert_eq!(lines[..3], ["65534", "65534", "0000000000000000"], "{text}");
+    assert!(!Path::new(lines[3]).exists(), "its directory is gone: {text}");
 }

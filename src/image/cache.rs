@@ -347,4 +347,6 @@ fn read_names(dir: &Path) -> Result<Vec<String>> {
 }
 
 #[cfg(test)]
+mod root_tests;
+#[cfg(test)]
 mod tests;

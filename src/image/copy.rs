@@ -323,4 +323,4 @@ impl Buffers {
 }
 
 #[cfg(test)]
-mod tests;
+mod root_tests;

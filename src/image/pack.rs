@@ -310,4 +310,4 @@ fn data_of(file: &OwnedFd, stat: &Stat) -> Result<Vec<(u64, u64)>> {
 }
 
 #[cfg(test)]
-mod tests;
+mod root_tests;

@@ -146,4 +146,4 @@ pub fn unpack_layer(reader: impl Read + Send, root: &Path, budget: &Budget, prog
 }
 
 #[cfg(test)]
-mod tests;
+mod root_tests;

@@ -112,7 +112,7 @@ fn is_proc(dir: BorrowedFd<'_>) -> Result<bool> {
 
 #[cfg(test)]
 mod tests {
-    use std::os::fd::AsFd;
+    use std::os::fd::{AsFd, AsRawFd};
     use std::os::unix::fs::symlink;
 
     use super::*;
@@ -124,7 +124,8 @@ mod tests {
         std::fs::write(tmp.path().join("file"), "old").unwrap();
         symlink("file", tmp.path().join("link")).unwrap();
         symlink("nothing", tmp.path().join("dangling")).unwrap();
-        symlink("/proc/self/fd/1", tmp.path().join("magic")).unwrap();
+        let open = tempfile::tempfile().unwrap();
+        symlink(format!("/proc/self/fd/{}", open.as_raw_fd()), tmp.path().join("magic")).unwrap();
         let at = |name: &str| target(dir.as_fd(), OsStr::new(name));
         assert!(matches!(at("file").unwrap(), Target::Place));
         assert!(matches!(at("new").unwrap(), Target::Place));
