@@ -156,13 +156,19 @@ mod tests {
     }
 
     #[test]
-    fn programs_corpora_and_targets_are_the_same() {
+    fn targets_programs_corpora_and_the_document_agree() {
         let targets: BTreeSet<String> = TARGETS.iter().map(|target| target.name.to_owned()).collect();
         let corpora = std::fs::read_dir(dir().join("corpus")).unwrap();
         let corpora = corpora.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
         let manifest: toml::Table = std::fs::read_to_string(dir().join("Cargo.toml")).unwrap().parse().unwrap();
         let programs = manifest["bin"].as_array().unwrap();
         let programs = programs.iter().map(|program| program["name"].as_str().unwrap().to_owned()).collect();
-        assert_eq!((&targets, &targets), (&corpora, &programs));
+        let document = std::fs::read_to_string(dir().with_file_name("docs/FUZZING.md")).unwrap();
+        // Names are in the first column of the first table; what was found has another one.
+        let (table, _) = document.split_once("\n## To fuzz").unwrap();
+        let cells = table.lines().filter_map(|line| line.strip_prefix("| `")?.split(" |").next());
+        let documented = cells.flat_map(|cell| cell.split(['`', ',', ' ']).filter(|name| !name.is_empty()));
+        let documented: BTreeSet<String> = documented.map(str::to_owned).collect();
+        assert_eq!((&targets, &targets, &targets), (&corpora, &programs, &documented));
     }
 }
