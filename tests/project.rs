@@ -279,22 +279,8 @@ fn no_crate_is_there_twice_but_the_known_ones() {
 /// The tables of what other managers' suites try name trials by their names.
 #[test]
 fn every_trial_that_the_scenarios_name_is_there() {
-    let mut code = String::new();
-    for dir in [
-        "tests/host",
-        "tests/host/peers",
-        "tests/escape",
-        "tests/escape/foreign",
-        "tests/escape/mounts",
-        "tests/systemd",
-    ] {
-        for entry in fs::read_dir(root().join(dir)).unwrap() {
-            let path = entry.unwrap().path();
-            if path.extension().is_some_and(|extension| extension == "rs") {
-                code.push_str(&fs::read_to_string(path).unwrap());
-            }
-        }
-    }
+    let code: String =
+        sizes::files(&root().join("tests")).iter().map(|path| fs::read_to_string(path).unwrap()).collect();
     let tables = fs::read_to_string(root().join("docs/PEERS-SCENARIOS.md")).unwrap();
     // What is between backquotes has odd places.
     let named: BTreeSet<&str> = tables.split('`').skip(1).step_by(2).filter(|words| words.contains("::")).collect();

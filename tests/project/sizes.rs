@@ -8,6 +8,8 @@ use syn::visit::{self, Visit};
 
 /// Lines of a file, with its unit tests, and of a function, with its signature.
 const FILE: usize = 400;
+/// Lines of a file of trials or benches: a trial is told at length.
+const TEST_FILE: usize = 600;
 const FUNCTION: usize = 60;
 
 /// Files that are longer, and why.
@@ -70,6 +72,25 @@ fn files_and_functions_are_short() {
         functions.visit_file(&syn::parse_file(&text).unwrap());
         let long = functions.found.iter().filter(|(_, lines)| *lines > FUNCTION);
         wrong.extend(long.map(|(name, lines)| format!("{shown}: `{name}` has {lines} lines, of {FUNCTION}")));
+    }
+    wrong.sort();
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+#[test]
+fn files_of_tests_have_one_subject() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let mut wrong = Vec::new();
+    for path in ["tests", "benches", "fuzz"].iter().flat_map(|dir| files(&root.join(dir))) {
+        let shown = path.strip_prefix(root).unwrap().display().to_string();
+        let text = fs::read_to_string(&path).unwrap();
+        let lines = text.lines().count();
+        if lines > TEST_FILE {
+            wrong.push(format!("{shown} has {lines} lines, of {TEST_FILE}"));
+        }
+        if !text.starts_with("//! ") {
+            wrong.push(format!("{shown} does not begin with what it is about (`//! …`)"));
+        }
     }
     wrong.sort();
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));

@@ -1,0 +1,109 @@
+//! Bridges and their settings, and what `lxm check` finds about them.
+
+use super::{address, ip, links, start, tables};
+use crate::support::sandbox::run_checked;
+use crate::support::{Guest, Sandbox, Trial};
+
+pub(super) fn trials() -> Vec<Trial> {
+    let busybox = |name, body| Trial::new(name, body).guest(Guest::Busybox);
+    vec![
+        busybox("network::what_stands_in_the_way_is_told_with_a_remedy", findings),
+        Trial::new("network::bridges_are_made_changed_and_removed", bridges),
+    ]
+}
+
+fn findings(sandbox: &Sandbox) {
+    let found = || lxm::net::check(&sandbox.layout()).unwrap();
+    assert!(found().is_empty(), "no bridge, no fault: {:?}", found());
+    sandbox.lxm(&["network", "up"]).ok();
+    assert!(found().is_empty(), "{:?}", found());
+    let tells = |what: &str, remedy: &str| {
+        let all = found();
+        let told = all.iter().any(|finding| finding.what.contains(what) && finding.remedy.contains(remedy));
+        assert!(told, "{what}: {all:?}");
+    };
+    run_checked("nft", &["add table inet mine"]);
+    run_checked("nft", &["add chain inet mine forward { type filter hook forward priority filter; policy drop; }"]);
+    tells("`inet mine forward` drops", "nft insert rule inet mine forward iifname \"lxmbr0\" accept");
+    run_checked("nft", &["insert rule inet mine forward iifname \"lxmbr0\" accept"]);
+    assert!(found().is_empty(), "the remedy helps: {:?}", found());
+    run_checked("nft", &["delete table inet mine"]);
+    std::fs::write("/proc/sys/net/ipv4/ip_forward", "0").unwrap();
+    tells("`net.ipv4.ip_forward` is 0", "sysctl -w net.ipv4.ip_forward=1");
+    std::fs::write("/proc/sys/net/ipv4/ip_forward", "1").unwrap();
+    ip("link add br0 type bridge");
+    let net: ipnetwork::Ipv4Network =
+        sandbox.lxm(&["network", "show", "lxmbr0", "--format", "json"]).ok().json()["ipv4"]
+            .as_str()
+            .unwrap()
+            .parse()
+            .unwrap();
+    ip("link set br0 up");
+    ip(&format!("route add {}/25 dev br0", net.network()));
+    tells("overlaps the network", "lxm network set lxmbr0 ipv4 auto");
+    ip("link del br0");
+    lxm::net::server::stop(&sandbox.layout(), "lxmbr0").unwrap();
+    tells("no lease and name server", "lxm network up lxmbr0");
+    sandbox.lxm(&["network", "up"]).ok();
+    assert!(found().is_empty(), "{:?}", found());
+}
+
+pub(super) fn bridges(sandbox: &Sandbox) {
+    sandbox.lxm(&["network", "show", "nosuch"]).fails(3);
+    sandbox.lxm(&["network", "up", "nosuch"]).fails(3);
+    sandbox.lxm(&["network", "create", "a-name-that-is-too-long"]).fails(2);
+    ip("link add lan0 type bridge");
+    ip("link set lan0 up");
+    ip("address add 192.0.2.1/24 dev lan0");
+    for (subnet, status) in
+        [("192.0.2.128/25", 4), ("127.0.0.0/8", 6), ("224.0.0.0/24", 6), ("0.0.0.0/0", 6), ("10.1.2.3", 6), ("x", 2)]
+    {
+        sandbox.lxm(&["network", "create", "lab", "--subnet", subnet]).fails(status);
+        sandbox.lxm(&["network", "show", "lab"]).fails(3);
+    }
+    sandbox.lxm(&["network", "create", "lab", "--subnet", "10.77.0.0/24", "--no-nat"]).ok();
+    sandbox.lxm(&["network", "create", "lab"]).fails(4);
+    sandbox.lxm(&["network", "create", "quiet", "--no-dhcp", "--ipv6", "fd77::/64"]).ok();
+    let shown = |name: &str| sandbox.lxm(&["network", "show", name, "--format", "json"]).ok().json();
+    assert_eq!(shown("lab")["ipv4"], "10.77.0.1/24");
+    assert_eq!(shown("lab")["nat"], false);
+    assert_eq!(shown("quiet")["ipv6"], "fd77::1/64");
+    assert_eq!(shown("quiet")["pool_size"], 0);
+    let rules = || run_checked("nft", &["list", "table", "inet", "lxm"]);
+    assert!(!rules().contains("ip saddr 10.77.0.0/24"));
+    sandbox.lxm(&["network", "set", "lab", "nat", "true"]).ok();
+    assert!(rules().contains("ip saddr 10.77.0.0/24"), "at once");
+    sandbox.lxm(&["network", "set", "lab", "ipv4", "10.78.0.1/24"]).ok();
+    let addresses = ip("-br address show lab");
+    assert!(addresses.contains("10.78.0.1/24") && !addresses.contains("10.77.0.1"), "{addresses}");
+    for (key, value, status) in [
+        ("colour", "red", 2),
+        ("ipv4", "x", 2),
+        ("ipv4", "192.0.2.0/24", 4),
+        ("ipv4", "10.78.0.255/24", 6),
+        ("range", "10.9.9.1-10.9.9.2", 6),
+        ("mtu", "much", 2),
+        ("mtu", "20", 6),
+        ("route", "10.9.0.0/16 via 10.9.9.1", 6),
+    ] {
+        sandbox.lxm(&["network", "set", "lab", key, value]).fails(status);
+        assert_eq!((&shown("lab")["ipv4"], &shown("lab")["serving"]), (&"10.78.0.1/24".into(), &true.into()));
+    }
+    sandbox.lxm(&["network", "set", "lab", "ipv4", "10.79.0.0/24"]).ok();
+    assert_eq!(shown("lab")["ipv4"], "10.79.0.1/24", "the first address is the bridge's");
+    sandbox.lxm(&["create", "web", "-t", "busybox", "--network", "lab"]).ok();
+    assert!(start(sandbox, "web").starts_with("10.79.0."));
+    sandbox.lxm(&["network", "set", "lab", "ipv4", "10.78.0.1/24"]).ok().complains("`lxm restart web`");
+    sandbox.lxm(&["restart", "web"]).ok();
+    assert!(address(sandbox, "web").starts_with("10.78.0."), "as it was told");
+    sandbox.lxm(&["stop", "-k", "web"]).ok();
+    ip("link del lan0");
+    sandbox.lxm(&["network", "down", "lab"]).ok();
+    assert_eq!(shown("lab")["up"], false);
+    assert_eq!(shown("lab")["ipv4"], "10.78.0.1/24", "settings stay");
+    for name in ["lab", "quiet"] {
+        sandbox.lxm(&["network", "delete", name]).ok();
+    }
+    assert!(!tables().contains("lxm"), "{}", tables());
+    assert!(!links().contains("lab") && !links().contains("quiet"), "{}", links());
+}
