@@ -4,7 +4,7 @@ use super::Guest;
 use crate::config::Init;
 use crate::error::{Error, Result};
 
-/// The first systemd that runs on a unified hierarchy alone: nspawn's own threshold (FACTS 4.11).
+/// The first systemd that runs on a unified hierarchy alone: nspawn's own threshold.
 const FIRST_UNIFIED: u32 = 230;
 
 /// Refuses a guest that cannot boot here, with the reason and what to do.

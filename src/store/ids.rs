@@ -1,4 +1,4 @@
-//! Sets aside host ids for containers, never the same for two (DESIGN 5, FACTS 4.12).
+//! Sets aside host ids for containers, never the same for two.
 
 use std::path::Path;
 

@@ -94,7 +94,8 @@ fn only_its_own(outcome: &Outcome, expected: &[&str]) {
 
 const OWN_FLAGS: [&str; 4] = ["off /tmp/own ro", "off /tmp/own nosuid", "off /tmp/own nodev", "off /tmp/own noexec"];
 
-/// FAULTS 1 a 2. The guest's own mount comes off by the same calls.
+/// What root in the guest can do to its own mounts it cannot do to the host's: they are locked
+/// (MNT_LOCKED, mount_namespaces(7)). The guest's own mount comes off by the same calls.
 fn none_comes_off(sandbox: &Sandbox) {
     let tree = boot_with_tree(sandbox, &[]);
     take_off_its_own_run(sandbox);
@@ -105,7 +106,7 @@ fn none_comes_off(sandbox: &Sandbox) {
     remove_host_tree(&tree);
 }
 
-/// FAULTS 1 a 1 and 2.
+/// Of the host's mounts `ro`, `nosuid`, `nodev` and `noexec` are locked (MNT_LOCK_READONLY and the like).
 fn no_flag_comes_off(sandbox: &Sandbox) {
     let tree = boot_with_tree(sandbox, &[]);
     take_off_its_own_run(sandbox);
@@ -125,7 +126,7 @@ fn nesting_locks_as_much(sandbox: &Sandbox) {
     remove_host_tree(&tree);
 }
 
-/// FAULTS 1 a 1: copies of the mount, and the mount seen from further user namespaces, are as
+/// Copies of the mount, and the mount seen from further user namespaces, are as
 /// read-only as itself. That the file could be written to otherwise is seen on a writable mount.
 fn read_only(sandbox: &Sandbox) {
     let tree = host_tree(sandbox);
@@ -153,7 +154,7 @@ fn read_only(sandbox: &Sandbox) {
     remove_host_tree(&tree);
 }
 
-/// FAULTS 1 a 2: no way shows what lies below a mount of the host. That it lies there the host sees.
+/// No way shows what lies below a mount of the host. That it lies there the host sees.
 fn covered(sandbox: &Sandbox) {
     let tree = boot_with_tree(sandbox, &[]);
     inside(sandbox, "cat /srv/ro/sub/shown").ok().says("shown");

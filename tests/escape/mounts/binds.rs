@@ -48,7 +48,8 @@ fn suid_and_dev(sandbox: &Sandbox) {
     remove_host_tree(&tree);
 }
 
-/// FAULTS 1 b 3. What the same guest can do where it is asked for is seen in the next trial.
+/// Files of the host's root are nobody's in a bind mount. What the same guest can do
+/// where it is asked for is seen in the next trial.
 fn nobody_by_default(sandbox: &Sandbox) {
     let dir = owned_dir(sandbox, "data", 0);
     fs::write(dir.join("tool"), "#!/bin/sh\n").unwrap();
@@ -121,7 +122,8 @@ fn owned_dir(sandbox: &Sandbox, name: &str, uid: u32) -> PathBuf {
     dir
 }
 
-/// FAULTS 1 b 5. The same links, made by root where only root can, are followed.
+/// A guest that shares a directory must not choose what is mounted. The same links, made by root where
+/// only root can, are followed.
 fn sources(sandbox: &Sandbox) {
     let secret = owned_dir(sandbox, "secret", 0);
     fs::write(secret.join("shadow"), "root's\n").unwrap();
@@ -154,7 +156,8 @@ fn sources(sandbox: &Sandbox) {
     inside(sandbox, "cat /etc/shown").ok().says("root's");
 }
 
-/// FAULTS 6.1, CVE-2019-16884: by the command line, and in a file that was edited by hand.
+/// A mount below /proc would hide what confines (CVE-2019-16884): by the command line,
+/// and in a file that was edited by hand.
 fn targets(sandbox: &Sandbox) {
     sandbox.create("p", Guest::Probe, &[]);
     let file = sandbox.layout().config_file(&"p".parse().unwrap());
