@@ -24,12 +24,12 @@ pub fn line(text: &str) -> Cow<'_, str> {
     escaped(text, |_| false)
 }
 
-/// As [`line`], of a text of several lines: line feeds and tabs stay.
+/// As [`line()`], of a text of several lines: line feeds and tabs stay.
 pub fn lines(text: &str) -> Cow<'_, str> {
     escaped(text, |c| matches!(c, '\n' | '\t'))
 }
 
-/// As [`line`], of a message that may quote a program's last lines, each behind [`QUOTED_LINE`].
+/// As [`line()`], of a message that may quote a program's last lines, each behind [`QUOTED_LINE`].
 pub fn message(text: &str) -> String {
     text.split(QUOTED_LINE).map(line).collect::<Vec<_>>().join(QUOTED_LINE)
 }

@@ -18,7 +18,7 @@ pub struct Push {
     #[arg(value_name = "FILE", required = true)]
     paths: Vec<String>,
 
-    /// Owner of the copies: a user of the container, or UID[:GID] [default: the sources' ids]
+    /// Owner of the copies: a user of the container, UID or UID:GID [default: the sources' ids]
     #[arg(long, value_name = "USER")]
     owner: Option<String>,
 }

@@ -21,7 +21,7 @@ use crate::types::Timeout;
 #[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
 pub struct NetworkFile {
     /// What the host-wide things of this state directory (`LXM_ROOT`) are called, where another one
-    /// had the plain names first ([`super::owner`]).
+    /// had the plain names first (`net::owner`).
     #[serde(skip_serializing_if = "Option::is_none")]
     pub owner: Option<String>,
     pub bridge: BTreeMap<String, BridgeSettings>,

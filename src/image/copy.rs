@@ -1,7 +1,7 @@
 //! Copying a root file system whole, by several threads, without going through user space.
 //!
 //! Nothing is synced to disk here: a copy is made of an image that stays (and was synced once, in
-//! [`super::cache`]), so what a power cut takes can be made again, whereas waiting for the disk
+//! `super::cache`), so what a power cut takes can be made again, whereas waiting for the disk
 //! would cost more than the copy. The kernel writes it back within its usual 30 s.
 
 mod job;

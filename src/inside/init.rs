@@ -16,7 +16,7 @@ use crate::sys::socket::Packets;
 
 /// Becomes the guest's init. Gives an exit status only when that failed, after telling why.
 ///
-/// `locker` leads to who locks the mounts of a guest with ids of its own ([`lock`]); a privileged one's
+/// `locker` leads to who locks the mounts of a guest with ids of its own (`lock`); a privileged one's
 /// root is the host's, whom the kernel refuses nothing.
 pub fn boot(plan: &BootPlan, supervisor: &Packets, locker: Option<&Packets>) -> u8 {
     let Err(error) = run(plan, supervisor, locker);

@@ -1,7 +1,7 @@
 //! The network of guests: links, bridges, addresses, rules of the firewall, published ports.
 //!
 //! All functions block. Those that make or delete links are called in short-lived processes: they
-//! build a runtime, and the supervisor must not have one. [`connect`] runs between the clone of a
+//! build a runtime, and the supervisor must not have one. [`connect()`] runs between the clone of a
 //! guest's leader and the execution of its init.
 
 mod addresses;

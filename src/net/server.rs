@@ -26,7 +26,7 @@ const GROUP_TIMEOUT: Duration = Duration::from_secs(2);
 pub enum Readiness {
     /// systemd, or nobody.
     Notify,
-    /// [`spawn`], at the other end of standard output.
+    /// `spawn`, at the other end of standard output.
     Stdout,
 }
 

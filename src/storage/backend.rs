@@ -62,7 +62,7 @@ pub trait Backend: Send + Sync {
     /// Makes a detached mount of a place's tree, with ids mapped as `userns` maps them.
     ///
     /// Called in a mount namespace of the caller's own, so nothing it mounts outlives it; from
-    /// elsewhere use [`Tree::open`]. The mount is private and has no submounts; nobody may write to
+    /// elsewhere use [`super::Tree::open`]. The mount is private and has no submounts; nobody may write to
     /// a snapshot's.
     fn mount(&self, place: &Path, userns: Option<BorrowedFd<'_>>) -> Result<OwnedFd>;
 

@@ -1,6 +1,6 @@
 //! How root file systems are made: templates are data, read here and carried out by a builder.
 //!
-//! [`find`] reads a template, [`Recipe::new`] makes every choice that the command line leaves to
+//! [`find()`] reads a template, [`Recipe::new`] makes every choice that the command line leaves to
 //! it, and [`build`] fills a directory.
 
 mod archive;

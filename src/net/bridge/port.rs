@@ -10,7 +10,7 @@ use crate::net::plan::Interface;
 #[derive(Debug, Clone)]
 pub struct Bridge {
     pub index: u32,
-    /// That of its ports, without what it says of each ([`groups::of_owner`]).
+    /// That of its ports, without what it says of each (`groups::of_owner`).
     pub(super) group: u32,
     /// Set where lxm made it, and serves leases and names on it.
     pub settings: Option<BridgeSettings>,
