@@ -181,7 +181,7 @@ fn verbs_have_the_names_that_others_give_them() {
 }
 
 #[test]
-fn what_is_wrong_is_refused_with_its_status_and_a_word_about_it() {
+fn wrong_arguments_are_refused_with_status_and_reason() {
     let place = Place::furnished();
     let long = "x".repeat(64);
     for (args, status, words) in [

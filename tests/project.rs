@@ -14,6 +14,8 @@ mod documents;
 mod imports;
 #[path = "project/messages.rs"]
 mod messages;
+#[path = "project/names.rs"]
+mod names;
 #[path = "project/rooms.rs"]
 mod rooms;
 #[path = "project/sizes.rs"]
@@ -166,7 +168,7 @@ fn has_call(line: &str, call: &str) -> bool {
 }
 
 #[test]
-fn every_shell_script_of_the_project_is_understood_by_its_shell() {
+fn shell_scripts_are_understood_by_their_shell() {
     for script in ["tests/as-nobody", "tests/install-packages", "tests/run-layers", ".ci/run", "docs/demo"] {
         let path = root().join(script);
         let first = fs::read_to_string(&path).unwrap().lines().next().unwrap_or("").to_owned();

@@ -177,7 +177,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn long_lines_are_broken_up_for_terminals_that_collect_lines_and_others_are_not() {
+    fn long_lines_are_broken_up_for_canonical_terminals_alone() {
         let mut length = 0;
         assert_eq!(broken_up(b"short\nlines\n", Some(4), &mut length), b"short\nlines\n");
         let long = vec![b'x'; 2 * LINE + 1];

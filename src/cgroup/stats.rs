@@ -113,7 +113,7 @@ mod tests {
     }
 
     #[test]
-    fn each_number_comes_from_the_hierarchy_that_has_its_controller() {
+    fn each_number_comes_from_the_hierarchy_of_its_controller() {
         let dir = tempfile::tempdir().unwrap();
         let write = |file: &str, text: &str| {
             let path = dir.path().join(file);

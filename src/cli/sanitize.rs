@@ -136,7 +136,7 @@ mod tests {
     }
 
     #[test]
-    fn a_character_may_come_in_pieces_and_a_broken_one_is_shown_as_such() {
+    fn a_character_may_come_in_pieces_and_be_broken() {
         let mut filter = Filter::default();
         let mut out = filter.pass(b"\xe6\xbc");
         out.extend(filter.pass(b"\xa2\x9b2J\xff"));

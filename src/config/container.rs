@@ -224,7 +224,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_example_of_the_documentation_is_understood_and_survives_writing() {
+    fn the_documented_example_is_read_and_survives_writing() {
         let text = r#"
             version = 1
             description = "web server"

@@ -230,7 +230,7 @@ mod tests {
     }
 
     #[test]
-    fn an_address_is_a_reservation_without_and_static_with_a_prefix() {
+    fn an_address_with_a_prefix_is_static_else_reserved() {
         assert_eq!("10.0.0.5".parse::<Address>().unwrap(), Address::Reserved("10.0.0.5".parse().unwrap()));
         assert_eq!("10.0.0.5/24".parse::<Address>().unwrap(), Address::Static("10.0.0.5/24".parse().unwrap()));
         assert!("10.0.0.500".parse::<Address>().is_err());

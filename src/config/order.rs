@@ -227,7 +227,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_required_is_started_too_and_what_is_not_wanted_is_not_waited_for() {
+    fn required_containers_start_too_and_others_delay_nothing() {
         let order = order(&["web: db! log", "db: disk!", "disk:", "log:"]);
         let mut plan = order.start([name("web")]);
         assert_eq!(begun(&mut plan), ["disk"]);

@@ -43,7 +43,7 @@ mod tests {
     use crate::config::Config;
 
     #[test]
-    fn a_misspelt_key_is_refused_with_file_line_and_the_nearest_key() {
+    fn a_misspelt_key_is_refused_with_line_and_nearest_key() {
         let e = parse::<Config>("version = 1\n[limits]\nmemroy = \"1GiB\"\n", Path::new("config.toml")).unwrap_err();
         assert!(e.to_string().starts_with("config.toml:3: unknown field `memroy`"), "{e}");
         assert_eq!(e.hint_text(), Some("did you mean `memory`?"));

@@ -34,7 +34,7 @@ mod tests {
     use crate::config::Config;
 
     #[test]
-    fn numbers_that_the_kernel_refuses_are_refused_when_they_are_set() {
+    fn numbers_that_the_kernel_refuses_cannot_be_set() {
         for (key, good, bad) in [
             ("cpus", ["0.01", "2", "8192"], ["nan", "inf", "0"]),
             ("cpus", ["1.5", "1e2", "0.5"], ["-1", "0.001", "1e9"]),

@@ -173,7 +173,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_group_of_calls_is_refused_by_the_level_and_given_back_by_its_name() {
+    fn a_group_of_calls_is_refused_and_given_back_by_name() {
         let of = |syscalls, nesting, allow: &[CallGroup]| Security {
             syscalls,
             nesting,

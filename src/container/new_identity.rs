@@ -77,7 +77,7 @@ ipv6 = "none"
 "#;
 
     #[test]
-    fn what_two_containers_cannot_share_is_new_or_left_out_and_all_else_stays() {
+    fn claims_of_a_copy_are_new_or_left_out_and_all_else_stays() {
         let (text, left_out) = renew(TEXT, Path::new("config.toml")).unwrap();
         let (old, new): (Config, Config) = (toml::from_str(TEXT).unwrap(), toml::from_str(&text).unwrap());
         assert_ne!(old.uuid, new.uuid);

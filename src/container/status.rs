@@ -292,7 +292,7 @@ mod tests {
     }
 
     #[test]
-    fn running_is_what_holds_the_lock_and_a_stale_record_is_not_believed() {
+    fn running_means_the_lock_is_held_whatever_a_record_says() {
         let dir = tempfile::tempdir().unwrap();
         let layout = Layout::new(dir.path());
         let name: ContainerName = "web".parse().unwrap();

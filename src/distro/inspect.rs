@@ -262,7 +262,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_executed_is_a_configuration_error_with_a_hint() {
+    fn an_init_that_cannot_run_is_a_configuration_error() {
         let plain = tree(&[("sbin/init", "")], &[]);
         fs::set_permissions(plain.path().join("sbin/init"), fs::Permissions::from_mode(0o644)).unwrap();
         let cases = [

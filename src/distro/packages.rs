@@ -124,7 +124,7 @@ mod tests {
     }
 
     #[test]
-    fn what_dpkg_has_removed_is_not_installed_and_a_second_architecture_is_told_apart() {
+    fn dpkg_packages_are_the_installed_ones_by_architecture() {
         let status = "Package: bash\nStatus: install ok installed\nArchitecture: amd64\nVersion: 5.2-1\n\n\
             Package: old\nStatus: deinstall ok config-files\nVersion: 1\n\n\
             Package: libc6\nStatus: install ok installed\nArchitecture: amd64\nVersion: 2.36\n\n\

@@ -172,7 +172,7 @@ mod tests {
     }
 
     #[test]
-    fn a_list_that_says_no_more_than_the_mode_is_none_unless_it_is_handed_down() {
+    fn a_list_equal_to_the_mode_is_none_unless_it_is_a_default() {
         let text = "user::rw-,group::r--,other::r--";
         assert_eq!(parsed(text, List::Access).unwrap(), None);
         assert!(parsed(text, List::Default).unwrap().is_some());

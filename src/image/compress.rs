@@ -230,7 +230,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_written_is_read_again_whichever_way_it_was_compressed() {
+    fn every_compression_is_read_as_it_was_written() {
         for compression in ALL {
             assert_eq!(decompressed(&*compressed(&sample(), compression)).unwrap(), sample(), "{compression}");
             let short = compressed(b"abc", compression);

@@ -114,7 +114,7 @@ fn data(file: &std::fs::File, size: u64) -> Vec<(u64, u64)> {
 }
 
 #[test]
-fn a_tree_is_the_same_as_its_copy_and_not_as_one_changed_in_any_way() {
+fn a_tree_equals_its_copy_and_no_changed_one() {
     let dir = tempfile::tempdir().unwrap();
     let changes = [
         "true",

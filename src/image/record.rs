@@ -134,7 +134,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_id_changes_with_whatever_decides_the_contents_and_with_nothing_else() {
+    fn the_id_changes_with_what_decides_the_contents_alone() {
         let spec = ImageSpec {
             template: "debian".into(),
             release: "trixie".into(),

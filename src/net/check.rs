@@ -180,7 +180,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_administrator_s_chain_that_drops_is_found_with_the_rule_that_helps() {
+    fn a_chain_that_drops_is_found_with_the_rule_that_helps() {
         let ruleset = "table inet filter {\n\tchain input {\n\t\ttype filter hook input priority filter; policy drop;\n\t\tiif \"lo\" accept\n\t}\n\n\t\
                        chain forward {\n\t\ttype filter hook forward priority filter; policy drop;\n\t}\n\n\t\
                        chain output {\n\t\ttype filter hook output priority filter; policy accept;\n\t}\n}\ntable inet lxm {\n}\n";

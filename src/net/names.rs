@@ -73,7 +73,7 @@ mod tests {
     }
 
     #[test]
-    fn host_links_of_long_siblings_other_interfaces_and_other_homes_differ() {
+    fn host_links_differ_by_name_interface_and_home() {
         let base = link("/", "a-very-long-name-of-a-container-1", "eth0", Role::Veth);
         assert_eq!(base.len(), 11);
         assert_eq!(base, link("/", "a-very-long-name-of-a-container-1", "eth0", Role::Veth));

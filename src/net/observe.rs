@@ -119,7 +119,7 @@ mod tests {
     }
 
     #[test]
-    fn a_guest_in_the_network_of_the_host_has_no_address_of_its_own() {
+    fn a_guest_in_the_hosts_network_has_no_address_of_its_own() {
         assert_eq!(addresses(nix::unistd::getpid()), Addresses::default());
     }
 }

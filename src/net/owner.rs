@@ -153,7 +153,7 @@ mod tests {
     }
 
     #[test]
-    fn groups_of_owners_differ_in_more_than_what_the_rules_say_of_a_port() {
+    fn groups_of_owners_differ_beyond_the_bits_of_a_port() {
         let groups =
             ["lxm", "lxm-00000000", "lxm-ffffffff", "lxm-0000001b", "lxm-0f1e1b40"].map(crate::net::groups::of_owner);
         for (nth, group) in groups.iter().enumerate() {

@@ -188,7 +188,7 @@ mod tests {
     }
 
     #[test]
-    fn an_interface_without_a_word_more_is_a_veth_on_the_default_bridge_with_a_stable_mac() {
+    fn an_empty_interface_is_a_veth_on_the_default_bridge() {
         let made = plan("uuid = \"u\"\n[network.eth0]\n").unwrap();
         assert_eq!(made[0].kind, Kind::Veth { bridge: "lxmbr0".into() });
         assert_eq!(made[0].mac, names::derived_mac(&["u", "eth0"]));

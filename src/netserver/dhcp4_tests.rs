@@ -32,7 +32,7 @@ fn guest(last: u8, reserved: Option<Ipv4Addr>) -> (Mac, GuestEntry) {
 }
 
 #[test]
-fn a_guest_whose_address_lxm_has_set_is_given_that_one_when_it_asks() {
+fn a_guest_with_a_set_address_is_given_that_one() {
     let mut server = server(10, 20);
     let (mac, mut fixed) = guest(1, None);
     fixed.addresses = vec!["fd00::7".parse().unwrap(), ip(7).into()];
@@ -89,7 +89,7 @@ fn lease(server: &mut Dhcp4, client: Mac, now: Time) -> Option<Ipv4Addr> {
 }
 
 #[test]
-fn a_client_gets_a_lease_renews_it_and_has_the_same_again_years_later() {
+fn a_client_gets_renews_and_years_later_has_the_same_lease() {
     let mut server = server(2, 254);
     let address = lease(&mut server, mac(1), NOW).unwrap();
     assert_eq!(renew(&mut server, mac(1), address, NOW + 1800), Some(MessageType::Ack));
@@ -150,7 +150,7 @@ fn a_new_reservation_wins_over_the_lease_that_the_guest_has() {
 }
 
 #[test]
-fn a_full_pool_is_reported_in_words_and_relieved_by_a_guest_that_stops() {
+fn a_full_pool_is_reported_and_relieved_by_a_stop() {
     let mut server = server(2, 4);
     server.set_guests((1..=3).map(|n| guest(n, None)).collect(), NOW);
     for n in 1..=3 {
@@ -169,7 +169,7 @@ fn a_full_pool_is_reported_in_words_and_relieved_by_a_guest_that_stops() {
 }
 
 #[test]
-fn a_lease_that_ended_is_reused_the_oldest_first_and_a_running_guests_never() {
+fn ended_leases_are_reused_oldest_first_running_guests_never() {
     let mut server = server(2, 4);
     server.set_guests(Guests::from([guest(1, None)]), NOW);
     lease(&mut server, mac(1), NOW).unwrap();
@@ -182,7 +182,7 @@ fn a_lease_that_ended_is_reused_the_oldest_first_and_a_running_guests_never() {
 }
 
 #[test]
-fn strangers_that_ask_and_do_not_take_cannot_keep_a_guest_from_its_lease() {
+fn offers_that_are_not_taken_keep_no_guest_from_its_lease() {
     let mut server = server(2, 10);
     for n in 100..120 {
         discover(&mut server, mac(n), NOW);
@@ -214,7 +214,7 @@ fn a_used_address_is_found_by_the_probe_and_given_to_nobody() {
 }
 
 #[test]
-fn two_clients_that_ask_at_once_are_probed_for_different_addresses() {
+fn two_clients_at_once_are_probed_for_different_addresses() {
     let mut server = server(2, 254);
     let mut probed = Vec::new();
     for n in 1..=200 {
@@ -243,7 +243,7 @@ fn a_prepared_guest_is_answered_without_a_probe() {
 }
 
 #[test]
-fn a_declined_address_is_blocked_and_one_client_cannot_block_the_pool() {
+fn a_declined_address_is_blocked_but_never_the_whole_pool() {
     let mut server = server(2, 40);
     for _ in 0..100 {
         let address = lease(&mut server, mac(1), NOW).unwrap();

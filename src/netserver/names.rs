@@ -131,7 +131,7 @@ mod tests {
     }
 
     #[test]
-    fn a_name_has_the_fixed_the_leased_and_the_seen_addresses_of_its_guest() {
+    fn a_name_has_fixed_leased_and_seen_addresses() {
         let mut leases = Leases::default();
         leases.set(Lease { mac: MAC, address: "10.0.3.9".parse().unwrap(), expires: 100, offered: false });
         let mut neighbours = Neighbours::default();
@@ -155,7 +155,7 @@ mod tests {
     }
 
     #[test]
-    fn the_address_made_from_the_mac_is_the_stable_one_and_claims_are_bounded() {
+    fn the_mac_derived_address_is_stable_and_claims_are_bounded() {
         let mut neighbours = Neighbours::default();
         for n in 0..100u16 {
             assert!(neighbours.learn(MAC, Ipv6Addr::new(0xfd00, 0, 0, 0, 0, 0, 1, n)));

@@ -145,7 +145,7 @@ mod tests {
     }
 
     #[test]
-    fn it_says_when_the_router_goes_and_names_no_resolver_that_is_not_there() {
+    fn the_routers_end_is_advertised_and_no_absent_resolver() {
         let to = "fe80::2".parse().unwrap();
         let packet = advertisement(false).packet(FROM, Some(to), OWN, Presence::Leaving);
         assert_eq!((&packet[46..48], &packet[24..40]), (&[0, 0][..], &to.octets()[..]));

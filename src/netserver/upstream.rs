@@ -120,7 +120,7 @@ mod tests {
     }
 
     #[test]
-    fn a_changed_file_is_read_again_and_a_silent_server_goes_behind() {
+    fn a_changed_file_is_reread_and_a_silent_server_goes_last() {
         let dir = tempfile::tempdir().unwrap();
         let mut upstreams = Upstreams::new(&[], Vec::new());
         upstreams.path = dir.path().join("resolv.conf");

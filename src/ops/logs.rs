@@ -160,7 +160,7 @@ mod tests {
     }
 
     #[test]
-    fn the_older_half_comes_first_and_a_stopped_container_is_not_followed_for_ever() {
+    fn the_older_half_of_a_log_comes_first_and_following_ends() {
         let dir = tempfile::tempdir().unwrap();
         let layout = Layout::new(dir.path());
         let name: ContainerName = "web".parse().unwrap();

@@ -76,7 +76,7 @@ mod tests {
     }
 
     #[test]
-    fn an_admins_own_snapshots_neither_delay_the_schedule_nor_expire() {
+    fn an_admins_own_snapshots_do_not_count_nor_expire() {
         let now = "2026-11-24T12:00:00Z".parse().unwrap();
         let own = snapshot("own", "2026-11-24T11:00:00Z", false);
         assert!(is_due(Schedule::Daily, std::slice::from_ref(&own), now, &TimeZone::UTC));

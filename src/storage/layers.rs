@@ -209,7 +209,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn layers_that_a_container_a_snapshot_or_the_trash_names_survive_the_sweep() {
+    fn layers_that_anything_names_survive_the_sweep() {
         let root = tempfile::tempdir().unwrap();
         let layout = Layout::new(root.path());
         let layers = Layers::new(&layout);

@@ -153,7 +153,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_replaces_a_file_is_made_aside_and_what_a_kill_left_there_goes() {
+    fn replacements_are_made_aside_and_remains_of_a_kill_go() {
         let dir = tempfile::tempdir().unwrap();
         let below = dir.path().join("below");
         fs::create_dir(&below).unwrap();

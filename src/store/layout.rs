@@ -191,7 +191,7 @@ mod tests {
     }
 
     #[test]
-    fn names_for_others_are_plain_in_the_usual_directory_alone_and_always_names() {
+    fn names_for_others_are_plain_in_the_usual_directory_alone() {
         let layout = Layout::new("/");
         assert_eq!(layout.name_on_host(&name("web")), name("web"));
         let other = layout.with_containers("/nonexistent/other");

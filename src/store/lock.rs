@@ -279,7 +279,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_lock_is_seen_by_others_without_being_taken_and_goes_with_its_holder() {
+    fn a_lock_is_seen_without_taking_it_and_ends_with_its_holder() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("sub/lock");
         assert!(!FileLock::is_held(&path).unwrap());

@@ -117,7 +117,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_committed_vanishes_and_what_is_takes_its_place_once() {
+    fn staged_files_vanish_or_take_their_place_once() {
         let dir = tempfile::tempdir().unwrap();
         let layout = Layout::new(dir.path());
         let name: ContainerName = "web".parse().unwrap();

@@ -148,7 +148,7 @@ mod tests {
     }
 
     #[test]
-    fn descriptors_are_not_installed_where_the_kernel_cannot_refuse_them() {
+    fn descriptors_of_a_message_are_never_installed() {
         let pair = || socketpair(AddressFamily::Unix, SockType::Datagram, None, SockFlag::SOCK_CLOEXEC).unwrap();
         let (ours, theirs) = pair();
         setsockopt(&ours, sockopt::PassCred, &true).unwrap();

@@ -146,7 +146,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn reboots_in_a_row_wait_longer_each_time_and_one_that_has_run_does_not() {
+    fn reboots_in_a_row_wait_longer_each_time() {
         let mut pace = Pace::default();
         let quick = Duration::from_secs(1);
         for _ in 0..FREE {

@@ -100,7 +100,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn each_kind_of_guest_has_its_profile_and_each_group_its_namespace() {
+    fn each_kind_of_guest_has_its_profile() {
         let of = |privileged, nesting| profile(&Security { privileged, nesting, ..Security::default() });
         assert_eq!(of(false, false), "lxm-container");
         assert_eq!(of(false, true), "lxm-container-nesting");

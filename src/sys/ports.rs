@@ -93,7 +93,7 @@ mod tests {
     use std::net::{TcpListener, UdpSocket};
 
     #[test]
-    fn the_program_that_has_a_port_is_found_by_any_address_that_excludes_ours() {
+    fn the_program_that_has_a_port_is_found_by_any_address() {
         let us = Pid::this();
         for bind in ["127.0.0.1:0", "0.0.0.0:0", "[::]:0"] {
             let udp = UdpSocket::bind(bind).unwrap();

@@ -231,7 +231,7 @@ mod tests {
     use crate::proto::control::{Reply, Request};
 
     #[test]
-    fn a_message_and_its_descriptors_arrive_together_and_the_end_is_seen() {
+    fn a_message_arrives_with_its_descriptors_and_the_end_is_seen() {
         let dir = tempfile::tempdir().unwrap();
         let long = dir.path().join("d".repeat(100));
         std::fs::create_dir(&long).unwrap();
@@ -247,7 +247,7 @@ mod tests {
     }
 
     #[test]
-    fn last_words_are_heard_although_the_speaker_died_without_listening() {
+    fn last_messages_of_a_dead_peer_are_received() {
         let (ours, theirs) = Packets::pair().unwrap();
         ours.send(&Request::Status, &[]).unwrap();
         theirs.send(&Reply::Done, &[]).unwrap();

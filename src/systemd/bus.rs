@@ -130,7 +130,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_bus_that_hangs_up_is_tried_again_and_one_that_is_not_there_is_not() {
+    fn a_bus_that_hangs_up_is_tried_again_but_no_missing_one() {
         let failed = |kind: ErrorKind| zbus::Error::InputOutput(Arc::new(kind.into()));
         for kind in [ErrorKind::ConnectionReset, ErrorKind::BrokenPipe, ErrorKind::UnexpectedEof] {
             assert!(is_ending(&failed(kind)), "{kind}");

@@ -66,7 +66,7 @@ mod tests {
     }
 
     #[test]
-    fn the_same_seed_gives_the_same_networks_and_another_gives_others() {
+    fn a_seed_decides_the_networks() {
         let of = |seed: &str| (choose_ipv4(&[], &[seed]).unwrap(), choose_ipv6(&[], &[seed]).unwrap());
         assert_eq!(of("a"), of("a"));
         assert_ne!(of("a").0, of("b").0);
@@ -102,7 +102,7 @@ mod tests {
     }
 
     #[test]
-    fn the_ipv6_network_is_a_unique_local_one_that_nothing_overlaps() {
+    fn the_ipv6_network_is_unique_local_and_overlaps_nothing() {
         let first = choose_ipv6(&[], &["seed"]).unwrap();
         assert!(first.ip().is_unique_local() && first.prefix() == 64);
         let second = choose_ipv6(&[first], &["seed"]).unwrap();

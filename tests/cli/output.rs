@@ -8,7 +8,7 @@ use super::{Place, Told};
 use serde_json::Value;
 
 #[test]
-fn list_shows_names_one_a_line_where_nobody_looks_and_a_table_on_request() {
+fn list_prints_names_to_a_pipe_and_a_table_on_request() {
     let place = Place::furnished();
     fs::create_dir(place.path("var/lib/lxm/Not a container")).unwrap();
     for (args, wanted) in [
@@ -102,7 +102,7 @@ fn json_has_the_documented_fields_and_no_others() {
 }
 
 #[test]
-fn info_has_the_lines_of_lxc_info_and_the_value_alone_where_asked() {
+fn info_has_the_lines_of_lxc_info_or_one_value_where_asked() {
     let place = Place::furnished();
     let told = place.lxm(&["info", "web"]).ok();
     assert!(told.stdout.starts_with("Name:           web\nState:          STOPPED\n"), "{told}");

@@ -196,8 +196,7 @@ fn locked(sandbox: &Sandbox) {
         [(sane.replace(&own, &others), "the uuid"), (format!("{sane}\n[security]\nidmap = {ids}\n"), "ids of")]
     {
         std::fs::write(&file, by_hand).unwrap();
-        let told =
-            sandbox.lxm(&["start", "web"]).fails(4).complains(&format!("the running container `db` has {what}"));
+        let told = sandbox.lxm(&["start", "web"]).fails(4).complains(&format!("the running container `db` has {what}"));
         if what == "ids of" {
             told.complains("`lxm config unset web security.idmap`");
         }

@@ -14,8 +14,7 @@ pub fn trials() -> Vec<Trial> {
     vec![
         Trial::new("crash::a_child_of_the_supervisor_that_hangs_is_ended", endless_child),
         Trial::new("crash::a_process_that_holds_a_namespace_ends_with_its_maker", holder),
-        probe("crash::a_supervisor_that_dies_at_any_stage_of_a_start_leaves_a_startable_container", every_stage)
-            .limit(240),
+        probe("crash::a_death_at_any_stage_leaves_a_startable_container", every_stage).limit(240),
         probe("crash::the_guest_dies_with_its_supervisor", the_guest_dies_with_its_supervisor),
         probe("crash::after_a_dead_supervisor_destroy_works_at_once", destroy_after_a_dead_supervisor),
         probe("crash::after_a_dead_supervisor_gc_leaves_nothing", gc_after_a_dead_supervisor),

@@ -4,7 +4,7 @@ use super::tests::{host, nobody, spec};
 use super::*;
 
 #[test]
-fn what_a_killed_build_left_mounted_is_unmounted_and_not_emptied() {
+fn mounts_of_a_killed_build_are_unmounted_and_not_emptied() {
     let host = host();
     let left = host.dir.path().join("var/cache/lxm/images/.staging").join(spec("a").id()).join("rootfs/dev");
     let outside = host.dir.path().join("outside");

@@ -64,7 +64,7 @@ fn an_image_is_built_once_and_then_found() {
 }
 
 #[test]
-fn of_many_who_want_an_image_at_once_one_builds_and_none_sees_half_of_it() {
+fn an_image_wanted_by_many_at_once_is_built_once_and_whole() {
     let host = host();
     let built = AtomicUsize::new(0);
     std::thread::scope(|scope| {

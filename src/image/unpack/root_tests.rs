@@ -133,7 +133,7 @@ fn pax(records: &[(&str, &[u8])]) -> Vec<u8> {
 }
 
 #[test]
-fn what_would_leave_the_tree_is_refused_by_name_and_leaves_nothing_outside() {
+fn entries_that_would_leave_the_tree_are_refused_by_name() {
     let link = |name: &str, target: &str| header(b'2', name.as_bytes(), target.as_bytes(), 0);
     let hard = |name: &str, target: &str| header(b'1', name.as_bytes(), target.as_bytes(), 0);
     let cases: Vec<(&str, Vec<Vec<u8>>)> = vec![
@@ -168,7 +168,7 @@ fn what_would_leave_the_tree_is_refused_by_name_and_leaves_nothing_outside() {
 }
 
 #[test]
-fn a_link_that_stays_inside_may_be_gone_through_and_one_in_the_way_is_replaced() {
+fn links_inside_the_tree_are_followed_or_replaced() {
     let bench = Bench::new();
     let link = |name: &str, target: &str| header(b'2', name.as_bytes(), target.as_bytes(), 0);
     let entries = [
@@ -245,7 +245,7 @@ fn a_pax_value_cannot_smuggle_in_another_record() {
 }
 
 #[test]
-fn compressed_archives_are_known_by_their_contents_and_checked_to_their_end() {
+fn compressions_are_detected_and_checked_to_the_end() {
     let bench = Bench::new();
     bench.sh("mkdir src; head -c 100000 /dev/urandom > src/f; echo x > src/g; touch -d @5 src/f src/g src; tar -C src -cf a.tar .; gzip -k a.tar; xz -k a.tar; zstd -qk a.tar");
     for name in ["a.tar", "a.tar.gz", "a.tar.xz", "a.tar.zst"] {
@@ -262,7 +262,7 @@ fn compressed_archives_are_known_by_their_contents_and_checked_to_their_end() {
 }
 
 #[test]
-fn what_the_surroundings_would_hand_down_does_not_reach_the_tree() {
+fn attributes_inherited_from_around_do_not_reach_the_tree() {
     let bench = Bench::new();
     bench.sh(
         "mkdir -p src/d; echo x > src/d/f; chmod 755 src src/d; touch -d @5 src/d/f src/d src; tar -C src -cf a.tar .
@@ -273,7 +273,7 @@ fn what_the_surroundings_would_hand_down_does_not_reach_the_tree() {
 }
 
 #[test]
-fn a_part_of_an_archive_is_unpacked_and_the_rest_is_handed_over() {
+fn part_of_an_archive_is_unpacked_and_the_rest_handed_over() {
     let bench = Bench::new();
     bench.sh(
         "mkdir -p src/rootfs/etc src/lxm; echo a > src/lxm/one; echo f > src/rootfs/etc/f; ln src/rootfs/etc/f src/rootfs/g

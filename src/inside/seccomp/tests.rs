@@ -22,7 +22,7 @@ fn socket(program: &Program, architecture: u32, arguments: [u64; 3]) -> Verdict 
 
 #[cfg(target_arch = "x86_64")]
 #[test]
-fn every_call_of_both_architectures_is_allowed_but_those_listed() {
+fn calls_of_both_architectures_are_allowed_but_those_listed() {
     const DENIED_64: &[u32] = &[
         103, 134, 136, 139, 154, 156, 167, 168, 172, 173, 174, 175, 176, 177, 178, 179, 180, 181, 182, 183, 184, 185,
         212, 236, 246, 298, 300, 301, 304, 313, 320, 321, 329, 330, 331, 425, 426, 427, 443,

@@ -142,7 +142,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_network_without_a_host_part_has_its_first_address_as_gateway() {
+    fn the_first_address_of_a_network_is_its_gateway() {
         for (given, gateway) in
             [("10.1.2.0/24", "10.1.2.1/24"), ("10.1.2.9/24", "10.1.2.9/24"), ("10.1.2.0/31", "10.1.2.0/31")]
         {

@@ -316,7 +316,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_there_is_not_inserted_again_and_is_found_for_deletion() {
+    fn rules_are_inserted_once_and_found_for_deletion() {
         let rules = "\t\tiifname \"lxmbr0\" counter packets 5 bytes 420 accept\n\t\toifname \"lxmbr0\" counter packets 0 bytes 0 accept\n\t\t\
                      counter packets 0 bytes 0 return\n";
         let table = DOCKER.replace("\t\tcounter packets 0 bytes 0 return\n", rules);

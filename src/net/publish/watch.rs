@@ -158,7 +158,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn addresses_that_flip_are_followed_slowly_and_a_boot_is_at_once() {
+    fn addresses_that_flip_are_followed_slowly_but_a_boot_at_once() {
         let (mut pace, start) = (Pace::default(), Instant::now());
         let mut flip = |second: u64| {
             pace.changed(start + Duration::from_secs(second));

@@ -132,7 +132,7 @@ mod tests {
     }
 
     #[test]
-    fn only_bridges_with_nat_are_translated_and_never_towards_our_own_networks() {
+    fn nat_is_for_its_bridges_and_not_between_our_networks() {
         let text = inet_table(&facts());
         assert!(text.contains("ip saddr 10.99.0.0/24 ip daddr != @own4"));
         assert!(text.contains("ip6 saddr fd00:1::/64 ip6 daddr != @own6"));

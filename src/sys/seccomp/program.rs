@@ -210,7 +210,7 @@ mod tests {
     }
 
     #[test]
-    fn choices_look_at_the_low_half_of_an_argument_and_at_the_first_case() {
+    fn choices_look_at_the_low_half_and_the_first_case() {
         let wide: Vec<u32> = (0..255).collect();
         let inner = Choice { argument: 5, mask: 0xf, cases: vec![(wide, refuse(2))], otherwise: Verdict::Allow };
         let choice = Choice {

@@ -17,8 +17,7 @@ pub(super) fn trials() -> Vec<Trial> {
         busybox("network::a_killed_supervisor_leaves_nothing_that_lasts", killed_supervisor),
         busybox("network::flushed_rules_are_back_within_a_second", flushed),
         busybox("network::a_killed_server_is_back_with_its_leases", killed_server),
-        busybox("network::a_supervisor_that_dies_at_any_stage_leaves_no_link_and_no_port", dies_at_any_stage)
-            .limit(180),
+        busybox("network::a_death_at_any_stage_leaves_no_link_and_no_port", dies_at_any_stage).limit(180),
         busybox("network::a_killed_start_command_leaves_a_network_that_works", killed_start).limit(120),
     ]
 }

@@ -11,7 +11,7 @@ fn layers(bench: &Bench, names: &[&str]) {
 }
 
 #[test]
-fn whiteouts_remove_what_lower_layers_made_and_nothing_of_their_own() {
+fn whiteouts_remove_what_lower_layers_made_alone() {
     let bench = Bench::new();
     bench.sh(
         "mkdir -p root a/dir/sub a/opaque/old a/usr/bin b/opaque b/dir b/bin expected
@@ -34,7 +34,7 @@ fn whiteouts_remove_what_lower_layers_made_and_nothing_of_their_own() {
 }
 
 #[test]
-fn what_a_lower_layer_hands_down_does_not_reach_a_file_of_the_next() {
+fn attributes_of_a_lower_layer_do_not_reach_the_next() {
     let bench = Bench::new();
     bench.sh(
         "mkdir -p root a/mail b/mail expected; setfacl -d -m u:77:rwx a/mail; setfacl -m u:77:rwx a; chgrp 8 a/mail

@@ -88,7 +88,7 @@ fn a_file_comes_whole_however_often_the_connection_is_cut() {
 }
 
 #[test]
-fn what_an_earlier_command_left_is_gone_on_with_if_it_is_of_this_file() {
+fn an_interrupted_download_resumes_if_it_is_of_this_file() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join(sha(&body()));
     for left in [body()[..100_000].to_vec(), vec![1; 100_000], vec![2; 400_000]] {
@@ -101,7 +101,7 @@ fn what_an_earlier_command_left_is_gone_on_with_if_it_is_of_this_file() {
 }
 
 #[test]
-fn a_wrong_file_a_silent_server_and_a_refusal_are_told_and_leave_nothing_wrong() {
+fn failed_downloads_are_reported_and_leave_nothing_wrong() {
     let mut corrupt = body();
     corrupt[1000] ^= 1;
     let long = [body(), vec![0]].concat();
