@@ -65,7 +65,7 @@ impl Attach {
             terminal,
         };
         attach::run(&context.layout, &self.name.name, request).or_else(|e| {
-            super::report(&e);
+            super::context::report(&e);
             Ok(attach::OUR_FAILURE)
         })
     }

@@ -207,7 +207,7 @@ fn again(e: &Error) -> Result<bool> {
     if !stdin.is_terminal() {
         return Ok(false);
     }
-    super::report(e);
+    super::context::report(e);
     let _ = terminal::ask("edit again? [Y/n] ");
     let mut answer = String::new();
     stdin.read_line(&mut answer).context(|| "read the answer")?;

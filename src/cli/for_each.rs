@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{report, with_rights};
+use super::context::{report, with_rights};
 use crate::error::Result;
 use crate::progress;
 use crate::sys::fork::{self, Work};

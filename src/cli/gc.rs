@@ -33,7 +33,7 @@ impl Gc {
         }
         let mut failed = swept.failed.into_iter();
         let Some(first) = failed.next() else { return Ok(0) };
-        failed.for_each(|e| super::report(&e));
+        failed.for_each(|e| super::context::report(&e));
         Err(first)
     }
 }

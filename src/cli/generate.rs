@@ -3,7 +3,7 @@ use std::path::PathBuf;
 use clap::ValueEnum;
 use clap_complete::env::Shells;
 
-use super::{Context, command};
+use super::Context;
 use crate::error::{Context as _, Error, Result};
 
 /// Write the manual pages, or the completions of all shells, into a directory
@@ -23,11 +23,11 @@ enum What {
 }
 
 impl Generate {
-    pub fn run(self, _context: &Context) -> Result<u8> {
+    pub fn run(self, context: &Context) -> Result<u8> {
         let step = || format!("write into `{}`", self.dir.display());
         std::fs::create_dir_all(&self.dir).context(step)?;
         match self.what {
-            What::Man => clap_mangen::generate_to(command(), &self.dir).context(step)?,
+            What::Man => clap_mangen::generate_to((context.command)(), &self.dir).context(step)?,
             What::Completions => self.completions().context(step)?,
         }
         Ok(0)

@@ -242,8 +242,8 @@ fn local(time: &str) -> String {
 /// The ids of the images that exist, for a shell.
 fn complete(current: &std::ffi::OsStr) -> Vec<CompletionCandidate> {
     let Some(current) = current.to_str() else { return Vec::new() };
-    let context = Context::new(None, Format::Text, true);
-    let images = context.and_then(|context| image::list(&context.layout)).unwrap_or_default();
+    let layout = super::context::layout(None);
+    let images = layout.and_then(|layout| image::list(&layout)).unwrap_or_default();
     let matching = images.iter().filter(|image| image.id.starts_with(current));
     matching
         .map(|image| {

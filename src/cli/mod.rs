@@ -10,6 +10,7 @@ mod autostart;
 mod check;
 mod config;
 mod console;
+mod context;
 mod copy;
 mod create;
 mod destroy;
@@ -41,170 +42,26 @@ mod stop;
 mod supervise;
 mod transfer;
 mod tree;
+mod verb;
+mod verbs;
 mod wait;
 
-use std::path::PathBuf;
 use std::process::ExitCode;
 
-use clap::ValueEnum;
-
+pub use context::{Context, Format, require_root};
 pub use tree::command;
 
-use name::{NameArg, NamesArg};
-use tree::{Group, Parsed, Verb, verb};
+use context::{Global, report, with_rights};
+pub(crate) use name::{NameArg, NamesArg};
+use tree::Parsed;
 
-use crate::error::{Error, Kind, Result};
-use crate::store::Layout;
-use crate::{sys, terminal};
-
-/// What every verb takes.
-#[derive(Debug, clap::Args)]
-#[command(next_help_heading = "Global options")]
-struct Global {
-    /// Directory that holds the containers [default: `path` in lxm.toml, or /var/lib/lxm]
-    #[arg(short = 'P', long, global = true, value_name = "DIR")]
-    path: Option<PathBuf>,
-
-    /// Output format
-    #[arg(long, global = true, value_enum, default_value_t = Format::Text, value_name = "FORMAT")]
-    format: Format,
-
-    /// Print no progress and no notes, only errors
-    #[arg(short, long, global = true)]
-    quiet: bool,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum Format {
-    Text,
-    Json,
-}
-
-/// All verbs that people type, in the order of `lxm --help`. A new one is a file and a line here.
-const GROUPS: &[Group] = &[
-    Group {
-        heading: "Life cycle",
-        verbs: &[
-            verb!("create" => create::Create),
-            verb!("start" => start::Start),
-            verb!("stop" => stop::Stop),
-            verb!("restart" => restart::Restart),
-            verb!("freeze" | "pause" => freeze::Freeze),
-            verb!("unfreeze" | "unpause" => freeze::Unfreeze),
-            verb!("kill" => kill::Kill),
-            verb!("wait" => wait::Wait),
-            verb!("rename" => rename::Rename),
-            verb!("copy" | "clone" => copy::Copy),
-            verb!("destroy" => destroy::Destroy),
-        ],
-    },
-    Group {
-        heading: "Work inside a container",
-        verbs: &[
-            verb!("attach" | "exec" => attach::Attach),
-            verb!("console" => console::Console),
-            verb!("ssh" => ssh::Ssh),
-            verb!("ssh-config" => ssh::SshConfig),
-        ],
-    },
-    Group {
-        heading: "Inspect and configure",
-        verbs: &[
-            verb!("list" | "ls" | "ps" => list::List),
-            verb!("info" => info::Info),
-            verb!("logs" => logs::Logs),
-            verb!("diff" => diff::Diff),
-            verb!("config" => config::Config),
-        ],
-    },
-    Group {
-        heading: "Files, snapshots and images",
-        verbs: &[
-            verb!("push" => transfer::Push),
-            verb!("pull" => transfer::Pull),
-            verb!("mount" => mount::Mount),
-            verb!("umount" | "unmount" => mount::Umount),
-            verb!("snapshot" => snapshot::Snapshot),
-            verb!("export" => export::Export),
-            verb!("import" => import::Import),
-            verb!("publish" => publish::Publish),
-            verb!("image" => image::Image),
-        ],
-    },
-    Group { heading: "Network", verbs: &[verb!("network" => network::Network)] },
-    Group {
-        heading: "Host",
-        verbs: &[
-            verb!("enable" => autostart::Enable),
-            verb!("disable" => autostart::Disable),
-            verb!("autostart" => autostart::Autostart),
-            verb!("boot-report" => autostart::BootReport),
-            verb!("adopt" => adopt::Adopt),
-            verb!("gc" => gc::Gc),
-            verb!("check" => check::Check),
-        ],
-    },
-];
-
-/// Verbs that programs call: ssh, and what builds the package.
-const HIDDEN: &[Verb] =
-    &[verb!("ssh-proxy" => ssh::SshProxy), verb!("ssh-keys" => ssh::SshKeys), verb!("generate" => generate::Generate)];
+use crate::error::Result;
+use crate::sys;
 
 fn run(parsed: Parsed) -> Result<u8> {
     let Global { path, format, quiet } = parsed.global;
-    let context = Context::new(path, format, quiet)?;
+    let context = Context::new(path, format, quiet, command)?;
     (parsed.verb.run)(&parsed.matches, &context)
-}
-
-/// What every verb works with.
-#[derive(Debug)]
-pub struct Context {
-    pub layout: Layout,
-    pub format: Format,
-    pub quiet: bool,
-}
-
-impl Context {
-    fn new(path: Option<PathBuf>, format: Format, quiet: bool) -> Result<Self> {
-        if quiet {
-            crate::progress::be_quiet();
-        }
-        let layout = Layout::from_env()?;
-        let containers = match path {
-            Some(dir) => Some(std::path::absolute(dir)?),
-            None => layout.host_config()?.path,
-        };
-        let layout = match containers {
-            Some(dir) => layout.with_containers(dir),
-            None => layout,
-        };
-        Ok(Context { layout, format, quiet })
-    }
-
-    /// Says something to the person at the terminal.
-    pub fn say(&self, message: &str) {
-        if !self.quiet {
-            terminal::say(message);
-        }
-    }
-}
-
-/// Fails with `Kind::HostLacks` unless the process has root's rights.
-pub fn require_root(what: &str) -> Result<()> {
-    if nix::unistd::geteuid().is_root() {
-        return Ok(());
-    }
-    Err(Error::host_lacks(format!("only root can {what}")).hint("run it with `sudo`"))
-}
-
-/// Says what is missing where a file is root's: verbs that only look are for whoever may look.
-fn with_rights(e: Error) -> Error {
-    match e.errno() {
-        Some(libc::EACCES | libc::EPERM) if !nix::unistd::geteuid().is_root() => {
-            e.with_kind(Kind::HostLacks).hint("run it with `sudo`")
-        }
-        _ => e,
-    }
 }
 
 /// Parses the command line and runs it. Every error of the program is reported here.
@@ -239,13 +96,5 @@ fn finish<T>(parsed: clap::error::Result<T>, run: impl FnOnce(T) -> Result<u8>) 
             report(&e);
             ExitCode::from(e.kind().exit_status())
         }
-    }
-}
-
-/// Tells the person at the terminal what went wrong and what to do about it.
-fn report(e: &Error) {
-    terminal::say(format_args!("error: {e}"));
-    if let Some(hint) = e.hint_text() {
-        terminal::say(format_args!("hint: {hint}"));
     }
 }

@@ -8,7 +8,7 @@
 use clap::{Arg, ArgMatches, Command};
 use clap_complete::engine::{ArgValueCompleter, CompletionCandidate};
 
-use super::Context;
+use super::context;
 use crate::types::ContainerName;
 
 /// The position of the container's name.
@@ -73,8 +73,7 @@ pub fn completer() -> ArgValueCompleter {
 /// The names of the containers that exist, for a shell.
 fn complete(current: &std::ffi::OsStr) -> Vec<CompletionCandidate> {
     let Some(current) = current.to_str() else { return Vec::new() };
-    let context = Context::new(None, super::Format::Text, true);
-    let names = context.and_then(|context| context.layout.names()).unwrap_or_default();
+    let names = context::layout(None).and_then(|layout| layout.names()).unwrap_or_default();
     let matching = names.iter().filter(|name| name.as_str().starts_with(current));
     matching.map(|name| CompletionCandidate::new(name.as_str())).collect()
 }

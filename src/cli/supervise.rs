@@ -1,7 +1,6 @@
 use std::ffi::OsStr;
 use std::path::PathBuf;
 
-use super::{Context, Format};
 use crate::error::Result;
 use crate::supervisor::{self, Manager};
 use crate::sys::socket::Packets;
@@ -42,14 +41,14 @@ impl Supervise {
     }
 
     pub fn run(self) -> Result<u8> {
-        let context = Context::new(self.path, Format::Text, false)?;
-        if context.layout.config(&self.name).is_ok_and(|config| config.security.privileged) {
+        let layout = super::context::layout(self.path)?;
+        if layout.config(&self.name).is_ok_and(|config| config.security.privileged) {
             crate::sys::reexec::ensure_sealed()?;
         }
         let manager = match self.command_fd {
             Some(fd) => Manager::command(Packets::from(crate::sys::inherited_fd(fd)?), self.rows, self.cols),
             None => Manager::systemd()?,
         };
-        Ok(supervisor::run(&context.layout, &self.name, manager))
+        Ok(supervisor::run(&layout, &self.name, manager))
     }
 }

@@ -1,4 +1,4 @@
-//! The command line as clap sees it, built from the table of verbs in `cli/mod.rs`.
+//! The command line as clap sees it, built from the table of verbs in `cli/verbs.rs`.
 //!
 //! clap builds every sub command that it is given, which takes longer than most verbs run. So a
 //! command line with a verb is parsed by a tree of that verb alone; anything else, the general help
@@ -10,42 +10,10 @@ use std::fmt::Write;
 use clap::error::ErrorKind;
 use clap::{ArgMatches, Args, Command};
 
-use super::{Context, GROUPS, Global, HIDDEN, name};
-use crate::error::{Error, Result};
-
-/// What the general help shows below one heading.
-pub struct Group {
-    pub heading: &'static str,
-    pub verbs: &'static [Verb],
-}
-
-/// One verb. Its help and arguments are those of its type.
-pub struct Verb {
-    pub name: &'static str,
-    pub aliases: &'static [&'static str],
-    pub arguments: fn(Command) -> Command,
-    pub run: fn(&ArgMatches, &Context) -> Result<u8>,
-}
-
-/// Declares a verb: `verb!("freeze" | "pause" => freeze::Freeze)`.
-macro_rules! verb {
-    ($name:literal $(| $alias:literal)* => $Verb:ty) => {
-        $crate::cli::tree::Verb {
-            name: $name,
-            aliases: &[$($alias),*],
-            arguments: <$Verb as clap::Args>::augment_args,
-            run: |matches, context| {
-                $crate::cli::tree::arguments::<$Verb>(matches)?.run(context)
-            },
-        }
-    };
-}
-pub(super) use verb;
-
-/// A verb's arguments, which clap has checked.
-pub fn arguments<V: Args>(matches: &ArgMatches) -> Result<V> {
-    V::from_arg_matches(matches).map_err(|e| Error::usage(e.to_string().trim_end().to_owned()))
-}
+use super::context::Global;
+use super::name;
+use super::verb::{Group, Verb};
+use super::verbs::{GROUPS, HIDDEN};
 
 /// The verb that is asked for, its arguments, and what all verbs take.
 pub struct Parsed {
@@ -140,13 +108,6 @@ fn help(groups: &[(&Group, Vec<Command>)]) -> clap::builder::StyledStr {
     }
     let _ = write!(text, "{header}Options:{header:#}\n{{options}}{{after-help}}");
     text
-}
-
-impl Verb {
-    /// Its part of the tree.
-    fn command(&self) -> Command {
-        (self.arguments)(Command::new(self.name)).visible_aliases(self.aliases.iter().copied())
-    }
 }
 
 fn find(word: &str) -> Option<&'static Verb> {

@@ -49,7 +49,7 @@ pub fn files(dir: &Path) -> Vec<PathBuf> {
             let path = entry.unwrap().path();
             match path.extension().and_then(|extension| extension.to_str()) {
                 Some("rs") => found.push(path),
-                None if path.is_dir() => pending.push(path),
+                None if path.is_dir() && !path.ends_with("target") => pending.push(path),
                 _ => {}
             }
         }
