@@ -1,3 +1,5 @@
+//! `lxm attach`: a command in a guest, from the request to its exit status.
+
 use std::io::IsTerminal;
 use std::os::fd::AsFd;
 use std::time::{Duration, Instant};

@@ -1,3 +1,5 @@
+//! `lxm console`: this terminal is the guest's console until it is left.
+
 use std::fs::File;
 use std::io::{IsTerminal, Read, Seek, SeekFrom, Write};
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};

@@ -4,6 +4,8 @@
 //! A guest never gets an open file of the host: its side is a pipe of ours or a terminal of its own,
 //! and the relay carries the bytes between. It would otherwise read what is typed next on the admin's
 //! terminal, or what else is in the files and directories behind the descriptors.
+//!
+//! It may name `host` and what stands below it. Start reading at `command`.
 
 mod command;
 mod console;

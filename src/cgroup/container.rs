@@ -1,3 +1,5 @@
+//! A container's groups in every hierarchy: made, limited, joined, frozen, killed, removed.
+
 use std::fs;
 use std::io::ErrorKind;
 use std::os::fd::{AsFd, OwnedFd};

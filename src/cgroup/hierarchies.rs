@@ -1,3 +1,5 @@
+//! Where this host has its control groups: v1, v2 or both.
+
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 

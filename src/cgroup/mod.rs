@@ -14,6 +14,8 @@
 //! of the host, below its limits. Nobody but the
 //! supervisor itself is ever moved, and it does so without the RCU grace period of 7 to 15 ms that
 //! moving another process costs; the guest and attached commands are born where they belong.
+//!
+//! It may name `sys`, `config` and what stands below them. Start reading at `container`.
 
 mod container;
 mod devices;

@@ -1,3 +1,5 @@
+//! `lxm attach`.
+
 use super::{Context, NameArg, require_root};
 use crate::attach;
 use crate::error::Result;

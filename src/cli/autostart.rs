@@ -1,3 +1,5 @@
+//! `lxm enable`, `disable`, `autostart` and `boot-report`: containers and the host's boot.
+
 use super::{Context, Format, NamesArg, for_each, render, require_root};
 use crate::container::boot_report::{self, Entry, State};
 use crate::error::{Error, Result};

@@ -1,3 +1,5 @@
+//! `lxm check`: what this host lacks.
+
 use serde::Serialize;
 
 use super::{Context, Format, render};

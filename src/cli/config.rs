@@ -1,3 +1,5 @@
+//! `lxm config`: show, get, set, unset and edit settings.
+
 use std::io::IsTerminal;
 use std::path::Path;
 use std::process::Command;

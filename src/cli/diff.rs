@@ -1,3 +1,5 @@
+//! `lxm diff`: what has changed since a container was made.
+
 use std::fmt::Write;
 
 use serde::Serialize;

@@ -1,3 +1,5 @@
+//! `lxm export`: a container as one file.
+
 use std::fs::File;
 use std::io::{BufWriter, IsTerminal};
 use std::os::fd::AsFd;

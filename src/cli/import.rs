@@ -1,3 +1,5 @@
+//! `lxm import`: containers of exports and of other programs.
+
 use std::path::{Path, PathBuf};
 
 use super::{Context, require_root};

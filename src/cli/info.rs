@@ -1,3 +1,5 @@
+//! `lxm info`: what is known of one container.
+
 use std::time::Duration;
 
 use super::json::{self, Facts};

@@ -1,3 +1,5 @@
+//! `lxm list`: the table of containers, or what scripts ask of it.
+
 use std::cmp::Ordering;
 
 use clap::ValueEnum;

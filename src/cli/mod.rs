@@ -3,6 +3,8 @@
 //! One file a verb. Exit status: 0 done, 1 failed, 2 usage, 3 not found, 4 exists, busy or not
 //! running, 5 the host lacks something (root's rights too), 6 bad configuration, 7 timed out;
 //! `attach` gives the command's own.
+//!
+//! It may name every room. Start reading at `verbs`.
 
 mod adopt;
 mod attach;

@@ -1,3 +1,5 @@
+//! `lxm network`: the bridges of lxm, and the processes that serve them.
+
 use clap::Subcommand;
 use ipnetwork::{Ipv4Network, Ipv6Network};
 

@@ -1,3 +1,5 @@
+//! `lxm snapshot`: make, list, restore and remove snapshots.
+
 use clap::Subcommand;
 use serde::Serialize;
 

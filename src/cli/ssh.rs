@@ -1,3 +1,5 @@
+//! `lxm ssh`, `ssh-config`, and what ssh itself calls.
+
 use std::os::unix::process::CommandExt;
 use std::process::Command;
 

@@ -1,3 +1,5 @@
+//! `lxm start`.
+
 use std::os::fd::AsFd;
 
 use clap::ValueEnum;

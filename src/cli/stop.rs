@@ -1,3 +1,5 @@
+//! `lxm stop`: in order, or at once.
+
 use std::time::Duration;
 
 use super::{Context, NamesArg, for_each, require_root};

@@ -1,3 +1,5 @@
+//! `lxm push` and `lxm pull`: files into a container and out of it.
+
 use std::path::PathBuf;
 use std::str::FromStr;
 

@@ -1,3 +1,5 @@
+//! `config.toml`: a container's settings, with their defaults.
+
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 

@@ -2,6 +2,8 @@
 //!
 //! What is written is parsed into the types here, or refused with file, line, key and the nearest
 //! valid key. Nothing here does I/O; [`crate::store`] reads and writes the files.
+//!
+//! It may name `types` and `error`. Start reading at `container`.
 
 pub mod bridge;
 mod container;

@@ -1,3 +1,5 @@
+//! `[network.NAME]`: an interface of the guest.
+
 use std::fmt;
 use std::net::IpAddr;
 use std::str::FromStr;

@@ -1,3 +1,5 @@
+//! TOML to types, with the file, line, key and nearest valid key in errors.
+
 use std::path::Path;
 
 use serde::de::DeserializeOwned;

@@ -1,3 +1,5 @@
+//! `[security]`: ids, capabilities, system calls, profiles.
+
 use serde::{Deserialize, Serialize};
 
 use super::IdMap;

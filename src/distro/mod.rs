@@ -2,6 +2,8 @@
 //!
 //! All edits are computed by pure functions of a read-only [`View`] and applied by [`edit::apply`],
 //! so they can be looked at, tested as values, and applied twice with the result of once.
+//!
+//! It may name `config`, `sys` and what stands below them. Start reading at `prepare`.
 
 mod accounts;
 mod alpine;

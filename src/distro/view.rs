@@ -1,3 +1,5 @@
+//! A root file system to be looked into, with no way out of it.
+
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 

@@ -1,4 +1,6 @@
 //! Who keeps the supervisors: a bare host's own command line, or systemd where that is PID 1.
+//!
+//! It may name `supervisor` and what stands below it. Start reading at `service_manager`.
 
 pub mod bare;
 pub mod force;

@@ -1,3 +1,5 @@
+//! What a container claims for itself alone, and when two claims clash.
+
 use std::collections::BTreeSet;
 use std::fmt;
 use std::net::IpAddr;

@@ -8,6 +8,8 @@
 //! | `home` | whether a container is where it was made, by which a copy of it is told |
 //! | `held` | what a running container has locked: never two at once, whatever the files say |
 //!
+//! It may name `net`, `storage` and what stands below them. Start reading at `claims`.
+//!
 //! Changes are compared with the table, which reads every container. A start is not: it looks at its
 //! own home and takes locks, whose cost does not grow with the number of containers.
 

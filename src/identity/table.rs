@@ -1,3 +1,5 @@
+//! The claims of all containers of this host, and who else has one.
+
 use std::collections::BTreeMap;
 use std::fmt;
 

@@ -1,3 +1,5 @@
+//! `image.toml`: what an image was made of.
+
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};

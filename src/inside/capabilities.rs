@@ -1,3 +1,5 @@
+//! The capabilities that a guest keeps.
+
 use caps::{CapSet, Capability};
 
 use crate::error::{Error, Kind, Result};

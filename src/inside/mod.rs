@@ -18,6 +18,8 @@
 //! Release ------------------------> drop capabilities, seccomp, execve
 //!                <---------------- end of file: init is running; or Failed(error)
 //! ```
+//!
+//! It may name `sys`, `config`, `proto` and what stands below them. Start reading at `init`.
 
 mod capabilities;
 mod confine;

@@ -1,3 +1,5 @@
+//! What the guest's first process is told: computed before it exists, or sent to it.
+
 use std::ffi::CString;
 
 use serde::{Deserialize, Serialize};

@@ -3,6 +3,8 @@
 //! All functions block. Those that make or delete links are called in short-lived processes: they
 //! build a runtime, and the supervisor must not have one. [`connect()`] runs between the clone of a
 //! guest's leader and the execution of its init.
+//!
+//! It may name `netserver`, `systemd` and what stands below them. Start reading at `connect`.
 
 mod addresses;
 mod announce;

@@ -16,6 +16,8 @@
 //! | `link`, `privileges`, `state`, `status`, `server` | the process |
 //! | `serve`, `running` | the process from its start; whether it runs, and its status |
 //! | `watchdog` | what it tells the process that keeps the rules and starts it again |
+//!
+//! It may name `store` and what stands below it. Start reading at `serve`.
 
 #[cfg(test)]
 mod corpus;

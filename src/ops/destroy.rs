@@ -1,3 +1,5 @@
+//! `lxm destroy`: out of the way at once, then removed.
+
 use std::os::unix::fs::DirBuilderExt;
 
 use nix::mount::{MntFlags, umount2};

@@ -1,4 +1,6 @@
 //! What the verbs do, step by step, each step with its undo. No flags and no printing here.
+//!
+//! It may name everything but `cli`. Start reading at `start`.
 
 pub mod adopt;
 pub mod autostart;

@@ -1,3 +1,5 @@
+//! `lxm rename`: the directory, and what goes by the name.
+
 use rustix::fs::{CWD, RenameFlags, renameat_with};
 
 use super::autostart;

@@ -1,3 +1,5 @@
+//! `lxm start`: a supervisor is started, and what is waited for has come.
+
 use std::time::{Duration, Instant};
 
 use super::ssh;

@@ -1,3 +1,5 @@
+//! `lxm wait`: until a container is in a state.
+
 use std::fs::File;
 use std::os::fd::AsFd;
 use std::str::FromStr;

@@ -2,6 +2,8 @@
 //!
 //! A *place* is a directory that holds a tree in the backend's own form: a container's directory
 //! (`/var/lib/lxm/NAME`, or its staging place while it is made) or a snapshot's below it.
+//!
+//! It may name `image`, `store` and what stands below them. Start reading at `backend`.
 
 mod assemble;
 mod backend;

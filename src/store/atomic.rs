@@ -1,3 +1,5 @@
+//! Files and trees that appear by a rename, and that a crash leaves whole or not at all.
+
 use std::ffi::{CString, OsStr, OsString};
 use std::fs::{self, File};
 use std::hash::{BuildHasher, Hasher, RandomState};

@@ -1,3 +1,5 @@
+//! `home.toml`: where a container was made, by which a copy is told.
+
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};

@@ -1,3 +1,5 @@
+//! The state directory and the directory of containers: what keys their state on this host.
+
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 

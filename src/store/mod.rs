@@ -1,5 +1,7 @@
 //! What is on disk: where it is, how it is locked and how it is written so that a crash at any
 //! point leaves either nothing or something that the next command sweeps.
+//!
+//! It may name `config`, `sys` and what stands below them. Start reading at `layout` and `lock`.
 
 mod atomic;
 mod commands;

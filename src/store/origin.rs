@@ -1,3 +1,5 @@
+//! `origin.toml`: what a container was made of, and that it is one.
+
 use std::path::Path;
 
 use serde::{Deserialize, Serialize};

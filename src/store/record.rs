@@ -1,3 +1,5 @@
+//! `boot.toml` and `failure.toml`: what of a run cannot be observed.
+
 use std::os::fd::OwnedFd;
 use std::path::Path;
 

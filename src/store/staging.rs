@@ -1,3 +1,5 @@
+//! Containers in the making: where they are until they are whole.
+
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 

@@ -4,6 +4,8 @@
 //! One process, one thread, no runtime: it boots the guest, then waits in poll(2). Running means
 //! that it holds the alive lock; when it dies the guest dies with it, and nothing is left but what
 //! the next start sweeps: its mounts were in a mount namespace of its own.
+//!
+//! It may name `identity` and what stands below it. Start reading at `run`, then `boot` and `event_loop`.
 
 pub(crate) mod answer;
 mod attach;

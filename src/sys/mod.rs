@@ -1,6 +1,8 @@
 //! Safe wrappers of the system calls that no crate has, or that need care to be used safely.
 //!
 //! The only place with `unsafe`; each block names the invariant it relies on.
+//!
+//! It may name `types`, `error` and `terminal`. Start reading at `clone`.
 #![allow(unsafe_code)]
 
 pub mod apparmor;

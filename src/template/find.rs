@@ -1,3 +1,5 @@
+//! Templates by name, in the directories that have some.
+
 use std::path::{Path, PathBuf};
 
 use super::model::Template;

@@ -2,6 +2,8 @@
 //!
 //! [`find()`] reads a template, [`Recipe::new`] makes every choice that the command line leaves to
 //! it, and [`build`] fills a directory.
+//!
+//! It may name `image`, `distro`, `store` and what stands below them. Start reading at `recipe`.
 
 mod archive;
 mod bootstrap;

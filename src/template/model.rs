@@ -1,3 +1,5 @@
+//! A template's file as it is written.
+
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 

@@ -1,3 +1,5 @@
+//! What an image is made of, once the template, the release and the arguments are known.
+
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 

@@ -1,3 +1,5 @@
+//! Durations like `2m30s`.
+
 use std::fmt;
 use std::str::FromStr;
 use std::time::Duration;

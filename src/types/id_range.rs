@@ -1,3 +1,5 @@
+//! Ranges of host ids.
+
 use std::fmt;
 use std::str::FromStr;
 

@@ -1,3 +1,5 @@
+//! MAC addresses, and the IPv6 addresses that are made of them.
+
 use std::fmt;
 use std::net::Ipv6Addr;
 use std::str::FromStr;

@@ -1,4 +1,6 @@
 //! Values that are right once they exist: parsed at the edge, trusted afterwards.
+//!
+//! It names nothing but `error`. Start reading at any file: each is a value.
 
 mod arch;
 mod duration;

@@ -1,3 +1,5 @@
+//! Names of containers: DNS labels.
+
 use std::fmt;
 use std::str::FromStr;
 

@@ -1,3 +1,5 @@
+//! Signals by name or number.
+
 use std::fmt;
 use std::str::FromStr;
 

@@ -1,3 +1,5 @@
+//! Sizes like `512MiB`.
+
 use std::fmt;
 use std::str::FromStr;
 

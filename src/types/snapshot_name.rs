@@ -1,3 +1,5 @@
+//! Names of snapshots.
+
 use std::fmt;
 use std::str::FromStr;
 

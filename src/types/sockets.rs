@@ -1,3 +1,5 @@
+//! Families and protocols of sockets, as `security.sockets` names them.
+
 use std::collections::BTreeSet;
 use std::fmt;
 use std::str::FromStr;

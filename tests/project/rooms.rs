@@ -88,3 +88,51 @@ fn reachable(edges: &BTreeMap<String, BTreeSet<String>>, file: &str) -> BTreeSet
     }
     found
 }
+
+#[test]
+fn the_map_of_the_documents_is_this_one() {
+    let text = std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/ARCHITECTURE.md")).unwrap();
+    let row = |line: &str| {
+        let cells: Vec<&str> = line.split('|').map(str::trim).collect();
+        let room = cells.get(2)?.strip_prefix('`')?.strip_suffix('`')?.to_owned();
+        Some((cells.get(1)?.parse::<usize>().ok()?, room))
+    };
+    let shown: Vec<_> = text.lines().filter_map(row).collect();
+    let ranks = ROOMS.iter().zip(1..);
+    let ranks: Vec<_> =
+        ranks.flat_map(|(rooms, rank)| rooms.iter().map(move |room| (rank, (*room).to_owned()))).collect();
+    assert_eq!(shown, ranks, "docs/ARCHITECTURE.md");
+    let there: BTreeSet<String> = edges().keys().map(|file| room(file).to_owned()).collect();
+    let known: BTreeSet<String> = ranks.into_iter().map(|(_, room)| room).collect();
+    assert_eq!(there, known, "folders and files of src");
+}
+
+#[test]
+fn files_say_what_they_are_about() {
+    /// Shorter files are read at one glance.
+    const SHORT: usize = 60;
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let mut silent = Vec::new();
+    for path in super::sizes::files(&root.join("src")) {
+        let text = std::fs::read_to_string(&path).unwrap();
+        let is_face = path.ends_with("mod.rs") || path.with_extension("").is_dir();
+        let says = text.starts_with("//!");
+        let leads =
+            text.contains("Start reading at") || path.parent().unwrap() != root.join("src").join(room_of(&path));
+        if !says && (is_face || text.lines().count() > SHORT) || path.ends_with("mod.rs") && !leads {
+            silent.push(path.strip_prefix(root).unwrap().display().to_string());
+        }
+    }
+    silent.retain(|file| !file.ends_with("tests.rs"));
+    assert!(
+        silent.is_empty(),
+        "without what they are about (`//! …`), or where to start reading:\n{}",
+        silent.join("\n")
+    );
+}
+
+/// The folder at the top of `src` that a file is in.
+fn room_of(path: &Path) -> String {
+    let below = path.strip_prefix(Path::new(env!("CARGO_MANIFEST_DIR")).join("src")).unwrap();
+    below.iter().next().unwrap().to_string_lossy().into_owned()
+}

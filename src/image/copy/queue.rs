@@ -1,3 +1,5 @@
+//! The directories that wait to be copied, shared by the threads that copy.
+
 use std::sync::{Condvar, Mutex, MutexGuard};
 
 use super::job::Job;

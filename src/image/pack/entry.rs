@@ -1,3 +1,5 @@
+//! One entry of an archive as tar stores it.
+
 use rustix::fs::Stat;
 use tar::{EntryType, Header};
 

@@ -1,3 +1,5 @@
+//! The sockets of published ports, and who has one that is taken.
+
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::Path;
 

@@ -1,3 +1,5 @@
+//! What arrives at a published port is carried to the guest and back.
+
 use std::cell::RefCell;
 use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};

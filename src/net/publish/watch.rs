@@ -1,3 +1,5 @@
+//! The guest's addresses, as they come and go.
+
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::net::IpAddr;

@@ -1,3 +1,5 @@
+//! What the host's control groups can do.
+
 use std::fs;
 use std::path::Path;
 

@@ -1,3 +1,5 @@
+//! What the kernel has: options, file systems, namespaces, security modules.
+
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;

@@ -1,3 +1,5 @@
+//! What the file system of the containers can do.
+
 use std::fs;
 use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};

@@ -1,3 +1,5 @@
+//! The programs that lxm runs.
+
 use std::fs;
 
 use super::{Check, Verdict};
