@@ -340,7 +340,7 @@ fn server(sandbox: &Sandbox) {
     server.list(&[("1", "root.tar.xz", "images/a.tar.xz")]);
     server.template(sandbox, "");
     let create = ["create", "evil", "-t", "try", "--network", "none"];
-    sandbox.lxm(&create).fails(1).complains("nothing signs what it says").complains("--insecure");
+    sandbox.lxm(&create).fails(1).complains("its index is not signed").complains("--insecure");
     sandbox.lxm(&["image", "available", "-t", "try"]).fails(1).complains("--insecure");
     let mirror = ["--mirror", &server.url];
     sandbox.lxm(&[&create[..], &mirror].concat()).fails(1).complains("--insecure");
