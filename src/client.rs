@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use crate::error::{Context, Error, Result};
-use crate::proto::control::{Reply, Request, Rung, Status};
+use crate::proto::control::{Reply, Request, Status, StopStage};
 use crate::store::{AliveLock, BootRecord, Layout};
 use crate::sys::socket::Packets;
 use crate::types::ContainerName;
@@ -73,8 +73,8 @@ pub fn end(
     name: &ContainerName,
     request: &Request,
     patience: Patience,
-    tell: &dyn Fn(Rung),
-) -> Result<Rung> {
+    tell: &dyn Fn(StopStage),
+) -> Result<StopStage> {
     follow_end(layout, name, &ask(layout, name, request)?, patience, tell)
 }
 
@@ -94,14 +94,14 @@ fn send(packets: &Packets, request: &Request) -> Result<()> {
 }
 
 /// Waits for the end that was asked for. A supervisor that ends without a word has ended: that is
-/// `Rung::Exited`, whether somebody else had asked before or it was killed.
+/// `StopStage::Exited`, whether somebody else had asked before or it was killed.
 pub fn follow_end(
     layout: &Layout,
     name: &ContainerName,
     asked: &Packets,
     patience: Patience,
-    tell: &dyn Fn(Rung),
-) -> Result<Rung> {
+    tell: &dyn Fn(StopStage),
+) -> Result<StopStage> {
     let mut limit = patience.first;
     loop {
         let said = asked.recv_within::<Reply>(limit);
@@ -111,19 +111,19 @@ pub fn follow_end(
         let Some((reply, _)) = said else {
             let ended = AliveLock::wait_released(layout, name, Duration::from_secs(10))?;
             return if ended {
-                Ok(Rung::Exited)
+                Ok(StopStage::Exited)
             } else {
                 Err(Error::timed_out("the container's supervisor does not answer"))
             };
         };
         match reply {
             Reply::Failed(e) => return Err(e),
-            Reply::Rung(rung) => tell(rung),
-            Reply::Rebooted(rung) => return Ok(rung),
-            Reply::Stopped(rung) => {
+            Reply::StopStage(stop_stage) => tell(stop_stage),
+            Reply::Rebooted(stop_stage) => return Ok(stop_stage),
+            Reply::Stopped(stop_stage) => {
                 // It answers before it exits; who starts the container next needs its lock.
                 AliveLock::wait_released(layout, name, Duration::from_secs(5))?;
-                return Ok(rung);
+                return Ok(stop_stage);
             }
             other => return Err(unexpected(&other)),
         }

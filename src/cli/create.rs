@@ -8,7 +8,7 @@ use crate::error::{Context as _, Error, Result};
 use crate::ops::create::{Access, CreateRequest, create};
 use crate::ops::login;
 use crate::sys;
-use crate::template::Order;
+use crate::template::BuildRequest;
 use crate::terminal;
 use crate::types::Arch;
 
@@ -97,7 +97,7 @@ impl Create {
             Some("") => Some(login::hash_password(&ask_password()?)?),
             Some(password) => Some(login::hash_password(password)?),
         };
-        let order = Order {
+        let build = BuildRequest {
             release: self.release,
             arch: self.arch,
             mirror: self.mirror.or_else(|| host.mirror.get(&template).cloned()),
@@ -108,7 +108,7 @@ impl Create {
         let request = CreateRequest {
             name,
             template,
-            order,
+            build,
             ssh_keys,
             password,
             privileged: self.privileged,

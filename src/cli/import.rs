@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use super::{Context, require_root};
 use crate::error::Result;
-use crate::ops::import::{Wish, import_path, import_stream};
+use crate::ops::import::{ImportOptions, import_path, import_stream};
 use crate::types::{ContainerName, Size};
 
 /// Create a container from an export, an LXC directory or an OCI image
@@ -53,11 +53,11 @@ impl Import {
         require_root("import a container")?;
         let layout = &context.layout;
         let storage = self.storage.or(layout.host_config()?.storage).unwrap_or_else(|| "auto".into());
-        let wish = Wish { name: self.name, storage, trust: self.trust, max_size: self.max_size };
+        let options = ImportOptions { name: self.name, storage, trust: self.trust, max_size: self.max_size };
         let imported = if self.source == Path::new("-") {
-            import_stream(layout, std::io::stdin(), &wish)?
+            import_stream(layout, std::io::stdin(), &options)?
         } else {
-            import_path(layout, &self.source, &wish)?
+            import_path(layout, &self.source, &options)?
         };
         for note in &imported.notes {
             context.say(note);

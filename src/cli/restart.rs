@@ -18,7 +18,7 @@ impl Restart {
         require_root("restart a container")?;
         for_each::for_each(&self.names.names, |name| {
             let how = self.how.get(context, name)?;
-            restart(&context.layout, name, how, |rung| tell(context, name, rung)).map(drop)
+            restart(&context.layout, name, how, |stop_stage| tell(context, name, stop_stage)).map(drop)
         })
     }
 }

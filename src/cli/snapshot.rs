@@ -5,7 +5,7 @@ use serde::Serialize;
 
 use super::{Context, Format, NameArg, render, require_root};
 use crate::error::{Error, Result};
-use crate::ops::snapshot::{self, Wish};
+use crate::ops::snapshot::{self, SnapshotOptions};
 use crate::store::Snapshot as Record;
 use crate::types::SnapshotName;
 
@@ -119,9 +119,9 @@ impl Snapshot {
         match self.what {
             What::Create(create) => {
                 let name = create.name.name;
-                let wish = Wish { name: create.snapshot, comment: create.comment };
+                let options = SnapshotOptions { name: create.snapshot, comment: create.comment };
                 super::copy::nested_is_left_out(context, &name);
-                let made = snapshot::create(layout, &name, wish)?;
+                let made = snapshot::create(layout, &name, options)?;
                 match context.format {
                     Format::Text => render::line(&made.name)?,
                     Format::Json => render::json(&Shown::from(&made))?,

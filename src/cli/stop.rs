@@ -7,7 +7,7 @@ use crate::config::Boot;
 use crate::error::{Kind, Result};
 use crate::host;
 use crate::ops::stop::stop;
-use crate::proto::control::Rung;
+use crate::proto::control::StopStage;
 use crate::types::{ContainerName, Timeout};
 
 /// Shut containers down; kill those that exceed the timeout
@@ -55,14 +55,14 @@ fn patience(context: &Context, name: &ContainerName) -> Result<Duration> {
 }
 
 /// Says what is being done to the guest, for whoever waits.
-pub fn tell(context: &Context, name: &ContainerName, rung: Rung) {
-    match rung {
-        Rung::Signalled(signal) => {
+pub fn tell(context: &Context, name: &ContainerName, stop_stage: StopStage) {
+    match stop_stage {
+        StopStage::Signalled(signal) => {
             context.say(&format!("sent {signal} to the init of `{name}`, waiting for it to shut down"))
         }
-        Rung::Commanded => context.say(&format!("asked the init of `{name}` to shut down, waiting for it")),
-        Rung::Killed => context.say(&format!("killed `{name}`")),
-        Rung::Exited => {}
+        StopStage::Commanded => context.say(&format!("asked the init of `{name}` to shut down, waiting for it")),
+        StopStage::Killed => context.say(&format!("killed `{name}`")),
+        StopStage::Exited => {}
     }
 }
 
@@ -71,8 +71,8 @@ impl Stop {
         require_root("stop a container")?;
         for_each::for_each(&self.names.names, |name| {
             let how = self.how.get(context, name)?;
-            let rung = stop(&context.layout, name, how, |rung| tell(context, name, rung))?;
-            if let (Rung::Killed, host::Stop::Graceful { limit }) = (rung, how) {
+            let stop_stage = stop(&context.layout, name, how, |stop_stage| tell(context, name, stop_stage))?;
+            if let (StopStage::Killed, host::Stop::Graceful { limit }) = (stop_stage, how) {
                 // It has stopped, which is what was asked for; how may matter to its data.
                 context.say(&format!("`{name}` did not shut down within {}s and was killed", limit.as_secs_f32()));
             }

@@ -27,7 +27,7 @@ pub use id_map::IdMap;
 pub use key_path::KeyPath;
 pub use mount::{Mount, MountIds, MountTarget};
 pub use network::{Address, Network, NetworkType, Publish, PublishProtocol, is_interface_name, is_link_name};
-pub use order::{Order, Plan, Progress};
+pub use order::{Plan, Progress, StartOrder};
 pub use parse::parse;
 pub use security::{AppArmor, CallGroup, Security, Syscalls};
 pub use unfit::{Unfit, capability};

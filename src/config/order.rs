@@ -8,19 +8,19 @@ use crate::types::ContainerName;
 
 /// What each container waits for.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Order(BTreeMap<ContainerName, Wishes>);
+pub struct StartOrder(BTreeMap<ContainerName, Dependencies>);
 
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-struct Wishes {
+struct Dependencies {
     /// Both lists together.
     after: BTreeSet<ContainerName>,
     requires: BTreeSet<ContainerName>,
 }
 
-impl Order {
+impl StartOrder {
     /// The order of these containers. Names that are no container names are refused.
     pub fn new<'a>(configs: impl IntoIterator<Item = (&'a ContainerName, &'a Config)>) -> Result<Self> {
-        let mut order = Order::default();
+        let mut order = StartOrder::default();
         for (name, config) in configs {
             order.insert(name, config)?;
         }
@@ -36,7 +36,7 @@ impl Order {
         let requires = names("requires", &config.boot.requires)?;
         let mut after = names("autostart-after", &config.boot.autostart_after)?;
         after.extend(requires.iter().cloned());
-        self.0.insert(name.clone(), Wishes { after, requires });
+        self.0.insert(name.clone(), Dependencies { after, requires });
         Ok(())
     }
 
@@ -92,15 +92,15 @@ impl Order {
         let wishes = |name: &ContainerName| {
             let (mut after, requires) = self.of(name);
             after.retain(|other| members.contains(other));
-            (name.clone(), Wishes { after, requires })
+            (name.clone(), Dependencies { after, requires })
         };
         Plan { waiting: members.iter().map(wishes).collect(), ended: BTreeMap::new() }
     }
 
     /// The plan to stop `running`: each before what it was started after.
     pub fn stop(&self, running: impl IntoIterator<Item = ContainerName>) -> Plan {
-        let mut waiting: BTreeMap<ContainerName, Wishes> =
-            running.into_iter().map(|name| (name, Wishes::default())).collect();
+        let mut waiting: BTreeMap<ContainerName, Dependencies> =
+            running.into_iter().map(|name| (name, Dependencies::default())).collect();
         for (name, wishes) in &self.0 {
             if !waiting.contains_key(name) {
                 continue;
@@ -118,7 +118,7 @@ impl Order {
 /// Work on several containers in their order; independent ones at the same time.
 #[derive(Debug)]
 pub struct Plan {
-    waiting: BTreeMap<ContainerName, Wishes>,
+    waiting: BTreeMap<ContainerName, Dependencies>,
     /// Whether it ended well.
     ended: BTreeMap<ContainerName, bool>,
 }
@@ -136,7 +136,7 @@ pub enum Progress {
 impl Plan {
     /// The next container whose turn it is; each is given once.
     pub fn take_next(&mut self) -> Progress {
-        let turn = |wishes: &Wishes| wishes.after.iter().all(|other| self.ended.contains_key(other));
+        let turn = |wishes: &Dependencies| wishes.after.iter().all(|other| self.ended.contains_key(other));
         let Some(name) = self.waiting.iter().find(|(_, wishes)| turn(wishes)).map(|(name, _)| name.clone()) else {
             return Progress::Wait;
         };
@@ -170,8 +170,8 @@ mod tests {
     }
 
     /// `web: db cache! ` is web after db, requiring cache.
-    fn order(lines: &[&str]) -> Order {
-        let mut order = Order::default();
+    fn order(lines: &[&str]) -> StartOrder {
+        let mut order = StartOrder::default();
         for line in lines {
             let (container, others) = line.split_once(':').unwrap();
             let mut config = Config::default();

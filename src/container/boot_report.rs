@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::config::{self, Config, Order};
+use crate::config::{self, Config, StartOrder};
 use crate::error::{Context, Result};
 use crate::store::Layout;
 use crate::systemd::{self, unit};
@@ -115,8 +115,8 @@ pub fn is_enabled(layout: &Layout, name: &ContainerName, config: &Config) -> boo
 }
 
 /// The order of all containers; what has an unreadable configuration is not in it.
-pub fn order(layout: &Layout) -> Result<Order> {
+pub fn order(layout: &Layout) -> Result<StartOrder> {
     let names = layout.names()?;
     let configs: Vec<_> = names.iter().filter_map(|name| Some((name, layout.config(name).ok()?))).collect();
-    Order::new(configs.iter().map(|(name, config)| (*name, config)))
+    StartOrder::new(configs.iter().map(|(name, config)| (*name, config)))
 }

@@ -14,7 +14,7 @@ use super::{Host, Start, Stop};
 use crate::cgroup::{ContainerCgroup, Hierarchies, stats};
 use crate::client;
 use crate::error::{Context, Error, Kind, Result};
-use crate::proto::control::{Request, Rung};
+use crate::proto::control::{Request, StopStage};
 use crate::store::{BootRecord, Layout};
 use crate::supervisor::{self, Manager, Started};
 use crate::sys;
@@ -33,19 +33,19 @@ impl Host for Bare {
         start(layout, name, how)
     }
 
-    fn stop(&self, layout: &Layout, name: &ContainerName, how: Stop, tell: &dyn Fn(Rung)) -> Result<Rung> {
+    fn stop(&self, layout: &Layout, name: &ContainerName, how: Stop, tell: &dyn Fn(StopStage)) -> Result<StopStage> {
         let ended = client::end(layout, name, &Request::Stop(how.message()), how.patience(), tell);
         let Err(refused) = ended else { return ended };
         if let (Stop::Graceful { limit }, Kind::Conflict) = (how, refused.kind())
             && let Some(stray) = Stray::find(layout, name)?
             && stray.stop(limit.saturating_add(CLEARING))?
         {
-            return Ok(Rung::Exited);
+            return Ok(StopStage::Exited);
         }
         force::end(layout, name, how, refused)
     }
 
-    fn reboot(&self, layout: &Layout, name: &ContainerName, how: Stop, tell: &dyn Fn(Rung)) -> Result<Rung> {
+    fn reboot(&self, layout: &Layout, name: &ContainerName, how: Stop, tell: &dyn Fn(StopStage)) -> Result<StopStage> {
         let privileged = layout.config(name)?.security.privileged;
         if BootRecord::read(layout, name)?.is_some_and(|record| record.privileged != privileged) {
             // It takes another supervisor (see `sys::reexec`).

@@ -12,7 +12,7 @@ use nix::unistd::Pid;
 use super::Stop;
 use crate::cgroup::{ContainerCgroup, Hierarchies};
 use crate::error::{Error, Kind, Result};
-use crate::proto::control::Rung;
+use crate::proto::control::StopStage;
 use crate::store::{AliveLock, BootRecord, Layout};
 use crate::sys::{pidfd, process};
 use crate::types::{ContainerName, Signal};
@@ -25,11 +25,11 @@ const BURIAL: Duration = Duration::from_secs(10);
 /// Kills the guest, and its supervisor if that does not end by itself then. What is left is for the
 /// next sweep. `refused` is what the supervisor was asked in vain with; it is given back where there is
 /// nothing to be forced: the container does not run, or its supervisor has spoken.
-pub fn end(layout: &Layout, name: &ContainerName, how: Stop, refused: Error) -> Result<Rung> {
+pub fn end(layout: &Layout, name: &ContainerName, how: Stop, refused: Error) -> Result<StopStage> {
     if !AliveLock::is_held(layout, name)? {
         let Some(stray) = Stray::find(layout, name)? else { return Err(refused) };
         stray.cgroup.kill_with_supervisor()?;
-        return if stray.wait_gone(BURIAL) { Ok(Rung::Killed) } else { Err(undead(name)) };
+        return if stray.wait_gone(BURIAL) { Ok(StopStage::Killed) } else { Err(undead(name)) };
     }
     let silent = refused.kind() == Kind::TimedOut || refused.errno() == Some(libc::EAGAIN);
     // One whose socket is gone may be well: who wants an orderly end is told how to ask for it.
@@ -38,7 +38,7 @@ pub fn end(layout: &Layout, name: &ContainerName, how: Stop, refused: Error) -> 
         return Err(refused);
     }
     kill(layout, name)?;
-    Ok(Rung::Killed)
+    Ok(StopStage::Killed)
 }
 
 /// Kills what holds the alive lock of `name`, its guest first.

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use crate::client::Patience;
 use crate::error::Result;
-use crate::proto::control::{self, Rung};
+use crate::proto::control::{self, StopStage};
 use crate::store::Layout;
 use crate::types::ContainerName;
 
@@ -77,8 +77,8 @@ pub trait Host {
     /// Stops the container and returns when nothing of it is left; says what it took. `tell` hears
     /// of each step. Fails with `Kind::Conflict` if it does not run. To kill needs no supervisor that
     /// answers; the caller then sweeps what is left.
-    fn stop(&self, layout: &Layout, name: &ContainerName, how: Stop, tell: &dyn Fn(Rung)) -> Result<Rung>;
+    fn stop(&self, layout: &Layout, name: &ContainerName, how: Stop, tell: &dyn Fn(StopStage)) -> Result<StopStage>;
 
     /// Shuts the guest down in its own way and boots it again, as `reboot` inside would.
-    fn reboot(&self, layout: &Layout, name: &ContainerName, how: Stop, tell: &dyn Fn(Rung)) -> Result<Rung>;
+    fn reboot(&self, layout: &Layout, name: &ContainerName, how: Stop, tell: &dyn Fn(StopStage)) -> Result<StopStage>;
 }

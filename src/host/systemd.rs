@@ -10,7 +10,7 @@ use super::{Host, Start, Stop, force};
 use crate::client;
 use crate::config::Limits;
 use crate::error::{Context, Error, Result};
-use crate::proto::control::{Request, Rung};
+use crate::proto::control::{Request, StopStage};
 use crate::store::{self, BootRecord, Layout};
 use crate::sys::process;
 use crate::systemd::bus;
@@ -41,7 +41,7 @@ impl Host for Systemd {
         start(layout, name)
     }
 
-    fn stop(&self, layout: &Layout, name: &ContainerName, how: Stop, tell: &dyn Fn(Rung)) -> Result<Rung> {
+    fn stop(&self, layout: &Layout, name: &ContainerName, how: Stop, tell: &dyn Fn(StopStage)) -> Result<StopStage> {
         // The supervisor hears from us what systemd has no words for: how long it may take.
         let asked = client::ask(layout, name, &Request::Stop(how.message()));
         let follow = || {
@@ -52,7 +52,7 @@ impl Host for Systemd {
         stop(layout, name, how.limit(), follow)?
     }
 
-    fn reboot(&self, layout: &Layout, name: &ContainerName, how: Stop, tell: &dyn Fn(Rung)) -> Result<Rung> {
+    fn reboot(&self, layout: &Layout, name: &ContainerName, how: Stop, tell: &dyn Fn(StopStage)) -> Result<StopStage> {
         let asked = client::ask(layout, name, &Request::Stop(how.message()))?;
         restart(layout, name, how.limit(), || client::follow_end(layout, name, &asked, how.patience_to_reboot(), tell))?
     }

@@ -13,7 +13,7 @@ use crate::progress::Progress;
 use crate::storage;
 use crate::store::{Layout, OperationLock, Origin, Staging, ids, require_free};
 use crate::sys;
-use crate::template::{self, Order, Recipe};
+use crate::template::{self, BuildRequest, Recipe};
 use crate::types::{ContainerName, IdRange};
 
 /// What is to be made.
@@ -21,7 +21,7 @@ use crate::types::{ContainerName, IdRange};
 pub struct CreateRequest {
     pub name: ContainerName,
     pub template: String,
-    pub order: Order,
+    pub build: BuildRequest,
     /// Lines for the default user's `authorized_keys`.
     pub ssh_keys: Vec<String>,
     /// The default user's password, as [`super::login::hash_password`] makes it.
@@ -65,11 +65,11 @@ fn make(layout: &Layout, request: &CreateRequest) -> Result<Created> {
     let name = &request.name;
     require_free(layout, name)?;
     let mut config = config(request)?;
-    let recipe = Recipe::new(template::find(layout, &request.template)?, &request.order)?;
+    let recipe = Recipe::new(template::find(layout, &request.template)?, &request.build)?;
     let choice = storage::choose(layout, &request.storage)?;
     let backend = storage::backend(layout, choice.backend)?;
     // Before the lock: a build takes minutes, and others may work with this name meanwhile.
-    let image = image(layout, &recipe, &request.order, &config)?;
+    let image = image(layout, &recipe, &request.build, &config)?;
 
     require_ids(&image.record.highest(), &config)?;
 
@@ -174,10 +174,10 @@ fn origin(recipe: &Recipe, image: &Image, storage: &str, ids: IdRange, ephemeral
 }
 
 /// The image that the recipe makes, built unless it is there.
-fn image(layout: &Layout, recipe: &Recipe, order: &Order, config: &Config) -> Result<Image> {
-    let spec = spec(recipe, order)?;
+fn image(layout: &Layout, recipe: &Recipe, build: &BuildRequest, config: &Config) -> Result<Image> {
+    let spec = spec(recipe, build)?;
     ImageStore::new(layout).get_or_build(&spec, |target| {
-        build(layout, recipe, target)?;
+        self::build(layout, recipe, target)?;
         // One that this container cannot be made of is not kept.
         require_ids(&measure(target)?.highest, config)
     })
@@ -191,8 +191,8 @@ fn require_ids(highest: &Owner, config: &Config) -> Result<()> {
     })
 }
 
-/// What decides the image of `recipe`, which came of `order`.
-pub fn spec(recipe: &Recipe, order: &Order) -> Result<ImageSpec> {
+/// What decides the image of `recipe`, which came of `build`.
+pub fn spec(recipe: &Recipe, build: &BuildRequest) -> Result<ImageSpec> {
     Ok(ImageSpec {
         template: recipe.found.name.clone(),
         release: recipe.release.clone(),
@@ -200,10 +200,10 @@ pub fn spec(recipe: &Recipe, order: &Order) -> Result<ImageSpec> {
         packages: recipe.packages.clone(),
         content: recipe.fingerprint()?,
         asked: Asked {
-            mirror: order.mirror.clone(),
-            packages: order.packages.clone(),
-            args: order.args.clone(),
-            insecure: order.insecure,
+            mirror: build.mirror.clone(),
+            packages: build.packages.clone(),
+            args: build.args.clone(),
+            insecure: build.insecure,
         },
     })
 }

@@ -7,7 +7,7 @@ use crate::image::{ImageRecord, ImageStore, Listed};
 use crate::ops::create;
 use crate::storage::{self, Usage};
 use crate::store::Layout;
-use crate::template::{self, Order, Recipe};
+use crate::template::{self, BuildRequest, Recipe};
 
 /// An image and who needs it.
 #[derive(Debug, Clone)]
@@ -63,7 +63,7 @@ pub fn refresh(layout: &Layout, id: &str, insecure: bool) -> Result<Refreshed> {
     let old = store.find(id)?;
     let again = || -> Result<String> {
         let ImageRecord { template, release, arch, asked, .. } = &old.record;
-        let order = Order {
+        let build = BuildRequest {
             release: Some(release.clone()).filter(|release| !release.is_empty()),
             arch: Some(*arch),
             mirror: asked.mirror.clone(),
@@ -71,8 +71,8 @@ pub fn refresh(layout: &Layout, id: &str, insecure: bool) -> Result<Refreshed> {
             args: asked.args.clone(),
             insecure: asked.insecure || insecure,
         };
-        let recipe = Recipe::new(template::find(layout, template)?, &order)?;
-        let image = store.replace(&create::spec(&recipe, &order)?, |target| create::build(layout, &recipe, target))?;
+        let recipe = Recipe::new(template::find(layout, template)?, &build)?;
+        let image = store.replace(&create::spec(&recipe, &build)?, |target| create::build(layout, &recipe, target))?;
         Ok(image.id)
     };
     let new = again().context(|| format!("refresh image `{}`", old.id))?;

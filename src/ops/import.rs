@@ -12,7 +12,7 @@ mod oci;
 use std::io::Read;
 use std::path::Path;
 
-pub use make::{Imported, Wish};
+pub use make::{ImportOptions, Imported};
 
 use crate::error::{Context, Error, Result};
 use crate::identity;
@@ -21,32 +21,32 @@ use crate::image::compress::decoder;
 use crate::store::{Layout, Origin};
 
 /// Makes a container of a stream: what `lxm export` wrote, or an archive of a docker or OCI image.
-pub fn import_stream(layout: &Layout, input: impl Read + Send, wish: &Wish) -> Result<Imported> {
-    let budget = Budget::new(wish.max_size);
+pub fn import_stream(layout: &Layout, input: impl Read + Send, options: &ImportOptions) -> Result<Imported> {
+    let budget = Budget::new(options.max_size);
     let (head, archive) = peek(decoder(budget.counted(input))?, exported::HEAD)?;
     let imported = match exported::is_export(&head) {
-        true => exported::import(layout, &head, archive, &budget, wish),
+        true => exported::import(layout, &head, archive, &budget, options),
         // Of what is no archive at all, an export is what was most likely meant.
         false if head.get(257..262) != Some(b"ustar") => Err(exported::foreign()),
-        false => oci::import_archive(layout, archive, &budget, wish),
+        false => oci::import_archive(layout, archive, &budget, options),
     };
     with_clashes(layout, imported?)
 }
 
 /// Makes a container of a file as [`import_stream`] does, or of a directory: one of LXC's containers,
 /// a tree of /var/lib/machines, or an image as OCI lays it out.
-pub fn import_path(layout: &Layout, path: &Path, wish: &Wish) -> Result<Imported> {
+pub fn import_path(layout: &Layout, path: &Path, options: &ImportOptions) -> Result<Imported> {
     let meta = path.metadata().context(|| format!("look at `{}`", path.display()))?;
     if !meta.is_dir() {
         // A pipe is waited for: it was named by the admin.
         let file = std::fs::File::open(path).context(|| format!("open `{}`", path.display()))?;
-        return import_stream(layout, file, wish);
+        return import_stream(layout, file, options);
     }
     let dir = path.canonicalize().context(|| format!("find `{}`", path.display()))?;
     let imported = match () {
-        () if oci::is_layout(&dir) => oci::import_dir(layout, &dir, wish),
-        () if lxc::is_container(&dir) => lxc::import(layout, &dir, wish),
-        () if nspawn::is_tree(&dir) => nspawn::import(layout, &dir, wish),
+        () if oci::is_layout(&dir) => oci::import_dir(layout, &dir, options),
+        () if lxc::is_container(&dir) => lxc::import(layout, &dir, options),
+        () if nspawn::is_tree(&dir) => nspawn::import(layout, &dir, options),
         () => Err(Error::usage(format!("`{}` is no container that is known here", path.display()))
             .hint("known are LXC's (`config` and `rootfs`), trees of systemd-nspawn, and OCI images")),
     };

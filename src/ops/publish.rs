@@ -9,7 +9,7 @@ use crate::image::copy::copy_tree;
 use crate::progress::Progress;
 use crate::storage;
 use crate::store::{self, Layout};
-use crate::template::{self, Builder, Found, Order, Recipe};
+use crate::template::{self, BuildRequest, Builder, Found, Recipe};
 use crate::types::{ContainerName, SnapshotName};
 
 /// Makes an image of a container, or of a snapshot of it, that `lxm create -t NAME` makes containers
@@ -27,11 +27,11 @@ pub fn publish(
     let before = published_before(layout, as_name).context(step)?;
     let reading = Reading::begin(layout, name, snapshot).context(step)?;
     let found = template_of(layout, name, as_name, &reading)?;
-    let order = Order { arch: Some(reading.origin.arch), ..Order::default() };
-    let recipe = Recipe::new(found.clone(), &order)?;
+    let build = BuildRequest { arch: Some(reading.origin.arch), ..BuildRequest::default() };
+    let recipe = Recipe::new(found.clone(), &build)?;
     let progress = Progress::bytes(format!("copy `{name}`"), 0);
     let images = ImageStore::new(layout);
-    let image = images.replace(&create::spec(&recipe, &order)?, |root| {
+    let image = images.replace(&create::spec(&recipe, &build)?, |root| {
         copy_tree(reading.tree(), root, &progress)?;
         distro::prepare(root, &Extras::default())
     });
@@ -58,8 +58,8 @@ fn published_before(layout: &Layout, as_name: &ContainerName) -> Result<Option<S
         return Err(Error::conflict(format!("`{}` is a template of that name", found.file.display()))
             .hint("choose another name"));
     }
-    let order = Order::default();
-    Ok(Some(create::spec(&Recipe::new(found, &order)?, &order)?.id()))
+    let build = BuildRequest::default();
+    Ok(Some(create::spec(&Recipe::new(found, &build)?, &build)?.id()))
 }
 
 /// The template that stands for the image; its text is new each time, and so the image's id.

@@ -21,21 +21,21 @@ use crate::types::{ContainerName, SnapshotName};
 
 /// What an admin says of a new snapshot.
 #[derive(Debug, Default)]
-pub struct Wish {
+pub struct SnapshotOptions {
     /// Unset means the first of `snap0`, `snap1` … that is free.
     pub name: Option<SnapshotName>,
     pub comment: String,
 }
 
 /// Makes a snapshot of a container, which may run: its guest is frozen for the moment.
-pub fn create(layout: &Layout, name: &ContainerName, wish: Wish) -> Result<Snapshot> {
+pub fn create(layout: &Layout, name: &ContainerName, options: SnapshotOptions) -> Result<Snapshot> {
     let make = || {
         let work = Work::begin(layout, name)?;
-        let snapshot = match wish.name {
+        let snapshot = match options.name {
             Some(snapshot) => snapshot,
             None => work.free_name()?,
         };
-        work.make(snapshot, wish.comment, false)
+        work.make(snapshot, options.comment, false)
     };
     make().context(|| format!("make a snapshot of `{name}`"))
 }

@@ -2,14 +2,14 @@ use crate::cgroup::{ContainerCgroup, Hierarchies};
 use crate::container::sweep::sweep_run;
 use crate::error::{Error, Result};
 use crate::host::{self, Stop};
-use crate::proto::control::Rung;
+use crate::proto::control::StopStage;
 use crate::store::{self, AliveLock, Layout, OperationLock};
 use crate::types::ContainerName;
 
 /// Stops a container and waits until nothing of it is left; says what it took.
 ///
 /// `tell` hears of each step. Fails with `Kind::Conflict` if it does not run.
-pub fn stop(layout: &Layout, name: &ContainerName, how: Stop, tell: impl Fn(Rung)) -> Result<Rung> {
+pub fn stop(layout: &Layout, name: &ContainerName, how: Stop, tell: impl Fn(StopStage)) -> Result<StopStage> {
     layout.require(name)?;
     let lock = OperationLock::acquire(layout, name)?;
     end(layout, name, how, &lock, &tell)
@@ -22,28 +22,28 @@ pub fn end(
     name: &ContainerName,
     how: Stop,
     lock: &OperationLock,
-    tell: &dyn Fn(Rung),
-) -> Result<Rung> {
-    let rung = host::detect().stop(layout, name, how, tell)?;
+    tell: &dyn Fn(StopStage),
+) -> Result<StopStage> {
+    let stop_stage = host::detect().stop(layout, name, how, tell)?;
     let hierarchies = Hierarchies::detect()?;
     let remains = || ContainerCgroup::new(hierarchies.clone(), layout.cgroup(name)).has_remains();
     // They are left where the supervisor was killed as well.
     if !AliveLock::is_held(layout, name)? && (layout.boot_record(name).exists() || remains()?) {
         sweep_run(layout, name, &hierarchies, lock)?;
     }
-    Ok(rung)
+    Ok(stop_stage)
 }
 
 /// Reboots a guest in its own way, as `reboot` inside would.
-pub fn restart(layout: &Layout, name: &ContainerName, how: Stop, tell: impl Fn(Rung)) -> Result<Rung> {
+pub fn restart(layout: &Layout, name: &ContainerName, how: Stop, tell: impl Fn(StopStage)) -> Result<StopStage> {
     layout.require(name)?;
     let _lock = OperationLock::acquire(layout, name)?;
     // It is read again when the guest boots, where it is too late to refuse it.
     layout.config(name)?;
     store::forget_failure(layout, name);
-    let rung = host::detect().reboot(layout, name, how, &tell)?;
+    let stop_stage = host::detect().reboot(layout, name, how, &tell)?;
     match (AliveLock::is_held(layout, name)?, store::read_failure(layout, name)) {
-        (true, None) => Ok(rung),
+        (true, None) => Ok(stop_stage),
         (_, Some(error)) => Err(error),
         (false, None) => Err(Error::failed(format!("container `{name}` stopped instead of rebooting"))
             .hint(format!("`{}` starts it", layout.command(format_args!("start {name}"))))),

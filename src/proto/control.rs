@@ -13,10 +13,10 @@ use crate::types::Signal;
 pub enum Request {
     /// One [`Reply::Status`].
     Status,
-    /// Stops the container. [`Reply::Rung`] for each escalation, then [`Reply::Stopped`].
+    /// Stops the container. [`Reply::StopStage`] for each escalation, then [`Reply::Stopped`].
     Stop(Stop),
     /// Shuts the guest down in its own way and boots it again, as `reboot` in the guest does.
-    /// [`Reply::Rung`]s, then [`Reply::Rebooted`].
+    /// [`Reply::StopStage`]s, then [`Reply::Rebooted`].
     Reboot(Stop),
     /// Runs a command in the guest. Descriptors: standard input, output and error, unless `tty`.
     /// [`Reply::Terminal`] first where `tty`, then [`Reply::Exited`], or [`Reply::NotRun`].
@@ -61,9 +61,11 @@ pub struct Attach {
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub enum Reply {
     Status(Status),
-    Rung(Rung),
-    Stopped(Rung),
-    Rebooted(Rung),
+    /// Supervisors that were started by an older lxm call it so.
+    #[serde(rename = "rung")]
+    StopStage(StopStage),
+    Stopped(StopStage),
+    Rebooted(StopStage),
     /// Descriptor: the master side of a terminal in the guest's own devpts.
     Terminal,
     Exited(Exit),
@@ -108,7 +110,7 @@ pub struct Status {
 /// What it took to stop a guest.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
-pub enum Rung {
+pub enum StopStage {
     /// It went down by itself.
     Exited,
     /// It shut down in order after its init's own signal.

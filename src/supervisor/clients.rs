@@ -7,7 +7,7 @@ use nix::sys::wait::WaitStatus;
 use super::attach::{Entered, Entering};
 use super::setup::Setup;
 use crate::error::{Error, Result};
-use crate::proto::control::{Exit, Reply, Rung, Status};
+use crate::proto::control::{Exit, Reply, Status, StopStage};
 use crate::sys::clone::Child;
 use crate::sys::pidfd;
 use crate::sys::socket::Packets;
@@ -142,10 +142,10 @@ impl Clients {
         }
     }
 
-    /// Tells everybody who waits for the end how far the ladder is.
-    pub fn tell_rung(&mut self, rung: Rung) {
+    /// Tells everybody who waits for the end how far the escalation is.
+    pub fn tell_rung(&mut self, stop_stage: StopStage) {
         for client in self.0.iter_mut().filter(|c| matches!(c.waits_for, WaitsFor::Stopped | WaitsFor::Rebooted)) {
-            client.tell(&Reply::Rung(rung));
+            client.tell(&Reply::StopStage(stop_stage));
         }
     }
 
@@ -163,18 +163,18 @@ impl Clients {
     }
 
     /// The guest has booted again.
-    pub fn rebooted(&mut self, rung: Rung) {
+    pub fn rebooted(&mut self, stop_stage: StopStage) {
         for client in self.0.iter_mut().filter(|client| matches!(client.waits_for, WaitsFor::Rebooted)) {
-            client.tell(&Reply::Rebooted(rung));
+            client.tell(&Reply::Rebooted(stop_stage));
             client.closed = true;
         }
         self.0.retain(|client| !client.closed);
     }
 
     /// The guest has ended for good and nothing of it is left.
-    pub fn stopped(&mut self, rung: Rung) {
+    pub fn stopped(&mut self, stop_stage: StopStage) {
         for client in self.0.iter_mut().filter(|c| matches!(c.waits_for, WaitsFor::Stopped | WaitsFor::Rebooted)) {
-            client.tell(&Reply::Stopped(rung));
+            client.tell(&Reply::Stopped(stop_stage));
         }
         self.0.clear();
     }

@@ -13,12 +13,12 @@ use super::clients::{Client, Clients, WaitsFor};
 use super::console::Console;
 use super::poll_set::{AGAIN, PollSet, Source};
 use super::setup::Setup;
-use super::stop::{Ladder, Step, Wish};
+use super::stop::{Escalation, Step, StopGoal};
 use super::unattended::Unattended;
 use super::{Manager, attach, notify};
 use crate::config::Init;
 use crate::error::{Error, Result};
-use crate::proto::control::{Attach, Reply, Request, Rung, State, Status, Stop};
+use crate::proto::control::{Attach, Reply, Request, State, Status, Stop, StopStage};
 use crate::sys::clone::Child;
 use crate::sys::pidfd;
 use crate::sys::socket::PacketListener;
@@ -38,7 +38,7 @@ pub enum Ending {
 pub struct Guest<'a> {
     setup: &'a Setup,
     booted: Booted,
-    ladder: Option<Ladder>,
+    escalation: Option<Escalation>,
     /// Commands of our own in the guest, those whose client has gone, and who has locked its mounts: to be reaped.
     orphans: Vec<Child>,
     /// The same that are still on their way in.
@@ -77,7 +77,7 @@ impl<'a> Guest<'a> {
         Guest {
             setup,
             booted,
-            ladder: None,
+            escalation: None,
             orphans,
             unattended: Unattended::default(),
             status,
@@ -89,13 +89,13 @@ impl<'a> Guest<'a> {
     }
 
     /// What it took to end the guest.
-    pub fn rung(&self) -> Rung {
-        self.ladder.as_ref().map_or(Rung::Exited, Ladder::rung)
+    pub fn stop_stage(&self) -> StopStage {
+        self.escalation.as_ref().map_or(StopStage::Exited, Escalation::stop_stage)
     }
 
     /// Whether somebody outside has asked for its end.
     pub fn was_asked(&self) -> bool {
-        self.ladder.is_some()
+        self.escalation.is_some()
     }
 
     /// How long ago it was booted.
@@ -113,7 +113,7 @@ impl<'a> Guest<'a> {
             let due = around.manager.tick(self.setup, &self.booted.leader, self.booted.at.elapsed());
             let (late, look_again) = around.clients.give_up_late(self.setup);
             self.unattended.add(late);
-            let patience = self.climb(around.clients).min(due).min(look_again);
+            let patience = self.escalate(around.clients).min(due).min(look_again);
             let at_rest = rest_at.take_if(|at| *at <= Instant::now()).is_some();
             let patience = rest_at.map_or(patience, |at| patience.min(at.saturating_duration_since(Instant::now())));
             for source in self.wait(around, patience, at_rest) {
@@ -193,10 +193,10 @@ impl<'a> Guest<'a> {
     }
 
     /// Takes the steps of a shutdown that are due; says how long until the next one.
-    fn climb(&mut self, clients: &mut Clients) -> Duration {
+    fn escalate(&mut self, clients: &mut Clients) -> Duration {
         loop {
-            let Some(ladder) = &mut self.ladder else { return Duration::MAX };
-            let step = ladder.step(self.booted.leader.pid, self.signals_installed);
+            let Some(escalation) = &mut self.escalation else { return Duration::MAX };
+            let step = escalation.step(self.booted.leader.pid, self.signals_installed);
             // A frozen guest hears nothing; cgroup.kill needs no thaw.
             if matches!(step, Step::Signal(_) | Step::Command(_)) {
                 let _ = self.setup.cgroup.set_frozen(false, Duration::from_secs(1));
@@ -207,13 +207,13 @@ impl<'a> Guest<'a> {
                 Step::Kill => self.setup.cgroup.kill(),
                 Step::Command(command) => self.run_command(command),
             };
-            // What cannot be done has the next rung of the ladder behind it.
+            // What cannot be done has the next stop_stage of the escalation behind it.
             if done.is_err()
-                && let Some(ladder) = &mut self.ladder
+                && let Some(escalation) = &mut self.escalation
             {
-                ladder.step_failed();
+                escalation.step_failed();
             }
-            clients.tell_rung(self.rung());
+            clients.tell_rung(self.stop_stage());
         }
     }
 
@@ -224,11 +224,11 @@ impl<'a> Guest<'a> {
         Ok(())
     }
 
-    fn begin_stop(&mut self, wish: Wish, limit: Duration, clients: &mut Clients) {
-        let ladder = Ladder::new(self.setup.guest.init, wish, limit);
-        match &mut self.ladder {
-            Some(climbing) => climbing.join(ladder),
-            None => self.ladder = Some(ladder),
+    fn begin_stop(&mut self, goal: StopGoal, limit: Duration, clients: &mut Clients) {
+        let escalation = Escalation::new(self.setup.guest.init, goal, limit);
+        match &mut self.escalation {
+            Some(climbing) => climbing.join(escalation),
+            None => self.escalation = Some(escalation),
         }
         self.status.state = State::Stopping;
         clients.tell_changes(&self.status);
@@ -238,14 +238,14 @@ impl<'a> Guest<'a> {
         while let Ok(Some(info)) = around.signals.read_signal() {
             let number = info.ssi_signo as i32;
             // machined of systemd 258 and newer ends the supervisor of a machine whose leader has ended, and is
-            // often the first to see that. It is no wish: of a guest that reboots the unit starts again, and a
+            // often the first to see that. It is no goal: of a guest that reboots the unit starts again, and a
             // stop that somebody did ask for systemd remembers itself.
             if around.manager.restarts_us() && self.has_ended() {
                 continue;
             }
             if number == Sig::SIGTERM as i32 || number == Sig::SIGINT as i32 {
-                let limit = around.manager.asked_to_stop(self.setup, self.ladder.as_ref().map(Ladder::left));
-                self.begin_stop(Wish::PowerOff, limit, around.clients);
+                let limit = around.manager.asked_to_stop(self.setup, self.escalation.as_ref().map(Escalation::left));
+                self.begin_stop(StopGoal::PowerOff, limit, around.clients);
             }
         }
     }
@@ -327,11 +327,11 @@ impl<'a> Guest<'a> {
             }
             Request::Stop(Stop { timeout_ms }) => {
                 around.clients.0[index].waits_for = WaitsFor::Stopped;
-                self.begin_stop(Wish::PowerOff, Duration::from_millis(timeout_ms), around.clients);
+                self.begin_stop(StopGoal::PowerOff, Duration::from_millis(timeout_ms), around.clients);
             }
             Request::Reboot(Stop { timeout_ms }) => {
                 around.clients.0[index].waits_for = WaitsFor::Rebooted;
-                self.begin_stop(Wish::Reboot, Duration::from_millis(timeout_ms), around.clients);
+                self.begin_stop(StopGoal::Reboot, Duration::from_millis(timeout_ms), around.clients);
             }
             Request::Attach(request) => {
                 let client = &mut around.clients.0[index];
@@ -375,9 +375,9 @@ impl<'a> Guest<'a> {
             let _ = pidfd::wait_exit(&orphan.pidfd, Duration::from_secs(5));
             let _ = pidfd::try_reap(&orphan.pidfd);
         }
-        match self.ladder.as_ref().map(Ladder::wish) {
-            Some(Wish::PowerOff) => Ending::Off,
-            Some(Wish::Reboot) => Ending::Reboot,
+        match self.escalation.as_ref().map(Escalation::goal) {
+            Some(StopGoal::PowerOff) => Ending::Off,
+            Some(StopGoal::Reboot) => Ending::Reboot,
             None => asked_inside,
         }
     }

@@ -16,7 +16,7 @@ use crate::cgroup::ContainerCgroup;
 use crate::error::{Context, Error, Result};
 use crate::identity::Held;
 use crate::net;
-use crate::proto::control::Rung;
+use crate::proto::control::StopStage;
 use crate::storage;
 use crate::store::{self, AliveLock, BootRecord, Layout};
 use crate::supervisor::clients::Clients;
@@ -102,7 +102,7 @@ struct Supervisor<'a> {
     pace: Pace,
     boots: u32,
     /// What the end of the last boot took.
-    rung: Rung,
+    stop_stage: StopStage,
     /// The last field: it is dropped after what is mounted.
     held: Held,
 }
@@ -162,7 +162,7 @@ impl<'a> Supervisor<'a> {
             clients,
             pace,
             boots: 0,
-            rung: Rung::Exited,
+            stop_stage: StopStage::Exited,
             held,
         };
         Ok((supervisor, rootfs))
@@ -182,7 +182,7 @@ impl<'a> Supervisor<'a> {
         let known = write_record(setup, &booted, &wires.links, &timeline).and_then(|()| self.console.connect(terminal));
         known.inspect_err(|_| drop(remove_traces(setup, alive, &wires)))?;
         self.manager.started(setup, &booted.leader, &wires.links);
-        self.clients.rebooted(self.rung);
+        self.clients.rebooted(self.stop_stage);
         let mut guest = Guest::new(setup, booted, self.boots);
         let ending = guest.watch(&mut Surroundings {
             signals: self.signals,
@@ -191,7 +191,7 @@ impl<'a> Supervisor<'a> {
             clients: &mut self.clients,
             manager: self.manager,
         });
-        self.rung = guest.rung();
+        self.stop_stage = guest.stop_stage();
         let lived = (!guest.was_asked()).then(|| guest.lived());
         self.manager.ended(setup);
         self.console.disconnect();
@@ -219,7 +219,7 @@ impl<'a> Supervisor<'a> {
         if ending == Ending::Off {
             removed = removed.and(forget_ephemeral(&self.setup.layout, &self.setup.name));
         }
-        self.clients.stopped(self.rung);
+        self.clients.stopped(self.stop_stage);
         removed?;
         Ok(Some(if ending == Ending::Reboot { REBOOT_STATUS } else { 0 }))
     }

@@ -5,13 +5,13 @@ use std::time::{Duration, Instant};
 use nix::unistd::Pid;
 
 use crate::config::Init;
-use crate::proto::control::Rung;
+use crate::proto::control::StopStage;
 use crate::sys;
 use crate::types::Signal;
 
 /// What is wanted of the guest.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Wish {
+pub enum StopGoal {
     PowerOff,
     Reboot,
 }
@@ -27,31 +27,31 @@ enum Message {
 }
 
 /// The message for each init: systemd(1), init(8), busybox's init/init.c, openrc-init(8), runit-init(8).
-fn message(init: Init, wish: Wish) -> Message {
+fn message(init: Init, goal: StopGoal) -> Message {
     use nix::sys::signal::Signal::{SIGINT, SIGTERM, SIGUSR2};
-    match (init, wish) {
-        (Init::Systemd, Wish::PowerOff) => Message::Signal(Signal::realtime(4)),
-        (Init::Systemd, Wish::Reboot) => Message::Signal(Signal::realtime(5)),
-        (Init::Busybox, Wish::PowerOff) => Message::Signal(Signal::plain(SIGUSR2)),
-        (Init::Busybox, Wish::Reboot) => Message::Signal(Signal::plain(SIGTERM)),
-        (Init::Openrc, Wish::PowerOff) => Message::Signal(Signal::plain(SIGTERM)),
-        (Init::Openrc, Wish::Reboot) => Message::Signal(Signal::plain(SIGINT)),
-        (Init::Sysvinit | Init::Runit, Wish::PowerOff) => Message::Command(&["/sbin/init", "0"]),
-        (Init::Sysvinit | Init::Runit, Wish::Reboot) => Message::Command(&["/sbin/init", "6"]),
+    match (init, goal) {
+        (Init::Systemd, StopGoal::PowerOff) => Message::Signal(Signal::realtime(4)),
+        (Init::Systemd, StopGoal::Reboot) => Message::Signal(Signal::realtime(5)),
+        (Init::Busybox, StopGoal::PowerOff) => Message::Signal(Signal::plain(SIGUSR2)),
+        (Init::Busybox, StopGoal::Reboot) => Message::Signal(Signal::plain(SIGTERM)),
+        (Init::Openrc, StopGoal::PowerOff) => Message::Signal(Signal::plain(SIGTERM)),
+        (Init::Openrc, StopGoal::Reboot) => Message::Signal(Signal::plain(SIGINT)),
+        (Init::Sysvinit | Init::Runit, StopGoal::PowerOff) => Message::Command(&["/sbin/init", "0"]),
+        (Init::Sysvinit | Init::Runit, StopGoal::Reboot) => Message::Command(&["/sbin/init", "6"]),
         // What most programs take as a request to end.
-        (Init::Other, Wish::PowerOff) => Message::Signal(Signal::plain(SIGTERM)),
-        (Init::Other, Wish::Reboot) | (Init::Auto, _) => Message::Kill,
+        (Init::Other, StopGoal::PowerOff) => Message::Signal(Signal::plain(SIGTERM)),
+        (Init::Other, StopGoal::Reboot) | (Init::Auto, _) => Message::Kill,
     }
 }
 
 /// A shutdown under way.
 #[derive(Debug)]
-pub struct Ladder {
-    wish: Wish,
+pub struct Escalation {
+    goal: StopGoal,
     message: Message,
     deadline: Instant,
     /// What has been done so far.
-    reached: Option<Rung>,
+    reached: Option<StopStage>,
 }
 
 /// What to do next.
@@ -68,11 +68,11 @@ const HANDLER_POLL: Duration = Duration::from_millis(10);
 /// How long a kill may take to be noticed before it is repeated.
 const KILL_POLL: Duration = Duration::from_millis(100);
 
-impl Ladder {
+impl Escalation {
     /// `limit` zero kills at once.
-    pub fn new(init: Init, wish: Wish, limit: Duration) -> Self {
-        let message = if limit.is_zero() { Message::Kill } else { message(init, wish) };
-        Ladder { wish, message, deadline: Instant::now() + limit, reached: None }
+    pub fn new(init: Init, goal: StopGoal, limit: Duration) -> Self {
+        let message = if limit.is_zero() { Message::Kill } else { message(init, goal) };
+        Escalation { goal, message, deadline: Instant::now() + limit, reached: None }
     }
 
     /// How long it may still take in order.
@@ -81,30 +81,30 @@ impl Ladder {
     }
 
     /// A second request: the sooner deadline counts, and power off over reboot.
-    pub fn join(&mut self, other: Ladder) {
+    pub fn join(&mut self, other: Escalation) {
         self.deadline = self.deadline.min(other.deadline);
-        if other.wish == Wish::PowerOff {
-            self.wish = Wish::PowerOff;
+        if other.goal == StopGoal::PowerOff {
+            self.goal = StopGoal::PowerOff;
         }
     }
 
-    pub fn wish(&self) -> Wish {
-        self.wish
+    pub fn goal(&self) -> StopGoal {
+        self.goal
     }
 
-    /// The rung that was needed, once the guest has ended.
-    pub fn rung(&self) -> Rung {
-        self.reached.unwrap_or(Rung::Exited)
+    /// The stop_stage that was needed, once the guest has ended.
+    pub fn stop_stage(&self) -> StopStage {
+        self.reached.unwrap_or(StopStage::Exited)
     }
 
     /// The next step; `handlers_installed` says whether `leader` is known to listen already.
     pub fn step(&mut self, leader: Pid, handlers_installed: bool) -> Step {
         let left = self.left();
         if self.message == Message::Kill || left.is_zero() {
-            if self.reached == Some(Rung::Killed) {
+            if self.reached == Some(StopStage::Killed) {
                 return Step::Wait(KILL_POLL);
             }
-            self.reached = Some(Rung::Killed);
+            self.reached = Some(StopStage::Killed);
             return Step::Kill;
         }
         if self.reached.is_some() {
@@ -116,11 +116,11 @@ impl Ladder {
                 if !handlers_installed && !handles(leader, signal) {
                     return Step::Wait(left.min(HANDLER_POLL));
                 }
-                self.reached = Some(Rung::Signalled(signal));
+                self.reached = Some(StopStage::Signalled(signal));
                 Step::Signal(signal)
             }
             Message::Command(command) => {
-                self.reached = Some(Rung::Commanded);
+                self.reached = Some(StopStage::Commanded);
                 Step::Command(command)
             }
             Message::Kill => Step::Kill,
@@ -143,14 +143,14 @@ mod tests {
 
     #[test]
     fn each_init_is_told_in_its_own_words() {
-        for (init, wish, expected) in [
-            (Init::Systemd, Wish::PowerOff, Message::Signal(Signal::realtime(4))),
-            (Init::Systemd, Wish::Reboot, Message::Signal(Signal::realtime(5))),
-            (Init::Busybox, Wish::PowerOff, Message::Signal("USR2".parse().unwrap())),
-            (Init::Busybox, Wish::Reboot, Message::Signal("TERM".parse().unwrap())),
-            (Init::Runit, Wish::PowerOff, Message::Command(&["/sbin/init", "0"])),
+        for (init, goal, expected) in [
+            (Init::Systemd, StopGoal::PowerOff, Message::Signal(Signal::realtime(4))),
+            (Init::Systemd, StopGoal::Reboot, Message::Signal(Signal::realtime(5))),
+            (Init::Busybox, StopGoal::PowerOff, Message::Signal("USR2".parse().unwrap())),
+            (Init::Busybox, StopGoal::Reboot, Message::Signal("TERM".parse().unwrap())),
+            (Init::Runit, StopGoal::PowerOff, Message::Command(&["/sbin/init", "0"])),
         ] {
-            assert_eq!(message(init, wish), expected, "{init:?} {wish:?}");
+            assert_eq!(message(init, goal), expected, "{init:?} {goal:?}");
         }
     }
 
@@ -159,14 +159,14 @@ mod tests {
         // Not this process: glibc blocks all signals for the moment in which it makes a thread.
         let mut init = std::process::Command::new("sleep").arg("60").spawn().unwrap();
         let me = Pid::from_raw(init.id() as i32);
-        let mut ladder = Ladder::new(Init::Systemd, Wish::PowerOff, Duration::from_secs(60));
-        assert!(matches!(ladder.step(me, false), Step::Wait(_)), "nobody handles the signal yet");
-        assert_eq!(ladder.step(me, true), Step::Signal(Signal::realtime(4)));
-        assert!(matches!(ladder.step(me, true), Step::Wait(_)));
-        ladder.deadline = Instant::now();
-        assert_eq!(ladder.step(me, true), Step::Kill);
-        assert_eq!(ladder.rung(), Rung::Killed);
-        assert_eq!(Ladder::new(Init::Systemd, Wish::PowerOff, Duration::ZERO).step(me, true), Step::Kill);
+        let mut escalation = Escalation::new(Init::Systemd, StopGoal::PowerOff, Duration::from_secs(60));
+        assert!(matches!(escalation.step(me, false), Step::Wait(_)), "nobody handles the signal yet");
+        assert_eq!(escalation.step(me, true), Step::Signal(Signal::realtime(4)));
+        assert!(matches!(escalation.step(me, true), Step::Wait(_)));
+        escalation.deadline = Instant::now();
+        assert_eq!(escalation.step(me, true), Step::Kill);
+        assert_eq!(escalation.stop_stage(), StopStage::Killed);
+        assert_eq!(Escalation::new(Init::Systemd, StopGoal::PowerOff, Duration::ZERO).step(me, true), Step::Kill);
         init.kill().unwrap();
         init.wait().unwrap();
     }

@@ -20,7 +20,7 @@ use std::path::Path;
 pub use command::find_program;
 pub use find::{Found, find, names};
 pub use model::{Builder, Template};
-pub use recipe::{Order, Recipe};
+pub use recipe::{BuildRequest, Recipe};
 
 use crate::distro;
 use crate::error::{Context, Error, Result};

@@ -12,7 +12,7 @@ use crate::types::{Arch, Size};
 
 /// What is asked of a template on the command line.
 #[derive(Debug, Clone, Default)]
-pub struct Order {
+pub struct BuildRequest {
     pub release: Option<String>,
     pub arch: Option<Arch>,
     pub mirror: Option<String>,
@@ -40,7 +40,7 @@ pub struct Recipe {
 
 impl Recipe {
     /// Makes every choice, refusing what the template or this host cannot do.
-    pub fn new(found: Found, order: &Order) -> Result<Self> {
+    pub fn new(found: Found, order: &BuildRequest) -> Result<Self> {
         let template = &found.template;
         let of_template = |e: Error| e.step(format!("template `{}`", found.name));
         let release = choose_release(&found, order.release.as_deref()).map_err(of_template)?;
@@ -278,17 +278,17 @@ mod tests {
         packages = ["runit-init", "x"]
     "#;
 
-    fn order(release: Option<&str>, args: &[&str]) -> Order {
-        Order {
+    fn order(release: Option<&str>, args: &[&str]) -> BuildRequest {
+        BuildRequest {
             release: release.map(str::to_owned),
             args: args.iter().map(|a| a.to_string()).collect(),
-            ..Order::default()
+            ..BuildRequest::default()
         }
     }
 
     #[test]
     fn choices_add_their_packages_each_once() {
-        let recipe = |order: Order| Recipe::new(found(TEXT), &order).unwrap();
+        let recipe = |order: BuildRequest| Recipe::new(found(TEXT), &order).unwrap();
         assert_eq!(recipe(order(None, &[])).packages, ["systemd-sysv", "x"]);
         assert_eq!(recipe(order(None, &[])).suite, "bee");
         assert_eq!(recipe(order(Some("a"), &["--init", "runit"])).packages, ["old", "runit-init", "x"]);
@@ -314,16 +314,16 @@ mod tests {
     #[test]
     fn a_package_that_would_be_an_option_is_refused() {
         for bad in ["-oAPT::x", "a,b", "", "a b", "--x"] {
-            let order = Order { packages: vec![bad.into()], ..Order::default() };
+            let order = BuildRequest { packages: vec![bad.into()], ..BuildRequest::default() };
             assert!(Recipe::new(found(TEXT), &order).is_err(), "{bad}");
         }
     }
 
     #[test]
     fn what_changes_the_result_changes_the_fingerprint() {
-        let of = |order: Order| Recipe::new(found(TEXT), &order).unwrap().fingerprint().unwrap();
-        let plain = of(Order::default());
+        let of = |order: BuildRequest| Recipe::new(found(TEXT), &order).unwrap().fingerprint().unwrap();
+        let plain = of(BuildRequest::default());
         assert_ne!(plain, of(order(None, &["--init", "runit"])));
-        assert_ne!(plain, of(Order { mirror: Some("http://m".into()), ..Order::default() }));
+        assert_ne!(plain, of(BuildRequest { mirror: Some("http://m".into()), ..BuildRequest::default() }));
     }
 }

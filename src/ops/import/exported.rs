@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex};
 
 use sha2::{Digest, Sha256};
 
-use super::make::{Imported, Parts, Wish, is_known, make};
+use super::make::{ImportOptions, Imported, Parts, is_known, make};
 use crate::config::{self, Config};
 use crate::container::new_identity::renew;
 use crate::distro::HostKeys;
@@ -33,16 +33,16 @@ pub(super) fn import(
     head: &[u8],
     archive: Box<dyn Read + Send + '_>,
     budget: &Budget,
-    wish: &Wish,
+    options: &ImportOptions,
 ) -> Result<Imported> {
     let record = read_record(head)?;
-    let name = wish.name.clone().unwrap_or(record.name);
+    let name = options.name.clone().unwrap_or(record.name);
     let step = || format!("import `{name}`");
     let mut notes = Vec::new();
     let mut archive = Some(archive);
     let progress = Progress::bytes(step(), 0);
     let mut known = Vec::new();
-    let made = make(layout, &name, wish, &mut notes, &mut |root, _| {
+    let made = make(layout, &name, options, &mut notes, &mut |root, _| {
         let archive = archive.take().expect("a tree is filled once");
         unpack(layout, archive, root, budget, &progress, &mut known)
     });

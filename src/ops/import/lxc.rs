@@ -15,7 +15,7 @@ use self::keys::{set, value};
 use self::silent::is_default;
 use self::tree::{Rootfs, id_base, id_maps};
 use super::foreign::{self, Translated};
-use super::make::{Imported, Parts, Wish, fill_from_tree, make};
+use super::make::{ImportOptions, Imported, Parts, fill_from_tree, make};
 use crate::config::{Limits, Mount, MountIds, MountTarget, range};
 use crate::distro::HostKeys;
 use crate::error::{Context, Error, Result};
@@ -32,7 +32,7 @@ pub(super) fn is_container(dir: &Path) -> bool {
 }
 
 /// Makes a container of the one in `dir`, which stays as it is and must not run.
-pub(super) fn import(layout: &Layout, dir: &Path, wish: &Wish) -> Result<Imported> {
+pub(super) fn import(layout: &Layout, dir: &Path, options: &ImportOptions) -> Result<Imported> {
     let step = || format!("import `{}`", dir.display());
     let open = foreign::open(dir).context(step)?;
     let keys = parse(&foreign::settings(&open, Path::new("config")).context(step)?);
@@ -40,12 +40,12 @@ pub(super) fn import(layout: &Layout, dir: &Path, wish: &Wish) -> Result<Importe
     translated.with_network(layout)?;
     let called = value(&keys, "lxc.uts.name").or_else(|| value(&keys, "lxc.utsname")).map(str::to_owned);
     let called = called.or_else(|| Some(dir.file_name()?.to_str()?.to_owned())).unwrap_or_default();
-    let name: ContainerName = match &wish.name {
+    let name: ContainerName = match &options.name {
         Some(name) => name.clone(),
         None => called.parse().map_err(|e: Error| e.hint("`-n NAME` gives it another name"))?,
     };
     let mut notes = std::mem::take(&mut translated.notes);
-    let rootfs = match tree::rootfs(dir, &keys, wish.trust, &mut notes).context(step)? {
+    let rootfs = match tree::rootfs(dir, &keys, options.trust, &mut notes).context(step)? {
         Rootfs::Inside(path) => foreign::open_below(&open, &path),
         Rootfs::Outside(path) => foreign::open(&path),
     };
@@ -57,7 +57,7 @@ pub(super) fn import(layout: &Layout, dir: &Path, wish: &Wish) -> Result<Importe
     }
     let base = id_base(&keys).map_or_else(|| foreign::base_of(&rootfs), Ok)?;
     let text = translated.text()?;
-    let storage = make(layout, &name, wish, &mut notes, &mut |root, place| {
+    let storage = make(layout, &name, options, &mut notes, &mut |root, place| {
         fill_from_tree(&rootfs, dir, root, place, base)?;
         let config_text = text.clone();
         Ok(Parts { config_text, origin: foreign::origin("lxc"), keys: HostKeys::Keep })

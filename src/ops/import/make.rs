@@ -21,7 +21,7 @@ use crate::types::{ContainerName, IdRange, Size};
 
 /// How it is to be kept here.
 #[derive(Debug, Clone)]
-pub struct Wish {
+pub struct ImportOptions {
     /// Unset means the name it had.
     pub name: Option<ContainerName>,
     /// A backend's name, or `auto`.
@@ -69,12 +69,12 @@ pub(super) fn fill_from_tree(from: &Path, name: &Path, root: &Path, place: &Path
 pub(super) fn make(
     layout: &Layout,
     name: &ContainerName,
-    wish: &Wish,
+    options: &ImportOptions,
     notes: &mut Vec<String>,
     fill: &mut dyn FnMut(&Path, &Path) -> Result<Parts>,
 ) -> Result<storage::Choice> {
     require_free(layout, name)?;
-    let choice = storage::choose(layout, &wish.storage)?;
+    let choice = storage::choose(layout, &options.storage)?;
     let backend = storage::backend(layout, choice.backend)?;
     let lock = OperationLock::acquire(layout, name)?;
     let discard = |place: &Path| discard(layout, place);
@@ -93,7 +93,7 @@ pub(super) fn make(
         Ok(())
     })?;
     let (parts, measured) = made.ok_or_else(|| Error::failed("there were no files in it"))?;
-    let document = accepted(layout, name, &parts.config_text, wish, notes)?;
+    let document = accepted(layout, name, &parts.config_text, options, notes)?;
     fits::ids(&measured.highest, &document.config().security).map_err(|e| {
         e.hint("pack it with other owners (`tar --owner-map`), or import a privileged one with `--trust`")
     })?;
@@ -147,7 +147,7 @@ fn accepted(
     layout: &Layout,
     name: &ContainerName,
     text: &str,
-    wish: &Wish,
+    options: &ImportOptions,
     notes: &mut Vec<String>,
 ) -> Result<Document> {
     let mut document = Document::parse(text, Path::new("config.toml"))?;
@@ -165,11 +165,11 @@ fn accepted(
     let fresh = create::network(&layout.host_config()?.network.default)?;
     let base = Base { config: &Config::default(), document: None, fresh: Some(&fresh) };
     let mut trusted = document.clone();
-    let restricted = if wish.trust { &mut trusted } else { &mut document };
+    let restricted = if options.trust { &mut trusted } else { &mut document };
     let excess = trust::restrict(restricted, &base)?;
-    let what = if wish.trust { "taken over on trust" } else { "not taken over" };
+    let what = if options.trust { "taken over on trust" } else { "not taken over" };
     notes.extend(excess.iter().map(|setting| format!("{what}: {setting}")));
-    if !wish.trust && !excess.is_empty() {
+    if !options.trust && !excess.is_empty() {
         notes.push("a new container has none of that; `--trust` takes it over from whom you trust".to_owned());
     }
     autostart::check(layout, name, document.config())?;

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use rustix::fs::CWD;
 
 use super::foreign::{self, Translated};
-use super::make::{Imported, Parts, Wish, fill_from_tree, make};
+use super::make::{ImportOptions, Imported, Parts, fill_from_tree, make};
 use crate::config::{Mount, MountIds, Network, NetworkType, Publish};
 use crate::container::random;
 use crate::distro::HostKeys;
@@ -18,7 +18,7 @@ pub(super) fn is_tree(dir: &Path) -> bool {
 }
 
 /// Makes a container of the tree `dir`, which stays as it is and must not run.
-pub(super) fn import(layout: &Layout, dir: &Path, wish: &Wish) -> Result<Imported> {
+pub(super) fn import(layout: &Layout, dir: &Path, options: &ImportOptions) -> Result<Imported> {
     let called = dir.file_name().and_then(|name| name.to_str()).unwrap_or_default().to_owned();
     let mut made = Translated::new()?;
     match settings_file(dir, &called) {
@@ -30,7 +30,7 @@ pub(super) fn import(layout: &Layout, dir: &Path, wish: &Wish) -> Result<Importe
         None => made.notes.push(format!("there are no settings `{called}.nspawn`")),
     }
     made.with_network(layout)?;
-    let name: ContainerName = match &wish.name {
+    let name: ContainerName = match &options.name {
         Some(name) => name.clone(),
         None => called.parse().map_err(|e: Error| e.hint("`-n NAME` gives it another name"))?,
     };
@@ -39,7 +39,7 @@ pub(super) fn import(layout: &Layout, dir: &Path, wish: &Wish) -> Result<Importe
     let base = foreign::base_of(&tree)?;
     let text = made.text()?;
     let mut notes = made.notes;
-    let storage = make(layout, &name, wish, &mut notes, &mut |root, place| {
+    let storage = make(layout, &name, options, &mut notes, &mut |root, place| {
         fill_from_tree(&tree, dir, root, place, base)?;
         let config_text = text.clone();
         Ok(Parts { config_text, origin: foreign::origin("nspawn"), keys: HostKeys::Keep })

@@ -14,7 +14,7 @@ use rustix::fs::{Mode, OFlags};
 pub(super) use self::manifest::read_each;
 use self::manifest::{Image, Process, arch, of_docker, of_oci};
 use super::foreign::{self, Translated};
-use super::make::{Imported, Parts, Wish, make};
+use super::make::{ImportOptions, Imported, Parts, make};
 use crate::config::{Init, Publish};
 use crate::distro::{self, Extras, HostKeys};
 use crate::error::{Context, Error, Result};
@@ -35,10 +35,10 @@ pub(super) fn import_archive(
     layout: &Layout,
     archive: impl Read + Send,
     budget: &Budget,
-    wish: &Wish,
+    options: &ImportOptions,
 ) -> Result<Imported> {
     let mut archive = Some(archive);
-    import(layout, budget, wish, &mut |place| {
+    import(layout, budget, options, &mut |place| {
         let dir = place.join("archive");
         let progress = Progress::bytes("read the archive", 0);
         unpack(archive.take().expect("read once"), &dir, budget, &progress)?;
@@ -47,9 +47,9 @@ pub(super) fn import_archive(
     })
 }
 
-pub(super) fn import_dir(layout: &Layout, dir: &Path, wish: &Wish) -> Result<Imported> {
-    let budget = Budget::new(wish.max_size);
-    import(layout, &budget, wish, &mut |_| Ok(dir.to_owned()))
+pub(super) fn import_dir(layout: &Layout, dir: &Path, options: &ImportOptions) -> Result<Imported> {
+    let budget = Budget::new(options.max_size);
+    import(layout, &budget, options, &mut |_| Ok(dir.to_owned()))
 }
 
 pub(super) fn is_layout(dir: &Path) -> bool {
@@ -59,15 +59,15 @@ pub(super) fn is_layout(dir: &Path) -> bool {
 fn import(
     layout: &Layout,
     budget: &Budget,
-    wish: &Wish,
+    options: &ImportOptions,
     spread: &mut dyn FnMut(&Path) -> Result<PathBuf>,
 ) -> Result<Imported> {
-    let name = wish.name.clone().ok_or_else(|| {
+    let name = options.name.clone().ok_or_else(|| {
         Error::usage("an image has no name that a container could have").hint("give it one with `-n NAME`")
     })?;
     let mut notes = Vec::new();
     let mut said = Vec::new();
-    let storage = make(layout, &name, wish, &mut notes, &mut |root, place| {
+    let storage = make(layout, &name, options, &mut notes, &mut |root, place| {
         let dir = spread(place)?;
         let archive = open_dir(&dir)?;
         let image = if dir.join("oci-layout").is_file() { of_oci(&archive)? } else { of_docker(&archive)? };

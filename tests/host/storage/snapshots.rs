@@ -33,20 +33,20 @@ pub(super) fn snapshots(layout: &Layout, backend: &str) {
     let web = handmade(layout, "web", backend);
     let backend = storage::backend(layout, backend).unwrap();
     let bench = Bench { backend: backend.as_ref(), containers: layout.containers().to_owned() };
-    let wish = |name: &str, comment: &str| snapshot::Wish {
+    let options = |name: &str, comment: &str| snapshot::SnapshotOptions {
         name: (!name.is_empty()).then(|| name.parse().unwrap()),
         comment: comment.into(),
     };
     let named = |name: &str| name.parse().unwrap();
     let status = |result: lxm::error::Result<()>| result.unwrap_err().kind().exit_status();
 
-    snapshot::create(layout, &web, wish("before", "a comment")).unwrap();
+    snapshot::create(layout, &web, options("before", "a comment")).unwrap();
     bench.write("web", "etc/motd", "second");
     fs::write(layout.config_file(&web), "version = 1\ndescription = \"second\"\n").unwrap();
-    assert_eq!(snapshot::create(layout, &web, wish("", "")).unwrap().name, named("snap0"));
+    assert_eq!(snapshot::create(layout, &web, options("", "")).unwrap().name, named("snap0"));
     bench.write("web", "etc/motd", "third");
-    assert_eq!(snapshot::create(layout, &web, wish("", "")).unwrap().name, named("snap1"));
-    assert_eq!(snapshot::create(layout, &web, wish("before", "")).unwrap_err().kind().exit_status(), 4);
+    assert_eq!(snapshot::create(layout, &web, options("", "")).unwrap().name, named("snap1"));
+    assert_eq!(snapshot::create(layout, &web, options("before", "")).unwrap_err().kind().exit_status(), 4);
 
     let listed = Snapshot::list(layout, &web).unwrap();
     let names: Vec<_> = listed.iter().map(|s| s.name.as_str()).collect();
