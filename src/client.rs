@@ -12,7 +12,7 @@ use crate::types::ContainerName;
 const SOCKET: Duration = Duration::from_secs(10);
 
 /// Connects to the supervisor; fails with `Kind::Conflict` when the container does not run.
-pub fn connect(layout: &Layout, name: &ContainerName) -> Result<Packets> {
+pub(crate) fn connect(layout: &Layout, name: &ContainerName) -> Result<Packets> {
     layout.require(name)?;
     let deadline = Instant::now() + SOCKET;
     loop {
@@ -39,7 +39,7 @@ pub fn connect(layout: &Layout, name: &ContainerName) -> Result<Packets> {
 }
 
 /// The next reply; the supervisor's end before it is a failure, and so is a refusal.
-pub fn reply(packets: &Packets) -> Result<(Reply, Vec<std::os::fd::OwnedFd>)> {
+pub(crate) fn reply(packets: &Packets) -> Result<(Reply, Vec<std::os::fd::OwnedFd>)> {
     match packets.recv::<Reply>()? {
         Some((Reply::Failed(e), _)) => Err(e),
         Some(reply) => Ok(reply),
@@ -48,7 +48,7 @@ pub fn reply(packets: &Packets) -> Result<(Reply, Vec<std::os::fd::OwnedFd>)> {
 }
 
 /// The state of a running container; a supervisor that does not answer within `limit` is not waited for.
-pub fn status(layout: &Layout, name: &ContainerName, limit: Duration) -> Result<Status> {
+pub(crate) fn status(layout: &Layout, name: &ContainerName, limit: Duration) -> Result<Status> {
     let packets = ask(layout, name, &Request::Status)?;
     match packets.recv_within(limit).context(|| format!("ask the supervisor of `{name}`"))? {
         Some((Reply::Status(status), _)) => Ok(status),
@@ -59,7 +59,7 @@ pub fn status(layout: &Layout, name: &ContainerName, limit: Duration) -> Result<
 
 /// How long a supervisor may say nothing until it is taken for stuck.
 #[derive(Debug, Clone, Copy)]
-pub struct Patience {
+pub(crate) struct Patience {
     /// Until its first word.
     pub first: Duration,
     /// Until each further one: it clears up behind the guest, and may boot it again.
@@ -68,7 +68,7 @@ pub struct Patience {
 
 /// Asks for the guest's end and waits for it; says what it took. `tell` hears of each step. Fails with
 /// `Kind::TimedOut` where the supervisor says nothing for as long as `patience`.
-pub fn end(
+pub(crate) fn end(
     layout: &Layout,
     name: &ContainerName,
     request: &Request,
@@ -79,7 +79,7 @@ pub fn end(
 }
 
 /// Sends a request; the answers come on the connection.
-pub fn ask(layout: &Layout, name: &ContainerName, request: &Request) -> Result<Packets> {
+pub(crate) fn ask(layout: &Layout, name: &ContainerName, request: &Request) -> Result<Packets> {
     let packets = connect(layout, name)?;
     send(&packets, request).context(|| format!("ask the supervisor of `{name}`"))?;
     Ok(packets)
@@ -95,7 +95,7 @@ fn send(packets: &Packets, request: &Request) -> Result<()> {
 
 /// Waits for the end that was asked for. A supervisor that ends without a word has ended: that is
 /// `StopStage::Exited`, whether somebody else had asked before or it was killed.
-pub fn follow_end(
+pub(crate) fn follow_end(
     layout: &Layout,
     name: &ContainerName,
     asked: &Packets,
@@ -136,7 +136,7 @@ fn is_stuck(layout: &Layout, name: &ContainerName) -> String {
 }
 
 /// A reply that the protocol does not have at this place.
-pub fn unexpected(reply: &Reply) -> Error {
+pub(crate) fn unexpected(reply: &Reply) -> Error {
     Error::failed(format!("unexpected answer of the supervisor: {reply:?}"))
         .hint("the running supervisor may be of another version of lxm: restart the container")
 }

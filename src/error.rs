@@ -165,7 +165,7 @@ impl From<Error> for std::io::Error {
 }
 
 /// Names the step and the object of a failed call: `open(p).context(|| format!("open `{p}`"))?`.
-pub trait Context<T> {
+pub(crate) trait Context<T> {
     fn context<S: Into<String>>(self, step: impl FnOnce() -> S) -> Result<T>;
 }
 

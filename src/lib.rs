@@ -36,30 +36,37 @@
 //! and `inside::init`; an attach is `attach::command`, then `supervisor::attach`; the network of a guest
 //! is `net::connect`; an image is `template`, then `image::cache`; a configuration key is `config::container`.
 
-pub mod attach;
-pub mod cgroup;
-pub mod cli;
-pub mod client;
-pub mod config;
-pub mod container;
-pub mod distro;
-pub mod error;
+// What nothing outside names is private, and so what nothing names at all is found to be dead.
+#![warn(unreachable_pub)]
+
+mod attach;
+mod cgroup;
+mod cli;
+mod client;
+mod config;
+mod container;
+mod distro;
+mod error;
 #[cfg(any(test, fuzzing))]
 pub mod fuzz;
-pub mod host;
-pub mod identity;
-pub mod image;
-pub mod inside;
-pub mod net;
-pub mod netserver;
-pub mod ops;
-pub mod progress;
-pub mod proto;
-pub mod storage;
-pub mod store;
-pub mod supervisor;
-pub mod sys;
-pub mod systemd;
-pub mod template;
-pub mod terminal;
-pub mod types;
+mod host;
+mod identity;
+mod image;
+mod inside;
+mod net;
+mod netserver;
+mod ops;
+mod progress;
+mod proto;
+mod storage;
+mod store;
+mod supervisor;
+mod sys;
+mod systemd;
+mod template;
+mod terminal;
+#[doc(hidden)]
+pub mod testing;
+mod types;
+
+pub use cli::{command, main};

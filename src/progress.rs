@@ -18,7 +18,7 @@ static QUIET: AtomicBool = AtomicBool::new(false);
 const PLAIN_INTERVAL: Duration = Duration::from_secs(5);
 
 /// Silences all progress of this process, for `-q`.
-pub fn be_quiet() {
+pub(crate) fn be_quiet() {
     QUIET.store(true, Ordering::Relaxed);
 }
 

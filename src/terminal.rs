@@ -9,7 +9,7 @@ use std::fmt::Display;
 use std::io::Write;
 
 /// How a line of a program's output is quoted in a message: the only line that may follow another.
-pub const QUOTED_LINE: &str = "\n  | ";
+pub(crate) const QUOTED_LINE: &str = "\n  | ";
 
 /// Whether a terminal may do something with it other than show it.
 pub fn is_control(c: char) -> bool {
@@ -20,17 +20,17 @@ pub fn is_control(c: char) -> bool {
 }
 
 /// The text as one line that can be shown: what is [`is_control`] is written as an escape.
-pub fn line(text: &str) -> Cow<'_, str> {
+pub(crate) fn line(text: &str) -> Cow<'_, str> {
     escaped(text, |_| false)
 }
 
 /// As [`line()`], of a text of several lines: line feeds and tabs stay.
-pub fn lines(text: &str) -> Cow<'_, str> {
+pub(crate) fn lines(text: &str) -> Cow<'_, str> {
     escaped(text, |c| matches!(c, '\n' | '\t'))
 }
 
 /// As [`line()`], of a message that may quote a program's last lines, each behind [`QUOTED_LINE`].
-pub fn message(text: &str) -> String {
+pub(crate) fn message(text: &str) -> String {
     text.split(QUOTED_LINE).map(line).collect::<Vec<_>>().join(QUOTED_LINE)
 }
 
@@ -47,7 +47,7 @@ fn escaped(text: &str, stays: impl Fn(char) -> bool) -> Cow<'_, str> {
 }
 
 /// A JSON text of the same meaning, without control characters; serde_json escapes C0 alone.
-pub fn json(text: &str) -> Cow<'_, str> {
+pub(crate) fn json(text: &str) -> Cow<'_, str> {
     // Outside of its strings there is none but the line feeds of its layout.
     let is_harmful = |c: char| is_control(c) && c != '\n';
     if !text.contains(is_harmful) {
@@ -61,20 +61,20 @@ pub fn json(text: &str) -> Cow<'_, str> {
 }
 
 /// A word as a shell reads it back, for commands that the admin is told to type.
-pub fn quoted(word: &str) -> Cow<'_, str> {
+pub(crate) fn quoted(word: &str) -> Cow<'_, str> {
     shell_words::quote(word)
 }
 
 /// Writes a message to standard error, in one piece: several of us may write at a time.
 ///
 /// On a systemd host the supervisor's and the servers' go to the journal from there.
-pub fn say(text: impl Display) {
+pub(crate) fn say(text: impl Display) {
     // Nobody can be told that standard error is closed.
     let _ = std::io::stderr().write_all(format!("{}\n", message(&text.to_string())).as_bytes());
 }
 
 /// Writes a question to standard error; the answer is typed behind it.
-pub fn ask(question: &str) -> std::io::Result<()> {
+pub(crate) fn ask(question: &str) -> std::io::Result<()> {
     let mut stderr = std::io::stderr();
     stderr.write_all(line(question).as_bytes())?;
     stderr.flush()

@@ -142,13 +142,13 @@ fn verbs() -> Vec<Vec<String>> {
         }
     }
     let mut found = Vec::new();
-    collect(&lxm::cli::command(), &[], &mut found);
+    collect(&lxm::command(), &[], &mut found);
     found
 }
 
 #[test]
 fn the_definitions_of_all_verbs_are_sound() {
-    lxm::cli::command().debug_assert();
+    lxm::command().debug_assert();
 }
 
 #[test]

@@ -11,7 +11,7 @@ use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 
-use lxm::distro::{Extras, HostKeys, Identity, Login, REVISION, customize, prepare};
+use lxm::testing::distro::{Extras, HostKeys, Identity, Login, REVISION, customize, prepare};
 use sha2::{Digest, Sha256};
 
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -22,7 +22,7 @@ use crate::types::{ContainerName, Signal};
 
 /// What to run in the guest.
 #[derive(Debug, Default)]
-pub struct Command {
+pub(crate) struct Command {
     /// Program and arguments; empty means the user's login shell.
     pub command: Vec<String>,
     pub user: Option<String>,
@@ -35,7 +35,7 @@ pub struct Command {
 
 /// Whether the command gets a terminal.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
-pub enum Terminal {
+pub(crate) enum Terminal {
     #[default]
     IfHere,
     Always,
@@ -44,7 +44,7 @@ pub enum Terminal {
 
 /// Runs a command in a running container; gives its exit status, or the one that says why it did
 /// not run (126, 127, [`super::OUR_FAILURE`]).
-pub fn run(layout: &Layout, name: &ContainerName, command: Command) -> Result<u8> {
+pub(crate) fn run(layout: &Layout, name: &ContainerName, command: Command) -> Result<u8> {
     let packets = connect(layout, name)?;
     if crate::systemd::is_running() {
         // `systemctl freeze` freezes the supervisor too. Otherwise it refuses by itself.

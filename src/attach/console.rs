@@ -25,7 +25,7 @@ const OUTPUT: usize = 1;
 
 /// How long to stay.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Until {
+pub(crate) enum Until {
     /// Until the person leaves.
     Left,
     /// Until the container stops; a signal to us stops it in order.
@@ -34,7 +34,7 @@ pub enum Until {
 
 /// Joins the console of a running container, showing all of its boot first; `joined` is called
 /// once that is known to work.
-pub fn console(layout: &Layout, name: &ContainerName, until: Until, joined: impl FnOnce()) -> Result<()> {
+pub(crate) fn console(layout: &Layout, name: &ContainerName, until: Until, joined: impl FnOnce()) -> Result<()> {
     let control = connect(layout, name)?;
     let (stream, theirs) = socketpair(AddressFamily::Unix, SockType::Stream, None, SockFlag::SOCK_CLOEXEC)
         .context(|| "make a socket pair")?;

@@ -33,7 +33,7 @@ enum Kind {
 
 /// One end of a flow.
 #[derive(Debug)]
-pub struct End {
+pub(super) struct End {
     fd: OwnedFd,
     kind: Kind,
     /// Reads and writes return at once, whatever poll(2) said.
@@ -42,12 +42,12 @@ pub struct End {
 
 impl End {
     /// For reading from it.
-    pub fn source(fd: OwnedFd) -> Self {
+    pub(super) fn source(fd: OwnedFd) -> Self {
         Self::new(fd, OFlags::RDONLY)
     }
 
     /// For writing to it.
-    pub fn sink(fd: OwnedFd) -> Self {
+    pub(super) fn sink(fd: OwnedFd) -> Self {
         Self::new(fd, OFlags::WRONLY)
     }
 
@@ -68,27 +68,27 @@ impl End {
     }
 
     /// An open file of our own, of which nobody else has a descriptor: made not to block.
-    pub fn own(fd: OwnedFd) -> Result<Self> {
+    pub(super) fn own(fd: OwnedFd) -> Result<Self> {
         rustix::io::ioctl_fionbio(&fd, true)?;
         Ok(End { kind: kind_of(&fd), fd, non_blocking: true })
     }
 
     /// Whether it has to be asked with poll(2) before each write.
-    pub fn may_block(&self) -> bool {
+    pub(super) fn may_block(&self) -> bool {
         !self.non_blocking && self.kind != Kind::Other
     }
 
-    pub fn is_pipe(&self) -> bool {
+    pub(super) fn is_pipe(&self) -> bool {
         self.kind == Kind::Pipe
     }
 
-    pub fn is_terminal(&self) -> bool {
+    pub(super) fn is_terminal(&self) -> bool {
         self.kind == Kind::Terminal
     }
 
     /// Whether splice(2) may write to it: a socket would make it block, and a file that is only
     /// appended to refuses it.
-    pub fn takes_pages(&self) -> bool {
+    pub(super) fn takes_pages(&self) -> bool {
         match self.kind {
             Kind::Pipe => true,
             Kind::Other => !rustix::fs::fcntl_getfl(&self.fd).is_ok_and(|flags| flags.contains(OFlags::APPEND)),
@@ -96,7 +96,7 @@ impl End {
         }
     }
 
-    pub fn read(&self, buffer: &mut [u8]) -> Result<usize> {
+    pub(super) fn read(&self, buffer: &mut [u8]) -> Result<usize> {
         match self.kind {
             Kind::Socket => Ok(recv(self.fd.as_raw_fd(), buffer, MsgFlags::MSG_DONTWAIT)?),
             _ => Ok(rustix::io::read(&self.fd, buffer)?),
@@ -104,7 +104,7 @@ impl End {
     }
 
     /// Writes what it takes now.
-    pub fn write(&self, data: &[u8]) -> Result<usize> {
+    pub(super) fn write(&self, data: &[u8]) -> Result<usize> {
         let flags = MsgFlags::MSG_DONTWAIT | MsgFlags::MSG_NOSIGNAL;
         match self.kind {
             Kind::Socket => Ok(send(self.fd.as_raw_fd(), data, flags)?),
@@ -116,7 +116,7 @@ impl End {
     }
 
     /// Whether a call failed because the other side is gone, which is its own decision and no failure.
-    pub fn is_hung_up(&self, e: &Error) -> bool {
+    pub(super) fn is_hung_up(&self, e: &Error) -> bool {
         match e.raw_os_error().map(Errno::from_raw) {
             Some(Errno::EPIPE | Errno::ECONNRESET) => true,
             // Of a disk it would be a failure indeed.
@@ -126,12 +126,12 @@ impl End {
     }
 
     /// Bytes that wait in a pipe.
-    pub fn waiting(&self) -> u64 {
+    pub(super) fn waiting(&self) -> u64 {
         rustix::io::ioctl_fionread(&self.fd).unwrap_or(0)
     }
 
     /// The most that can be in it by now.
-    pub fn holds(&self) -> u64 {
+    pub(super) fn holds(&self) -> u64 {
         match self.kind {
             Kind::Pipe => self.waiting(),
             Kind::Terminal => TERMINAL_HOLDS,
@@ -141,7 +141,7 @@ impl End {
     }
 
     /// Says to the other side of a connection that no more comes.
-    pub fn close_writing(&self) {
+    pub(super) fn close_writing(&self) {
         if self.kind == Kind::Socket {
             // Its other side may be gone altogether.
             let _ = nix::sys::socket::shutdown(self.fd.as_raw_fd(), nix::sys::socket::Shutdown::Write);
@@ -156,7 +156,7 @@ impl AsFd for End {
 }
 
 /// A pipe: the end to read from, and the one to write to.
-pub fn pipe() -> Result<(OwnedFd, OwnedFd)> {
+pub(super) fn pipe() -> Result<(OwnedFd, OwnedFd)> {
     let ends = pipe_with(PipeFlags::CLOEXEC)?;
     // The kernel may keep it smaller (/proc/sys/fs/pipe-max-size), which is as good.
     let _ = fcntl_setpipe_size(&ends.0, PIPE_HOLDS);
@@ -173,6 +173,6 @@ fn kind_of(fd: &OwnedFd) -> Kind {
 }
 
 /// Whether a call is to be made again when poll(2) says so.
-pub fn is_transient(e: &Error) -> bool {
+pub(super) fn is_transient(e: &Error) -> bool {
     matches!(e.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted)
 }

@@ -8,14 +8,14 @@ const WITHIN: Duration = Duration::from_secs(1);
 
 /// Watches what is typed.
 #[derive(Debug, Default)]
-pub struct Escape {
+pub(super) struct Escape {
     brackets: Vec<Instant>,
     after_prefix: bool,
 }
 
 /// What to do with the keys typed.
 #[derive(Debug, PartialEq, Eq)]
-pub enum Keys {
+pub(super) enum Keys {
     /// They are for the guest.
     Pass(Vec<u8>),
     Leave,
@@ -23,7 +23,7 @@ pub enum Keys {
 
 impl Escape {
     /// Looks at `typed`. ^a is held back until the next key tells what it was; ^a ^a is one ^a.
-    pub fn filter(&mut self, typed: &[u8], now: Instant) -> Keys {
+    pub(super) fn filter(&mut self, typed: &[u8], now: Instant) -> Keys {
         let mut pass = Vec::with_capacity(typed.len());
         for &key in typed {
             if std::mem::take(&mut self.after_prefix) {

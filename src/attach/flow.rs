@@ -19,17 +19,17 @@ const PIECE: usize = 1 << 20;
 const OTHERS_KEYS: Duration = Duration::from_millis(200);
 
 /// What becomes of bytes on their way.
-pub type Filter = Box<dyn FnMut(&[u8]) -> Filtered>;
+pub(super) type Filter = Box<dyn FnMut(&[u8]) -> Filtered>;
 
 /// What a [`Filter`] makes of them.
-pub enum Filtered {
+pub(super) enum Filtered {
     Pass(Vec<u8>),
     /// The person wants to leave.
     Leave,
 }
 
 /// One direction of a relay.
-pub struct Flow {
+pub(super) struct Flow {
     what: &'static str,
     source: Option<End>,
     sink: Option<End>,
@@ -54,7 +54,7 @@ pub struct Flow {
 
 /// What a step of a flow came to.
 #[derive(Debug, PartialEq, Eq)]
-pub enum Step {
+pub(super) enum Step {
     GoesOn,
     /// It has moved its last byte.
     Ended,
@@ -63,7 +63,7 @@ pub enum Step {
 
 impl Flow {
     /// `what` names it in a message: "standard output".
-    pub fn new(what: &'static str, source: End, sink: End) -> Self {
+    pub(super) fn new(what: &'static str, source: End, sink: End) -> Self {
         // Only from pipe to pipe or file. From a file the guest would get the very pages of the host's
         // cache, which faults of the kernel have let readers write to (CVE-2022-0847).
         let splices = source.is_pipe() && sink.takes_pages();
@@ -85,19 +85,19 @@ impl Flow {
         }
     }
 
-    pub fn filtered(mut self, filter: Filter) -> Self {
+    pub(super) fn filtered(mut self, filter: Filter) -> Self {
         self.filter = Some(filter);
         self.splices = false;
         self
     }
 
     /// The source, if it is a terminal, is not ours alone.
-    pub fn sharing_its_terminal(mut self) -> Self {
+    pub(super) fn sharing_its_terminal(mut self) -> Self {
         self.shared_terminal = self.source.as_ref().is_some_and(End::is_terminal);
         self
     }
 
-    pub fn has_ended(&self) -> bool {
+    pub(super) fn has_ended(&self) -> bool {
         self.sink.is_none() || (self.source.is_none() && self.pending() == 0)
     }
 
@@ -106,38 +106,38 @@ impl Flow {
     }
 
     /// What went wrong with its ends, that nobody wanted.
-    pub fn take_error(&mut self) -> Option<Error> {
+    pub(super) fn take_error(&mut self) -> Option<Error> {
         self.error.take()
     }
 
-    pub fn has_sink(&self) -> bool {
+    pub(super) fn has_sink(&self) -> bool {
         self.sink.is_some()
     }
 
     /// Bytes that were read and not written.
-    pub fn unwritten(&self) -> u64 {
+    pub(super) fn unwritten(&self) -> u64 {
         self.pending() as u64
     }
 
     /// Closes both ends, and what a filter holds.
-    pub fn close(&mut self) {
+    pub(super) fn close(&mut self) {
         (self.source, self.sink, self.filter) = (None, None, None);
     }
 
     /// Writes `data` behind what came from the source, which has ended.
-    pub fn append(&mut self, data: &[u8]) {
+    pub(super) fn append(&mut self, data: &[u8]) {
         self.buffer.extend(data);
     }
 
     /// Nobody writes to the source any more but what does not matter: takes what is there now.
-    pub fn finish(&mut self) {
+    pub(super) fn finish(&mut self) {
         if let Some(source) = &self.source {
             self.left = Some(source.holds());
         }
     }
 
     /// What to wait for, and when to look again at the latest.
-    pub fn add_to<'fd>(&'fd self, set: &mut Vec<(PollFd<'fd>, usize)>, index: usize) -> Option<Instant> {
+    pub(super) fn add_to<'fd>(&'fd self, set: &mut Vec<(PollFd<'fd>, usize)>, index: usize) -> Option<Instant> {
         if self.has_ended() {
             return None;
         }
@@ -158,7 +158,7 @@ impl Flow {
     }
 
     /// The end that was waited for is ready: moves what can be moved.
-    pub fn step(&mut self) -> Step {
+    pub(super) fn step(&mut self) -> Step {
         if self.shared_terminal && !self.waits_for_sink() && !self.source.as_ref().is_some_and(sys::tty::types_for_us) {
             self.not_before = Some(Instant::now() + OTHERS_KEYS);
             return Step::GoesOn;
@@ -276,7 +276,7 @@ impl Flow {
     }
 
     /// Ends a flow that is to be finished and whose source has nothing more.
-    pub fn end_if_dry(&mut self) {
+    pub(super) fn end_if_dry(&mut self) {
         if self.left.is_none() || self.pending() > 0 {
             return;
         }
@@ -290,7 +290,7 @@ impl Flow {
     }
 
     /// Says to the sink that no more comes.
-    pub fn close_sink(&mut self) {
+    pub(super) fn close_sink(&mut self) {
         if let Some(sink) = self.sink.take() {
             sink.close_writing();
         }
@@ -298,7 +298,7 @@ impl Flow {
 }
 
 /// A second descriptor of a standard stream.
-pub fn standard(stream: impl AsFd) -> std::io::Result<OwnedFd> {
+pub(super) fn standard(stream: impl AsFd) -> std::io::Result<OwnedFd> {
     stream.as_fd().try_clone_to_owned()
 }
 

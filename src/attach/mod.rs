@@ -18,7 +18,7 @@ mod relay;
 mod stream;
 mod terminal;
 
-pub use command::{Command, Terminal, run};
-pub use console::{Until, console};
-pub use outcome::OUR_FAILURE;
-pub use stream::join;
+pub(crate) use command::{Command, Terminal, run};
+pub(crate) use console::{Until, console};
+pub(crate) use outcome::OUR_FAILURE;
+pub(crate) use stream::join;

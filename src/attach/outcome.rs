@@ -6,7 +6,7 @@ use crate::proto::control::Reply;
 use crate::terminal::say;
 
 /// Exit status for a failure that is not the command's, as env(1) and docker have it.
-pub const OUR_FAILURE: u8 = 125;
+pub(crate) const OUR_FAILURE: u8 = 125;
 
 /// The answer that ends it: an exit status.
 pub(super) fn finish(answer: Reply) -> Result<u8> {

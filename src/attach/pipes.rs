@@ -9,18 +9,18 @@ use super::flow::{Flow, standard};
 use crate::error::{Context, Result};
 
 /// The index of the flow of standard input; those behind it are outputs.
-pub const INPUT: usize = 0;
+pub(super) const INPUT: usize = 0;
 
 /// Pipes, with the guest's ends of them.
 #[derive(Default)]
-pub struct Pipes {
+pub(super) struct Pipes {
     flows: Vec<Flow>,
     theirs: Vec<OwnedFd>,
     unread: Option<Unread>,
 }
 
 /// What is left when the guest has its ends.
-pub struct Carried {
+pub(super) struct Carried {
     pub flows: Vec<Flow>,
     pub unread: Option<Unread>,
 }
@@ -28,7 +28,7 @@ pub struct Carried {
 impl Pipes {
     /// Standard input, output and error. Two that are one file here are one pipe there, so that what
     /// is written to them stays in its order.
-    pub fn for_all() -> Result<Self> {
+    pub(super) fn for_all() -> Result<Self> {
         let mut pipes = Pipes::default();
         pipes.input()?;
         pipes.output("standard output", std::io::stdout())?;
@@ -42,7 +42,7 @@ impl Pipes {
     }
 
     /// Standard error alone, if it is not to be on the command's terminal.
-    pub fn for_error(wanted: bool) -> Result<Self> {
+    pub(super) fn for_error(wanted: bool) -> Result<Self> {
         let mut pipes = Pipes::default();
         if wanted {
             pipes.output("standard error", std::io::stderr())?;
@@ -51,12 +51,12 @@ impl Pipes {
     }
 
     /// The guest's ends, to be sent.
-    pub fn theirs(&self) -> Vec<RawFd> {
+    pub(super) fn theirs(&self) -> Vec<RawFd> {
         self.theirs.iter().map(AsRawFd::as_raw_fd).collect()
     }
 
     /// Lets go of the guest's ends, which it has by now.
-    pub fn into_flows(self) -> Carried {
+    pub(super) fn into_flows(self) -> Carried {
         Carried { flows: self.flows, unread: self.unread }
     }
 
@@ -88,7 +88,7 @@ fn is_same_file(a: impl AsFd, b: impl AsFd) -> bool {
 
 /// A file as standard input that our caller goes on to read: what the command has not read is not
 /// taken away from it (`while read NAME; do lxm attach "$NAME" -- CMD; done < list`).
-pub struct Unread {
+pub(super) struct Unread {
     stdin: OwnedFd,
     /// The guest's end of the pipe: the only way to ask what is still in it when ours is closed.
     pipe: OwnedFd,
@@ -102,7 +102,7 @@ impl Unread {
     }
 
     /// Sets the file back to what the command has read.
-    pub fn give_back(self, flow: &Flow) {
+    pub(super) fn give_back(self, flow: &Flow) {
         let in_pipe = rustix::io::ioctl_fionread(&self.pipe).unwrap_or(0);
         let back = in_pipe + flow.unwritten();
         if back > 0 {

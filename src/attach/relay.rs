@@ -14,14 +14,14 @@ use crate::sys;
 use crate::sys::socket::Packets;
 
 /// Moves bytes, and waits for signals and messages meanwhile.
-pub struct Relay {
+pub(super) struct Relay {
     signals: SignalFd,
     pub flows: Vec<Flow>,
 }
 
 /// What came.
 #[derive(Debug, PartialEq, Eq)]
-pub enum Event {
+pub(super) enum Event {
     Signal(i32),
     /// The control connection has a message or has ended.
     Packet,
@@ -34,17 +34,17 @@ pub enum Event {
 }
 
 impl Relay {
-    pub fn new(signals: &[Sig], flows: Vec<Flow>) -> Result<Self> {
+    pub(super) fn new(signals: &[Sig], flows: Vec<Flow>) -> Result<Self> {
         Ok(Self::with(sys::signals::descriptor(signals)?, flows))
     }
 
     /// With signals that are taken already.
-    pub fn with(signals: SignalFd, flows: Vec<Flow>) -> Self {
+    pub(super) fn with(signals: SignalFd, flows: Vec<Flow>) -> Self {
         Relay { signals, flows }
     }
 
     /// Moves bytes until something else happens, at most until `limit`.
-    pub fn wait(&mut self, packets: Option<&Packets>, limit: Option<Instant>) -> Result<Event> {
+    pub(super) fn wait(&mut self, packets: Option<&Packets>, limit: Option<Instant>) -> Result<Event> {
         loop {
             let (signalled, told, ready) = self.poll(packets, limit)?;
             if signalled && let Some(info) = self.signals.read_signal().context(|| "read a signal")? {
@@ -94,7 +94,7 @@ impl Relay {
 
     /// Moves what is left in `outputs` of a writer that has ended: what is there now, and no more, be
     /// there others who still write. A signal that `ends` it is given.
-    pub fn finish(&mut self, outputs: &[usize], mut ends: impl FnMut(i32) -> bool) -> Result<Option<i32>> {
+    pub(super) fn finish(&mut self, outputs: &[usize], mut ends: impl FnMut(i32) -> bool) -> Result<Option<i32>> {
         for index in 0..self.flows.len() {
             match outputs.contains(&index) {
                 true => self.flows[index].finish(),
@@ -115,7 +115,7 @@ impl Relay {
     }
 
     /// The first failure of a flow that nobody wanted.
-    pub fn failure(&mut self) -> Result<()> {
+    pub(super) fn failure(&mut self) -> Result<()> {
         let error: Option<Error> = self.flows.iter_mut().find_map(Flow::take_error);
         error.map_or(Ok(()), Err)
     }
@@ -126,6 +126,6 @@ impl Relay {
 const DRY: Duration = Duration::from_millis(20);
 
 /// Whether it asks a program to end.
-pub fn is_to_end(signal: i32) -> bool {
+pub(super) fn is_to_end(signal: i32) -> bool {
     [Sig::SIGTERM, Sig::SIGINT, Sig::SIGHUP, Sig::SIGQUIT].iter().any(|end| *end as i32 == signal)
 }

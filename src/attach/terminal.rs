@@ -33,7 +33,7 @@ struct Guest {
 
 /// Relays until the command has ended; gives its exit status. `carried` are the streams that are not on
 /// the terminal.
-pub fn relay(packets: &Packets, carried: Carried) -> Result<u8> {
+pub(super) fn relay(packets: &Packets, carried: Carried) -> Result<u8> {
     let master = match reply(packets)? {
         (Reply::Terminal, mut fds) => {
             fds.pop().ok_or_else(|| Error::failed("the guest's terminal was not received"))?

@@ -14,7 +14,7 @@ use crate::types::{ContainerName, IdRange};
 
 /// One container's groups.
 #[derive(Debug, Clone)]
-pub struct ContainerCgroup {
+pub(crate) struct ContainerCgroup {
     pub(super) hierarchies: Hierarchies,
     /// `lxm/web`, the same below every mount point.
     pub(super) group: String,
@@ -40,12 +40,12 @@ const DELEGATED_FILES: [&str; 4] = ["cgroup.procs", "cgroup.subtree_control", "c
 const BOUNDS: [(&str, &str); 2] = [("cgroup.max.depth", "64"), ("cgroup.max.descendants", "16384")];
 
 impl ContainerCgroup {
-    pub fn new(hierarchies: Hierarchies, group: impl Into<String>) -> Self {
+    pub(crate) fn new(hierarchies: Hierarchies, group: impl Into<String>) -> Self {
         ContainerCgroup { hierarchies, group: group.into(), owner: Owner::Lxm }
     }
 
     /// The group of the unit that this process is started in, which systemd made and limits.
-    pub fn of_own_unit(hierarchies: Hierarchies) -> Result<Self> {
+    pub(crate) fn of_own_unit(hierarchies: Hierarchies) -> Result<Self> {
         let file = "/proc/self/cgroup";
         let text = fs::read_to_string(file).context(|| format!("read `{file}`"))?;
         let own = text.lines().find_map(|line| line.strip_prefix("0::/")).unwrap_or_default();
@@ -59,11 +59,11 @@ impl ContainerCgroup {
     }
 
     /// The group's path below each mount point.
-    pub fn group(&self) -> &str {
+    pub(crate) fn group(&self) -> &str {
         &self.group
     }
 
-    pub fn hierarchies(&self) -> &Hierarchies {
+    pub(crate) fn hierarchies(&self) -> &Hierarchies {
         &self.hierarchies
     }
 
@@ -72,7 +72,7 @@ impl ContainerCgroup {
     }
 
     /// The group above the guest's in the v2 tree: what is set and attached here is out of its reach.
-    pub fn payload(&self) -> Result<PathBuf> {
+    pub(crate) fn payload(&self) -> Result<PathBuf> {
         Ok(self.unified()?.join("payload"))
     }
 
@@ -89,7 +89,7 @@ impl ContainerCgroup {
     /// Makes the groups in every hierarchy with the limits `wanted`; those that exist are used.
     ///
     /// The payload is delegated to the guest's root where its ids are mapped.
-    pub fn create(&self, wanted: &Limits, ids: Option<IdRange>) -> Result<()> {
+    pub(crate) fn create(&self, wanted: &Limits, ids: Option<IdRange>) -> Result<()> {
         let group = self.unified()?;
         let guest = self.guest()?;
         for dir in [&group.join("supervisor"), &guest] {
@@ -127,12 +127,12 @@ impl ContainerCgroup {
     }
 
     /// Moves this process, which has one thread, into the v1 groups of a privileged guest.
-    pub fn join_v1_guests(&self) -> Result<()> {
+    pub(crate) fn join_v1_guests(&self) -> Result<()> {
         self.v1_guests().try_for_each(|dir| move_to_v1(&dir))
     }
 
     /// Changes the limits of a running guest to `wanted`; those it does not name are lifted.
-    pub fn change_limits(&self, wanted: &Limits) -> Result<()> {
+    pub(crate) fn change_limits(&self, wanted: &Limits) -> Result<()> {
         self.lift_limits()?;
         limits::apply_v2(&self.unified()?, wanted)?;
         limits::apply_v1(&self.hierarchies, &self.group, wanted)
@@ -171,25 +171,25 @@ impl ContainerCgroup {
     }
 
     /// Closes the guest's list of devices to `rules`.
-    pub fn restrict_devices(&self, rules: &[DeviceRule]) -> Result<()> {
+    pub(crate) fn restrict_devices(&self, rules: &[DeviceRule]) -> Result<()> {
         // Above the guest's group: with `security.nesting` a privileged one may detach what is on its own.
         let payload = crate::sys::fs::open_dir(self.payload()?)?;
         crate::sys::bpf::attach_device_program(payload, &super::devices::program(rules))
     }
 
     /// Whether groups are here that a supervisor left which was killed.
-    pub fn has_remains(&self) -> Result<bool> {
+    pub(crate) fn has_remains(&self) -> Result<bool> {
         let in_v1 = || self.hierarchies.v1_mounts().into_iter().any(|mount| mount.join(&self.group).exists());
         Ok(self.payload()?.exists() || in_v1())
     }
 
     /// Takes the limits away that the container had, before it gets those that it has now.
-    pub fn lift_limits(&self) -> Result<()> {
+    pub(crate) fn lift_limits(&self) -> Result<()> {
         limits::lift(&self.hierarchies, &self.group)
     }
 
     /// Makes the group that a supervisor is cloned into, and opens it.
-    pub fn make_supervisor(&self) -> Result<OwnedFd> {
+    pub(crate) fn make_supervisor(&self) -> Result<OwnedFd> {
         if self.has_remains()? {
             // They may be what the last one died of, and would be this one's.
             self.lift_limits()?;
@@ -203,13 +203,13 @@ impl ContainerCgroup {
     }
 
     /// The directory a guest's init is cloned into.
-    pub fn open_guest(&self) -> Result<OwnedFd> {
+    pub(crate) fn open_guest(&self) -> Result<OwnedFd> {
         crate::sys::fs::open_dir(self.guest()?)
     }
 
     /// The directory an attached command is cloned into: a leaf of its own, because the guest's
     /// systemd enables controllers in its own and no process may then join it.
-    pub fn open_attach(&self, ids: Option<IdRange>) -> Result<OwnedFd> {
+    pub(crate) fn open_attach(&self, ids: Option<IdRange>) -> Result<OwnedFd> {
         let dir = self.guest()?.join(".lxm");
         match fs::create_dir(&dir) {
             Ok(()) => {
@@ -224,20 +224,20 @@ impl ContainerCgroup {
     }
 
     /// Whether the guest has frozen the group of attached commands, or one above it that it sees.
-    pub fn is_attach_frozen(&self) -> bool {
+    pub(crate) fn is_attach_frozen(&self) -> bool {
         let events = |guest: PathBuf| fs::read_to_string(guest.join(".lxm/cgroup.events")).ok();
         self.guest().ok().and_then(events).is_some_and(|text| text.lines().any(|line| line == "frozen 1"))
     }
 
     /// Moves this process, which has one thread, into the v1 groups: its children are born there.
-    pub fn join_v1(&self) -> Result<()> {
+    pub(crate) fn join_v1(&self) -> Result<()> {
         self.hierarchies.v1_mounts().into_iter().try_for_each(|mount| move_to_v1(&mount.join(&self.group)))
     }
 
     /// Freezes or thaws the guest and waits until it is.
     ///
     /// Fails with `Kind::TimedOut` when the kernel does not manage within `limit`.
-    pub fn set_frozen(&self, frozen: bool, limit: Duration) -> Result<()> {
+    pub(crate) fn set_frozen(&self, frozen: bool, limit: Duration) -> Result<()> {
         let payload = self.payload()?;
         let (word, value) = if frozen { ("freeze", "1") } else { ("thaw", "0") };
         super::write_control(payload.join("cgroup.freeze"), value)
@@ -253,12 +253,12 @@ impl ContainerCgroup {
     }
 
     /// Whether the guest is frozen.
-    pub fn is_frozen(&self) -> Result<bool> {
+    pub(crate) fn is_frozen(&self) -> Result<bool> {
         Ok(self.event("frozen")? == Some(true))
     }
 
     /// Fails with `Kind::Conflict` if the guest of `name` is frozen; `unfreeze` is the command against it.
-    pub fn require_thawed(&self, name: &ContainerName, unfreeze: &str) -> Result<()> {
+    pub(crate) fn require_thawed(&self, name: &ContainerName, unfreeze: &str) -> Result<()> {
         if !self.is_frozen()? {
             return Ok(());
         }
@@ -280,7 +280,7 @@ impl ContainerCgroup {
     ///
     /// Within version 2 it goes on in a child that was born in the root group, and this process
     /// ends: to be born elsewhere costs nothing, a move waits for an RCU grace period.
-    pub fn leave(&self) -> Result<()> {
+    pub(crate) fn leave(&self) -> Result<()> {
         if self.owner == Owner::Systemd {
             return Ok(());
         }
@@ -296,13 +296,13 @@ impl ContainerCgroup {
     }
 
     /// Removes the guest's groups, so that the next boot finds a clean payload.
-    pub fn remove_payload(&self) -> Result<()> {
+    pub(crate) fn remove_payload(&self) -> Result<()> {
         super::tree::remove(&self.payload()?)
     }
 
     /// Removes the container's groups from every hierarchy, after whatever is left in the v2 tree
     /// was killed. What the calling process still sits in stays for the next sweep.
-    pub fn remove(&self) -> Result<()> {
+    pub(crate) fn remove(&self) -> Result<()> {
         let mut result = self.remove_payload();
         if self.owner == Owner::Systemd {
             return result;

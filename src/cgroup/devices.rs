@@ -7,7 +7,7 @@
 /// A device that the guest may use: read, write, make nodes of. Who may open a device by the node that
 /// lxm made gains nothing by another node of it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct DeviceRule {
+pub(crate) struct DeviceRule {
     pub kind: DeviceKind,
     pub major: u32,
     /// `None` means all.
@@ -15,14 +15,14 @@ pub struct DeviceRule {
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum DeviceKind {
+pub(crate) enum DeviceKind {
     Char,
     Block,
 }
 
 /// The devices every guest has: the pseudo devices, its own terminals, and what a virtual machine
 /// would have too (tun, fuse).
-pub const DEFAULT_DEVICES: [DeviceRule; 10] = {
+pub(crate) const DEFAULT_DEVICES: [DeviceRule; 10] = {
     const fn char(major: u32, minor: Option<u32>) -> DeviceRule {
         DeviceRule { kind: DeviceKind::Char, major, minor }
     }

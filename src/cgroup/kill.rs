@@ -16,7 +16,7 @@ const BURIAL: Duration = Duration::from_secs(10);
 impl ContainerCgroup {
     /// Kills every process of the guest, frozen ones too; nothing can fork away from it
     /// (cgroup.kill, Linux 5.14). A missing group has nobody to kill.
-    pub fn kill(&self) -> Result<()> {
+    pub(crate) fn kill(&self) -> Result<()> {
         kill_all(&self.payload()?)?;
         // A privileged guest may have frozen itself where the v2 kill does not reach.
         let groups = self.hierarchies.all_v1_mounts().into_iter().map(|mount| mount.join(&self.group));
@@ -24,13 +24,13 @@ impl ContainerCgroup {
     }
 
     /// Kills everything of the container, its supervisor too; this process may not be in it.
-    pub fn kill_with_supervisor(&self) -> Result<()> {
+    pub(crate) fn kill_with_supervisor(&self) -> Result<()> {
         self.kill()?;
         kill_all(&self.unified()?.join("supervisor"))
     }
 
     /// The processes beside the guest: its supervisor and that one's helpers.
-    pub fn supervisors(&self) -> Result<Vec<i32>> {
+    pub(crate) fn supervisors(&self) -> Result<Vec<i32>> {
         let file = self.unified()?.join("supervisor/cgroup.procs");
         match fs::read_to_string(&file) {
             Ok(text) => Ok(text.lines().filter_map(|line| line.parse().ok()).collect()),
@@ -40,7 +40,7 @@ impl ContainerCgroup {
     }
 
     /// Kills what is left of the guest and waits until it is buried.
-    pub fn kill_and_wait(&self) -> Result<()> {
+    pub(crate) fn kill_and_wait(&self) -> Result<()> {
         let (begun, deadline) = (Instant::now(), Instant::now() + BURIAL);
         while self.event("populated")? == Some(true) {
             self.kill()?;

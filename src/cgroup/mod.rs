@@ -23,12 +23,13 @@ mod fuse;
 mod hierarchies;
 mod kill;
 mod limits;
-pub mod stats;
+pub(crate) mod stats;
 mod tree;
 
-pub use container::ContainerCgroup;
-pub use devices::{DEFAULT_DEVICES, DeviceKind, DeviceRule};
-pub use hierarchies::{CgroupLayout, Hierarchies};
+pub(crate) use container::ContainerCgroup;
+pub(crate) use devices::{DEFAULT_DEVICES, DeviceKind, DeviceRule};
+pub(crate) use hierarchies::CgroupLayout;
+pub use hierarchies::Hierarchies;
 
 /// Whether a group is gone. A file of it that was open by then says ENODEV (kernfs_get_active in fs/kernfs),
 /// one that is opened later ENOENT.

@@ -7,7 +7,7 @@ use super::Hierarchies;
 
 /// What a container has used; `None` where this host does not account for it.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Stats {
+pub(crate) struct Stats {
     pub cpu_ns: Option<u64>,
     pub memory_bytes: Option<u64>,
     /// The kernel's memory on behalf of the guest; part of `memory_bytes`.
@@ -21,7 +21,7 @@ pub struct Stats {
 /// Reads all of it. `group` is the container's below each mount point (`lxm/web`).
 ///
 /// In a v1 hierarchy the supervisor is in the group too (see the module's documentation).
-pub fn read(hierarchies: &Hierarchies, group: &str) -> Stats {
+pub(crate) fn read(hierarchies: &Hierarchies, group: &str) -> Stats {
     let v1 = |controller, file| hierarchies.v1_dir(controller, group).map(|dir| dir.join(file));
     let payload = payload(hierarchies, group);
     let v2 = |file| payload.as_ref().map(|dir| dir.join(file));
@@ -46,7 +46,7 @@ pub fn read(hierarchies: &Hierarchies, group: &str) -> Stats {
 }
 
 /// Reads the memory alone: `list` wants no more.
-pub fn memory(hierarchies: &Hierarchies, group: &str) -> Option<u64> {
+pub(crate) fn memory(hierarchies: &Hierarchies, group: &str) -> Option<u64> {
     match hierarchies.v1_dir("memory", group) {
         Some(dir) => number(&dir.join("memory.usage_in_bytes")),
         None => number(&payload(hierarchies, group)?.join("memory.current")),
@@ -54,7 +54,7 @@ pub fn memory(hierarchies: &Hierarchies, group: &str) -> Option<u64> {
 }
 
 /// How many processes of the container the kernel has killed for want of memory, the supervisor included.
-pub fn oom_kills(hierarchies: &Hierarchies, group: &str) -> u64 {
+pub(crate) fn oom_kills(hierarchies: &Hierarchies, group: &str) -> u64 {
     let v2 = || Some(hierarchies.unified.as_ref()?.join(group).join("memory.events"));
     let file = hierarchies.v1_dir("memory", group).map(|dir| dir.join("memory.oom_control")).or_else(v2);
     file.and_then(|file| keyed(&file, "oom_kill")).unwrap_or_default()

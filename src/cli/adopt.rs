@@ -15,7 +15,7 @@ use crate::types::ContainerName;
 Examples:
   cp -a /var/lib/lxm/web /var/lib/lxm/web2 && lxm adopt web2 --new-identity
   rsync -aHAX --numeric-ids old:/var/lib/lxm/ /var/lib/lxm/ && lxm adopt --all")]
-pub struct Adopt {
+pub(super) struct Adopt {
     /// Containers
     #[arg(value_name = "NAME", required_unless_present = "all", add = name::completer())]
     names: Vec<ContainerName>,
@@ -30,7 +30,7 @@ pub struct Adopt {
 }
 
 impl Adopt {
-    pub fn run(self, context: &Context) -> Result<u8> {
+    pub(super) fn run(self, context: &Context) -> Result<u8> {
         require_root("adopt a container")?;
         let layout = &context.layout;
         if !layout.containers().is_dir() {

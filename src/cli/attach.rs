@@ -18,7 +18,7 @@ Examples:
   lxm attach web
   lxm attach web --user www-data -- ls -l /srv
   tar c site | lxm attach web -- tar x -C /var/www")]
-pub struct Attach {
+pub(super) struct Attach {
     #[command(flatten)]
     name: NameArg,
 
@@ -51,7 +51,7 @@ pub struct Attach {
 }
 
 impl Attach {
-    pub fn run(self, context: &Context) -> Result<u8> {
+    pub(super) fn run(self, context: &Context) -> Result<u8> {
         require_root("attach to a container")?;
         let terminal = match (self.tty, self.no_tty) {
             (true, _) => attach::Terminal::Always,

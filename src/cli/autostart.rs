@@ -8,13 +8,13 @@ use serde::Serialize;
 
 /// Start containers at boot
 #[derive(Debug, clap::Args)]
-pub struct Enable {
+pub(super) struct Enable {
     #[command(flatten)]
     names: NamesArg,
 }
 
 impl Enable {
-    pub fn run(self, context: &Context) -> Result<u8> {
+    pub(super) fn run(self, context: &Context) -> Result<u8> {
         require_root("change what starts at boot")?;
         for_each::for_each(&self.names.names, |name| autostart::enable(&context.layout, name))
     }
@@ -22,13 +22,13 @@ impl Enable {
 
 /// Do not start containers at boot
 #[derive(Debug, clap::Args)]
-pub struct Disable {
+pub(super) struct Disable {
     #[command(flatten)]
     names: NamesArg,
 }
 
 impl Disable {
-    pub fn run(self, context: &Context) -> Result<u8> {
+    pub(super) fn run(self, context: &Context) -> Result<u8> {
         require_root("change what starts at boot")?;
         for_each::for_each(&self.names.names, |name| autostart::disable(&context.layout, name))
     }
@@ -38,14 +38,14 @@ impl Disable {
 ///
 /// In the order that `boot.autostart-after` and `boot.requires` give. With systemd, lxm.target does it.
 #[derive(Debug, clap::Args)]
-pub struct Autostart {
+pub(super) struct Autostart {
     /// Stop all running containers instead, in reverse order
     #[arg(long)]
     stop: bool,
 }
 
 impl Autostart {
-    pub fn run(self, context: &Context) -> Result<u8> {
+    pub(super) fn run(self, context: &Context) -> Result<u8> {
         require_root("start containers")?;
         if self.stop {
             let failed = autostart::stop_all(&context.layout)?;
@@ -83,7 +83,7 @@ fn sentence(entry: &Entry) -> String {
 
 /// Show which containers started at boot, and which failed and why
 #[derive(Debug, clap::Args)]
-pub struct BootReport {}
+pub(super) struct BootReport {}
 
 #[derive(Serialize)]
 struct Row {
@@ -96,7 +96,7 @@ struct Row {
 }
 
 impl BootReport {
-    pub fn run(self, context: &Context) -> Result<u8> {
+    pub(super) fn run(self, context: &Context) -> Result<u8> {
         let rows: Vec<Row> = boot_report::report(&context.layout)?.into_iter().map(row).collect();
         if context.format == Format::Json {
             return render::json(&rows).map(|()| 0);

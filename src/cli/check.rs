@@ -11,7 +11,7 @@ use crate::ops::check::{Check as Found, Verdict, check};
 /// Each line is `ok`, `lacks` (a feature does not work), `missing` (no container works) or `unknown`.
 /// The exit status is 5 if anything is `missing`.
 #[derive(Debug, clap::Args)]
-pub struct Check {}
+pub(super) struct Check {}
 
 #[derive(Serialize)]
 struct CheckFacts<'a> {
@@ -23,7 +23,7 @@ struct CheckFacts<'a> {
 }
 
 impl Check {
-    pub fn run(self, context: &Context) -> Result<u8> {
+    pub(super) fn run(self, context: &Context) -> Result<u8> {
         let checks = check(&context.layout)?;
         match context.format {
             Format::Json => render::json(&checks.iter().map(facts).collect::<Vec<_>>())?,

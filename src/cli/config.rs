@@ -28,7 +28,7 @@ Examples:
   lxm config set web mount.0.source /srv/www mount.0.target /var/www mount.0.idmap root
   lxm config unset web limits.memory
   lxm config get web limits.memory")]
-pub struct Config {
+pub(super) struct Config {
     #[command(subcommand)]
     verb: Verb,
 }
@@ -79,7 +79,7 @@ enum Verb {
 }
 
 impl Config {
-    pub fn run(self, context: &Context) -> Result<u8> {
+    pub(super) fn run(self, context: &Context) -> Result<u8> {
         match self.verb {
             Verb::Get { name, key } => get(context, &name.name, &key),
             Verb::Set { name, settings } => set(context, &name.name, &settings),

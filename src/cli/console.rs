@@ -6,13 +6,13 @@ use crate::error::Result;
 ///
 /// To leave press ^] (Ctrl and ]) three times within a second, or ^a and then q.
 #[derive(Debug, clap::Args)]
-pub struct Console {
+pub(super) struct Console {
     #[command(flatten)]
     name: NameArg,
 }
 
 impl Console {
-    pub fn run(self, context: &Context) -> Result<u8> {
+    pub(super) fn run(self, context: &Context) -> Result<u8> {
         require_root("connect to a console")?;
         let name = self.name.name;
         let joined = || {

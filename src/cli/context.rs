@@ -26,14 +26,14 @@ pub(super) struct Global {
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum Format {
+pub(crate) enum Format {
     Text,
     Json,
 }
 
 /// What every verb works with.
 #[derive(Debug)]
-pub struct Context {
+pub(crate) struct Context {
     pub layout: Layout,
     pub format: Format,
     pub quiet: bool,
@@ -42,7 +42,12 @@ pub struct Context {
 }
 
 impl Context {
-    pub fn new(path: Option<PathBuf>, format: Format, quiet: bool, command: fn() -> clap::Command) -> Result<Self> {
+    pub(crate) fn new(
+        path: Option<PathBuf>,
+        format: Format,
+        quiet: bool,
+        command: fn() -> clap::Command,
+    ) -> Result<Self> {
         if quiet {
             crate::progress::be_quiet();
         }
@@ -50,7 +55,7 @@ impl Context {
     }
 
     /// Says something to the person at the terminal.
-    pub fn say(&self, message: &str) {
+    pub(crate) fn say(&self, message: &str) {
         if !self.quiet {
             terminal::say(message);
         }
@@ -58,7 +63,7 @@ impl Context {
 }
 
 /// Where everything is, with the containers in `path` where that is given.
-pub fn layout(path: Option<PathBuf>) -> Result<Layout> {
+pub(super) fn layout(path: Option<PathBuf>) -> Result<Layout> {
     let layout = Layout::from_env()?;
     let containers = match path {
         Some(dir) => Some(std::path::absolute(dir)?),
@@ -71,7 +76,7 @@ pub fn layout(path: Option<PathBuf>) -> Result<Layout> {
 }
 
 /// Fails with `Kind::HostLacks` unless the process has root's rights.
-pub fn require_root(what: &str) -> Result<()> {
+pub(crate) fn require_root(what: &str) -> Result<()> {
     if nix::unistd::geteuid().is_root() {
         return Ok(());
     }

@@ -10,7 +10,7 @@ use crate::types::{ContainerName, SnapshotName};
 /// container is frozen while its files are copied. With overlay and btrfs the copies share their
 /// files with the original until one changes them.
 #[derive(Debug, clap::Args)]
-pub struct Copy {
+pub(super) struct Copy {
     #[command(flatten)]
     name: NameArg,
 
@@ -32,7 +32,7 @@ pub struct Copy {
 }
 
 impl Copy {
-    pub fn run(self, context: &Context) -> Result<u8> {
+    pub(super) fn run(self, context: &Context) -> Result<u8> {
         require_root("copy a container")?;
         let from = self.name.name;
         nested_is_left_out(context, &from);
@@ -50,7 +50,7 @@ impl Copy {
 }
 
 /// Tells what of a container is not in its copies, snapshots and exports.
-pub fn nested_is_left_out(context: &Context, name: &ContainerName) {
+pub(super) fn nested_is_left_out(context: &Context, name: &ContainerName) {
     for directory in nested::in_use(&context.layout.container(name)) {
         context.say(&format!("not included: `{directory}`, the storage of a container manager in `{name}`"));
     }

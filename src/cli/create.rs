@@ -25,7 +25,7 @@ Examples:
   lxm create -t ubuntu -r noble db --packages postgresql
   lxm create -t archive old -- --file rootfs.tar.zst
   lxm create -t debian small -- --init runit")]
-pub struct Create {
+pub(super) struct Create {
     #[command(flatten)]
     name: NameArg,
 
@@ -83,7 +83,7 @@ pub struct Create {
 }
 
 impl Create {
-    pub fn run(self, ctx: &Context) -> Result<u8> {
+    pub(super) fn run(self, ctx: &Context) -> Result<u8> {
         require_root("create containers")?;
         let name = self.name.name;
         let host = ctx.layout.host_config()?;

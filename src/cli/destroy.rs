@@ -4,7 +4,7 @@ use crate::ops::destroy::{InUse, destroy};
 
 /// Delete containers with their files, snapshots and logs
 #[derive(Debug, clap::Args)]
-pub struct Destroy {
+pub(super) struct Destroy {
     #[command(flatten)]
     names: NamesArg,
 
@@ -14,7 +14,7 @@ pub struct Destroy {
 }
 
 impl Destroy {
-    pub fn run(self, context: &Context) -> Result<u8> {
+    pub(super) fn run(self, context: &Context) -> Result<u8> {
         require_root("destroy a container")?;
         let in_use = if self.force { InUse::Force } else { InUse::Refuse };
         for_each::for_each(&self.names.names, |name| {

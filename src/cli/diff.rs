@@ -16,7 +16,7 @@ use crate::types::SnapshotName;
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Files: `A` added, `C` changed, `D` deleted. Packages: `+` added, `~` changed, `-` removed.")]
-pub struct Diff {
+pub(super) struct Diff {
     #[command(flatten)]
     name: NameArg,
 
@@ -47,7 +47,7 @@ struct Package {
 }
 
 impl Diff {
-    pub fn run(self, context: &Context) -> Result<u8> {
+    pub(super) fn run(self, context: &Context) -> Result<u8> {
         require_root("look at a container's files")?;
         let shown = Shown::of(diff(&context.layout, &self.name.name, self.snapshot.as_ref())?);
         match context.format {

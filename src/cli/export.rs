@@ -21,7 +21,7 @@ use crate::types::{ContainerName, SnapshotName};
 #[command(after_help = "\
 Example, moving a container to another host:
   lxm export web -o - | ssh host2 lxm import -n web -")]
-pub struct Export {
+pub(super) struct Export {
     #[command(flatten)]
     name: NameArg,
 
@@ -39,7 +39,7 @@ pub struct Export {
 }
 
 impl Export {
-    pub fn run(self, context: &Context) -> Result<u8> {
+    pub(super) fn run(self, context: &Context) -> Result<u8> {
         require_root("export a container")?;
         let name = self.name.name.clone();
         nested_is_left_out(context, &name);

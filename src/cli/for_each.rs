@@ -15,7 +15,7 @@ const AT_ONCE: usize = 32;
 ///
 /// The failure of one does not keep the others from being done: each is reported when it comes,
 /// and the exit status is that of the first.
-pub fn for_each(names: &[ContainerName], work: impl Fn(&ContainerName) -> Result<()>) -> Result<u8> {
+pub(super) fn for_each(names: &[ContainerName], work: impl Fn(&ContainerName) -> Result<()>) -> Result<u8> {
     if let [name] = names {
         return work(name).map(|()| 0);
     }

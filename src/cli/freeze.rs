@@ -4,27 +4,27 @@ use crate::ops::freeze::set_frozen;
 
 /// Freeze all processes of containers
 #[derive(Debug, clap::Args)]
-pub struct Freeze {
+pub(super) struct Freeze {
     #[command(flatten)]
     names: NamesArg,
 }
 
 /// Let frozen containers run again
 #[derive(Debug, clap::Args)]
-pub struct Unfreeze {
+pub(super) struct Unfreeze {
     #[command(flatten)]
     names: NamesArg,
 }
 
 impl Freeze {
-    pub fn run(self, context: &Context) -> Result<u8> {
+    pub(super) fn run(self, context: &Context) -> Result<u8> {
         require_root("freeze a container")?;
         for_each::for_each(&self.names.names, |name| set_frozen(&context.layout, name, true))
     }
 }
 
 impl Unfreeze {
-    pub fn run(self, context: &Context) -> Result<u8> {
+    pub(super) fn run(self, context: &Context) -> Result<u8> {
         require_root("unfreeze a container")?;
         for_each::for_each(&self.names.names, |name| set_frozen(&context.layout, name, false))
     }

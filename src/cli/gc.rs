@@ -8,7 +8,7 @@ use crate::ops::gc::gc;
 ///
 /// Containers, snapshots, images and whatever a running process uses are kept.
 #[derive(Debug, clap::Args)]
-pub struct Gc {}
+pub(super) struct Gc {}
 
 #[derive(Serialize)]
 struct RemovedFacts {
@@ -17,7 +17,7 @@ struct RemovedFacts {
 }
 
 impl Gc {
-    pub fn run(self, context: &Context) -> Result<u8> {
+    pub(super) fn run(self, context: &Context) -> Result<u8> {
         require_root("remove what is left over")?;
         let swept = gc(&context.layout)?;
         let removed = swept.removed.into_iter();

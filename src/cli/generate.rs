@@ -8,7 +8,7 @@ use crate::error::{Context as _, Error, Result};
 
 /// Write the manual pages, or the completions of all shells, into a directory
 #[derive(Debug, clap::Args)]
-pub struct Generate {
+pub(super) struct Generate {
     #[arg(value_enum)]
     what: What,
 
@@ -23,7 +23,7 @@ enum What {
 }
 
 impl Generate {
-    pub fn run(self, context: &Context) -> Result<u8> {
+    pub(super) fn run(self, context: &Context) -> Result<u8> {
         let step = || format!("write into `{}`", self.dir.display());
         std::fs::create_dir_all(&self.dir).context(step)?;
         match self.what {

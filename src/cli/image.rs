@@ -15,7 +15,7 @@ use crate::types::Arch;
 #[command(after_help = "\
 An image is the root file system that a template built or downloaded. ID may be abbreviated to its
 first characters.")]
-pub struct Image {
+pub(super) struct Image {
     #[command(subcommand)]
     what: What,
 }
@@ -151,7 +151,7 @@ impl<'a> Shown<'a> {
 }
 
 impl Image {
-    pub fn run(self, context: &Context) -> Result<u8> {
+    pub(super) fn run(self, context: &Context) -> Result<u8> {
         if let What::Available { template, all, insecure } = &self.what {
             return available(context, template.as_deref(), *all, *insecure);
         }

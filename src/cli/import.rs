@@ -22,7 +22,7 @@ Examples:
   lxm import web.tar.zst
   lxm import /var/lib/lxc/old -n new
   skopeo copy docker://debian:trixie oci-archive:d.tar && lxm import d.tar -n d")]
-pub struct Import {
+pub(super) struct Import {
     /// File or directory to import, or `-` for standard input
     #[arg(value_name = "SOURCE", default_value = "-")]
     source: PathBuf,
@@ -49,7 +49,7 @@ pub struct Import {
 }
 
 impl Import {
-    pub fn run(self, context: &Context) -> Result<u8> {
+    pub(super) fn run(self, context: &Context) -> Result<u8> {
         require_root("import a container")?;
         let layout = &context.layout;
         let storage = self.storage.or(layout.host_config()?.storage).unwrap_or_else(|| "auto".into());

@@ -14,7 +14,7 @@ use crate::terminal;
 ///
 /// The first lines are those of lxc-info.
 #[derive(Debug, clap::Args)]
-pub struct Info {
+pub(super) struct Info {
     #[command(flatten)]
     name: NameArg,
 
@@ -46,7 +46,7 @@ struct Show {
 }
 
 impl Info {
-    pub fn run(self, context: &Context) -> Result<u8> {
+    pub(super) fn run(self, context: &Context) -> Result<u8> {
         let Info { name, show } = self;
         let name = name.name;
         let observer = Observer::new(&context.layout)?;

@@ -11,7 +11,7 @@ use crate::store::StageTime;
 
 /// Unknown facts are `null`: the container does not run, or the host does not account for it.
 #[derive(Debug, Serialize)]
-pub struct Facts {
+pub(super) struct Facts {
     pub name: String,
     /// `running`, `frozen`, `starting`, `stopping` or `stopped`.
     pub state: &'static str,
@@ -60,7 +60,7 @@ pub struct Facts {
 
 /// What a guest is confined by; of one that does not run the settings alone are known.
 #[derive(Debug, Serialize)]
-pub struct ConfinementFacts {
+pub(super) struct ConfinementFacts {
     pub user_namespace: bool,
     pub nesting: bool,
     /// As `security.capabilities-add` and `security.capabilities-drop` say.
@@ -112,7 +112,7 @@ impl From<Confined> for ConfinementFacts {
 
 /// One link of a guest; its traffic as the guest sees it.
 #[derive(Debug, Serialize)]
-pub struct LinkFacts {
+pub(super) struct LinkFacts {
     /// Its name in the guest.
     pub guest: String,
     /// Its other end on the host.
@@ -138,7 +138,7 @@ impl LinkFacts {
 }
 
 impl Facts {
-    pub fn of(seen: &Seen) -> Self {
+    pub(super) fn of(seen: &Seen) -> Self {
         let (record, stats) = (seen.record.as_ref(), seen.stats());
         let (origin, config) = (seen.origin().ok(), seen.config().ok());
         let addresses = seen.addresses();
@@ -180,7 +180,7 @@ impl Facts {
 }
 
 /// A quantity of bytes as `lxc-info` writes it: strictly above a unit that unit is used.
-pub fn bytes(bytes: u64) -> String {
+pub(super) fn bytes(bytes: u64) -> String {
     let units = [("GiB", 30), ("MiB", 20), ("KiB", 10)];
     match units.into_iter().find(|(_, shift)| bytes > 1 << shift) {
         Some((unit, shift)) => format!("{:.2} {unit}", bytes as f64 / f64::from(1u32 << shift)),
@@ -189,7 +189,7 @@ pub fn bytes(bytes: u64) -> String {
 }
 
 /// A length of time in its two largest units: `3d 4h`, `12m 5s`, `7s`.
-pub fn duration(time: std::time::Duration) -> String {
+pub(super) fn duration(time: std::time::Duration) -> String {
     let seconds = time.as_secs();
     let parts = [(seconds / 86400, "d"), (seconds / 3600 % 24, "h"), (seconds / 60 % 60, "m"), (seconds % 60, "s")];
     let first = parts.iter().position(|(n, _)| *n > 0).unwrap_or(3);

@@ -8,7 +8,7 @@ use crate::types::Signal;
 /// The default, KILL, ends the whole container at once, and the command waits for its end. (TERM, the
 /// default of kill(1), makes systemd re-execute itself.) `lxm stop` shuts a container down cleanly.
 #[derive(Debug, clap::Args)]
-pub struct Kill {
+pub(super) struct Kill {
     #[command(flatten)]
     names: NamesArg,
 
@@ -18,7 +18,7 @@ pub struct Kill {
 }
 
 impl Kill {
-    pub fn run(self, context: &Context) -> Result<u8> {
+    pub(super) fn run(self, context: &Context) -> Result<u8> {
         require_root("send a signal to a container")?;
         for_each::for_each(&self.names.names, |name| kill(&context.layout, name, self.signal))
     }

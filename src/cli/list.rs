@@ -15,7 +15,7 @@ use crate::error::Result;
 /// Prints names, in columns on a terminal and one per line otherwise; with -f a table. Of --running,
 /// --frozen, --stopped and --active several may be given: any of these states then matches.
 #[derive(Debug, clap::Args)]
-pub struct List {
+pub(super) struct List {
     /// List only containers whose name matches a pattern with `*` and `?`
     #[arg(value_name = "PATTERN")]
     patterns: Vec<String>,
@@ -126,7 +126,7 @@ const DEFAULT: [Column; 9] = [
 ];
 
 impl List {
-    pub fn run(self, context: &Context) -> Result<u8> {
+    pub(super) fn run(self, context: &Context) -> Result<u8> {
         if context.format == Format::Text && self.is_of_names() {
             let names = context.layout.names()?;
             let mut names: Vec<String> =

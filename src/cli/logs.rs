@@ -10,7 +10,7 @@ use crate::systemd::unit;
 ///
 /// On a terminal escape sequences other than colours are filtered out.
 #[derive(Debug, clap::Args)]
-pub struct Logs {
+pub(super) struct Logs {
     #[command(flatten)]
     name: NameArg,
 
@@ -28,7 +28,7 @@ pub struct Logs {
 }
 
 impl Logs {
-    pub fn run(self, context: &Context) -> Result<u8> {
+    pub(super) fn run(self, context: &Context) -> Result<u8> {
         if self.journal {
             return unit::show_journal(&context.layout, &self.name.name, self.lines, self.follow);
         }

@@ -34,7 +34,7 @@ mod name;
 mod network;
 mod publish;
 mod rename;
-pub mod render;
+pub(crate) mod render;
 mod restart;
 pub(crate) mod sanitize;
 mod snapshot;
@@ -50,7 +50,7 @@ mod wait;
 
 use std::process::ExitCode;
 
-pub use context::{Context, Format, require_root};
+pub(crate) use context::{Context, Format, require_root};
 pub use tree::command;
 
 use context::{Global, report, with_rights};

@@ -6,20 +6,20 @@ use crate::ops::mount;
 ///
 /// `lxm umount` unmounts them.
 #[derive(Debug, clap::Args)]
-pub struct Mount {
+pub(super) struct Mount {
     #[command(flatten)]
     name: NameArg,
 }
 
 /// Unmount what `lxm mount` has mounted
 #[derive(Debug, clap::Args)]
-pub struct Umount {
+pub(super) struct Umount {
     #[command(flatten)]
     name: NameArg,
 }
 
 impl Mount {
-    pub fn run(self, context: &Context) -> Result<u8> {
+    pub(super) fn run(self, context: &Context) -> Result<u8> {
         require_root("mount a container")?;
         let rootfs = mount::mount(&context.layout, &self.name.name)?;
         match context.format {
@@ -31,7 +31,7 @@ impl Mount {
 }
 
 impl Umount {
-    pub fn run(self, context: &Context) -> Result<u8> {
+    pub(super) fn run(self, context: &Context) -> Result<u8> {
         require_root("unmount a container")?;
         mount::umount(&context.layout, &self.name.name)?;
         Ok(0)

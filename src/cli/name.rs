@@ -18,7 +18,7 @@ const OPTION: &str = "container_option";
 
 /// One container.
 #[derive(Debug, Clone, clap::Args)]
-pub struct NameArg {
+pub(crate) struct NameArg {
     /// Container
     #[arg(id = POSITION, value_name = "NAME", add = completer())]
     pub name: ContainerName,
@@ -26,14 +26,14 @@ pub struct NameArg {
 
 /// One container or more, for verbs that do the same to each.
 #[derive(Debug, Clone, clap::Args)]
-pub struct NamesArg {
+pub(crate) struct NamesArg {
     /// Containers
     #[arg(id = POSITION, value_name = "NAME", required = true, add = completer())]
     pub names: Vec<ContainerName>,
 }
 
 /// `command` and those below it, with `-n` beside the position of the container's name.
-pub fn also_by_option(command: Command) -> Command {
+pub(super) fn also_by_option(command: Command) -> Command {
     let command = command.mut_subcommands(also_by_option);
     if !command.get_arguments().any(|arg| arg.get_id() == POSITION) {
         return command;
@@ -48,7 +48,7 @@ pub fn also_by_option(command: Command) -> Command {
 }
 
 /// The same command line where the name is given as option, and the positions are the rest.
-pub fn by_option(command: Command) -> Command {
+pub(super) fn by_option(command: Command) -> Command {
     command.mut_subcommands(by_option).mut_args(|arg| match arg.get_id().as_str() {
         POSITION => named(arg).num_args(1),
         _ => arg,
@@ -60,13 +60,13 @@ fn named(arg: Arg) -> Arg {
 }
 
 /// Whether the name is given as option where it should be a position.
-pub fn is_by_option(matches: &ArgMatches) -> bool {
+pub(super) fn is_by_option(matches: &ArgMatches) -> bool {
     matches.try_contains_id(OPTION).unwrap_or_default()
         || matches.subcommand().is_some_and(|(_, below)| is_by_option(below))
 }
 
 /// Completes the names of containers.
-pub fn completer() -> ArgValueCompleter {
+pub(super) fn completer() -> ArgValueCompleter {
     ArgValueCompleter::new(complete)
 }
 

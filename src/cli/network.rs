@@ -14,7 +14,7 @@ use crate::types::ContainerName;
 ///
 /// The first container with a network creates the bridge `lxmbr0`: nothing has to be set up.
 #[derive(Debug, clap::Args)]
-pub struct Network {
+pub(super) struct Network {
     #[command(subcommand)]
     verb: Verb,
 }
@@ -75,7 +75,7 @@ enum Verb {
 }
 
 impl Network {
-    pub fn run(self, context: &Context) -> Result<u8> {
+    pub(super) fn run(self, context: &Context) -> Result<u8> {
         let layout = &context.layout;
         let known = |name: &str| owner::bridge_name(layout, name);
         match self.verb {

@@ -8,7 +8,7 @@ use crate::types::{ContainerName, SnapshotName};
 /// Machine-id, ssh host keys and the like are not in the image: each container that is created from
 /// it gets its own. Publishing again under the same name replaces the image.
 #[derive(Debug, clap::Args)]
-pub struct Publish {
+pub(super) struct Publish {
     #[command(flatten)]
     name: NameArg,
 
@@ -21,7 +21,7 @@ pub struct Publish {
 }
 
 impl Publish {
-    pub fn run(self, context: &Context) -> Result<u8> {
+    pub(super) fn run(self, context: &Context) -> Result<u8> {
         require_root("publish a container")?;
         let image = &self.image;
         let id = publish(&context.layout, &self.name.name, self.snapshot.as_ref(), image)?;

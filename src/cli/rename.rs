@@ -5,7 +5,7 @@ use crate::types::ContainerName;
 
 /// Rename a stopped container, and change its hostname
 #[derive(Debug, clap::Args)]
-pub struct Rename {
+pub(super) struct Rename {
     #[command(flatten)]
     name: NameArg,
 
@@ -15,7 +15,7 @@ pub struct Rename {
 }
 
 impl Rename {
-    pub fn run(self, context: &Context) -> Result<u8> {
+    pub(super) fn run(self, context: &Context) -> Result<u8> {
         require_root("rename a container")?;
         rename(&context.layout, &self.name.name, &self.to)?;
         Ok(0)

@@ -15,12 +15,12 @@ use crate::error::{Context, Error, Result};
 use crate::terminal;
 
 /// Writes lines; what of them is not ours is to be one line by [`terminal::line`].
-pub fn text(text: &str) -> Result<()> {
+pub(crate) fn text(text: &str) -> Result<()> {
     bytes(terminal::lines(text).as_bytes()).map(drop)
 }
 
 /// Writes a text that was asked for: as it is, unless a terminal would obey it.
-pub fn exactly(text: &str) -> Result<()> {
+pub(crate) fn exactly(text: &str) -> Result<()> {
     match std::io::stdout().is_terminal() {
         true => self::text(text),
         false => bytes(text.as_bytes()).map(drop),
@@ -28,12 +28,12 @@ pub fn exactly(text: &str) -> Result<()> {
 }
 
 /// Writes one line.
-pub fn line(line: impl std::fmt::Display) -> Result<()> {
+pub(crate) fn line(line: impl std::fmt::Display) -> Result<()> {
     bytes(format!("{}\n", terminal::line(&line.to_string())).as_bytes()).map(drop)
 }
 
 /// Writes `bytes`; says whether somebody still reads.
-pub fn bytes(bytes: &[u8]) -> Result<bool> {
+pub(crate) fn bytes(bytes: &[u8]) -> Result<bool> {
     let mut stdout = std::io::stdout().lock();
     match stdout.write_all(bytes).and_then(|()| stdout.flush()) {
         Err(e) if e.kind() == ErrorKind::BrokenPipe => Ok(false),
@@ -44,7 +44,7 @@ pub fn bytes(bytes: &[u8]) -> Result<bool> {
 /// Standard output for what is not text. A reader that has closed the pipe is a failure here: it
 /// lacks the rest.
 #[derive(Debug)]
-pub struct Output;
+pub(crate) struct Output;
 
 impl Write for Output {
     fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
@@ -57,13 +57,16 @@ impl Write for Output {
 }
 
 /// Writes a value in the machine's form.
-pub fn json<T: Serialize + ?Sized>(value: &T) -> Result<()> {
+pub(crate) fn json<T: Serialize + ?Sized>(value: &T) -> Result<()> {
     let text = serde_json::to_string_pretty(value).map_err(|e| Error::failed(e.to_string()))?;
     bytes(format!("{}\n", terminal::json(&text)).as_bytes()).map(drop)
 }
 
 /// Writes a table without borders, one space between the columns, as `lxc-ls -f` does.
-pub fn table<Row: IntoIterator<Item = String>>(header: &[&str], rows: impl IntoIterator<Item = Row>) -> Result<()> {
+pub(crate) fn table<Row: IntoIterator<Item = String>>(
+    header: &[&str],
+    rows: impl IntoIterator<Item = Row>,
+) -> Result<()> {
     let mut table = Table::new();
     table.load_style(NOTHING).set_header(header);
     for row in rows {
@@ -76,7 +79,7 @@ pub fn table<Row: IntoIterator<Item = String>>(header: &[&str], rows: impl IntoI
 }
 
 /// Writes names side by side as wide as the terminal is; elsewhere one a line.
-pub fn names(names: &[String]) -> Result<()> {
+pub(crate) fn names(names: &[String]) -> Result<()> {
     let stdout = std::io::stdout();
     let width = rustix::termios::tcgetwinsize(&stdout).ok().filter(|_| stdout.is_terminal());
     let text = match width {

@@ -5,7 +5,7 @@ use crate::ops::stop::restart;
 
 /// Reboot containers
 #[derive(Debug, clap::Args)]
-pub struct Restart {
+pub(super) struct Restart {
     #[command(flatten)]
     names: NamesArg,
 
@@ -14,7 +14,7 @@ pub struct Restart {
 }
 
 impl Restart {
-    pub fn run(self, context: &Context) -> Result<u8> {
+    pub(super) fn run(self, context: &Context) -> Result<u8> {
         require_root("restart a container")?;
         for_each::for_each(&self.names.names, |name| {
             let how = self.how.get(context, name)?;

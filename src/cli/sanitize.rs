@@ -6,7 +6,7 @@ use crate::terminal;
 /// Passes text and colours; drops what moves the cursor, asks the terminal, renames its window or
 /// orders the text.
 #[derive(Debug, Default)]
-pub struct Filter {
+pub(crate) struct Filter {
     state: State,
     /// A control sequence so far.
     sequence: String,
@@ -32,7 +32,7 @@ const MOST: usize = 64;
 impl Filter {
     /// What of `bytes` may be shown, in UTF-8: a terminal of another encoding takes the bytes of a
     /// broken character for controls.
-    pub fn pass(&mut self, bytes: &[u8]) -> Vec<u8> {
+    pub(crate) fn pass(&mut self, bytes: &[u8]) -> Vec<u8> {
         let all = [std::mem::take(&mut self.begun).as_slice(), bytes].concat();
         let mut out = String::with_capacity(all.len());
         let mut rest = all.as_slice();

@@ -11,7 +11,7 @@ use crate::types::SnapshotName;
 
 /// Create, list, restore and delete snapshots of a container
 #[derive(Debug, clap::Args)]
-pub struct Snapshot {
+pub(super) struct Snapshot {
     #[command(subcommand)]
     what: What,
 }
@@ -113,7 +113,7 @@ impl<'a> From<&'a Record> for Shown<'a> {
 }
 
 impl Snapshot {
-    pub fn run(self, context: &Context) -> Result<u8> {
+    pub(super) fn run(self, context: &Context) -> Result<u8> {
         require_root("work on snapshots")?;
         let layout = &context.layout;
         match self.what {

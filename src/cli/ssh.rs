@@ -12,7 +12,7 @@ use crate::ops::ssh;
 /// Needs neither DNS nor a route to the container. Its host keys are read from its files, so that ssh
 /// does not ask to confirm them.
 #[derive(Debug, clap::Args)]
-pub struct Ssh {
+pub(super) struct Ssh {
     #[command(flatten)]
     name: NameArg,
 
@@ -34,7 +34,7 @@ pub struct Ssh {
 }
 
 impl Ssh {
-    pub fn run(self, context: &Context) -> Result<u8> {
+    pub(super) fn run(self, context: &Context) -> Result<u8> {
         require_root("connect to a container from inside")?;
         let layout = &context.layout;
         let name = self.name.name;
@@ -71,14 +71,14 @@ impl Ssh {
 
 /// Print or install the ssh configuration for `ssh USER@NAME.lxm`
 #[derive(Debug, clap::Args)]
-pub struct SshConfig {
+pub(super) struct SshConfig {
     /// Install it as /etc/ssh/ssh_config.d/50-lxm.conf
     #[arg(long)]
     install: bool,
 }
 
 impl SshConfig {
-    pub fn run(self, context: &Context) -> Result<u8> {
+    pub(super) fn run(self, context: &Context) -> Result<u8> {
         if self.install {
             require_root("write to /etc/ssh")?;
             let file = ssh::install_config(&context.layout)?;
@@ -91,14 +91,14 @@ impl SshConfig {
 
 /// Join standard input and output to a port of a container (ssh's ProxyCommand)
 #[derive(Debug, clap::Args)]
-pub struct SshProxy {
+pub(super) struct SshProxy {
     host: String,
     #[arg(default_value_t = 22)]
     port: u16,
 }
 
 impl SshProxy {
-    pub fn run(self, context: &Context) -> Result<u8> {
+    pub(super) fn run(self, context: &Context) -> Result<u8> {
         let name = ssh::container_of(&self.host)?;
         ssh::proxy(&context.layout, &name, self.port).map(|()| 0)
     }
@@ -106,12 +106,12 @@ impl SshProxy {
 
 /// Print the host keys of a container (ssh's KnownHostsCommand)
 #[derive(Debug, clap::Args)]
-pub struct SshKeys {
+pub(super) struct SshKeys {
     host: String,
 }
 
 impl SshKeys {
-    pub fn run(self, context: &Context) -> Result<u8> {
+    pub(super) fn run(self, context: &Context) -> Result<u8> {
         let name = ssh::container_of(&self.host)?;
         let keys =
             ssh::host_keys(&context.layout, &name).or_else(|e| ssh::noted_keys(&context.layout, &name).ok_or(e))?;

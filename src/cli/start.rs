@@ -12,7 +12,7 @@ use crate::{attach, sys};
 
 /// Start containers
 #[derive(Debug, clap::Args)]
-pub struct Start {
+pub(super) struct Start {
     #[command(flatten)]
     names: NamesArg,
 
@@ -55,7 +55,7 @@ impl From<Reached> for WaitFor {
 }
 
 impl Start {
-    pub fn run(self, context: &Context) -> Result<u8> {
+    pub(super) fn run(self, context: &Context) -> Result<u8> {
         require_root("start a container")?;
         let names = self.names.names;
         let request = StartRequest {

@@ -12,7 +12,7 @@ use crate::types::{ContainerName, Timeout};
 
 /// Shut containers down; kill those that exceed the timeout
 #[derive(Debug, clap::Args)]
-pub struct Stop {
+pub(super) struct Stop {
     #[command(flatten)]
     names: NamesArg,
 
@@ -21,7 +21,7 @@ pub struct Stop {
 }
 
 #[derive(Debug, clap::Args)]
-pub struct HowArgs {
+pub(super) struct HowArgs {
     /// Kill at once, without a shutdown
     #[arg(short, long)]
     kill: bool,
@@ -32,7 +32,7 @@ pub struct HowArgs {
 }
 
 impl HowArgs {
-    pub fn get(&self, context: &Context, name: &ContainerName) -> Result<host::Stop> {
+    pub(super) fn get(&self, context: &Context, name: &ContainerName) -> Result<host::Stop> {
         match (self.kill, self.timeout) {
             (true, _) => Ok(host::Stop::Kill),
             (false, Some(timeout)) => Ok(host::Stop::Graceful { limit: timeout.get() }),
@@ -55,7 +55,7 @@ fn patience(context: &Context, name: &ContainerName) -> Result<Duration> {
 }
 
 /// Says what is being done to the guest, for whoever waits.
-pub fn tell(context: &Context, name: &ContainerName, stop_stage: StopStage) {
+pub(super) fn tell(context: &Context, name: &ContainerName, stop_stage: StopStage) {
     match stop_stage {
         StopStage::Signalled(signal) => {
             context.say(&format!("sent {signal} to the init of `{name}`, waiting for it to shut down"))
@@ -67,7 +67,7 @@ pub fn tell(context: &Context, name: &ContainerName, stop_stage: StopStage) {
 }
 
 impl Stop {
-    pub fn run(self, context: &Context) -> Result<u8> {
+    pub(super) fn run(self, context: &Context) -> Result<u8> {
         require_root("stop a container")?;
         for_each::for_each(&self.names.names, |name| {
             let how = self.how.get(context, name)?;

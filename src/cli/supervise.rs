@@ -12,7 +12,7 @@ use crate::types::ContainerName;
 /// not build all of theirs a second time.
 #[derive(Debug, clap::Parser)]
 #[command(name = "lxm supervise")]
-pub struct Supervise {
+pub(super) struct Supervise {
     name: ContainerName,
 
     /// Directory of the containers
@@ -32,7 +32,7 @@ pub struct Supervise {
 
 impl Supervise {
     /// What this program is called with, if that is a supervisor's command line.
-    pub fn asked() -> Option<clap::error::Result<Self>> {
+    pub(super) fn asked() -> Option<clap::error::Result<Self>> {
         let mut words = std::env::args_os().skip(1);
         (words.next().as_deref() == Some(OsStr::new("supervise"))).then(|| {
             let program = std::iter::once("lxm supervise".into());
@@ -40,7 +40,7 @@ impl Supervise {
         })
     }
 
-    pub fn run(self) -> Result<u8> {
+    pub(super) fn run(self) -> Result<u8> {
         let layout = super::context::layout(self.path)?;
         if layout.config(&self.name).is_ok_and(|config| config.security.privileged) {
             crate::sys::reexec::ensure_sealed()?;

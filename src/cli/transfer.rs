@@ -15,7 +15,7 @@ use crate::types::ContainerName;
 /// need a directory as target; a target that ends with `/` is created. `-` is standard input.
 #[derive(Debug, clap::Args)]
 #[command(override_usage = "lxm push [OPTIONS] <FILE>... <NAME>:<PATH>")]
-pub struct Push {
+pub(super) struct Push {
     /// Files to copy, then the target in the container, such as web:/etc/motd
     #[arg(value_name = "FILE", required = true)]
     paths: Vec<String>,
@@ -33,7 +33,7 @@ pub struct Push {
 /// target that ends with `/` is created. `-` is standard output.
 #[derive(Debug, clap::Args)]
 #[command(override_usage = "lxm pull [OPTIONS] <NAME>:<PATH>... <FILE>")]
-pub struct Pull {
+pub(super) struct Pull {
     /// Files to copy, such as web:/etc/motd, then the target on the host
     #[arg(value_name = "NAME:PATH", required = true)]
     paths: Vec<String>,
@@ -64,7 +64,7 @@ impl FromStr for Place {
 }
 
 impl Push {
-    pub fn run(self, context: &Context) -> Result<u8> {
+    pub(super) fn run(self, context: &Context) -> Result<u8> {
         require_root("copy into a container")?;
         let (target, sources) = ends(&self.paths)?;
         let target: Place = target.parse()?;
@@ -81,7 +81,7 @@ impl Push {
 }
 
 impl Pull {
-    pub fn run(self, context: &Context) -> Result<u8> {
+    pub(super) fn run(self, context: &Context) -> Result<u8> {
         require_root("copy out of a container")?;
         let (target, sources) = ends(&self.paths)?;
         let sources: Vec<Place> = sources.iter().map(|source| source.parse()).collect::<Result<_>>()?;

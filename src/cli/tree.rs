@@ -16,14 +16,14 @@ use super::verb::{Group, Verb};
 use super::verbs::{GROUPS, HIDDEN};
 
 /// The verb that is asked for, its arguments, and what all verbs take.
-pub struct Parsed {
+pub(super) struct Parsed {
     pub verb: &'static Verb,
     pub matches: ArgMatches,
     pub global: Global,
 }
 
 /// Parses the words of a command line, the program's name first.
-pub fn parse(words: &[OsString]) -> clap::error::Result<Parsed> {
+pub(super) fn parse(words: &[OsString]) -> clap::error::Result<Parsed> {
     let verb = words.iter().skip(1).find(|word| !word.as_encoded_bytes().starts_with(b"-"));
     let alone =
         verb.and_then(|word| find(word.to_str()?)).map(|verb| matches(root().subcommand(verb.command()), words));

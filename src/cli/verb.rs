@@ -6,13 +6,13 @@ use super::context::Context;
 use crate::error::{Error, Result};
 
 /// What the general help shows below one heading.
-pub struct Group {
+pub(super) struct Group {
     pub heading: &'static str,
     pub verbs: &'static [Verb],
 }
 
 /// One verb. Its help and arguments are those of its type.
-pub struct Verb {
+pub(super) struct Verb {
     pub name: &'static str,
     pub aliases: &'static [&'static str],
     pub arguments: fn(Command) -> Command,
@@ -35,13 +35,13 @@ macro_rules! verb {
 pub(super) use verb;
 
 /// A verb's arguments, which clap has checked.
-pub fn arguments<V: Args>(matches: &ArgMatches) -> Result<V> {
+pub(super) fn arguments<V: Args>(matches: &ArgMatches) -> Result<V> {
     V::from_arg_matches(matches).map_err(|e| Error::usage(e.to_string().trim_end().to_owned()))
 }
 
 impl Verb {
     /// Its part of the tree.
-    pub fn command(&self) -> Command {
+    pub(super) fn command(&self) -> Command {
         (self.arguments)(Command::new(self.name)).visible_aliases(self.aliases.iter().copied())
     }
 }

@@ -8,7 +8,7 @@ use crate::types::Timeout;
 /// States: running, frozen, starting, stopping, stopped, and booted (its init has reported that the
 /// system is up). The exit status is 7 if the timeout expires.
 #[derive(Debug, clap::Args)]
-pub struct Wait {
+pub(super) struct Wait {
     #[command(flatten)]
     name: NameArg,
 
@@ -22,7 +22,7 @@ pub struct Wait {
 }
 
 impl Wait {
-    pub fn run(self, context: &Context) -> Result<u8> {
+    pub(super) fn run(self, context: &Context) -> Result<u8> {
         let goals: Vec<Goal> = self.goal.split(['|', ',']).map(|goal| goal.trim().parse()).collect::<Result<_>>()?;
         let limit = self.timeout.map(Timeout::get);
         wait(&context.layout, &self.name.name, &goals, limit).map(|()| 0)

@@ -15,14 +15,14 @@ use crate::error::{Error, Result};
 
 /// A container's configuration as text that is being changed. It is always valid.
 #[derive(Debug, Clone)]
-pub struct Document {
+pub(crate) struct Document {
     text: DocumentMut,
     config: Config,
 }
 
 impl Document {
     /// Takes a configuration's text; `file` names it in errors.
-    pub fn parse(text: &str, file: &std::path::Path) -> Result<Self> {
+    pub(crate) fn parse(text: &str, file: &std::path::Path) -> Result<Self> {
         let config = super::parse(text, file)?;
         let mut text: DocumentMut =
             text.parse().map_err(|e: toml_edit::TomlError| Error::config(format!("{}: {e}", file.display())))?;
@@ -40,13 +40,13 @@ impl Document {
         Ok(Document { text, config })
     }
 
-    pub fn config(&self) -> &Config {
+    pub(crate) fn config(&self) -> &Config {
         &self.config
     }
 
     /// Sets each key to what its value means: a TOML value, or a text, or texts separated by commas,
     /// whichever the setting takes. One may need another: a mount has a source and a target.
-    pub fn set<'s>(&mut self, settings: impl IntoIterator<Item = (&'s KeyPath, &'s str)>) -> Result<()> {
+    pub(crate) fn set<'s>(&mut self, settings: impl IntoIterator<Item = (&'s KeyPath, &'s str)>) -> Result<()> {
         let mut text = self.text.clone();
         let mut last = None;
         for (key, value) in settings {
@@ -64,7 +64,7 @@ impl Document {
     }
 
     /// Takes a setting away, so that its default is in force; says whether it was there.
-    pub fn unset(&mut self, key: &KeyPath) -> Result<bool> {
+    pub(crate) fn unset(&mut self, key: &KeyPath) -> Result<bool> {
         if !self.knows(key)? {
             return Ok(false);
         }
@@ -82,7 +82,7 @@ impl Document {
 
     /// Takes a setting as `other` has it; where that has none, and without `other`, its default is in
     /// force afterwards.
-    pub fn take(&mut self, key: &KeyPath, other: Option<&Document>) -> Result<()> {
+    pub(crate) fn take(&mut self, key: &KeyPath, other: Option<&Document>) -> Result<()> {
         let theirs = other.and_then(|other| {
             let mut text = other.text.clone();
             match find(text.as_table_mut(), &key.0, false) {
@@ -101,7 +101,7 @@ impl Document {
     }
 
     /// The value in force, defaults included; `None` where the setting is unset and has none.
-    pub fn get(&self, key: &KeyPath) -> Result<Option<toml::Value>> {
+    pub(crate) fn get(&self, key: &KeyPath) -> Result<Option<toml::Value>> {
         let mut value = toml::Value::Table(self.config.with_defaults()?);
         for part in &key.0 {
             let next = match &mut value {

@@ -5,7 +5,7 @@
 //!
 //! It may name `types` and `error`. Start reading at `container`.
 
-pub mod bridge;
+pub(crate) mod bridge;
 mod container;
 mod defaults;
 mod document;
@@ -20,14 +20,16 @@ pub(crate) mod range;
 mod security;
 mod unfit;
 
-pub use container::{Boot, Config, Device, Init, Limits, Ready, Schedule, Snapshots, Storage};
-pub use document::Document;
-pub use host::{HostConfig, HostNetwork};
-pub use id_map::IdMap;
-pub use key_path::KeyPath;
-pub use mount::{Mount, MountIds, MountTarget};
-pub use network::{Address, Network, NetworkType, Publish, PublishProtocol, is_interface_name, is_link_name};
-pub use order::{Plan, Progress, StartOrder};
-pub use parse::parse;
-pub use security::{AppArmor, CallGroup, Security, Syscalls};
-pub use unfit::{Unfit, capability};
+pub use container::Config;
+pub(crate) use container::{Boot, Device, Init, Limits, Ready, Schedule, Snapshots, Storage};
+pub(crate) use document::Document;
+pub(crate) use host::HostConfig;
+pub(crate) use id_map::IdMap;
+pub(crate) use key_path::KeyPath;
+pub(crate) use mount::{Mount, MountIds, MountTarget};
+pub use network::NetworkType;
+pub(crate) use network::{Address, Network, Publish, PublishProtocol, is_interface_name, is_link_name};
+pub(crate) use order::{Progress, StartOrder};
+pub(crate) use parse::parse;
+pub(crate) use security::{AppArmor, CallGroup, Security, Syscalls};
+pub(crate) use unfit::capability;

@@ -199,7 +199,7 @@ impl fmt::Display for Publish {
 crate::types::serde_as_text!(Publish);
 
 /// Whether the kernel takes it as a link's name (dev_valid_name).
-pub fn is_link_name(name: &str) -> bool {
+pub(crate) fn is_link_name(name: &str) -> bool {
     !name.is_empty()
         && name.len() <= 15
         && name != "."
@@ -209,7 +209,7 @@ pub fn is_link_name(name: &str) -> bool {
 
 /// Whether a guest's own interface can have the name: `lo` is there already, and the kernel keeps `all`
 /// and `default` for /proc/sys/net (sysctl_dev_name_is_allowed).
-pub fn is_interface_name(name: &str) -> bool {
+pub(crate) fn is_interface_name(name: &str) -> bool {
     is_link_name(name) && !["lo", "all", "default"].contains(&name)
 }
 

@@ -8,7 +8,7 @@ use crate::types::ContainerName;
 
 /// What each container waits for.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct StartOrder(BTreeMap<ContainerName, Dependencies>);
+pub(crate) struct StartOrder(BTreeMap<ContainerName, Dependencies>);
 
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 struct Dependencies {
@@ -19,7 +19,7 @@ struct Dependencies {
 
 impl StartOrder {
     /// The order of these containers. Names that are no container names are refused.
-    pub fn new<'a>(configs: impl IntoIterator<Item = (&'a ContainerName, &'a Config)>) -> Result<Self> {
+    pub(crate) fn new<'a>(configs: impl IntoIterator<Item = (&'a ContainerName, &'a Config)>) -> Result<Self> {
         let mut order = StartOrder::default();
         for (name, config) in configs {
             order.insert(name, config)?;
@@ -28,7 +28,7 @@ impl StartOrder {
     }
 
     /// Adds a container, or puts its new wishes in place of the old ones.
-    pub fn insert(&mut self, name: &ContainerName, config: &Config) -> Result<()> {
+    pub(crate) fn insert(&mut self, name: &ContainerName, config: &Config) -> Result<()> {
         let names = |key: &str, list: &[String]| -> Result<BTreeSet<ContainerName>> {
             let parse = |text: &String| text.parse().map_err(|e: Error| Error::config(format!("`boot.{key}`: {e}")));
             list.iter().map(parse).collect()
@@ -41,7 +41,7 @@ impl StartOrder {
     }
 
     /// Refuses an order in which a container waits for itself, naming the way round.
-    pub fn check(&self) -> Result<()> {
+    pub(crate) fn check(&self) -> Result<()> {
         match self.0.keys().find_map(|name| self.cycle_from(name)) {
             None => Ok(()),
             Some(cycle) => {
@@ -77,12 +77,12 @@ impl StartOrder {
     }
 
     /// What `name` waits for, and what of that it cannot do without.
-    pub fn of(&self, name: &ContainerName) -> (BTreeSet<ContainerName>, BTreeSet<ContainerName>) {
+    pub(crate) fn of(&self, name: &ContainerName) -> (BTreeSet<ContainerName>, BTreeSet<ContainerName>) {
         self.0.get(name).map(|wishes| (wishes.after.clone(), wishes.requires.clone())).unwrap_or_default()
     }
 
     /// The plan to start `wanted` and what they require.
-    pub fn start(&self, wanted: impl IntoIterator<Item = ContainerName>) -> Plan {
+    pub(crate) fn start(&self, wanted: impl IntoIterator<Item = ContainerName>) -> Plan {
         let mut members = BTreeSet::new();
         let mut queue: Vec<ContainerName> = wanted.into_iter().collect();
         while let Some(name) = queue.pop() {
@@ -98,7 +98,7 @@ impl StartOrder {
     }
 
     /// The plan to stop `running`: each before what it was started after.
-    pub fn stop(&self, running: impl IntoIterator<Item = ContainerName>) -> Plan {
+    pub(crate) fn stop(&self, running: impl IntoIterator<Item = ContainerName>) -> Plan {
         let mut waiting: BTreeMap<ContainerName, Dependencies> =
             running.into_iter().map(|name| (name, Dependencies::default())).collect();
         for (name, wishes) in &self.0 {
@@ -117,7 +117,7 @@ impl StartOrder {
 
 /// Work on several containers in their order; independent ones at the same time.
 #[derive(Debug)]
-pub struct Plan {
+pub(crate) struct Plan {
     waiting: BTreeMap<ContainerName, Dependencies>,
     /// Whether it ended well.
     ended: BTreeMap<ContainerName, bool>,
@@ -125,7 +125,7 @@ pub struct Plan {
 
 /// What may be done now.
 #[derive(Debug, PartialEq, Eq)]
-pub enum Progress {
+pub(crate) enum Progress {
     Begin(ContainerName),
     /// It cannot be done without the other, which failed.
     Skip(ContainerName, ContainerName),
@@ -135,7 +135,7 @@ pub enum Progress {
 
 impl Plan {
     /// The next container whose turn it is; each is given once.
-    pub fn take_next(&mut self) -> Progress {
+    pub(crate) fn take_next(&mut self) -> Progress {
         let turn = |wishes: &Dependencies| wishes.after.iter().all(|other| self.ended.contains_key(other));
         let Some(name) = self.waiting.iter().find(|(_, wishes)| turn(wishes)).map(|(name, _)| name.clone()) else {
             return Progress::Wait;
@@ -151,12 +151,12 @@ impl Plan {
     }
 
     /// Notes that what was begun has ended.
-    pub fn ended(&mut self, name: &ContainerName, well: bool) {
+    pub(crate) fn ended(&mut self, name: &ContainerName, well: bool) {
         self.ended.insert(name.clone(), well);
     }
 
     /// What has had no turn yet.
-    pub fn waiting(&self) -> impl Iterator<Item = &ContainerName> {
+    pub(crate) fn waiting(&self) -> impl Iterator<Item = &ContainerName> {
         self.waiting.keys()
     }
 }

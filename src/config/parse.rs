@@ -9,7 +9,7 @@ use crate::error::{Error, Result};
 /// Parses a TOML file's text, refusing what its type does not know.
 ///
 /// `file` only names the file in errors, which say line, key and the nearest valid key.
-pub fn parse<T: DeserializeOwned>(text: &str, file: &Path) -> Result<T> {
+pub(crate) fn parse<T: DeserializeOwned>(text: &str, file: &Path) -> Result<T> {
     toml::from_str(text).map_err(|e| explain(&e, text, file))
 }
 

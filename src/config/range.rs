@@ -9,16 +9,16 @@ use serde::{Deserialize, Deserializer};
 
 /// Processors' worth of time: a quota is at least a millisecond in each tenth of a second
 /// (`min_cfs_quota_period`, kernel/sched/core.c), and no kernel has more processors.
-pub const CPUS: RangeInclusive<f64> = 0.01..=8192.0;
+pub(crate) const CPUS: RangeInclusive<f64> = 0.01..=8192.0;
 
 /// Shares (`CGROUP_WEIGHT_MIN` and `_MAX`, include/linux/cgroup.h).
-pub const WEIGHT: RangeInclusive<u64> = 1..=10_000;
+pub(crate) const WEIGHT: RangeInclusive<u64> = 1..=10_000;
 
-pub fn cpus<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<f64>, D::Error> {
+pub(crate) fn cpus<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<f64>, D::Error> {
     within(&CPUS, f64::deserialize(deserializer)?)
 }
 
-pub fn weight<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<u64>, D::Error> {
+pub(crate) fn weight<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<u64>, D::Error> {
     within(&WEIGHT, u64::deserialize(deserializer)?)
 }
 

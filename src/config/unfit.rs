@@ -89,7 +89,7 @@ fn is_uuid(text: &str) -> bool {
 }
 
 /// The capability that a name means: `sys_time`, `SYS_TIME` or `CAP_SYS_TIME`.
-pub fn capability(name: &str) -> Option<caps::Capability> {
+pub(crate) fn capability(name: &str) -> Option<caps::Capability> {
     let upper = name.to_ascii_uppercase();
     let full = if upper.starts_with("CAP_") { upper } else { format!("CAP_{upper}") };
     full.parse().ok()

@@ -11,7 +11,7 @@ use crate::types::ContainerName;
 /// How the start of one container went.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
-pub struct Entry {
+pub(crate) struct Entry {
     pub name: ContainerName,
     pub state: State,
     /// Starts that were tried.
@@ -26,7 +26,7 @@ pub struct Entry {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
-pub enum State {
+pub(crate) enum State {
     Started,
     /// It runs, but has not said in time that it is ready.
     Slow,
@@ -40,7 +40,7 @@ pub enum State {
 
 impl State {
     /// As machines and people read it.
-    pub fn name(self) -> &'static str {
+    pub(crate) fn name(self) -> &'static str {
         match self {
             State::Started => "started",
             State::Slow => "slow",
@@ -54,12 +54,12 @@ impl State {
 
 #[derive(Debug, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
-pub struct Report {
+pub(crate) struct Report {
     pub container: Vec<Entry>,
 }
 
 /// How the last starts of the host went.
-pub fn report(layout: &Layout) -> Result<Vec<Entry>> {
+pub(crate) fn report(layout: &Layout) -> Result<Vec<Entry>> {
     if systemd::is_running() {
         return report_of_units(layout);
     }
@@ -71,7 +71,7 @@ pub fn report(layout: &Layout) -> Result<Vec<Entry>> {
     }
 }
 
-pub fn report_file(layout: &Layout) -> std::path::PathBuf {
+pub(crate) fn report_file(layout: &Layout) -> std::path::PathBuf {
     layout.own_run().join(".autostart.toml")
 }
 
@@ -110,12 +110,12 @@ fn report_of_units(layout: &Layout) -> Result<Vec<Entry>> {
 }
 
 /// Whether the host starts the container when it boots.
-pub fn is_enabled(layout: &Layout, name: &ContainerName, config: &Config) -> bool {
+pub(crate) fn is_enabled(layout: &Layout, name: &ContainerName, config: &Config) -> bool {
     if systemd::is_running() { unit::is_enabled(layout, name) } else { config.boot.autostart }
 }
 
 /// The order of all containers; what has an unreadable configuration is not in it.
-pub fn order(layout: &Layout) -> Result<StartOrder> {
+pub(crate) fn order(layout: &Layout) -> Result<StartOrder> {
     let names = layout.names()?;
     let configs: Vec<_> = names.iter().filter_map(|name| Some((name, layout.config(name).ok()?))).collect();
     StartOrder::new(configs.iter().map(|(name, config)| (*name, config)))

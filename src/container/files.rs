@@ -10,7 +10,7 @@ use crate::sys;
 use crate::types::{ContainerName, IdRange, parse_id};
 
 /// The root of a container's files.
-pub struct GuestTree {
+pub(crate) struct GuestTree {
     root: OwnedFd,
     /// The container's directory on the host.
     place: OwnedFd,
@@ -26,7 +26,7 @@ const NOBODY: u32 = 65_534;
 impl GuestTree {
     /// Opens it: a running guest's own root, what is mounted in it included, or the files of a
     /// stopped container.
-    pub fn open(layout: &Layout, name: &ContainerName) -> Result<Self> {
+    pub(crate) fn open(layout: &Layout, name: &ContainerName) -> Result<Self> {
         layout.require(name)?;
         let lock = OperationLock::acquire(layout, name)?;
         let place = sys::fs::open_dir(layout.container(name))?;
@@ -47,18 +47,18 @@ impl GuestTree {
         Ok(GuestTree { root: record.open_root(name)?, place, ids: record.ids, _idle: None })
     }
 
-    pub fn root(&self) -> BorrowedFd<'_> {
+    pub(crate) fn root(&self) -> BorrowedFd<'_> {
         self.root.as_fd()
     }
 
     /// The directory of the host that its files are in, of whatever backend.
-    pub fn place(&self) -> BorrowedFd<'_> {
+    pub(crate) fn place(&self) -> BorrowedFd<'_> {
         self.place.as_fd()
     }
 
     /// Runs `f` as the guest's root where files are made: those of the host's ids that no guest has
     /// can own nothing there.
-    pub fn as_root<T>(&self, f: impl FnOnce() -> Result<T>) -> Result<T> {
+    pub(crate) fn as_root<T>(&self, f: impl FnOnce() -> Result<T>) -> Result<T> {
         match self.ids {
             Some(ids) => sys::creds::with_fs_ids(ids.base, ids.base, f)?,
             None => f(),
@@ -66,7 +66,7 @@ impl GuestTree {
     }
 
     /// What of the host an id of the guest's is, as its files show it.
-    pub fn to_host(&self, id: u32) -> u32 {
+    pub(crate) fn to_host(&self, id: u32) -> u32 {
         match self.ids {
             Some(ids) => ids.to_host(id).unwrap_or(ids.base + NOBODY),
             None => id,
@@ -74,7 +74,7 @@ impl GuestTree {
     }
 
     /// What of the guest's an id is that its files show to the host.
-    pub fn to_guest(&self, id: u32) -> u32 {
+    pub(crate) fn to_guest(&self, id: u32) -> u32 {
         match self.ids {
             Some(ids) => id.checked_sub(ids.base).filter(|inner| *inner < ids.len).unwrap_or(NOBODY),
             None => id,
@@ -82,7 +82,7 @@ impl GuestTree {
     }
 
     /// The ids that `text` names: a user of the guest, `UID` or `UID:GID`.
-    pub fn owner(&self, text: &str) -> Result<(u32, u32)> {
+    pub(crate) fn owner(&self, text: &str) -> Result<(u32, u32)> {
         let (uid, gid) = match numeric(text) {
             Some(ids) => ids,
             None => self.named(text)?,

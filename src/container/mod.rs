@@ -3,12 +3,12 @@
 //!
 //! It may name the rooms below `ops`. Start reading at `status`.
 
-pub mod boot_report;
-pub mod files;
-pub mod new_identity;
-pub mod quiesce;
-pub mod random;
-pub mod ssh_key;
-pub mod status;
-pub mod sweep;
-pub mod view;
+pub(crate) mod boot_report;
+pub(crate) mod files;
+pub(crate) mod new_identity;
+pub(crate) mod quiesce;
+pub(crate) mod random;
+pub(crate) mod ssh_key;
+pub(crate) mod status;
+pub(crate) mod sweep;
+pub(crate) mod view;

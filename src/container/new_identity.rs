@@ -9,7 +9,7 @@ use crate::error::{Error, Result};
 /// The text of a `config.toml` with an identity of its own; comments and order stay.
 ///
 /// Also says what of the other one's was left out because only one can have it.
-pub fn renew(text: &str, file: &std::path::Path) -> Result<(String, Vec<String>)> {
+pub(crate) fn renew(text: &str, file: &std::path::Path) -> Result<(String, Vec<String>)> {
     let config: Config = config::parse(text, file)?;
     let mut document: DocumentMut = text.parse().map_err(|e: toml_edit::TomlError| Error::config(e.to_string()))?;
     let mut left_out = Vec::new();

@@ -15,14 +15,14 @@ use crate::types::ContainerName;
 const TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Keeps a container's files still until it is dropped: a running guest is frozen.
-pub struct Still {
+pub(crate) struct Still {
     frozen: Option<Frozen>,
     running: bool,
 }
 
 impl Still {
     /// The caller holds the operation lock, so that nobody starts the container meanwhile.
-    pub fn begin(layout: &Layout, name: &ContainerName) -> Result<Self> {
+    pub(crate) fn begin(layout: &Layout, name: &ContainerName) -> Result<Self> {
         if !AliveLock::is_held(layout, name)? {
             return Ok(Still { frozen: None, running: false });
         }
@@ -32,12 +32,12 @@ impl Still {
         Ok(Still { frozen, running: true })
     }
 
-    pub fn activity(&self) -> Activity {
+    pub(crate) fn activity(&self) -> Activity {
         if self.running { Activity::Running } else { Activity::Idle }
     }
 
     /// Lets the guest go on.
-    pub fn end(self) -> Result<()> {
+    pub(crate) fn end(self) -> Result<()> {
         self.frozen.map_or(Ok(()), Frozen::end)
     }
 }

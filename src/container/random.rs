@@ -7,19 +7,19 @@ use crate::error::{Context, Result};
 use crate::types::Mac;
 
 /// Bytes that nobody can guess.
-pub fn bytes<const N: usize>() -> Result<[u8; N]> {
+pub(crate) fn bytes<const N: usize>() -> Result<[u8; N]> {
     let mut bytes = [0; N];
     File::open("/dev/urandom").and_then(|mut f| f.read_exact(&mut bytes)).context(|| "read /dev/urandom")?;
     Ok(bytes)
 }
 
 /// A random UUID (version 4, RFC 9562).
-pub fn uuid() -> Result<String> {
+pub(crate) fn uuid() -> Result<String> {
     Ok(uuid::Builder::from_random_bytes(bytes()?).into_uuid().to_string())
 }
 
 /// A MAC of the range that LXC's guests have too (10:66:6a), so that switches and admins know it.
-pub fn mac() -> Result<String> {
+pub(crate) fn mac() -> Result<String> {
     let [a, b, c] = bytes()?;
     Ok(Mac([0x10, 0x66, 0x6a, a, b, c]).to_string())
 }

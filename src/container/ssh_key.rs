@@ -17,7 +17,7 @@ fn file(layout: &Layout) -> PathBuf {
 /// Its public half, a line of authorized_keys(5). The key is made at the first use.
 ///
 /// Fails with `Kind::HostLacks` where there is no `ssh-keygen`.
-pub fn public(layout: &Layout) -> Result<String> {
+pub(crate) fn public(layout: &Layout) -> Result<String> {
     let file = file(layout);
     if !file.exists() {
         make(layout).context(|| format!("make `{}`", file.display()))?;
@@ -26,7 +26,7 @@ pub fn public(layout: &Layout) -> Result<String> {
 }
 
 /// The key's file, if it opens the door that these `authorized_keys` guard.
-pub fn that_opens(layout: &Layout, authorized_keys: &str) -> Option<PathBuf> {
+pub(crate) fn that_opens(layout: &Layout, authorized_keys: &str) -> Option<PathBuf> {
     let file = file(layout);
     if !file.exists() {
         return None;
@@ -64,7 +64,7 @@ fn lock_file(layout: &Layout) -> PathBuf {
 }
 
 /// Removes what one left who was killed while he made the key; says whether there was anything.
-pub fn sweep(layout: &Layout) -> Result<bool> {
+pub(crate) fn sweep(layout: &Layout) -> Result<bool> {
     let scratch = scratch(layout);
     if !scratch.exists() {
         return Ok(false);

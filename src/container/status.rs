@@ -22,7 +22,7 @@ use crate::types::{ContainerName, IdRange, Mac};
 
 /// A container's state, by the words that LXC has for it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum State {
+pub(crate) enum State {
     Running,
     Frozen,
     Starting,
@@ -31,10 +31,11 @@ pub enum State {
 }
 
 impl State {
-    pub const ALL: [State; 5] = [State::Running, State::Frozen, State::Starting, State::Stopping, State::Stopped];
+    pub(crate) const ALL: [State; 5] =
+        [State::Running, State::Frozen, State::Starting, State::Stopping, State::Stopped];
 
     /// As machines read it; people read it in capitals.
-    pub fn name(self) -> &'static str {
+    pub(crate) fn name(self) -> &'static str {
         match self {
             State::Running => "running",
             State::Frozen => "frozen",
@@ -64,19 +65,19 @@ impl FromStr for State {
 }
 
 /// Looks at containers: what is the same for all of them, read once.
-pub struct Observer<'a> {
+pub(crate) struct Observer<'a> {
     layout: &'a Layout,
     hierarchies: Hierarchies,
     boot: OnceCell<BTreeMap<ContainerName, boot_report::State>>,
 }
 
 impl<'a> Observer<'a> {
-    pub fn new(layout: &'a Layout) -> Result<Self> {
+    pub(crate) fn new(layout: &'a Layout) -> Result<Self> {
         Ok(Observer { layout, hierarchies: Hierarchies::detect()?, boot: OnceCell::new() })
     }
 
     /// Looks at one; fails with `Kind::NotFound` where there is none.
-    pub fn look(&self, name: &ContainerName) -> Result<Seen<'_>> {
+    pub(crate) fn look(&self, name: &ContainerName) -> Result<Seen<'_>> {
         self.layout.require(name)?;
         let (state, record) = self.state(name)?;
         Ok(Seen {
@@ -93,14 +94,14 @@ impl<'a> Observer<'a> {
     }
 
     /// Looks at all, in the order of their names.
-    pub fn all(&self) -> Result<Vec<Seen<'_>>> {
+    pub(crate) fn all(&self) -> Result<Vec<Seen<'_>>> {
         let seen = self.layout.names()?.into_iter().map(|name| self.look(&name));
         // One that was destroyed since its name was read is none.
         seen.filter(|seen| seen.as_ref().err().is_none_or(|e| e.kind() != crate::error::Kind::NotFound)).collect()
     }
 
     /// One that has a running or frozen guest; fails with `Kind::Conflict` where there is none.
-    pub fn running(&self, name: &ContainerName) -> Result<Guest> {
+    pub(crate) fn running(&self, name: &ContainerName) -> Result<Guest> {
         self.layout.require(name)?;
         match self.state(name)? {
             (_, Some(record)) => Ok(self.guest(record)),
@@ -109,12 +110,12 @@ impl<'a> Observer<'a> {
         }
     }
 
-    pub fn guest(&self, record: BootRecord) -> Guest {
+    pub(crate) fn guest(&self, record: BootRecord) -> Guest {
         Guest { hierarchies: self.hierarchies.clone(), record }
     }
 
     /// The state, and the record of the boot while the guest has a leader.
-    pub fn state(&self, name: &ContainerName) -> Result<(State, Option<BootRecord>)> {
+    pub(crate) fn state(&self, name: &ContainerName) -> Result<(State, Option<BootRecord>)> {
         if !AliveLock::is_held(self.layout, name)? {
             return Ok((State::Stopped, None));
         }
@@ -131,19 +132,19 @@ impl<'a> Observer<'a> {
 }
 
 /// A guest that runs.
-pub struct Guest {
+pub(crate) struct Guest {
     hierarchies: Hierarchies,
     pub record: BootRecord,
 }
 
 impl Guest {
-    pub fn cgroup(&self) -> ContainerCgroup {
+    pub(crate) fn cgroup(&self) -> ContainerCgroup {
         ContainerCgroup::new(self.hierarchies.clone(), self.record.cgroup.as_str())
     }
 }
 
 /// A container as it was when it was looked at.
-pub struct Seen<'a> {
+pub(crate) struct Seen<'a> {
     observer: &'a Observer<'a>,
     pub name: ContainerName,
     pub state: State,
@@ -157,7 +158,7 @@ pub struct Seen<'a> {
 }
 
 /// One link of a guest.
-pub struct SeenLink {
+pub(crate) struct SeenLink {
     /// Its name in the guest.
     pub guest: String,
     /// Its other end on the host, where it has one.
@@ -169,23 +170,23 @@ pub struct SeenLink {
 }
 
 impl Seen<'_> {
-    pub fn origin(&self) -> Result<&Origin, &Error> {
+    pub(crate) fn origin(&self) -> Result<&Origin, &Error> {
         self.origin.get_or_init(|| Origin::read(self.observer.layout, &self.name)).as_ref()
     }
 
-    pub fn config(&self) -> Result<&Config, &Error> {
+    pub(crate) fn config(&self) -> Result<&Config, &Error> {
         self.config.get_or_init(|| self.observer.layout.config(&self.name)).as_ref()
     }
 
     /// What it uses; of one that does not run all is unknown.
-    pub fn stats(&self) -> &Stats {
+    pub(crate) fn stats(&self) -> &Stats {
         self.stats.get_or_init(|| match &self.record {
             Some(record) => stats::read(&self.observer.hierarchies, &record.cgroup),
             None => Stats::default(),
         })
     }
 
-    pub fn memory_bytes(&self) -> Option<u64> {
+    pub(crate) fn memory_bytes(&self) -> Option<u64> {
         match self.stats.get() {
             Some(stats) => stats.memory_bytes,
             None => stats::memory(&self.observer.hierarchies, &self.record.as_ref()?.cgroup),
@@ -193,11 +194,11 @@ impl Seen<'_> {
     }
 
     /// The guest's addresses; none while it shares the host's, or does not run.
-    pub fn addresses(&self) -> &Addresses {
+    pub(crate) fn addresses(&self) -> &Addresses {
         self.addresses.get_or_init(|| self.leader().map(net::addresses).unwrap_or_default())
     }
 
-    pub fn links(&self) -> Vec<SeenLink> {
+    pub(crate) fn links(&self) -> Vec<SeenLink> {
         let record = self.record.as_ref().and_then(|_| GuestRecord::read(self.observer.layout, &self.name).ok()?);
         let links = record.into_iter().flat_map(|record| record.links);
         let seen = links.map(|link| SeenLink {
@@ -211,7 +212,7 @@ impl Seen<'_> {
     }
 
     /// What its files take up on the disk. Takes a look at each of them, so it is for who asks.
-    pub fn usage(&self) -> Result<&Usage, &Error> {
+    pub(crate) fn usage(&self) -> Result<&Usage, &Error> {
         let measure = || {
             let backend = storage::backend(self.observer.layout, &self.origin().map_err(Clone::clone)?.storage)?;
             backend.usage(&self.observer.layout.container(&self.name))
@@ -220,17 +221,17 @@ impl Seen<'_> {
     }
 
     /// The same if somebody has asked.
-    pub fn measured(&self) -> Option<&Usage> {
+    pub(crate) fn measured(&self) -> Option<&Usage> {
         self.usage.get()?.as_ref().ok()
     }
 
     /// The guest's PID 1 seen from the host.
-    pub fn leader(&self) -> Option<Pid> {
+    pub(crate) fn leader(&self) -> Option<Pid> {
         self.record.as_ref().map(|record| Pid::from_raw(record.leader.pid))
     }
 
     /// How long the guest runs, by a clock that nobody sets.
-    pub fn uptime(&self) -> Option<Duration> {
+    pub(crate) fn uptime(&self) -> Option<Duration> {
         let record = self.record.as_ref()?;
         let ticks = nix::unistd::sysconf(nix::unistd::SysconfVar::CLK_TCK).ok()??;
         let started = Duration::from_secs_f64(record.leader.start_time as f64 / ticks as f64);
@@ -240,7 +241,7 @@ impl Seen<'_> {
     }
 
     /// As it runs, else as it would be started; `None` where its configuration cannot be read.
-    pub fn privileged(&self) -> Option<bool> {
+    pub(crate) fn privileged(&self) -> Option<bool> {
         match &self.record {
             Some(record) => Some(record.privileged),
             None => Some(self.config().ok()?.security.privileged),
@@ -248,7 +249,7 @@ impl Seen<'_> {
     }
 
     /// The host ids that the guest's are mapped to: of a privileged one, none.
-    pub fn ids(&self) -> Option<IdRange> {
+    pub(crate) fn ids(&self) -> Option<IdRange> {
         match (&self.record, self.privileged()?) {
             (Some(record), _) => record.ids,
             (None, true) => None,
@@ -260,7 +261,7 @@ impl Seen<'_> {
     }
 
     /// How its start went when the host booted; `None` where it was not to be started.
-    pub fn boot(&self) -> Option<boot_report::State> {
+    pub(crate) fn boot(&self) -> Option<boot_report::State> {
         if self.autostart() != Some(true) {
             return None;
         }
@@ -273,7 +274,7 @@ impl Seen<'_> {
     }
 
     /// Whether it is started when the host boots.
-    pub fn autostart(&self) -> Option<bool> {
+    pub(crate) fn autostart(&self) -> Option<bool> {
         Some(boot_report::is_enabled(self.observer.layout, &self.name, self.config().ok()?))
     }
 }

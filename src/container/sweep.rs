@@ -12,7 +12,7 @@ use crate::types::ContainerName;
 
 /// One thing of ours that was left over and is gone.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Removed {
+pub(crate) struct Removed {
     /// `cgroup`, `links`, `records`, `staging`, `trash`, `key`, `image`, `layers`
     pub what: &'static str,
     pub which: String,
@@ -22,7 +22,7 @@ pub struct Removed {
 /// directory. Says what there was; nothing is normal.
 ///
 /// Fails with `Kind::Conflict` if it runs. The caller holds the operation lock.
-pub fn sweep_run(
+pub(crate) fn sweep_run(
     layout: &Layout,
     name: &ContainerName,
     hierarchies: &Hierarchies,
@@ -67,12 +67,12 @@ fn groups(layout: &Layout, name: &ContainerName, record: Option<&BootRecord>) ->
 }
 
 /// The place where a container waits for its removal.
-pub fn trash_path(layout: &Layout, name: &ContainerName) -> PathBuf {
+pub(crate) fn trash_path(layout: &Layout, name: &ContainerName) -> PathBuf {
     layout.trash().join(name)
 }
 
 /// Removes a container that is in the trash already, with its snapshots.
-pub fn empty(layout: &Layout, place: &Path) -> Result<()> {
+pub(crate) fn empty(layout: &Layout, place: &Path) -> Result<()> {
     let snapshots = place.join("snapshots");
     for entry in std::fs::read_dir(&snapshots).into_iter().flatten().flatten() {
         discard_tree(layout, &entry.path())?;
@@ -90,7 +90,7 @@ fn discard_tree(layout: &Layout, place: &Path) -> Result<()> {
 }
 
 /// Removes what the backend keeps for a place that never became a container.
-pub fn discard(layout: &Layout, place: &Path) -> Result<()> {
+pub(crate) fn discard(layout: &Layout, place: &Path) -> Result<()> {
     let file = place.join("origin.toml");
     match file.symlink_metadata() {
         // It is written before the backend makes anything.

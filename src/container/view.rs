@@ -12,7 +12,7 @@ use crate::store::{self, FileLock, Layout, OperationLock, Origin, Snapshot};
 use crate::types::{ContainerName, SnapshotName};
 
 /// What is read: the tree, and the configuration and origin that belong to it.
-pub struct Reading {
+pub(crate) struct Reading {
     pub config_text: String,
     pub origin: Origin,
     /// Before what it is the tree of: fields go in their order.
@@ -37,7 +37,7 @@ impl Reading {
     /// Where a copy costs nothing one is made, and the container is free at once; else the tree itself
     /// is read and the container's operation lock held. A running one is always copied, its guest
     /// being frozen meanwhile.
-    pub fn begin(layout: &Layout, name: &ContainerName, snapshot: Option<&SnapshotName>) -> Result<Self> {
+    pub(crate) fn begin(layout: &Layout, name: &ContainerName, snapshot: Option<&SnapshotName>) -> Result<Self> {
         layout.require(name)?;
         let lock = OperationLock::acquire(layout, name)?;
         let backend = storage::of_container(layout, name)?;
@@ -65,7 +65,7 @@ impl Reading {
     }
 
     /// The root of the tree, ids from 0.
-    pub fn tree(&self) -> &Path {
+    pub(crate) fn tree(&self) -> &Path {
         self.tree.path()
     }
 }
@@ -112,6 +112,6 @@ fn lock_file(layout: &Layout, name: &ContainerName) -> PathBuf {
 }
 
 /// Whether `place`, among the snapshots of `name`, is a copy that somebody is reading.
-pub fn is_read(layout: &Layout, name: &ContainerName, place: &Path) -> Result<bool> {
+pub(crate) fn is_read(layout: &Layout, name: &ContainerName, place: &Path) -> Result<bool> {
     Ok(place.file_name().is_some_and(|file| file == PLACE) && FileLock::is_held(&lock_file(layout, name))?)
 }

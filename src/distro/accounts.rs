@@ -25,7 +25,7 @@ struct Account {
 const FIRST_USER: u32 = 1000;
 
 /// Makes the account, its home with the keys, and its right to become root.
-pub fn edits(view: &View, login: &Login) -> Result<Vec<Edit>> {
+pub(super) fn edits(view: &View, login: &Login) -> Result<Vec<Edit>> {
     let mut edits = Vec::new();
     let passwd = view.text("etc/passwd")?.unwrap_or_default();
     let account = match find(&passwd, &login.name) {

@@ -18,11 +18,11 @@ iface eth0 inet dhcp
 const REMOVED_FROM_BOOT: [&str; 9] =
     ["hwclock", "hwdrivers", "mdev", "modules", "sysctl-kernel", "modloop", "swap", "fsck", "root"];
 
-pub fn is_alpine(view: &View) -> bool {
+pub(super) fn is_alpine(view: &View) -> bool {
     view.exists("etc/alpine-release")
 }
 
-pub fn edits(view: &View) -> Result<Vec<Edit>> {
+pub(super) fn edits(view: &View) -> Result<Vec<Edit>> {
     let inittab = view.text("etc/inittab")?.unwrap_or_default();
     let mut edits = vec![Edit::write("etc/inittab", with_console(&inittab))];
     for level in view.names("etc/runlevels") {

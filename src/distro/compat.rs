@@ -13,7 +13,7 @@ const FIRST_UNIFIED: u32 = 230;
 /// layout is: on a hybrid host the v1 hierarchies hold its limits from outside. So only the
 /// guest's side decides. Old kernels are no matter: the floor of lxm (6.1) is above that of every
 /// systemd so far.
-pub fn check(guest: &Guest) -> Result<()> {
+pub(crate) fn check(guest: &Guest) -> Result<()> {
     match (guest.init, guest.systemd) {
         (Init::Systemd, Some(version)) if version < FIRST_UNIFIED => Err(Error::config(format!(
             "its init is systemd {version}, which needs cgroup v1 hierarchies; guests of lxm see cgroup v2 alone"

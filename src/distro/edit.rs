@@ -93,7 +93,7 @@ impl Edit {
 }
 
 /// Carries out edits in order, inside the root and nowhere else.
-pub fn apply(view: &View, edits: &[Edit]) -> Result<()> {
+pub(crate) fn apply(view: &View, edits: &[Edit]) -> Result<()> {
     for edit in edits {
         apply_one(view.fd(), edit).map_err(|e| e.step(format!("edit `{}` in the root file system", edit.path())))?;
     }

@@ -25,7 +25,7 @@ pub enum HostKeys {
 }
 
 /// A host key as ssh-keygen makes it.
-pub struct HostKey {
+pub(super) struct HostKey {
     /// `ssh_host_ed25519_key`
     pub name: String,
     pub private: Vec<u8>,
@@ -33,7 +33,7 @@ pub struct HostKey {
 }
 
 /// The edits that make a root file system `identity`'s.
-pub fn edits(view: &View, identity: &Identity, host_keys: &[HostKey]) -> Result<Vec<Edit>> {
+pub(super) fn edits(view: &View, identity: &Identity, host_keys: &[HostKey]) -> Result<Vec<Edit>> {
     let name = &identity.hostname;
     let mut edits = vec![
         Edit::write("etc/hostname", format!("{name}\n")).mode(0o644),
@@ -55,7 +55,7 @@ pub fn edits(view: &View, identity: &Identity, host_keys: &[HostKey]) -> Result<
 
 /// An empty machine-id takes `container_uuid` at boot; a missing one would mean a first boot, with
 /// its presets and questions (machine-id(5)).
-pub fn no_machine_id(view: &View) -> Vec<Edit> {
+pub(super) fn no_machine_id(view: &View) -> Vec<Edit> {
     let mut edits = vec![Edit::remove("var/lib/dbus/machine-id")];
     if view.exists("lib/systemd") || view.is_taken("etc/machine-id") {
         edits.push(Edit::write("etc/machine-id", "").mode(0o444));
@@ -64,7 +64,7 @@ pub fn no_machine_id(view: &View) -> Vec<Edit> {
 }
 
 /// Removes what no two systems may share: keys, seeds, and what a lease server knows one by.
-pub fn no_secrets(view: &View) -> Vec<Edit> {
+pub(super) fn no_secrets(view: &View) -> Vec<Edit> {
     let in_dir = |dir: &'static str, is_secret: fn(&str) -> bool| {
         view.names(dir).into_iter().filter(move |name| is_secret(name)).map(move |name| format!("{dir}/{name}"))
     };
@@ -106,7 +106,7 @@ fn with_hostname(hosts: &str, name: &str) -> String {
 ///
 /// In a directory below `scratch`, which is where whoever sweeps what a killed command left looks.
 /// None where there is no `ssh-keygen` here; the guest's own first-boot unit then makes them.
-pub fn make_host_keys(hostname: &str, scratch: &Path) -> Result<Vec<HostKey>> {
+pub(super) fn make_host_keys(hostname: &str, scratch: &Path) -> Result<Vec<HostKey>> {
     let dir = tempfile::tempdir_in(scratch).context(|| "make a directory for the ssh host keys")?;
     let mut makers = Vec::new();
     // Side by side: each takes longer than all else that makes a container of an image.

@@ -11,7 +11,7 @@ use crate::sys::fs::{open_in_root, read_in_root};
 
 /// What a root file system says of itself.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Guest {
+pub(crate) struct Guest {
     /// Never `Init::Auto`.
     pub init: Init,
     /// The init's path in the guest, as it is executed.
@@ -27,12 +27,12 @@ pub struct Guest {
 impl Guest {
     /// Whether its systemd takes the hostname from the credential `system.hostname`
     /// (systemd.system-credentials(7)).
-    pub fn reads_hostname(&self) -> bool {
+    pub(crate) fn reads_hostname(&self) -> bool {
         self.systemd.is_some_and(|version| version >= 254)
     }
 
     /// Whether its systemd takes root's keys from the credential `ssh.authorized_keys.root`.
-    pub fn reads_root_keys(&self) -> bool {
+    pub(crate) fn reads_root_keys(&self) -> bool {
         self.systemd.is_some_and(|version| version >= 252)
     }
 }
@@ -50,7 +50,7 @@ const INIT_LIMIT: u64 = 16 << 20;
 /// Reads a root file system; `init` is what the configuration says it is, if it does.
 ///
 /// Fails with `Kind::Config` where there is no executable init.
-pub fn inspect(rootfs: BorrowedFd<'_>, init: Option<&Path>) -> Result<Guest> {
+pub(crate) fn inspect(rootfs: BorrowedFd<'_>, init: Option<&Path>) -> Result<Guest> {
     let (init_path, file) = find_init(rootfs, init)?;
     let kind = kind_of(rootfs, &init_path, &file)?;
     let systemd = match kind {

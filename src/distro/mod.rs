@@ -7,8 +7,8 @@
 
 mod accounts;
 mod alpine;
-pub mod compat;
-pub mod edit;
+pub(crate) mod compat;
+pub(crate) mod edit;
 mod identity;
 mod inspect;
 mod network;
@@ -20,9 +20,9 @@ mod units;
 mod view;
 
 pub use accounts::Login;
-pub use edit::Edit;
+pub(crate) use edit::Edit;
 pub use identity::{HostKeys, Identity};
-pub use inspect::{Guest, inspect};
-pub use packages::{Packages, packages};
+pub(crate) use inspect::{Guest, inspect};
+pub(crate) use packages::{Packages, packages};
 pub use prepare::{Extras, REVISION, customize, prepare};
-pub use view::View;
+pub(crate) use view::View;

@@ -5,7 +5,7 @@ mod rpm;
 
 use std::collections::BTreeMap;
 
-pub use self::list::Packages;
+pub(crate) use self::list::Packages;
 use super::View;
 use crate::error::{Context, Error, Result};
 use crate::sys::fs::read_in_root;
@@ -19,7 +19,7 @@ const XBPS: &str = "var/db/xbps/pkgdb-0.38.plist";
 /// these is used.
 ///
 /// Of rpm, the databases of 4.16 and newer that are SQLite's: openSUSE's and older ones are not read.
-pub fn packages(view: &View) -> Result<Option<Packages>> {
+pub(crate) fn packages(view: &View) -> Result<Option<Packages>> {
     if view.exists("var/lib/dpkg/status") {
         return Ok(Some(of_dpkg(&read(view, "var/lib/dpkg/status")?)));
     }

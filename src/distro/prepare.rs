@@ -37,7 +37,7 @@ pub fn prepare(rootfs: &Path, extras: &Extras) -> Result<()> {
 }
 
 /// The fix-ups that a guest needs by its init.
-pub fn family_edits(view: &View, init: Init) -> Result<Vec<Edit>> {
+pub(super) fn family_edits(view: &View, init: Init) -> Result<Vec<Edit>> {
     let mut edits = match init {
         Init::Systemd => systemd::edits(view)?,
         Init::Sysvinit | Init::Openrc | Init::Runit => sysv::edits(view, init)?,

@@ -122,7 +122,7 @@ WantedBy=ssh.service ssh.socket
 ";
 
 /// What every guest with systemd gets when its image is made.
-pub fn edits(view: &View) -> Result<Vec<Edit>> {
+pub(super) fn edits(view: &View) -> Result<Vec<Edit>> {
     let mut edits: Vec<Edit> = MASKED.iter().filter_map(|unit| units::mask(view, unit)).collect();
     edits.extend(MASKED_GENERATORS.iter().filter_map(|generator| units::mask_generator(view, generator)));
     // Started by a generator in containers, but under conditions that changed with systemd 258.

@@ -61,7 +61,7 @@ const REMOVED_FROM_BOOT: [&str; 9] = [
     "udev",
 ];
 
-pub fn edits(view: &View, init: Init) -> Result<Vec<Edit>> {
+pub(super) fn edits(view: &View, init: Init) -> Result<Vec<Edit>> {
     let mut edits = Vec::new();
     if let Some(inittab) = view.text("etc/inittab")? {
         edits.push(Edit::write("etc/inittab", with_console(&inittab)));

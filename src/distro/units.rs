@@ -8,7 +8,7 @@ const ADMIN: &str = "etc/systemd/system";
 const UNIT_DIRS: [&str; 3] = [ADMIN, "usr/lib/systemd/system", "lib/systemd/system"];
 
 /// The links that enabling `unit` makes; none where the guest has no such unit.
-pub fn enable(view: &View, unit: &str) -> Result<Vec<Edit>> {
+pub(super) fn enable(view: &View, unit: &str) -> Result<Vec<Edit>> {
     let mut edits = Vec::new();
     let mut units = vec![unit.to_owned()];
     // `Also=` names more; the list grows while it is walked, each unit once.
@@ -33,13 +33,13 @@ pub fn enable(view: &View, unit: &str) -> Result<Vec<Edit>> {
 }
 
 /// Makes a unit impossible to start; nothing where the guest has no such unit.
-pub fn mask(view: &View, unit: &str) -> Option<Edit> {
+pub(super) fn mask(view: &View, unit: &str) -> Option<Edit> {
     let known = UNIT_DIRS.iter().any(|dir| view.is_taken(&format!("{dir}/{unit}")));
     known.then(|| Edit::link(format!("{ADMIN}/{unit}"), "/dev/null"))
 }
 
 /// Keeps a generator from being run (systemd.generator(7)); nothing where the guest has no such one.
-pub fn mask_generator(view: &View, generator: &str) -> Option<Edit> {
+pub(super) fn mask_generator(view: &View, generator: &str) -> Option<Edit> {
     let known =
         ["usr/lib", "lib"].iter().any(|lib| view.is_taken(&format!("{lib}/systemd/system-generators/{generator}")));
     known.then(|| Edit::link(format!("etc/systemd/system-generators/{generator}"), "/dev/null"))

@@ -12,28 +12,28 @@ use crate::sys::fs::{open_dir, open_in_root, read_in_root};
 const LIMIT: u64 = 1 << 20;
 
 /// A root file system to be read, never leaving it; what edits are computed from.
-pub struct View {
+pub(crate) struct View {
     root: OwnedFd,
 }
 
 impl View {
-    pub fn open(rootfs: &Path) -> Result<Self> {
+    pub(crate) fn open(rootfs: &Path) -> Result<Self> {
         Ok(View { root: open_dir(rootfs)? })
     }
 
     /// A view of the tree whose root is open already.
-    pub fn of(root: BorrowedFd<'_>) -> Result<Self> {
+    pub(crate) fn of(root: BorrowedFd<'_>) -> Result<Self> {
         Ok(View { root: root.try_clone_to_owned()? })
     }
 
-    pub fn fd(&self) -> BorrowedFd<'_> {
+    pub(crate) fn fd(&self) -> BorrowedFd<'_> {
         self.root.as_fd()
     }
 
     /// The text of a file; `None` where there is none.
     ///
     /// Fails on text that is not UTF-8: what is edited must not be damaged.
-    pub fn text(&self, path: &str) -> Result<Option<String>> {
+    pub(crate) fn text(&self, path: &str) -> Result<Option<String>> {
         match read_in_root(&self.root, path, LIMIT) {
             Ok(bytes) => String::from_utf8(bytes)
                 .map(Some)
@@ -44,17 +44,17 @@ impl View {
     }
 
     /// Whether `path` leads to something, links being followed inside the root.
-    pub fn exists(&self, path: &str) -> bool {
+    pub(crate) fn exists(&self, path: &str) -> bool {
         open_in_root(&self.root, path, OFlags::PATH, Mode::empty()).is_ok()
     }
 
     /// Whether something is at `path`, be it a link that leads nowhere.
-    pub fn is_taken(&self, path: &str) -> bool {
+    pub(crate) fn is_taken(&self, path: &str) -> bool {
         open_in_root(&self.root, path, OFlags::PATH | OFlags::NOFOLLOW, Mode::empty()).is_ok()
     }
 
     /// The names in a directory, sorted; none where it cannot be read.
-    pub fn names(&self, dir: &str) -> Vec<String> {
+    pub(crate) fn names(&self, dir: &str) -> Vec<String> {
         let names = || -> Result<Vec<String>> {
             let fd = open_in_root(&self.root, dir, OFlags::RDONLY | OFlags::DIRECTORY, Mode::empty())?;
             let entries = rustix::fs::Dir::read_from(&fd)?;

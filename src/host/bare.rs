@@ -26,7 +26,7 @@ use crate::types::ContainerName;
 const CLEARING: Duration = Duration::from_secs(20);
 
 /// No service manager: the command line clones the supervisor, and the supervisor does the rest.
-pub struct Bare;
+pub(crate) struct Bare;
 
 impl Host for Bare {
     fn start(&self, layout: &Layout, name: &ContainerName, how: Start) -> Result<()> {

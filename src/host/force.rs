@@ -25,7 +25,7 @@ const BURIAL: Duration = Duration::from_secs(10);
 /// Kills the guest, and its supervisor if that does not end by itself then. What is left is for the
 /// next sweep. `refused` is what the supervisor was asked in vain with; it is given back where there is
 /// nothing to be forced: the container does not run, or its supervisor has spoken.
-pub fn end(layout: &Layout, name: &ContainerName, how: Stop, refused: Error) -> Result<StopStage> {
+pub(crate) fn end(layout: &Layout, name: &ContainerName, how: Stop, refused: Error) -> Result<StopStage> {
     if !AliveLock::is_held(layout, name)? {
         let Some(stray) = Stray::find(layout, name)? else { return Err(refused) };
         stray.cgroup.kill_with_supervisor()?;
@@ -42,7 +42,7 @@ pub fn end(layout: &Layout, name: &ContainerName, how: Stop, refused: Error) -> 
 }
 
 /// Kills what holds the alive lock of `name`, its guest first.
-pub fn kill(layout: &Layout, name: &ContainerName) -> Result<()> {
+pub(crate) fn kill(layout: &Layout, name: &ContainerName) -> Result<()> {
     crate::terminal::say(format!("note: the supervisor of `{name}` does not answer; killing its guest without it"));
     // One that cannot be read names nobody.
     let record = BootRecord::read(layout, name).ok().flatten();
@@ -71,14 +71,14 @@ fn undead(name: &ContainerName) -> Error {
 }
 
 /// A supervisor that runs although its run directory is gone: somebody has emptied /run/lxm.
-pub struct Stray {
+pub(crate) struct Stray {
     cgroup: ContainerCgroup,
     processes: Vec<OwnedFd>,
 }
 
 impl Stray {
     /// Looks for one among the processes of the container's own group.
-    pub fn find(layout: &Layout, name: &ContainerName) -> Result<Option<Self>> {
+    pub(crate) fn find(layout: &Layout, name: &ContainerName) -> Result<Option<Self>> {
         let cgroup = ContainerCgroup::new(Hierarchies::detect()?, layout.cgroup(name));
         let mut processes = Vec::new();
         for pid in cgroup.supervisors()? {
@@ -92,7 +92,7 @@ impl Stray {
     }
 
     /// Fails with `Kind::Conflict` where there is one.
-    pub fn refuse(layout: &Layout, name: &ContainerName) -> Result<()> {
+    pub(crate) fn refuse(layout: &Layout, name: &ContainerName) -> Result<()> {
         match Self::find(layout, name)? {
             None => Ok(()),
             Some(_) => Err(Error::conflict(format!(
@@ -104,7 +104,7 @@ impl Stray {
     }
 
     /// Has it shut its guest down in order; says whether it has ended within `limit`.
-    pub fn stop(&self, limit: Duration) -> Result<bool> {
+    pub(crate) fn stop(&self, limit: Duration) -> Result<bool> {
         for process in &self.processes {
             pidfd::send_signal(process, Signal::plain(nix::sys::signal::Signal::SIGTERM))?;
         }

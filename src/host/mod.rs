@@ -2,14 +2,14 @@
 //!
 //! It may name `supervisor` and what stands below it. Start reading at `service_manager`.
 
-pub mod bare;
-pub mod force;
+pub(crate) mod bare;
+pub(crate) mod force;
 mod service_manager;
-pub mod systemd;
+pub(crate) mod systemd;
 
-pub use service_manager::{Host, Start, Stop};
+pub(crate) use service_manager::{Host, Start, Stop};
 
 /// The service manager that runs here.
-pub fn detect() -> Box<dyn Host> {
+pub(crate) fn detect() -> Box<dyn Host> {
     if crate::systemd::is_running() { Box::new(systemd::Systemd) } else { Box::new(bare::Bare) }
 }

@@ -10,7 +10,7 @@ use crate::types::ContainerName;
 
 /// How a container is started.
 #[derive(Debug, Clone, Copy)]
-pub struct Start {
+pub(crate) struct Start {
     /// Rows and columns of the console until somebody joins it.
     pub window: (u16, u16),
     /// How long the execution of init may take.
@@ -19,7 +19,7 @@ pub struct Start {
 
 /// How a guest is ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Stop {
+pub(crate) enum Stop {
     /// In order, killed when it takes longer.
     Graceful {
         limit: Duration,
@@ -68,7 +68,7 @@ impl Stop {
 }
 
 /// The service manager of this host. The caller holds the container's operation lock.
-pub trait Host {
+pub(crate) trait Host {
     /// Starts the supervisor and returns when the guest's init has been executed.
     ///
     /// Fails with the supervisor's own reason, and then nothing of the container is left running.

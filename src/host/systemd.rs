@@ -31,7 +31,7 @@ enum Outcome {
 }
 
 /// systemd, over D-Bus.
-pub struct Systemd;
+pub(crate) struct Systemd;
 
 impl Host for Systemd {
     /// The unit has a time limit of its own, and no terminal to take the size of.

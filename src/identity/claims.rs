@@ -14,7 +14,7 @@ use crate::types::{ContainerName, IdRange, Mac};
 
 /// One thing that only one container may have.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Claim {
+pub(crate) enum Claim {
     Ids(IdRange),
     Uuid(String),
     Mac(Mac),
@@ -30,7 +30,7 @@ pub enum Claim {
 
 impl Claim {
     /// Whether two containers cannot have both.
-    pub fn clashes(&self, other: &Claim) -> bool {
+    pub(crate) fn clashes(&self, other: &Claim) -> bool {
         match (self, other) {
             (Claim::Ids(a), Claim::Ids(b)) => a.overlaps(b),
             (Claim::Port(a), Claim::Port(b)) => ports_clash(a, b),
@@ -109,7 +109,7 @@ pub(crate) fn ids_in_use(config: &Config, origin: &Origin) -> Option<IdRange> {
 }
 
 /// What a container claims with this configuration.
-pub fn of(layout: &Layout, name: &ContainerName, config: &Config, origin: &Origin) -> Result<Vec<Claim>> {
+pub(crate) fn of(layout: &Layout, name: &ContainerName, config: &Config, origin: &Origin) -> Result<Vec<Claim>> {
     let mut claims: Vec<Claim> = ids_in_use(config, origin).map(Claim::Ids).into_iter().collect();
     if !config.uuid.is_empty() {
         claims.push(Claim::Uuid(config.uuid.to_ascii_lowercase()));

@@ -15,20 +15,26 @@ use crate::types::ContainerName;
 
 /// The locks of one running container.
 #[derive(Debug)]
-pub struct Held {
+pub(crate) struct Held {
     numbers: RangeLocks,
     directories: Vec<(PathBuf, DirectoryLock)>,
 }
 
 impl Held {
-    pub fn new(layout: &Layout) -> Result<Self> {
+    pub(crate) fn new(layout: &Layout) -> Result<Self> {
         let numbers = RangeLocks::open(&layout.lock_dir().join(".identities"))?;
         Ok(Held { numbers, directories: Vec::new() })
     }
 
     /// Takes the locks for a boot with this configuration, and gives up those that only an earlier
     /// boot needed. Fails with `Kind::Conflict`, naming who has what.
-    pub fn take(&mut self, layout: &Layout, name: &ContainerName, config: &Config, origin: &Origin) -> Result<()> {
+    pub(crate) fn take(
+        &mut self,
+        layout: &Layout,
+        name: &ContainerName,
+        config: &Config,
+        origin: &Origin,
+    ) -> Result<()> {
         // To look for another one means to read them all: the memory for that is not to stay with us.
         if !Home::is_here(layout, name)? {
             fork::run(|| home::require_own(layout, name))?;

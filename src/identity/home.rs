@@ -11,7 +11,7 @@ use crate::types::ContainerName;
 /// is at home from now on.
 ///
 /// Costs one small file where the container is at home.
-pub fn require_own(layout: &Layout, name: &ContainerName) -> Result<()> {
+pub(crate) fn require_own(layout: &Layout, name: &ContainerName) -> Result<()> {
     let (place, here) = (layout.container(name), Home::of(layout, name));
     match Home::read(&place)? {
         Some(home) if home == here => Ok(()),

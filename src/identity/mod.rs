@@ -19,7 +19,7 @@ mod home;
 mod table;
 
 pub(crate) use claims::ids_in_use;
-pub use claims::{Claim, of};
-pub use held::Held;
-pub use home::require_own;
-pub use table::{Clash, Owner, all_clashes, clashes, ids_of_all, require_free};
+pub(crate) use claims::{Claim, of};
+pub(crate) use held::Held;
+pub(crate) use home::require_own;
+pub(crate) use table::{Clash, Owner, all_clashes, clashes, ids_of_all, require_free};

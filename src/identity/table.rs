@@ -11,14 +11,14 @@ use crate::types::{ContainerName, IdRange};
 
 /// A container, in whatever directory.
 #[derive(Debug, Clone)]
-pub struct Owner {
+pub(crate) struct Owner {
     pub layout: Layout,
     pub name: ContainerName,
 }
 
 impl Owner {
     /// As it is told to somebody who works with the containers of `layout`.
-    pub fn seen_from(&self, layout: &Layout) -> String {
+    pub(crate) fn seen_from(&self, layout: &Layout) -> String {
         if self.layout.containers() == layout.containers() {
             return format!("`{}`", self.name);
         }
@@ -48,7 +48,7 @@ impl Owner {
 
 /// Something that two containers claim.
 #[derive(Debug, Clone)]
-pub struct Clash {
+pub(crate) struct Clash {
     pub claim: Claim,
     pub holder: Owner,
 }
@@ -64,7 +64,7 @@ fn owners(layouts: Vec<Layout>) -> Result<Vec<Owner>> {
 }
 
 /// What others have of `claims`, the claims of the container `name`.
-pub fn clashes(layout: &Layout, name: &ContainerName, claims: &[Claim]) -> Result<Vec<Clash>> {
+pub(crate) fn clashes(layout: &Layout, name: &ContainerName, claims: &[Claim]) -> Result<Vec<Clash>> {
     clashes_in(layout.known(), layout, name, claims)
 }
 
@@ -85,7 +85,12 @@ pub(super) fn clashes_in(
 
 /// Refuses a configuration that claims what another container has, or one thing twice. What the one
 /// `before` claims already is no reason: who mends one clash is not kept from it by another.
-pub fn require_free(layout: &Layout, name: &ContainerName, config: &Config, before: Option<&Config>) -> Result<()> {
+pub(crate) fn require_free(
+    layout: &Layout,
+    name: &ContainerName,
+    config: &Config,
+    before: Option<&Config>,
+) -> Result<()> {
     let origin = Origin::read(layout, name)?;
     let had = before.map_or(Ok(Vec::new()), |before| claims::of(layout, name, before, &origin))?;
     let wanted = claims::of(layout, name, config, &origin)?;
@@ -106,7 +111,7 @@ pub fn require_free(layout: &Layout, name: &ContainerName, config: &Config, befo
 
 impl Clash {
     /// Tells the second who wants it, with this configuration.
-    pub fn refusal(&self, layout: &Layout, name: &ContainerName, config: &Config) -> Error {
+    pub(crate) fn refusal(&self, layout: &Layout, name: &ContainerName, config: &Config) -> Error {
         let holder = self.holder.seen_from(layout);
         let remedy = self.claim.remedy(layout, name, config, &self.holder.name);
         Error::conflict(format!("container {holder} has {} already", self.claim)).hint(remedy)
@@ -115,7 +120,7 @@ impl Clash {
 
 /// Two containers that claim one thing.
 #[derive(Debug)]
-pub struct Pair {
+pub(crate) struct Pair {
     pub claim: Claim,
     pub first: Owner,
     pub second: Owner,
@@ -129,7 +134,7 @@ impl fmt::Display for Pair {
 }
 
 /// Everything that two containers claim, of all that are known.
-pub fn all_clashes(layout: &Layout) -> Result<Vec<Pair>> {
+pub(crate) fn all_clashes(layout: &Layout) -> Result<Vec<Pair>> {
     let owners = owners(layout.known())?;
     let mut buckets: BTreeMap<String, Vec<(usize, Claim)>> = BTreeMap::new();
     for (at, owner) in owners.iter().enumerate() {
@@ -152,7 +157,7 @@ pub fn all_clashes(layout: &Layout) -> Result<Vec<Pair>> {
 }
 
 /// The ids that each unprivileged container of all that are known runs with.
-pub fn ids_of_all(layout: &Layout) -> Result<Vec<(Owner, IdRange)>> {
+pub(crate) fn ids_of_all(layout: &Layout) -> Result<Vec<(Owner, IdRange)>> {
     let used = |owner: Owner| {
         let origin = Origin::read(&owner.layout, &owner.name).ok()?;
         let range = claims::ids_in_use(&owner.layout.config(&owner.name).ok()?, &origin)?;

@@ -16,7 +16,7 @@ pub(super) enum List {
 }
 
 impl List {
-    pub fn xattr(self) -> &'static str {
+    pub(super) fn xattr(self) -> &'static str {
         match self {
             List::Access => "system.posix_acl_access",
             List::Default => "system.posix_acl_default",

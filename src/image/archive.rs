@@ -96,7 +96,7 @@ fn parser() -> Parser {
 
 impl Archive<'_> {
     /// The next entry, `None` at the archive's end. Contents not taken are skipped.
-    pub fn next(&mut self) -> Result<Option<Entry>> {
+    pub(super) fn next(&mut self) -> Result<Option<Entry>> {
         self.skip_content()?;
         loop {
             // A borrow of the buffer cannot outlive the match, so the entry is made in it.
@@ -154,7 +154,7 @@ impl Archive<'_> {
     }
 
     /// The next piece of the present entry's contents, at most `limit` bytes; empty at their end.
-    pub fn content(&mut self, limit: u64) -> Result<&[u8]> {
+    pub(super) fn content(&mut self, limit: u64) -> Result<&[u8]> {
         let limit = limit.min(self.content_left);
         if limit == 0 {
             return Ok(&[]);

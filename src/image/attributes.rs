@@ -30,7 +30,7 @@ pub(super) struct Attributor {
 }
 
 impl Attributor {
-    pub fn new() -> Self {
+    pub(super) fn new() -> Self {
         Attributor {
             umask: umask(),
             uid: rustix::process::geteuid().as_raw(),
@@ -40,13 +40,13 @@ impl Attributor {
     }
 
     /// For a tree whose directories have their attributes already, and hand them down.
-    pub fn over_others() -> Self {
+    pub(super) fn over_others() -> Self {
         Attributor { inherits: true, ..Self::new() }
     }
 
     /// Makes `dir` hand nothing down to what is made in it: no access control list, no group.
     /// Every directory made by us must be like this until it has been filled.
-    pub fn neutralise(&self, dir: impl AsFd) -> Result<()> {
+    pub(super) fn neutralise(&self, dir: impl AsFd) -> Result<()> {
         let dir = dir.as_fd();
         rustix::fs::fchown(dir, Some(Uid::from_raw(self.uid)), Some(Gid::from_raw(self.gid)))?;
         rustix::fs::fchmod(dir, Mode::RWXU)?;
@@ -54,12 +54,12 @@ impl Attributor {
     }
 
     /// The permissions to create a file with.
-    pub fn creation_mode(&self, attributes: &Attributes) -> Mode {
+    pub(super) fn creation_mode(&self, attributes: &Attributes) -> Mode {
         Mode::from_raw_mode(attributes.mode & 0o777)
     }
 
     /// Completes a file made with [`Self::creation_mode`] in a neutral directory.
-    pub fn complete_file(&self, file: BorrowedFd, attributes: &Attributes) -> Result<()> {
+    pub(super) fn complete_file(&self, file: BorrowedFd, attributes: &Attributes) -> Result<()> {
         let of_others = self.is_of_others(attributes);
         if of_others {
             rustix::fs::fchown(file, Some(uid(attributes)), Some(gid(attributes))).context(|| "set the owner")?;
@@ -78,7 +78,7 @@ impl Attributor {
     }
 
     /// Completes a directory, once nothing will be made in it any more.
-    pub fn complete_directory(&self, dir: BorrowedFd, attributes: &Attributes) -> Result<()> {
+    pub(super) fn complete_directory(&self, dir: BorrowedFd, attributes: &Attributes) -> Result<()> {
         if self.is_of_others(attributes) {
             rustix::fs::fchown(dir, Some(uid(attributes)), Some(gid(attributes))).context(|| "set the owner")?;
         }
@@ -91,12 +91,12 @@ impl Attributor {
     }
 
     /// Completes the symbolic link `name` just made in `dir`.
-    pub fn complete_symlink(&self, dir: BorrowedFd, name: &[u8], attributes: &Attributes) -> Result<()> {
+    pub(super) fn complete_symlink(&self, dir: BorrowedFd, name: &[u8], attributes: &Attributes) -> Result<()> {
         self.complete_named(dir, name, attributes, false)
     }
 
     /// Completes the fifo, socket or device node `name` just made in `dir`.
-    pub fn complete_node(&self, dir: BorrowedFd, name: &[u8], attributes: &Attributes) -> Result<()> {
+    pub(super) fn complete_node(&self, dir: BorrowedFd, name: &[u8], attributes: &Attributes) -> Result<()> {
         self.complete_named(dir, name, attributes, true)
     }
 

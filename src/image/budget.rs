@@ -22,7 +22,7 @@ const ENTRY: u64 = 4096;
 
 /// What one import, or one build of an image, may unpack: all of its archives together.
 #[derive(Debug, Default)]
-pub struct Budget {
+pub(crate) struct Budget {
     /// Unset: by how large it is packed.
     most: Option<Size>,
     read: AtomicU64,
@@ -31,17 +31,17 @@ pub struct Budget {
 
 impl Budget {
     /// At most `most` bytes; unset means 1 GiB or 64 times the packed size, whichever is more.
-    pub fn new(most: Option<Size>) -> Self {
+    pub(crate) fn new(most: Option<Size>) -> Self {
         Budget { most, ..Budget::default() }
     }
 
     /// The packed archive, whose size counts as it is read: of a stream it is not known before.
-    pub fn counted<R>(&self, packed: R) -> Counted<'_, R> {
+    pub(crate) fn counted<R>(&self, packed: R) -> Counted<'_, R> {
         Counted { packed, read: &self.read }
     }
 
     /// Takes `bytes` of an unpacked archive into account.
-    pub fn spend(&self, bytes: u64) -> Result<()> {
+    pub(crate) fn spend(&self, bytes: u64) -> Result<()> {
         let spent = self.spent.fetch_add(bytes, Ordering::Relaxed).saturating_add(bytes);
         let by_size = ALWAYS.max(self.read.load(Ordering::Relaxed).saturating_mul(TIMES));
         let most = self.most.map_or(by_size, Size::bytes);
@@ -58,24 +58,24 @@ impl Budget {
     }
 
     /// Takes a packed file of `bytes` into account that is read by another program.
-    pub fn packed(&self, bytes: u64) {
+    pub(crate) fn packed(&self, bytes: u64) {
         self.read.fetch_add(bytes, Ordering::Relaxed);
     }
 
     /// Takes an entry into account, beside its contents.
-    pub fn spend_entry(&self) -> Result<()> {
+    pub(crate) fn spend_entry(&self) -> Result<()> {
         self.spend(ENTRY)
     }
 
     /// Takes a whole tree into account.
-    pub fn spend_tree(&self, tree: &Measured) -> Result<()> {
+    pub(crate) fn spend_tree(&self, tree: &Measured) -> Result<()> {
         self.spend(tree.bytes.saturating_add(tree.entries.saturating_mul(ENTRY)))
     }
 }
 
 /// A packed archive being read.
 #[derive(Debug)]
-pub struct Counted<'a, R> {
+pub(crate) struct Counted<'a, R> {
     packed: R,
     read: &'a AtomicU64,
 }
@@ -90,7 +90,7 @@ impl<R: Read> Read for Counted<'_, R> {
 
 /// Keeps some of a file system free while an archive is unpacked onto it: the host lives there too.
 #[derive(Debug, Default)]
-pub struct Room {
+pub(crate) struct Room {
     /// Bytes that may be written before it is looked at again.
     bytes: u64,
     entries: u64,
@@ -98,7 +98,7 @@ pub struct Room {
 
 impl Room {
     /// To be told before `bytes` are written below `dir`.
-    pub fn take(&mut self, dir: impl AsFd, bytes: u64) -> Result<()> {
+    pub(crate) fn take(&mut self, dir: impl AsFd, bytes: u64) -> Result<()> {
         if bytes > self.bytes {
             self.bytes = left(dir)?;
         }
@@ -107,7 +107,7 @@ impl Room {
     }
 
     /// To be told of each entry; the first looks before anything is written.
-    pub fn take_entry(&mut self, dir: impl AsFd) -> Result<()> {
+    pub(crate) fn take_entry(&mut self, dir: impl AsFd) -> Result<()> {
         self.entries += 1;
         if self.entries % 1024 == 1 { left(dir).map(drop) } else { Ok(()) }
     }

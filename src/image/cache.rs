@@ -31,7 +31,7 @@ use crate::sys::btrfs;
 
 /// An image that stays while this lives.
 #[derive(Debug)]
-pub struct Image {
+pub(crate) struct Image {
     pub id: String,
     pub record: ImageRecord,
     place: PathBuf,
@@ -41,14 +41,14 @@ pub struct Image {
 
 impl Image {
     /// Its tree, which nobody may write to.
-    pub fn rootfs(&self) -> PathBuf {
+    pub(crate) fn rootfs(&self) -> PathBuf {
         self.place.join(ROOTFS)
     }
 }
 
 /// An image as [`ImageStore::list`] shows it.
 #[derive(Debug, Clone)]
-pub struct Listed {
+pub(crate) struct Listed {
     pub id: String,
     pub record: ImageRecord,
     /// Whether a newer one has taken its place.
@@ -57,19 +57,19 @@ pub struct Listed {
 
 /// Says which containers and snapshots need an image, given the layout with one of the containers'
 /// directories and the image's tree.
-pub type Users<'a> = &'a dyn Fn(&Layout, &Path) -> Result<Vec<PathBuf>>;
+pub(super) type Users<'a> = &'a dyn Fn(&Layout, &Path) -> Result<Vec<PathBuf>>;
 
 /// Holds links to the containers' directories (`--path`) that the image has been taken for: who
 /// needs it is observed, but one must know where to look.
 const TAKEN_FOR: &str = "taken-for";
 
 #[derive(Debug)]
-pub struct ImageStore {
+pub(crate) struct ImageStore {
     layout: Layout,
 }
 
 impl ImageStore {
-    pub fn new(layout: &Layout) -> Self {
+    pub(crate) fn new(layout: &Layout) -> Self {
         ImageStore { layout: layout.clone() }
     }
 
@@ -77,7 +77,7 @@ impl ImageStore {
     ///
     /// `build` fills the empty directory that it is given. Of two who want the same image one
     /// builds and the other waits for it.
-    pub fn get_or_build(&self, spec: &ImageSpec, build: impl FnOnce(&Path) -> Result<()>) -> Result<Image> {
+    pub(crate) fn get_or_build(&self, spec: &ImageSpec, build: impl FnOnce(&Path) -> Result<()>) -> Result<Image> {
         let id = spec.id();
         if let Some(image) = self.newest(&id)? {
             return Ok(image);
@@ -91,13 +91,13 @@ impl ImageStore {
     }
 
     /// Makes the image of `spec` anew; who uses the old one keeps it.
-    pub fn replace(&self, spec: &ImageSpec, build: impl FnOnce(&Path) -> Result<()>) -> Result<Image> {
+    pub(crate) fn replace(&self, spec: &ImageSpec, build: impl FnOnce(&Path) -> Result<()>) -> Result<Image> {
         let lock = self.lock_build(&spec.id())?;
         self.build(spec, &lock, build)
     }
 
     /// The images there are, those of one template and release together, the newest of each first.
-    pub fn list(&self) -> Result<Vec<Listed>> {
+    pub(crate) fn list(&self) -> Result<Vec<Listed>> {
         let mut images = Vec::new();
         for (id, generations) in self.generations()? {
             for (nth, generation) in generations.iter().rev().enumerate() {
@@ -116,12 +116,12 @@ impl ImageStore {
     }
 
     /// Who needs an image; see [`Users`].
-    pub fn users_of(&self, image: &Listed, users: Users) -> Result<Vec<PathBuf>> {
+    pub(crate) fn users_of(&self, image: &Listed, users: Users) -> Result<Vec<PathBuf>> {
         self.users(&self.layout.images().join(&image.id), users)
     }
 
     /// The image with exactly this id, kept from being removed; `None` where there is none.
-    pub fn open(&self, id: &str) -> Result<Option<Image>> {
+    pub(crate) fn open(&self, id: &str) -> Result<Option<Image>> {
         let Some((base, _)) = parse(id) else { return Ok(None) };
         let lock = FileLock::acquire_shared(&self.lock_file(base, "use"))?;
         let place = self.layout.images().join(id);
@@ -129,12 +129,12 @@ impl ImageStore {
     }
 
     /// The tree of an image.
-    pub fn rootfs_of(&self, image: &Listed) -> PathBuf {
+    pub(crate) fn rootfs_of(&self, image: &Listed) -> PathBuf {
         self.layout.images().join(&image.id).join(ROOTFS)
     }
 
     /// Finds an image by its id or the beginning of it, when that is of one alone.
-    pub fn find(&self, id: &str) -> Result<Listed> {
+    pub(crate) fn find(&self, id: &str) -> Result<Listed> {
         let mut images = self.list()?;
         if let Some(exact) = images.iter().position(|image| image.id == id) {
             return Ok(images.swap_remove(exact));
@@ -149,7 +149,7 @@ impl ImageStore {
     }
 
     /// Removes the image with this id; fails with `Kind::Conflict` where something needs it.
-    pub fn remove(&self, id: &str, users: Users) -> Result<()> {
+    pub(crate) fn remove(&self, id: &str, users: Users) -> Result<()> {
         let (base, _) = parse(id).ok_or_else(|| Error::not_found(format!("image `{id}` does not exist")))?;
         let in_work = || Error::conflict(format!("image `{id}` is being made by another command"));
         let build = FileLock::try_acquire(&self.lock_file(base, "build"))?.ok_or_else(in_work)?;
@@ -168,7 +168,7 @@ impl ImageStore {
     }
 
     /// Removes what killed commands left, and superseded images that nothing needs; returns their ids.
-    pub fn sweep(&self, users: Users) -> Result<Vec<String>> {
+    pub(crate) fn sweep(&self, users: Users) -> Result<Vec<String>> {
         let mut swept = Vec::new();
         for name in read_names(&self.layout.image_staging())? {
             if let Some(_build) = FileLock::try_acquire(&self.lock_file(&name, "build"))? {

@@ -12,7 +12,7 @@ use crate::error::{Context, Error, Result};
 
 /// How an archive is compressed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum Compression {
+pub(crate) enum Compression {
     None,
     Gzip,
     Xz,
@@ -25,7 +25,7 @@ const XZ_MEMORY: u64 = 1 << 30;
 
 impl Compression {
     /// What a file of this name should be compressed with; `None` where its ending says nothing.
-    pub fn of_file_name(path: &Path) -> Option<Self> {
+    pub(crate) fn of_file_name(path: &Path) -> Option<Self> {
         match path.extension()?.to_str()? {
             "tar" => Some(Compression::None),
             "gz" | "tgz" => Some(Compression::Gzip),
@@ -36,7 +36,7 @@ impl Compression {
     }
 
     /// The usual ending of a tar archive compressed like this, `tar.zst` for one.
-    pub fn extension(self) -> &'static str {
+    pub(crate) fn extension(self) -> &'static str {
         match self {
             Compression::None => "tar",
             Compression::Gzip => "tar.gz",
@@ -89,7 +89,7 @@ impl fmt::Display for Compression {
 /// Decompresses `reader` by what its first bytes say; what has no known magic is passed on as it is.
 ///
 /// Streams of several members (`pigz`, `pzstd`, `cat a.xz b.xz`) are read to their end.
-pub fn decoder<'a>(reader: impl Read + Send + 'a) -> Result<Box<dyn Read + Send + 'a>> {
+pub(crate) fn decoder<'a>(reader: impl Read + Send + 'a) -> Result<Box<dyn Read + Send + 'a>> {
     let mut reader = BufReader::with_capacity(128 * 1024, Primed::new(reader));
     let head = reader.fill_buf().context(|| "read the first bytes")?;
     Ok(match Compression::of_magic(head) {
@@ -135,7 +135,7 @@ impl<R: Read> Read for Primed<R> {
 }
 
 /// Compresses what is written to it; [`Encoder::finish`] must end it.
-pub enum Encoder<W: Write> {
+pub(crate) enum Encoder<W: Write> {
     None(W),
     Gzip(flate2::write::GzEncoder<W>),
     Xz(liblzma::write::XzEncoder<W>),
@@ -144,7 +144,7 @@ pub enum Encoder<W: Write> {
 
 impl<W: Write> Encoder<W> {
     /// Compresses into `writer` with the tool's own default level, zstd and xz on all processors.
-    pub fn new(writer: W, compression: Compression) -> Result<Self> {
+    pub(crate) fn new(writer: W, compression: Compression) -> Result<Self> {
         let threads = std::thread::available_parallelism().map_or(1, |n| n.get() as u32);
         let start = || -> io::Result<Self> {
             Ok(match compression {
@@ -168,7 +168,7 @@ impl<W: Write> Encoder<W> {
     }
 
     /// Writes what is still held back and hands the writer out.
-    pub fn finish(self) -> io::Result<W> {
+    pub(crate) fn finish(self) -> io::Result<W> {
         match self {
             Encoder::None(mut writer) => writer.flush().map(|()| writer),
             Encoder::Gzip(encoder) => encoder.finish(),

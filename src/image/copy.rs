@@ -28,7 +28,7 @@ use crate::sys;
 ///
 /// All of a file's metadata, hard links and holes are kept, and blocks are shared where the file
 /// system can. What is mounted in the tree is left out. `progress` counts bytes of contents.
-pub fn copy_tree(source: &Path, target: &Path, progress: &Progress) -> Result<()> {
+pub(crate) fn copy_tree(source: &Path, target: &Path, progress: &Progress) -> Result<()> {
     let step = || format!("copy `{}` to `{}`", source.display(), target.display());
     if let Err(e) = std::fs::create_dir(target)
         && e.kind() != std::io::ErrorKind::AlreadyExists
@@ -61,7 +61,7 @@ pub fn copy_tree(source: &Path, target: &Path, progress: &Progress) -> Result<()
 }
 
 /// Such a copy would be part of what is copied, and never end.
-pub fn into_itself() -> Error {
+pub(crate) fn into_itself() -> Error {
     Error::failed("the source contains the destination")
         .hint("name a directory in it that does not contain the destination")
 }

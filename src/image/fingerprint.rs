@@ -12,11 +12,11 @@ use super::shown;
 use crate::sys::digest::sha256;
 
 /// Path below the root to a description of what is there.
-pub type Fingerprint = BTreeMap<Vec<u8>, String>;
+pub(crate) type Fingerprint = BTreeMap<Vec<u8>, String>;
 
 /// Describes every file of a tree: type, permissions, owner, size, time, hard links, device,
 /// target, holes, contents and extended attributes.
-pub fn fingerprint(root: &Path) -> Fingerprint {
+pub(crate) fn fingerprint(root: &Path) -> Fingerprint {
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
     let root = rustix::fs::open(root, flags, Mode::empty()).unwrap();
     let mut found = Fingerprint::new();
@@ -26,7 +26,7 @@ pub fn fingerprint(root: &Path) -> Fingerprint {
 }
 
 /// Fails with the lines that differ.
-pub fn assert_same(actual: &Path, expected: &Path) {
+pub(crate) fn assert_same(actual: &Path, expected: &Path) {
     let (actual, expected) = (fingerprint(actual), fingerprint(expected));
     let mut differences = String::new();
     for path in actual.keys().chain(expected.keys()) {

@@ -4,7 +4,7 @@ use super::budget::Budget;
 use super::{acl, archive};
 
 /// An archive, compressed or not.
-pub fn archive(input: &[u8]) {
+pub(crate) fn archive(input: &[u8]) {
     // What is small and unpacks to much is slow and no fault here: it is bounded where it is unpacked.
     const MOST: u64 = 8 << 20;
     let root = std::fs::File::open("/proc/self/root").expect("open a directory");

@@ -13,7 +13,7 @@ const PREFIX: &[u8] = b"trusted.overlay.";
 /// Removes overlayfs's own attributes from a tree that somebody else made and that is to be a layer.
 ///
 /// An archive can have any, and the kernel believes them: directories hidden, or shown elsewhere.
-pub fn remove_overlay_marks(root: &Path) -> Result<()> {
+pub(crate) fn remove_overlay_marks(root: &Path) -> Result<()> {
     let mut visit = |visited: &Visited<'_>| {
         let path = in_dir(visited.dir, visited.name.to_bytes());
         clean(&path).context(|| format!("`{}`", visited.path.display()))

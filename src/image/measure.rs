@@ -10,7 +10,7 @@ use crate::error::{Context, Result};
 
 /// What is in a tree.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Measured {
+pub(crate) struct Measured {
     /// On disk, a file of several names counted once.
     pub bytes: u64,
     pub entries: u64,
@@ -19,7 +19,7 @@ pub struct Measured {
 
 /// The highest user or group id that something in a tree belongs to, and the first that does.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Owner {
+pub(crate) struct Owner {
     pub id: u32,
     /// Below the tree.
     pub path: PathBuf,
@@ -39,7 +39,7 @@ impl Measured {
 }
 
 /// Measures all that is below `root`, and `root` itself, following no link.
-pub fn measure(root: &Path) -> Result<Measured> {
+pub(crate) fn measure(root: &Path) -> Result<Measured> {
     let (mut found, mut seen) = (Measured::default(), HashSet::new());
     let mut visit = |visited: &Visited<'_>| {
         let stat = &visited.stat;

@@ -5,26 +5,26 @@
 mod acl;
 mod archive;
 mod attributes;
-pub mod budget;
+pub(crate) mod budget;
 mod cache;
-pub mod compress;
-pub mod copy;
+pub(crate) mod compress;
+pub(crate) mod copy;
 #[cfg(test)]
-pub mod fingerprint;
+pub(crate) mod fingerprint;
 #[cfg(any(test, fuzzing))]
 pub(crate) mod fuzz;
 mod marks;
-pub mod measure;
-pub mod pack;
+pub(crate) mod measure;
+pub(crate) mod pack;
 mod record;
 #[cfg(test)]
 mod testing;
-pub mod unpack;
+pub(crate) mod unpack;
 mod walk;
 
-pub use cache::{Image, ImageStore, Listed, Users};
-pub use marks::remove_overlay_marks;
-pub use record::{Asked, ImageRecord, ImageSpec};
+pub(crate) use cache::{Image, ImageStore, Listed};
+pub(crate) use marks::remove_overlay_marks;
+pub(crate) use record::{Asked, ImageRecord, ImageSpec};
 
 /// A name out of an archive or a tree, for a message: no control characters, not endless.
 fn shown(name: &[u8]) -> String {

@@ -27,7 +27,7 @@ use crate::progress::Progress;
 ///
 /// What is mounted in a tree is left out, and so are sockets, which are of no use without the program
 /// that listens.
-pub struct Packer<'a, W: Write> {
+pub(crate) struct Packer<'a, W: Write> {
     /// Most of what is written is headers of 512 bytes.
     writer: BufWriter<W>,
     progress: &'a Progress,
@@ -35,12 +35,12 @@ pub struct Packer<'a, W: Write> {
 }
 
 impl<'a, W: Write> Packer<'a, W> {
-    pub fn new(writer: W, progress: &'a Progress) -> Self {
+    pub(crate) fn new(writer: W, progress: &'a Progress) -> Self {
         Packer { writer: BufWriter::with_capacity(128 * 1024, writer), progress, buffer: vec![0; 256 * 1024] }
     }
 
     /// Adds a file of root's with the given contents.
-    pub fn file(&mut self, path: &str, contents: &[u8], mode: u32, mtime: i64) -> Result<()> {
+    pub(crate) fn file(&mut self, path: &str, contents: &[u8], mode: u32, mtime: i64) -> Result<()> {
         let mut entry = NewEntry::new(EntryType::Regular, path.as_bytes());
         entry.owner(0, 0, mode);
         entry.time(mtime, 0);
@@ -55,7 +55,7 @@ impl<'a, W: Write> Packer<'a, W> {
 
     /// Adds the tree below `root`, in the archive below `prefix` (`rootfs` for one; empty for the
     /// archive's own root).
-    pub fn tree(&mut self, prefix: &str, root: &Path) -> Result<()> {
+    pub(crate) fn tree(&mut self, prefix: &str, root: &Path) -> Result<()> {
         let step = || format!("archive `{}`", root.display());
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let root = rustix::fs::open(root, flags, Mode::empty()).context(step)?;
@@ -83,12 +83,12 @@ impl<'a, W: Write> Packer<'a, W> {
     }
 
     /// Passes on what has been collected: the writer has seen all of the archive so far.
-    pub fn flush(&mut self) -> Result<()> {
+    pub(crate) fn flush(&mut self) -> Result<()> {
         self.writer.flush().context(|| "write the archive")
     }
 
     /// Writes the archive's end and hands the writer out.
-    pub fn finish(mut self) -> Result<W> {
+    pub(crate) fn finish(mut self) -> Result<W> {
         let mut end = || -> std::io::Result<()> {
             tar::Builder::new(&mut self.writer).finish()?;
             self.writer.flush()

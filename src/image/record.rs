@@ -13,7 +13,7 @@ use crate::types::{Arch, IdRange};
 
 /// All that decides what is in an image.
 #[derive(Debug, Clone)]
-pub struct ImageSpec {
+pub(crate) struct ImageSpec {
     pub template: String,
     pub release: String,
     pub arch: Arch,
@@ -26,7 +26,7 @@ pub struct ImageSpec {
 /// What must be asked of the template to make the image anew, beside release and architecture.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
-pub struct Asked {
+pub(crate) struct Asked {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub mirror: Option<String>,
     /// Packages beyond the template's.
@@ -42,7 +42,7 @@ pub struct Asked {
 
 impl ImageSpec {
     /// The image's id: the same for all that are made alike, another one for all others.
-    pub fn id(&self) -> String {
+    pub(crate) fn id(&self) -> String {
         let mut packages = self.packages.clone();
         packages.sort();
         packages.dedup();
@@ -61,7 +61,7 @@ impl ImageSpec {
 /// What an image is: its `image.toml`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
-pub struct ImageRecord {
+pub(crate) struct ImageRecord {
     pub template: String,
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub release: String,
@@ -104,7 +104,7 @@ impl ImageRecord {
     }
 
     /// What of it belongs to the highest id; nothing where that is one that every guest has.
-    pub fn highest(&self) -> Owner {
+    pub(crate) fn highest(&self) -> Owner {
         Owner { id: self.highest_id.unwrap_or_default(), path: self.highest.clone().unwrap_or_default() }
     }
 
@@ -119,7 +119,7 @@ impl ImageRecord {
     }
 
     /// The disk space that the image with the tree `rootfs` takes up.
-    pub fn bytes_of(rootfs: &Path) -> Result<u64> {
+    pub(crate) fn bytes_of(rootfs: &Path) -> Result<u64> {
         let place = rootfs.parent().unwrap_or(rootfs);
         let gone = || Error::not_found(format!("image `{}` does not exist", place.display()));
         Ok(Self::read(place)?.ok_or_else(gone)?.bytes)

@@ -4,25 +4,25 @@ use std::path::PathBuf;
 use std::process::Command;
 
 /// A directory for one test, and shell commands in it.
-pub struct Bench(tempfile::TempDir);
+pub(super) struct Bench(tempfile::TempDir);
 
 impl Bench {
-    pub fn new() -> Self {
+    pub(super) fn new() -> Self {
         Bench(tempfile::tempdir().unwrap())
     }
 
-    pub fn path(&self, name: &str) -> PathBuf {
+    pub(super) fn path(&self, name: &str) -> PathBuf {
         self.0.path().join(name)
     }
 
-    pub fn sh(&self, script: &str) {
+    pub(super) fn sh(&self, script: &str) {
         let output = Command::new("bash").args(["-ec", script]).current_dir(self.0.path()).output().unwrap();
         assert!(output.status.success(), "{script}\n{}", String::from_utf8_lossy(&output.stderr));
     }
 }
 
 /// Makes a tree with everything that a root file system may hold, in `src`, but for device nodes.
-pub const TORTURE: &str = r#"
+pub(super) const TORTURE: &str = r#"
     mkdir -p src/{usr/bin,etc,var/log/journal,dev,tmp,empty,closed}; cd src
     echo shared > usr/bin/one; ln usr/bin/one usr/bin/two; ln usr/bin/two etc/three
     cp /bin/true usr/bin/suid; chown 0:33 usr/bin/suid; chmod 6755 usr/bin/suid

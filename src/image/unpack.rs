@@ -8,7 +8,7 @@ use std::fs::File;
 use std::io::Read;
 use std::path::Path;
 
-pub use self::tree::Summary;
+pub(crate) use self::tree::Summary;
 use self::tree::{Inside, Tree};
 use super::archive::{self, Archive, EntryKind};
 use super::budget::Budget;
@@ -17,7 +17,7 @@ use crate::error::{Context, Error, Result};
 use crate::progress::Progress;
 
 /// Unpacks the archive `file`, of any compression that [`super::compress`] knows.
-pub fn unpack_file(file: &Path, root: &Path, budget: &Budget) -> Result<Summary> {
+pub(crate) fn unpack_file(file: &Path, root: &Path, budget: &Budget) -> Result<Summary> {
     let step = || format!("unpack `{}`", file.display());
     let archive = File::open(file).context(step)?;
     let meta = archive.metadata().context(step)?;
@@ -37,7 +37,7 @@ pub fn unpack_file(file: &Path, root: &Path, budget: &Budget) -> Result<Summary>
 ///
 /// Errors name the entry. What has been unpacked before one is left to the caller, who unpacks
 /// into a staging directory; nothing is synced to disk, see [`super::copy`].
-pub fn unpack(reader: impl Read + Send, root: &Path, budget: &Budget, progress: &Progress) -> Result<Summary> {
+pub(crate) fn unpack(reader: impl Read + Send, root: &Path, budget: &Budget, progress: &Progress) -> Result<Summary> {
     if let Err(e) = std::fs::create_dir(root)
         && e.kind() != std::io::ErrorKind::AlreadyExists
     {
@@ -65,7 +65,7 @@ const ASIDE_LIMIT: usize = 4 << 20;
 ///
 /// Other files are given to `aside` whole, in the archive's order; directories are passed over, and
 /// anything else is refused.
-pub fn unpack_below(
+pub(crate) fn unpack_below(
     reader: impl Read + Send,
     prefix: &str,
     root: &Path,
@@ -128,7 +128,12 @@ fn contents(archive: &mut Archive) -> Result<Vec<u8>> {
 ///
 /// Its whiteouts remove what is theirs: `.wh.NAME` the file NAME, `.wh..wh..opq` all that other
 /// layers have put into the directory (OCI image specification, layer.md).
-pub fn unpack_layer(reader: impl Read + Send, root: &Path, budget: &Budget, progress: &Progress) -> Result<Summary> {
+pub(crate) fn unpack_layer(
+    reader: impl Read + Send,
+    root: &Path,
+    budget: &Budget,
+    progress: &Progress,
+) -> Result<Summary> {
     let mut tree = Tree::new(root)?;
     tree.begin_layer();
     archive::read(

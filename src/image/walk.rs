@@ -16,7 +16,7 @@ const DIRECTORY: OFlags = OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::
 const STRETCH: usize = 3500;
 
 /// Something in a tree; the root itself is `.` in itself.
-pub struct Visited<'a> {
+pub(super) struct Visited<'a> {
     /// The directory that it is in, and its name there.
     pub dir: BorrowedFd<'a>,
     pub name: &'a CStr,
@@ -26,13 +26,13 @@ pub struct Visited<'a> {
 }
 
 impl Visited<'_> {
-    pub fn is_dir(&self) -> bool {
+    pub(super) fn is_dir(&self) -> bool {
         FileType::from_raw_mode(self.stat.st_mode) == FileType::Directory
     }
 }
 
 /// Shows `visit` the directory `root` and all that is below it, following no link.
-pub fn walk(root: &Path, visit: &mut dyn FnMut(&Visited<'_>) -> Result<()>) -> Result<()> {
+pub(super) fn walk(root: &Path, visit: &mut dyn FnMut(&Visited<'_>) -> Result<()>) -> Result<()> {
     let root = rustix::fs::openat(CWD, root, DIRECTORY, Mode::empty())?;
     visit(&Visited { dir: root.as_fd(), name: c".", path: Path::new("."), stat: rustix::fs::fstat(&root)? })?;
     let mut dirs = vec![PathBuf::new()];

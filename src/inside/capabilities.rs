@@ -6,7 +6,7 @@ use crate::error::{Error, Kind, Result};
 
 /// The capabilities a guest's processes can ever have: its bounding set.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct CapabilitySet {
+pub(crate) struct CapabilitySet {
     kept: Vec<Capability>,
     /// All others that the kernel knows, listed while /proc is still the host's: an attached
     /// command is confined where the guest could have put another.
@@ -53,7 +53,7 @@ impl CapabilitySet {
     /// The default set with the names in `add` added and those in `drop` taken away.
     ///
     /// A name is `sys_time`, `SYS_TIME` or `CAP_SYS_TIME`; an unknown one is a `Kind::Config` error.
-    pub fn new(add: &[String], drop: &[String], own_network: bool) -> Result<Self> {
+    pub(crate) fn new(add: &[String], drop: &[String], own_network: bool) -> Result<Self> {
         let mut set: Vec<Capability> = DEFAULT.to_vec();
         if !own_network {
             // With the host's network it would be power over the host's.
@@ -73,7 +73,7 @@ impl CapabilitySet {
     }
 
     /// Keeps `capability` too, unless the configuration drops it by name.
-    pub fn keep(&mut self, capability: Capability) {
+    pub(crate) fn keep(&mut self, capability: Capability) {
         if !self.refused.contains(&capability) && !self.kept.contains(&capability) {
             self.kept.push(capability);
             self.dropped.retain(|dropped| *dropped != capability);
@@ -81,7 +81,7 @@ impl CapabilitySet {
     }
 
     /// Takes everything else out of this process's bounding set, and so from all it executes.
-    pub fn limit_this_process(&self) -> Result<()> {
+    pub(crate) fn limit_this_process(&self) -> Result<()> {
         let fail = |e: caps::errors::CapsError| Error::failed(e.to_string()).step("drop capabilities");
         for capability in &self.dropped {
             caps::drop(None, CapSet::Bounding, *capability).map_err(fail)?;

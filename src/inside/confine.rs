@@ -5,7 +5,7 @@ use crate::error::Result;
 
 /// What keeps a guest's processes within bounds: its init and every attached command alike.
 #[derive(Debug, Clone)]
-pub struct Confinement {
+pub(crate) struct Confinement {
     pub capabilities: CapabilitySet,
     pub filter: Filter,
     pub labels: Labels,
@@ -15,7 +15,7 @@ pub struct Confinement {
 ///
 /// `labels` were opened while /proc was the host's. Filter first: installing them needs CAP_SYS_ADMIN,
 /// which a container may be without.
-pub fn confine(confinement: &Confinement, labels: &OpenLabels) -> Result<()> {
+pub(crate) fn confine(confinement: &Confinement, labels: &OpenLabels) -> Result<()> {
     confinement.filter.install()?;
     confinement.capabilities.limit_this_process()?;
     labels.put_on()

@@ -18,13 +18,13 @@ use crate::sys::socket::Packets;
 ///
 /// `locker` leads to who locks the mounts of a guest with ids of its own (`lock`); a privileged one's
 /// root is the host's, whom the kernel refuses nothing.
-pub fn boot(plan: &BootPlan, supervisor: &Packets, locker: Option<&Packets>) -> u8 {
+pub(crate) fn boot(plan: &BootPlan, supervisor: &Packets, locker: Option<&Packets>) -> u8 {
     let Err(error) = run(plan, supervisor, locker);
     refuse(supervisor, error)
 }
 
 /// Tells why there is no guest; gives the exit status.
-pub fn refuse(supervisor: &Packets, error: Error) -> u8 {
+pub(crate) fn refuse(supervisor: &Packets, error: Error) -> u8 {
     // If this fails the supervisor is gone, and with it everybody who would want to know.
     let _ = supervisor.send(&FromChild::Failed(error), &[]);
     1

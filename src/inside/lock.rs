@@ -37,7 +37,7 @@ use crate::sys::socket::Packets;
 ///
 /// To be run in a child of the supervisor, whose user namespace is the host's; `leader` is the guest's
 /// first process.
-pub fn lock_mounts(guest: &Packets, leader: &Child) -> Result<()> {
+pub(crate) fn lock_mounts(guest: &Packets, leader: &Child) -> Result<()> {
     sys::creds::die_with_parent(libc::SIGKILL)?;
     let helper = Helper::prepare(leader);
     let Some(((), tree)) = guest.recv::<()>()? else {

@@ -16,7 +16,7 @@ struct Label {
 
 /// The labels that the next program gets, its init or an attached command.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Labels {
+pub(crate) struct Labels {
     labels: Vec<Label>,
     /// The policy namespace of AppArmor that is the guest's own.
     policy: Option<String>,
@@ -24,7 +24,7 @@ pub struct Labels {
 
 impl Labels {
     /// `profile`, in which the policy of the namespace `policy` is stacked: its guest loads that one.
-    pub fn apparmor(&mut self, profile: &str, policy: Option<&str>) {
+    pub(crate) fn apparmor(&mut self, profile: &str, policy: Option<&str>) {
         let text = match policy {
             Some(policy) => format!("exec {profile}//&:{policy}:"),
             None => format!("exec {profile}"),
@@ -33,17 +33,17 @@ impl Labels {
         self.policy = policy.map(str::to_owned);
     }
 
-    pub fn selinux(&mut self, context: &str) {
+    pub(crate) fn selinux(&mut self, context: &str) {
         self.labels.push(Label { file: "exec", text: context.to_owned() });
     }
 
     /// Whether the guest has a policy namespace of its own.
-    pub fn has_policy(&self) -> bool {
+    pub(crate) fn has_policy(&self) -> bool {
         self.policy.is_some()
     }
 
     /// Whether the guest's policy namespace is `name`.
-    pub fn names(&self, name: &str) -> bool {
+    pub(crate) fn names(&self, name: &str) -> bool {
         self.policy.as_deref() == Some(name)
     }
 
@@ -52,7 +52,7 @@ impl Labels {
     /// A guest's /proc is what its root has mounted there, and a label written to a file of his would confine
     /// nobody (CVE-2025-52881, CVE-2015-1334). The kernel takes them from the process that has opened the
     /// file alone, so that this is done in the child.
-    pub fn open(&self) -> Result<OpenLabels> {
+    pub(crate) fn open(&self) -> Result<OpenLabels> {
         let open = |label: &Label| {
             let path = format!("/proc/thread-self/attr/{}", label.file);
             let file = File::options().write(true).open(&path).context(|| format!("open `{path}`"))?;
@@ -68,15 +68,15 @@ impl Labels {
 
 /// Labels whose files are open; they close when a program is executed.
 #[derive(Debug)]
-pub struct OpenLabels(Vec<(File, Label)>);
+pub(crate) struct OpenLabels(Vec<(File, Label)>);
 
 impl OpenLabels {
-    pub fn descriptors(&self) -> impl Iterator<Item = RawFd> {
+    pub(crate) fn descriptors(&self) -> impl Iterator<Item = RawFd> {
         self.0.iter().map(|(file, _)| file.as_raw_fd())
     }
 
     /// Has the next program of this process get them.
-    pub fn put_on(&self) -> Result<()> {
+    pub(crate) fn put_on(&self) -> Result<()> {
         for (file, label) in &self.0 {
             (&mut &*file)
                 .write_all(label.text.as_bytes())

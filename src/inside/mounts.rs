@@ -19,7 +19,7 @@ const NOEXEC: MountAttrFlags = MountAttrFlags::MOUNT_ATTR_NOEXEC;
 const RDONLY: MountAttrFlags = MountAttrFlags::MOUNT_ATTR_RDONLY;
 
 /// Directories that the /dev made by the supervisor must have: others are mounted on them.
-pub const DEV_DIRECTORIES: [&str; 3] = ["pts", "shm", "mqueue"];
+pub(crate) const DEV_DIRECTORIES: [&str; 3] = ["pts", "shm", "mqueue"];
 
 /// Hidden behind /dev/null: they speak of the host, or act on it.
 const INACCESSIBLE: [&str; 5] =
@@ -32,7 +32,7 @@ const READ_ONLY: [&str; 7] =
 /// The kernel's file systems, made while the host's mount tree is still visible: the kernel lets
 /// a user namespace mount proc and sysfs only where it can already see a whole one
 /// (mount_too_revealing in fs/namespace.c).
-pub struct KernelFilesystems {
+pub(super) struct KernelFilesystems {
     proc: OwnedFd,
     sys: OwnedFd,
     cgroup: OwnedFd,
@@ -44,7 +44,7 @@ pub struct KernelFilesystems {
 }
 
 impl KernelFilesystems {
-    pub fn make(plan: &BootPlan) -> Result<Self> {
+    pub(super) fn make(plan: &BootPlan) -> Result<Self> {
         let proc = || new_filesystem("proc", &[], NOSUID | NODEV | NOEXEC);
         let sys = |read_only| match plan.network {
             NetworkView::Own => new_filesystem("sysfs", &[], NOSUID | NODEV | NOEXEC | read_only),
@@ -68,7 +68,7 @@ impl KernelFilesystems {
 }
 
 /// Makes `root` this process's root; nothing of the host's tree stays reachable.
-pub fn change_root(root: BorrowedFd<'_>) -> Result<()> {
+pub(super) fn change_root(root: BorrowedFd<'_>) -> Result<()> {
     let call = |step: &'static str| move || format!("change the root: {step}");
     // Nothing done below may travel to the host's mount namespace.
     mount(None::<&str>, "/", None::<&str>, MsFlags::MS_REC | MsFlags::MS_PRIVATE, None::<&str>)
@@ -86,7 +86,7 @@ pub fn change_root(root: BorrowedFd<'_>) -> Result<()> {
 }
 
 /// Mounts everything on the new root. `dev` is the tree the supervisor made.
-pub fn mount_all(kernel: KernelFilesystems, dev: BorrowedFd<'_>) -> Result<()> {
+pub(super) fn mount_all(kernel: KernelFilesystems, dev: BorrowedFd<'_>) -> Result<()> {
     for (mount, target) in [(kernel.proc.as_fd(), "/proc"), (kernel.sys.as_fd(), "/sys"), (dev, "/dev")] {
         attach_in_root(mount, target)?;
     }
@@ -139,7 +139,7 @@ fn protect_proc() -> Result<()> {
 }
 
 /// Attaches what `[[mount]]` and `[[device]]` ask for, making the place where it is missing.
-pub fn bind(mount: BorrowedFd<'_>, place: &Path, directory: bool) -> Result<()> {
+pub(super) fn bind(mount: BorrowedFd<'_>, place: &Path, directory: bool) -> Result<()> {
     let target = place.display();
     let root = open_dir("/")?;
     let open = |path: &Path, flags| {
@@ -176,7 +176,7 @@ pub fn bind(mount: BorrowedFd<'_>, place: &Path, directory: bool) -> Result<()> 
 
 /// Makes the whole tree shared, as the container interface asks: services in the guest that unshare
 /// mounts still see what is mounted later.
-pub fn share() -> Result<()> {
+pub(super) fn share() -> Result<()> {
     mount(None::<&str>, "/", None::<&str>, MsFlags::MS_REC | MsFlags::MS_SHARED, None::<&str>)
         .context(|| "share the mounts")
 }

@@ -25,7 +25,7 @@ const MOUNTED_AT_BOOT: [&str; 2] = ["/tmp", "/run/lock"];
 /// found by a path, and may be one of this process's descriptors (CVE-2024-21626, CVE-2025-52881). Those
 /// on other mounts are not there yet: on a volume that guests share, another one may have made them, and would
 /// choose what its contents cover here (CVE-2021-30465).
-pub fn resolve(target: &str) -> Result<PathBuf> {
+pub(super) fn resolve(target: &str) -> Result<PathBuf> {
     let root = open_dir("/")?;
     let find = || -> Result<PathBuf> {
         let path = follow_dangling(root.as_fd(), target)?;
@@ -69,7 +69,7 @@ fn follow_dangling(root: BorrowedFd<'_>, asked: &str) -> Result<PathBuf> {
 }
 
 /// Mounts an empty file system where the guest's init would mount one over `target`.
-pub fn keep_visible(target: &Path) -> Result<()> {
+pub(super) fn keep_visible(target: &Path) -> Result<()> {
     let is_below = |place: &&str| target != Path::new(place) && target.starts_with(place);
     let Some(place) = MOUNTED_AT_BOOT.into_iter().find(is_below) else { return Ok(()) };
     match statx(CWD, place, AtFlags::SYMLINK_NOFOLLOW, StatxFlags::TYPE) {
@@ -83,7 +83,7 @@ pub fn keep_visible(target: &Path) -> Result<()> {
 }
 
 /// Attaches on a directory of the root file system, which is made if the archive lacked it.
-pub fn attach_in_root(mount: impl AsFd, target: &str) -> Result<()> {
+pub(super) fn attach_in_root(mount: impl AsFd, target: &str) -> Result<()> {
     if let Err(e) = std::fs::create_dir(target) {
         let is_directory = std::fs::symlink_metadata(target).is_ok_and(|meta| meta.is_dir());
         if !is_directory {

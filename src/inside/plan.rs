@@ -9,7 +9,7 @@ use crate::error::Error;
 
 /// All that the child needs to know, computed before the clone.
 #[derive(Debug)]
-pub struct BootPlan {
+pub(crate) struct BootPlan {
     pub hostname: String,
     /// The init's path in the guest.
     pub init: CString,
@@ -38,7 +38,7 @@ pub struct BootPlan {
 
 /// Which network the guest sees.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum NetworkView {
+pub(crate) enum NetworkView {
     /// A network namespace of its own.
     Own,
     /// The host's.
@@ -48,7 +48,7 @@ pub enum NetworkView {
 /// From the supervisor to the child.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
-pub enum ToChild {
+pub(crate) enum ToChild {
     /// Descriptors: detached mounts of the root file system and of /dev.
     Root,
     /// Descriptor: a detached mount to attach at `target` in the guest.
@@ -62,7 +62,7 @@ pub enum ToChild {
 /// From the child to the supervisor; end of file after `Prepared` means that init runs.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
-pub enum FromChild {
+pub(crate) enum FromChild {
     /// All is mounted. Descriptors: the console's master side, its slave side, and the notify socket if
     /// asked for.
     Prepared,

@@ -20,7 +20,7 @@ const DIR: &str = "/run/host";
 /// Fills /run/host, makes it read-only, and gives this boot its own random id.
 ///
 /// Returns the notify socket where the plan asks for one.
-pub fn fill(plan: &BootPlan) -> Result<Option<OwnedFd>> {
+pub(super) fn fill(plan: &BootPlan) -> Result<Option<OwnedFd>> {
     let write = || -> std::io::Result<()> {
         for dir in ["", "incoming", "inaccessible", "inaccessible/dir", "unix-export"] {
             fs::create_dir(Path::new(DIR).join(dir))?;

@@ -15,7 +15,7 @@ use crate::types::ContainerName;
 
 /// Refuses a configuration whose addresses are the bridge's own, outside its network, or leased to
 /// another guest. Of a bridge that is not made yet nothing is known.
-pub fn check_addresses(layout: &Layout, name: &ContainerName, config: &Config) -> Result<()> {
+pub(crate) fn check_addresses(layout: &Layout, name: &ContainerName, config: &Config) -> Result<()> {
     let sets = |address: Address| matches!(address, Address::Static(_) | Address::Reserved(_));
     let is_set = config
         .network

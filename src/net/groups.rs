@@ -3,13 +3,13 @@
 /// The group of the host's ends of guests' links, of the owner with the plain names
 /// ([`of_owner`]); its low bits say what the bridge's rules do with
 /// the port ([`super::rules`]). In the link itself, they need no rule a guest and survive a flush.
-pub const GROUP: u32 = 0x6c78_6d00;
+pub(super) const GROUP: u32 = 0x6c78_6d00;
 
 /// The port's IPv4 and IPv6 addresses are checked: the bridge is ours, so we know them.
-pub const GROUP_CHECKED: u32 = 1;
+pub(super) const GROUP_CHECKED: u32 = 1;
 
 /// The port may talk to the host alone.
-pub const GROUP_ISOLATED: u32 = 2;
+pub(super) const GROUP_ISOLATED: u32 = 2;
 
 /// The group of the host's ends of the guests' links, for an owner of these names. Its low two bits are
 /// free for what the rules do with a port.

@@ -23,13 +23,13 @@ const TC_LINKLAYER_ETHERNET: u8 = 1;
 const ETH_P_ALL: u16 = 3u16.to_be();
 
 /// Limits what reaches the guest: it leaves the host by the host's end of the pair.
-pub async fn limit_into_guest(host: &Handle, link: u32, rate: Rate) -> Result<()> {
+pub(super) async fn limit_into_guest(host: &Handle, link: u32, rate: Rate) -> Result<()> {
     token_bucket(host, link, rate).await.context(|| "limit the traffic into the guest")
 }
 
 /// Limits what the guest sends. The kernel shapes only what leaves a link, so arriving packets are
 /// led through one of their own, `shaper` (an ifb).
-pub async fn limit_out_of_guest(host: &Handle, link: u32, shaper: &str, rate: Rate) -> Result<()> {
+pub(super) async fn limit_out_of_guest(host: &Handle, link: u32, shaper: &str, rate: Rate) -> Result<()> {
     let step = || "limit the traffic out of the guest";
     let ifb = LinkMessageBuilder::<LinkUnspec>::new_with_info_kind(InfoKind::Ifb).name(shaper).up().build();
     add_replacing(host, ifb, shaper).await.map_err(needs_module).context(step)?;

@@ -24,7 +24,7 @@ use crate::types::Mac;
 
 /// Where a guest's interface is made.
 #[derive(Debug, Clone, Copy)]
-pub struct Namespaces<'a> {
+pub(super) struct Namespaces<'a> {
     /// A socket on the host's side.
     pub host: &'a Handle,
     /// A socket in the guest's network namespace.
@@ -39,7 +39,7 @@ async fn bring_up(guest: &Handle, name: &str) -> Result<()> {
 }
 
 /// A veth pair on `bridge`, its peer born in the guest under its final name and address.
-pub async fn make_veth(
+pub(super) async fn make_veth(
     namespaces: Namespaces<'_>,
     interface: &Interface,
     host_link: &str,
@@ -127,7 +127,7 @@ async fn filters_vlans(host: &Handle, bridge: u32) -> Result<bool> {
 }
 
 /// A macvlan of `parent` (in its VLAN where one is given), born in the guest.
-pub async fn make_macvlan(
+pub(super) async fn make_macvlan(
     namespaces: Namespaces<'_>,
     interface: &Interface,
     parent: &str,
@@ -139,7 +139,7 @@ pub async fn make_macvlan(
 }
 
 /// An ipvlan of `parent`: it has its parent's hardware address.
-pub async fn make_ipvlan(
+pub(super) async fn make_ipvlan(
     namespaces: Namespaces<'_>,
     interface: &Interface,
     parent: &str,
@@ -151,7 +151,12 @@ pub async fn make_ipvlan(
 }
 
 /// The VLAN `vlan` of `parent`, with its hardware address.
-pub async fn make_vlan(namespaces: Namespaces<'_>, interface: &Interface, parent: &str, vlan: u16) -> Result<()> {
+pub(super) async fn make_vlan(
+    namespaces: Namespaces<'_>,
+    interface: &Interface,
+    parent: &str,
+    vlan: u16,
+) -> Result<()> {
     let link = LinkVlan::new(&interface.guest, index_of(namespaces.host, parent).await?, vlan);
     make_sub_link(namespaces, interface, link, "VLAN", parent).await
 }
@@ -192,7 +197,7 @@ fn unsupported(e: Error, kind: &str) -> Error {
 }
 
 /// Adds a link, first deleting what an earlier generation left under its name on the host.
-pub async fn add_replacing(host: &Handle, link: LinkMessage, name: &str) -> Result<()> {
+pub(super) async fn add_replacing(host: &Handle, link: LinkMessage, name: &str) -> Result<()> {
     let made = host.link().add(link.clone()).execute().await.map_err(Error::from);
     match made {
         Err(e) if e.errno() == Some(libc::EEXIST) => {
@@ -204,7 +209,7 @@ pub async fn add_replacing(host: &Handle, link: LinkMessage, name: &str) -> Resu
 }
 
 /// Moves the host's link `parent` into the guest; an alternative name says from then on whose it is.
-pub async fn move_into_guest(
+pub(super) async fn move_into_guest(
     namespaces: Namespaces<'_>,
     interface: &Interface,
     parent: &str,
@@ -228,7 +233,7 @@ pub async fn move_into_guest(
 }
 
 /// Brings a lent link back from the guest's namespace to `home`, under its old name.
-pub async fn return_to_host(guest: &Handle, home: RawFd, full_name: &str, old_name: &str) -> Result<()> {
+pub(super) async fn return_to_host(guest: &Handle, home: RawFd, full_name: &str, old_name: &str) -> Result<()> {
     let Some(link) = link_by_name(guest, full_name).await? else { return Ok(()) };
     let back =
         LinkMessageBuilder::<LinkUnspec>::new().index(link.header.index).name(old_name).setns_by_fd(home).build();
@@ -237,7 +242,7 @@ pub async fn return_to_host(guest: &Handle, home: RawFd, full_name: &str, old_na
 }
 
 /// Gives a link that the kernel has returned its old name; says whether it was there.
-pub async fn rename_returned(host: &Handle, full_name: &str, old_name: &str) -> Result<bool> {
+pub(super) async fn rename_returned(host: &Handle, full_name: &str, old_name: &str) -> Result<bool> {
     let Some(link) = link_by_name(host, full_name).await? else { return Ok(false) };
     let index = link.header.index;
     if name_of(&link) != Some(old_name) {
@@ -254,7 +259,7 @@ pub async fn rename_returned(host: &Handle, full_name: &str, old_name: &str) -> 
 }
 
 /// Sets static addresses and default routes in the guest.
-pub async fn address(guest: &Handle, interface: &Interface) -> Result<()> {
+pub(super) async fn address(guest: &Handle, interface: &Interface) -> Result<()> {
     let index = index_of(guest, &interface.guest).await?;
     for network in &interface.addresses {
         let mut add = guest.address().add(index, network.ip(), network.prefix());

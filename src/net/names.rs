@@ -10,11 +10,11 @@ use crate::store::Layout;
 use crate::types::{ContainerName, Mac};
 
 /// What all our links on the host begin with.
-pub const PREFIX: &str = "lxm";
+pub(crate) const PREFIX: &str = "lxm";
 
 /// What a link on the host is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Role {
+pub(crate) enum Role {
     /// The host's end of a veth pair.
     Veth,
     /// Shapes what the guest sends.
@@ -26,7 +26,7 @@ pub enum Role {
 /// The host's link for the guest's interface `guest`: `lxm` and eight hexadecimal digits.
 ///
 /// Containers of the same name in different directories have different links.
-pub fn host_link(layout: &Layout, name: &ContainerName, guest: &str, role: Role) -> String {
+pub(crate) fn host_link(layout: &Layout, name: &ContainerName, guest: &str, role: Role) -> String {
     let role = match role {
         Role::Veth => "veth",
         Role::Shaper => "shaper",
@@ -38,12 +38,12 @@ pub fn host_link(layout: &Layout, name: &ContainerName, guest: &str, role: Role)
 }
 
 /// The full name that `ip link show` also understands.
-pub fn full_name(name: &ContainerName, guest: &str) -> String {
+pub(crate) fn full_name(name: &ContainerName, guest: &str) -> String {
     format!("{PREFIX}-{name}-{guest}")
 }
 
 /// The hardware address that belongs to these words for ever: locally administered, unicast.
-pub fn derived_mac(words: &[&str]) -> Mac {
+pub(crate) fn derived_mac(words: &[&str]) -> Mac {
     let digest = Sha256::digest(words.join("\0"));
     let mut bytes = [0; 6];
     bytes.copy_from_slice(&digest[..6]);
@@ -53,7 +53,7 @@ pub fn derived_mac(words: &[&str]) -> Mac {
 }
 
 /// The name of a link that tells most: its alternative name where it has one of ours.
-pub fn telling(link: &LinkMessage) -> Option<&str> {
+pub(crate) fn telling(link: &LinkMessage) -> Option<&str> {
     let ours = link.attributes.iter().find_map(|attribute| match attribute {
         LinkAttribute::PropList(props) => props.iter().find_map(|prop| match prop {
             Prop::AltIfName(name) if name.starts_with("lxm-") => Some(name.as_str()),

@@ -17,7 +17,7 @@ use crate::types::Mac;
 /// What the host knows it sends at once, and what comes to a station that does not have the address,
 /// or not yet, is lost: a first SYN is sent again after a second. What it does not know it asks for,
 /// and keeps what is to be sent.
-pub async fn forget(host: &Handle, bridge: u32, is_stale: impl Fn(IpAddr, Mac) -> bool) -> Result<()> {
+pub(super) async fn forget(host: &Handle, bridge: u32, is_stale: impl Fn(IpAddr, Mac) -> bool) -> Result<()> {
     for neighbour in list(host, bridge).await? {
         if entry(&neighbour).is_some_and(|(address, station)| is_stale(address, station)) {
             // It may have gone by itself.
@@ -28,12 +28,12 @@ pub async fn forget(host: &Handle, bridge: u32, is_stale: impl Fn(IpAddr, Mac) -
 }
 
 /// The neighbours on `bridge` whose MAC address the host knows.
-pub async fn known(host: &Handle, bridge: u32) -> Result<BTreeMap<IpAddr, Mac>> {
+pub(super) async fn known(host: &Handle, bridge: u32) -> Result<BTreeMap<IpAddr, Mac>> {
     Ok(list(host, bridge).await?.iter().filter_map(entry).collect())
 }
 
 /// Has the host ask whose an address on `bridge` is, if it does not know.
-pub async fn ask(host: &Handle, bridge: u32, address: IpAddr) -> Result<()> {
+pub(super) async fn ask(host: &Handle, bridge: u32, address: IpAddr) -> Result<()> {
     // NTF_USE is what a packet to the address would do, without one (neigh_add in net/core/neighbour.c).
     let asked = host.neighbours().add(bridge, address).state(NeighbourState::None).flags(NeighbourFlags::Use);
     asked.replace().execute().await.context(|| format!("ask whose `{address}` is"))

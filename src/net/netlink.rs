@@ -16,18 +16,18 @@ use crate::error::{Context, Error, Result};
 
 /// The runtime that all sockets of one caller share.
 #[derive(Debug)]
-pub struct Netlink {
+pub(super) struct Netlink {
     runtime: tokio::runtime::Runtime,
 }
 
 impl Netlink {
-    pub fn new() -> Result<Self> {
+    pub(super) fn new() -> Result<Self> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
         runtime.map(|runtime| Netlink { runtime }).context(|| "start the network runtime")
     }
 
     /// A socket in this process's network namespace.
-    pub fn open(&self) -> Result<Handle> {
+    pub(super) fn open(&self) -> Result<Handle> {
         let _in_runtime = self.runtime.enter();
         let (connection, handle, _) = rtnetlink::new_connection().context(|| "open a netlink socket")?;
         self.runtime.spawn(connection);
@@ -35,17 +35,17 @@ impl Netlink {
     }
 
     /// A socket in the network namespace `netns`.
-    pub fn open_in(&self, netns: BorrowedFd<'_>) -> Result<Handle> {
+    pub(super) fn open_in(&self, netns: BorrowedFd<'_>) -> Result<Handle> {
         in_netns(netns, || self.open())
     }
 
-    pub fn run<T>(&self, work: impl Future<Output = T>) -> T {
+    pub(super) fn run<T>(&self, work: impl Future<Output = T>) -> T {
         self.runtime.block_on(work)
     }
 }
 
 /// Runs `work` with this thread in the network namespace `netns`. `work` must not await.
-pub fn in_netns<T>(netns: BorrowedFd<'_>, work: impl FnOnce() -> Result<T>) -> Result<T> {
+pub(super) fn in_netns<T>(netns: BorrowedFd<'_>, work: impl FnOnce() -> Result<T>) -> Result<T> {
     let home = File::open("/proc/thread-self/ns/net").context(|| "open the network namespace of this thread")?;
     setns(netns, CloneFlags::CLONE_NEWNET).context(|| "enter the guest's network namespace")?;
     let result = work();
@@ -66,7 +66,7 @@ impl From<rtnetlink::Error> for Error {
 }
 
 /// A link of the host by name or alternative name; `None` where there is none.
-pub async fn link_by_name(handle: &Handle, name: &str) -> Result<Option<LinkMessage>> {
+pub(super) async fn link_by_name(handle: &Handle, name: &str) -> Result<Option<LinkMessage>> {
     let found = handle.link().get().match_name(name).execute().try_next().await;
     match found.map_err(Error::from) {
         Ok(link) => Ok(link),
@@ -76,7 +76,7 @@ pub async fn link_by_name(handle: &Handle, name: &str) -> Result<Option<LinkMess
 }
 
 /// The index of a link that must be there.
-pub async fn index_of(handle: &Handle, name: &str) -> Result<u32> {
+pub(super) async fn index_of(handle: &Handle, name: &str) -> Result<u32> {
     match link_by_name(handle, name).await? {
         Some(link) => Ok(link.header.index),
         None => Err(Error::not_found(format!("this host has no link `{name}`"))),
@@ -84,7 +84,7 @@ pub async fn index_of(handle: &Handle, name: &str) -> Result<u32> {
 }
 
 /// Deletes a link; one that is gone already is fine.
-pub async fn delete_link(handle: &Handle, name: &str) -> Result<()> {
+pub(super) async fn delete_link(handle: &Handle, name: &str) -> Result<()> {
     let Some(link) = link_by_name(handle, name).await? else { return Ok(()) };
     match handle.link().del(link.header.index).execute().await.map_err(Error::from) {
         Err(e) if e.errno() == Some(libc::ENODEV) => Ok(()),
@@ -93,13 +93,13 @@ pub async fn delete_link(handle: &Handle, name: &str) -> Result<()> {
 }
 
 /// The name of a link, without its alternative ones.
-pub fn name_of(link: &LinkMessage) -> Option<&str> {
+pub(super) fn name_of(link: &LinkMessage) -> Option<&str> {
     link.attributes.iter().find_map(|attribute| match attribute {
         LinkAttribute::IfName(name) => Some(name.as_str()),
         _ => None,
     })
 }
 
-pub fn open_netns(leader: nix::unistd::Pid) -> Result<std::fs::File> {
+pub(super) fn open_netns(leader: nix::unistd::Pid) -> Result<std::fs::File> {
     std::fs::File::open(format!("/proc/{leader}/ns/net")).context(|| "open the guest's network namespace")
 }

@@ -8,7 +8,7 @@ use nix::unistd::Pid;
 
 /// The addresses of a guest, but for loopback.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Addresses {
+pub(crate) struct Addresses {
     pub ipv4: Vec<Ipv4Addr>,
     pub ipv6: Vec<Ipv6Addr>,
     /// Those that only its neighbours can reach.
@@ -17,18 +17,18 @@ pub struct Addresses {
 
 impl Addresses {
     /// Whether others can reach the guest.
-    pub fn are_reachable(&self) -> bool {
+    pub(crate) fn are_reachable(&self) -> bool {
         !self.ipv4.is_empty() || !self.ipv6.is_empty()
     }
 
     /// All of IPv6, those that are worth least last.
-    pub fn all_ipv6(&self) -> Vec<Ipv6Addr> {
+    pub(crate) fn all_ipv6(&self) -> Vec<Ipv6Addr> {
         [&self.ipv6[..], &self.link_local].concat()
     }
 }
 
 /// The addresses in the network namespace of `leader`; none of one that is gone or shares ours.
-pub fn addresses(leader: Pid) -> Addresses {
+pub(crate) fn addresses(leader: Pid) -> Addresses {
     let namespace = |pid: &str| fs::read_link(format!("/proc/{pid}/ns/net")).ok();
     if namespace(&leader.to_string()) == namespace("self") {
         return Addresses::default();
@@ -41,13 +41,13 @@ pub fn addresses(leader: Pid) -> Addresses {
 
 /// Bytes that went over a link of the host, seen from the guest at its other end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Traffic {
+pub(crate) struct Traffic {
     pub sent: u64,
     pub received: u64,
 }
 
 /// The traffic of the host's end of a guest's link: what the host receives the guest has sent.
-pub fn traffic(host_link: &str) -> Option<Traffic> {
+pub(crate) fn traffic(host_link: &str) -> Option<Traffic> {
     let read = |counter: &str| {
         let text = fs::read_to_string(format!("/sys/class/net/{host_link}/statistics/{counter}")).ok()?;
         text.trim().parse().ok()

@@ -16,7 +16,7 @@ use crate::error::{Error, Result};
 use crate::store::Layout;
 
 /// The bridge that lxm makes when nobody says otherwise.
-pub const DEFAULT_BRIDGE: &str = "lxmbr0";
+pub(crate) const DEFAULT_BRIDGE: &str = "lxmbr0";
 
 /// The names of who was first.
 const PLAIN: &str = "lxm";
@@ -28,7 +28,7 @@ const LINKS: &str = "/sys/class/net";
 const ALIAS_MAX: usize = 255;
 
 /// What the host-wide things of this state directory are called: `lxm`, or `lxm-KEY`.
-pub fn tag(layout: &Layout) -> Result<String> {
+pub(crate) fn tag(layout: &Layout) -> Result<String> {
     match NetworkFile::load(layout)? {
         NetworkFile { owner: Some(owner), .. } => Ok(owner),
         file if !file.bridge.is_empty() => Ok(PLAIN.to_owned()),
@@ -38,7 +38,7 @@ pub fn tag(layout: &Layout) -> Result<String> {
 }
 
 /// The bridge that `lxmbr0` means here.
-pub fn default_bridge(layout: &Layout) -> Result<String> {
+pub(crate) fn default_bridge(layout: &Layout) -> Result<String> {
     tag(layout).map(|tag| default_bridge_of(&tag))
 }
 
@@ -51,12 +51,12 @@ pub(super) fn default_bridge_of(tag: &str) -> String {
 }
 
 /// The name of a bridge on this host that a configuration or a command calls `name`.
-pub fn bridge_name(layout: &Layout, name: &str) -> Result<String> {
+pub(crate) fn bridge_name(layout: &Layout, name: &str) -> Result<String> {
     if name == DEFAULT_BRIDGE { default_bridge(layout) } else { Ok(name.to_owned()) }
 }
 
 /// Notes in `file`, which is about to have its first bridge, whose names it goes by.
-pub fn note(layout: &Layout, file: &mut NetworkFile) -> Result<()> {
+pub(crate) fn note(layout: &Layout, file: &mut NetworkFile) -> Result<()> {
     if file.bridge.is_empty() {
         let tag = tag(layout)?;
         file.owner = (tag != PLAIN).then_some(tag);
@@ -70,7 +70,7 @@ fn keyed(layout: &Layout) -> String {
 }
 
 /// The mark of this state directory.
-pub fn mark(layout: &Layout) -> Result<String> {
+pub(crate) fn mark(layout: &Layout) -> Result<String> {
     let mut mark = format!("{}:{}", tag(layout)?, layout.root().display());
     while mark.len() > ALIAS_MAX {
         mark.pop();
@@ -92,7 +92,7 @@ fn parse(alias: &str) -> Option<(String, String)> {
 
 /// The state directory that a bridge belongs to, where that is another one. A bridge without a mark is
 /// an older version's, or the admin's.
-pub fn other_owner(layout: &Layout, link: &str) -> Option<String> {
+pub(crate) fn other_owner(layout: &Layout, link: &str) -> Option<String> {
     mark_of(link).map(|(_, root)| root).filter(|root| !is_own(layout, root))
 }
 
@@ -103,7 +103,7 @@ fn is_own(layout: &Layout, root: &str) -> bool {
 }
 
 /// Fails with `Kind::Conflict` where the bridge is another state directory's.
-pub fn require_own(layout: &Layout, name: &str) -> Result<()> {
+pub(crate) fn require_own(layout: &Layout, name: &str) -> Result<()> {
     match other_owner(layout, name) {
         None => Ok(()),
         Some(root) => Err(Error::conflict(format!("bridge `{name}` belongs to the containers of LXM_ROOT={root}"))
@@ -114,7 +114,7 @@ pub fn require_own(layout: &Layout, name: &str) -> Result<()> {
 }
 
 /// Whether this host has a link of this name, and it is nobody else's.
-pub fn has(layout: &Layout, name: &str) -> bool {
+pub(crate) fn has(layout: &Layout, name: &str) -> bool {
     bridge::exists(name) && other_owner(layout, name).is_none()
 }
 

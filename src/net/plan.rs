@@ -12,7 +12,7 @@ use crate::types::{ContainerName, Mac};
 
 /// One interface of the guest, as it will be made.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Interface {
+pub(super) struct Interface {
     /// Its name in the guest.
     pub guest: String,
     pub kind: Kind,
@@ -31,7 +31,7 @@ pub struct Interface {
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Kind {
+pub(super) enum Kind {
     Veth {
         bridge: String,
     },
@@ -52,7 +52,7 @@ pub enum Kind {
 }
 
 /// The guest's interfaces in order of their names; empty where it has loopback alone.
-pub fn interfaces(name: &ContainerName, config: &Config, default_bridge: &str) -> Result<Vec<Interface>> {
+pub(super) fn interfaces(name: &ContainerName, config: &Config, default_bridge: &str) -> Result<Vec<Interface>> {
     let mut interfaces = Vec::new();
     for (guest, network) in &config.network {
         let step = || format!("network.{guest}");
@@ -135,7 +135,7 @@ fn interface(
 }
 
 /// The MAC address of an interface: the one that is set, else one made of the container's uuid.
-pub fn mac_of(name: &ContainerName, config: &Config, guest: &str, network: &Network) -> Result<Mac> {
+pub(crate) fn mac_of(name: &ContainerName, config: &Config, guest: &str, network: &Network) -> Result<Mac> {
     match &network.mac {
         Some(text) => text.parse::<Mac>().ok().filter(|mac| mac.is_unicast()).ok_or_else(|| {
             Error::config(format!("`{text}` is not a unicast MAC address"))

@@ -4,10 +4,10 @@ use crate::error::{Error, Result};
 
 /// Traffic in bits a second, written with its unit: `100Mbit`, `1.5Gbit`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Rate(u64);
+pub(super) struct Rate(u64);
 
 impl Rate {
-    pub fn bytes_per_second(self) -> u64 {
+    pub(super) fn bytes_per_second(self) -> u64 {
         self.0 / 8
     }
 }

@@ -31,7 +31,7 @@ const CONNECT_TIME: Duration = Duration::from_millis(500);
 const GREETING_TIME: Duration = Duration::from_secs(5);
 
 /// Waits until the guest has an address that others can reach; fails with `Kind::TimedOut`.
-pub fn wait_address(layout: &Layout, name: &ContainerName, limit: Duration) -> Result<Addresses> {
+pub(crate) fn wait_address(layout: &Layout, name: &ContainerName, limit: Duration) -> Result<Addresses> {
     let leader = BootRecord::of_running(layout, name)?.leader;
     let deadline = Instant::now() + limit;
     let mut ipv6_is_enough = None;
@@ -57,7 +57,7 @@ pub fn wait_address(layout: &Layout, name: &ContainerName, limit: Duration) -> R
 
 /// Waits a moment for the address of a guest that is leased one. That none comes is no failure: what
 /// was waited for before this has come.
-pub fn await_lease(layout: &Layout, name: &ContainerName) {
+pub(crate) fn await_lease(layout: &Layout, name: &ContainerName) {
     if is_leased_ipv4(layout, name) {
         let _ = wait_address(layout, name, IPV4_BEHIND);
     }
@@ -94,7 +94,7 @@ fn still_there(name: &ContainerName, leader: &Generation) -> Result<()> {
 /// Connects to a port of the guest, trying until somebody listens, at most for `limit`.
 ///
 /// With root's rights from inside the guest's network namespace, else by the guest's addresses.
-pub fn connect(layout: &Layout, name: &ContainerName, port: u16, limit: Duration) -> Result<TcpStream> {
+pub(crate) fn connect(layout: &Layout, name: &ContainerName, port: u16, limit: Duration) -> Result<TcpStream> {
     let leader = BootRecord::of_running(layout, name)?.leader;
     let deadline = Instant::now() + limit;
     let inside = if nix::unistd::geteuid().is_root() { Some(open_netns(Pid::from_raw(leader.pid))?) } else { None };
@@ -151,7 +151,7 @@ fn leased(layout: &Layout, name: &ContainerName) -> Vec<IpAddr> {
 }
 
 /// Waits until the guest's ssh server greets, at most for `limit`.
-pub fn wait_ssh(layout: &Layout, name: &ContainerName, limit: Duration) -> Result<()> {
+pub(crate) fn wait_ssh(layout: &Layout, name: &ContainerName, limit: Duration) -> Result<()> {
     let deadline = Instant::now() + limit;
     loop {
         let left = deadline.saturating_duration_since(Instant::now());

@@ -18,7 +18,7 @@ const FILE: &str = "network.toml";
 
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
-pub struct GuestRecord {
+pub(crate) struct GuestRecord {
     /// The guest's PID 1 seen from the host.
     pub leader: i32,
     #[serde(default, rename = "link", skip_serializing_if = "Vec::is_empty")]
@@ -27,7 +27,7 @@ pub struct GuestRecord {
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
-pub struct LinkRecord {
+pub(crate) struct LinkRecord {
     /// Its name in the guest.
     pub guest: String,
     pub mac: Mac,
@@ -60,7 +60,7 @@ impl GuestRecord {
     }
 
     /// Reads it; `None` where the container is not wired.
-    pub fn read(layout: &Layout, name: &ContainerName) -> Result<Option<Self>> {
+    pub(crate) fn read(layout: &Layout, name: &ContainerName) -> Result<Option<Self>> {
         Self::read_file(&Self::file(layout, name))
     }
 
@@ -74,7 +74,7 @@ impl GuestRecord {
 
     /// All containers of this directory that are wired, by name. One that cannot be read is left
     /// out: it is another command's to report, and must not keep the rest from working.
-    pub fn all(layout: &Layout) -> Vec<(ContainerName, Self)> {
+    pub(crate) fn all(layout: &Layout) -> Vec<(ContainerName, Self)> {
         let found = Self::all_in(&layout.own_run()).into_iter();
         found.filter_map(|(dir, record)| Some((dir.file_name()?.to_str()?.parse().ok()?, record))).collect()
     }

@@ -19,7 +19,7 @@ type DnsServer = (i32, Vec<u8>);
 ///
 /// A host without resolved does not need it, and one where it fails has its network all the same:
 /// `lxm check` tells.
-pub fn announce(index: u32, settings: &BridgeSettings) {
+pub(super) fn announce(index: u32, settings: &BridgeSettings) {
     let _ = bus::run_with(RESOLVED, TIMEOUT, async |bus| {
         let servers: Vec<DnsServer> = servers(settings)
             .into_iter()

@@ -23,7 +23,7 @@ const GROUP_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// Who waits for the server to be ready.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Readiness {
+pub(crate) enum Readiness {
     /// systemd, or nobody.
     Notify,
     /// `spawn`, at the other end of standard output.
@@ -31,7 +31,7 @@ pub enum Readiness {
 }
 
 /// Makes sure that the bridge's server serves; returns when it does.
-pub fn ensure(layout: &Layout, bridge: &str) -> Result<()> {
+pub(crate) fn ensure(layout: &Layout, bridge: &str) -> Result<()> {
     if is_running(layout, bridge)? {
         return Ok(());
     }
@@ -144,7 +144,7 @@ fn other_servers(layout: &Layout) -> bool {
 }
 
 /// Is the bridge's server until it is told to stop or the bridge is gone: `lxm network serve`.
-pub fn run(layout: &Layout, bridge: &str, readiness: Readiness) -> Result<()> {
+pub(crate) fn run(layout: &Layout, bridge: &str, readiness: Readiness) -> Result<()> {
     let served = match readiness {
         Readiness::Notify => serve(layout, bridge, |_| {
             if let Some(notifier) = Notifier::from_env()? {

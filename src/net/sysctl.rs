@@ -3,7 +3,7 @@
 use crate::error::{Context, Result};
 
 /// Writes `value` to `/proc/sys/PATH`, unless it is there already.
-pub fn set(path: &str, value: &str) -> Result<()> {
+pub(super) fn set(path: &str, value: &str) -> Result<()> {
     let file = format!("/proc/sys/{path}");
     let step = || format!("set `{}` to {value}", path.replace('/', "."));
     if std::fs::read_to_string(&file).context(step)?.trim() != value {
@@ -16,7 +16,7 @@ pub fn set(path: &str, value: &str) -> Result<()> {
 ///
 /// A host that forwards ignores router advertisements unless `accept_ra` is 2: one that has its own
 /// default route from them would lose it when the route ends.
-pub fn forward_ipv6() -> Result<()> {
+pub(super) fn forward_ipv6() -> Result<()> {
     if read("net/ipv6/conf/all/forwarding").is_some_and(|value| value == "1") {
         return Ok(());
     }
@@ -35,6 +35,6 @@ fn read(path: &str) -> Option<String> {
 }
 
 /// Whether this kernel speaks IPv6 at all.
-pub fn has_ipv6() -> bool {
+pub(super) fn has_ipv6() -> bool {
     std::path::Path::new("/proc/sys/net/ipv6").is_dir()
 }

@@ -29,7 +29,7 @@ const MAX_DECLINED: usize = 8;
 
 /// What to do about a request.
 #[derive(Debug, PartialEq, Eq)]
-pub enum Outcome {
+pub(super) enum Outcome {
     Nothing,
     Reply(Packet),
     /// First see whether somebody uses this address, then ask again.
@@ -45,7 +45,7 @@ struct Block {
 }
 
 #[derive(Debug)]
-pub struct Dhcp4 {
+pub(super) struct Dhcp4 {
     bridge: String,
     subnet: Ipv4Network,
     first: u32,
@@ -64,7 +64,7 @@ pub struct Dhcp4 {
 }
 
 impl Dhcp4 {
-    pub fn new(
+    pub(super) fn new(
         bridge: &str,
         subnet: Ipv4Network,
         pool: (Ipv4Addr, Ipv4Addr),
@@ -88,28 +88,28 @@ impl Dhcp4 {
         }
     }
 
-    pub fn guests(&self) -> &Guests {
+    pub(super) fn guests(&self) -> &Guests {
         &self.guests
     }
 
     /// Why the last client that got no address got none, in words.
-    pub fn exhausted(&self) -> Option<&str> {
+    pub(super) fn exhausted(&self) -> Option<&str> {
         self.exhausted.as_deref()
     }
 
     /// How many addresses leases are given from.
-    pub fn pool_size(&self) -> u32 {
+    pub(super) fn pool_size(&self) -> u32 {
         self.last - self.first + 1
     }
 
     /// What the admin should hear of, since the last call.
-    pub fn take_notes(&mut self) -> Vec<String> {
+    pub(super) fn take_notes(&mut self) -> Vec<String> {
         std::mem::take(&mut self.notes)
     }
 
     /// Takes the guests that run now. Leases of those that do no more end; answers those that are
     /// new and will ask for a lease.
-    pub fn set_guests(&mut self, guests: Guests, now: Time) -> Vec<Mac> {
+    pub(super) fn set_guests(&mut self, guests: Guests, now: Time) -> Vec<Mac> {
         let gone: Vec<Mac> = self.guests.keys().filter(|mac| !guests.contains_key(mac)).copied().collect();
         gone.into_iter().for_each(|mac| self.leases.end(mac, now));
         let asks = |mac: &&Mac| !self.guests.contains_key(mac) && !guests[mac].addresses.iter().any(|a| a.is_ipv4());
@@ -130,14 +130,14 @@ impl Dhcp4 {
 
     /// Picks a guest's address before it asks; answers the address where it should be probed, so
     /// that the guest's first request is answered at once.
-    pub fn prepare(&mut self, mac: Mac, now: Time) -> Option<Ipv4Addr> {
+    pub(super) fn prepare(&mut self, mac: Mac, now: Time) -> Option<Ipv4Addr> {
         let address = self.choose(mac, None, now)?;
         self.hold(mac, address, now);
         self.needs_probe(mac, address, now).then_some(address)
     }
 
     /// Notes that a probe of `address` was answered by nobody.
-    pub fn found_free(&mut self, address: Ipv4Addr, now: Time) {
+    pub(super) fn found_free(&mut self, address: Ipv4Addr, now: Time) {
         if self.probed.len() > 4096 {
             self.probed.retain(|_, until| *until > now);
         }
@@ -145,7 +145,7 @@ impl Dhcp4 {
     }
 
     /// Notes that `by` uses `address` without a lease of it.
-    pub fn found_used(&mut self, address: Ipv4Addr, by: Mac, now: Time) {
+    pub(super) fn found_used(&mut self, address: Ipv4Addr, by: Mac, now: Time) {
         self.notes.push(format!("{address} is used by {by} without a lease; it is not leased for 10 minutes"));
         self.block(address, None, now);
     }
@@ -166,7 +166,7 @@ impl Dhcp4 {
     }
 
     /// Decides on a request that came in a frame from `source`.
-    pub fn handle(&mut self, request: &Request, source: Mac, now: Time) -> Result<Outcome> {
+    pub(super) fn handle(&mut self, request: &Request, source: Mac, now: Time) -> Result<Outcome> {
         let relayed = !request.giaddr.is_unspecified();
         if relayed && !self.subnet.contains(request.giaddr) {
             return Ok(Outcome::Nothing);

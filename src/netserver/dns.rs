@@ -16,7 +16,7 @@ const MAX_PAYLOAD: u16 = 1232;
 
 /// What this server alone knows about: the domain, and the reverse names of the bridge's subnets.
 #[derive(Debug)]
-pub struct Zone {
+pub(super) struct Zone {
     domain: Name,
     ipv4: Option<Ipv4Network>,
     ipv6: Option<Ipv6Network>,
@@ -24,7 +24,7 @@ pub struct Zone {
 
 /// What to do with a query.
 #[derive(Debug)]
-pub enum Verdict {
+pub(super) enum Verdict {
     /// It is not a query at all.
     Drop,
     Answer(Vec<u8>),
@@ -34,7 +34,7 @@ pub enum Verdict {
 
 /// The question of a query, as an answer must repeat it.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub struct Question {
+pub(super) struct Question {
     name: Name,
     kind: u16,
     class: u16,
@@ -47,7 +47,7 @@ impl Question {
     }
 
     /// The name that it asks for, in lower case and without the dot at its end.
-    pub fn name(&self) -> String {
+    pub(super) fn name(&self) -> String {
         self.name.to_ascii().trim_end_matches('.').to_owned()
     }
 }
@@ -61,7 +61,7 @@ fn read(message: &[u8]) -> Option<(Header, Option<Query>)> {
 }
 
 /// Whether `reply` answers the question that was sent under `id`.
-pub fn answers(reply: &[u8], id: u16, question: &Question) -> bool {
+pub(super) fn answers(reply: &[u8], id: u16, question: &Question) -> bool {
     read(reply).is_some_and(|(header, query)| {
         header.metadata.id == id
             && header.metadata.message_type == MessageType::Response
@@ -70,12 +70,12 @@ pub fn answers(reply: &[u8], id: u16, question: &Question) -> bool {
 }
 
 /// A number that nobody can guess, for the id of a query of our own.
-pub fn random_id() -> u16 {
+pub(super) fn random_id() -> u16 {
     Message::query().metadata.id
 }
 
 /// The answer to a query that holds a code and no more.
-pub fn failure(query: &[u8], code: ResponseCode) -> Option<Vec<u8>> {
+pub(super) fn failure(query: &[u8], code: ResponseCode) -> Option<Vec<u8>> {
     let (header, question) = read(query)?;
     let mut reply = response(&header, code);
     reply.add_queries(question);
@@ -92,14 +92,14 @@ fn response(header: &Header, code: ResponseCode) -> Message {
 
 impl Zone {
     /// `domain` is one that the settings' check has passed.
-    pub fn new(domain: &str, ipv4: Option<Ipv4Network>, ipv6: Option<Ipv6Network>) -> Self {
+    pub(super) fn new(domain: &str, ipv4: Option<Ipv4Network>, ipv6: Option<Ipv6Network>) -> Self {
         let mut domain = Name::from_ascii(domain).unwrap_or_else(|_| Name::root());
         domain.set_fqdn(true);
         Zone { domain, ipv4, ipv6 }
     }
 
     /// Whether `address` is one of the bridge's own network.
-    pub fn covers(&self, address: IpAddr) -> bool {
+    pub(super) fn covers(&self, address: IpAddr) -> bool {
         match address {
             IpAddr::V4(address) => self.ipv4.is_some_and(|net| net.contains(address)),
             IpAddr::V6(address) => self.ipv6.is_some_and(|net| net.contains(address)),
@@ -107,7 +107,7 @@ impl Zone {
     }
 
     /// Decides on a message that a client sent.
-    pub fn consider(&self, message: &[u8], names: &Names, now: Time) -> Verdict {
+    pub(super) fn consider(&self, message: &[u8], names: &Names, now: Time) -> Verdict {
         let Some((header, query)) = read(message) else { return Verdict::Drop };
         if header.metadata.message_type != MessageType::Query {
             return Verdict::Drop;

@@ -19,13 +19,13 @@ const SERVER_FAILURE: u8 = 2;
 const REFUSED: u8 = 5;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Transport {
+pub(super) enum Transport {
     Udp,
     Tcp,
 }
 
 /// An answer, and which server gave it.
-pub struct Reply {
+pub(super) struct Reply {
     /// With the id of the query that it answers.
     pub message: Vec<u8>,
     pub server: SocketAddr,
@@ -35,7 +35,12 @@ pub struct Reply {
 ///
 /// The query goes out as it came but for its id: what the client says of EDNS and DNSSEC is
 /// between it and the server. Each goes from a port of its own that the kernel picks at random.
-pub async fn ask(servers: &[SocketAddr], query: &[u8], question: &Question, transport: Transport) -> Option<Reply> {
+pub(super) async fn ask(
+    servers: &[SocketAddr],
+    query: &[u8],
+    question: &Question,
+    transport: Transport,
+) -> Option<Reply> {
     let mut query_out = query.to_vec();
     let mut poor = None;
     for _ in 0..ROUNDS {
@@ -93,14 +98,14 @@ async fn tcp(server: SocketAddr, query: &[u8], id: u16, question: &Question) -> 
 }
 
 /// Reads a message with its length before it (RFC 1035, 4.2.2).
-pub async fn read_message(stream: &mut TcpStream) -> std::io::Result<Vec<u8>> {
+pub(super) async fn read_message(stream: &mut TcpStream) -> std::io::Result<Vec<u8>> {
     let length = stream.read_u16().await?;
     let mut message = vec![0; length.into()];
     stream.read_exact(&mut message).await?;
     Ok(message)
 }
 
-pub async fn write_message(stream: &mut TcpStream, message: &[u8]) -> std::io::Result<()> {
+pub(super) async fn write_message(stream: &mut TcpStream, message: &[u8]) -> std::io::Result<()> {
     let length = u16::try_from(message.len()).map_err(|_| std::io::ErrorKind::InvalidData)?;
     stream.write_all(&[&length.to_be_bytes()[..], message].concat()).await
 }

@@ -10,8 +10,8 @@ use crate::types::Mac;
 
 /// Protocol number of ICMPv6 in an IPv6 header.
 const ICMPV6: u8 = 58;
-pub const ROUTER_SOLICITATION: u8 = 133;
-pub const NEIGHBOUR_SOLICITATION: u8 = 135;
+pub(super) const ROUTER_SOLICITATION: u8 = 133;
+pub(super) const NEIGHBOUR_SOLICITATION: u8 = 135;
 
 // Classic BPF, linux/bpf_common.h.
 const LOAD_BYTE: u16 = 0x30;
@@ -24,7 +24,7 @@ const RETURN: u16 = 0x06;
 const WHOLE: u32 = 0x4_0000;
 
 /// Passes unfragmented UDP over IPv4 to `port`.
-pub fn udp_filter(port: u16) -> [SockFilter; 9] {
+pub(super) fn udp_filter(port: u16) -> [SockFilter; 9] {
     [
         SockFilter::new(LOAD_BYTE, 0, 0, 9),
         SockFilter::new(JUMP_EQUAL, 0, 5, 17),
@@ -39,7 +39,7 @@ pub fn udp_filter(port: u16) -> [SockFilter; 9] {
 }
 
 /// Passes router and neighbour solicitations.
-pub fn solicitation_filter() -> [SockFilter; 7] {
+pub(super) fn solicitation_filter() -> [SockFilter; 7] {
     [
         SockFilter::new(LOAD_BYTE, 0, 0, 6),
         SockFilter::new(JUMP_EQUAL, 0, 4, u32::from(ICMPV6)),
@@ -63,7 +63,7 @@ fn checksum(parts: &[&[u8]]) -> u16 {
 
 /// A UDP datagram over IPv4.
 #[derive(Debug, PartialEq, Eq)]
-pub struct Datagram<'a> {
+pub(super) struct Datagram<'a> {
     pub from: SocketAddrV4,
     pub to: SocketAddrV4,
     pub payload: &'a [u8],
@@ -72,7 +72,7 @@ pub struct Datagram<'a> {
 /// Parses an IPv4 packet that holds a whole UDP datagram.
 ///
 /// The UDP checksum is not looked at: a sender on a veth leaves it to hardware that is not there.
-pub fn parse_udp(packet: &[u8]) -> Option<Datagram<'_>> {
+pub(super) fn parse_udp(packet: &[u8]) -> Option<Datagram<'_>> {
     let header = usize::from(packet.first()? & 0xf) * 4;
     if packet[0] >> 4 != 4 || header < 20 || packet.len() < header + 8 || packet[9] != 17 {
         return None;
@@ -93,7 +93,7 @@ pub fn parse_udp(packet: &[u8]) -> Option<Datagram<'_>> {
 }
 
 /// Builds the IPv4 packet of a UDP datagram, both checksums filled in.
-pub fn udp(from: SocketAddrV4, to: SocketAddrV4, payload: &[u8]) -> Vec<u8> {
+pub(super) fn udp(from: SocketAddrV4, to: SocketAddrV4, payload: &[u8]) -> Vec<u8> {
     let length = 8 + payload.len();
     let mut packet = Vec::with_capacity(20 + length);
     packet.extend([0x45, 0x10]);
@@ -120,12 +120,12 @@ pub fn udp(from: SocketAddrV4, to: SocketAddrV4, payload: &[u8]) -> Vec<u8> {
 
 /// Builds the question who has `address`, asked by nobody (RFC 5227's probe), so that no table of
 /// any neighbour changes by it.
-pub fn arp_probe(own: Mac, address: Ipv4Addr) -> Vec<u8> {
+pub(super) fn arp_probe(own: Mac, address: Ipv4Addr) -> Vec<u8> {
     arp_request(own, Ipv4Addr::UNSPECIFIED, address)
 }
 
 /// Builds the question who has `address`, asked by `from` at `own`.
-pub fn arp_request(own: Mac, from: Ipv4Addr, address: Ipv4Addr) -> Vec<u8> {
+pub(super) fn arp_request(own: Mac, from: Ipv4Addr, address: Ipv4Addr) -> Vec<u8> {
     let mut packet = vec![0, 1, 8, 0, 6, 4, 0, 1];
     packet.extend(own.0);
     packet.extend(from.octets());
@@ -135,7 +135,7 @@ pub fn arp_request(own: Mac, from: Ipv4Addr, address: Ipv4Addr) -> Vec<u8> {
 }
 
 /// Who an ARP packet of any kind says to have which address.
-pub fn parse_arp(packet: &[u8]) -> Option<(Mac, Ipv4Addr)> {
+pub(super) fn parse_arp(packet: &[u8]) -> Option<(Mac, Ipv4Addr)> {
     let packet: &[u8; 28] = packet.get(..28)?.try_into().ok()?;
     if packet[..6] != [0, 1, 8, 0, 6, 4] {
         return None;
@@ -147,7 +147,7 @@ pub fn parse_arp(packet: &[u8]) -> Option<(Mac, Ipv4Addr)> {
 
 /// A router or neighbour solicitation.
 #[derive(Debug, PartialEq, Eq)]
-pub struct Solicitation {
+pub(super) struct Solicitation {
     pub from: Ipv6Addr,
     pub kind: u8,
     /// The address that a neighbour solicitation asks for.
@@ -155,7 +155,7 @@ pub struct Solicitation {
 }
 
 /// Parses an IPv6 packet that is a solicitation of this link.
-pub fn parse_solicitation(packet: &[u8]) -> Option<Solicitation> {
+pub(super) fn parse_solicitation(packet: &[u8]) -> Option<Solicitation> {
     // A hop limit of 255 proves that no router has passed it on (RFC 4861, 6.1.1 and 7.1.1).
     if packet.len() < 48 || packet[0] >> 4 != 6 || packet[6] != ICMPV6 || packet[7] != 255 || packet[41] != 0 {
         return None;
@@ -172,7 +172,7 @@ pub fn parse_solicitation(packet: &[u8]) -> Option<Solicitation> {
 }
 
 /// Builds the IPv6 packet of an ICMPv6 message whose checksum field is zero so far.
-pub fn icmpv6(from: Ipv6Addr, to: Ipv6Addr, message: &[u8]) -> Vec<u8> {
+pub(super) fn icmpv6(from: Ipv6Addr, to: Ipv6Addr, message: &[u8]) -> Vec<u8> {
     let mut packet = vec![0x60, 0, 0, 0];
     packet.extend((message.len() as u16).to_be_bytes());
     packet.extend([ICMPV6, 255]);

@@ -6,12 +6,12 @@ use super::request::Request;
 use super::{dns, lease_log};
 
 /// A message to the lease server.
-pub fn dhcp4(input: &[u8]) {
+pub(crate) fn dhcp4(input: &[u8]) {
     let _ = Request::parse(input);
 }
 
 /// A message to the name server, and the same as a server's answer to it.
-pub fn dns(input: &[u8]) {
+pub(crate) fn dns(input: &[u8]) {
     let zone = dns::Zone::new("lxm", "10.77.3.1/24".parse().ok(), "fd77:1::1/64".parse().ok());
     if let dns::Verdict::Forward(question) = zone.consider(input, &Names::default(), 0) {
         let id = u16::from_be_bytes([input[0], input[1]]);
@@ -21,7 +21,7 @@ pub fn dns(input: &[u8]) {
 }
 
 /// A packet of any kind, and the message in it.
-pub fn frame(input: &[u8]) {
+pub(crate) fn frame(input: &[u8]) {
     let _ = frame::parse_arp(input);
     let _ = frame::parse_solicitation(input);
     if let Some(datagram) = frame::parse_udp(input) {
@@ -31,11 +31,11 @@ pub fn frame(input: &[u8]) {
 }
 
 /// A solicitation of IPv6.
-pub fn solicitation(input: &[u8]) {
+pub(crate) fn solicitation(input: &[u8]) {
     let _ = frame::parse_solicitation(input);
 }
 
 /// The file of leases, which the server writes without the rights of root.
-pub fn leases(input: &[u8]) {
+pub(crate) fn leases(input: &[u8]) {
     let _ = lease_log::parse(input);
 }

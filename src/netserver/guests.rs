@@ -35,7 +35,7 @@ pub struct GuestEntry {
 }
 
 /// The running guests of one bridge, by MAC.
-pub type Guests = HashMap<Mac, GuestEntry>;
+pub(crate) type Guests = HashMap<Mac, GuestEntry>;
 
 pub(super) fn directory(layout: &Layout, bridge: &str) -> PathBuf {
     layout.network_run().join(bridge).join("guests")
@@ -60,7 +60,7 @@ pub fn retract(layout: &Layout, bridge: &str, mac: Mac) -> Result<()> {
 }
 
 /// The bridges that guests were ever announced on since the host booted.
-pub fn bridges(layout: &Layout) -> Result<Vec<String>> {
+pub(crate) fn bridges(layout: &Layout) -> Result<Vec<String>> {
     let dir = layout.network_run();
     let entries = match fs::read_dir(&dir) {
         Err(e) if e.kind() == ErrorKind::NotFound => return Ok(Vec::new()),
@@ -70,7 +70,7 @@ pub fn bridges(layout: &Layout) -> Result<Vec<String>> {
 }
 
 /// Reads all guests of a bridge.
-pub fn read(layout: &Layout, bridge: &str) -> Result<Guests> {
+pub(crate) fn read(layout: &Layout, bridge: &str) -> Result<Guests> {
     match File::open(directory(layout, bridge)) {
         Err(e) if matches!(e.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => Ok(Guests::new()),
         opened => read_dir(&opened.context(|| format!("open the guests of `{bridge}`"))?.into()),

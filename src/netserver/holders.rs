@@ -8,14 +8,14 @@ use super::lease::Leases;
 use crate::types::Mac;
 
 #[derive(Debug)]
-pub struct Holders {
+pub(super) struct Holders {
     of: HashMap<Ipv4Addr, Mac>,
     answered: HashMap<Mac, Ipv4Addr>,
     changed: Vec<(Option<Mac>, Ipv4Addr)>,
 }
 
 impl Holders {
-    pub fn new(leases: &Leases) -> Self {
+    pub(super) fn new(leases: &Leases) -> Self {
         Holders {
             of: leases.iter().map(|lease| (lease.address, lease.mac)).collect(),
             answered: leases.iter().map(|lease| (lease.mac, lease.address)).collect(),
@@ -24,14 +24,14 @@ impl Holders {
     }
 
     /// An address is this station's from now on.
-    pub fn pass_on(&mut self, address: Ipv4Addr, mac: Mac) {
+    pub(super) fn pass_on(&mut self, address: Ipv4Addr, mac: Mac) {
         if self.of.insert(address, mac).is_some_and(|before| before != mac) {
             self.changed.push((Some(mac), address));
         }
     }
 
     /// A client is answered with an address; it has one, and what it had before is nobody's.
-    pub fn answer(&mut self, mac: Mac, address: Ipv4Addr) {
+    pub(super) fn answer(&mut self, mac: Mac, address: Ipv4Addr) {
         self.pass_on(address, mac);
         let former = self.answered.insert(mac, address).filter(|former| *former != address);
         if let Some(former) = former.filter(|former| self.of.get(former) == Some(&mac)) {
@@ -42,7 +42,7 @@ impl Holders {
 
     /// Addresses that another client was answered with before, with whose they are now if anybody's,
     /// since the last call.
-    pub fn take_changed(&mut self) -> Vec<(Option<Mac>, Ipv4Addr)> {
+    pub(super) fn take_changed(&mut self) -> Vec<(Option<Mac>, Ipv4Addr)> {
         std::mem::take(&mut self.changed)
     }
 }

@@ -6,10 +6,10 @@ use std::net::Ipv4Addr;
 use crate::types::Mac;
 
 /// Seconds since 1970: leases outlive the host's reboot.
-pub type Time = u64;
+pub(super) type Time = u64;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Lease {
+pub(super) struct Lease {
     pub mac: Mac,
     pub address: Ipv4Addr,
     pub expires: Time,
@@ -19,7 +19,7 @@ pub struct Lease {
 
 impl Lease {
     /// Whether the client may use the address now.
-    pub fn is_bound(&self, now: Time) -> bool {
+    pub(super) fn is_bound(&self, now: Time) -> bool {
         !self.offered && self.expires > now
     }
 }
@@ -27,7 +27,7 @@ impl Lease {
 /// All leases. One that has ended stays, so that its client gets the same address again, until the
 /// address is needed for another.
 #[derive(Debug, Default)]
-pub struct Leases {
+pub(super) struct Leases {
     by_mac: HashMap<Mac, Lease>,
     by_address: HashMap<Ipv4Addr, Mac>,
     by_end: BTreeSet<(Time, Ipv4Addr)>,
@@ -36,36 +36,36 @@ pub struct Leases {
 }
 
 impl Leases {
-    pub fn get(&self, mac: Mac) -> Option<&Lease> {
+    pub(super) fn get(&self, mac: Mac) -> Option<&Lease> {
         self.by_mac.get(&mac)
     }
 
     /// The lease of an address, ended or not.
-    pub fn holder(&self, address: Ipv4Addr) -> Option<&Lease> {
+    pub(super) fn holder(&self, address: Ipv4Addr) -> Option<&Lease> {
         self.by_address.get(&address).and_then(|mac| self.by_mac.get(mac))
     }
 
     /// How many addresses are remembered as somebody's.
-    pub fn len(&self) -> usize {
+    pub(super) fn len(&self) -> usize {
         self.by_mac.len()
     }
 
-    pub fn iter(&self) -> impl Iterator<Item = &Lease> {
+    pub(super) fn iter(&self) -> impl Iterator<Item = &Lease> {
         self.by_mac.values()
     }
 
     /// The leases that have ended, the longest ended first.
-    pub fn ended(&self, now: Time) -> impl Iterator<Item = &Lease> {
+    pub(super) fn ended(&self, now: Time) -> impl Iterator<Item = &Lease> {
         self.by_end.iter().take_while(move |(end, _)| *end <= now).filter_map(|(_, address)| self.holder(*address))
     }
 
     /// The offers that are not taken yet, the oldest first.
-    pub fn offers(&self) -> impl Iterator<Item = &Lease> {
+    pub(super) fn offers(&self) -> impl Iterator<Item = &Lease> {
         self.by_end.iter().filter_map(|(_, address)| self.holder(*address)).filter(|lease| lease.offered)
     }
 
     /// Sets a client's lease, taking the address from whoever had it.
-    pub fn set(&mut self, lease: Lease) {
+    pub(super) fn set(&mut self, lease: Lease) {
         if let Some(loser) = self.by_address.get(&lease.address).copied().filter(|mac| *mac != lease.mac) {
             self.remove(loser);
         }
@@ -79,14 +79,14 @@ impl Leases {
     }
 
     /// Ends a client's lease now; it is remembered.
-    pub fn end(&mut self, mac: Mac, now: Time) {
+    pub(super) fn end(&mut self, mac: Mac, now: Time) {
         if let Some(lease) = self.by_mac.get(&mac).copied().filter(|lease| lease.expires > now) {
             self.set(Lease { expires: now, ..lease });
         }
     }
 
     /// Forgets a client's lease.
-    pub fn remove(&mut self, mac: Mac) {
+    pub(super) fn remove(&mut self, mac: Mac) {
         if self.detach(mac).is_some_and(|lease| !lease.offered) {
             self.changed.push(mac);
         }
@@ -100,7 +100,7 @@ impl Leases {
     }
 
     /// The clients whose lease changed since the last call.
-    pub fn take_changed(&mut self) -> Vec<Mac> {
+    pub(super) fn take_changed(&mut self) -> Vec<Mac> {
         std::mem::take(&mut self.changed)
     }
 }

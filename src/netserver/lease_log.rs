@@ -22,7 +22,7 @@ const NEW_NAME: &str = "leases.new";
 const MAX_SIZE: u64 = 64 << 20;
 
 #[derive(Debug)]
-pub struct Journal {
+pub(super) struct Journal {
     dir: OwnedFd,
     file: File,
     lines: usize,
@@ -32,7 +32,7 @@ pub struct Journal {
 
 impl Journal {
     /// Opens the lease file in `dir`, or begins one, and reads what it holds into leases.
-    pub fn open(dir: OwnedFd) -> Result<(Self, Leases)> {
+    pub(super) fn open(dir: OwnedFd) -> Result<(Self, Leases)> {
         let open = || -> Result<(Self, Leases)> {
             let leases = match openat(&dir, NAME, OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC, Mode::empty()) {
                 Ok(fd) => read(File::from(fd))?,
@@ -47,7 +47,7 @@ impl Journal {
     }
 
     /// Writes the present lease of each of the `changed` clients.
-    pub fn record(&mut self, leases: &Leases, changed: &[Mac]) -> Result<()> {
+    pub(super) fn record(&mut self, leases: &Leases, changed: &[Mac]) -> Result<()> {
         if changed.is_empty() {
             return Ok(());
         }

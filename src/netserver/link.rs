@@ -19,7 +19,7 @@ const RECEIVE_BUFFER: usize = 4 << 20;
 
 /// The bridge, by the index that it has as long as it lives.
 #[derive(Debug)]
-pub struct BridgeLink {
+pub(super) struct BridgeLink {
     pub name: String,
     pub index: u32,
     /// Requests for leases; with the next one, `None` on a bridge without IPv4.
@@ -33,7 +33,7 @@ pub struct BridgeLink {
 
 impl BridgeLink {
     /// Opens the sockets; needs root.
-    pub fn open(name: &str, settings: &BridgeSettings) -> Result<Self> {
+    pub(super) fn open(name: &str, settings: &BridgeSettings) -> Result<Self> {
         let open = || -> Result<Self> {
             let index = nix::net::if_::if_nametoindex(name)?;
             let mut held = Vec::new();
@@ -55,12 +55,12 @@ impl BridgeLink {
     }
 
     /// Whether the bridge is still the one that the sockets are on.
-    pub fn exists(&self) -> bool {
+    pub(super) fn exists(&self) -> bool {
         nix::net::if_::if_nametoindex(self.name.as_str()).is_ok_and(|index| index == self.index)
     }
 
     /// The bridge's link-local address, once it has one.
-    pub fn link_local(&self) -> Option<Ipv6Addr> {
+    pub(super) fn link_local(&self) -> Option<Ipv6Addr> {
         link_local(&std::fs::read_to_string("/proc/self/net/if_inet6").ok()?, self.index)
     }
 }

@@ -27,7 +27,7 @@ mod forward;
 mod frame;
 #[cfg(any(test, fuzzing))]
 pub(crate) mod fuzz;
-pub mod guests;
+pub(crate) mod guests;
 mod holders;
 mod lease;
 mod lease_log;
@@ -46,10 +46,12 @@ mod share;
 mod state;
 mod status;
 mod upstream;
-pub mod watchdog;
+pub(crate) mod watchdog;
 
-pub use guests::{GuestEntry, Guests, announce, read as guests_of, retract};
-pub use running::{is_running, process_file, status};
-pub use serve::serve;
+pub(crate) use guests::read as guests_of;
+pub use guests::{GuestEntry, announce, retract};
+pub(crate) use running::process_file;
+pub use running::{is_running, status};
+pub(crate) use serve::serve;
 pub use status::{GuestStatus, Status};
-pub use watchdog::Watchdog;
+pub(crate) use watchdog::Watchdog;

@@ -14,7 +14,7 @@ const MAX_STATIONS: usize = 65_536;
 
 /// What the name server answers from: made anew whenever a guest or its lease changes.
 #[derive(Debug, Default)]
-pub struct Names {
+pub(super) struct Names {
     by_name: HashMap<String, Vec<Entry>>,
     by_address: HashMap<IpAddr, (String, Time)>,
 }
@@ -27,7 +27,7 @@ struct Entry {
 
 impl Names {
     /// Takes every address that a running guest has: set by lxm, leased, or seen on the link.
-    pub fn new(guests: &Guests, leases: Option<&Leases>, neighbours: &Neighbours) -> Self {
+    pub(super) fn new(guests: &Guests, leases: Option<&Leases>, neighbours: &Neighbours) -> Self {
         let mut names = Names::default();
         for guest in guests.values() {
             // A guest without an address exists all the same: its name is known, and has no records.
@@ -49,12 +49,12 @@ impl Names {
     }
 
     /// The addresses of a name; `None` where no guest has it.
-    pub fn addresses(&self, name: &str, now: Time) -> Option<impl Iterator<Item = IpAddr>> {
+    pub(super) fn addresses(&self, name: &str, now: Time) -> Option<impl Iterator<Item = IpAddr>> {
         let entries = self.by_name.get(name)?;
         Some(entries.iter().filter(move |entry| entry.until > now).map(|entry| entry.address))
     }
 
-    pub fn name_of(&self, address: IpAddr, now: Time) -> Option<&str> {
+    pub(super) fn name_of(&self, address: IpAddr, now: Time) -> Option<&str> {
         self.by_address.get(&address).filter(|(_, until)| *until > now).map(|(name, _)| name.as_str())
     }
 }
@@ -65,7 +65,7 @@ impl Names {
 /// That is how the server knows them: a guest makes its address itself, and not every guest makes
 /// it from its MAC. One that does is known by that address alone, since it is the stable one.
 #[derive(Debug, Default)]
-pub struct Neighbours {
+pub(super) struct Neighbours {
     named: HashMap<Mac, Vec<Ipv6Addr>>,
     /// Who speaks from which address, link-local ones too.
     stations: HashMap<Ipv6Addr, Mac>,
@@ -73,7 +73,7 @@ pub struct Neighbours {
 
 impl Neighbours {
     /// Notes that `mac` claims `address`, one to be known by; says whether that is news.
-    pub fn learn(&mut self, mac: Mac, address: Ipv6Addr) -> bool {
+    pub(super) fn learn(&mut self, mac: Mac, address: Ipv6Addr) -> bool {
         let known = self.named.entry(mac).or_default();
         if known.contains(&address) {
             return false;
@@ -86,24 +86,24 @@ impl Neighbours {
     }
 
     /// Notes that `mac` speaks from `address`. The rules of the bridge give a station 64 in an hour.
-    pub fn meet(&mut self, mac: Mac, address: Ipv6Addr) {
+    pub(super) fn meet(&mut self, mac: Mac, address: Ipv6Addr) {
         if self.stations.len() >= MAX_STATIONS {
             self.stations.clear();
         }
         self.stations.insert(address, mac);
     }
 
-    pub fn station(&self, address: Ipv6Addr) -> Option<Mac> {
+    pub(super) fn station(&self, address: Ipv6Addr) -> Option<Mac> {
         self.stations.get(&address).copied()
     }
 
     /// Keeps those of running guests alone.
-    pub fn retain(&mut self, guests: &Guests) {
+    pub(super) fn retain(&mut self, guests: &Guests) {
         self.named.retain(|mac, _| guests.contains_key(mac));
         self.stations.retain(|_, mac| guests.contains_key(mac));
     }
 
-    pub fn of(&self, mac: Mac) -> Vec<Ipv6Addr> {
+    pub(super) fn of(&self, mac: Mac) -> Vec<Ipv6Addr> {
         let all = self.named.get(&mac).map(Vec::as_slice).unwrap_or_default();
         let suffix = mac.interface_id();
         match all.iter().find(|address| address.octets()[8..] == suffix) {

@@ -13,13 +13,13 @@ const KEPT: Capability = Capability::CAP_NET_BIND_SERVICE;
 
 /// Who the server runs as.
 #[derive(Debug, Clone, Copy)]
-pub struct Identity {
+pub(super) struct Identity {
     pub uid: Uid,
     pub gid: Gid,
 }
 
 impl Identity {
-    pub fn find() -> Result<Self> {
+    pub(super) fn find() -> Result<Self> {
         for name in USERS {
             if let Some(user) = User::from_name(name).context(|| format!("look up user `{name}`"))? {
                 return Ok(Identity { uid: user.uid, gid: user.gid });
@@ -30,7 +30,7 @@ impl Identity {
     }
 
     /// Becomes that user for good, with no capability but the one to bind low ports.
-    pub fn assume(self) -> Result<()> {
+    pub(super) fn assume(self) -> Result<()> {
         let drop = || -> Result<()> {
             privileges::bound(&[KEPT])?;
             caps::securebits::set_keepcaps(true).map_err(|e| Error::failed(e.to_string()))?;

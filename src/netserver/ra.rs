@@ -12,7 +12,7 @@ use crate::types::Mac;
 const ADVERTISEMENT: u8 = 134;
 const ALL_NODES: Ipv6Addr = Ipv6Addr::new(0xff02, 0, 0, 0, 0, 0, 0, 1);
 /// Ethernet's address of [`ALL_NODES`].
-pub const ALL_NODES_MAC: Mac = Mac([0x33, 0x33, 0, 0, 0, 1]);
+pub(super) const ALL_NODES_MAC: Mac = Mac([0x33, 0x33, 0, 0, 0, 1]);
 /// Seconds that router and resolver are believed in; three times the longest interval.
 const ROUTER_LIFETIME: u16 = 1800;
 const VALID_LIFETIME: u32 = 86400;
@@ -25,7 +25,7 @@ const INITIAL_INTERVAL: Duration = Duration::from_secs(16);
 
 /// Whether the link has a router now.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Presence {
+pub(super) enum Presence {
     Here,
     /// We go: guests look for another router at once.
     Leaving,
@@ -33,7 +33,7 @@ pub enum Presence {
 
 /// What is advertised on a bridge.
 #[derive(Debug, Clone)]
-pub struct Advertisement {
+pub(super) struct Advertisement {
     /// The /64's first address.
     prefix: Ipv6Addr,
     resolver: Option<Ipv6Addr>,
@@ -43,7 +43,7 @@ pub struct Advertisement {
 
 impl Advertisement {
     /// `None` for a bridge without IPv6.
-    pub fn new(settings: &BridgeSettings, serves_names: bool) -> Option<Self> {
+    pub(super) fn new(settings: &BridgeSettings, serves_names: bool) -> Option<Self> {
         let net = settings.ipv6?;
         Some(Advertisement {
             prefix: net.network(),
@@ -54,7 +54,7 @@ impl Advertisement {
     }
 
     /// Builds the IPv6 packet, from the bridge's link-local address `from` to `to`, or to all.
-    pub fn packet(&self, from: Ipv6Addr, to: Option<Ipv6Addr>, own: Mac, presence: Presence) -> Vec<u8> {
+    pub(super) fn packet(&self, from: Ipv6Addr, to: Option<Ipv6Addr>, own: Mac, presence: Presence) -> Vec<u8> {
         let lifetime = if presence == Presence::Here { ROUTER_LIFETIME } else { 0 };
         let mut message = vec![ADVERTISEMENT, 0, 0, 0, 64, 0];
         message.extend(lifetime.to_be_bytes());
@@ -98,7 +98,7 @@ fn search_list(domain: &str) -> Vec<u8> {
 }
 
 /// How long after the `sent`th unasked advertisement the next is due.
-pub fn interval(sent: u32) -> Duration {
+pub(super) fn interval(sent: u32) -> Duration {
     if sent < INITIAL {
         return INITIAL_INTERVAL;
     }

@@ -30,14 +30,14 @@ const NEVER_PUBLIC: [&str; 12] = [
 
 /// Which names may stand for private addresses.
 #[derive(Debug, Default)]
-pub struct Allowed {
+pub(super) struct Allowed {
     everything: bool,
     domains: Vec<String>,
 }
 
 impl Allowed {
     /// `configured` are the bridge's `private-names`, `hosts` the host's own domains.
-    pub fn new(configured: &[String], hosts: Vec<String>) -> Self {
+    pub(super) fn new(configured: &[String], hosts: Vec<String>) -> Self {
         let everything = configured.iter().any(|name| name == "*");
         let own = configured.iter().map(|name| name.to_ascii_lowercase());
         let never_public = NEVER_PUBLIC.iter().map(|&name| name.to_owned());
@@ -47,7 +47,7 @@ impl Allowed {
 
     /// Whether `name`, in lower case and without the dot at its end, may. One without any dot is
     /// nobody's in the world.
-    pub fn covers(&self, name: &str) -> bool {
+    pub(super) fn covers(&self, name: &str) -> bool {
         let is_in = |domain: &String| {
             name.strip_suffix(domain.as_str()).is_some_and(|rest| rest.is_empty() || rest.ends_with('.'))
         };
@@ -57,7 +57,7 @@ impl Allowed {
 
 /// The domains of the `search` and `domain` lines of a resolv.conf(5), which the host believes its own.
 /// A top-level domain is nobody's own.
-pub fn own_domains(resolv_conf: &str) -> Vec<String> {
+pub(super) fn own_domains(resolv_conf: &str) -> Vec<String> {
     let of_line = |line: &str| -> Vec<String> {
         let mut words = line.split_whitespace();
         match words.next() {
@@ -71,7 +71,7 @@ pub fn own_domains(resolv_conf: &str) -> Vec<String> {
 /// The first private address among the records of an answer; an error where it is not a DNS message to
 /// its end. Read here record by record: one kind of record that a library cannot read must not hide
 /// an address from us that the guest's resolver would find.
-pub fn private_address(message: &[u8]) -> Result<Option<IpAddr>, Malformed> {
+pub(super) fn private_address(message: &[u8]) -> Result<Option<IpAddr>, Malformed> {
     let mut reader = Reader { message, at: 12 };
     let count = |at: usize| {
         let bytes = message.get(at..at + 2).ok_or(Malformed)?;
@@ -102,7 +102,7 @@ pub fn private_address(message: &[u8]) -> Result<Option<IpAddr>, Malformed> {
 
 /// It cannot be read to its end.
 #[derive(Debug, PartialEq, Eq)]
-pub struct Malformed;
+pub(super) struct Malformed;
 
 struct Reader<'a> {
     message: &'a [u8],
@@ -158,7 +158,7 @@ fn hinted(data: &[u8]) -> Result<Option<IpAddr>, Malformed> {
 }
 
 /// Whether an address is of a machine, a link or a site (RFC 6890), and none of the world's.
-pub fn is_private(address: IpAddr) -> bool {
+pub(super) fn is_private(address: IpAddr) -> bool {
     match address {
         IpAddr::V4(address) => is_private4(address),
         IpAddr::V6(address) => {

@@ -16,14 +16,14 @@ use crate::types::Mac;
 
 /// A packet for the link: an IPv4 packet and the neighbour that it goes to.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Packet {
+pub(super) struct Packet {
     pub to: Mac,
     pub bytes: Vec<u8>,
 }
 
 /// What every answer on a bridge has in common.
 #[derive(Debug, Clone)]
-pub struct LeasePolicy {
+pub(super) struct LeasePolicy {
     /// Our address: server, router and, where it serves names, resolver.
     pub server: Ipv4Addr,
     pub mask: Ipv4Addr,
@@ -39,7 +39,7 @@ pub struct LeasePolicy {
 
 impl LeasePolicy {
     /// `None` for a bridge without IPv4.
-    pub fn new(settings: &BridgeSettings, resolvers: Vec<Ipv4Addr>) -> Option<Self> {
+    pub(super) fn new(settings: &BridgeSettings, resolvers: Vec<Ipv4Addr>) -> Option<Self> {
         let subnet = settings.ipv4?;
         Some(LeasePolicy {
             server: subnet.ip(),
@@ -57,7 +57,7 @@ impl LeasePolicy {
 
 /// What is said to a client.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Answer<'a> {
+pub(super) enum Answer<'a> {
     /// An address on offer, for the time of a lease.
     Offer(Ipv4Addr, Option<&'a str>),
     /// The same, given. The name is the client's own, for option 12.
@@ -68,7 +68,7 @@ pub enum Answer<'a> {
 }
 
 /// Builds the answer to `request`, which came in a frame from `source`.
-pub fn build(policy: &LeasePolicy, request: &Request, source: Mac, answer: Answer<'_>) -> Result<Packet> {
+pub(super) fn build(policy: &LeasePolicy, request: &Request, source: Mac, answer: Answer<'_>) -> Result<Packet> {
     let (kind, address, name) = match answer {
         Answer::Offer(address, name) => (MessageType::Offer, address, name),
         Answer::Ack(address, name) => (MessageType::Ack, address, name),

@@ -9,7 +9,7 @@ use crate::types::Mac;
 
 /// A client's message, parsed and checked.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Request {
+pub(super) struct Request {
     pub kind: MessageType,
     pub mac: Mac,
     pub xid: u32,
@@ -38,7 +38,7 @@ impl Request {
     /// Reads single options out of the raw ones rather than decoding the message whole: one option
     /// that a client writes oddly must not hide those after it, nor trip over the library's
     /// assertions on lengths.
-    pub fn parse(bytes: &[u8]) -> Option<Self> {
+    pub(super) fn parse(bytes: &[u8]) -> Option<Self> {
         let message = Message::new(bytes).ok()?;
         // The address length before the address: `chaddr` trusts it.
         if message.hlen() != 6 || message.htype() != HType::Eth || message.opcode() != Opcode::BootRequest {
@@ -94,12 +94,12 @@ impl Request {
 }
 
 #[cfg(test)]
-pub mod tests {
+pub(super) mod tests {
     use super::*;
     use proptest::prelude::*;
 
     /// A message of `kind` from `mac` with `options` in wire form.
-    pub fn message(kind: MessageType, mac: Mac, options: &[u8]) -> Vec<u8> {
+    pub(crate) fn message(kind: MessageType, mac: Mac, options: &[u8]) -> Vec<u8> {
         let mut bytes = vec![1, 1, 6, 0, 0xde, 0xad, 0xbe, 0xef, 0, 0, 0, 0];
         bytes.resize(28, 0);
         bytes.extend(mac.0);
@@ -110,7 +110,7 @@ pub mod tests {
         bytes
     }
 
-    pub const MAC: Mac = Mac([0x10, 0x66, 0x6a, 0, 0, 1]);
+    pub(crate) const MAC: Mac = Mac([0x10, 0x66, 0x6a, 0, 0, 1]);
 
     #[test]
     fn the_options_that_matter_are_kept() {

@@ -21,7 +21,7 @@ use super::upstream::Upstreams;
 use crate::error::{Error, Result};
 use crate::sys::ports;
 
-pub const PORT: u16 = 53;
+pub(super) const PORT: u16 = 53;
 /// Queries of others' names that may wait for an answer at a time: in all, and of one client.
 const MAX_FORWARDED: usize = 512;
 const MAX_FORWARDED_EACH: usize = 64;
@@ -36,14 +36,14 @@ const TELL_AGAIN: Duration = Duration::from_secs(10);
 
 /// The bound sockets.
 #[derive(Debug)]
-pub struct Sockets {
+pub(super) struct Sockets {
     udp: Vec<UdpSocket>,
     tcp: Vec<TcpListener>,
 }
 
 impl Sockets {
     /// Binds port 53 of every address or of none; fails with the name of who has it.
-    pub fn bind(addresses: &[IpAddr]) -> Result<Self> {
+    pub(super) fn bind(addresses: &[IpAddr]) -> Result<Self> {
         let mut sockets = Sockets { udp: Vec::new(), tcp: Vec::new() };
         for &address in addresses {
             let address = SocketAddr::new(address, PORT);
@@ -87,7 +87,7 @@ fn explain(e: io::Error, transport: ports::Transport, address: SocketAddr) -> Er
 }
 
 #[derive(Debug)]
-pub struct Resolver {
+pub(super) struct Resolver {
     zone: Zone,
     /// The bridge's own addresses, which the host asks from.
     own: Vec<IpAddr>,
@@ -102,7 +102,7 @@ pub struct Resolver {
 }
 
 impl Resolver {
-    pub fn new(
+    pub(super) fn new(
         zone: Zone,
         own: Vec<IpAddr>,
         state: Rc<RefCell<ServerState>>,
@@ -123,7 +123,7 @@ impl Resolver {
     }
 
     /// Serves on the sockets, from within a `LocalSet`, for as long as that runs.
-    pub fn serve(self: Rc<Self>, sockets: Sockets) -> Result<()> {
+    pub(super) fn serve(self: Rc<Self>, sockets: Sockets) -> Result<()> {
         for socket in sockets.udp {
             spawn_local(self.clone().serve_udp(Rc::new(tokio::net::UdpSocket::from_std(socket)?)));
         }

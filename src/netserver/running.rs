@@ -17,7 +17,7 @@ pub(super) fn lock_file(layout: &Layout, bridge: &str) -> PathBuf {
 }
 
 /// Which process it is.
-pub fn process_file(layout: &Layout, bridge: &str) -> PathBuf {
+pub(crate) fn process_file(layout: &Layout, bridge: &str) -> PathBuf {
     layout.network_run().join(bridge).join("server.toml")
 }
 

@@ -22,7 +22,7 @@ use crate::sys;
 /// Serves the bridge until it is told to stop or the bridge is gone.
 ///
 /// `settings` are the bridge's; `ready` is called when it serves.
-pub fn serve(
+pub(crate) fn serve(
     layout: &Layout,
     bridge: &str,
     settings: BridgeSettings,

@@ -11,7 +11,7 @@ use crate::types::Mac;
 
 /// Who asks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Client {
+pub(super) enum Client {
     Host,
     Station(Mac),
     /// Nobody whose station is known. All of them together are one client, so that nobody gains by being
@@ -21,7 +21,7 @@ pub enum Client {
 
 /// How many of each are under way.
 #[derive(Debug)]
-pub struct Counts<T> {
+pub(super) struct Counts<T> {
     by: RefCell<HashMap<T, usize>>,
     /// In all.
     limit: usize,
@@ -30,13 +30,13 @@ pub struct Counts<T> {
 }
 
 impl<T: Hash + Eq + Clone> Counts<T> {
-    pub fn new(limit: usize, limit_each: usize) -> Rc<Self> {
+    pub(super) fn new(limit: usize, limit_each: usize) -> Rc<Self> {
         Rc::new(Counts { by: RefCell::new(HashMap::new()), limit, limit_each })
     }
 
     /// Counts one more, unless `what` has its limit, or as much as is left for all others: one alone leaves
     /// much, and of what many have taken the next that is given back is for one who has nothing yet.
-    pub fn enter(self: &Rc<Self>, what: T) -> Option<Ticket<T>> {
+    pub(super) fn enter(self: &Rc<Self>, what: T) -> Option<Ticket<T>> {
         let mut by = self.by.borrow_mut();
         let left = self.limit.saturating_sub(by.values().sum());
         let has = by.get(&what).copied().unwrap_or(0);
@@ -50,7 +50,7 @@ impl<T: Hash + Eq + Clone> Counts<T> {
 
 /// Counted until dropped.
 #[derive(Debug)]
-pub struct Ticket<T: Hash + Eq + Clone> {
+pub(super) struct Ticket<T: Hash + Eq + Clone> {
     counts: Rc<Counts<T>>,
     what: T,
 }

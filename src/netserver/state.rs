@@ -11,7 +11,7 @@ use super::status::{GuestStatus, Status};
 use crate::types::Mac;
 
 #[derive(Debug, Default)]
-pub struct ServerState {
+pub(super) struct ServerState {
     pub guests: Guests,
     /// `None` on a bridge without IPv4.
     pub dhcp: Option<Dhcp4>,
@@ -23,13 +23,13 @@ pub struct ServerState {
 
 impl ServerState {
     /// Makes the names anew, after guests, leases or neighbours changed.
-    pub fn rename(&mut self) {
+    pub(super) fn rename(&mut self) {
         self.names = Names::new(&self.guests, self.dhcp.as_ref().map(|dhcp| &dhcp.leases), &self.neighbours);
     }
 
     /// The station that speaks from an address of the bridge's: whose it is by lease or configuration, or
     /// who has shown that it has it.
-    pub fn station(&self, address: IpAddr) -> Option<Mac> {
+    pub(super) fn station(&self, address: IpAddr) -> Option<Mac> {
         let set = |guest: &&super::GuestEntry| guest.addresses.contains(&address);
         let has = match address {
             IpAddr::V4(leased) => self.dhcp.as_ref().and_then(|dhcp| dhcp.leases.holder(leased)).map(|lease| lease.mac),
@@ -42,7 +42,7 @@ impl ServerState {
         has.or_else(|| self.guests.values().find(set).map(|guest| guest.mac))
     }
 
-    pub fn status(&self, now: Time) -> Status {
+    pub(super) fn status(&self, now: Time) -> Status {
         let guest = |guest: &super::GuestEntry| {
             let lease = self.dhcp.as_ref().and_then(|dhcp| dhcp.leases.get(guest.mac));
             let lease = lease.filter(|lease| lease.is_bound(now));
@@ -68,6 +68,6 @@ impl ServerState {
 }
 
 /// The time that leases are counted in.
-pub fn now() -> Time {
+pub(super) fn now() -> Time {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |passed| passed.as_secs())
 }

@@ -15,7 +15,7 @@ const RECHECK: Duration = Duration::from_secs(1);
 
 /// The servers to ask, re-read when the host's file changes.
 #[derive(Debug)]
-pub struct Upstreams {
+pub(super) struct Upstreams {
     configured: Vec<SocketAddr>,
     /// Our own addresses: a host that asks us must not be asked by us.
     own: Vec<IpAddr>,
@@ -26,14 +26,14 @@ pub struct Upstreams {
 }
 
 impl Upstreams {
-    pub fn new(configured: &[IpAddr], own: Vec<IpAddr>) -> Self {
+    pub(super) fn new(configured: &[IpAddr], own: Vec<IpAddr>) -> Self {
         let configured = configured.iter().map(|&address| SocketAddr::new(address, PORT)).collect();
         let path = PathBuf::from(RESOLV_CONF);
         Upstreams { configured, own, path, read: None, checked: None, servers: Vec::new() }
     }
 
     /// The servers, the best first; none where the host has none.
-    pub fn servers(&mut self) -> &[SocketAddr] {
+    pub(super) fn servers(&mut self) -> &[SocketAddr] {
         if !self.configured.is_empty() {
             return &self.configured;
         }
@@ -50,12 +50,12 @@ impl Upstreams {
     }
 
     /// The domains that the host believes its own.
-    pub fn own_domains(&self) -> Vec<String> {
+    pub(super) fn own_domains(&self) -> Vec<String> {
         rebind::own_domains(&std::fs::read_to_string(&self.path).unwrap_or_default())
     }
 
     /// Moves a server that did not answer behind the others.
-    pub fn demote(&mut self, server: SocketAddr) {
+    pub(super) fn demote(&mut self, server: SocketAddr) {
         let list = if self.configured.is_empty() { &mut self.servers } else { &mut self.configured };
         if list.first() == Some(&server) {
             list.rotate_left(1);
@@ -64,7 +64,7 @@ impl Upstreams {
 
     /// Servers that guests can ask themselves, for when we cannot serve names: a loopback address
     /// is the host's own affair.
-    pub fn for_guests(&mut self) -> Vec<Ipv4Addr> {
+    pub(super) fn for_guests(&mut self) -> Vec<Ipv4Addr> {
         let mut servers = self.servers().to_vec();
         if servers.iter().all(|server| server.ip().is_loopback()) {
             servers = read(Path::new(RESOLVED_CONF), &self.own);

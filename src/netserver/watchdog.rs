@@ -19,7 +19,7 @@ const TAKEN_BACK: u8 = b'<';
 
 /// What a server tells its watchdog.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Message {
+pub(crate) enum Message {
     /// From now on the server is started again when it ends without a word.
     RestartOnCrash,
     /// The server ends because it was told to.
@@ -56,7 +56,7 @@ impl Message {
 }
 
 /// Reads the messages that have arrived; `None` at the end, which is the server's.
-pub fn receive(pipe: impl AsFd) -> nix::Result<Option<Vec<Message>>> {
+pub(crate) fn receive(pipe: impl AsFd) -> nix::Result<Option<Vec<Message>>> {
     let mut bytes = [0; 512 * LENGTH];
     match nix::unistd::read(pipe, &mut bytes)? {
         0 => Ok(None),
@@ -66,15 +66,15 @@ pub fn receive(pipe: impl AsFd) -> nix::Result<Option<Vec<Message>>> {
 
 /// The server's end of the pipe: its watchdog ends with it.
 #[derive(Debug)]
-pub struct Watchdog(OwnedFd);
+pub(crate) struct Watchdog(OwnedFd);
 
 impl Watchdog {
     /// `pipe` is the end that is written to.
-    pub fn new(pipe: OwnedFd) -> Self {
+    pub(crate) fn new(pipe: OwnedFd) -> Self {
         Watchdog(pipe)
     }
 
-    pub fn send(&self, message: Message) -> Result<()> {
+    pub(crate) fn send(&self, message: Message) -> Result<()> {
         nix::unistd::write(&self.0, &message.encode()).map(drop).context(|| "send to the watchdog")
     }
 }

@@ -11,7 +11,7 @@ use crate::types::ContainerName;
 
 /// Who an adopted container is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum As {
+pub(crate) enum As {
     /// The container that it was: moved, or restored from a backup.
     Itself,
     /// Another one: a copy.
@@ -23,7 +23,7 @@ pub enum As {
 ///
 /// As itself it is refused where another container has its identity. As another one it is given a
 /// new one; a kill on the way leaves it marked, and it is adopted again from the beginning.
-pub fn adopt(layout: &Layout, name: &ContainerName, who: As) -> Result<Vec<String>> {
+pub(crate) fn adopt(layout: &Layout, name: &ContainerName, who: As) -> Result<Vec<String>> {
     layout.require(name)?;
     let _lock = OperationLock::acquire(layout, name)?;
     let adopted = || -> Result<Vec<String>> {
@@ -45,7 +45,7 @@ pub fn adopt(layout: &Layout, name: &ContainerName, who: As) -> Result<Vec<Strin
 }
 
 /// The containers of this directory that are not at home.
-pub fn strangers(layout: &Layout) -> Result<Vec<ContainerName>> {
+pub(crate) fn strangers(layout: &Layout) -> Result<Vec<ContainerName>> {
     let mut strangers = Vec::new();
     for name in layout.names()? {
         if !Home::is_here(layout, &name)? {

@@ -28,7 +28,7 @@ const READY: Duration = Duration::from_secs(120);
 const SHUTDOWN: Duration = Duration::from_secs(180);
 
 /// Refuses a configuration with which containers would wait for each other in a circle.
-pub fn check(layout: &Layout, name: &ContainerName, config: &Config) -> Result<()> {
+pub(crate) fn check(layout: &Layout, name: &ContainerName, config: &Config) -> Result<()> {
     let mut order = order(layout)?;
     order.insert(name, config)?;
     order.check()
@@ -36,7 +36,7 @@ pub fn check(layout: &Layout, name: &ContainerName, config: &Config) -> Result<(
 
 /// Carries a changed configuration to where it is in force beyond the file: the unit's order, and
 /// the limits of a running guest.
-pub fn changed(layout: &Layout, name: &ContainerName, config: &Config) -> Result<()> {
+pub(crate) fn changed(layout: &Layout, name: &ContainerName, config: &Config) -> Result<()> {
     let running = AliveLock::is_held(layout, name)?;
     if systemd::is_running() {
         unit::write_order(layout, name, config)?;
@@ -50,7 +50,7 @@ pub fn changed(layout: &Layout, name: &ContainerName, config: &Config) -> Result
 }
 
 /// Makes the host start the container when it boots.
-pub fn enable(layout: &Layout, name: &ContainerName) -> Result<()> {
+pub(crate) fn enable(layout: &Layout, name: &ContainerName) -> Result<()> {
     let config = layout.config(name)?;
     check(layout, name, &config)?;
     let _lock = OperationLock::acquire(layout, name)?;
@@ -62,14 +62,14 @@ pub fn enable(layout: &Layout, name: &ContainerName) -> Result<()> {
 }
 
 /// The opposite of [`enable`].
-pub fn disable(layout: &Layout, name: &ContainerName) -> Result<()> {
+pub(crate) fn disable(layout: &Layout, name: &ContainerName) -> Result<()> {
     layout.require(name)?;
     let _lock = OperationLock::acquire(layout, name)?;
     if systemd::is_running() { unit::disable(layout, name) } else { set(layout, name, false) }
 }
 
 /// Takes a container that is being destroyed out of the host's boot.
-pub fn forget(layout: &Layout, name: &ContainerName) -> Result<()> {
+pub(crate) fn forget(layout: &Layout, name: &ContainerName) -> Result<()> {
     if !systemd::is_running() {
         return Ok(());
     }
@@ -92,7 +92,7 @@ fn set(layout: &Layout, name: &ContainerName, autostart: bool) -> Result<()> {
 
 /// Starts what a bare host shall start at boot, in its order: independent containers at once, each
 /// when those before it are ready. Gives how it went; `tell` hears of each end.
-pub fn start_all(layout: &Layout, tell: &dyn Fn(&Entry)) -> Result<Vec<Entry>> {
+pub(crate) fn start_all(layout: &Layout, tell: &dyn Fn(&Entry)) -> Result<Vec<Entry>> {
     let order = order(layout)?;
     order.check()?;
     let wanted = layout.names()?.into_iter();
@@ -147,7 +147,7 @@ pub fn start_all(layout: &Layout, tell: &dyn Fn(&Entry)) -> Result<Vec<Entry>> {
 
 /// Stops all running containers, each before those it was started after, and kills what has not
 /// stopped when the host's time for it is over. Gives those that could not be stopped, and why.
-pub fn stop_all(layout: &Layout) -> Result<Vec<(ContainerName, Error)>> {
+pub(crate) fn stop_all(layout: &Layout) -> Result<Vec<(ContainerName, Error)>> {
     let budget = layout.host_config()?.shutdown_timeout.map_or(SHUTDOWN, |timeout| timeout.get());
     let deadline = Instant::now() + budget;
     let names = layout.names()?.into_iter();

@@ -13,14 +13,14 @@ use crate::types::ContainerName;
 
 /// One change of a setting.
 #[derive(Debug, Clone)]
-pub enum Change {
+pub(crate) enum Change {
     Set { key: KeyPath, value: String },
     Unset { key: KeyPath },
 }
 
 /// When a change takes effect.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Effect {
+pub(crate) enum Effect {
     /// Nothing has changed.
     None,
     /// It is in force, or the container does not run.
@@ -30,18 +30,18 @@ pub enum Effect {
 }
 
 /// The text of the configuration file.
-pub fn text(layout: &Layout, name: &ContainerName) -> Result<String> {
+pub(crate) fn text(layout: &Layout, name: &ContainerName) -> Result<String> {
     layout.require(name)?;
     let file = layout.config_file(name);
     std::fs::read_to_string(&file).context(|| format!("read `{}`", file.display()))
 }
 
-pub fn document(layout: &Layout, name: &ContainerName) -> Result<Document> {
+pub(crate) fn document(layout: &Layout, name: &ContainerName) -> Result<Document> {
     Document::parse(&text(layout, name)?, &layout.config_file(name))
 }
 
 /// Makes all of `changes` or none.
-pub fn change(layout: &Layout, name: &ContainerName, changes: &[Change]) -> Result<Effect> {
+pub(crate) fn change(layout: &Layout, name: &ContainerName, changes: &[Change]) -> Result<Effect> {
     layout.require(name)?;
     make(layout, name, changes).context(|| format!("configure `{name}`"))
 }
@@ -65,7 +65,7 @@ fn make(layout: &Layout, name: &ContainerName, changes: &[Change]) -> Result<Eff
 /// Replaces the text `before`, which the admin has looked at, by `after`.
 ///
 /// Fails with `Kind::Conflict` if somebody else has changed it meanwhile.
-pub fn replace(layout: &Layout, name: &ContainerName, before: &str, after: &str) -> Result<Effect> {
+pub(crate) fn replace(layout: &Layout, name: &ContainerName, before: &str, after: &str) -> Result<Effect> {
     layout.require(name)?;
     put(layout, name, before, after).context(|| format!("configure `{name}`"))
 }
@@ -92,7 +92,7 @@ fn put(layout: &Layout, name: &ContainerName, before: &str, after: &str) -> Resu
 }
 
 /// What to say of the mounts on whose files the guest's root acts as root of this host.
-pub fn warnings(layout: &Layout, name: &ContainerName) -> Result<Vec<String>> {
+pub(crate) fn warnings(layout: &Layout, name: &ContainerName) -> Result<Vec<String>> {
     let document = document(layout, name)?;
     let config = document.config();
     // What is missing or another's to read is told at the start.

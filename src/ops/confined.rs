@@ -11,7 +11,7 @@ use crate::container::status::Seen;
 
 /// What of it the configuration says, and what the kernel says of a running guest's init.
 #[derive(Debug)]
-pub struct Confined {
+pub(crate) struct Confined {
     /// Its root is not the host's.
     pub user_namespace: bool,
     pub nesting: bool,
@@ -30,7 +30,7 @@ pub struct Confined {
 
 /// As the kernel says.
 #[derive(Debug)]
-pub struct Running {
+pub(crate) struct Running {
     /// Its init's bounding set: what no process of the guest can ever have more of.
     pub capabilities: Vec<String>,
     /// Programs that each system call passes.
@@ -44,7 +44,7 @@ pub struct Running {
 
 /// What its init sees nothing of, or cannot write to, in the kernel's file systems.
 #[derive(Debug, Default, PartialEq, Eq)]
-pub struct Covers {
+pub(crate) struct Covers {
     pub masked: Vec<String>,
     pub read_only: Vec<String>,
 }
@@ -85,7 +85,7 @@ impl Covers {
 
 impl Confined {
     /// `None` where the configuration cannot be read.
-    pub fn of(seen: &Seen) -> Option<Self> {
+    pub(crate) fn of(seen: &Seen) -> Option<Self> {
         let config = seen.config().ok()?;
         let security = &config.security;
         let allowed = match security.syscalls {

@@ -17,7 +17,7 @@ use crate::types::{ContainerName, SnapshotName};
 
 /// What is to be copied, and as what.
 #[derive(Debug, Clone)]
-pub struct CopyRequest {
+pub(crate) struct CopyRequest {
     pub from: ContainerName,
     /// Its state then, rather than now.
     pub snapshot: Option<SnapshotName>,
@@ -32,7 +32,7 @@ pub struct CopyRequest {
 /// because only one container can have them.
 ///
 /// A running container is frozen for the moment. A failure, or a kill at any point, leaves none.
-pub fn copy(layout: &Layout, request: &CopyRequest) -> Result<Vec<String>> {
+pub(crate) fn copy(layout: &Layout, request: &CopyRequest) -> Result<Vec<String>> {
     let CopyRequest { from, to, .. } = request;
     make(layout, request).context(|| format!("copy `{from}` to `{to}`"))
 }

@@ -18,7 +18,7 @@ use crate::types::{ContainerName, IdRange};
 
 /// What is to be made.
 #[derive(Debug, Clone)]
-pub struct CreateRequest {
+pub(crate) struct CreateRequest {
     pub name: ContainerName,
     pub template: String,
     pub build: BuildRequest,
@@ -37,7 +37,7 @@ pub struct CreateRequest {
 
 /// What has been made.
 #[derive(Debug, Clone)]
-pub struct Created {
+pub(crate) struct Created {
     pub storage: storage::Choice,
     /// The default user and how it is logged in as; `None` where that is as the template has it.
     pub login: Option<(String, Access)>,
@@ -45,7 +45,7 @@ pub struct Created {
 
 /// How a new container's default user is logged in as.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Access {
+pub(crate) enum Access {
     /// With what its maker gave: a key or a password.
     Given,
     /// With the host's own key, by `lxm ssh`.
@@ -56,7 +56,7 @@ pub enum Access {
 
 /// Makes a container. A failure, or a kill at any point, leaves none; what a kill leaves is swept
 /// by the next create of that name and by `lxm gc`.
-pub fn create(layout: &Layout, request: &CreateRequest) -> Result<Created> {
+pub(crate) fn create(layout: &Layout, request: &CreateRequest) -> Result<Created> {
     let name = &request.name;
     make(layout, request).context(|| format!("create `{name}`"))
 }
@@ -136,7 +136,7 @@ fn config(request: &CreateRequest) -> Result<Config> {
 }
 
 /// What `--network` and `network.default` mean: `none`, `host` or a bridge.
-pub fn network(wired_to: &str) -> Result<Network> {
+pub(crate) fn network(wired_to: &str) -> Result<Network> {
     Ok(match wired_to {
         "none" => Network { kind: NetworkType::None, ..Network::default() },
         "host" => Network { kind: NetworkType::Host, ..Network::default() },
@@ -192,7 +192,7 @@ fn require_ids(highest: &Owner, config: &Config) -> Result<()> {
 }
 
 /// What decides the image of `recipe`, which came of `build`.
-pub fn spec(recipe: &Recipe, build: &BuildRequest) -> Result<ImageSpec> {
+pub(crate) fn spec(recipe: &Recipe, build: &BuildRequest) -> Result<ImageSpec> {
     Ok(ImageSpec {
         template: recipe.found.name.clone(),
         release: recipe.release.clone(),
@@ -209,7 +209,7 @@ pub fn spec(recipe: &Recipe, build: &BuildRequest) -> Result<ImageSpec> {
 }
 
 /// Fills `target` with the recipe's system; the builder's words go to its log.
-pub fn build(layout: &Layout, recipe: &Recipe, target: &Path) -> Result<()> {
+pub(crate) fn build(layout: &Layout, recipe: &Recipe, target: &Path) -> Result<()> {
     let log = layout.build_log(&recipe.found.name, &recipe.release, recipe.arch);
     template::build(recipe, target, &log, &layout.downloads())
 }

@@ -17,7 +17,7 @@ use crate::types::ContainerName;
 
 /// What becomes of a container that is in use.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum InUse {
+pub(crate) enum InUse {
     /// It stays: `Kind::Conflict`.
     Refuse,
     /// It is killed and unmounted first.
@@ -28,7 +28,7 @@ pub enum InUse {
 ///
 /// It vanishes at once, by a rename, and is removed then: what is killed meanwhile is finished by
 /// the next destroy or gc.
-pub fn destroy(layout: &Layout, name: &ContainerName, in_use: InUse) -> Result<()> {
+pub(crate) fn destroy(layout: &Layout, name: &ContainerName, in_use: InUse) -> Result<()> {
     let trash_path = sweep::trash_path(layout, name);
     let left_over = trash_path.symlink_metadata().is_ok();
     if !left_over {

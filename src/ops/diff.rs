@@ -21,7 +21,7 @@ use crate::types::{ContainerName, SnapshotName};
 /// What happened to a file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, serde::Serialize)]
 #[serde(rename_all = "lowercase")]
-pub enum Change {
+pub(crate) enum Change {
     Added,
     Changed,
     Removed,
@@ -29,7 +29,7 @@ pub enum Change {
 
 /// What is not as it was.
 #[derive(Debug, Default)]
-pub struct Difference {
+pub(crate) struct Difference {
     /// Paths in the guest, in order. Of a directory that was removed, it alone.
     pub files: Vec<(PathBuf, Change)>,
     /// By their names. `None` where the package manager of the guest is none whose database is read.
@@ -38,7 +38,7 @@ pub struct Difference {
 
 /// A package's version before, and the one now.
 #[derive(Debug, Default)]
-pub struct Versions {
+pub(crate) struct Versions {
     pub before: Option<String>,
     pub now: Option<String>,
 }
@@ -46,7 +46,7 @@ pub struct Versions {
 /// Compares a container, running or not, with a snapshot of it, or with the image it was made of.
 ///
 /// A file counts as changed when its kind, owner, permissions, size or time of change differ.
-pub fn diff(layout: &Layout, name: &ContainerName, snapshot: Option<&SnapshotName>) -> Result<Difference> {
+pub(crate) fn diff(layout: &Layout, name: &ContainerName, snapshot: Option<&SnapshotName>) -> Result<Difference> {
     layout.require(name)?;
     let step = || format!("compare `{name}`");
     match snapshot {

@@ -22,7 +22,7 @@ use crate::types::{ContainerName, SnapshotName};
 /// `lxm/export.toml`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
-pub struct ExportRecord {
+pub(crate) struct ExportRecord {
     /// Of the format; only 1 exists.
     pub version: u32,
     pub name: ContainerName,
@@ -45,7 +45,7 @@ pub(super) const TAIL: usize = 4 * 512;
 /// Writes a container, or a snapshot of it, to `output`. Returns the digest.
 ///
 /// A running guest is frozen only while its tree is copied or snapshotted.
-pub fn export<W: Write>(
+pub(crate) fn export<W: Write>(
     layout: &Layout,
     name: &ContainerName,
     snapshot: Option<&SnapshotName>,

@@ -6,7 +6,7 @@ use crate::image::measure::Owner;
 use crate::types::{IdRange, Size};
 
 /// Fails where a file belongs to an id that the guest does not have: it could neither use nor remove it.
-pub fn ids(highest: &Owner, security: &Security) -> Result<()> {
+pub(crate) fn ids(highest: &Owner, security: &Security) -> Result<()> {
     let most = match security.idmap {
         _ if security.privileged => u32::MAX,
         IdMap::Auto => IdRange::LEN - 1,
@@ -23,7 +23,7 @@ pub fn ids(highest: &Owner, security: &Security) -> Result<()> {
 }
 
 /// Fails where the files take up more than the container may.
-pub fn size(bytes: u64, storage: &Storage) -> Result<()> {
+pub(crate) fn size(bytes: u64, storage: &Storage) -> Result<()> {
     match storage.size {
         Some(most) if bytes > most.bytes() => Err(Error::failed(format!(
             "its files take up {}, more than its `storage.size` of {most} lets them",

@@ -11,7 +11,7 @@ const TIMEOUT: Duration = Duration::from_secs(10);
 /// Stops all processes of a guest where they are, or has them go on; done already is done.
 ///
 /// Fails with `Kind::Conflict` if it does not run, with `Kind::TimedOut` after 10 s.
-pub fn set_frozen(layout: &Layout, name: &ContainerName, frozen: bool) -> Result<()> {
+pub(crate) fn set_frozen(layout: &Layout, name: &ContainerName, frozen: bool) -> Result<()> {
     layout.require(name)?;
     let _lock = OperationLock::acquire(layout, name)?;
     let observer = Observer::new(layout)?;

@@ -16,7 +16,7 @@ use crate::types::ContainerName;
 
 /// What was removed, and what could not be.
 #[derive(Debug, Default)]
-pub struct Swept {
+pub(crate) struct Swept {
     pub removed: Vec<Removed>,
     pub failed: Vec<Error>,
 }
@@ -31,7 +31,7 @@ impl Swept {
 }
 
 /// Sweeps all; one failure does not keep the rest from being swept.
-pub fn gc(layout: &Layout) -> Result<Swept> {
+pub(crate) fn gc(layout: &Layout) -> Result<Swept> {
     let hierarchies = Hierarchies::detect()?;
     let mut swept = Swept::default();
     for name in candidates(layout, &hierarchies) {

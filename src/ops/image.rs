@@ -11,7 +11,7 @@ use crate::template::{self, BuildRequest, Recipe};
 
 /// An image and who needs it.
 #[derive(Debug, Clone)]
-pub struct Overview {
+pub(crate) struct Overview {
     pub id: String,
     pub record: ImageRecord,
     rootfs: PathBuf,
@@ -23,21 +23,21 @@ pub struct Overview {
 
 impl Overview {
     /// What removing it would free, and what it has in common with containers; measured now.
-    pub fn usage(&self) -> Result<Usage> {
+    pub(crate) fn usage(&self) -> Result<Usage> {
         storage::usage_of_image(&self.rootfs, self.record.bytes, !self.used_by.is_empty())
     }
 }
 
 /// What came of [`refresh`].
 #[derive(Debug, Clone)]
-pub struct Refreshed {
+pub(crate) struct Refreshed {
     pub old: String,
     pub new: String,
     /// Who keeps the old one from being removed, if somebody does.
     pub kept: Option<String>,
 }
 
-pub fn list(layout: &Layout) -> Result<Vec<Overview>> {
+pub(crate) fn list(layout: &Layout) -> Result<Vec<Overview>> {
     let store = ImageStore::new(layout);
     let overview = |image: Listed| -> Result<Overview> {
         let used_by = store.users_of(&image, &storage::users_of_image)?;
@@ -48,7 +48,7 @@ pub fn list(layout: &Layout) -> Result<Vec<Overview>> {
 }
 
 /// Removes an image, named by its id or the beginning of it; returns the id.
-pub fn remove(layout: &Layout, id: &str) -> Result<String> {
+pub(crate) fn remove(layout: &Layout, id: &str) -> Result<String> {
     let store = ImageStore::new(layout);
     let image = store.find(id)?;
     store.remove(&image.id, &storage::users_of_image).context(|| format!("remove image `{}`", image.id))?;
@@ -58,7 +58,7 @@ pub fn remove(layout: &Layout, id: &str) -> Result<String> {
 /// Makes an image anew, by the template as it is now. The old one goes unless something needs it.
 ///
 /// With `insecure`, or where it was made so, an image server is believed that proves nothing.
-pub fn refresh(layout: &Layout, id: &str, insecure: bool) -> Result<Refreshed> {
+pub(crate) fn refresh(layout: &Layout, id: &str, insecure: bool) -> Result<Refreshed> {
     let store = ImageStore::new(layout);
     let old = store.find(id)?;
     let again = || -> Result<String> {

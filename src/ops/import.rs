@@ -12,7 +12,7 @@ mod oci;
 use std::io::Read;
 use std::path::Path;
 
-pub use make::{ImportOptions, Imported};
+pub(crate) use make::{ImportOptions, Imported};
 
 use crate::error::{Context, Error, Result};
 use crate::identity;
@@ -21,7 +21,7 @@ use crate::image::compress::decoder;
 use crate::store::{Layout, Origin};
 
 /// Makes a container of a stream: what `lxm export` wrote, or an archive of a docker or OCI image.
-pub fn import_stream(layout: &Layout, input: impl Read + Send, options: &ImportOptions) -> Result<Imported> {
+pub(crate) fn import_stream(layout: &Layout, input: impl Read + Send, options: &ImportOptions) -> Result<Imported> {
     let budget = Budget::new(options.max_size);
     let (head, archive) = peek(decoder(budget.counted(input))?, exported::HEAD)?;
     let imported = match exported::is_export(&head) {
@@ -35,7 +35,7 @@ pub fn import_stream(layout: &Layout, input: impl Read + Send, options: &ImportO
 
 /// Makes a container of a file as [`import_stream`] does, or of a directory: one of LXC's containers,
 /// a tree of /var/lib/machines, or an image as OCI lays it out.
-pub fn import_path(layout: &Layout, path: &Path, options: &ImportOptions) -> Result<Imported> {
+pub(crate) fn import_path(layout: &Layout, path: &Path, options: &ImportOptions) -> Result<Imported> {
     let meta = path.metadata().context(|| format!("look at `{}`", path.display()))?;
     if !meta.is_dir() {
         // A pipe is waited for: it was named by the admin.

@@ -15,7 +15,7 @@ const CLEARING: Duration = Duration::from_secs(10);
 /// Sends a signal to a guest's init. One that kills it is waited for.
 ///
 /// Fails with `Kind::Conflict` if it does not run.
-pub fn kill(layout: &Layout, name: &ContainerName, signal: Signal) -> Result<()> {
+pub(crate) fn kill(layout: &Layout, name: &ContainerName, signal: Signal) -> Result<()> {
     let observer = Observer::new(layout)?;
     let record = observer.running(name)?.record;
     let gone = || Error::conflict(format!("container `{name}` has just ended"));

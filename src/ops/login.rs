@@ -10,7 +10,7 @@ use crate::error::{Context, Error, Result};
 const LIMIT: u64 = 1 << 16;
 
 /// Reads the public keys of `file`, which was named on the command line.
-pub fn keys_of(file: &Path) -> Result<Vec<String>> {
+pub(crate) fn keys_of(file: &Path) -> Result<Vec<String>> {
     let step = || format!("read ssh key `{}`", file.display());
     let text = read(file).context(step)?;
     if text.contains("PRIVATE KEY-----") {
@@ -25,7 +25,7 @@ pub fn keys_of(file: &Path) -> Result<Vec<String>> {
 }
 
 /// The public keys of the person who runs this, `~/.ssh/*.pub`: under sudo those of who called it.
-pub fn keys_of_caller() -> Vec<String> {
+pub(crate) fn keys_of_caller() -> Vec<String> {
     let home = std::env::var("SUDO_USER").ok().and_then(|user| home_of(&user));
     let Some(home) = home.or_else(|| std::env::var_os("HOME").map(PathBuf::from)) else { return Vec::new() };
     let entries = std::fs::read_dir(home.join(".ssh")).into_iter().flatten().flatten();
@@ -60,7 +60,7 @@ fn public_keys(text: &str) -> Vec<String> {
 }
 
 /// Hashes a password as crypt(3) checks it: `$6$`, which every C library knows.
-pub fn hash_password(password: &str) -> Result<String> {
+pub(crate) fn hash_password(password: &str) -> Result<String> {
     if password.is_empty() || password.contains(|c: char| c.is_control()) {
         return Err(Error::usage("a password is neither empty nor has it control characters"));
     }

@@ -19,14 +19,14 @@ use crate::types::ContainerName;
 
 /// Which part of the log is wanted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Part {
+pub(crate) enum Part {
     All,
     LastLines(usize),
 }
 
 /// Gives what the log holds to `show`, and goes on with what comes until the container has stopped
 /// if `follow` says so. `show` says whether it wants more.
-pub fn logs(
+pub(crate) fn logs(
     layout: &Layout,
     name: &ContainerName,
     part: Part,

@@ -15,7 +15,7 @@ use crate::types::ContainerName;
 ///
 /// Nothing is mounted where the backend keeps them as a directory there anyway. Mounted already is
 /// done already.
-pub fn mount(layout: &Layout, name: &ContainerName) -> Result<PathBuf> {
+pub(crate) fn mount(layout: &Layout, name: &ContainerName) -> Result<PathBuf> {
     layout.require(name)?;
     let _lock = OperationLock::acquire(layout, name)?;
     if AliveLock::is_held(layout, name)? {
@@ -37,7 +37,7 @@ pub fn mount(layout: &Layout, name: &ContainerName) -> Result<PathBuf> {
 }
 
 /// Undoes [`mount`]; what is not mounted is undone already.
-pub fn umount(layout: &Layout, name: &ContainerName) -> Result<()> {
+pub(crate) fn umount(layout: &Layout, name: &ContainerName) -> Result<()> {
     layout.require(name)?;
     let _lock = OperationLock::acquire(layout, name)?;
     let rootfs = layout.rootfs(name);

@@ -11,7 +11,7 @@ use crate::store::Layout;
 
 /// A bridge of lxm's and what is on it.
 #[derive(Debug, Serialize)]
-pub struct Seen {
+pub(crate) struct Seen {
     pub name: String,
     pub up: bool,
     pub ipv4: Option<Ipv4Network>,
@@ -31,12 +31,12 @@ pub struct Seen {
 }
 
 /// Every bridge of lxm's, by name.
-pub fn list(layout: &Layout) -> Result<Vec<Seen>> {
+pub(crate) fn list(layout: &Layout) -> Result<Vec<Seen>> {
     NetworkFile::load(layout)?.bridge.into_iter().map(|(name, settings)| see(layout, name, settings)).collect()
 }
 
 /// One of them; fails with `Kind::NotFound` for any other.
-pub fn look(layout: &Layout, name: &str) -> Result<Seen> {
+pub(crate) fn look(layout: &Layout, name: &str) -> Result<Seen> {
     let settings = NetworkFile::load(layout)?.get(name)?.clone();
     see(layout, name.to_owned(), settings)
 }
@@ -63,7 +63,7 @@ fn see(layout: &Layout, name: String, settings: BridgeSettings) -> Result<Seen> 
 
 /// What a new bridge is to be; networks that are not given are chosen.
 #[derive(Debug, Clone, Default)]
-pub struct New {
+pub(crate) struct New {
     pub ipv4: Option<Ipv4Network>,
     pub ipv6: Option<Ipv6Network>,
     pub without_nat: bool,
@@ -71,7 +71,7 @@ pub struct New {
 }
 
 /// Makes a bridge and brings it up; fails with `Kind::Conflict` if there is a link of its name.
-pub fn create(layout: &Layout, name: &str, new: &New) -> Result<()> {
+pub(crate) fn create(layout: &Layout, name: &str, new: &New) -> Result<()> {
     if !crate::config::is_link_name(name) || name.starts_with('-') {
         return Err(Error::usage(format!("`{}` cannot be the name of a bridge", name.escape_default()))
             .hint("15 characters at most, without spaces, `/` and `:`"));
@@ -92,7 +92,7 @@ pub fn create(layout: &Layout, name: &str, new: &New) -> Result<()> {
 
 /// Changes one setting, in the file and, where the bridge is up, at once. `auto` chooses a network
 /// anew, an empty value is the default.
-pub fn set(layout: &Layout, name: &str, key: &str, value: &str) -> Result<()> {
+pub(crate) fn set(layout: &Layout, name: &str, key: &str, value: &str) -> Result<()> {
     let file = NetworkFile::load(layout)?;
     let settings = file.get(name)?;
     let changed = match (key, value) {
@@ -120,7 +120,7 @@ pub fn set(layout: &Layout, name: &str, key: &str, value: &str) -> Result<()> {
 }
 
 /// Takes a bridge down and forgets it; fails with `Kind::Conflict` while guests are on it.
-pub fn delete(layout: &Layout, name: &str) -> Result<()> {
+pub(crate) fn delete(layout: &Layout, name: &str) -> Result<()> {
     bridge::down(layout, name)?;
     let mut file = NetworkFile::load(layout)?;
     file.bridge.remove(name);

@@ -17,7 +17,7 @@ use crate::types::{ContainerName, SnapshotName};
 ///
 /// The image has no identity: host keys, machine-id and leases are the container's. One that was
 /// published under this name before is replaced; those made of it keep it.
-pub fn publish(
+pub(crate) fn publish(
     layout: &Layout,
     name: &ContainerName,
     snapshot: Option<&SnapshotName>,

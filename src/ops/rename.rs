@@ -15,7 +15,7 @@ use crate::types::ContainerName;
 /// Gives a stopped container another name, and its guest another hostname.
 ///
 /// Everything else stays: uuid, machine-id, ssh keys, hardware addresses.
-pub fn rename(layout: &Layout, from: &ContainerName, to: &ContainerName) -> Result<()> {
+pub(crate) fn rename(layout: &Layout, from: &ContainerName, to: &ContainerName) -> Result<()> {
     layout.require(from)?;
     if from == to {
         return Err(Error::usage(format!("container `{from}` has that name already")));

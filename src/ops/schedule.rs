@@ -9,7 +9,7 @@ use crate::store::Snapshot;
 /// Whether a snapshot is due at `now`: none was made yet in this hour, day, week or month.
 ///
 /// The admin's clock decides where a day begins.
-pub fn is_due(schedule: Schedule, snapshots: &[Snapshot], now: Timestamp, zone: &TimeZone) -> bool {
+pub(super) fn is_due(schedule: Schedule, snapshots: &[Snapshot], now: Timestamp, zone: &TimeZone) -> bool {
     let last = snapshots.iter().filter(|s| s.record.scheduled).map(|s| s.record.created).max();
     last.is_none_or(|last| last < now && period(schedule, last, zone) != period(schedule, now, zone))
 }
@@ -29,7 +29,7 @@ fn period(schedule: Schedule, time: Timestamp, zone: &TimeZone) -> (i16, i16, i8
 }
 
 /// The scheduled snapshots beyond the newest `keep`; those that an admin made stay.
-pub fn expired(snapshots: &[Snapshot], keep: u32) -> Vec<&Snapshot> {
+pub(super) fn expired(snapshots: &[Snapshot], keep: u32) -> Vec<&Snapshot> {
     let mut scheduled: Vec<&Snapshot> = snapshots.iter().filter(|s| s.record.scheduled).collect();
     scheduled.sort_by_key(|s| s.record.created);
     scheduled.truncate(scheduled.len().saturating_sub(keep as usize));

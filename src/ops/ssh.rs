@@ -11,7 +11,7 @@ use crate::sys;
 use crate::types::ContainerName;
 
 /// How long a connection waits for a guest that is still booting.
-pub const TIMEOUT: Duration = Duration::from_secs(30);
+pub(crate) const TIMEOUT: Duration = Duration::from_secs(30);
 /// More than any public key or account file of a sane guest.
 const LIMIT: u64 = 1 << 16;
 const KEY_KINDS: [&str; 4] = ["ed25519", "ecdsa", "rsa", "dsa"];
@@ -19,7 +19,7 @@ const KEY_KINDS: [&str; 4] = ["ed25519", "ecdsa", "rsa", "dsa"];
 /// The guest's public host keys, as `KIND KEY` (known_hosts(5)).
 ///
 /// Read from its files, over no network: nobody can have stepped in between.
-pub fn host_keys(layout: &Layout, name: &ContainerName) -> Result<Vec<String>> {
+pub(crate) fn host_keys(layout: &Layout, name: &ContainerName) -> Result<Vec<String>> {
     let root = BootRecord::of_running(layout, name)?.open_root(name)?;
     let file = |kind: &&str| format!("etc/ssh/ssh_host_{kind}_key.pub");
     let texts = KEY_KINDS.iter().filter_map(|kind| sys::fs::read_in_root(&root, file(kind), LIMIT).ok());
@@ -84,18 +84,18 @@ fn person(line: &str) -> Option<(&str, &str)> {
 }
 
 /// The container that a host name means: its first label.
-pub fn container_of(host: &str) -> Result<ContainerName> {
+pub(crate) fn container_of(host: &str) -> Result<ContainerName> {
     host.split('.').next().unwrap_or(host).to_ascii_lowercase().parse()
 }
 
 /// The host name by which ssh knows a guest.
-pub fn host_name(layout: &Layout, name: &ContainerName) -> Result<String> {
+pub(crate) fn host_name(layout: &Layout, name: &ContainerName) -> Result<String> {
     Ok(format!("{name}.{}", layout.host_config()?.network.domain))
 }
 
 /// Waits for the guest's keys, which a first boot may still be making, and writes them down where
 /// ssh reads them.
-pub fn known_hosts(layout: &Layout, name: &ContainerName) -> Result<PathBuf> {
+pub(crate) fn known_hosts(layout: &Layout, name: &ContainerName) -> Result<PathBuf> {
     reach::wait_ssh(layout, name, TIMEOUT)?;
     let keys = host_keys(layout, name)?;
     if keys.is_empty() {
@@ -107,7 +107,7 @@ pub fn known_hosts(layout: &Layout, name: &ContainerName) -> Result<PathBuf> {
 }
 
 /// Notes the guest's host keys for those who may not look into it, if it has any yet.
-pub fn note_host_keys(layout: &Layout, name: &ContainerName) -> Result<()> {
+pub(crate) fn note_host_keys(layout: &Layout, name: &ContainerName) -> Result<()> {
     let keys = host_keys(layout, name)?;
     if keys.is_empty() { Ok(()) } else { note(layout, name, &keys) }
 }
@@ -119,13 +119,13 @@ fn note(layout: &Layout, name: &ContainerName, keys: &[String]) -> Result<()> {
 }
 
 /// The host keys that were noted when the container was started.
-pub fn noted_keys(layout: &Layout, name: &ContainerName) -> Option<Vec<String>> {
+pub(crate) fn noted_keys(layout: &Layout, name: &ContainerName) -> Option<Vec<String>> {
     let text = std::fs::read_to_string(layout.ssh_known_hosts(name)).ok()?;
     Some(text.lines().filter_map(|line| Some(line.split_once(' ')?.1.to_owned())).collect())
 }
 
 /// What `ssh_config.d` needs for `ssh USER@NAME.DOMAIN` to work, asking nothing at the first time.
-pub fn config(layout: &Layout) -> Result<String> {
+pub(crate) fn config(layout: &Layout) -> Result<String> {
     let domain = layout.host_config()?.network.domain;
     let program = std::env::current_exe().context(|| "find the running program")?;
     let program = program.display();
@@ -142,14 +142,14 @@ pub fn config(layout: &Layout) -> Result<String> {
 }
 
 /// Writes that configuration where the host's ssh reads it; gives the file.
-pub fn install_config(layout: &Layout) -> Result<PathBuf> {
+pub(crate) fn install_config(layout: &Layout) -> Result<PathBuf> {
     let file = layout.root().join("etc/ssh/ssh_config.d/50-lxm.conf");
     replace_file(&file, config(layout)?.as_bytes(), 0o644)?;
     Ok(file)
 }
 
 /// Joins standard input and output to a port of the guest, until both directions have ended.
-pub fn proxy(layout: &Layout, name: &ContainerName, port: u16) -> Result<()> {
+pub(crate) fn proxy(layout: &Layout, name: &ContainerName, port: u16) -> Result<()> {
     let stream = reach::connect(layout, name, port, TIMEOUT)?;
     crate::attach::join(stream.into()).map_err(|e| e.step(format!("carry the connection to `{name}`")))
 }

@@ -14,7 +14,7 @@ use crate::types::ContainerName;
 
 /// What a start waits for beyond the execution of init.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum WaitFor {
+pub(crate) enum WaitFor {
     /// The guest's init says that it has booted
     Booted,
     /// The guest has an address that others can reach
@@ -25,7 +25,7 @@ pub enum WaitFor {
 
 /// What becomes of the guest's changes when it stops.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Changes {
+pub(crate) enum Changes {
     Stay,
     /// They are undone.
     Vanish,
@@ -33,7 +33,7 @@ pub enum Changes {
 
 /// A start, and what it waits for.
 #[derive(Debug, Clone, Copy)]
-pub struct StartRequest {
+pub(crate) struct StartRequest {
     pub window: (u16, u16),
     /// How long the execution of init may take, and then what is waited for.
     pub limit: Duration,
@@ -42,7 +42,7 @@ pub struct StartRequest {
 }
 
 /// Starts a container and waits until it has come as far as asked.
-pub fn start_and_wait(layout: &Layout, name: &ContainerName, request: StartRequest) -> Result<()> {
+pub(crate) fn start_and_wait(layout: &Layout, name: &ContainerName, request: StartRequest) -> Result<()> {
     let StartRequest { window, limit, changes, wait } = request;
     start(layout, name, Start { window, limit }, changes)?;
     // For those who may not look into the guest; whoever needs them and lacks them is told.
@@ -63,7 +63,7 @@ pub fn start_and_wait(layout: &Layout, name: &ContainerName, request: StartReque
 /// Starts a container; returns when its init has been executed.
 ///
 /// Fails with `Kind::Conflict` if it runs already, else with the supervisor's own reason.
-pub fn start(layout: &Layout, name: &ContainerName, how: Start, changes: Changes) -> Result<()> {
+pub(crate) fn start(layout: &Layout, name: &ContainerName, how: Start, changes: Changes) -> Result<()> {
     layout.require(name)?;
     let _lock = OperationLock::acquire(layout, name)?;
     if runs(layout, name)? {
@@ -98,7 +98,7 @@ const ENDING: Duration = Duration::from_secs(5);
 /// Waits until the guest has booted: its init said so, or cannot say it.
 ///
 /// Fails with `Kind::TimedOut` after `limit`, saying what the guest said last.
-pub fn wait_booted(layout: &Layout, name: &ContainerName, limit: Duration) -> Result<()> {
+pub(crate) fn wait_booted(layout: &Layout, name: &ContainerName, limit: Duration) -> Result<()> {
     let deadline = Instant::now() + limit;
     let packets = ask(layout, name, &Request::Watch)?;
     let mut said = String::new();

@@ -9,7 +9,7 @@ use crate::types::ContainerName;
 /// Stops a container and waits until nothing of it is left; says what it took.
 ///
 /// `tell` hears of each step. Fails with `Kind::Conflict` if it does not run.
-pub fn stop(layout: &Layout, name: &ContainerName, how: Stop, tell: impl Fn(StopStage)) -> Result<StopStage> {
+pub(crate) fn stop(layout: &Layout, name: &ContainerName, how: Stop, tell: impl Fn(StopStage)) -> Result<StopStage> {
     layout.require(name)?;
     let lock = OperationLock::acquire(layout, name)?;
     end(layout, name, how, &lock, &tell)
@@ -17,7 +17,7 @@ pub fn stop(layout: &Layout, name: &ContainerName, how: Stop, tell: impl Fn(Stop
 
 /// The same for who holds the operation lock. One that was killed leaves nothing, even if its
 /// supervisor could not clear up.
-pub fn end(
+pub(crate) fn end(
     layout: &Layout,
     name: &ContainerName,
     how: Stop,
@@ -35,7 +35,7 @@ pub fn end(
 }
 
 /// Reboots a guest in its own way, as `reboot` inside would.
-pub fn restart(layout: &Layout, name: &ContainerName, how: Stop, tell: impl Fn(StopStage)) -> Result<StopStage> {
+pub(crate) fn restart(layout: &Layout, name: &ContainerName, how: Stop, tell: impl Fn(StopStage)) -> Result<StopStage> {
     layout.require(name)?;
     let _lock = OperationLock::acquire(layout, name)?;
     // It is read again when the guest boots, where it is too late to refuse it.

@@ -30,7 +30,12 @@ use crate::sys::fs::open_in_root;
 /// they go into it, else the one source becomes it.
 ///
 /// Says what below the sources was left out, because it is none of these.
-pub fn push(guest: &GuestTree, sources: &[PathBuf], target: &Path, owner: Option<(u32, u32)>) -> Result<Vec<PathBuf>> {
+pub(crate) fn push(
+    guest: &GuestTree,
+    sources: &[PathBuf],
+    target: &Path,
+    owner: Option<(u32, u32)>,
+) -> Result<Vec<PathBuf>> {
     let progress = shown("push");
     let rights = Rights::AsSource { ids: &|id| guest.to_host(id), owner };
     let copy = Copy {
@@ -96,7 +101,7 @@ fn linked_in_guest(guest: &GuestTree, path: &Path) -> Result<Option<File>> {
 
 /// What of owner and mode pulled files have.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Pulled {
+pub(crate) enum Pulled {
     /// They are the caller's, as cp(1) makes them: a set-user-id program of the guest's root would
     /// be one of the host's root.
     CallersOwn,
@@ -110,7 +115,7 @@ pub enum Pulled {
 /// A link that is named as a source is followed in the guest, as cp(1) does: where the admin said that
 /// a file shall be, no link of the guest's making appears, through which the next pull would write.
 /// Links below are copied as links, and no pull into their directory follows one. As [`push`] otherwise.
-pub fn pull(guest: &GuestTree, sources: &[PathBuf], target: &Path, pulled: Pulled) -> Result<Vec<PathBuf>> {
+pub(crate) fn pull(guest: &GuestTree, sources: &[PathBuf], target: &Path, pulled: Pulled) -> Result<Vec<PathBuf>> {
     let progress = shown("pull");
     let rights = match pulled {
         Pulled::CallersOwn => Rights::Callers,
@@ -167,7 +172,12 @@ fn or_not_found(e: Error) -> Error {
 }
 
 /// Writes what `input` gives to a file of the guest.
-pub fn push_stream(guest: &GuestTree, input: &mut dyn Read, target: &Path, owner: Option<(u32, u32)>) -> Result<()> {
+pub(crate) fn push_stream(
+    guest: &GuestTree,
+    input: &mut dyn Read,
+    target: &Path,
+    owner: Option<(u32, u32)>,
+) -> Result<()> {
     let step = || format!("push to `{}`", target.display());
     let (dir, name) = split(target).context(step)?;
     let (uid, gid) = owner.unwrap_or((0, 0));
@@ -189,7 +199,7 @@ pub fn push_stream(guest: &GuestTree, input: &mut dyn Read, target: &Path, owner
 }
 
 /// Gives the contents of a file of the guest to `output`.
-pub fn pull_stream(guest: &GuestTree, source: &Path, output: &mut dyn Write) -> Result<()> {
+pub(crate) fn pull_stream(guest: &GuestTree, source: &Path, output: &mut dyn Write) -> Result<()> {
     let step = || format!("pull `{}`", source.display());
     let file = open_in_root(guest.root(), source, OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY, Mode::empty());
     let mut file = File::from(file.map_err(or_not_found).context(step)?);

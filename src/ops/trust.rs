@@ -17,7 +17,7 @@ use crate::store::Layout;
 use crate::types::ContainerName;
 
 /// What is not in question.
-pub struct Base<'a> {
+pub(super) struct Base<'a> {
     /// A fresh container's configuration, or the present one's.
     pub config: &'a Config,
     /// The text of the present one.
@@ -27,7 +27,7 @@ pub struct Base<'a> {
 }
 
 /// Puts what gives more than `base` back to what it is there; says what that was.
-pub fn restrict(document: &mut Document, base: &Base) -> Result<Vec<String>> {
+pub(super) fn restrict(document: &mut Document, base: &Base) -> Result<Vec<String>> {
     let excess = excess(document.config(), base);
     for (key, _) in &excess {
         document.take(key, base.document)?;
@@ -39,7 +39,7 @@ pub fn restrict(document: &mut Document, base: &Base) -> Result<Vec<String>> {
 /// says what is left out.
 ///
 /// Where the present one cannot be read, nothing is known to be allowed but what a fresh one has.
-pub fn no_more_than_now(
+pub(super) fn no_more_than_now(
     text: &str,
     file: &Path,
     layout: &Layout,
@@ -54,7 +54,7 @@ pub fn no_more_than_now(
 }
 
 /// What of `security` confines a guest less than a new container is: `privileged`, `syscalls (off)`.
-pub fn loosened(security: &Security) -> Vec<String> {
+pub(super) fn loosened(security: &Security) -> Vec<String> {
     let mut found = Found(Vec::new());
     security_excess(&mut found, security, &Security::default());
     let setting = |(key, value): (KeyPath, String)| {

@@ -17,7 +17,7 @@ use crate::types::ContainerName;
 
 /// What a container is waited for to be.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Goal {
+pub(crate) enum Goal {
     State(State),
     /// It runs, and its init has said that it has booted or cannot say it.
     Booted,
@@ -40,7 +40,7 @@ const GLANCE: Duration = Duration::from_millis(10);
 /// Waits until the container is what one of `goals` says; for ever without a `limit`.
 ///
 /// Fails with `Kind::TimedOut`. One that is destroyed meanwhile has stopped.
-pub fn wait(layout: &Layout, name: &ContainerName, goals: &[Goal], limit: Option<Duration>) -> Result<()> {
+pub(crate) fn wait(layout: &Layout, name: &ContainerName, goals: &[Goal], limit: Option<Duration>) -> Result<()> {
     layout.require(name)?;
     let observer = Observer::new(layout)?;
     let deadline = limit.map(|limit| Instant::now() + limit);

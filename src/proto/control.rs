@@ -10,7 +10,7 @@ use crate::types::Signal;
 
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
-pub enum Request {
+pub(crate) enum Request {
     /// One [`Reply::Status`].
     Status,
     /// Stops the container. [`Reply::StopStage`] for each escalation, then [`Reply::Stopped`].
@@ -34,14 +34,14 @@ pub enum Request {
 
 #[derive(Debug, Clone, Copy, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
-pub struct Stop {
+pub(crate) struct Stop {
     /// How long the guest may take to shut down in order; 0 kills it at once.
     pub timeout_ms: u64,
 }
 
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
-pub struct Attach {
+pub(crate) struct Attach {
     /// Program and arguments; empty means the user's login shell.
     pub command: Vec<String>,
     /// `NAME`, `NAME:GROUP` or numbers; unset means root.
@@ -59,7 +59,7 @@ pub struct Attach {
 
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
-pub enum Reply {
+pub(crate) enum Reply {
     Status(Status),
     /// Supervisors that were started by an older lxm call it so.
     #[serde(rename = "rung")]
@@ -87,7 +87,7 @@ pub enum Reply {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
-pub enum State {
+pub(crate) enum State {
     Starting,
     Running,
     Stopping,
@@ -95,7 +95,7 @@ pub enum State {
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
-pub struct Status {
+pub(crate) struct Status {
     pub state: State,
     pub leader: i32,
     /// The guest has said `READY=1`; `None` for an init that does not say it.
@@ -110,7 +110,7 @@ pub struct Status {
 /// What it took to stop a guest.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
-pub enum StopStage {
+pub(crate) enum StopStage {
     /// It went down by itself.
     Exited,
     /// It shut down in order after its init's own signal.
@@ -124,7 +124,7 @@ pub enum StopStage {
 /// How a command ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
-pub enum Exit {
+pub(crate) enum Exit {
     Code(u8),
     Signal(i32),
 }
@@ -138,7 +138,7 @@ pub(crate) fn fuzz(input: &[u8]) {
 
 impl Exit {
     /// The status a shell would give: the code, or 128 plus the signal's number.
-    pub fn status(self) -> u8 {
+    pub(crate) fn status(self) -> u8 {
         match self {
             Exit::Code(code) => code,
             Exit::Signal(signal) => (128 + signal).clamp(0, 255) as u8,

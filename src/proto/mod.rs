@@ -2,4 +2,4 @@
 //!
 //! It names `types` and `error` alone. Start reading at `control`.
 
-pub mod control;
+pub(crate) mod control;

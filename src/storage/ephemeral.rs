@@ -23,12 +23,12 @@ fn before(layout: &Layout, name: &ContainerName) -> PathBuf {
 }
 
 /// Whether `place`, among the snapshots of a container, is what an ephemeral start will put back.
-pub fn is_kept(place: &Path) -> bool {
+pub(crate) fn is_kept(place: &Path) -> bool {
     place.file_name().is_some_and(|file| file == ".before")
 }
 
 /// Keeps the tree of a container, which is mounted nowhere, for [`end`] to put back.
-pub fn begin(layout: &Layout, name: &ContainerName) -> Result<()> {
+pub(crate) fn begin(layout: &Layout, name: &ContainerName) -> Result<()> {
     let step = || format!("keep the files of `{name}` as they are");
     end(layout, name).context(step)?;
     let backend = backend(layout, &Origin::read(layout, name)?.storage)?;
@@ -50,7 +50,7 @@ pub fn begin(layout: &Layout, name: &ContainerName) -> Result<()> {
 ///
 /// Nothing to do is done already. Starts no thread: supervisors call it, at the end and, for those
 /// that were killed, at the beginning.
-pub fn end(layout: &Layout, name: &ContainerName) -> Result<()> {
+pub(crate) fn end(layout: &Layout, name: &ContainerName) -> Result<()> {
     let kept = before(layout, name);
     if kept.symlink_metadata().is_err() {
         return Ok(());
@@ -79,7 +79,7 @@ fn inode(path: &Path) -> Result<u64> {
 }
 
 /// Removes a container whose origin says that it is ephemeral. The caller is its supervisor.
-pub fn remove(layout: &Layout, name: &ContainerName) -> Result<()> {
+pub(crate) fn remove(layout: &Layout, name: &ContainerName) -> Result<()> {
     let origin = Origin::read(layout, name)?;
     if !origin.ephemeral {
         return Ok(());

@@ -46,7 +46,7 @@ pub(super) fn prepare_mount(mount: impl AsFd, ids: Ids<'_>) -> Result<bool> {
 }
 
 /// Whether the file system that `dir` is on can map ids. Nothing stays of the try.
-pub fn maps_ids(dir: &std::path::Path, userns: BorrowedFd<'_>) -> Result<bool> {
+pub(crate) fn maps_ids(dir: &std::path::Path, userns: BorrowedFd<'_>) -> Result<bool> {
     prepare_mount(&sys::mount::copy_tree(dir, false)?, Ids::Mapped(userns))
 }
 

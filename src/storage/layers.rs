@@ -33,7 +33,7 @@ pub(super) struct Stack {
 }
 
 impl Stack {
-    pub fn ids(&self) -> impl Iterator<Item = &String> {
+    pub(super) fn ids(&self) -> impl Iterator<Item = &String> {
         self.layers.iter().chain(&self.upper)
     }
 }
@@ -46,26 +46,26 @@ pub(super) struct Layers {
 impl Layers {
     const RECORD: &str = "overlay.toml";
 
-    pub fn new(layout: &Layout) -> Self {
+    pub(super) fn new(layout: &Layout) -> Self {
         Layers { layout: layout.clone() }
     }
 
-    pub fn dir(&self) -> PathBuf {
+    pub(super) fn dir(&self) -> PathBuf {
         self.layout.containers().join(".layers")
     }
 
     /// The tree of a layer.
-    pub fn tree(&self, id: &str) -> PathBuf {
+    pub(super) fn tree(&self, id: &str) -> PathBuf {
         self.dir().join(id).join("fs")
     }
 
     /// The tree of an image that a [`Stack`] names.
-    pub fn image(&self, image: &str) -> PathBuf {
+    pub(super) fn image(&self, image: &str) -> PathBuf {
         self.layout.images().join(image)
     }
 
     /// How a [`Stack`] names the image whose tree is `path`.
-    pub fn image_name(&self, path: &Path) -> Result<String> {
+    pub(super) fn image_name(&self, path: &Path) -> Result<String> {
         path.strip_prefix(self.layout.images()).ok().and_then(Path::to_str).map(str::to_owned).ok_or_else(|| {
             Error::failed(format!("`{}` is not an image of `{}`", path.display(), self.layout.images().display()))
         })
@@ -73,15 +73,15 @@ impl Layers {
 
     /// Keeps layers from being swept and made by others; to be held from making a layer until a
     /// record names it.
-    pub fn lock(&self) -> Result<FileLock> {
+    pub(super) fn lock(&self) -> Result<FileLock> {
         FileLock::acquire(&self.layout.lock_dir().join(".layers"))
     }
 
-    pub fn record(place: &Path) -> PathBuf {
+    pub(super) fn record(place: &Path) -> PathBuf {
         place.join(Self::RECORD)
     }
 
-    pub fn read(place: &Path) -> Result<Stack> {
+    pub(super) fn read(place: &Path) -> Result<Stack> {
         let file = Self::record(place);
         let text = fs::read_to_string(&file).context(|| format!("read `{}`", file.display()))?;
         let stack: Stack = config::parse(&text, &file)?;
@@ -93,14 +93,14 @@ impl Layers {
         Ok(stack)
     }
 
-    pub fn write(place: &Path, stack: &Stack) -> Result<()> {
+    pub(super) fn write(place: &Path, stack: &Stack) -> Result<()> {
         let text = toml::to_string(stack).map_err(|e| Error::failed(e.to_string()))?;
         store::replace_file(&Self::record(place), text.as_bytes(), 0o600)
     }
 
     /// Makes an empty layer for `place` whose root looks as that of `like`: what is seen of a merged
     /// tree's root is the uppermost layer's.
-    pub fn make(&self, like: &Path, place: &Path, _lock: &FileLock) -> Result<String> {
+    pub(super) fn make(&self, like: &Path, place: &Path, _lock: &FileLock) -> Result<String> {
         let dir = self.make_dir(&self.dir())?;
         let make = || -> Result<()> {
             for part in ["fs", "work"] {
@@ -120,7 +120,7 @@ impl Layers {
     }
 
     /// Makes a place for a layer to be filled in, in `place`; [`Layers::adopt`] makes it one.
-    pub fn prepare(&self, place: &Path) -> Result<PathBuf> {
+    pub(super) fn prepare(&self, place: &Path) -> Result<PathBuf> {
         let dir = self.make_dir(place)?;
         for part in ["fs", "work"] {
             let part = dir.join(part);
@@ -130,7 +130,7 @@ impl Layers {
     }
 
     /// Makes what [`Layers::prepare`] made a layer.
-    pub fn adopt(&self, prepared: &Path, _lock: &FileLock) -> Result<String> {
+    pub(super) fn adopt(&self, prepared: &Path, _lock: &FileLock) -> Result<String> {
         let dir = self.make_dir(&self.dir())?;
         fs::rename(prepared, &dir).context(|| format!("make `{}` a layer", prepared.display()))?;
         Ok(name_of(&dir))
@@ -146,7 +146,7 @@ impl Layers {
     }
 
     /// Removes the layers that nothing names. Returns how many.
-    pub fn sweep(&self) -> Result<usize> {
+    pub(super) fn sweep(&self) -> Result<usize> {
         let Some(entries) = read_dir(&self.dir())? else { return Ok(0) };
         let _lock = self.lock()?;
         let used: BTreeSet<String> = self.stacks()?.iter().flat_map(|(_, s)| s.ids().cloned()).collect();
@@ -166,7 +166,7 @@ impl Layers {
     /// Every place that has an `overlay.toml`, with it.
     ///
     /// Fails when one cannot be read: what it names must not be taken for unused.
-    pub fn stacks(&self) -> Result<Vec<(PathBuf, Stack)>> {
+    pub(super) fn stacks(&self) -> Result<Vec<(PathBuf, Stack)>> {
         let mut stacks = Vec::new();
         let containers = self.layout.containers();
         for parent in [containers.to_owned(), self.layout.staging(), self.layout.trash()] {

@@ -14,10 +14,11 @@ use crate::error::{Context, Error, Result};
 use crate::sys::mount::copy_tree;
 
 /// Where docker, containerd, podman and lxm keep images and containers.
-pub const DIRECTORIES: [&str; 4] = ["/var/lib/docker", "/var/lib/containerd", "/var/lib/containers", "/var/lib/lxm"];
+pub(crate) const DIRECTORIES: [&str; 4] =
+    ["/var/lib/docker", "/var/lib/containerd", "/var/lib/containers", "/var/lib/lxm"];
 
 /// A detached mount of the directory that the guest sees at `target`, made where it is missing.
-pub fn open(place: &Path, target: &str, userns: Option<BorrowedFd<'_>>) -> Result<OwnedFd> {
+pub(crate) fn open(place: &Path, target: &str, userns: Option<BorrowedFd<'_>>) -> Result<OwnedFd> {
     let dir = directory(place, target);
     let step = || format!("make `{}`", dir.display());
     // 0700 like the container's: a guest's root can make set-user-id programs of root's in it.
@@ -32,7 +33,7 @@ pub fn open(place: &Path, target: &str, userns: Option<BorrowedFd<'_>>) -> Resul
 }
 
 /// Those of the directories in which a manager of the container keeps something.
-pub fn in_use(place: &Path) -> Vec<&'static str> {
+pub(crate) fn in_use(place: &Path) -> Vec<&'static str> {
     let is_used =
         |target: &&str| fs::read_dir(directory(place, target)).is_ok_and(|mut entries| entries.next().is_some());
     DIRECTORIES.into_iter().filter(is_used).collect()

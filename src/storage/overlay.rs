@@ -25,7 +25,7 @@ pub(super) struct Overlay {
 }
 
 impl Overlay {
-    pub fn new(layout: &Layout) -> Self {
+    pub(super) fn new(layout: &Layout) -> Self {
         Overlay { layers: Layers::new(layout) }
     }
 

@@ -9,7 +9,7 @@ use crate::error::{Error, Result};
 use crate::store::Layout;
 
 /// The names that `--storage` takes, `auto` apart.
-pub const BACKENDS: [&str; 3] = [btrfs::NAME, dir::NAME, overlay::NAME];
+pub(crate) const BACKENDS: [&str; 3] = [btrfs::NAME, dir::NAME, overlay::NAME];
 
 /// The backend that `origin.toml` names.
 pub fn backend(layout: &Layout, name: &str) -> Result<Box<dyn Backend>> {
@@ -29,13 +29,13 @@ pub fn of_container(layout: &Layout, name: &crate::types::ContainerName) -> Resu
 }
 
 /// The directory that the overlay of a place writes to; `None` where its backend is another.
-pub fn upper_layer(layout: &Layout, backend: &str, place: &Path) -> Result<Option<PathBuf>> {
+pub(crate) fn upper_layer(layout: &Layout, backend: &str, place: &Path) -> Result<Option<PathBuf>> {
     if backend == overlay::NAME { overlay::Overlay::new(layout).exclusive(place) } else { Ok(None) }
 }
 
 /// The places whose trees are layered on the image with the tree `image`, below the containers'
 /// directory: `web`, `web/snapshots/before`, `.trash/…`.
-pub fn users_of_image(layout: &Layout, image: &Path) -> Result<Vec<PathBuf>> {
+pub(crate) fn users_of_image(layout: &Layout, image: &Path) -> Result<Vec<PathBuf>> {
     let layers = layers::Layers::new(layout);
     let name = layers.image_name(image)?;
     let users = layers.stacks()?.into_iter().filter(|(_, stack)| stack.image.as_ref() == Some(&name));
@@ -45,7 +45,7 @@ pub fn users_of_image(layout: &Layout, image: &Path) -> Result<Vec<PathBuf>> {
 
 /// What the image with the tree `image`, of `bytes` in all, has in common with containers: with those
 /// that are layered on it, all.
-pub fn usage_of_image(image: &Path, bytes: u64, is_layered_on: bool) -> Result<Usage> {
+pub(crate) fn usage_of_image(image: &Path, bytes: u64, is_layered_on: bool) -> Result<Usage> {
     match () {
         () if is_layered_on => Ok(Usage { own: 0, shared: bytes }),
         () if usage::shares_blocks(image)? => usage::of_tree(image),

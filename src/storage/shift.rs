@@ -103,7 +103,7 @@ pub(super) fn ensure(place: &Path, rootfs: &Path, base: u32) -> Result<()> {
 }
 
 /// Changes ids that are stored from `base` to those from 0, in the tree `root` that `place` is to have.
-pub fn unshift(place: &Path, root: &Path, base: u32) -> Result<()> {
+pub(crate) fn unshift(place: &Path, root: &Path, base: u32) -> Result<()> {
     if base == 0 {
         return Ok(());
     }

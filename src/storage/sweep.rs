@@ -5,7 +5,7 @@ use crate::error::Result;
 use crate::store::Layout;
 
 /// Removes what no container, snapshot or copy uses any more; says how many layers there were.
-pub fn sweep(layout: &Layout) -> Result<usize> {
+pub(crate) fn sweep(layout: &Layout) -> Result<usize> {
     choose::sweep_trial(layout)?;
     layers::Layers::new(layout).sweep()
 }

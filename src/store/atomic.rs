@@ -14,12 +14,12 @@ use crate::error::{Context, Error, Result};
 use crate::sys::remove::remove_at;
 
 /// Replaces `path` with `contents` so that after a crash it holds the old or the new, whole.
-pub fn replace_file(path: &Path, contents: &[u8], mode: u32) -> Result<()> {
+pub(crate) fn replace_file(path: &Path, contents: &[u8], mode: u32) -> Result<()> {
     replace(path, contents, mode, |file| Ok(file.sync_all()?))
 }
 
 /// The same for a file below /run, which is not to outlive the host's boot: whole, but not durable.
-pub fn replace_run_file(path: &Path, contents: &[u8], mode: u32) -> Result<()> {
+pub(crate) fn replace_run_file(path: &Path, contents: &[u8], mode: u32) -> Result<()> {
     replace(path, contents, mode, |_| Ok(()))
 }
 
@@ -46,7 +46,7 @@ fn replace(path: &Path, contents: &[u8], mode: u32, sync: fn(&File) -> Result<()
 ///
 /// While it is filled it has no name, where the file system can do that (`O_TMPFILE`): of who is killed
 /// nothing stays. What replaces another file has one for a moment, in `aside`; see [`place`].
-pub fn place_file(
+pub(crate) fn place_file(
     dir: BorrowedFd<'_>,
     aside: Option<BorrowedFd<'_>>,
     name: &OsStr,
@@ -78,7 +78,7 @@ pub fn place_file(
 ///
 /// It is made in `aside` where that is on the same mount: a directory that is swept ([`sweep_aside`])
 /// before the tree is used again, should this process be killed in between.
-pub fn place(
+pub(crate) fn place(
     dir: BorrowedFd<'_>,
     aside: Option<BorrowedFd<'_>>,
     name: &OsStr,
@@ -111,7 +111,7 @@ fn temporary() -> OsString {
 }
 
 /// Removes what killed commands have left in `dir`, where [`place`] puts things aside.
-pub fn sweep_aside(dir: impl AsFd) -> Result<()> {
+pub(crate) fn sweep_aside(dir: impl AsFd) -> Result<()> {
     // A descriptor of its own, for the one given may be open as a place alone.
     let opened = rustix::fs::openat(&dir, ".", OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?;
     for entry in rustix::fs::Dir::read_from(&opened)? {
@@ -126,14 +126,14 @@ pub fn sweep_aside(dir: impl AsFd) -> Result<()> {
 }
 
 /// Makes renames in `dir` durable.
-pub fn sync_dir(dir: &Path) -> Result<()> {
+pub(crate) fn sync_dir(dir: &Path) -> Result<()> {
     File::open(dir).and_then(|d| d.sync_all()).context(|| format!("sync `{}`", dir.display()))
 }
 
 /// Removes a file or a tree of any depth, following no symbolic link; a missing one is removed already.
 ///
 /// What cannot be removed is named, and does not keep the rest from being removed.
-pub fn remove_tree(path: &Path) -> Result<()> {
+pub(crate) fn remove_tree(path: &Path) -> Result<()> {
     let remove = || -> Result<()> {
         let (Some(parent), Some(name)) = (path.parent(), path.file_name()) else {
             return Err(Error::failed("it has no name"));

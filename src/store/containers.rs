@@ -84,7 +84,7 @@ impl Layout {
 
 /// Whether a directory is a container's: `origin.toml` says so, which lxm writes before anything
 /// else and never removes. One that has lost it is known by what else only a container has.
-pub fn is_container(place: &Path) -> bool {
+pub(crate) fn is_container(place: &Path) -> bool {
     // A link leads to what is somebody else's, or another container's.
     if place.symlink_metadata().is_ok_and(|meta| !meta.is_dir()) {
         return false;

@@ -15,7 +15,7 @@ use crate::types::ContainerName;
 /// older versions of lxm take no new keys in it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
-pub struct Home {
+pub(crate) struct Home {
     pub directory: PathBuf,
     pub name: ContainerName,
     /// It is being given an identity of its own, and has half of one.
@@ -24,12 +24,12 @@ pub struct Home {
 }
 
 impl Home {
-    pub fn of(layout: &Layout, name: &ContainerName) -> Self {
+    pub(crate) fn of(layout: &Layout, name: &ContainerName) -> Self {
         Home { directory: layout.containers().to_owned(), name: name.clone(), adopting: false }
     }
 
     /// Whether a container is where it says that it was made. One that is being adopted is at home nowhere yet.
-    pub fn is_here(layout: &Layout, name: &ContainerName) -> Result<bool> {
+    pub(crate) fn is_here(layout: &Layout, name: &ContainerName) -> Result<bool> {
         Ok(Self::read(&layout.container(name))?.as_ref() == Some(&Self::of(layout, name)))
     }
 
@@ -39,7 +39,7 @@ impl Home {
 
     /// Reads it; `None` where nothing can be told of it: lxm wrote none at first, and a power cut may
     /// have taken it.
-    pub fn read(place: &Path) -> Result<Option<Self>> {
+    pub(crate) fn read(place: &Path) -> Result<Option<Self>> {
         let file = Self::file(place);
         match std::fs::read_to_string(&file) {
             Ok(text) => Ok(toml::from_str(&text).ok()),
@@ -52,7 +52,7 @@ impl Home {
         toml::to_string(self).map_err(|e| Error::failed(e.to_string()))
     }
 
-    pub fn write(&self, place: &Path) -> Result<()> {
+    pub(crate) fn write(&self, place: &Path) -> Result<()> {
         replace_file(&Self::file(place), self.text()?.as_bytes(), 0o644)
     }
 

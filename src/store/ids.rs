@@ -12,7 +12,7 @@ use crate::types::IdRange;
 /// A range that nobody else takes while this lives: until `origin.toml`, which says that it is
 /// taken, has been written.
 #[derive(Debug)]
-pub struct ReservedIds {
+pub(crate) struct ReservedIds {
     pub range: IdRange,
     _lock: FileLock,
 }
@@ -20,7 +20,7 @@ pub struct ReservedIds {
 /// Finds the first range that no container and no user of the host has.
 ///
 /// Waits for whoever is choosing one.
-pub fn reserve(layout: &Layout) -> Result<ReservedIds> {
+pub(crate) fn reserve(layout: &Layout) -> Result<ReservedIds> {
     let step = || "set aside ids for the container";
     let lock = FileLock::acquire(&layout.lock_dir().join(".ids")).context(step)?;
     let mut taken = of_containers(layout).context(step)?;
@@ -34,7 +34,7 @@ pub fn reserve(layout: &Layout) -> Result<ReservedIds> {
 }
 
 /// The ranges that the host's users may give to containers of their own.
-pub fn of_users() -> Vec<IdRange> {
+pub(crate) fn of_users() -> Vec<IdRange> {
     ["/etc/subuid", "/etc/subgid"].iter().flat_map(|file| of_sub_ids(&read(Path::new(file)))).collect()
 }
 

@@ -187,20 +187,20 @@ impl AliveLock {
 
 /// Locks on ranges of numbers, each held by one process alone. The kernel finds those that overlap.
 #[derive(Debug)]
-pub struct RangeLocks {
+pub(crate) struct RangeLocks {
     file: File,
     path: PathBuf,
     held: Vec<(u64, u64)>,
 }
 
 impl RangeLocks {
-    pub fn open(path: &Path) -> Result<Self> {
+    pub(crate) fn open(path: &Path) -> Result<Self> {
         Ok(RangeLocks { file: open_lock_file(path)?, path: path.to_owned(), held: Vec::new() })
     }
 
     /// Locks `length` numbers from `start` on; false where another one has some of them. What is held
     /// here already may be locked again.
-    pub fn try_lock(&mut self, start: u64, length: u64) -> Result<bool> {
+    pub(crate) fn try_lock(&mut self, start: u64, length: u64) -> Result<bool> {
         match fcntl(&self.file, FcntlArg::F_OFD_SETLK(&range(libc::F_WRLCK, start, length))) {
             Ok(_) => {
                 self.held.push((start, length));
@@ -212,7 +212,7 @@ impl RangeLocks {
     }
 
     /// Gives up all but these.
-    pub fn keep(&mut self, wanted: &[(u64, u64)]) -> Result<()> {
+    pub(crate) fn keep(&mut self, wanted: &[(u64, u64)]) -> Result<()> {
         for (start, length) in std::mem::take(&mut self.held) {
             if !wanted.contains(&(start, length)) {
                 fcntl(&self.file, FcntlArg::F_OFD_SETLK(&range(libc::F_UNLCK, start, length)))
@@ -234,11 +234,11 @@ fn range(kind: i32, start: u64, length: u64) -> libc::flock {
 /// A lock on a directory itself, by whatever path it is reached, held until dropped (flock(2), which
 /// unlike fcntl(2) needs no right to write).
 #[derive(Debug)]
-pub struct DirectoryLock(#[expect(dead_code, reason = "held, not read")] File);
+pub(crate) struct DirectoryLock(#[expect(dead_code, reason = "held, not read")] File);
 
 impl DirectoryLock {
     /// Takes it; `None` where somebody has it.
-    pub fn try_acquire(dir: &Path) -> Result<Option<Self>> {
+    pub(crate) fn try_acquire(dir: &Path) -> Result<Option<Self>> {
         let file = File::open(dir).map_err(|e| missing(e, dir))?;
         match rustix::fs::flock(&file, rustix::fs::FlockOperation::NonBlockingLockExclusive) {
             Ok(()) => Ok(Some(DirectoryLock(file))),
@@ -248,7 +248,7 @@ impl DirectoryLock {
     }
 
     /// The same, waiting for a moment: commands hold it for as long as they work.
-    pub fn acquire(dir: &Path) -> Result<Self> {
+    pub(crate) fn acquire(dir: &Path) -> Result<Self> {
         let deadline = Instant::now() + OperationLock::TIMEOUT;
         loop {
             if let Some(lock) = Self::try_acquire(dir)? {

@@ -17,7 +17,7 @@ use crate::types::{ContainerName, Generation, IdRange};
 /// It is only worth anything while the alive lock is held.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
-pub struct BootRecord {
+pub(crate) struct BootRecord {
     pub supervisor: Generation,
     /// The guest's PID 1 seen from the host.
     pub leader: Generation,
@@ -38,20 +38,20 @@ pub struct BootRecord {
 }
 
 /// The time as records have it: UTC, to the second (RFC 3339).
-pub fn now() -> String {
+pub(crate) fn now() -> String {
     jiff::Timestamp::now().strftime("%Y-%m-%dT%H:%M:%SZ").to_string()
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
-pub struct StageTime {
+pub(crate) struct StageTime {
     pub stage: String,
     pub us: u64,
 }
 
 impl BootRecord {
     /// Reads it; `None` where there is none.
-    pub fn read(layout: &Layout, name: &ContainerName) -> Result<Option<Self>> {
+    pub(crate) fn read(layout: &Layout, name: &ContainerName) -> Result<Option<Self>> {
         let file = layout.boot_record(name);
         match std::fs::read_to_string(&file) {
             Ok(text) => config::parse(&text, &file).map(Some),
@@ -61,14 +61,14 @@ impl BootRecord {
     }
 
     /// That of a container whose guest runs; fails with `Kind::Conflict` where none does.
-    pub fn of_running(layout: &Layout, name: &ContainerName) -> Result<Self> {
+    pub(crate) fn of_running(layout: &Layout, name: &ContainerName) -> Result<Self> {
         layout.require(name)?;
         let record = Self::read(layout, name)?.filter(|record| process::is_same(&record.leader));
         record.ok_or_else(|| layout.not_running(name))
     }
 
     /// The guest's root directory as it sees it itself; fails with `Kind::Conflict` once the guest has ended.
-    pub fn open_root(&self, name: &ContainerName) -> Result<OwnedFd> {
+    pub(crate) fn open_root(&self, name: &ContainerName) -> Result<OwnedFd> {
         let path = format!("/proc/{}/root", self.leader.pid);
         let root = rustix::fs::open(&path, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty());
         // Asked after it was opened: a pid that was given to another process in between is found out.
@@ -79,28 +79,28 @@ impl BootRecord {
     }
 
     /// The cgroup of a running container below each hierarchy's mount point.
-    pub fn cgroup_of(layout: &Layout, name: &ContainerName) -> Result<String> {
+    pub(crate) fn cgroup_of(layout: &Layout, name: &ContainerName) -> Result<String> {
         Ok(Self::read(layout, name)?.map_or_else(|| layout.cgroup(name), |record| record.cgroup))
     }
 
     /// Writes it. Not synced: it is on a tmpfs and worthless after a crash of the host.
-    pub fn write(&self, layout: &Layout, name: &ContainerName) -> Result<()> {
+    pub(crate) fn write(&self, layout: &Layout, name: &ContainerName) -> Result<()> {
         write_volatile(&layout.boot_record(name), self)
     }
 }
 
 /// Keeps why a boot failed. What cannot be kept is in the log all the same.
-pub fn write_failure(layout: &Layout, name: &ContainerName, error: &Error) {
+pub(crate) fn write_failure(layout: &Layout, name: &ContainerName, error: &Error) {
     let _ = write_volatile(&layout.failure_record(name), error);
 }
 
 /// Why the last boot failed is of no interest in the next one.
-pub fn forget_failure(layout: &Layout, name: &ContainerName) {
+pub(crate) fn forget_failure(layout: &Layout, name: &ContainerName) {
     let _ = std::fs::remove_file(layout.failure_record(name));
 }
 
 /// Why the last boot of a container failed, in its supervisor's own words, if it has left some.
-pub fn read_failure(layout: &Layout, name: &ContainerName) -> Option<Error> {
+pub(crate) fn read_failure(layout: &Layout, name: &ContainerName) -> Option<Error> {
     let text = std::fs::read_to_string(layout.failure_record(name)).ok()?;
     toml::from_str(&text).ok()
 }

@@ -12,7 +12,7 @@ use crate::types::ContainerName;
 
 /// A container in the making: `.staging/NAME`, which belongs to whoever holds NAME's operation
 /// lock. Dropped without a commit, it is removed.
-pub struct Staging<'a> {
+pub(crate) struct Staging<'a> {
     layout: &'a Layout,
     name: &'a ContainerName,
     place: PathBuf,
@@ -25,7 +25,7 @@ impl<'a> Staging<'a> {
     ///
     /// `discard` removes what a storage backend keeps for a place; it is called before the place
     /// itself is removed. Fails with `Kind::Conflict` where the container exists.
-    pub fn begin(
+    pub(crate) fn begin(
         layout: &'a Layout,
         name: &'a ContainerName,
         _lock: &'a OperationLock,
@@ -43,12 +43,12 @@ impl<'a> Staging<'a> {
         Ok(Staging { layout, name, place, discard, committed: false })
     }
 
-    pub fn place(&self) -> &Path {
+    pub(crate) fn place(&self) -> &Path {
         &self.place
     }
 
     /// Makes it the container, at once and whole.
-    pub fn commit(mut self) -> Result<()> {
+    pub(crate) fn commit(mut self) -> Result<()> {
         let container = self.layout.container(self.name);
         Home::of(self.layout, self.name).write_new(&self.place)?;
         renameat_with(CWD, &self.place, CWD, &container, RenameFlags::NOREPLACE)
@@ -68,7 +68,7 @@ impl Drop for Staging<'_> {
 }
 
 /// Fails with `Kind::Conflict` where the container exists, or something else has its place.
-pub fn require_free(layout: &Layout, name: &ContainerName) -> Result<()> {
+pub(crate) fn require_free(layout: &Layout, name: &ContainerName) -> Result<()> {
     match layout.container(name).symlink_metadata() {
         Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(()),
         Err(e) => Err(Error::from(e).step(format!("look for container `{name}`"))),
@@ -87,7 +87,7 @@ pub fn require_free(layout: &Layout, name: &ContainerName) -> Result<()> {
 
 /// Removes what killed commands left in `.staging`; returns the names. What is still being made
 /// has its operation lock held and stays.
-pub fn sweep_staging(layout: &Layout, discard: &dyn Fn(&Path) -> Result<()>) -> Result<Vec<ContainerName>> {
+pub(crate) fn sweep_staging(layout: &Layout, discard: &dyn Fn(&Path) -> Result<()>) -> Result<Vec<ContainerName>> {
     let mut swept = Vec::new();
     for entry in std::fs::read_dir(layout.staging()).into_iter().flatten().flatten() {
         let Some(name) = entry.file_name().to_str().and_then(|name| name.parse::<ContainerName>().ok()) else {

@@ -12,7 +12,7 @@ use crate::error::{Context, Error, Result};
 
 /// How it is written to.
 #[derive(Debug)]
-pub enum Target {
+pub(crate) enum Target {
     /// Nothing is there, or a regular file: what is written takes its place, whole.
     Place,
     /// A pipe, a device, or what a link leads to: it stays what it is, and is written to as cp(1) does.
@@ -24,7 +24,7 @@ pub enum Target {
 /// A link or a pipe that another user has put there is refused: he would choose what is overwritten,
 /// or read what is written. The kernel does the same in sticky directories alone, and for pipes only
 /// where a file would be made (fs.protected_symlinks, fs.protected_fifos).
-pub fn target(dir: BorrowedFd<'_>, name: &OsStr) -> Result<Target> {
+pub(crate) fn target(dir: BorrowedFd<'_>, name: &OsStr) -> Result<Target> {
     let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     let seen = match rustix::fs::openat(dir, name, flags, Mode::empty()) {
         Err(Errno::NOENT) => return Ok(Target::Place),
@@ -62,7 +62,7 @@ pub fn target(dir: BorrowedFd<'_>, name: &OsStr) -> Result<Target> {
 
 /// Empties what a link leads to. Not before there is something to write to it: what is there may be
 /// the only copy, and what was to replace it may not exist.
-pub fn empty(file: &File) -> Result<()> {
+pub(crate) fn empty(file: &File) -> Result<()> {
     if file.metadata()?.is_file() {
         file.set_len(0).context(|| "empty what is there")?;
     }
@@ -71,18 +71,18 @@ pub fn empty(file: &File) -> Result<()> {
 
 /// A file that is emptied when the first byte is written to it.
 #[derive(Debug)]
-pub struct AtFirstByte {
+pub(crate) struct AtFirstByte {
     file: File,
     begun: bool,
 }
 
 impl AtFirstByte {
-    pub fn new(file: File) -> Self {
+    pub(crate) fn new(file: File) -> Self {
         AtFirstByte { file, begun: false }
     }
 
     /// Has all of it on the disk; a pipe and a device have none.
-    pub fn sync(&self) -> Result<()> {
+    pub(crate) fn sync(&self) -> Result<()> {
         if self.file.metadata()?.is_file() {
             self.file.sync_all()?;
         }

@@ -10,7 +10,7 @@ const ASKS_SIZE: &[u8] = b"\x1b[18t";
 const ASKS_POSITION: &[u8] = b"\x1b[6n";
 
 /// What a terminal of this size sends back for what it was sent.
-pub fn answers(sent: &[u8], (rows, cols): (u16, u16)) -> Vec<u8> {
+pub(crate) fn answers(sent: &[u8], (rows, cols): (u16, u16)) -> Vec<u8> {
     let mut answers = Vec::new();
     for (at, byte) in sent.iter().enumerate() {
         if *byte != 0x1b {

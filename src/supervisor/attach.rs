@@ -36,7 +36,7 @@ const TIMEOUT: Duration = Duration::from_secs(5);
 const LIMIT: Duration = Duration::from_secs(60);
 
 /// A command on its way into the guest.
-pub struct Entering {
+pub(super) struct Entering {
     helper: Child,
     /// Written by neither process unless it fails; ends when the command is executed.
     news: File,
@@ -48,7 +48,7 @@ pub struct Entering {
 }
 
 /// What became of it.
-pub enum Entered {
+pub(super) enum Entered {
     /// It has been executed.
     Running(Child),
     NotRun(Failure),
@@ -57,7 +57,7 @@ pub enum Entered {
 /// Begins to bring `request` into the guest of `leader`; a terminal of its own goes to `client`.
 ///
 /// `fds` are pipes: the standard streams, or the standard error beside a terminal.
-pub fn spawn(
+pub(super) fn spawn(
     setup: &Setup,
     leader: &OwnedFd,
     request: &Attach,
@@ -90,12 +90,12 @@ fn require_pipe(fd: &OwnedFd) -> Result<()> {
 }
 
 impl Entering {
-    pub fn news(&self) -> BorrowedFd<'_> {
+    pub(super) fn news(&self) -> BorrowedFd<'_> {
         self.news.as_fd()
     }
 
     /// Takes the news that has come; `None` while it is still under way.
-    pub fn look(&mut self) -> Option<Entered> {
+    pub(super) fn look(&mut self) -> Option<Entered> {
         let mut buffer = [0; 4096];
         loop {
             match self.news.read(&mut buffer) {
@@ -130,12 +130,12 @@ impl Entering {
 
     /// The command's process, if there is one yet. It may have executed the command already: the end of
     /// file that says so comes only when the helper has ended, too.
-    pub fn child(&self) -> Result<Option<Child>> {
+    pub(super) fn child(&self) -> Result<Option<Child>> {
         self.pid.get().map(|pid| Ok(Child { pid, pidfd: pidfd::open(pid)? })).transpose()
     }
 
     /// Nobody wants it any more.
-    pub fn abandon(&mut self) {
+    pub(super) fn abandon(&mut self) {
         self.abandoned = true;
         let _ = pidfd::send_signal(&self.helper.pidfd, Signal::KILL);
         if let Ok(Some(child)) = self.child() {
@@ -143,17 +143,17 @@ impl Entering {
         }
     }
 
-    pub fn is_abandoned(&self) -> bool {
+    pub(super) fn is_abandoned(&self) -> bool {
         self.abandoned
     }
 
     /// When it is to be looked at next, should no news come.
-    pub fn due(&self) -> Duration {
+    pub(super) fn due(&self) -> Duration {
         if self.abandoned { Duration::MAX } else { TIMEOUT.saturating_sub(self.since.elapsed()).max(LOOK) }
     }
 
     /// Why it is not waited for any longer, if it is not.
-    pub fn is_late(&self, setup: &Setup) -> Option<Error> {
+    pub(super) fn is_late(&self, setup: &Setup) -> Option<Error> {
         let name = &setup.name;
         let waited = self.since.elapsed();
         if self.abandoned || waited < TIMEOUT {
@@ -167,7 +167,7 @@ impl Entering {
     }
 
     /// The processes that are to be reaped when it has come to its end, but for a command that runs.
-    pub fn into_processes(self, outcome: &Entered) -> Vec<Child> {
+    pub(super) fn into_processes(self, outcome: &Entered) -> Vec<Child> {
         let mut left = Vec::new();
         if let (Entered::NotRun(_), Ok(Some(child))) = (outcome, self.child()) {
             left.push(child);
@@ -177,7 +177,7 @@ impl Entering {
     }
 
     /// Ends and reaps all of it: the guest is dead. The helper is in none of its namespaces of pids.
-    pub fn reap(mut self) {
+    pub(super) fn reap(mut self) {
         self.abandon();
         let child = self.child().ok().flatten();
         for process in child.iter().chain([&self.helper]) {

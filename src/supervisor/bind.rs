@@ -17,7 +17,7 @@ use crate::sys::mount::{Attributes, copy_tree_at, set_attributes};
 /// The mount, and whether it is a directory; `None` for an optional one that is missing.
 ///
 /// `rootfs` is the guest's root file system, where the target's owner is looked up.
-pub fn open(entry: &Mount, setup: &Setup, rootfs: &OwnedFd) -> Result<Option<(OwnedFd, bool)>> {
+pub(super) fn open(entry: &Mount, setup: &Setup, rootfs: &OwnedFd) -> Result<Option<(OwnedFd, bool)>> {
     open_source(entry, setup, rootfs)
         .context(|| format!("mount `{}`", entry.source.display()))
         .map_err(|e| e.with_kind(Kind::Config))

@@ -21,7 +21,7 @@ use crate::sys::{self, creds, fork, pidfd};
 use crate::types::{IdRange, Signal};
 
 /// A guest whose init has been executed.
-pub struct Booted {
+pub(super) struct Booted {
     pub leader: Child,
     pub notify: Option<OwnedFd>,
     /// Host-side names of its links.
@@ -37,10 +37,10 @@ pub struct Booted {
 const CHILD_PATIENCE: Duration = Duration::from_secs(30);
 
 /// Both sides of a console: master, slave.
-pub type Terminal = (OwnedFd, OwnedFd);
+pub(super) type Terminal = (OwnedFd, OwnedFd);
 
 /// Boots the guest from its mounted root file system. On failure nothing of it is left.
-pub fn boot(
+pub(super) fn boot(
     setup: &Setup,
     rootfs: OwnedFd,
     timeline: &mut Timeline,

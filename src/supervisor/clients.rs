@@ -15,16 +15,16 @@ use crate::types::Signal;
 
 /// All connections. They outlive a boot: who waits for a reboot waits across it.
 #[derive(Default)]
-pub struct Clients(pub Vec<Client>);
+pub(super) struct Clients(pub Vec<Client>);
 
 /// A connection and its purpose.
-pub struct Client {
+pub(super) struct Client {
     pub packets: Packets,
     pub waits_for: WaitsFor,
     pub closed: bool,
 }
 
-pub enum WaitsFor {
+pub(super) enum WaitsFor {
     /// Its request has not come yet.
     Request,
     /// The guest's end.
@@ -40,17 +40,17 @@ pub enum WaitsFor {
 }
 
 impl Client {
-    pub fn new(packets: Packets) -> Self {
+    pub(super) fn new(packets: Packets) -> Self {
         Client { packets, waits_for: WaitsFor::Request, closed: false }
     }
 
     /// Sends a reply; a client that is gone is closed, and so is one that has stopped to listen.
-    pub fn tell(&mut self, reply: &Reply) {
+    pub(super) fn tell(&mut self, reply: &Reply) {
         self.closed |= self.packets.send_now(reply).is_err();
     }
 
     /// Takes the news of its command on the way in; gives what is to be reaped of that.
-    pub fn look_at_command(&mut self) -> Vec<Child> {
+    pub(super) fn look_at_command(&mut self) -> Vec<Child> {
         let WaitsFor::Entering(entering) = &mut self.waits_for else { return Vec::new() };
         let Some(entered) = entering.look() else { return Vec::new() };
         let WaitsFor::Entering(entering) = std::mem::replace(&mut self.waits_for, WaitsFor::Request) else {
@@ -75,7 +75,7 @@ impl Client {
     }
 
     /// Answers that the command does not run, and gives it up.
-    pub fn refuse_command(&mut self, error: Error) -> Option<Entering> {
+    pub(super) fn refuse_command(&mut self, error: Error) -> Option<Entering> {
         match std::mem::replace(&mut self.waits_for, WaitsFor::Request) {
             WaitsFor::Entering(mut entering) => {
                 entering.abandon();
@@ -93,7 +93,7 @@ impl Client {
     /// Sends `signal` to its command, and gives up one that has no process yet.
     ///
     /// A process that has not executed the command yet takes the signal as any process: it dies of it.
-    pub fn signal_command(&mut self, signal: Signal) -> Result<Option<Entering>> {
+    pub(super) fn signal_command(&mut self, signal: Signal) -> Result<Option<Entering>> {
         let child = match &self.waits_for {
             WaitsFor::Command(child) => return pidfd::send_signal(&child.pidfd, signal).map(|()| None),
             WaitsFor::Entering(entering) => entering.child()?,
@@ -106,7 +106,7 @@ impl Client {
     }
 
     /// Reaps its command if that has ended, and tells it how.
-    pub fn reap_command(&mut self) {
+    pub(super) fn reap_command(&mut self) {
         let WaitsFor::Command(child) = &self.waits_for else { return };
         match pidfd::try_reap(&child.pidfd) {
             Ok(None) => return,
@@ -119,14 +119,14 @@ impl Client {
 
 impl Clients {
     /// Forgets those that are closed; says whether the last one has just gone.
-    pub fn drop_closed(&mut self) -> bool {
+    pub(super) fn drop_closed(&mut self) -> bool {
         let before = self.0.len();
         self.0.retain(|client| !client.closed);
         before > 0 && self.0.is_empty()
     }
 
     /// Gives up commands that do not come to run; says when to look again.
-    pub fn give_up_late(&mut self, setup: &Setup) -> (Vec<Entering>, Duration) {
+    pub(super) fn give_up_late(&mut self, setup: &Setup) -> (Vec<Entering>, Duration) {
         let late = self.0.iter_mut().filter_map(|client| client.give_up_late(setup)).collect();
         let due = self.0.iter().filter_map(|client| match &client.waits_for {
             WaitsFor::Entering(entering) => Some(entering.due()),
@@ -136,21 +136,21 @@ impl Clients {
     }
 
     /// Tells everybody who follows the state.
-    pub fn tell_changes(&mut self, status: &Status) {
+    pub(super) fn tell_changes(&mut self, status: &Status) {
         for client in self.0.iter_mut().filter(|client| matches!(client.waits_for, WaitsFor::Changes)) {
             client.tell(&Reply::Status(status.clone()));
         }
     }
 
     /// Tells everybody who waits for the end how far the escalation is.
-    pub fn tell_rung(&mut self, stop_stage: StopStage) {
+    pub(super) fn tell_rung(&mut self, stop_stage: StopStage) {
         for client in self.0.iter_mut().filter(|c| matches!(c.waits_for, WaitsFor::Stopped | WaitsFor::Rebooted)) {
             client.tell(&Reply::StopStage(stop_stage));
         }
     }
 
     /// The guest is dead, and with it every command in it: buries those.
-    pub fn reap_commands(&mut self) {
+    pub(super) fn reap_commands(&mut self) {
         for client in &mut self.0 {
             let ended = || Error::failed("the container ended before the command ran in it");
             client.refuse_command(ended()).into_iter().for_each(Entering::reap);
@@ -163,7 +163,7 @@ impl Clients {
     }
 
     /// The guest has booted again.
-    pub fn rebooted(&mut self, stop_stage: StopStage) {
+    pub(super) fn rebooted(&mut self, stop_stage: StopStage) {
         for client in self.0.iter_mut().filter(|client| matches!(client.waits_for, WaitsFor::Rebooted)) {
             client.tell(&Reply::Rebooted(stop_stage));
             client.closed = true;
@@ -172,7 +172,7 @@ impl Clients {
     }
 
     /// The guest has ended for good and nothing of it is left.
-    pub fn stopped(&mut self, stop_stage: StopStage) {
+    pub(super) fn stopped(&mut self, stop_stage: StopStage) {
         for client in self.0.iter_mut().filter(|c| matches!(c.waits_for, WaitsFor::Stopped | WaitsFor::Rebooted)) {
             client.tell(&Reply::Stopped(stop_stage));
         }

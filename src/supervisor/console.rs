@@ -18,7 +18,7 @@ const MAX_BACKLOG: usize = 1 << 20;
 const SKIPPED: &[u8] = b"\r\n[lxm: output skipped, the log has it]\r\n";
 
 /// The log and the clients outlive the terminal: a reboot makes a new one.
-pub struct Console {
+pub(super) struct Console {
     log: Log,
     terminal: Option<Terminal>,
     clients: Vec<Client>,
@@ -41,12 +41,12 @@ struct Client {
 
 impl Console {
     /// The log is at `path` and twice as long as `limit` at most; `journal` hears of it too.
-    pub fn new(path: PathBuf, limit: u64, journal: Option<ConsoleJournal>) -> Result<Self> {
+    pub(super) fn new(path: PathBuf, limit: u64, journal: Option<ConsoleJournal>) -> Result<Self> {
         Ok(Console { log: Log::open(path, limit)?, terminal: None, clients: Vec::new(), journal })
     }
 
     /// Takes the terminal of a new boot.
-    pub fn connect(&mut self, (master, slave): (OwnedFd, OwnedFd)) -> Result<()> {
+    pub(super) fn connect(&mut self, (master, slave): (OwnedFd, OwnedFd)) -> Result<()> {
         rustix::io::ioctl_fionbio(&master, true).context(|| "set up the console")?;
         self.log.boot_starts();
         self.terminal = Some(Terminal { master: File::from(master), _slave: slave });
@@ -54,36 +54,36 @@ impl Console {
     }
 
     /// Lets go of the terminal of a guest that has ended, after logging its last words.
-    pub fn disconnect(&mut self) {
+    pub(super) fn disconnect(&mut self) {
         self.take_output();
         self.terminal = None;
     }
 
     /// Adds a client; returns which part of the log came before it.
-    pub fn add(&mut self, stream: OwnedFd) -> Result<Scrollback> {
+    pub(super) fn add(&mut self, stream: OwnedFd) -> Result<Scrollback> {
         rustix::io::ioctl_fionbio(&stream, true).context(|| "set up the console client")?;
         self.clients.push(Client { stream: File::from(stream), backlog: VecDeque::new(), gone: false });
         Ok(self.log.scrollback())
     }
 
-    pub fn resize(&self, rows: u16, cols: u16) -> Result<()> {
+    pub(super) fn resize(&self, rows: u16, cols: u16) -> Result<()> {
         match &self.terminal {
             Some(terminal) => sys::tty::set_window_size(&terminal.master, rows, cols),
             None => Ok(()),
         }
     }
 
-    pub fn master(&self) -> Option<BorrowedFd<'_>> {
+    pub(super) fn master(&self) -> Option<BorrowedFd<'_>> {
         self.terminal.as_ref().map(|terminal| terminal.master.as_fd())
     }
 
     /// Each client's stream and whether something waits to be written to it.
-    pub fn clients(&self) -> impl Iterator<Item = (BorrowedFd<'_>, bool)> {
+    pub(super) fn clients(&self) -> impl Iterator<Item = (BorrowedFd<'_>, bool)> {
         self.clients.iter().map(|client| (client.stream.as_fd(), !client.backlog.is_empty()))
     }
 
     /// Moves what the guest has written to the log and the clients, as far as it is there now.
-    pub fn take_output(&mut self) {
+    pub(super) fn take_output(&mut self) {
         let Some(terminal) = &mut self.terminal else { return };
         let mut buffer = [0; 4096];
         // Bounded: a guest that never stops writing must not keep us from everything else.
@@ -105,7 +105,7 @@ impl Console {
     }
 
     /// Serves the clients: their keys go to the guest, the backlog to them; the gone are dropped.
-    pub fn serve_clients(&mut self) {
+    pub(super) fn serve_clients(&mut self) {
         let mut buffer = [0; 1024];
         for client in &mut self.clients {
             client.flush();
@@ -154,7 +154,7 @@ impl Client {
 
 /// Where the current boot's output is in the log.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Scrollback {
+pub(super) struct Scrollback {
     /// Offset of its start: in the rotated file if `rotated`, else in the current one.
     pub from: u64,
     /// End of it in the current file.

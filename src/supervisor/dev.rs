@@ -33,7 +33,7 @@ const LINKS: [(&str, &str); 6] = [
 ];
 
 /// A guest's /dev.
-pub struct Dev {
+pub(super) struct Dev {
     /// Its tree as a detached mount.
     pub mount: OwnedFd,
     /// Nodes of the host to be bound over the empty files of the same path: this host is itself a
@@ -42,7 +42,7 @@ pub struct Dev {
 }
 
 /// Makes /dev, owned by the host id `owner` (the guest's root).
-pub fn make(owner: u32, devices: &[Device]) -> Result<Dev> {
+pub(super) fn make(owner: u32, devices: &[Device]) -> Result<Dev> {
     let options = ["mode=0755", "size=4m", "nr_inodes=64k"];
     let dev = sys::mount::new_filesystem(
         "tmpfs",
@@ -175,7 +175,7 @@ fn examine(device: &Device) -> Result<(FileType, (u32, u32), u32)> {
 }
 
 /// What the guest may use: the default list and the devices given to it.
-pub fn rules(devices: &[Device]) -> Result<Vec<DeviceRule>> {
+pub(super) fn rules(devices: &[Device]) -> Result<Vec<DeviceRule>> {
     let mut rules = DEFAULT_DEVICES.to_vec();
     for device in devices {
         let (kind, (major, minor), _) = examine(device)?;

@@ -17,7 +17,7 @@ use crate::sys::pidfd;
 use crate::sys::socket::Packets;
 
 /// What the helper is to do.
-pub struct EnterRequest<'a> {
+pub(super) struct EnterRequest<'a> {
     pub setup: &'a Setup,
     pub leader: &'a OwnedFd,
     pub request: &'a Attach,
@@ -30,7 +30,7 @@ pub struct EnterRequest<'a> {
 }
 
 /// Runs in the helper; gives its exit status.
-pub fn run(order: EnterRequest<'_>, witness: SingleThreaded) -> u8 {
+pub(super) fn run(order: EnterRequest<'_>, witness: SingleThreaded) -> u8 {
     let told = order.told;
     match bring(order, witness) {
         Ok(()) => 0,

@@ -29,13 +29,13 @@ const REST: Duration = Duration::from_secs(1);
 
 /// How the guest ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Ending {
+pub(super) enum Ending {
     Off,
     Reboot,
 }
 
 /// A running guest.
-pub struct Guest<'a> {
+pub(super) struct Guest<'a> {
     setup: &'a Setup,
     booted: Booted,
     escalation: Option<Escalation>,
@@ -54,7 +54,7 @@ pub struct Guest<'a> {
 }
 
 /// What the loop serves beside the guest itself; all of it outlives a boot.
-pub struct Surroundings<'a> {
+pub(super) struct Surroundings<'a> {
     pub signals: &'a SignalFd,
     pub listener: &'a PacketListener,
     pub console: &'a mut Console,
@@ -63,7 +63,7 @@ pub struct Surroundings<'a> {
 }
 
 impl<'a> Guest<'a> {
-    pub fn new(setup: &'a Setup, mut booted: Booted, boots: u32) -> Self {
+    pub(super) fn new(setup: &'a Setup, mut booted: Booted, boots: u32) -> Self {
         let status = Status {
             state: State::Running,
             leader: booted.leader.pid.as_raw(),
@@ -89,23 +89,23 @@ impl<'a> Guest<'a> {
     }
 
     /// What it took to end the guest.
-    pub fn stop_stage(&self) -> StopStage {
+    pub(super) fn stop_stage(&self) -> StopStage {
         self.escalation.as_ref().map_or(StopStage::Exited, Escalation::stop_stage)
     }
 
     /// Whether somebody outside has asked for its end.
-    pub fn was_asked(&self) -> bool {
+    pub(super) fn was_asked(&self) -> bool {
         self.escalation.is_some()
     }
 
     /// How long ago it was booted.
-    pub fn lived(&self) -> Duration {
+    pub(super) fn lived(&self) -> Duration {
         self.booted.at.elapsed()
     }
 
     /// Serves the guest and its clients until it ends. Nothing else ends this: an error is a client's, or
     /// over in a moment.
-    pub fn watch(&mut self, around: &mut Surroundings<'_>) -> Ending {
+    pub(super) fn watch(&mut self, around: &mut Surroundings<'_>) -> Ending {
         around.clients.tell_changes(&self.status);
         // Not at once: whoever waits for the start comes first.
         let mut rest_at = Some(Instant::now() + REST);

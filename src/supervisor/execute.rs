@@ -41,7 +41,7 @@ fn environment(request: &Attach, user: &User, container: &BTreeMap<String, Strin
 }
 
 /// Executes the command, looked for along the environment's PATH as a shell does.
-pub fn execute(
+pub(super) fn execute(
     request: &Attach,
     user: &User,
     container: &BTreeMap<String, String>,

@@ -15,7 +15,7 @@ use crate::types::ContainerName;
 
 /// The other side, as the supervisor sees it.
 #[derive(Debug)]
-pub struct Manager {
+pub(crate) struct Manager {
     link: Starter,
     /// The console's window size until somebody joins it.
     pub rows: u16,
@@ -30,16 +30,16 @@ enum Starter {
 }
 
 /// To the command line: the leader's pid, or why there is none.
-pub type Started = Result<i32>;
+pub(crate) type Started = Result<i32>;
 
 impl Manager {
     /// A command line at the other end of `packets`.
-    pub fn command(packets: Packets, rows: u16, cols: u16) -> Self {
+    pub(crate) fn command(packets: Packets, rows: u16, cols: u16) -> Self {
         Manager { link: Starter::Command(Some(packets)), rows, cols }
     }
 
     /// systemd, whose main process of a unit we are; fails with `Kind::Usage` when we are not.
-    pub fn systemd() -> Result<Self> {
+    pub(crate) fn systemd() -> Result<Self> {
         Ok(Manager { link: Starter::Systemd(Box::new(Service::from_env()?)), rows: 24, cols: 80 })
     }
 

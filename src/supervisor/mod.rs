@@ -33,6 +33,6 @@ mod stop;
 mod unattended;
 mod user;
 
-pub use manager::{Manager, Started};
-pub use run::run;
+pub(crate) use manager::{Manager, Started};
+pub(crate) use run::run;
 pub use stage::Stage;

@@ -16,12 +16,12 @@ use crate::types::IdRange;
 const HOST_ROOT: u32 = i32::MAX as u32 - 1;
 
 /// Makes a user namespace that maps ids as the guest's mounts shall have them.
-pub fn namespace(ids: IdRange) -> Result<File> {
+pub(super) fn namespace(ids: IdRange) -> Result<File> {
     make(ids.base, &format!("0 {} {}\n{HOST_ROOT} 0 1\n", ids.base, ids.len))
 }
 
 /// Makes one that maps one stored id, a user's and a group's alike, to the id `seen` of the host.
-pub fn pair(stored: u32, seen: u32) -> Result<File> {
+pub(super) fn pair(stored: u32, seen: u32) -> Result<File> {
     make(0, &format!("{stored} {seen} 1\n"))
 }
 

@@ -6,14 +6,14 @@ use crate::error::Error;
 use crate::supervisor::setup::Setup;
 
 /// Exit statuses for what is not the command's own, as env(1) and docker have them.
-pub const NOT_RUN: u8 = 125;
+pub(super) const NOT_RUN: u8 = 125;
 
-pub const NOT_EXECUTABLE: u8 = 126;
+pub(super) const NOT_EXECUTABLE: u8 = 126;
 
-pub const NOT_FOUND: u8 = 127;
+pub(super) const NOT_FOUND: u8 = 127;
 
 /// Why a command was not executed, and the exit status that says so.
-pub type Failure = (u8, Error);
+pub(super) type Failure = (u8, Error);
 
 /// The news of a failure.
 #[derive(Serialize, Deserialize)]

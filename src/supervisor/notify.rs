@@ -17,7 +17,7 @@ const LINGER: Duration = Duration::from_millis(5);
 
 /// What of a message matters to us.
 #[derive(Debug, Default, PartialEq, Eq)]
-pub struct Message {
+pub(super) struct Message {
     pub ready: bool,
     pub status: Option<String>,
     /// Init's signal handlers are installed (systemd 256 and newer).
@@ -35,7 +35,7 @@ pub struct Message {
 /// To drop the last reference of a socket that lingers takes as long as its sender has set (socket(7),
 /// SO_LINGER), in this call of ours, but ends with a pending signal (sk_stream_wait_close in the kernel's
 /// net/core/stream.c). Since Linux 6.16 none are sent here at all.
-pub fn receive(socket: &OwnedFd, leader: Pid) -> Option<Option<Message>> {
+pub(super) fn receive(socket: &OwnedFd, leader: Pid) -> Option<Option<Message>> {
     let mut data = [0; 4096];
     let (length, sender) = match sys::socket::refuses_descriptors(socket) {
         true => read(socket, &mut data)?,
@@ -73,23 +73,23 @@ fn parse(text: &str) -> Message {
 /// second. The others wait in the socket, and who sends them waits with them; so the host's service
 /// manager, to whom they go on, hears no more of them either.
 #[derive(Debug)]
-pub struct Flow {
+pub(super) struct Flow {
     /// Messages that may be read now.
     left: u32,
     filled: Instant,
 }
 
 impl Flow {
-    pub const BURST: u32 = 256;
+    pub(super) const BURST: u32 = 256;
     /// One more may be read after each of these.
     const PERIOD: Duration = Duration::from_millis(50);
 
-    pub fn new() -> Self {
+    pub(super) fn new() -> Self {
         Flow { left: Self::BURST, filled: Instant::now() }
     }
 
     /// How long until one may be read, zero for now.
-    pub fn wait(&mut self, now: Instant) -> Duration {
+    pub(super) fn wait(&mut self, now: Instant) -> Duration {
         let periods = now.saturating_duration_since(self.filled).as_millis() / Self::PERIOD.as_millis();
         let more = u32::try_from(periods).unwrap_or(u32::MAX);
         if more > 0 {
@@ -104,7 +104,7 @@ impl Flow {
     }
 
     /// One has been read.
-    pub fn took(&mut self) {
+    pub(super) fn took(&mut self) {
         self.left = self.left.saturating_sub(1);
     }
 }

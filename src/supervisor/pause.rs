@@ -21,13 +21,13 @@ const LONGEST: Duration = Duration::from_secs(30);
 
 /// How soon a guest is booted again.
 #[derive(Debug, Default)]
-pub struct Pace {
+pub(super) struct Pace {
     in_a_row: u32,
 }
 
 impl Pace {
     /// The guest has rebooted by itself, `lived` after its boot: how long its next boot waits.
-    pub fn after(&mut self, lived: Duration) -> Duration {
+    pub(super) fn after(&mut self, lived: Duration) -> Duration {
         if lived >= SETTLED {
             self.in_a_row = 0;
         }
@@ -39,7 +39,7 @@ impl Pace {
     }
 
     /// Waits with the next boot; says whether there is to be one.
-    pub fn wait(&self, pause: Duration, boots: u32, around: &mut Surroundings<'_>) -> bool {
+    pub(super) fn wait(&self, pause: Duration, boots: u32, around: &mut Surroundings<'_>) -> bool {
         if pause.is_zero() {
             return true;
         }

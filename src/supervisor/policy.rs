@@ -27,7 +27,7 @@ fn profile(security: &Security) -> &'static str {
 /// host, names its policy namespace.
 ///
 /// `unset` makes the command that unsets a setting of the guest's.
-pub fn labels(security: &Security, group: &str, unset: &dyn Fn(&str) -> String) -> Result<Labels> {
+pub(super) fn labels(security: &Security, group: &str, unset: &dyn Fn(&str) -> String) -> Result<Labels> {
     let mut labels = Labels::default();
     if let Some(profile) = apparmor(security)? {
         // A privileged guest's root could load profiles into any namespace that it sees.
@@ -72,7 +72,7 @@ fn place(group: &str) -> PathBuf {
 }
 
 /// Makes the policy namespace of a guest whose labels have one.
-pub fn make_namespace(labels: &Labels, group: &str) -> Result<()> {
+pub(super) fn make_namespace(labels: &Labels, group: &str) -> Result<()> {
     if !labels.names(&namespace(group)) {
         return Ok(());
     }
@@ -86,7 +86,7 @@ pub fn make_namespace(labels: &Labels, group: &str) -> Result<()> {
 }
 
 /// Removes it with all profiles that the guest has loaded; there may be none.
-pub fn remove_namespace(group: &str) -> Result<()> {
+pub(super) fn remove_namespace(group: &str) -> Result<()> {
     match fs::remove_dir(place(group)) {
         Err(e) if e.kind() != std::io::ErrorKind::NotFound => {
             Err(e).context(|| format!("remove `{}`", place(group).display()))

@@ -34,7 +34,7 @@ pub(super) struct PollSet<'fd> {
 }
 
 impl<'fd> PollSet<'fd> {
-    pub fn add(&mut self, source: Source, fd: BorrowedFd<'fd>, flags: PollFlags) {
+    pub(super) fn add(&mut self, source: Source, fd: BorrowedFd<'fd>, flags: PollFlags) {
         self.sources.push(source);
         self.fds.push(PollFd::new(fd, flags));
     }
@@ -42,7 +42,7 @@ impl<'fd> PollSet<'fd> {
     /// Waits; gives the sources that something happened to. Whatever poll(2) fails with, there is a guest
     /// to be looked after: its end is then looked for by itself. With `at_rest` memory is given back first:
     /// here, so that what is done between that and the wait brings none of it back.
-    pub fn wait(mut self, patience: Duration, at_rest: bool, leader: &OwnedFd) -> Vec<Source> {
+    pub(super) fn wait(mut self, patience: Duration, at_rest: bool, leader: &OwnedFd) -> Vec<Source> {
         if at_rest {
             // What cannot be given back now is given back next time.
             let _ = sys::memory::release();

@@ -41,7 +41,7 @@ const KEPT: [Capability; 20] = [
 
 /// Gives up the rest, before there is a guest. A supervisor of a privileged guest keeps all: what the
 /// guest may have, it has from it, and its configuration may give it more when it boots again.
-pub fn drop_others(setup: &Setup) -> Result<()> {
+pub(super) fn drop_others(setup: &Setup) -> Result<()> {
     if setup.ids.is_none() {
         return Ok(());
     }

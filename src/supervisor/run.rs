@@ -37,7 +37,7 @@ const REBOOT_STATUS: u8 = 133;
 /// Runs the supervisor of `name` until its guest has ended for good; gives the exit status.
 ///
 /// A failure to start is told to the manager and kept in `failure.toml`.
-pub fn run(layout: &Layout, name: &ContainerName, mut manager: Manager) -> u8 {
+pub(crate) fn run(layout: &Layout, name: &ContainerName, mut manager: Manager) -> u8 {
     match supervise(layout, name, &mut manager) {
         Ok(status) => status,
         Err(error) => {

@@ -31,7 +31,7 @@ const REGISTER_AGAIN: Duration = Duration::from_secs(10);
 const SHUTDOWN_BUDGET: Duration = Duration::from_secs(180);
 
 #[derive(Debug)]
-pub struct Service {
+pub(super) struct Service {
     notifier: Notifier,
     /// Whether systemd has been told that we are ready.
     ready: bool,
@@ -59,7 +59,7 @@ enum Registered {
 
 impl Service {
     /// Fails with `Kind::Usage` when no service manager listens.
-    pub fn from_env() -> Result<Self> {
+    pub(super) fn from_env() -> Result<Self> {
         let notifier = Notifier::from_env()?.ok_or_else(|| {
             Error::usage("`lxm supervise` is for the unit lxm@.service").hint("`lxm start NAME` starts a container")
         })?;
@@ -75,13 +75,13 @@ impl Service {
     }
 
     /// Sets the limits of our unit, before there is a guest to be limited.
-    pub fn prepare(&self, setup: &Setup) -> Result<()> {
+    pub(super) fn prepare(&self, setup: &Setup) -> Result<()> {
         // In a child: there must be no runtime in this process when it clones the guest.
         crate::sys::fork::run(|| unit::apply_limits(&setup.layout, &setup.name, &setup.config))
     }
 
     /// Init has been executed.
-    pub fn started(&mut self, setup: &Setup, leader: &Child, links: &[String]) {
+    pub(super) fn started(&mut self, setup: &Setup, leader: &Child, links: &[String]) {
         self.root = PathBuf::from(format!("/proc/{}/root", leader.pid));
         self.links = links
             .iter()
@@ -135,7 +135,7 @@ impl Service {
     }
 
     /// The guest's init has said something.
-    pub fn notified(&mut self, setup: &Setup, message: &Message) {
+    pub(super) fn notified(&mut self, setup: &Setup, message: &Message) {
         let passed = passed_on(&message.text);
         if message.ready {
             // By now it writes its journal where it is kept.
@@ -160,7 +160,7 @@ impl Service {
     }
 
     /// Does what is due `booted` after the guest's boot; says when to be called again at the latest.
-    pub fn tick(&mut self, setup: &Setup, leader: &Child, booted: Duration) -> Duration {
+    pub(super) fn tick(&mut self, setup: &Setup, leader: &Child, booted: Duration) -> Duration {
         let register = self.register_again(setup, leader);
         if !self.ready && booted >= READY_PATIENCE {
             self.become_ready("STATUS=Guest has not said that it is ready");
@@ -177,7 +177,7 @@ impl Service {
 
     /// systemd has asked us to stop: says how long the guest may take, `left` being what an
     /// earlier request has left it.
-    pub fn asked_to_stop(&self, setup: &Setup, left: Option<Duration>) -> Duration {
+    pub(super) fn asked_to_stop(&self, setup: &Setup, left: Option<Duration>) -> Duration {
         let limit = left.unwrap_or(setup.config.boot.stop_timeout.get());
         let budget = setup.host.shutdown_timeout.map_or(SHUTDOWN_BUDGET, |timeout| timeout.get());
         let limit = match shutdown_began(&setup.layout) {
@@ -190,7 +190,7 @@ impl Service {
     }
 
     /// The guest has ended: its name is free for its next boot.
-    pub fn ended(&mut self, name: &ContainerName) {
+    pub(super) fn ended(&mut self, name: &ContainerName) {
         let status = "STATUS=Guest has ended";
         // A service that ends before it was ready has failed, says systemd; this one did what its
         // guest wanted.
@@ -209,7 +209,7 @@ impl Service {
         }
     }
 
-    pub fn failed(&self, error: &Error) {
+    pub(super) fn failed(&self, error: &Error) {
         // One line: a status has no more.
         self.notifier.tell(&format!("STATUS={}", error.to_string().replace('\n', ", ")));
     }

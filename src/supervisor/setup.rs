@@ -19,9 +19,9 @@ use crate::store::{self, Layout, Origin};
 use crate::types::{ContainerName, IdRange};
 
 /// Where a guest's programs are, for its init and for attached commands.
-pub const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+pub(super) const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
-pub struct Setup {
+pub(super) struct Setup {
     pub layout: Layout,
     pub name: ContainerName,
     pub config: Config,
@@ -42,7 +42,7 @@ impl Setup {
     /// the locks on what no other container may have.
     ///
     /// Gives the mounted root file system too: the first boot needs no other.
-    pub fn read(
+    pub(super) fn read(
         layout: &Layout,
         name: &ContainerName,
         cgroup: ContainerCgroup,
@@ -110,7 +110,7 @@ impl Setup {
     ///
     /// Fails with `Kind::Conflict` where it has become privileged or is no longer: that takes another
     /// supervisor ([`sys::reexec`](crate::sys::reexec)).
-    pub fn read_again(&self, held: &mut Held) -> Result<(Self, OwnedFd)> {
+    pub(super) fn read_again(&self, held: &mut Held) -> Result<(Self, OwnedFd)> {
         let (now, rootfs) = Self::read(&self.layout, &self.name, self.cgroup.clone(), held)?;
         if now.ids.is_none() != self.ids.is_none() {
             return Err(Error::conflict("`security.privileged` changes when it is stopped and started"));
@@ -118,17 +118,17 @@ impl Setup {
         Ok((now, rootfs))
     }
 
-    pub fn mount_ids(&self) -> Option<BorrowedFd<'_>> {
+    pub(super) fn mount_ids(&self) -> Option<BorrowedFd<'_>> {
         self.mount_ids.as_ref().map(AsFd::as_fd)
     }
 
     /// Mounts the root file system, attached nowhere.
-    pub fn mount_rootfs(&self) -> Result<OwnedFd> {
+    pub(super) fn mount_rootfs(&self) -> Result<OwnedFd> {
         self.backend.mount(&self.layout.container(&self.name), self.mount_ids())
     }
 
     /// The plan of one boot: a boot id of its own, everything else as configured.
-    pub fn plan(&self, rows: u16, cols: u16) -> Result<BootPlan> {
+    pub(super) fn plan(&self, rows: u16, cols: u16) -> Result<BootPlan> {
         let uuid = &self.config.uuid;
         let systemd = self.guest.init == Init::Systemd;
         let mut credentials = self.config.credential.clone();

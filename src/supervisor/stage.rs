@@ -65,25 +65,25 @@ impl Stage {
 
 /// Measures each stage from the one before it.
 #[derive(Debug)]
-pub struct Timeline {
+pub(super) struct Timeline {
     last: Instant,
     stages: Vec<StageTime>,
 }
 
 impl Timeline {
-    pub fn start() -> Self {
+    pub(super) fn start() -> Self {
         Timeline { last: Instant::now(), stages: Vec::new() }
     }
 
     /// Notes that `stage` is reached.
-    pub fn reached(&mut self, stage: Stage) {
+    pub(super) fn reached(&mut self, stage: Stage) {
         let us = self.last.elapsed().as_micros() as u64;
         self.stages.push(StageTime { stage: stage.name().to_owned(), us });
         die_if_asked(stage);
         self.last = Instant::now();
     }
 
-    pub fn stages(&self) -> &[StageTime] {
+    pub(super) fn stages(&self) -> &[StageTime] {
         &self.stages
     }
 }
@@ -97,7 +97,7 @@ fn die_if_asked(stage: Stage) {
 
 /// Debug builds only: holds the helper of an attached command up, when that has been cloned, for as many
 /// milliseconds as `LXM_HELPER_LINGERS` says. Else it ends before anybody could look at it.
-pub fn linger_if_asked() {
+pub(super) fn linger_if_asked() {
     if !cfg!(debug_assertions) {
         return;
     }

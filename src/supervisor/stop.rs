@@ -11,7 +11,7 @@ use crate::types::Signal;
 
 /// What is wanted of the guest.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum StopGoal {
+pub(super) enum StopGoal {
     PowerOff,
     Reboot,
 }
@@ -46,7 +46,7 @@ fn message(init: Init, goal: StopGoal) -> Message {
 
 /// A shutdown under way.
 #[derive(Debug)]
-pub struct Escalation {
+pub(super) struct Escalation {
     goal: StopGoal,
     message: Message,
     deadline: Instant,
@@ -56,7 +56,7 @@ pub struct Escalation {
 
 /// What to do next.
 #[derive(Debug, PartialEq, Eq)]
-pub enum Step {
+pub(super) enum Step {
     Wait(Duration),
     Signal(Signal),
     Command(&'static [&'static str]),
@@ -70,35 +70,35 @@ const KILL_POLL: Duration = Duration::from_millis(100);
 
 impl Escalation {
     /// `limit` zero kills at once.
-    pub fn new(init: Init, goal: StopGoal, limit: Duration) -> Self {
+    pub(super) fn new(init: Init, goal: StopGoal, limit: Duration) -> Self {
         let message = if limit.is_zero() { Message::Kill } else { message(init, goal) };
         Escalation { goal, message, deadline: Instant::now() + limit, reached: None }
     }
 
     /// How long it may still take in order.
-    pub fn left(&self) -> Duration {
+    pub(super) fn left(&self) -> Duration {
         self.deadline.saturating_duration_since(Instant::now())
     }
 
     /// A second request: the sooner deadline counts, and power off over reboot.
-    pub fn join(&mut self, other: Escalation) {
+    pub(super) fn join(&mut self, other: Escalation) {
         self.deadline = self.deadline.min(other.deadline);
         if other.goal == StopGoal::PowerOff {
             self.goal = StopGoal::PowerOff;
         }
     }
 
-    pub fn goal(&self) -> StopGoal {
+    pub(super) fn goal(&self) -> StopGoal {
         self.goal
     }
 
     /// The stop_stage that was needed, once the guest has ended.
-    pub fn stop_stage(&self) -> StopStage {
+    pub(super) fn stop_stage(&self) -> StopStage {
         self.reached.unwrap_or(StopStage::Exited)
     }
 
     /// The next step; `handlers_installed` says whether `leader` is known to listen already.
-    pub fn step(&mut self, leader: Pid, handlers_installed: bool) -> Step {
+    pub(super) fn step(&mut self, leader: Pid, handlers_installed: bool) -> Step {
         let left = self.left();
         if self.message == Message::Kill || left.is_zero() {
             if self.reached == Some(StopStage::Killed) {
@@ -128,7 +128,7 @@ impl Escalation {
     }
 
     /// A step could not be taken: nothing is left but to kill.
-    pub fn step_failed(&mut self) {
+    pub(super) fn step_failed(&mut self) {
         self.message = Message::Kill;
     }
 }

@@ -9,20 +9,20 @@ use crate::sys::pidfd;
 use crate::types::Signal;
 
 #[derive(Default)]
-pub struct Unattended(Vec<Entering>);
+pub(super) struct Unattended(Vec<Entering>);
 
 impl Unattended {
-    pub fn add(&mut self, entering: impl IntoIterator<Item = Entering>) {
+    pub(super) fn add(&mut self, entering: impl IntoIterator<Item = Entering>) {
         self.0.extend(entering);
     }
 
-    pub fn news(&self) -> impl Iterator<Item = BorrowedFd<'_>> {
+    pub(super) fn news(&self) -> impl Iterator<Item = BorrowedFd<'_>> {
         self.0.iter().map(Entering::news)
     }
 
     /// Takes their news; gives the processes that are to be reaped. A command that nobody wants any
     /// more ends, be it thawed only now.
-    pub fn look(&mut self) -> Vec<Child> {
+    pub(super) fn look(&mut self) -> Vec<Child> {
         let mut left = Vec::new();
         for mut entering in std::mem::take(&mut self.0) {
             let Some(entered) = entering.look() else {
@@ -42,7 +42,7 @@ impl Unattended {
     }
 
     /// The guest is dead: ends and reaps them all.
-    pub fn reap(&mut self) {
+    pub(super) fn reap(&mut self) {
         self.0.drain(..).for_each(Entering::reap);
     }
 }

@@ -8,7 +8,7 @@ use crate::error::{Error, Result};
 use crate::types::{IdRange, parse_id};
 
 #[derive(Debug, PartialEq, Eq)]
-pub struct User {
+pub(super) struct User {
     pub name: String,
     pub uid: u32,
     pub gid: u32,
@@ -23,12 +23,12 @@ const LIMIT: u64 = 4 << 20;
 impl User {
     /// Finds `wanted` (`NAME`, `UID`, either with `:GROUP`), root by default, in the files of this
     /// process's root, which is the guest's.
-    pub fn find(wanted: Option<&str>) -> Result<Self> {
+    pub(super) fn find(wanted: Option<&str>) -> Result<Self> {
         find(&read("/etc/passwd"), &read("/etc/group"), wanted.unwrap_or("0"))
     }
 
     /// Fails where the user, or a group of theirs, is none that the guest's range of ids has.
-    pub fn require_in(&self, ids: IdRange) -> Result<()> {
+    pub(super) fn require_in(&self, ids: IdRange) -> Result<()> {
         ids.require(self.uid, || format!("the user {}", self.uid))?;
         let groups = self.groups.iter();
         groups.copied().try_for_each(|gid| ids.require(gid, || format!("the group {gid} of the user `{}`", self.name)))

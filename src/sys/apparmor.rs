@@ -5,16 +5,16 @@ use std::fs;
 const FILES: &str = "/sys/kernel/security/apparmor";
 
 /// lxm's own profiles (packaging/apparmor.d), one for each kind of guest.
-pub const PROFILES: [&str; 3] = ["lxm-container", "lxm-container-nesting", "lxm-container-privileged"];
+pub(crate) const PROFILES: [&str; 3] = ["lxm-container", "lxm-container-nesting", "lxm-container-privileged"];
 
 /// Whether the kernel has it, and an admin has not turned it off.
-pub fn is_enabled() -> bool {
+pub(crate) fn is_enabled() -> bool {
     fs::read_to_string("/sys/module/apparmor/parameters/enabled").is_ok_and(|text| text.starts_with('Y'))
 }
 
 /// Whether a profile of this name is loaded, and is more than a wish (`complain` lets everything pass, and
 /// an admin who set it knows).
-pub fn is_loaded(name: &str) -> bool {
+pub(crate) fn is_loaded(name: &str) -> bool {
     is_enabled() && fs::read_to_string(format!("{FILES}/profiles")).is_ok_and(|list| lists(&list, name))
 }
 

@@ -29,7 +29,7 @@ const LIMITS: [(Resource, u64, u64); 12] = [
 ];
 
 /// Lets children be waited for whoever started us: what ignores SIGCHLD has none to wait for (waitpid(2)).
-pub fn wait_for_children() {
+pub(crate) fn wait_for_children() {
     // SAFETY: the default action is no handler of ours.
     unsafe { libc::signal(libc::SIGCHLD, libc::SIG_DFL) };
 }
@@ -37,7 +37,7 @@ pub fn wait_for_children() {
 /// Known values for a process that nobody but us configures: one cloned by a command line, which has
 /// taken [a umask](super::umask) of its own. What a service manager has started has its unit's values,
 /// which are the admin's.
-pub fn as_a_daemon() -> Result<()> {
+pub(crate) fn as_a_daemon() -> Result<()> {
     super::signals::reset().context(|| "reset the signals")?;
     ignore_broken_pipes();
     for (resource, soft, hard) in LIMITS {
@@ -55,12 +55,12 @@ pub fn as_a_daemon() -> Result<()> {
 }
 
 /// Gives this process as many descriptors as it may have. Guests get [`guest_limits`].
-pub fn many_descriptors() {
+pub(crate) fn many_descriptors() {
     set_limit(Resource::RLIMIT_NOFILE, OPEN_FILES.1, OPEN_FILES.1);
 }
 
 /// What a guest's processes begin with where ours have more.
-pub fn guest_limits() {
+pub(crate) fn guest_limits() {
     set_limit(Resource::RLIMIT_NOFILE, OPEN_FILES.0, OPEN_FILES.1);
 }
 

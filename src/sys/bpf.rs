@@ -33,7 +33,7 @@ struct Attach {
 }
 
 /// Attaches a device program to the v2 cgroup `cgroup`; it lives as long as the cgroup.
-pub fn attach_device_program(cgroup: impl AsFd, code: &[u64]) -> Result<()> {
+pub(crate) fn attach_device_program(cgroup: impl AsFd, code: &[u64]) -> Result<()> {
     let license = c"MIT";
     let load = Load {
         prog_type: BPF_PROG_TYPE_CGROUP_DEVICE,

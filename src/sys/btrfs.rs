@@ -15,7 +15,7 @@ const SUBVOLUME_ROOT: u64 = 256;
 const SUPER_MAGIC: u64 = 0x9123_683e;
 
 #[repr(C)]
-pub struct VolArgs {
+pub(crate) struct VolArgs {
     fd: i64,
     transid: u64,
     flags: u64,
@@ -24,7 +24,7 @@ pub struct VolArgs {
 }
 
 #[repr(C)]
-pub struct RootRefs {
+pub(crate) struct RootRefs {
     min_tree: u64,
     refs: [RootRef; 255],
     count: u8,
@@ -39,7 +39,7 @@ struct RootRef {
 }
 
 #[repr(C)]
-pub struct LookupUser {
+pub(crate) struct LookupUser {
     dir: u64,
     tree: u64,
     name: [u8; 256],
@@ -47,20 +47,20 @@ pub struct LookupUser {
 }
 
 #[repr(C)]
-pub struct Lookup {
+pub(crate) struct Lookup {
     tree: u64,
     object: u64,
     name: [u8; 4080],
 }
 
 #[repr(C)]
-pub struct QuotaControl {
+pub(crate) struct QuotaControl {
     command: u64,
     status: u64,
 }
 
 #[repr(C)]
-pub struct QgroupLimit {
+pub(crate) struct QgroupLimit {
     id: u64,
     flags: u64,
     max_referenced: u64,
@@ -69,7 +69,7 @@ pub struct QgroupLimit {
 }
 
 #[repr(C)]
-pub struct FsInfo {
+pub(crate) struct FsInfo {
     max_id: u64,
     devices: u64,
     id: [u8; 16],
@@ -127,14 +127,14 @@ pub fn is_btrfs(path: &Path) -> Result<bool> {
 }
 
 /// Whether `path` is the root of a subvolume.
-pub fn is_subvolume(path: &Path) -> Result<bool> {
+pub(crate) fn is_subvolume(path: &Path) -> Result<bool> {
     use std::os::unix::fs::MetadataExt;
     let meta = path.symlink_metadata().context(|| format!("look at `{}`", path.display()))?;
     Ok(meta.is_dir() && meta.ino() == SUBVOLUME_ROOT && is_btrfs(path)?)
 }
 
 /// The identity of the btrfs that `path` is on. Its subvolumes differ in device number and `f_fsid`.
-pub fn file_system_id(path: &Path) -> Result<[u8; 16]> {
+pub(crate) fn file_system_id(path: &Path) -> Result<[u8; 16]> {
     let root = open(path)?;
     let mut info = Box::new(FsInfo { max_id: 0, devices: 0, id: [0; 16], rest: [0; 992] });
     // SAFETY: the kernel fills one `FsInfo`, which is as large as linux/btrfs.h's (1024 bytes).
@@ -154,7 +154,7 @@ pub fn create_subvolume(path: &Path) -> Result<()> {
 }
 
 /// Makes `target` a writable snapshot of the subvolume `source`, which takes no notice of subvolumes below it.
-pub fn snapshot(source: &Path, target: &Path) -> Result<()> {
+pub(crate) fn snapshot(source: &Path, target: &Path) -> Result<()> {
     let (dir, name) = split(target)?;
     let source_fd = open(source)?;
     let args = VolArgs::new(Some(source_fd.as_fd()), name)?;
@@ -165,7 +165,7 @@ pub fn snapshot(source: &Path, target: &Path) -> Result<()> {
 }
 
 /// Removes a subvolume and those below it; a missing one is removed already.
-pub fn delete_subvolume(path: &Path) -> Result<()> {
+pub(crate) fn delete_subvolume(path: &Path) -> Result<()> {
     if path.symlink_metadata().is_err_and(|e| e.kind() == std::io::ErrorKind::NotFound) {
         return Ok(());
     }
@@ -186,7 +186,7 @@ pub fn delete_subvolume(path: &Path) -> Result<()> {
 }
 
 /// The subvolumes directly below the subvolume `path`, relative to it.
-pub fn children(path: &Path) -> Result<Vec<PathBuf>> {
+pub(crate) fn children(path: &Path) -> Result<Vec<PathBuf>> {
     let root = open(path)?;
     let mut found = Vec::new();
     let mut refs =
@@ -221,7 +221,7 @@ fn place_of(root: &File, r: RootRef) -> Result<PathBuf> {
 }
 
 /// Makes a subvolume read-only, or writable again.
-pub fn set_read_only(path: &Path, read_only: bool) -> Result<()> {
+pub(crate) fn set_read_only(path: &Path, read_only: bool) -> Result<()> {
     let root = open(path)?;
     let mut flags = 0;
     let change = |flags: &mut u64| -> nix::Result<i32> {
@@ -236,7 +236,7 @@ pub fn set_read_only(path: &Path, read_only: bool) -> Result<()> {
 }
 
 /// The id of the subvolume that `path` is in.
-pub fn subvolume_id(path: &Path) -> Result<u64> {
+pub(crate) fn subvolume_id(path: &Path) -> Result<u64> {
     let root = open(path)?;
     let mut args = Box::new(Lookup { tree: 0, object: SUBVOLUME_ROOT, name: [0; 4080] });
     // SAFETY: the kernel fills one `Lookup`, whose layout is linux/btrfs.h's.
@@ -249,7 +249,7 @@ pub fn subvolume_id(path: &Path) -> Result<u64> {
 ///
 /// Turns on quotas of the file system where they are off; the count of what exists is then made
 /// in the background.
-pub fn limit_subvolume(path: &Path, bytes: Option<u64>) -> Result<()> {
+pub(crate) fn limit_subvolume(path: &Path, bytes: Option<u64>) -> Result<()> {
     const MAX_REFERENCED: u64 = 1 << 0;
     const ENABLE: u64 = 1;
     let id = subvolume_id(path)?;

@@ -154,10 +154,10 @@ pub fn clone_holder(_witness: SingleThreaded, flags: i32) -> Result<Holder> {
 /// The kernel writes it, and the sibling has no such memory: whoever takes the sibling over cannot
 /// have the parent signal another process.
 #[derive(Debug)]
-pub struct SiblingPid(NonNull<AtomicI32>);
+pub(crate) struct SiblingPid(NonNull<AtomicI32>);
 
 impl SiblingPid {
-    pub fn new() -> Result<Self> {
+    pub(crate) fn new() -> Result<Self> {
         let (access, kind) = (libc::PROT_READ | libc::PROT_WRITE, libc::MAP_SHARED | libc::MAP_ANONYMOUS);
         // SAFETY: a new mapping at an address of the kernel's choice touches no other memory.
         let page = unsafe { libc::mmap(std::ptr::null_mut(), size_of::<AtomicI32>(), access, kind, -1, 0) };
@@ -168,7 +168,7 @@ impl SiblingPid {
     }
 
     /// `None` until there is one. It is the caller's own child: until reaped no other process has the pid.
-    pub fn get(&self) -> Option<Pid> {
+    pub(crate) fn get(&self) -> Option<Pid> {
         // SAFETY: the page is mapped as long as `self` lives, is aligned, and zeroed at first.
         let pid = unsafe { self.0.as_ref() }.load(Ordering::Acquire);
         (pid > 0).then(|| Pid::from_raw(pid))
@@ -186,7 +186,7 @@ impl Drop for SiblingPid {
 /// process must itself be a child that [`clone`] has made, and tells nothing else of it.
 ///
 /// `sibling` runs in it: it executes another program, or returns the status to exit with.
-pub fn clone_sibling(_witness: SingleThreaded, pid: &SiblingPid, sibling: impl FnOnce() -> u8) -> Result<()> {
+pub(crate) fn clone_sibling(_witness: SingleThreaded, pid: &SiblingPid, sibling: impl FnOnce() -> u8) -> Result<()> {
     // SAFETY: the page is mapped; it is only left out of the memory of children.
     let result = unsafe { libc::madvise(pid.0.as_ptr().cast(), size_of::<AtomicI32>(), libc::MADV_DONTFORK) };
     nix::errno::Errno::result(result).context(|| "keep memory from a child")?;
@@ -208,7 +208,7 @@ pub fn clone_sibling(_witness: SingleThreaded, pid: &SiblingPid, sibling: impl F
 /// kernel lets nobody be born there, and nothing has happened.
 ///
 /// Everything of this process but its pid and its children is the child's: memory, descriptors, locks.
-pub fn go_on_in(cgroup: BorrowedFd<'_>) -> Result<bool> {
+pub(crate) fn go_on_in(cgroup: BorrowedFd<'_>) -> Result<bool> {
     let mut pidfd: RawFd = -1;
     match clone_raw(&SingleThreaded::check()?, 0, Some(cgroup), &mut pidfd) {
         Ok(0) => Ok(true),
@@ -218,7 +218,7 @@ pub fn go_on_in(cgroup: BorrowedFd<'_>) -> Result<bool> {
 }
 
 /// Ends the process at once: no destructor, no atexit handler of the parent's runs twice.
-pub fn exit(status: u8) -> ! {
+pub(crate) fn exit(status: u8) -> ! {
     // SAFETY: `_exit` takes any status and does not return.
     unsafe { libc::_exit(i32::from(status)) }
 }

@@ -26,7 +26,7 @@ struct MemoryMap {
 
 /// Shows `words` as this process's command line, for a child that goes on as what they would have
 /// executed. Fails on a kernel without CONFIG_CHECKPOINT_RESTORE; nothing depends on it.
-pub fn show(words: &[CString]) -> Result<()> {
+pub(crate) fn show(words: &[CString]) -> Result<()> {
     let mut map = current()?;
     let text: Vec<u8> = words.iter().flat_map(|word| word.as_bytes_with_nul()).copied().collect();
     // For as long as the process lives: the kernel reads it whenever somebody looks.

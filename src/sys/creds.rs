@@ -10,7 +10,7 @@ fn check(result: libc::c_long) -> std::io::Result<()> {
 ///
 /// A user namespace is charged to the effective uid that made it (ucounts), and with it every
 /// inotify instance and user namespace of its members: made as root, all guests share root's.
-pub fn with_effective_uid<T>(uid: u32, f: impl FnOnce() -> T) -> Result<T> {
+pub(crate) fn with_effective_uid<T>(uid: u32, f: impl FnOnce() -> T) -> Result<T> {
     let caps = caps::read(None, caps::CapSet::Effective)
         .map_err(|e| crate::error::Error::failed(e.to_string()))
         .context(|| "read the capabilities")?;
@@ -56,7 +56,7 @@ pub fn with_fs_ids<T>(uid: u32, gid: u32, f: impl FnOnce() -> T) -> Result<T> {
 }
 
 /// The effective uid of whoever made a user namespace (NS_GET_OWNER_UID, ioctl_ns(2)).
-pub fn owner_of_user_namespace(userns: std::os::fd::BorrowedFd<'_>) -> Result<u32> {
+pub(crate) fn owner_of_user_namespace(userns: std::os::fd::BorrowedFd<'_>) -> Result<u32> {
     use std::os::fd::AsRawFd;
     const NS_GET_OWNER_UID: libc::Ioctl = 0xb704;
     let mut uid: libc::uid_t = 0;
@@ -69,27 +69,27 @@ pub fn owner_of_user_namespace(userns: std::os::fd::BorrowedFd<'_>) -> Result<u3
 /// Makes the kernel send this process `signal` when its parent dies.
 ///
 /// Cleared by a change of ids, so call it after those (pr_set_pdeathsig(2const)).
-pub fn die_with_parent(signal: i32) -> Result<()> {
+pub(crate) fn die_with_parent(signal: i32) -> Result<()> {
     // SAFETY: takes integers only.
     check(unsafe { libc::prctl(libc::PR_SET_PDEATHSIG, signal) }.into()).context(|| "tie to the parent's life")
 }
 
 /// Closes this process to those who would look into it or trace it without CAP_SYS_PTRACE over the user
 /// namespace that its program was executed in (ptrace(2), "access mode checking").
-pub fn set_undumpable() -> Result<()> {
+pub(crate) fn set_undumpable() -> Result<()> {
     // SAFETY: takes integers only.
     check(unsafe { libc::prctl(libc::PR_SET_DUMPABLE, 0) }.into()).context(|| "close the memory to others")
 }
 
 /// Marks all descriptors from `first` close-on-exec.
-pub fn close_on_exec_from(first: u32) -> Result<()> {
+pub(crate) fn close_on_exec_from(first: u32) -> Result<()> {
     // SAFETY: takes integers only, and only sets a flag on descriptors.
     check(unsafe { libc::syscall(libc::SYS_close_range, first, u32::MAX, libc::CLOSE_RANGE_CLOEXEC) })
         .context(|| "mark descriptors close-on-exec")
 }
 
 /// Closes all descriptors from `first` on. Only for a process that owns none of them in Rust values.
-pub fn close_from(first: u32) -> Result<()> {
+pub(crate) fn close_from(first: u32) -> Result<()> {
     // SAFETY: the callers are fresh programs and children about to execute one, which use no
     // descriptor at or above `first` any more.
     check(unsafe { libc::syscall(libc::SYS_close_range, first, u32::MAX, 0) }).context(|| "close descriptors")
@@ -97,7 +97,7 @@ pub fn close_from(first: u32) -> Result<()> {
 
 /// Closes every descriptor but those in `keep`. Only for a cloned child, which drops no value of
 /// its parent's that owns one of them.
-pub fn close_all_but(keep: &[std::os::fd::RawFd]) -> Result<()> {
+pub(crate) fn close_all_but(keep: &[std::os::fd::RawFd]) -> Result<()> {
     let mut keep: Vec<u32> = keep.iter().filter_map(|fd| u32::try_from(*fd).ok()).collect();
     keep.sort_unstable();
     let mut first = 0;
@@ -113,7 +113,7 @@ pub fn close_all_but(keep: &[std::os::fd::RawFd]) -> Result<()> {
 }
 
 /// Starts a session keyring of this process's own. A kernel without keyrings needs none.
-pub fn new_session_keyring() {
+pub(crate) fn new_session_keyring() {
     const KEYCTL_JOIN_SESSION_KEYRING: libc::c_long = 1;
     // SAFETY: a null name asks for an anonymous keyring (keyctl_join_session_keyring(3)).
     unsafe { libc::syscall(libc::SYS_keyctl, KEYCTL_JOIN_SESSION_KEYRING, std::ptr::null::<libc::c_char>()) };

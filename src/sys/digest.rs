@@ -5,7 +5,7 @@ use std::io::{ErrorKind, Read, Result};
 use sha2::{Digest, Sha256};
 
 /// SHA-256 of all that `source` has from here on.
-pub fn sha256(mut source: impl Read) -> Result<String> {
+pub(crate) fn sha256(mut source: impl Read) -> Result<String> {
     let mut hasher = Sha256::new();
     let mut buffer = vec![0; 1 << 20];
     loop {

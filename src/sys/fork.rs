@@ -17,7 +17,7 @@ use crate::types::Signal;
 
 /// A piece of work in a child process.
 #[derive(Debug)]
-pub struct Work<T> {
+pub(crate) struct Work<T> {
     child: Child,
     answer: Packets,
     result: PhantomData<T>,
@@ -25,7 +25,7 @@ pub struct Work<T> {
 
 impl<T: Serialize + DeserializeOwned> Work<T> {
     /// Begins it; fails in a process that has threads.
-    pub fn begin(work: impl FnOnce() -> Result<T>) -> Result<Self> {
+    pub(crate) fn begin(work: impl FnOnce() -> Result<T>) -> Result<Self> {
         let (answer, theirs) = Packets::pair()?;
         let child = clone(SingleThreaded::check()?, 0, None, || u8::from(theirs.send(&work(), &[]).is_err()))?;
         Ok(Work { child, answer, result: PhantomData })
@@ -44,7 +44,7 @@ impl<T: Serialize + DeserializeOwned> Work<T> {
     }
 
     /// Waits for its result, and for its end.
-    pub fn finish(self) -> Result<T> {
+    pub(crate) fn finish(self) -> Result<T> {
         let (result, child) = self.outcome();
         // It ends after its one message; a child that never sends it has ended too.
         pidfd::wait_exit(&child.pidfd, Duration::from_secs(60))?;
@@ -53,7 +53,7 @@ impl<T: Serialize + DeserializeOwned> Work<T> {
     }
 
     /// Waits for its result alone. The child, which is about to end, is the caller's to reap.
-    pub fn outcome(self) -> (Result<T>, Child) {
+    pub(crate) fn outcome(self) -> (Result<T>, Child) {
         let result = match self.answer.recv::<Result<T>>() {
             Ok(Some((result, _))) => result,
             Ok(None) => Err(Error::failed("the child doing it died")),
@@ -64,7 +64,7 @@ impl<T: Serialize + DeserializeOwned> Work<T> {
 }
 
 /// Waits, at most `patience`, until at least one of `works` is done; says of each whether it is.
-pub fn wait_any<'a, T: 'a>(works: impl Iterator<Item = &'a Work<T>>, patience: Duration) -> Result<Vec<bool>> {
+pub(crate) fn wait_any<'a, T: 'a>(works: impl Iterator<Item = &'a Work<T>>, patience: Duration) -> Result<Vec<bool>> {
     let mut fds: Vec<_> = works.map(|work| PollFd::new(work.answer.as_fd(), PollFlags::POLLIN)).collect();
     match poll(&mut fds, super::poll::timeout(patience)) {
         Ok(_) | Err(Errno::EINTR) => Ok(fds.iter().map(|fd| fd.any().unwrap_or(false)).collect()),

@@ -9,14 +9,19 @@ use crate::error::{Context, Error, Result};
 
 /// Opens `path` below the directory `root` as if `root` were `/`: no `..`, absolute path or
 /// symbolic link leads out of it, however the tree changes meanwhile (openat2(2)).
-pub fn open_in_root(root: impl AsFd, path: impl AsRef<Path>, flags: OFlags, mode: Mode) -> Result<OwnedFd> {
+pub(crate) fn open_in_root(root: impl AsFd, path: impl AsRef<Path>, flags: OFlags, mode: Mode) -> Result<OwnedFd> {
     let path = path.as_ref();
     let resolve = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
     resolved(root, path, flags, mode, resolve).context(|| format!("open `{}`", path.display()))
 }
 
 /// The same, and no link is followed: fails with `ELOOP` at one (openat2(2), RESOLVE_NO_SYMLINKS).
-pub fn open_in_root_no_links(root: impl AsFd, path: impl AsRef<Path>, flags: OFlags, mode: Mode) -> Result<OwnedFd> {
+pub(crate) fn open_in_root_no_links(
+    root: impl AsFd,
+    path: impl AsRef<Path>,
+    flags: OFlags,
+    mode: Mode,
+) -> Result<OwnedFd> {
     let path = path.as_ref();
     let resolve = ResolveFlags::IN_ROOT | ResolveFlags::NO_SYMLINKS;
     resolved(root, path, flags, mode, resolve).context(|| format!("open `{}`", path.display()))
@@ -24,7 +29,7 @@ pub fn open_in_root_no_links(root: impl AsFd, path: impl AsRef<Path>, flags: OFl
 
 /// Opens `path` below the directory `root`; fails with `EXDEV` on a path that leads out of it by
 /// `..`, by being absolute or by a symbolic link that does either (openat2(2), RESOLVE_BENEATH).
-pub fn open_beneath(
+pub(crate) fn open_beneath(
     root: impl AsFd,
     path: impl rustix::path::Arg + Copy,
     flags: OFlags,
@@ -50,7 +55,7 @@ fn resolved(
 }
 
 /// Opens a regular file below `root` for reading; fails on anything else.
-pub fn open_file_in_root(root: impl AsFd, path: impl AsRef<Path>) -> Result<std::fs::File> {
+pub(crate) fn open_file_in_root(root: impl AsFd, path: impl AsRef<Path>) -> Result<std::fs::File> {
     let path = path.as_ref();
     // Non-blocking: a fifo in place of the file must not hang us.
     let fd = open_in_root(root, path, OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY, Mode::empty())?;
@@ -64,7 +69,7 @@ pub fn open_file_in_root(root: impl AsFd, path: impl AsRef<Path>) -> Result<std:
 }
 
 /// Reads a file below `root`, at most `limit` bytes of it; fails on what is not a regular file.
-pub fn read_in_root(root: impl AsFd, path: impl AsRef<Path>, limit: u64) -> Result<Vec<u8>> {
+pub(crate) fn read_in_root(root: impl AsFd, path: impl AsRef<Path>, limit: u64) -> Result<Vec<u8>> {
     use std::io::Read;
     let path = path.as_ref();
     let file = open_file_in_root(root, path)?;
@@ -82,7 +87,7 @@ pub fn read_in_root(root: impl AsFd, path: impl AsRef<Path>, limit: u64) -> Resu
 /// Without it ext4 puts a new tree where the last one was removed, and for five minutes looks at
 /// each inode that was freed there before it takes another (its `recently_deleted()`): a copy of
 /// ten thousand files then takes seconds instead of tenths.
-pub fn lay_out_apart(dir: &Path) {
+pub(crate) fn lay_out_apart(dir: &Path) {
     use rustix::fs::{IFlags, ioctl_getflags, ioctl_setflags};
     let set = || -> rustix::io::Result<()> {
         let dir = rustix::fs::open(dir, OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?;
@@ -94,7 +99,7 @@ pub fn lay_out_apart(dir: &Path) {
 }
 
 /// Bytes of a file that it has in common with other files (FS_IOC_FIEMAP).
-pub fn shared_bytes(file: impl AsFd) -> rustix::io::Result<u64> {
+pub(crate) fn shared_bytes(file: impl AsFd) -> rustix::io::Result<u64> {
     const LAST: u32 = 1;
     const SHARED: u32 = 0x2000;
     let (mut total, mut start) = (0, 0);
@@ -152,7 +157,7 @@ struct Extent {
 }
 
 /// Opens a directory to be used as the root of such look-ups.
-pub fn open_dir(path: impl AsRef<Path>) -> Result<OwnedFd> {
+pub(crate) fn open_dir(path: impl AsRef<Path>) -> Result<OwnedFd> {
     let path = path.as_ref();
     rustix::fs::open(path, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
         .context(|| format!("open `{}`", path.display()))
@@ -160,7 +165,7 @@ pub fn open_dir(path: impl AsRef<Path>) -> Result<OwnedFd> {
 
 /// Whether one is the other or a directory above it, whatever they are called: a bind mount of a
 /// directory is that directory.
-pub fn holds(above: impl AsFd, below: impl AsFd) -> Result<bool> {
+pub(crate) fn holds(above: impl AsFd, below: impl AsFd) -> Result<bool> {
     let identity = |dir: &OwnedFd| rustix::fs::fstat(dir).map(|stat| (stat.st_dev, stat.st_ino));
     let open = |dir: &dyn AsFd, path: &str| {
         rustix::fs::openat(dir.as_fd(), path, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())

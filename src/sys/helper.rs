@@ -26,7 +26,7 @@ const READY: &str = "ready\n";
 /// Runs `command`, this program as a helper, and waits until [`report`] says that it is ready.
 ///
 /// Fails with the helper's own error; `Kind::TimedOut` after ten seconds, and then it is killed.
-pub fn start(command: &mut Command) -> Result<()> {
+pub(crate) fn start(command: &mut Command) -> Result<()> {
     let mut child = command.current_dir("/").stdin(Stdio::null()).stdout(Stdio::piped()).spawn()?;
     let mut pipe = child.stdout.take().expect("it is piped");
     let mut answer = String::new();
@@ -49,7 +49,7 @@ fn read_answer(pipe: &mut std::process::ChildStdout, answer: &mut String) -> Res
 }
 
 /// In the helper: says to who started it that it is ready, or why it is not, and closes standard output.
-pub fn report(failure: Option<&Error>) -> Result<()> {
+pub(crate) fn report(failure: Option<&Error>) -> Result<()> {
     let text = failure.map_or_else(|| READY.to_owned(), |e| serde_json::to_string(e).unwrap_or_default());
     let write = || -> Result<()> {
         let mut out = std::io::stdout().lock();
@@ -64,7 +64,7 @@ pub fn report(failure: Option<&Error>) -> Result<()> {
 /// Ends a helper in order, else by force; `is_running` looks at its lock.
 ///
 /// Fails with `Kind::TimedOut` where it holds the lock still.
-pub fn end(helper: &Generation, is_running: impl Fn() -> Result<bool>) -> Result<()> {
+pub(crate) fn end(helper: &Generation, is_running: impl Fn() -> Result<bool>) -> Result<()> {
     for signal in [Signal::SIGTERM, Signal::SIGKILL] {
         if process::is_same(helper) {
             let _ = nix::sys::signal::kill(Pid::from_raw(helper.pid), signal);

@@ -20,7 +20,7 @@ const MOST_LINKS: u32 = 40;
 ///
 /// A user who can put a link into the path, or another name of a file of root's, would otherwise choose
 /// what root opens here. What comes back is what was looked at: use the descriptor, not the path again.
-pub fn open_host_path(path: &Path) -> Result<Option<OwnedFd>> {
+pub(crate) fn open_host_path(path: &Path) -> Result<Option<OwnedFd>> {
     match walk(path) {
         Err(e) if e.errno() == Some(libc::ENOENT) => Ok(None),
         other => other.map(Some),
@@ -90,7 +90,7 @@ fn look(fd: impl AsFd) -> rustix::io::Result<Statx> {
 }
 
 /// The owner of an open file, known to the kernel, and whether it is a directory.
-pub fn owner_of(fd: impl AsFd) -> Result<(u32, bool)> {
+pub(crate) fn owner_of(fd: impl AsFd) -> Result<(u32, bool)> {
     let seen = look(fd)?;
     Ok((seen.stx_uid, FileType::from_raw_mode(seen.stx_mode.into()) == FileType::Directory))
 }

@@ -10,7 +10,7 @@ use std::os::fd::AsFd;
 const LIMIT: u64 = 256 << 10;
 
 /// Writes a message to the log, as [`terminal::say`](crate::terminal::say) does to the admin.
-pub fn line(text: &str) {
+pub(crate) fn line(text: &str) {
     let stderr = std::io::stderr().lock();
     // The descriptor is not ours to close.
     let Ok(own) = stderr.as_fd().try_clone_to_owned() else { return };

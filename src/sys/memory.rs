@@ -4,7 +4,7 @@ use crate::error::{Context, Result};
 
 /// Drops this program's code and constants and its libraries', and the heap's free pages. What is
 /// needed again is read again, from the page cache; a process that waits needs little.
-pub fn release() -> Result<()> {
+pub(crate) fn release() -> Result<()> {
     let smaps = std::fs::read_to_string("/proc/self/smaps").context(|| "read our own mappings")?;
     for (start, length) in clean_file_mappings(&smaps) {
         // SAFETY: the range is a private mapping of a file without write permission or pages

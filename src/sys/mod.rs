@@ -5,45 +5,45 @@
 //! It may name `types`, `error` and `terminal`. Start reading at `clone`.
 #![allow(unsafe_code)]
 
-pub mod apparmor;
-pub mod birth;
-pub mod bpf;
-pub mod btrfs;
-pub mod clone;
-pub mod command_line;
-pub mod creds;
-pub mod digest;
-pub mod fork;
-pub mod fs;
-pub mod helper;
-pub mod host_path;
-pub mod log;
-pub mod memory;
-pub mod mount;
-pub mod net;
-pub mod oom;
-pub mod packet;
-pub mod pidfd;
-pub mod poll;
-pub mod ports;
-pub mod privileges;
-pub mod process;
-pub mod quota;
-pub mod ready;
-pub mod reexec;
-pub mod remove;
-pub mod seccomp;
-pub mod signals;
-pub mod socket;
-pub mod tty;
-pub mod umask;
+pub(crate) mod apparmor;
+pub(crate) mod birth;
+pub(crate) mod bpf;
+pub(crate) mod btrfs;
+pub(crate) mod clone;
+pub(crate) mod command_line;
+pub(crate) mod creds;
+pub(crate) mod digest;
+pub(crate) mod fork;
+pub(crate) mod fs;
+pub(crate) mod helper;
+pub(crate) mod host_path;
+pub(crate) mod log;
+pub(crate) mod memory;
+pub(crate) mod mount;
+pub(crate) mod net;
+pub(crate) mod oom;
+pub(crate) mod packet;
+pub(crate) mod pidfd;
+pub(crate) mod poll;
+pub(crate) mod ports;
+pub(crate) mod privileges;
+pub(crate) mod process;
+pub(crate) mod quota;
+pub(crate) mod ready;
+pub(crate) mod reexec;
+pub(crate) mod remove;
+pub(crate) mod seccomp;
+pub(crate) mod signals;
+pub(crate) mod socket;
+pub(crate) mod tty;
+pub(crate) mod umask;
 
 use std::os::fd::{FromRawFd, OwnedFd, RawFd};
 
 use crate::error::{Context, Error, Result};
 
 /// Takes over a descriptor that the program was started with, above the standard three.
-pub fn inherited_fd(fd: RawFd) -> Result<OwnedFd> {
+pub(crate) fn inherited_fd(fd: RawFd) -> Result<OwnedFd> {
     if fd < 3 {
         return Err(Error::usage(format!("descriptor {fd} is not one to take over")));
     }

@@ -13,7 +13,7 @@ use crate::error::{Context, Error, Result};
 /// Makes a detached mount of a new file system, for example `("tmpfs", &["mode=0755"], …)`.
 ///
 /// An option is `key=value`, or a flag without `=`.
-pub fn new_filesystem(kind: &str, options: &[&str], attributes: MountAttrFlags) -> Result<OwnedFd> {
+pub(crate) fn new_filesystem(kind: &str, options: &[&str], attributes: MountAttrFlags) -> Result<OwnedFd> {
     let make = || -> rustix::io::Result<OwnedFd> {
         let fs = fsopen(kind, FsOpenFlags::FSOPEN_CLOEXEC)?;
         for option in options {
@@ -29,7 +29,7 @@ pub fn new_filesystem(kind: &str, options: &[&str], attributes: MountAttrFlags) 
 }
 
 /// A detached copy of the mount at `path`, its submounts too where `recursive`.
-pub fn copy_tree(path: impl AsRef<Path>, recursive: bool) -> Result<OwnedFd> {
+pub(crate) fn copy_tree(path: impl AsRef<Path>, recursive: bool) -> Result<OwnedFd> {
     let path = path.as_ref();
     let mut flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC;
     if recursive {
@@ -39,7 +39,7 @@ pub fn copy_tree(path: impl AsRef<Path>, recursive: bool) -> Result<OwnedFd> {
 }
 
 /// A detached copy of the mount at an open file or directory, its submounts too where `recursive`.
-pub fn copy_tree_at(place: impl AsFd, recursive: bool) -> Result<OwnedFd> {
+pub(crate) fn copy_tree_at(place: impl AsFd, recursive: bool) -> Result<OwnedFd> {
     let mut flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC | OpenTreeFlags::AT_EMPTY_PATH;
     if recursive {
         flags |= OpenTreeFlags::AT_RECURSIVE;
@@ -48,21 +48,21 @@ pub fn copy_tree_at(place: impl AsFd, recursive: bool) -> Result<OwnedFd> {
 }
 
 /// Attaches a detached mount on `target`, following no symbolic link at its end.
-pub fn attach(mount: impl AsFd, target: impl AsRef<Path>) -> Result<()> {
+pub(crate) fn attach(mount: impl AsFd, target: impl AsRef<Path>) -> Result<()> {
     let target = target.as_ref();
     move_mount(mount, c"", rustix::fs::CWD, target, MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH)
         .context(|| format!("mount on `{}`", target.display()))
 }
 
 /// Attaches a detached mount on an open file or directory.
-pub fn attach_at(mount: impl AsFd, target: impl AsFd) -> Result<()> {
+pub(crate) fn attach_at(mount: impl AsFd, target: impl AsFd) -> Result<()> {
     let flags = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH | MoveMountFlags::MOVE_MOUNT_T_EMPTY_PATH;
     move_mount(mount, c"", target, c"", flags).context(|| "attach a mount")
 }
 
 /// What [`set_attributes`] changes.
 #[derive(Debug, Default)]
-pub struct Attributes<'a> {
+pub(crate) struct Attributes<'a> {
     pub set: u64,
     pub clear: u64,
     /// `MS_SHARED`, `MS_PRIVATE`, `MS_SLAVE` or 0.
@@ -73,7 +73,7 @@ pub struct Attributes<'a> {
 }
 
 /// mount_setattr(2) on an open mount.
-pub fn set_attributes(mount: impl AsFd, change: &Attributes<'_>) -> std::io::Result<()> {
+pub(crate) fn set_attributes(mount: impl AsFd, change: &Attributes<'_>) -> std::io::Result<()> {
     let mut attr = libc::mount_attr {
         attr_set: change.set,
         attr_clr: change.clear,
@@ -102,7 +102,7 @@ pub fn set_attributes(mount: impl AsFd, change: &Attributes<'_>) -> std::io::Res
 /// Runs `f` in a mount namespace of its own, which ends with the call.
 ///
 /// In a thread: a mount namespace is a thread's property, and this process keeps the host's.
-pub fn in_private_namespace<T: Send>(f: impl FnOnce() -> Result<T> + Send) -> Result<T> {
+pub(crate) fn in_private_namespace<T: Send>(f: impl FnOnce() -> Result<T> + Send) -> Result<T> {
     std::thread::scope(|scope| {
         let work = scope.spawn(|| {
             nix::sched::unshare(nix::sched::CloneFlags::CLONE_NEWNS).context(|| "make a mount namespace")?;

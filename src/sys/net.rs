@@ -7,7 +7,7 @@ use nix::sys::socket::{AddressFamily, SockFlag, SockType, socket};
 use crate::error::{Context, Result};
 
 /// Sets the loopback interface of this process's network namespace up.
-pub fn loopback_up() -> Result<()> {
+pub(crate) fn loopback_up() -> Result<()> {
     let socket = socket(AddressFamily::Inet, SockType::Datagram, SockFlag::SOCK_CLOEXEC, None)
         .context(|| "set the loopback up")?;
     // SAFETY: `ifreq` is a plain C struct for which all zeroes is a valid value.

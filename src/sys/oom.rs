@@ -18,7 +18,7 @@ static ORDINARY: OnceLock<String> = OnceLock::new();
 ///
 /// A supervisor is in the group that its guest's limits are set on, and often the largest process there: any user
 /// of the guest who fills its memory would end the guest. Where we may not change it, it stays.
-pub fn be_last() {
+pub(crate) fn be_last() {
     let file = "/proc/self/oom_score_adj";
     let Ok(ordinary) = fs::read_to_string(file) else { return };
     if fs::write(file, LAST).is_ok() {
@@ -31,7 +31,7 @@ pub fn be_last() {
 /// To be done before the child is in a user namespace of its guest's, or from outside: what is written with
 /// CAP_SYS_RESOURCE over the host is also the least that the process may give itself later
 /// (`__set_oom_adj()` in fs/proc/base.c). Else the guest's root could exempt what it likes.
-pub fn make_ordinary(pid: Pid) -> Result<()> {
+pub(crate) fn make_ordinary(pid: Pid) -> Result<()> {
     let Some(ordinary) = ORDINARY.get() else { return Ok(()) };
     let file = format!("/proc/{pid}/oom_score_adj");
     fs::write(&file, ordinary.trim()).context(|| format!("write `{file}`"))

@@ -10,13 +10,13 @@ use crate::error::{Context, Result};
 use crate::types::Signal;
 
 /// Opens a process by number; the caller makes sure that it is still the one meant.
-pub fn open(pid: Pid) -> Result<OwnedFd> {
+pub(crate) fn open(pid: Pid) -> Result<OwnedFd> {
     let pid = rustix::process::Pid::from_raw(pid.as_raw()).ok_or(nix::errno::Errno::ESRCH)?;
     rustix::process::pidfd_open(pid, rustix::process::PidfdFlags::empty()).context(|| "open a process")
 }
 
 /// Sends `signal`; a process that is gone already is not an error.
-pub fn send_signal(pidfd: impl AsFd, signal: Signal) -> Result<()> {
+pub(crate) fn send_signal(pidfd: impl AsFd, signal: Signal) -> Result<()> {
     // SAFETY: the descriptor is open, the signal is a valid number and a null siginfo is allowed.
     let result = unsafe {
         libc::syscall(
@@ -37,7 +37,7 @@ pub fn send_signal(pidfd: impl AsFd, signal: Signal) -> Result<()> {
 }
 
 /// Reaps the child behind `pidfd` if it has ended.
-pub fn try_reap(pidfd: impl AsFd) -> Result<Option<WaitStatus>> {
+pub(crate) fn try_reap(pidfd: impl AsFd) -> Result<Option<WaitStatus>> {
     match waitid(Id::PIDFd(pidfd.as_fd()), WaitPidFlag::WEXITED | WaitPidFlag::WNOHANG) {
         Ok(WaitStatus::StillAlive) => Ok(None),
         Ok(status) => Ok(Some(status)),
@@ -56,12 +56,12 @@ pub fn reap(pidfd: impl AsFd) -> Result<WaitStatus> {
 }
 
 /// Waits until the process behind `pidfd` has ended, at most `limit`; says whether it has.
-pub fn wait_exit(pidfd: impl AsFd, limit: Duration) -> Result<bool> {
+pub(crate) fn wait_exit(pidfd: impl AsFd, limit: Duration) -> Result<bool> {
     super::poll::wait_readable(pidfd, limit).context(|| "wait for a process")
 }
 
 /// Joins the namespaces in `flags` (`CLONE_NEW*`) of the process behind `pidfd`.
-pub fn enter(pidfd: impl AsFd, flags: i32) -> Result<()> {
+pub(crate) fn enter(pidfd: impl AsFd, flags: i32) -> Result<()> {
     // SAFETY: takes integers only. Callers have one thread, as joining user and mount namespaces needs.
     let result = unsafe { libc::setns(pidfd.as_fd().as_raw_fd(), flags) };
     nix::errno::Errno::result(result).map(drop).context(|| "enter the namespaces")

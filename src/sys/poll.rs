@@ -7,7 +7,7 @@ use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
 /// Waits until `fd` is readable or at its end, at most `limit`; says whether it is.
-pub fn wait_readable(fd: impl AsFd, limit: Duration) -> nix::Result<bool> {
+pub(crate) fn wait_readable(fd: impl AsFd, limit: Duration) -> nix::Result<bool> {
     let deadline = Instant::now() + limit;
     loop {
         let left = deadline.saturating_duration_since(Instant::now());
@@ -22,7 +22,7 @@ pub fn wait_readable(fd: impl AsFd, limit: Duration) -> nix::Result<bool> {
 }
 
 /// A poll(2) timeout, rounded up so that the last wait is not a busy loop of zero milliseconds.
-pub fn timeout(left: Duration) -> PollTimeout {
+pub(crate) fn timeout(left: Duration) -> PollTimeout {
     let ms = i32::try_from(left.as_micros().div_ceil(1000)).unwrap_or(i32::MAX);
     PollTimeout::try_from(ms).unwrap_or(PollTimeout::MAX)
 }

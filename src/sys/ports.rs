@@ -7,7 +7,7 @@ use nix::unistd::Pid;
 
 /// A program that has a port.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Program {
+pub(crate) struct Program {
     pub pid: Pid,
     pub name: String,
 }
@@ -19,7 +19,7 @@ impl fmt::Display for Program {
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Transport {
+pub(crate) enum Transport {
     Tcp,
     Udp,
 }
@@ -28,7 +28,7 @@ pub enum Transport {
 ///
 /// `None` where nobody has it, or where the owner cannot be seen: it lives in another process
 /// namespace, or is the kernel itself. Needs the rights to see other users' descriptors.
-pub fn owner(transport: Transport, address: SocketAddr) -> Option<Program> {
+pub(crate) fn owner(transport: Transport, address: SocketAddr) -> Option<Program> {
     let tables = match transport {
         Transport::Tcp => ["tcp", "tcp6"],
         Transport::Udp => ["udp", "udp6"],

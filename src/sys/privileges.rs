@@ -10,7 +10,7 @@ fn failed(e: caps::errors::CapsError) -> Error {
 }
 
 /// Takes every capability but `kept` from the bounding set: nothing that is executed has them again.
-pub fn bound(kept: &[Capability]) -> Result<()> {
+pub(crate) fn bound(kept: &[Capability]) -> Result<()> {
     let drop = || -> Result<()> {
         for capability in caps::read(None, CapSet::Bounding).map_err(failed)? {
             if !kept.contains(&capability) {
@@ -23,7 +23,7 @@ pub fn bound(kept: &[Capability]) -> Result<()> {
 }
 
 /// Has `kept` from now on and no other capability, as far as they are had now.
-pub fn keep(kept: &[Capability]) -> Result<()> {
+pub(crate) fn keep(kept: &[Capability]) -> Result<()> {
     let keep = || -> Result<()> {
         let permitted = caps::read(None, CapSet::Permitted).map_err(failed)?;
         let kept: CapsHashSet = kept.iter().copied().filter(|capability| permitted.contains(capability)).collect();
@@ -37,7 +37,7 @@ pub fn keep(kept: &[Capability]) -> Result<()> {
 
 /// For a helper beside the guests, which reads what they send: it has `kept`, gains nothing by executing
 /// a program, and can do nothing of what a helper never does.
-pub fn confine_helper(kept: &[Capability]) -> Result<()> {
+pub(crate) fn confine_helper(kept: &[Capability]) -> Result<()> {
     bound(kept)?;
     keep(kept)?;
     nix::sys::prctl::set_no_new_privs().context(|| "set no_new_privs")?;

@@ -10,7 +10,7 @@ use crate::error::{Context, Error, Result};
 use crate::types::Generation;
 
 /// When `pid` started, in clock ticks since boot: with the pid, its identity.
-pub fn generation(pid: Pid) -> Result<Generation> {
+pub(crate) fn generation(pid: Pid) -> Result<Generation> {
     let stat = std::fs::read_to_string(format!("/proc/{pid}/stat"))
         .context(|| format!("read the start time of process {pid}"))?;
     // The name may hold spaces and parentheses; the last `)` ends it (proc_pid_stat(5)).
@@ -22,7 +22,7 @@ pub fn generation(pid: Pid) -> Result<Generation> {
 }
 
 /// Whether the process that a record speaks of is still that process.
-pub fn is_same(generation_then: &Generation) -> bool {
+pub(crate) fn is_same(generation_then: &Generation) -> bool {
     generation(Pid::from_raw(generation_then.pid)).is_ok_and(|now| now == *generation_then)
 }
 
@@ -30,7 +30,7 @@ pub fn is_same(generation_then: &Generation) -> bool {
 ///
 /// systemd blocks what it reads from a signalfd. busybox's init waits in sigtimedwait(2), during
 /// which the kernel unblocks what is waited for and no mask shows it.
-pub fn takes_signal(pid: Pid, signal: crate::types::Signal) -> Result<bool> {
+pub(crate) fn takes_signal(pid: Pid, signal: crate::types::Signal) -> Result<bool> {
     let status = std::fs::read_to_string(format!("/proc/{pid}/status"))
         .context(|| format!("read the signals of process {pid}"))?;
     let mask = |key: &str| {
@@ -48,7 +48,7 @@ pub fn takes_signal(pid: Pid, signal: crate::types::Signal) -> Result<bool> {
 ///
 /// To be called in the thread that spawns it and stays: the kernel watches the thread
 /// (PR_SET_PDEATHSIG, prctl(2)).
-pub fn end_with_parent(command: &mut Command, signal: Signal) {
+pub(crate) fn end_with_parent(command: &mut Command, signal: Signal) {
     let parent = nix::unistd::getpid();
     // SAFETY: what runs between fork and exec makes two system calls and touches no lock or heap.
     unsafe {

@@ -6,7 +6,7 @@ use std::os::fd::{AsFd, AsRawFd};
 /// `struct fsxattr` of linux/fs.h.
 #[repr(C)]
 #[derive(Debug, Clone, Copy, Default)]
-pub struct FsXattr {
+pub(crate) struct FsXattr {
     flags: u32,
     extent_size: u32,
     extents: u32,
@@ -22,12 +22,12 @@ nix::ioctl_read!(get_xattr, b'X', 31, FsXattr);
 nix::ioctl_write_ptr!(set_xattr, b'X', 32, FsXattr);
 
 /// The project that a directory belongs to; 0 is none.
-pub fn project(dir: impl AsFd) -> nix::Result<u32> {
+pub(crate) fn project(dir: impl AsFd) -> nix::Result<u32> {
     Ok(attributes(dir)?.project)
 }
 
 /// Makes an empty directory belong to a project.
-pub fn set_project(dir: impl AsFd, project: u32) -> nix::Result<()> {
+pub(crate) fn set_project(dir: impl AsFd, project: u32) -> nix::Result<()> {
     let mut attributes = attributes(&dir)?;
     attributes.project = project;
     attributes.flags |= PROJECT_INHERIT;
@@ -45,7 +45,7 @@ fn attributes(dir: impl AsFd) -> nix::Result<FsXattr> {
 /// Lets a project take up at most `bytes` of the file system that `dir` is on; 0 lifts the limit.
 ///
 /// Fails with `ESRCH` where its project quotas are off, with `ENOSYS` where it has none.
-pub fn limit_project(dir: impl AsFd, project: u32, bytes: u64) -> nix::Result<()> {
+pub(crate) fn limit_project(dir: impl AsFd, project: u32, bytes: u64) -> nix::Result<()> {
     const PROJECTS: i32 = 2;
     const COMMAND_BITS: i32 = 8;
     // SAFETY: a C structure of numbers, of which zero is one.

@@ -14,11 +14,11 @@ const INTEREST: Interest = Interest::READABLE.add(Interest::ERROR);
 
 /// Tells when a descriptor can be read from.
 #[derive(Debug)]
-pub struct Ready(AsyncFd<OwnedFd>);
+pub(crate) struct Ready(AsyncFd<OwnedFd>);
 
 impl Ready {
     /// Watches what `fd` refers to, within a runtime. `fd` must be non-blocking.
-    pub fn new(fd: impl AsFd) -> Result<Self> {
+    pub(crate) fn new(fd: impl AsFd) -> Result<Self> {
         let own = fd.as_fd().try_clone_to_owned().context(|| "duplicate a descriptor")?;
         // SAFETY: the descriptor is our own duplicate; it is closed only when the `AsyncFd` that
         // owns it is dropped, and this module never hands it out to be replaced before.
@@ -27,13 +27,13 @@ impl Ready {
     }
 
     /// Waits until there is something to read; stays ready until [`Self::take`] meets the end.
-    pub async fn readable(&self) {
+    pub(crate) async fn readable(&self) {
         // Fails only when the runtime shuts down, and then nobody waits any more.
         let _ = self.0.ready(INTEREST).await;
     }
 
     /// Does `read`; `None` where nothing is left.
-    pub fn take<T>(&self, read: impl FnOnce() -> io::Result<T>) -> io::Result<Option<T>> {
+    pub(crate) fn take<T>(&self, read: impl FnOnce() -> io::Result<T>) -> io::Result<Option<T>> {
         // `AsyncFd::try_io` knows no combined interests; the guard clears what it was ready for.
         let Some(guard) = self.0.ready(INTEREST).now_or_never() else { return Ok(None) };
         match guard?.try_io(|_| read()) {

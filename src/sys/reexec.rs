@@ -15,7 +15,7 @@ const ALL_SEALS: i32 = libc::F_SEAL_SEAL | libc::F_SEAL_SHRINK | libc::F_SEAL_GR
 
 /// Executes this program again from a sealed copy in memory, unless it runs from one already.
 /// Descriptors that are not close-on-exec, arguments and environment stay.
-pub fn ensure_sealed() -> Result<()> {
+pub(crate) fn ensure_sealed() -> Result<()> {
     let program = File::open("/proc/self/exe").context(|| "open our own program")?;
     // SAFETY: takes integers only; a file that cannot be sealed has no seals.
     if unsafe { libc::fcntl(program.as_raw_fd(), libc::F_GET_SEALS) } == ALL_SEALS {

@@ -24,7 +24,7 @@ const DIRECTORY: OFlags =
 ///
 /// What cannot be removed does not keep the rest from it, and is named in the error. A mount point is
 /// such a thing: what is mounted is somebody's.
-pub fn remove_at(parent: impl AsFd, name: &CStr) -> Result<()> {
+pub(crate) fn remove_at(parent: impl AsFd, name: &CStr) -> Result<()> {
     let parent = parent.as_fd();
     match rustix::fs::statat(parent, name, AtFlags::SYMLINK_NOFOLLOW) {
         Err(Errno::NOENT) => return Ok(()),

@@ -8,7 +8,7 @@ use nix::sys::signalfd::{SfdFlags, SignalFd};
 use crate::error::{Context, Result};
 
 /// Blocks `signals` and returns a descriptor to read them from.
-pub fn descriptor(signals: &[Signal]) -> Result<SignalFd> {
+pub(crate) fn descriptor(signals: &[Signal]) -> Result<SignalFd> {
     let set: SigSet = signals.iter().copied().collect();
     set.thread_block().context(|| "block signals")?;
     SignalFd::with_flags(&set, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK).context(|| "open a signal descriptor")
@@ -17,7 +17,7 @@ pub fn descriptor(signals: &[Signal]) -> Result<SignalFd> {
 /// Gives every signal its default action and blocks none, as a program expects to be executed.
 ///
 /// By the raw call: the real-time signals too, of which libc keeps two from its callers.
-pub fn reset() -> nix::Result<()> {
+pub(crate) fn reset() -> nix::Result<()> {
     /// The kernel's struct sigaction with nothing in it: SIG_DFL, no flags, no restorer, no mask.
     const DEFAULT: [u64; 4] = [0; 4];
     for number in (1..=64).filter(|number| ![libc::SIGKILL, libc::SIGSTOP].contains(number)) {
@@ -39,7 +39,7 @@ pub fn reset() -> nix::Result<()> {
 
 /// Runs `work`, whose system calls are interrupted every `period` as long as it takes: what the kernel
 /// waits for in there, it waits for until a signal is pending and no longer.
-pub fn interrupted_every<T>(period: Duration, work: impl FnOnce() -> T) -> Result<T> {
+pub(crate) fn interrupted_every<T>(period: Duration, work: impl FnOnce() -> T) -> Result<T> {
     extern "C" fn nothing(_: i32) {}
     // Without SA_RESTART: a call that was interrupted returns.
     let action = SigAction::new(SigHandler::Handler(nothing), SaFlags::empty(), SigSet::empty());

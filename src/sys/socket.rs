@@ -140,11 +140,11 @@ impl From<Packets> for OwnedFd {
 
 /// A listening socket at a path of the file system.
 #[derive(Debug)]
-pub struct PacketListener(OwnedFd);
+pub(crate) struct PacketListener(OwnedFd);
 
 impl PacketListener {
     /// Binds `path`, replacing what a dead predecessor left there; only root may connect.
-    pub fn bind(path: &Path) -> Result<Self> {
+    pub(crate) fn bind(path: &Path) -> Result<Self> {
         let make = || -> Result<OwnedFd> {
             let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
             let fd = socket(AddressFamily::Unix, SockType::SeqPacket, flags, None)?;
@@ -160,7 +160,7 @@ impl PacketListener {
 
     /// The next waiting connection, if there is one. An error may be over in a moment (EMFILE, ENOMEM)
     /// and says nothing of the listener; the connection waits on.
-    pub fn accept(&self) -> Result<Option<Packets>> {
+    pub(crate) fn accept(&self) -> Result<Option<Packets>> {
         match accept4(self.0.as_raw_fd(), SockFlag::SOCK_CLOEXEC) {
             // SAFETY: the kernel has just made this descriptor for us; nobody else owns it.
             Ok(fd) => Ok(Some(Packets(unsafe { OwnedFd::from_raw_fd(fd) }))),
@@ -177,7 +177,7 @@ impl AsFd for PacketListener {
 }
 
 /// Whether [`refuse_descriptors`] holds for a socket.
-pub fn refuses_descriptors(socket: impl AsFd) -> bool {
+pub(crate) fn refuses_descriptors(socket: impl AsFd) -> bool {
     let mut value: i32 = 1;
     let mut length = size_of::<i32>() as libc::socklen_t;
     // SAFETY: the kernel writes one int, which outlives the call and whose true size is given.
@@ -198,7 +198,7 @@ const SO_PASSRIGHTS: i32 = 83;
 
 /// Has the kernel refuse descriptors sent to a socket: the sender gets EPERM. Says whether it can, which
 /// came with Linux 6.16.
-pub fn refuse_descriptors(socket: impl AsFd) -> bool {
+pub(crate) fn refuse_descriptors(socket: impl AsFd) -> bool {
     let off: i32 = 0;
     // SAFETY: the kernel reads one int, which outlives the call and whose true size is given.
     let result = unsafe {

@@ -9,13 +9,13 @@ use crate::error::{Context, Error, Result};
 
 /// A terminal in raw mode, restored when dropped.
 #[derive(Debug)]
-pub struct RawMode {
+pub(crate) struct RawMode {
     terminal: OwnedFd,
     before: Termios,
 }
 
 impl RawMode {
-    pub fn enter(terminal: impl AsFd) -> Result<Self> {
+    pub(crate) fn enter(terminal: impl AsFd) -> Result<Self> {
         let terminal = terminal.as_fd().try_clone_to_owned().context(|| "keep the terminal")?;
         let before = tcgetattr(&terminal).context(|| "read the terminal's mode")?;
         let mut raw = before.clone();
@@ -25,7 +25,7 @@ impl RawMode {
     }
 
     /// Takes it up again in a process that was stopped: a shell has the terminal as it wants in between.
-    pub fn resume(&self) {
+    pub(crate) fn resume(&self) {
         let mut raw = self.before.clone();
         cfmakeraw(&mut raw);
         // A terminal that is gone says so at the next read.
@@ -33,17 +33,17 @@ impl RawMode {
     }
 
     /// Gives the terminal back for as long as this process is stopped.
-    pub fn suspend(&self) {
+    pub(crate) fn suspend(&self) {
         let _ = tcsetattr(&self.terminal, SetArg::TCSADRAIN, &self.before);
     }
 }
 
 /// A terminal that does not show what is typed, restored when dropped.
 #[derive(Debug)]
-pub struct HiddenInput(#[expect(dead_code, reason = "held, not read")] RawMode);
+pub(crate) struct HiddenInput(#[expect(dead_code, reason = "held, not read")] RawMode);
 
 impl HiddenInput {
-    pub fn on(terminal: impl AsFd) -> Result<Self> {
+    pub(crate) fn on(terminal: impl AsFd) -> Result<Self> {
         let terminal = terminal.as_fd().try_clone_to_owned().context(|| "keep the terminal")?;
         let before = tcgetattr(&terminal).context(|| "read the terminal's mode")?;
         let mut hidden = before.clone();
@@ -62,7 +62,7 @@ impl Drop for RawMode {
 
 /// Whether what is typed on `terminal` is for this process: it is in the foreground, and no other
 /// program (`less` in the same pipeline) has taken the terminal to read single keys.
-pub fn types_for_us(terminal: impl AsFd) -> bool {
+pub(crate) fn types_for_us(terminal: impl AsFd) -> bool {
     // Not our controlling terminal: nobody's foreground then, and reading it stops nobody.
     let foreground = nix::unistd::tcgetpgrp(&terminal).map_or(true, |group| group == nix::unistd::getpgrp());
     foreground && tcgetattr(&terminal).is_ok_and(|mode| mode.local_flags.contains(LocalFlags::ICANON))
@@ -70,34 +70,34 @@ pub fn types_for_us(terminal: impl AsFd) -> bool {
 
 /// How the terminal behind `master` takes its input now: the end-of-file character where it
 /// collects lines, nothing where it is raw.
-pub fn end_of_file_key(master: impl AsFd) -> Option<u8> {
+pub(crate) fn end_of_file_key(master: impl AsFd) -> Option<u8> {
     let mode = tcgetattr(master).ok()?;
     let key = mode.control_chars[SpecialCharacterIndices::VEOF as usize];
     (mode.local_flags.contains(LocalFlags::ICANON) && key != 0).then_some(key)
 }
 
 /// Opens the other side of `master`. As long as it is open the master does not read as hung up.
-pub fn open_slave(master: impl AsFd) -> Result<OwnedFd> {
+pub(crate) fn open_slave(master: impl AsFd) -> Result<OwnedFd> {
     use rustix::pty::{OpenptFlags, ioctl_tiocgptpeer};
     let flags = OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC;
     ioctl_tiocgptpeer(master, flags).context(|| "open the other side of a terminal")
 }
 
 /// Whether something that was typed waits to be read from `slave`.
-pub fn has_unread_input(slave: impl AsFd) -> bool {
+pub(crate) fn has_unread_input(slave: impl AsFd) -> bool {
     let mut fds = [PollFd::new(slave.as_fd(), PollFlags::POLLIN)];
     matches!(poll(&mut fds, PollTimeout::ZERO), Ok(1..))
 }
 
 /// Rows and columns of a terminal; 24 by 80 of what does not say.
-pub fn window_size(terminal: impl AsFd) -> (u16, u16) {
+pub(crate) fn window_size(terminal: impl AsFd) -> (u16, u16) {
     match rustix::termios::tcgetwinsize(terminal) {
         Ok(size) if size.ws_row > 0 && size.ws_col > 0 => (size.ws_row, size.ws_col),
         _ => (24, 80),
     }
 }
 
-pub fn set_window_size(terminal: impl AsFd, rows: u16, cols: u16) -> Result<()> {
+pub(crate) fn set_window_size(terminal: impl AsFd, rows: u16, cols: u16) -> Result<()> {
     let size = rustix::termios::Winsize { ws_row: rows, ws_col: cols, ws_xpixel: 0, ws_ypixel: 0 };
     rustix::termios::tcsetwinsize(terminal, size).context(|| "set the window size")
 }
@@ -107,7 +107,7 @@ pub fn set_window_size(terminal: impl AsFd, rows: u16, cols: u16) -> Result<()> 
 /// In a tree that a guest controls `ptmx` may be any file. A file of a FUSE of the guest's own would answer
 /// the requests below as the guest likes (TIOCGPTPEER with the number of one of our descriptors), and never answer a
 /// read or a close. So it is examined before it is opened, and once more because it may have been replaced meanwhile.
-pub fn open_pty(ptmx: &str) -> Result<(OwnedFd, OwnedFd, String)> {
+pub(crate) fn open_pty(ptmx: &str) -> Result<(OwnedFd, OwnedFd, String)> {
     use rustix::fs::{Mode, OFlags};
     use rustix::pty::{ptsname, unlockpt};
     let open = |flags| -> Result<OwnedFd> {
@@ -139,7 +139,7 @@ fn is_ptmx(file: impl AsFd) -> bool {
 }
 
 /// Makes `fd` standard input, output and error of this process.
-pub fn make_standard(fd: impl AsFd) -> Result<()> {
+pub(crate) fn make_standard(fd: impl AsFd) -> Result<()> {
     let fd = fd.as_fd();
     rustix::stdio::dup2_stdin(fd)?;
     rustix::stdio::dup2_stdout(fd)?;

@@ -14,11 +14,11 @@ static CALLERS: AtomicU32 = AtomicU32::new(OURS.bits());
 ///
 /// With the caller's, `umask 0` would have everybody write to what is made here, and `umask 077`
 /// nobody but root enter a guest's directories.
-pub fn take_own() {
+pub(crate) fn take_own() {
     CALLERS.store(umask(OURS).bits(), Ordering::Relaxed);
 }
 
 /// The caller's, for files that are made for him.
-pub fn callers() -> u32 {
+pub(crate) fn callers() -> u32 {
     CALLERS.load(Ordering::Relaxed)
 }

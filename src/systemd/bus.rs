@@ -15,7 +15,7 @@ use crate::error::{Context, Error, Result};
 ///
 /// It is run again when the bus is restarted in the middle, so that doing it twice must be as good
 /// as once. Fails with `Kind::HostLacks` where there is no bus and with `Kind::TimedOut` at the limit.
-pub fn run<T>(limit: Duration, mut work: impl AsyncFnMut(&Connection) -> Result<T>) -> Result<T> {
+pub(crate) fn run<T>(limit: Duration, mut work: impl AsyncFnMut(&Connection) -> Result<T>) -> Result<T> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_io().enable_time().build();
     runtime.context(|| "make a runtime")?.block_on(async {
         let done = async {
@@ -40,7 +40,7 @@ pub fn run<T>(limit: Duration, mut work: impl AsyncFnMut(&Connection) -> Result<
 
 /// Runs `work` as [`run`] does, where `service` is running; `None` where it is not, or there is no bus.
 /// It is not started for this.
-pub fn run_with<T>(
+pub(crate) fn run_with<T>(
     service: &str,
     limit: Duration,
     mut work: impl AsyncFnMut(&Connection) -> zbus::Result<T>,
@@ -92,7 +92,7 @@ fn unreachable(e: zbus::Error) -> Error {
 }
 
 /// The D-Bus error as ours: the message that the service gave.
-pub fn error(e: zbus::Error) -> Error {
+pub(crate) fn error(e: zbus::Error) -> Error {
     Error::failed(message(&e))
 }
 
@@ -106,19 +106,19 @@ fn message(e: &zbus::Error) -> String {
 }
 
 /// Whether the service does not exist on this host.
-pub fn is_missing(e: &zbus::Error) -> bool {
+pub(crate) fn is_missing(e: &zbus::Error) -> bool {
     matches!(e, zbus::Error::FDO(e) if matches!(**e, fdo::Error::ServiceUnknown(_) | fdo::Error::NameHasNoOwner(_)))
         || has_name(e, "org.freedesktop.systemd1.NoSuchUnit")
         || has_name(e, "org.freedesktop.systemd1.UnitMasked")
 }
 
 /// Whether the service is too old to know the method.
-pub fn is_unknown_method(e: &zbus::Error) -> bool {
+pub(crate) fn is_unknown_method(e: &zbus::Error) -> bool {
     matches!(e, zbus::Error::FDO(e) if matches!(**e, fdo::Error::UnknownMethod(_) | fdo::Error::InvalidArgs(_)))
 }
 
 /// Whether the error has this D-Bus name.
-pub fn has_name(e: &zbus::Error, name: &str) -> bool {
+pub(crate) fn has_name(e: &zbus::Error, name: &str) -> bool {
     matches!(e, zbus::Error::MethodError(found, ..) if found.as_str() == name)
 }
 

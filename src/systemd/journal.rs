@@ -13,7 +13,7 @@ const LINE_MAX: usize = 4096;
 
 /// Splits what a console shows into entries of the journal.
 #[derive(Debug)]
-pub struct ConsoleJournal {
+pub(crate) struct ConsoleJournal {
     socket: UnixDatagram,
     name: ContainerName,
     line: Vec<u8>,
@@ -34,7 +34,7 @@ enum Escape {
 
 impl ConsoleJournal {
     /// `None` on a host without journald.
-    pub fn open(name: &ContainerName) -> Result<Option<Self>> {
+    pub(crate) fn open(name: &ContainerName) -> Result<Option<Self>> {
         if !Path::new(SOCKET).exists() {
             return Ok(None);
         }
@@ -45,7 +45,7 @@ impl ConsoleJournal {
     }
 
     /// Takes what the guest has written.
-    pub fn write(&mut self, data: &[u8]) {
+    pub(crate) fn write(&mut self, data: &[u8]) {
         for &byte in data {
             if self.take(byte) {
                 self.flush();

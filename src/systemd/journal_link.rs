@@ -15,7 +15,7 @@ const JOURNALS: &str = "/var/log/journal";
 
 /// A link that was made.
 #[derive(Debug)]
-pub struct JournalLink {
+pub(crate) struct JournalLink {
     path: PathBuf,
     /// It leads into a process's view, and to nothing when that has ended.
     passing: bool,
@@ -24,7 +24,7 @@ pub struct JournalLink {
 impl JournalLink {
     /// Links the journal of the guest whose root the host sees at `root`, where it keeps one and
     /// the host does. `tree` is its root file system, where that can be seen without it running.
-    pub fn make(root: &Path, tree: Option<&Path>) -> Result<Option<Self>> {
+    pub(crate) fn make(root: &Path, tree: Option<&Path>) -> Result<Option<Self>> {
         let guest = sys::fs::open_dir(root)?;
         let id = sys::fs::read_in_root(&guest, "etc/machine-id", 64)?;
         let id = String::from_utf8_lossy(&id).trim().to_owned();
@@ -49,7 +49,7 @@ impl JournalLink {
     }
 
     /// The guest has ended: a link that now leads nowhere goes, one to its files stays.
-    pub fn leave(self) {
+    pub(crate) fn leave(self) {
         if self.passing {
             let _ = fs::remove_file(&self.path);
         }
@@ -57,7 +57,7 @@ impl JournalLink {
 }
 
 /// Removes the links into the directory of a container that is gone.
-pub fn forget(container: &Path) {
+pub(crate) fn forget(container: &Path) {
     for entry in fs::read_dir(JOURNALS).into_iter().flatten().flatten() {
         if fs::read_link(entry.path()).is_ok_and(|target| target.starts_with(container)) {
             let _ = fs::remove_file(entry.path());

@@ -18,14 +18,14 @@ use crate::systemd::bus;
 use crate::types::ContainerName;
 
 /// How long a start waits for machined, which may have to be started itself.
-pub const TIMEOUT: Duration = Duration::from_secs(5);
+pub(crate) const TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Who we are to machined.
 const SERVICE: &str = "lxm";
 
 /// What machined is told of a guest.
 #[derive(Debug)]
-pub struct Machine<'a> {
+pub(crate) struct Machine<'a> {
     pub name: &'a ContainerName,
     pub uuid: &'a str,
     pub leader: Pid,
@@ -38,7 +38,7 @@ pub struct Machine<'a> {
 
 /// Registers a guest, by the newest method that machined has. A host without machined is none
 /// the worse for it. Waits at most for `patience`.
-pub fn register(machine: &Machine<'_>, patience: Duration) -> Result<()> {
+pub(crate) fn register(machine: &Machine<'_>, patience: Duration) -> Result<()> {
     let told = bus::run(patience, async |connection| {
         let manager = proxy(connection).await?;
         match try_register(&manager, machine).await {
@@ -73,7 +73,7 @@ fn taken(name: &ContainerName, service: &str) -> Error {
 }
 
 /// Takes a guest out of the register at once. One that is not in it is out already.
-pub fn unregister(name: &ContainerName) -> Result<()> {
+pub(crate) fn unregister(name: &ContainerName) -> Result<()> {
     let told = bus::run(TIMEOUT, async |connection| {
         let proxy = proxy(connection).await?;
         // machined is not started for it: our unit comes after machined's, so that one's start would

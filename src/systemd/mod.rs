@@ -2,17 +2,17 @@
 //!
 //! It may name `store` and what stands below it. Start reading at `bus`.
 
-pub mod bus;
-pub mod journal;
-pub mod journal_link;
-pub mod machined;
-pub mod notify;
-pub mod properties;
-pub mod unit;
+pub(crate) mod bus;
+pub(crate) mod journal;
+pub(crate) mod journal_link;
+pub(crate) mod machined;
+pub(crate) mod notify;
+pub(crate) mod properties;
+pub(crate) mod unit;
 
 use std::path::Path;
 
 /// Whether systemd is PID 1 of this host (sd_booted(3)).
-pub fn is_running() -> bool {
+pub(crate) fn is_running() -> bool {
     Path::new("/run/systemd/system").is_dir()
 }

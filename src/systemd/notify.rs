@@ -11,7 +11,7 @@ use crate::error::{Context, Error, Result};
 /// Not the crate sd-notify, which makes a socket for each message: ours is made while the descriptors
 /// of a supervisor suffice, and tells its watchdog still when they do not.
 #[derive(Debug)]
-pub struct Notifier {
+pub(crate) struct Notifier {
     socket: UnixDatagram,
     to: SocketAddr,
     /// How often systemd wants to hear that we are alive.
@@ -20,7 +20,7 @@ pub struct Notifier {
 
 impl Notifier {
     /// From the environment; `None` when no service manager listens.
-    pub fn from_env() -> Result<Option<Self>> {
+    pub(crate) fn from_env() -> Result<Option<Self>> {
         let Some(path) = std::env::var_os("NOTIFY_SOCKET") else { return Ok(None) };
         let bytes = path.as_encoded_bytes();
         let to = match bytes.strip_prefix(b"@") {
@@ -33,12 +33,12 @@ impl Notifier {
     }
 
     /// Sends one message. If systemd cannot take it, nobody can be told.
-    pub fn tell(&self, message: &str) {
+    pub(crate) fn tell(&self, message: &str) {
         let _ = self.socket.send_to_addr(message.as_bytes(), &self.to);
     }
 
     /// How long this process may be silent: half of what systemd waits (sd_watchdog_enabled(3)).
-    pub fn watchdog(&self) -> Option<Duration> {
+    pub(crate) fn watchdog(&self) -> Option<Duration> {
         self.watchdog.map(|interval| interval / 2)
     }
 }
@@ -53,7 +53,7 @@ fn watchdog() -> Result<Option<Duration>> {
 /// What of a guest's message its host may hear: the status and the X_SYSTEMD_ fields.
 ///
 /// Not MAINPID, FDSTORE, NOTIFYACCESS and the like, which would be about us.
-pub fn passed_on(message: &str) -> String {
+pub(crate) fn passed_on(message: &str) -> String {
     let allowed = |line: &&str| {
         let key = line.split_once('=').map_or("", |(key, _)| key);
         key == "STATUS" || key.starts_with("X_SYSTEMD_")

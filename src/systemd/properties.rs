@@ -7,7 +7,7 @@ use crate::error::{Context, Error, Result};
 
 /// One property: its D-Bus name, the name of its drop-in file, its value or none.
 #[derive(Debug)]
-pub struct Property {
+pub(crate) struct Property {
     pub name: &'static str,
     /// The name in unit files, which `systemctl show` and the runtime drop-ins use.
     pub key: &'static str,
@@ -24,10 +24,10 @@ const UNSET: u64 = u64::MAX;
 const POSSIBLE: &str = "/sys/devices/system/cpu/possible";
 
 /// The devices of every guest, beside those of `DevicePolicy=closed`: as in `lxm@.service`.
-pub const DEVICES: [(&str, &str); 3] = [("/dev/net/tun", "rwm"), ("/dev/fuse", "rwm"), ("char-pts", "rwm")];
+pub(crate) const DEVICES: [(&str, &str); 3] = [("/dev/net/tun", "rwm"), ("/dev/fuse", "rwm"), ("char-pts", "rwm")];
 
 /// All properties that the configuration decides.
-pub fn of(config: &Config) -> Result<Vec<Property>> {
+pub(crate) fn of(config: &Config) -> Result<Vec<Property>> {
     let limits = &config.limits;
     let bytes = |size: Option<crate::types::Size>| size.map(|size| size.bytes());
     // Per second of real time, in microseconds.

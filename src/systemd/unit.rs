@@ -15,7 +15,7 @@ use crate::store::{self, Layout, replace_file};
 use crate::types::ContainerName;
 
 /// How long a question to systemd may take.
-pub const TIMEOUT: Duration = Duration::from_secs(30);
+pub(crate) const TIMEOUT: Duration = Duration::from_secs(30);
 
 /// Where systemd keeps what was set over D-Bus until the next boot.
 const RUNTIME_CONTROL: &str = "/run/systemd/system.control";
@@ -27,14 +27,14 @@ const UNITS: &str = "/etc/systemd/system";
 ///
 /// A state directory of its own (`LXM_ROOT`) has units of its own, which no file describes: two
 /// containers of one name may run.
-pub fn unit_name(layout: &Layout, name: &ContainerName) -> String {
+pub(crate) fn unit_name(layout: &Layout, name: &ContainerName) -> String {
     format!("{}@{name}.service", prefix(layout))
 }
 
 /// What the units begin with that the package's file describes.
 const INSTALLED: &str = "lxm";
 
-pub fn prefix(layout: &Layout) -> String {
+pub(crate) fn prefix(layout: &Layout) -> String {
     if layout.root() == Path::new("/") && layout.is_home() {
         return INSTALLED.to_owned();
     }
@@ -44,7 +44,7 @@ pub fn prefix(layout: &Layout) -> String {
 /// Sets the unit's properties from the container's configuration, until the next boot of the host.
 ///
 /// What the configuration does not set is the administrator's, unless we had set it before.
-pub fn apply_limits(layout: &Layout, name: &ContainerName, config: &Config) -> Result<()> {
+pub(crate) fn apply_limits(layout: &Layout, name: &ContainerName, config: &Config) -> Result<()> {
     let unit = unit_name(layout, name);
     let kept = Path::new(RUNTIME_CONTROL).join(format!("{unit}.d"));
     let ours =
@@ -62,7 +62,7 @@ pub fn apply_limits(layout: &Layout, name: &ContainerName, config: &Config) -> R
 }
 
 /// Becomes `journalctl` with the entries of a container: its console, supervisor and unit.
-pub fn show_journal(layout: &Layout, name: &ContainerName, lines: Option<usize>, follow: bool) -> Result<u8> {
+pub(crate) fn show_journal(layout: &Layout, name: &ContainerName, lines: Option<usize>, follow: bool) -> Result<u8> {
     layout.require(name)?;
     if !super::is_running() {
         return Err(Error::host_lacks("this host has no journal")
@@ -84,7 +84,7 @@ pub fn show_journal(layout: &Layout, name: &ContainerName, lines: Option<usize>,
 /// While the host is being shut down, when it began to run; `None` while it is not.
 ///
 /// systemd 254 and newer can boot anew without the kernel (`systemctl soft-reboot`), and /run stays.
-pub fn stopping_since_boot() -> Result<Option<SystemTime>> {
+pub(crate) fn stopping_since_boot() -> Result<Option<SystemTime>> {
     bus::run(Duration::from_secs(2), async |connection| {
         let manager = manager(connection).await?;
         let state = manager.system_state().await.map_err(bus::error)?;
@@ -95,12 +95,12 @@ pub fn stopping_since_boot() -> Result<Option<SystemTime>> {
 
 /// Writes the container's place in the order of the boot into its unit; what there is nothing to
 /// say about has no file.
-pub fn write_order(layout: &Layout, name: &ContainerName, config: &Config) -> Result<()> {
+pub(crate) fn write_order(layout: &Layout, name: &ContainerName, config: &Config) -> Result<()> {
     put_order(layout, name, &order_lines(layout, name, config))
 }
 
 /// Takes a container that is gone out of the order.
-pub fn forget_order(layout: &Layout, name: &ContainerName) -> Result<()> {
+pub(crate) fn forget_order(layout: &Layout, name: &ContainerName) -> Result<()> {
     put_order(layout, name, "")
 }
 
@@ -147,7 +147,7 @@ fn order_lines(layout: &Layout, name: &ContainerName, config: &Config) -> String
 }
 
 /// Makes the host start the container at boot.
-pub fn enable(layout: &Layout, name: &ContainerName) -> Result<()> {
+pub(crate) fn enable(layout: &Layout, name: &ContainerName) -> Result<()> {
     let unit = installable(layout, name)?;
     // The target is what pulls them all in; an admin may have disabled it by a preset.
     let units = vec![unit.clone(), "lxm.target".to_owned()];
@@ -160,7 +160,7 @@ pub fn enable(layout: &Layout, name: &ContainerName) -> Result<()> {
 }
 
 /// The opposite of [`enable`].
-pub fn disable(layout: &Layout, name: &ContainerName) -> Result<()> {
+pub(crate) fn disable(layout: &Layout, name: &ContainerName) -> Result<()> {
     let unit = unit_name(layout, name);
     bus::run(TIMEOUT, async |connection| {
         let manager = manager(connection).await?;
@@ -171,14 +171,14 @@ pub fn disable(layout: &Layout, name: &ContainerName) -> Result<()> {
 }
 
 /// Whether the host starts the container at boot, as its units say.
-pub fn is_enabled(layout: &Layout, name: &ContainerName) -> bool {
+pub(crate) fn is_enabled(layout: &Layout, name: &ContainerName) -> bool {
     let wants = format!("lxm.target.wants/{}", unit_name(layout, name));
     [UNITS, "/run/systemd/system"].iter().any(|dir| Path::new(dir).join(&wants).symlink_metadata().is_ok())
 }
 
 /// What systemd knows of a container's starts.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct UnitState {
+pub(crate) struct UnitState {
     /// `active`, `activating`, `failed`, `inactive`, …
     pub active: String,
     /// `success`, `exit-code`, `timeout`, `start-limit-hit`, …
@@ -192,7 +192,7 @@ pub struct UnitState {
 }
 
 /// Asks for the state of several units at once.
-pub fn states(units: &[String]) -> Result<Vec<UnitState>> {
+pub(crate) fn states(units: &[String]) -> Result<Vec<UnitState>> {
     bus::run(TIMEOUT, async |connection| {
         let manager = manager(connection).await?;
         let mut states = Vec::new();
@@ -219,12 +219,12 @@ async fn state(connection: &Connection, path: zbus::OwnedObjectPath) -> zbus::Re
     })
 }
 
-pub async fn manager(connection: &Connection) -> Result<ManagerProxy<'_>> {
+pub(crate) async fn manager(connection: &Connection) -> Result<ManagerProxy<'_>> {
     ManagerProxy::new(connection).await.map_err(bus::error)
 }
 
 /// Whether a unit file describes it.
-pub async fn is_installed(connection: &Connection, manager: &ManagerProxy<'_>, unit: &str) -> Result<bool> {
+pub(crate) async fn is_installed(connection: &Connection, manager: &ManagerProxy<'_>, unit: &str) -> Result<bool> {
     let path = manager.load_unit(unit.to_owned()).await.map_err(bus::error)?;
     let unit = UnitProxy::builder(connection).path(path).build().await.map_err(bus::error)?;
     Ok(!unit.fragment_path().await.map_err(bus::error)?.is_empty() && !unit.transient().await.map_err(bus::error)?)
@@ -243,12 +243,12 @@ fn installable(layout: &Layout, name: &ContainerName) -> Result<String> {
 }
 
 /// Why the last start failed, in the supervisor's own words, if it has left some.
-pub fn reason(layout: &Layout, name: &ContainerName) -> Option<String> {
+pub(crate) fn reason(layout: &Layout, name: &ContainerName) -> Option<String> {
     store::read_failure(layout, name).map(|error| error.to_string())
 }
 
 /// The reason of a start that failed: the supervisor's own, if it has left one.
-pub fn why(layout: &Layout, name: &ContainerName, result: &str) -> Error {
+pub(crate) fn why(layout: &Layout, name: &ContainerName, result: &str) -> Error {
     let unit = unit_name(layout, name);
     store::read_failure(layout, name).unwrap_or_else(|| {
         Error::failed(format!("systemd could not start `{unit}`: {result}"))

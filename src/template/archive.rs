@@ -7,7 +7,7 @@ use crate::error::{Error, Result};
 use crate::image::budget::Budget;
 use crate::image::unpack::unpack_file;
 
-pub fn build(recipe: &Recipe, target: &Path) -> Result<()> {
+pub(super) fn build(recipe: &Recipe, target: &Path) -> Result<()> {
     let file = recipe.archive().ok_or_else(|| Error::config("builder `archive` needs an option `file`"))?;
     unpack_file(&file, target, &Budget::new(recipe.max_size()?))?;
     Ok(())

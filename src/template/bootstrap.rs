@@ -16,7 +16,7 @@ use crate::progress::Progress;
 /// How long the archive may take to give its `InRelease`, a file of some 100 kB.
 const PROBE_LIMIT: Duration = Duration::from_secs(10);
 
-pub fn build(recipe: &Recipe, target: &Path, log: &Path, progress: &Progress) -> Result<()> {
+pub(super) fn build(recipe: &Recipe, target: &Path, log: &Path, progress: &Progress) -> Result<()> {
     let keyring = keyring(recipe)?;
     if let Some(program) = command::find_program("mmdebstrap") {
         mmdebstrap(&program, recipe, &keyring, target, log, progress)?;

@@ -29,7 +29,7 @@ const DIRECTORIES: [(&str, u32); 17] = [
     ("var/www", 0o755),
 ];
 
-pub fn build(target: &Path) -> Result<()> {
+pub(super) fn build(target: &Path) -> Result<()> {
     let program = find_static()?;
     for (dir, mode) in DIRECTORIES {
         let path = target.join(dir);

@@ -17,7 +17,7 @@ const SHOWN: usize = 12;
 ///
 /// It and all that it starts die with us, whatever kills us, and what they mounted goes with them:
 /// they must not go on writing to a directory that somebody else fills by then.
-pub fn run(command: Command, log: &Path, progress: &Progress) -> Result<()> {
+pub(super) fn run(command: Command, log: &Path, progress: &Progress) -> Result<()> {
     let program = command.get_program().to_string_lossy().into_owned();
     let step = || format!("run `{program}`");
     let mut log_file = create_log(log)?;
@@ -89,7 +89,7 @@ fn printable(line: &[u8]) -> String {
 }
 
 /// Where a program is, if it is installed.
-pub fn find_program(program: &str) -> Option<PathBuf> {
+pub(crate) fn find_program(program: &str) -> Option<PathBuf> {
     let path = std::env::var_os("PATH").unwrap_or_default();
     // sbin too: debootstrap is there, and an administrator's PATH under sudo or cron may lack it.
     let dirs = std::env::split_paths(&path).chain(["/usr/sbin".into(), "/sbin".into()]);

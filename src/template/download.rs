@@ -11,7 +11,7 @@ mod verify;
 
 use std::path::Path;
 
-pub use streams::{Available, Wanted};
+pub(crate) use streams::{Available, Wanted};
 
 use self::fetch::Fetcher;
 use self::streams::{FileKind, Proof, Streams};
@@ -25,7 +25,7 @@ use crate::store::Layout;
 
 /// Fills `target` with the newest root file system that the server has for the recipe. `downloads`
 /// keeps what was cut short, for the next attempt.
-pub fn build(recipe: &Recipe, target: &Path, downloads: &Path) -> Result<()> {
+pub(crate) fn build(recipe: &Recipe, target: &Path, downloads: &Path) -> Result<()> {
     let template = &recipe.found.template;
     let server = recipe.mirror.as_deref().or(template.download.server.as_deref());
     let server = server.ok_or_else(|| Error::config("builder `download` needs `download.server`"))?;
@@ -53,7 +53,11 @@ pub fn build(recipe: &Recipe, target: &Path, downloads: &Path) -> Result<()> {
 /// What can be had from the servers that templates name, by template.
 ///
 /// A server that cannot be asked does not keep the others from answering.
-pub fn available(layout: &Layout, only: Option<&str>, insecure: bool) -> Result<Vec<(String, Result<Vec<Available>>)>> {
+pub(crate) fn available(
+    layout: &Layout,
+    only: Option<&str>,
+    insecure: bool,
+) -> Result<Vec<(String, Result<Vec<Available>>)>> {
     let names = match only {
         Some(name) => vec![name.to_owned()],
         None => find::names(layout),

@@ -9,7 +9,7 @@ use crate::store::Layout;
 
 /// A template and where it came from.
 #[derive(Debug, Clone)]
-pub struct Found {
+pub(crate) struct Found {
     pub name: String,
     /// Its file; what it refers to is relative to this.
     pub file: PathBuf,
@@ -20,7 +20,7 @@ pub struct Found {
 
 impl Found {
     /// A path that the template names.
-    pub fn beside(&self, path: &Path) -> PathBuf {
+    pub(crate) fn beside(&self, path: &Path) -> PathBuf {
         self.file.parent().unwrap_or(Path::new("")).join(path)
     }
 }
@@ -28,7 +28,7 @@ impl Found {
 /// Finds a template by name: the administrator's own before the shipped ones.
 ///
 /// Fails with `Kind::NotFound` and the names of those there are.
-pub fn find(layout: &Layout, name: &str) -> Result<Found> {
+pub(crate) fn find(layout: &Layout, name: &str) -> Result<Found> {
     // The name becomes a file name; what cannot be one names no template.
     let plain = !name.is_empty() && name.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_.".contains(&b));
     let files = layout.template_dirs().into_iter().map(|dir| dir.join(format!("{name}.toml")));
@@ -51,7 +51,7 @@ pub fn find(layout: &Layout, name: &str) -> Result<Found> {
 }
 
 /// The names of all templates, sorted, each once.
-pub fn names(layout: &Layout) -> Vec<String> {
+pub(super) fn names(layout: &Layout) -> Vec<String> {
     let entries = layout.template_dirs().into_iter().filter_map(|dir| std::fs::read_dir(dir).ok()).flatten().flatten();
     let mut names: Vec<String> =
         entries.filter_map(|entry| Some(entry.file_name().to_str()?.strip_suffix(".toml")?.to_owned())).collect();

@@ -9,7 +9,7 @@ mod archive;
 mod bootstrap;
 mod busybox;
 mod command;
-pub mod download;
+pub(crate) mod download;
 mod find;
 mod model;
 mod recipe;
@@ -17,10 +17,10 @@ mod script;
 
 use std::path::Path;
 
-pub use command::find_program;
-pub use find::{Found, find, names};
-pub use model::{Builder, Template};
-pub use recipe::{BuildRequest, Recipe};
+pub(crate) use command::find_program;
+pub(crate) use find::{Found, find};
+pub(crate) use model::Builder;
+pub(crate) use recipe::{BuildRequest, Recipe};
 
 use crate::distro;
 use crate::error::{Context, Error, Result};
@@ -32,7 +32,7 @@ use crate::progress::Progress;
 ///
 /// What the builder says goes to `log`, whose last lines are in the error when it fails. On
 /// failure `target` holds whatever was made so far; the caller removes it.
-pub fn build(recipe: &Recipe, target: &Path, log: &Path, downloads: &Path) -> Result<()> {
+pub(crate) fn build(recipe: &Recipe, target: &Path, log: &Path, downloads: &Path) -> Result<()> {
     let step = || match recipe.release.as_str() {
         "" => format!("build `{}`", recipe.found.name),
         release => format!("build `{}` {release} ({})", recipe.found.name, recipe.arch),

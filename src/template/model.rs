@@ -8,7 +8,7 @@ use serde::Deserialize;
 /// A template file as written.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
-pub struct Template {
+pub(crate) struct Template {
     #[serde(default)]
     pub description: String,
     pub builder: Builder,
@@ -46,7 +46,7 @@ pub struct Template {
 /// What makes the root file system.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "kebab-case")]
-pub enum Builder {
+pub(crate) enum Builder {
     /// mmdebstrap, or debootstrap where that is missing.
     Bootstrap,
     /// A tar archive named by the argument `--file`.
@@ -64,7 +64,7 @@ pub enum Builder {
 /// `[release.NAME]`
 #[derive(Debug, Clone, Default, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
-pub struct Release {
+pub(crate) struct Release {
     /// Packages beyond the template's.
     pub packages: Vec<String>,
     /// Name in the archive where it is another one.
@@ -74,7 +74,7 @@ pub struct Release {
 /// `[option.NAME]`
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
-pub struct TemplateOption {
+pub(crate) struct TemplateOption {
     #[serde(default)]
     pub description: String,
     /// Its value where the argument is not given; unset makes the argument mandatory.
@@ -87,14 +87,14 @@ pub struct TemplateOption {
 /// `[option.NAME.value.VALUE]`
 #[derive(Debug, Clone, Default, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
-pub struct OptionValue {
+pub(crate) struct OptionValue {
     pub packages: Vec<String>,
 }
 
 /// `[[file]]`: exactly one of `contents`, `source` and `link`.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
-pub struct File {
+pub(crate) struct File {
     pub path: String,
     pub contents: Option<String>,
     /// A file beside the template, relative to it.
@@ -108,7 +108,7 @@ pub struct File {
 /// `[bootstrap]`
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
-pub struct Bootstrap {
+pub(crate) struct Bootstrap {
     /// Keys that sign the archive: a file in `keyrings` beside the template.
     pub keyring: Option<PathBuf>,
     pub components: Vec<String>,
@@ -125,7 +125,7 @@ pub struct Bootstrap {
 /// `[download]`
 #[derive(Debug, Clone, Default, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
-pub struct Download {
+pub(crate) struct Download {
     /// Address of the simplestreams server: what `streams/v1/index.json` is below.
     pub server: Option<String>,
     /// The system's name on it; unset means the template's.

@@ -12,7 +12,7 @@ use crate::types::{Arch, Size};
 
 /// What is asked of a template on the command line.
 #[derive(Debug, Clone, Default)]
-pub struct BuildRequest {
+pub(crate) struct BuildRequest {
     pub release: Option<String>,
     pub arch: Option<Arch>,
     pub mirror: Option<String>,
@@ -25,7 +25,7 @@ pub struct BuildRequest {
 
 /// A template with every choice made: all that a builder needs.
 #[derive(Debug, Clone)]
-pub struct Recipe {
+pub(crate) struct Recipe {
     pub found: Found,
     pub release: String,
     /// The release's name in the archive.
@@ -40,7 +40,7 @@ pub struct Recipe {
 
 impl Recipe {
     /// Makes every choice, refusing what the template or this host cannot do.
-    pub fn new(found: Found, order: &BuildRequest) -> Result<Self> {
+    pub(crate) fn new(found: Found, order: &BuildRequest) -> Result<Self> {
         let template = &found.template;
         let of_template = |e: Error| e.step(format!("template `{}`", found.name));
         let release = choose_release(&found, order.release.as_deref()).map_err(of_template)?;
@@ -75,7 +75,7 @@ impl Recipe {
     }
 
     /// What decides the result beside release, architecture and packages, as text, for the image's id.
-    pub fn fingerprint(&self) -> Result<String> {
+    pub(crate) fn fingerprint(&self) -> Result<String> {
         let mut text = format!("edits={}\n{}\nmirror={:?}\n", distro::REVISION, self.found.text, self.mirror);
         for (name, value) in &self.options {
             text.push_str(&format!("{name}={value}\n"));
@@ -91,30 +91,30 @@ impl Recipe {
     }
 
     /// The file with the keys that sign the archive of builder `bootstrap`.
-    pub fn keyring(&self) -> Option<PathBuf> {
+    pub(crate) fn keyring(&self) -> Option<PathBuf> {
         let name = self.found.template.bootstrap.keyring.as_ref()?;
         Some(self.found.beside(&Path::new("keyrings").join(name)))
     }
 
     /// The file with the keys that sign the lists of builder `download`'s server.
-    pub fn signing_keyring(&self) -> Option<PathBuf> {
+    pub(crate) fn signing_keyring(&self) -> Option<PathBuf> {
         let name = self.found.template.download.keyring.as_ref()?;
         Some(self.found.beside(&Path::new("keyrings").join(name)))
     }
 
     /// The archive that builder `archive` unpacks.
-    pub fn archive(&self) -> Option<PathBuf> {
+    pub(crate) fn archive(&self) -> Option<PathBuf> {
         let is_archive = self.found.template.builder == Builder::Archive;
         self.options.get("file").filter(|_| is_archive).map(PathBuf::from)
     }
 
     /// What the archive may become, where the admin says it.
-    pub fn max_size(&self) -> Result<Option<Size>> {
+    pub(crate) fn max_size(&self) -> Result<Option<Size>> {
         self.options.get("max-size").filter(|size| !size.is_empty()).map(|size| size.parse()).transpose()
     }
 
     /// What the template adds to the fix-ups of the guest's family.
-    pub fn extras(&self) -> Result<Extras> {
+    pub(crate) fn extras(&self) -> Result<Extras> {
         let template = &self.found.template;
         let edits = template.file.iter().map(|file| self.edit(file)).collect::<Result<Vec<_>>>();
         let edits = edits.context(|| format!("template `{}`", self.found.file.display()))?;

@@ -17,7 +17,7 @@ use super::recipe::Recipe;
 use crate::error::{Error, Result};
 use crate::progress::Progress;
 
-pub fn build(recipe: &Recipe, target: &Path, log: &Path, progress: &Progress) -> Result<()> {
+pub(super) fn build(recipe: &Recipe, target: &Path, log: &Path, progress: &Progress) -> Result<()> {
     let file = &recipe.found.file;
     let script = recipe.found.template.script.as_ref();
     let script = script.ok_or_else(|| Error::config(format!("`{}` names no `script`", file.display())))?;

@@ -1,6 +1,6 @@
 /// The number of a user or group, as a person or /etc/passwd writes it: digits alone (`+0` is a name),
 /// and not the highest, which chown(2) and setresuid(2) take for "as it is".
-pub fn parse_id(text: &str) -> Option<u32> {
+pub(crate) fn parse_id(text: &str) -> Option<u32> {
     let digits = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
     text.parse().ok().filter(|id| digits && *id != u32::MAX)
 }

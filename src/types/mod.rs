@@ -13,19 +13,19 @@ mod signal;
 mod size;
 mod snapshot_name;
 mod sockets;
-pub mod subnet;
+pub(crate) mod subnet;
 
 pub use arch::Arch;
-pub use duration::Timeout;
+pub(crate) use duration::Timeout;
 pub use generation::Generation;
-pub use id::parse_id;
+pub(crate) use id::parse_id;
 pub use id_range::IdRange;
 pub use mac::Mac;
 pub use name::ContainerName;
-pub use signal::Signal;
-pub use size::Size;
-pub use snapshot_name::SnapshotName;
-pub use sockets::{AddressFamilies, SELDOM as SELDOM_PROTOCOLS, SocketKind};
+pub(crate) use signal::Signal;
+pub(crate) use size::Size;
+pub(crate) use snapshot_name::SnapshotName;
+pub(crate) use sockets::{AddressFamilies, SELDOM as SELDOM_PROTOCOLS, SocketKind};
 
 /// Serde through `FromStr` and `Display`, so that a file and a command line accept the same text.
 macro_rules! serde_as_text {

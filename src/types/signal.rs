@@ -10,28 +10,28 @@ use crate::error::{Error, Result};
 /// Real-time signals are counted from glibc's `SIGRTMIN` (34), because that is what a guest's
 /// glibc-built systemd expects whatever libc this program was built with.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Signal(i32);
+pub(crate) struct Signal(i32);
 
 const RTMIN: i32 = 34;
 const RTMAX: i32 = 64;
 
 impl Signal {
-    pub const KILL: Signal = Signal(libc::SIGKILL);
+    pub(crate) const KILL: Signal = Signal(libc::SIGKILL);
 
     /// A signal by number; `None` outside 1 to 64.
-    pub fn from_number(number: i32) -> Option<Self> {
+    pub(crate) fn from_number(number: i32) -> Option<Self> {
         (1..=RTMAX).contains(&number).then_some(Signal(number))
     }
 
-    pub const fn realtime(offset: i32) -> Self {
+    pub(crate) const fn realtime(offset: i32) -> Self {
         Signal(RTMIN + offset)
     }
 
-    pub const fn plain(signal: nix::sys::signal::Signal) -> Self {
+    pub(crate) const fn plain(signal: nix::sys::signal::Signal) -> Self {
         Signal(signal as i32)
     }
 
-    pub const fn number(self) -> i32 {
+    pub(crate) const fn number(self) -> i32 {
         self.0
     }
 }

@@ -77,7 +77,8 @@ const NETLINK: [(&str, u16); 16] = [
 
 /// Transport protocols of IPv4 and IPv6 that are refused unless they are named: each is a module that
 /// socket(2) loads for any user, and seldom used (CVE-2026-64564 is of SCTP, CVE-2017-6074 of DCCP).
-pub const SELDOM: [(&str, u16); 5] = [("DCCP", 33), ("L2TP", 115), ("SCTP", 132), ("UDPLITE", 136), ("SMC", 256)];
+pub(crate) const SELDOM: [(&str, u16); 5] =
+    [("DCCP", 33), ("L2TP", 115), ("SCTP", 132), ("UDPLITE", 136), ("SMC", 256)];
 
 /// What Debian, Fedora, Alpine and docker in them use, as docker's own default list.
 const DEFAULT_FAMILIES: [&str; 5] = ["UNIX", "INET", "INET6", "NETLINK", "PACKET"];

@@ -9,7 +9,7 @@ use sha2::{Digest, Sha256};
 ///
 /// Where to begin is a hash of `seed`, so that two hosts seldom have the same network, which would
 /// keep a VPN from joining them. `None` when every private /24 is taken.
-pub fn choose_ipv4(taken: &[Ipv4Network], seed: &[&str]) -> Option<Ipv4Network> {
+pub(crate) fn choose_ipv4(taken: &[Ipv4Network], seed: &[&str]) -> Option<Ipv4Network> {
     let start = first_bytes(seed);
     // 10.64.0.0 to 10.254.255.0: the lower part is where other programs (LXC, qemu, docker's
     // pools, clouds) and people put theirs. Then the rest of RFC 1918.
@@ -24,7 +24,7 @@ pub fn choose_ipv4(taken: &[Ipv4Network], seed: &[&str]) -> Option<Ipv4Network> 
 }
 
 /// The bridge's address in a unique local /64 (RFC 4193), always the same for the same `seed`.
-pub fn choose_ipv6(taken: &[Ipv6Network], seed: &[&str]) -> Option<Ipv6Network> {
+pub(crate) fn choose_ipv6(taken: &[Ipv6Network], seed: &[&str]) -> Option<Ipv6Network> {
     (0..16u8).find_map(|attempt| {
         let digest = Sha256::digest([seed.join("\0").as_bytes(), &[attempt]].concat());
         let mut bytes = [0; 16];
@@ -38,17 +38,17 @@ pub fn choose_ipv6(taken: &[Ipv6Network], seed: &[&str]) -> Option<Ipv6Network> 
 
 /// Whether an address of a bridge's network `net`, which is written with the bridge's own address, can be
 /// a guest's.
-pub fn is_for_guests(net: Ipv4Network, address: Ipv4Addr) -> bool {
+pub(crate) fn is_for_guests(net: Ipv4Network, address: Ipv4Addr) -> bool {
     net.contains(address) && ![net.network(), net.ip(), net.broadcast()].contains(&address)
 }
 
 /// Whether two networks share an address. A default route shares all and means nothing.
-pub fn overlap4(a: Ipv4Network, b: Ipv4Network) -> bool {
+pub(crate) fn overlap4(a: Ipv4Network, b: Ipv4Network) -> bool {
     a.prefix() != 0 && b.prefix() != 0 && (a.contains(b.network()) || b.contains(a.network()))
 }
 
 /// The same for IPv6.
-pub fn overlap6(a: Ipv6Network, b: Ipv6Network) -> bool {
+pub(crate) fn overlap6(a: Ipv6Network, b: Ipv6Network) -> bool {
     a.prefix() != 0 && b.prefix() != 0 && (a.contains(b.network()) || b.contains(a.network()))
 }
 

@@ -55,10 +55,10 @@ path = "/dev/fuse"
 "#;
 
 /// What a guest may, of its configuration, without names and addresses.
-fn rights(sandbox: &Sandbox, name: &str) -> lxm::config::Config {
+fn rights(sandbox: &Sandbox, name: &str) -> lxm::testing::config::Config {
     let text = sandbox.lxm(&["config", "show", name]).ok().stdout;
-    let config: lxm::config::Config = toml::from_str(&text).unwrap();
-    lxm::config::Config { uuid: String::new(), ..config }
+    let config: lxm::testing::config::Config = toml::from_str(&text).unwrap();
+    lxm::testing::config::Config { uuid: String::new(), ..config }
 }
 
 fn exported(sandbox: &Sandbox) {
@@ -83,7 +83,7 @@ fn exported(sandbox: &Sandbox) {
     ];
     let said = settings.iter().fold(said, |said, key| said.complains(&format!("not taken over: `{key}`")));
     said.complains("/etc at /mnt").complains("--trust");
-    assert_eq!(rights(sandbox, "evil"), lxm::config::Config::default());
+    assert_eq!(rights(sandbox, "evil"), lxm::testing::config::Config::default());
     assert_eq!(sandbox.info("evil", "privileged"), false);
     // The ids of others are there for them.
     sandbox.create("after", Guest::Probe, &[]);
@@ -94,8 +94,8 @@ fn exported(sandbox: &Sandbox) {
     sandbox.lxm(&["destroy", "-f", "evil"]).ok();
     let said = sandbox.lxm(&["import", &archive, "-n", "evil", "--trust"]).ok();
     said.complains("taken over on trust: `security.syscalls` (off)");
-    let wanted: lxm::config::Config = toml::from_str(&format!("{CONFIG}{MORE}")).unwrap();
-    assert_eq!(rights(sandbox, "evil"), lxm::config::Config { uuid: String::new(), ..wanted });
+    let wanted: lxm::testing::config::Config = toml::from_str(&format!("{CONFIG}{MORE}")).unwrap();
+    assert_eq!(rights(sandbox, "evil"), lxm::testing::config::Config { uuid: String::new(), ..wanted });
     sandbox.lxm(&["destroy", "-f", "evil"]).ok();
 }
 
@@ -229,7 +229,7 @@ fn others(sandbox: &Sandbox) {
     let nspawn = "[Exec]\nCapability=CAP_SYS_TIME\n[Files]\nBind=/etc:/mnt\n[Network]\nPrivate=no\n";
     fs::write(sandbox.path("machines/tree.nspawn"), nspawn).unwrap();
     let process = serde_json::json!({ "Cmd": ["/bin/probe"], "ExposedPorts": { "22/tcp": {} } });
-    let image = serde_json::json!({ "architecture": lxm::types::Arch::host().to_string(), "config": process });
+    let image = serde_json::json!({ "architecture": lxm::testing::types::Arch::host().to_string(), "config": process });
     write(sandbox, "image.tar", &docker(sandbox, &image, |_| ()));
 
     let path = |name: &str| sandbox.path(name).to_str().unwrap().to_owned();
@@ -243,7 +243,7 @@ fn others(sandbox: &Sandbox) {
         let wired: Vec<_> = network.values().map(|network| network.bridge.as_deref()).collect();
         assert!(wired.is_empty() || source == "image.tar" && wired == [Some("lxmbr0")], "{source}: {network:?}");
         assert!(network.values().all(|network| network.publish.is_empty()));
-        assert_eq!(has, lxm::config::Config::default(), "{source}");
+        assert_eq!(has, lxm::testing::config::Config::default(), "{source}");
         sandbox.lxm(&["destroy", "-f", "evil"]).ok();
         if source == "image.tar" {
             continue;
@@ -251,7 +251,7 @@ fn others(sandbox: &Sandbox) {
         sandbox.lxm(&["import", &path(source), "-n", "evil", "--trust"]).ok().complains("on trust");
         let has = rights(sandbox, "evil");
         assert_eq!(has.mount.len(), 1, "{source}");
-        assert_eq!(has.network["eth0"].kind, lxm::config::NetworkType::Host, "{source}");
+        assert_eq!(has.network["eth0"].kind, lxm::testing::config::NetworkType::Host, "{source}");
         sandbox.lxm(&["destroy", "-f", "evil"]).ok();
     }
 }

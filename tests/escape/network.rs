@@ -13,8 +13,8 @@ mod routed;
 use std::net::{Ipv4Addr, Ipv6Addr, UdpSocket};
 use std::time::{Duration, Instant};
 
-use lxm::sys::packet::PacketSocket;
-use lxm::types::Mac;
+use lxm::testing::sys::packet::PacketSocket;
+use lxm::testing::types::Mac;
 
 use crate::support::sandbox::run_checked;
 use crate::support::{Sandbox, Trial, eventually};
@@ -310,6 +310,6 @@ fn until_its_end(sandbox: &Sandbox) {
     }
     station.connect(&config);
     // Another way in which a guest ends: whoever sweeps up after it.
-    lxm::net::sweep(&sandbox.layout(), &station.name).unwrap();
+    lxm::testing::net::sweep(&sandbox.layout(), &station.name).unwrap();
     assert_eq!(lists(), before);
 }

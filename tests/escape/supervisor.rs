@@ -94,7 +94,7 @@ fn hears_init_alone(sandbox: &Sandbox) {
 fn group(sandbox: &Sandbox) -> PathBuf {
     let record = fs::read_to_string(sandbox.path("run/lxm/g/boot.toml")).unwrap();
     let group = record.lines().find_map(|line| line.strip_prefix("cgroup = ")).unwrap().trim_matches('"').to_owned();
-    let hierarchies = lxm::cgroup::Hierarchies::detect().unwrap();
+    let hierarchies = lxm::testing::cgroup::Hierarchies::detect().unwrap();
     hierarchies.require_unified().unwrap().join(group)
 }
 

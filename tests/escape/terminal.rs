@@ -22,7 +22,7 @@ const EVIL: &str = "x\u{1b}]52;c;bHhtCg==\u{7}\u{1b}[2J\u{9b}2J\u{202e}y\nerror:
 #[track_caller]
 fn harmless(said: Outcome) -> Outcome {
     for text in [&said.stdout, &said.stderr] {
-        let control = text.chars().find(|c| lxm::terminal::is_control(*c) && *c != '\n');
+        let control = text.chars().find(|c| lxm::testing::terminal::is_control(*c) && *c != '\n');
         assert_eq!(control, None, "{said}");
         assert!(!text.lines().any(|line| line.starts_with("error: forged")), "{said}");
     }
@@ -65,7 +65,7 @@ fn export(sandbox: &Sandbox) {
     harmless(sandbox.lxm(&["list", "--columns", "name,template"]).ok());
     // Of a program it is asked for as it is; no control character is needed for that.
     let json = sandbox.lxm(&["info", "evil", "--format", "json"]).ok();
-    assert!(!json.stdout.contains(|c| lxm::terminal::is_control(c) && c != '\n'), "{json}");
+    assert!(!json.stdout.contains(|c| lxm::testing::terminal::is_control(c) && c != '\n'), "{json}");
     assert_eq!(json.json()["template"], EVIL);
     // A setting is shown exactly where no terminal is.
     assert_eq!(sandbox.lxm(&["config", "get", "evil", "description"]).ok().line(), EVIL.replace('\n', "\\n"));

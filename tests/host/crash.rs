@@ -3,7 +3,7 @@
 use std::process::{Child, Stdio};
 use std::time::Duration;
 
-use lxm::supervisor::Stage;
+use lxm::testing::supervisor::Stage;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
@@ -169,21 +169,21 @@ fn killed_destroy(sandbox: &Sandbox) {
 /// A supervisor waits for such children: for no lock and no disk may it wait for ever.
 fn endless_child(_: &Sandbox) {
     let begun = std::time::Instant::now();
-    let endless = || -> lxm::error::Result<u32> {
+    let endless = || -> lxm::testing::error::Result<u32> {
         std::thread::sleep(Duration::from_secs(600));
         Ok(1)
     };
-    let error = lxm::sys::fork::run_within(Duration::from_millis(200), endless).unwrap_err();
-    assert_eq!(error.kind(), lxm::error::Kind::TimedOut, "{error}");
+    let error = lxm::testing::sys::fork::run_within(Duration::from_millis(200), endless).unwrap_err();
+    assert_eq!(error.kind(), lxm::testing::error::Kind::TimedOut, "{error}");
     assert!(error.to_string().contains("not done within 0.2 s"), "{error}");
     assert!(begun.elapsed() < Duration::from_secs(300), "it was waited for");
     assert!(nix::sys::wait::wait().is_err(), "it is reaped");
-    assert_eq!(lxm::sys::fork::run(|| Ok(7)).unwrap(), 7);
+    assert_eq!(lxm::testing::sys::fork::run(|| Ok(7)).unwrap(), 7);
 }
 
 /// It has copies of its maker's descriptors: a lock that it keeps would be taken for a running container.
 fn holder(sandbox: &Sandbox) {
-    use lxm::sys::clone::{SingleThreaded, clone, clone_holder};
+    use lxm::testing::sys::clone::{SingleThreaded, clone, clone_holder};
     let place = sandbox.path("holder");
     let maker = clone(SingleThreaded::check().unwrap(), 0, None, || {
         let holder = clone_holder(SingleThreaded::check().unwrap(), libc::CLONE_NEWUSER).unwrap();
@@ -198,7 +198,7 @@ fn holder(sandbox: &Sandbox) {
     let pid = Pid::from_raw(pid().unwrap());
     assert!(kill(pid, None).is_ok(), "the means are there");
     kill(maker.pid, Signal::SIGKILL).unwrap();
-    lxm::sys::pidfd::reap(&maker.pidfd).unwrap();
+    lxm::testing::sys::pidfd::reap(&maker.pidfd).unwrap();
     let is_gone = || {
         let state = std::fs::read_to_string(format!("/proc/{pid}/stat"));
         state.map_or(true, |stat| stat.rsplit_once(") ").unwrap().1.starts_with('Z'))

@@ -70,7 +70,7 @@ impl Server {
             (version.to_string(), serde_json::json!({ "items": { "file": item } }))
         };
         let versions: serde_json::Map<_, _> = versions.iter().map(item).collect();
-        let arch = lxm::types::Arch::host().to_string();
+        let arch = lxm::testing::types::Arch::host().to_string();
         let product = serde_json::json!({
             "os": "Probe", "release": "1.0", "arch": arch, "variant": "default", "versions": versions });
         let products = serde_json::json!({ "format": "products:1.0", "products": { format!("probe:1.0:{arch}:default"): product } });

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::{Duration, Instant};
 
-use lxm::store::Layout;
+use lxm::testing::store::Layout;
 
 use super::storage::{Mounted, forget, handmade, left_over, tree_listing};
 use super::support::{Outcome, Sandbox, Trial, command, run};

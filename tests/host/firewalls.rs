@@ -120,7 +120,7 @@ fn check_helps(sandbox: &Sandbox, outside: &Outside, words: &str) {
 }
 
 fn stop_server(sandbox: &Sandbox) {
-    lxm::net::server::stop(&sandbox.layout(), "lxmbr0").unwrap();
+    lxm::testing::net::server::stop(&sandbox.layout(), "lxmbr0").unwrap();
 }
 
 fn end(sandbox: &Sandbox) {

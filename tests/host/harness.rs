@@ -104,6 +104,6 @@ type Leak<'a> = dyn Fn(&str, &dyn Fn(), &dyn Fn()) + 'a;
 fn held_lock_is_found(leak: &Leak<'_>, root: &Path) {
     let path = root.join("run/lxm/.lock/leak");
     let lock = std::cell::RefCell::new(None);
-    let make = || *lock.borrow_mut() = lxm::store::FileLock::try_acquire(&path).unwrap();
+    let make = || *lock.borrow_mut() = lxm::testing::store::FileLock::try_acquire(&path).unwrap();
     leak("lock", &make, &|| drop(lock.take()));
 }

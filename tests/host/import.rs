@@ -55,8 +55,8 @@ fn lxc(sandbox: &Sandbox) {
     sandbox.lxm(&["import", dir.to_str().unwrap()]).ok().complains("lxc.hook.start");
     assert_eq!(sandbox.lxm(&["config", "get", "old", "limits.memory"]).ok().line(), "300MiB");
     let name = "old".parse().unwrap();
-    let backend = lxm::storage::of_container(&sandbox.layout(), &name).unwrap();
-    let tree = lxm::storage::Tree::open(backend.as_ref(), &sandbox.layout().container(&name)).unwrap();
+    let backend = lxm::testing::storage::of_container(&sandbox.layout(), &name).unwrap();
+    let tree = lxm::testing::storage::Tree::open(backend.as_ref(), &sandbox.layout().container(&name)).unwrap();
     let owner = |path: &str| tree.path().join(path).metadata().map(|meta| (meta.uid(), meta.gid())).unwrap();
     assert_eq!((owner("bin"), owner("etc/mark")), ((0, 0), (1000, 33)));
     drop(tree);
@@ -131,7 +131,7 @@ fn oci_layout(sandbox: &Sandbox) -> PathBuf {
         ));
     }
     let config = serde_json::json!({
-        "architecture": lxm::types::Arch::host().to_string(), "os": "linux",
+        "architecture": lxm::testing::types::Arch::host().to_string(), "os": "linux",
         "config": { "Env": ["PATH=/bin", "COLOUR=red"], "Cmd": ["/bin/probe"], "ExposedPorts": { "80/tcp": {} }, "User": "daemon" },
         "rootfs": { "type": "layers", "diff_ids": diffs },
     });

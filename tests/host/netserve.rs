@@ -11,8 +11,8 @@ use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
-use lxm::netserver::{self, GuestEntry, GuestStatus};
-use lxm::types::Mac;
+use lxm::testing::netserver::{self, GuestEntry, GuestStatus};
+use lxm::testing::types::Mac;
 use nix::sched::{CloneFlags, setns};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;

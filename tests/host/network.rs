@@ -234,7 +234,7 @@ fn slow_reboot(sandbox: &Sandbox) {
     create(sandbox, "web", "");
     start(sandbox, "web");
     let before = sandbox.leader("web");
-    let held = lxm::store::FileLock::acquire(&sandbox.layout().network_run().join("nft.lock")).unwrap();
+    let held = lxm::testing::store::FileLock::acquire(&sandbox.layout().network_run().join("nft.lock")).unwrap();
     let released = std::sync::atomic::AtomicBool::new(false);
     std::thread::scope(|scope| {
         scope.spawn(|| {
@@ -375,7 +375,9 @@ fn login(sandbox: &Sandbox) {
     sandbox.lxm(&["ssh", "own", "-o", "BatchMode=yes", "--", "id", "-un"]).ok().says("debian");
     sandbox.lxm(&["ssh", "own", "-u", "debian", "-o", "BatchMode=yes", "--", "id", "-un"]).ok().says("debian");
     // One whom the key does not let in gets no such key forced on him: ssh tries his own.
-    let own = |user: &str| lxm::ops::ssh::login(&sandbox.layout(), &"own".parse().unwrap(), Some(user.into())).unwrap();
+    let own = |user: &str| {
+        lxm::testing::ops::ssh::login(&sandbox.layout(), &"own".parse().unwrap(), Some(user.into())).unwrap()
+    };
     assert!(own("debian").identity.is_some() && own("root").identity.is_none());
     assert_eq!(std::fs::read_dir(sandbox.path("etc/lxm")).unwrap().count(), 2, "the key and the bridges, no scratch");
 }

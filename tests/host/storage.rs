@@ -17,11 +17,11 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
-use lxm::progress::Progress;
-use lxm::storage::{self, Activity, Backend, Purpose, Tree};
-use lxm::store::{Layout, Origin};
-use lxm::sys;
-use lxm::types::ContainerName;
+use lxm::testing::progress::Progress;
+use lxm::testing::storage::{self, Activity, Backend, Purpose, Tree};
+use lxm::testing::store::{Layout, Origin};
+use lxm::testing::sys;
+use lxm::testing::types::ContainerName;
 
 use super::support::{Sandbox, Trial, eventually, run};
 
@@ -193,13 +193,13 @@ pub fn handmade(layout: &Layout, name: &str, backend: &str) -> ContainerName {
     let origin = Origin {
         template: "none".into(),
         release: String::new(),
-        arch: lxm::types::Arch::host(),
+        arch: lxm::testing::types::Arch::host(),
         image: "abc".into(),
         storage: backend.into(),
         created: "2026-01-01T00:00:00Z".into(),
         lxm: "0".into(),
         ephemeral: false,
-        ids: lxm::types::IdRange::new(BASE),
+        ids: lxm::testing::types::IdRange::new(BASE),
     };
     origin.write_file(&layout.origin_file(&name)).unwrap();
     fs::write(layout.config_file(&name), "version = 1\ndescription = \"first\"\n").unwrap();

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Duration;
 
-use lxm::store::Origin;
+use lxm::testing::store::Origin;
 
 use crate::support::guest::noble_archive;
 use crate::support::sandbox::{run_checked, source_tree};

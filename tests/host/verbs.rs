@@ -149,7 +149,7 @@ fn gc_leaves_alone(sandbox: &Sandbox) {
     sandbox.create("q", Guest::Probe, &[]);
     let staged = sandbox.path("var/lib/lxm/.staging/being-made");
     fs::create_dir_all(&staged).unwrap();
-    let lock = lxm::store::OperationLock::acquire(&sandbox.layout(), &"being-made".parse().unwrap()).unwrap();
+    let lock = lxm::testing::store::OperationLock::acquire(&sandbox.layout(), &"being-made".parse().unwrap()).unwrap();
     let leader = sandbox.leader("p");
     assert_eq!(sandbox.lxm(&["gc"]).ok().stdout, "");
     assert!(staged.exists());

@@ -6,11 +6,11 @@ use std::os::fd::AsFd;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
-use lxm::config::Config;
-use lxm::config::bridge::{BridgeSettings, NetworkFile};
-use lxm::error::Result;
-use lxm::net::{self, GuestLink};
-use lxm::types::{ContainerName, Mac};
+use lxm::testing::config::Config;
+use lxm::testing::config::bridge::{BridgeSettings, NetworkFile};
+use lxm::testing::error::Result;
+use lxm::testing::net::{self, GuestLink};
+use lxm::testing::types::{ContainerName, Mac};
 use nix::unistd::Pid;
 
 use crate::support::pace::generous;

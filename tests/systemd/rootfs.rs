@@ -7,7 +7,7 @@ use std::process::Command;
 use std::sync::Mutex;
 use std::time::Duration;
 
-use lxm::store::FileLock;
+use lxm::testing::store::FileLock;
 use sha2::{Digest, Sha256};
 
 use crate::support::{command, guest};

@@ -3,4 +3,4 @@
 use std::collections::BTreeMap;
 
 /// Packages and their versions.
-pub type Packages = BTreeMap<String, String>;
+pub(crate) type Packages = BTreeMap<String, String>;

@@ -12,10 +12,10 @@ use super::Packages;
 use crate::error::{Context, Error, Result};
 
 /// Where it is, the newer place first; distributions link one to the other.
-pub const DATABASES: [&str; 2] = ["usr/lib/sysimage/rpm/rpmdb.sqlite", "var/lib/rpm/rpmdb.sqlite"];
+pub(super) const DATABASES: [&str; 2] = ["usr/lib/sysimage/rpm/rpmdb.sqlite", "var/lib/rpm/rpmdb.sqlite"];
 
 /// Reads the whole of a database.
-pub fn packages(mut database: Vec<u8>) -> Result<Packages> {
+pub(super) fn packages(mut database: Vec<u8>) -> Result<Packages> {
     // A database with a write-ahead log cannot be opened from memory; rpm has it written back when
     // the last process closes it (bytes 18 and 19, <https://www.sqlite.org/fileformat.html>).
     if let Some(versions) = database.get_mut(18..20) {

@@ -8,7 +8,7 @@ use crate::image::acl::List;
 use crate::image::attributes::Attributes;
 use crate::image::shown;
 
-pub fn read_pax(pax: &[u8], attributes: &mut Attributes, acls: &mut Vec<(List, Vec<u8>)>) -> Result<()> {
+pub(super) fn read_pax(pax: &[u8], attributes: &mut Attributes, acls: &mut Vec<(List, Vec<u8>)>) -> Result<()> {
     for record in PaxExtensions::new(pax) {
         let record = record.map_err(|e| Error::failed(e.to_string()))?;
         let (key, value) = (record.key_bytes(), record.value_bytes());
@@ -81,7 +81,7 @@ fn time(value: &[u8]) -> Option<Timespec> {
 }
 
 /// Global records would apply to all entries that follow; only those that change nothing are taken.
-pub fn check_global(pax: &[u8]) -> Result<()> {
+pub(super) fn check_global(pax: &[u8]) -> Result<()> {
     for record in PaxExtensions::new(pax) {
         let record = record.map_err(|e| Error::failed(format!("the archive's global header is damaged: {e}")))?;
         if !matches!(record.key_bytes(), b"comment" | b"charset" | b"hdrcharset" | b"atime" | b"ctime") {

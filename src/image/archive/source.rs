@@ -10,7 +10,7 @@ const CHUNK: usize = 256 * 1024;
 const CHUNKS_AHEAD: usize = 8;
 
 /// The decompressed stream, as chunks from the other thread.
-pub struct Source<'b> {
+pub(super) struct Source<'b> {
     chunks: Receiver<io::Result<Vec<u8>>>,
     budget: &'b Budget,
     /// Used chunks go back, to be filled again.
@@ -25,7 +25,7 @@ pub struct Source<'b> {
 impl<'b> Source<'b> {
     /// Makes one, and what is to be run in another thread for it: it ends with the stream, or when
     /// the source is dropped. `read_bytes` is told how much of `reader` has been read.
-    pub fn new<R: Read + Send, F: Fn(u64) + Send>(
+    pub(super) fn new<R: Read + Send, F: Fn(u64) + Send>(
         reader: R,
         budget: &'b Budget,
         read_bytes: F,
@@ -36,24 +36,24 @@ impl<'b> Source<'b> {
         (source, move || read_ahead(Counted { reader, read_bytes }, &chunks_out, &spare_in))
     }
 
-    pub fn budget(&self) -> &Budget {
+    pub(super) fn budget(&self) -> &Budget {
         self.budget
     }
 
     /// How much of the stream has been taken.
-    pub fn position(&self) -> u64 {
+    pub(super) fn position(&self) -> u64 {
         self.position
     }
 
-    pub fn buffered(&self) -> &[u8] {
+    pub(super) fn buffered(&self) -> &[u8] {
         &self.chunk[self.start..]
     }
 
-    pub fn advance(&mut self, count: usize) {
+    pub(super) fn advance(&mut self, count: usize) {
         self.take(count);
     }
 
-    pub fn take(&mut self, count: usize) -> &[u8] {
+    pub(super) fn take(&mut self, count: usize) -> &[u8] {
         let taken = self.start..self.start + count;
         self.start += count;
         self.position += count as u64;
@@ -62,7 +62,7 @@ impl<'b> Source<'b> {
 
     /// Buffers `wanted` bytes, and twice what was there so that one who asks for ever more does
     /// not go through the same bytes too often; says whether the stream has that many.
-    pub fn fill(&mut self, wanted: usize) -> Result<bool> {
+    pub(super) fn fill(&mut self, wanted: usize) -> Result<bool> {
         let comfortable = wanted.max(self.buffered().len().saturating_mul(2));
         while self.buffered().len() < comfortable {
             let Ok(next) = self.chunks.recv() else { break };
@@ -80,7 +80,7 @@ impl<'b> Source<'b> {
         Ok(self.buffered().len() >= wanted)
     }
 
-    pub fn drain(&mut self) -> Result<()> {
+    pub(super) fn drain(&mut self) -> Result<()> {
         while let Ok(next) = self.chunks.recv() {
             let next = next.context(|| "decompress the archive")?;
             self.budget.spend(next.len() as u64)?;

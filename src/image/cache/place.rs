@@ -9,10 +9,10 @@ use crate::error::{Context, Result};
 use crate::store::remove_tree;
 use crate::sys::btrfs;
 
-pub const ROOTFS: &str = "rootfs";
+pub(super) const ROOTFS: &str = "rootfs";
 
 /// Removes an image's directory, whole or half made; a missing one is removed already.
-pub fn remove_image(place: &Path) -> Result<()> {
+pub(super) fn remove_image(place: &Path) -> Result<()> {
     if !place.exists() {
         return Ok(());
     }
@@ -39,7 +39,7 @@ fn detach_mounts(place: &Path) -> Result<()> {
     Ok(())
 }
 
-pub fn sync_file_system(path: &Path) -> Result<()> {
+pub(super) fn sync_file_system(path: &Path) -> Result<()> {
     let dir = rustix::fs::open(path, OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty());
     dir.and_then(rustix::fs::syncfs).context(|| format!("write `{}` to disk", path.display()))
 }

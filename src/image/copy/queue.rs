@@ -7,7 +7,7 @@ use crate::error::{Error, Result};
 
 /// The directories that wait to be copied. Last in, first out, so that few are open at a time.
 #[derive(Default)]
-pub struct Queue {
+pub(super) struct Queue {
     state: Mutex<QueueState>,
     changed: Condvar,
 }
@@ -20,17 +20,17 @@ struct QueueState {
 }
 
 impl Queue {
-    pub fn push(&self, job: Job) {
+    pub(super) fn push(&self, job: Job) {
         self.push_all([job]);
     }
 
-    pub fn push_all(&self, jobs: impl IntoIterator<Item = Job>) {
+    pub(super) fn push_all(&self, jobs: impl IntoIterator<Item = Job>) {
         lock(&self.state).jobs.extend(jobs);
         self.changed.notify_all();
     }
 
     /// The next job; `None` once there is nothing more to do or something has failed.
-    pub fn next(&self) -> Option<Job> {
+    pub(super) fn next(&self) -> Option<Job> {
         let mut state = lock(&self.state);
         loop {
             if state.failure.is_some() {
@@ -47,7 +47,7 @@ impl Queue {
         }
     }
 
-    pub fn done(&self, outcome: Result<()>) {
+    pub(super) fn done(&self, outcome: Result<()>) {
         let mut state = lock(&self.state);
         state.running -= 1;
         if let Err(e) = outcome {
@@ -57,12 +57,12 @@ impl Queue {
         self.changed.notify_all();
     }
 
-    pub fn outcome(self) -> Result<()> {
+    pub(super) fn outcome(self) -> Result<()> {
         let state = self.state.into_inner().unwrap_or_else(|e| e.into_inner());
         state.failure.map_or(Ok(()), Err)
     }
 }
 
-pub fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(|e| e.into_inner())
 }

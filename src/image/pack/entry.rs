@@ -9,13 +9,13 @@ use crate::image::shown;
 pub(super) const BLOCK: u64 = 512;
 
 /// A header and the records that say what does not fit into it.
-pub struct NewEntry {
+pub(super) struct NewEntry {
     pub header: Header,
     pub pax: Vec<(String, Vec<u8>)>,
 }
 
 impl NewEntry {
-    pub fn new(kind: EntryType, path: &[u8]) -> Self {
+    pub(super) fn new(kind: EntryType, path: &[u8]) -> Self {
         let mut entry = NewEntry { header: Header::new_ustar(), pax: Vec::new() };
         entry.header.set_entry_type(kind);
         entry.header.set_size(0);
@@ -27,7 +27,7 @@ impl NewEntry {
         entry
     }
 
-    pub fn of(kind: EntryType, path: &[u8], stat: &Stat) -> Self {
+    pub(super) fn of(kind: EntryType, path: &[u8], stat: &Stat) -> Self {
         let mut entry = Self::new(kind, path);
         entry.owner(stat.st_uid, stat.st_gid, stat.st_mode & 0o7777);
         entry.time(stat.st_mtime, stat.st_mtime_nsec as u32);
@@ -43,7 +43,7 @@ impl NewEntry {
         name[..length].copy_from_slice(&path[..length]);
     }
 
-    pub fn target(&mut self, target: &[u8]) {
+    pub(super) fn target(&mut self, target: &[u8]) {
         let name = &mut self.header.as_old_mut().linkname;
         if target.len() > name.len() {
             self.pax.push(("linkpath".to_owned(), target.to_vec()));
@@ -52,7 +52,7 @@ impl NewEntry {
         name[..length].copy_from_slice(&target[..length]);
     }
 
-    pub fn owner(&mut self, uid: u32, gid: u32, mode: u32) {
+    pub(super) fn owner(&mut self, uid: u32, gid: u32, mode: u32) {
         self.header.set_mode(mode);
         self.header.set_uid(u64::from(uid));
         self.header.set_gid(u64::from(gid));
@@ -68,7 +68,7 @@ impl NewEntry {
         }
     }
 
-    pub fn time(&mut self, seconds: i64, nanos: u32) {
+    pub(super) fn time(&mut self, seconds: i64, nanos: u32) {
         // Eleven octal digits in the header, of whole seconds from 1970.
         const HIGHEST: i64 = 0o77777777777;
         self.header.set_mtime(seconds.clamp(0, HIGHEST) as u64);
@@ -84,7 +84,7 @@ impl NewEntry {
         self.pax.push(("mtime".to_owned(), value.into_bytes()));
     }
 
-    pub fn size(&mut self, size: u64) {
+    pub(super) fn size(&mut self, size: u64) {
         const HIGHEST: u64 = 0o77777777777;
         self.header.set_size(size);
         if size > HIGHEST {
@@ -92,7 +92,7 @@ impl NewEntry {
         }
     }
 
-    pub fn xattrs(&mut self, xattrs: &[(Vec<u8>, Vec<u8>)]) -> Result<()> {
+    pub(super) fn xattrs(&mut self, xattrs: &[(Vec<u8>, Vec<u8>)]) -> Result<()> {
         let mut xattrs: Vec<_> = xattrs.iter().collect();
         xattrs.sort();
         for (name, value) in xattrs {
@@ -106,7 +106,7 @@ impl NewEntry {
     }
 
     /// Makes it a file with holes; returns the map that goes before its data.
-    pub fn sparse(&mut self, path: &[u8], size: u64, data: &[(u64, u64)]) -> Vec<u8> {
+    pub(super) fn sparse(&mut self, path: &[u8], size: u64, data: &[(u64, u64)]) -> Vec<u8> {
         let mut parts = data.to_vec();
         // A hole at the end needs an empty part behind it.
         if data.last().is_none_or(|(offset, length)| offset + length < size) {

@@ -12,12 +12,12 @@ use crate::image::shown;
 
 impl Tree {
     /// What follows goes over other layers, whose directories have their attributes already.
-    pub fn begin_layer(&mut self) {
+    pub(super) fn begin_layer(&mut self) {
         self.layer = Some(HashSet::new());
         self.attributor = Attributor::over_others();
     }
 
-    pub fn place_in_layer(&mut self, archive: &mut Archive, entry: Entry) -> Result<()> {
+    pub(super) fn place_in_layer(&mut self, archive: &mut Archive, entry: Entry) -> Result<()> {
         let inside = Inside::new(&entry.path).context(|| format!("unpack `{}`", shown(&entry.path)))?;
         let (dir, name) = inside.split();
         match name.strip_prefix(b".wh.") {

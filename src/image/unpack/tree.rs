@@ -19,10 +19,10 @@ use crate::sys::fs::{open_beneath, open_in_root};
 
 /// A path in the archive: below the root, without `.` and `..`, empty for the root itself.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub struct Inside(pub Vec<u8>);
+pub(super) struct Inside(pub Vec<u8>);
 
 impl Inside {
-    pub fn new(path: &[u8]) -> Result<Self> {
+    pub(super) fn new(path: &[u8]) -> Result<Self> {
         if path.starts_with(b"/") {
             return Err(Error::failed("its path is absolute and would leave the tree"));
         }
@@ -43,7 +43,7 @@ impl Inside {
     }
 
     /// The directory it is in (empty for the root) and its name there.
-    pub fn split(&self) -> (&[u8], &[u8]) {
+    pub(super) fn split(&self) -> (&[u8], &[u8]) {
         match self.0.iter().rposition(|&byte| byte == b'/') {
             Some(slash) => (&self.0[..slash], &self.0[slash + 1..]),
             None => (&[], &self.0),
@@ -52,7 +52,7 @@ impl Inside {
 }
 
 /// The tree being written.
-pub struct Tree {
+pub(super) struct Tree {
     root: OwnedFd,
     pub attributor: Attributor,
     /// The directory that was written to last: the next entry is likely in it, too.
@@ -68,7 +68,7 @@ pub struct Tree {
 }
 
 impl Tree {
-    pub fn new(root: &Path) -> Result<Self> {
+    pub(super) fn new(root: &Path) -> Result<Self> {
         let step = || format!("unpack into `{}`", root.display());
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let root = rustix::fs::open(root, flags, Mode::empty()).context(step)?;
@@ -89,7 +89,7 @@ impl Tree {
         Ok(Tree { root, attributor, parent: None, directories, skipped: HashSet::new(), layer: None, room, summary })
     }
 
-    pub fn place(&mut self, archive: &mut Archive<'_>, entry: Entry) -> Result<()> {
+    pub(super) fn place(&mut self, archive: &mut Archive<'_>, entry: Entry) -> Result<()> {
         let Entry { path, kind, mut attributes, acls } = entry;
         let place = || -> Result<()> {
             let inside = Inside::new(&path)?;
@@ -256,7 +256,7 @@ impl Tree {
 
     /// Opens a directory of the tree. What is laid over other layers finds its way through their
     /// absolute links as the container would.
-    pub fn open(&self, path: &[u8], flags: OFlags) -> Result<OwnedFd> {
+    pub(super) fn open(&self, path: &[u8], flags: OFlags) -> Result<OwnedFd> {
         let path = if path.is_empty() { b".".as_slice() } else { path };
         match self.layer {
             Some(_) => open_in_root(&self.root, Path::new(std::ffi::OsStr::from_bytes(path)), flags, Mode::empty()),
@@ -289,7 +289,7 @@ impl Tree {
     }
 
     /// Gives the directories their attributes, those of the last entry where there are several.
-    pub fn complete(self) -> Result<Summary> {
+    pub(super) fn complete(self) -> Result<Summary> {
         let mut seen = HashSet::new();
         for (inside, attributes) in self.directories.iter().rev().filter(|(inside, _)| seen.insert(inside)) {
             let path = if inside.0.is_empty() { b".".as_slice() } else { &inside.0 };
@@ -313,7 +313,7 @@ fn is_directory(parent: &OwnedFd, name: &[u8]) -> Result<bool> {
 
 /// What came out of an archive.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
-pub struct Summary {
+pub(crate) struct Summary {
     pub entries: u64,
     /// Contents of files, as stored in the archive.
     pub bytes: u64,
@@ -322,7 +322,7 @@ pub struct Summary {
 }
 
 /// Removes a file or a tree, following no symbolic link.
-pub fn remove_below(parent: &OwnedFd, name: &[u8]) -> Result<()> {
+pub(super) fn remove_below(parent: &OwnedFd, name: &[u8]) -> Result<()> {
     let name = std::ffi::CString::new(name).map_err(|_| Error::failed("a name holds a NUL byte"))?;
     crate::sys::remove::remove_at(parent, &name)
 }

@@ -23,11 +23,11 @@ const DENIED: Verdict = Verdict::Refuse(libc::EPERM);
 
 /// The filter of a guest's processes; there may be none.
 #[derive(Debug, Clone, Default)]
-pub struct Filter(Option<Program>);
+pub(crate) struct Filter(Option<Program>);
 
 impl Filter {
     /// Compiles the filter that `security` asks for.
-    pub fn compile(security: &Security) -> Self {
+    pub(crate) fn compile(security: &Security) -> Self {
         if security.syscalls == Syscalls::Off {
             return Filter::default();
         }
@@ -41,7 +41,7 @@ impl Filter {
     }
 
     /// Installs it in this process, for good.
-    pub fn install(&self) -> Result<()> {
+    pub(crate) fn install(&self) -> Result<()> {
         self.0.as_ref().map_or(Ok(()), install)
     }
 }

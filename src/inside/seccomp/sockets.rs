@@ -18,7 +18,7 @@ const PROTOCOL: u8 = 2;
 const KIND_MASK: u32 = 0xf;
 
 /// What becomes of socket(2) and socketpair(2) where `allowed` may be made.
-pub fn sockets(allowed: &BTreeSet<SocketKind>) -> Verdict {
+pub(super) fn sockets(allowed: &BTreeSet<SocketKind>) -> Verdict {
     let ip = [libc::AF_INET as u32, libc::AF_INET6 as u32];
     let families = |of: &dyn Fn(u32) -> bool| numbers(allowed, family).filter(|number| of(*number)).collect();
     let cases: Vec<(Vec<u32>, Verdict)> = vec![
@@ -31,7 +31,7 @@ pub fn sockets(allowed: &BTreeSet<SocketKind>) -> Verdict {
 
 /// What becomes of the call that takes all its arguments but the first from memory, where no filter sees them:
 /// refused is what makes sockets; SYS_SOCKET and SYS_SOCKETPAIR of linux/net.h.
-pub fn socketcall() -> Verdict {
+pub(super) fn socketcall() -> Verdict {
     by(0, vec![(vec![1, 8], NO_FAMILY)], Verdict::Allow)
 }
 

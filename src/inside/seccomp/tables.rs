@@ -55,7 +55,7 @@ macro_rules! groups {
 }
 
 /// One architecture that the kernel runs here.
-pub struct Table {
+pub(super) struct Table {
     /// AUDIT_ARCH_* as seccomp(2) reports it.
     pub audit_arch: u32,
     pub denied: &'static [&'static [u32]],
@@ -78,7 +78,7 @@ pub struct Table {
 }
 
 #[cfg(target_arch = "x86_64")]
-pub fn tables() -> [Table; 2] {
+pub(super) fn tables() -> [Table; 2] {
     use linux_sysno::x86;
     [
         Table {

@@ -14,7 +14,7 @@ use crate::net::{firewall, groups, resolved, rules, server};
 use crate::store::{FileLock, Layout};
 
 /// The bridge of an interface that names none.
-pub fn default_name(host: &HostConfig) -> &str {
+pub(crate) fn default_name(host: &HostConfig) -> &str {
     match host.network.default.as_str() {
         // These are defaults of `create`; an interface that is a veth has a bridge.
         "none" | "host" => DEFAULT_BRIDGE,
@@ -23,14 +23,14 @@ pub fn default_name(host: &HostConfig) -> &str {
 }
 
 /// Orders those that make, change or remove a bridge.
-pub fn lock(layout: &Layout) -> Result<FileLock> {
+pub(crate) fn lock(layout: &Layout) -> Result<FileLock> {
     FileLock::acquire(&layout.network_run().join("lock"))
 }
 
 /// Makes sure that the bridge is there and works: makes [`DEFAULT_BRIDGE`] on its first use, brings up
 /// others of lxm's after a boot, and takes the host's own as they are. `name` is that on this host
 /// ([`owner::bridge_name`]).
-pub fn ensure(layout: &Layout, name: &str) -> Result<Bridge> {
+pub(crate) fn ensure(layout: &Layout, name: &str) -> Result<Bridge> {
     let netlink = Netlink::new()?;
     let host = netlink.open()?;
     let settings = NetworkFile::load(layout)?.bridge.remove(name);
@@ -60,7 +60,7 @@ pub fn ensure(layout: &Layout, name: &str) -> Result<Bridge> {
 
 /// Notes the settings of a bridge that is to be lxm's, with networks chosen where they leave them
 /// open; gives those that it had before.
-pub fn add(layout: &Layout, name: &str, settings: BridgeSettings) -> Result<Option<BridgeSettings>> {
+pub(crate) fn add(layout: &Layout, name: &str, settings: BridgeSettings) -> Result<Option<BridgeSettings>> {
     let _lock = lock(layout)?;
     let netlink = Netlink::new()?;
     let host = netlink.open()?;
@@ -73,7 +73,7 @@ pub fn add(layout: &Layout, name: &str, settings: BridgeSettings) -> Result<Opti
 }
 
 /// Brings a bridge of lxm's up, choosing its networks if it has none yet. Safe to repeat.
-pub fn up(layout: &Layout, name: &str) -> Result<Bridge> {
+pub(crate) fn up(layout: &Layout, name: &str) -> Result<Bridge> {
     let _lock = lock(layout)?;
     let netlink = Netlink::new()?;
     let host = netlink.open()?;
@@ -111,7 +111,7 @@ pub fn up(layout: &Layout, name: &str) -> Result<Bridge> {
 /// Takes a bridge of lxm's down: its link and its rules; its settings stay.
 ///
 /// Fails with `Kind::Conflict` while guests are on it.
-pub fn down(layout: &Layout, name: &str) -> Result<()> {
+pub(crate) fn down(layout: &Layout, name: &str) -> Result<()> {
     let _lock = lock(layout)?;
     NetworkFile::load(layout)?.get(name)?;
     let netlink = Netlink::new()?;

@@ -16,22 +16,22 @@ use crate::net::sysctl::{self, has_ipv6};
 use crate::types::Mac;
 
 /// Whether the host has a link of this name.
-pub fn exists(name: &str) -> bool {
+pub(crate) fn exists(name: &str) -> bool {
     nix::net::if_::if_nametoindex(name).is_ok()
 }
 
-pub fn is_bridge(link: &LinkMessage) -> bool {
+pub(crate) fn is_bridge(link: &LinkMessage) -> bool {
     link.attributes.iter().any(|attribute| {
         matches!(attribute, LinkAttribute::LinkInfo(infos) if infos.contains(&LinkInfo::Kind(InfoKind::Bridge)))
     })
 }
 
-pub fn is_up(link: &LinkMessage) -> bool {
+pub(crate) fn is_up(link: &LinkMessage) -> bool {
     link.header.flags.contains(LinkFlags::Up)
 }
 
 /// The links on a bridge, by the names that say whose they are.
-pub async fn ports(host: &Handle, bridge: u32) -> Result<Vec<String>> {
+pub(crate) async fn ports(host: &Handle, bridge: u32) -> Result<Vec<String>> {
     let links: Vec<LinkMessage> =
         host.link().get().execute().try_collect().await.context(|| "list the links of this host")?;
     let on_it = |link: &&LinkMessage| link.attributes.contains(&LinkAttribute::Controller(bridge));
@@ -39,7 +39,7 @@ pub async fn ports(host: &Handle, bridge: u32) -> Result<Vec<String>> {
 }
 
 /// The bridge's hardware address: without one of its own it would change with every port.
-pub fn mac(name: &str, settings: &BridgeSettings) -> Mac {
+pub(crate) fn mac(name: &str, settings: &BridgeSettings) -> Mac {
     let ipv4 = settings.ipv4.map(|net| net.to_string()).unwrap_or_default();
     let ipv6 = settings.ipv6.map(|net| net.to_string()).unwrap_or_default();
     names::derived_mac(&["bridge", name, &ipv4, &ipv6])

@@ -7,12 +7,12 @@
 //! | `port` | what a guest's port finds |
 //! | `lifecycle` | make, bring up, take down |
 
-pub mod lifecycle;
-pub mod link;
-pub mod port;
-pub mod subnet;
+pub(crate) mod lifecycle;
+pub(crate) mod link;
+pub(crate) mod port;
+pub(crate) mod subnet;
 
-pub use lifecycle::{add, default_name, down, ensure, up};
-pub use link::{exists, is_up, mac};
-pub use port::Bridge;
-pub use subnet::{gateway4, gateway6, taken};
+pub(crate) use lifecycle::{add, default_name, down, ensure, up};
+pub(crate) use link::{exists, is_up, mac};
+pub(crate) use port::Bridge;
+pub(crate) use subnet::{gateway4, gateway6, taken};

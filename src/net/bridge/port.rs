@@ -8,7 +8,7 @@ use crate::net::plan::Interface;
 
 /// A bridge that is ready for a guest's port.
 #[derive(Debug, Clone)]
-pub struct Bridge {
+pub(crate) struct Bridge {
     pub index: u32,
     /// That of its ports, without what it says of each (`groups::of_owner`).
     pub(super) group: u32,

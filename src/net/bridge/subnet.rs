@@ -19,7 +19,7 @@ use crate::types::subnet;
 ///
 /// `tag` is the owner's ([`owner::tag`]). Fails with `Kind::Conflict` where one that they name overlaps a
 /// route of the host: the bridge would take the host from whoever is behind that.
-pub async fn choose(
+pub(crate) async fn choose(
     layout: &Layout,
     tag: &str,
     host: &Handle,
@@ -78,7 +78,7 @@ pub async fn choose(
 }
 
 /// The gateway's address where a network is given: the first one.
-pub fn gateway4(net: Ipv4Network) -> Ipv4Network {
+pub(crate) fn gateway4(net: Ipv4Network) -> Ipv4Network {
     if net.ip() != net.network() || net.prefix() > 30 {
         return net;
     }
@@ -86,7 +86,7 @@ pub fn gateway4(net: Ipv4Network) -> Ipv4Network {
 }
 
 /// The same for IPv6.
-pub fn gateway6(net: Ipv6Network) -> Ipv6Network {
+pub(crate) fn gateway6(net: Ipv6Network) -> Ipv6Network {
     if net.ip() != net.network() || net.prefix() > 126 {
         return net;
     }
@@ -95,7 +95,7 @@ pub fn gateway6(net: Ipv6Network) -> Ipv6Network {
 
 /// Networks that the host has routes to or addresses in, but for default routes and those of the
 /// link `own`.
-pub async fn taken(host: &Handle, own: Option<u32>) -> Result<(Vec<Ipv4Network>, Vec<Ipv6Network>)> {
+pub(crate) async fn taken(host: &Handle, own: Option<u32>) -> Result<(Vec<Ipv4Network>, Vec<Ipv6Network>)> {
     let (mut four, mut six) = (Vec::new(), Vec::new());
     let step = || "list the routes of this host";
     let mut routes = host.route().get(RouteMessageBuilder::<std::net::Ipv4Addr>::new().build()).execute();

@@ -13,7 +13,7 @@ const TRUSTED: &str = "trusted";
 const TIMEOUT: Duration = Duration::from_secs(2);
 
 /// Puts a bridge into the trusted zone, where firewalld runs.
-pub fn trust(bridge: &str) -> Result<()> {
+pub(super) fn trust(bridge: &str) -> Result<()> {
     let done = bus::run_with(SERVICE, TIMEOUT, async |bus| {
         if zone_of(bus, bridge).await? != TRUSTED {
             let body = (TRUSTED, bridge);
@@ -25,7 +25,7 @@ pub fn trust(bridge: &str) -> Result<()> {
 }
 
 /// Ends what [`trust`] began.
-pub fn distrust(bridge: &str) -> Result<()> {
+pub(super) fn distrust(bridge: &str) -> Result<()> {
     let done = bus::run_with(SERVICE, TIMEOUT, async |bus| {
         if zone_of(bus, bridge).await? == TRUSTED {
             let body = (TRUSTED, bridge);
@@ -37,7 +37,7 @@ pub fn distrust(bridge: &str) -> Result<()> {
 }
 
 /// Whether firewalld runs and does not trust the bridge.
-pub fn stands_in_the_way(bridge: &str) -> bool {
+pub(crate) fn stands_in_the_way(bridge: &str) -> bool {
     let asked = bus::run_with(SERVICE, TIMEOUT, async |bus| Ok(zone_of(bus, bridge).await? != TRUSTED));
     asked.ok().flatten().unwrap_or(false)
 }

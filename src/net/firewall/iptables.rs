@@ -174,7 +174,7 @@ fn legacy_table(family: &Family) -> Option<Table> {
 }
 
 /// What lets the bridges through the tables that nft knows, as a script for it.
-pub fn insertions(bridges: &[String]) -> Result<String> {
+pub(super) fn insertions(bridges: &[String]) -> Result<String> {
     let mut script = String::new();
     for family in &FAMILIES {
         let Some(table) = nft_table(family)? else { continue };
@@ -195,12 +195,12 @@ fn insertions_into(table: &Table, family: &Family, bridge: &str) -> String {
 }
 
 /// Whether the old iptables filters anything in this network namespace.
-pub fn has_legacy() -> bool {
+pub(crate) fn has_legacy() -> bool {
     FAMILIES.iter().any(Family::has_legacy)
 }
 
 /// Lets the bridges through the old iptables' tables, where these are in use.
-pub fn open_legacy(bridges: &[String]) {
+pub(super) fn open_legacy(bridges: &[String]) {
     for family in &FAMILIES {
         let Some(table) = legacy_table(family) else { continue };
         for bridge in bridges {
@@ -213,7 +213,7 @@ pub fn open_legacy(bridges: &[String]) {
 }
 
 /// What takes a bridge out of the tables that nft knows, as a script for it.
-pub fn deletions(bridge: &str) -> Result<String> {
+pub(super) fn deletions(bridge: &str) -> Result<String> {
     let mut script = String::new();
     for family in &FAMILIES {
         if let Some(text) = rules::list(&["-a", "list", "table", family.nft, "filter"])? {
@@ -237,7 +237,7 @@ fn deletions_from(table: &Table, family: &Family, bridge: &str) -> String {
 }
 
 /// Takes a bridge out of the old iptables' tables.
-pub fn close_legacy(bridge: &str) {
+pub(super) fn close_legacy(bridge: &str) {
     for family in &FAMILIES {
         let Some(table) = legacy_table(family) else { continue };
         for chain in table.0.iter().filter(|chain| CHAINS.contains(&chain.name.as_str())) {
@@ -252,13 +252,13 @@ pub fn close_legacy(bridge: &str) {
 
 /// A chain that may drop what a bridge's guests send, and who has written it.
 #[derive(Debug, PartialEq, Eq)]
-pub struct Gate {
+pub(crate) struct Gate {
     pub chain: String,
     pub owner: &'static str,
 }
 
 /// The first chain that holds the bridge up, if one does.
-pub fn closed_gate(bridge: &str) -> Result<Option<Gate>> {
+pub(crate) fn closed_gate(bridge: &str) -> Result<Option<Gate>> {
     for family in &FAMILIES {
         let of_nft = nft_table(family)?.and_then(|table| {
             let lacking = table.lacks(|line, rule| is_nft(line, family, rule, bridge));

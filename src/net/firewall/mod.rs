@@ -12,11 +12,11 @@ use crate::config::bridge::NetworkFile;
 use crate::error::{Context, Result};
 use crate::store::Layout;
 
-pub use firewalld::stands_in_the_way as firewalld_stands_in_the_way;
-pub use iptables::{Gate, closed_gate, has_legacy};
+pub(crate) use firewalld::stands_in_the_way as firewalld_stands_in_the_way;
+pub(crate) use iptables::{Gate, closed_gate, has_legacy};
 
 /// Lets the bridges through the firewalls that are there. Repeating it changes nothing.
-pub fn open(layout: &Layout) -> Result<()> {
+pub(super) fn open(layout: &Layout) -> Result<()> {
     let _lock = rules::lock(layout)?;
     let bridges = bridges(layout)?;
     iptables::open_legacy(&bridges);
@@ -28,14 +28,14 @@ pub fn open(layout: &Layout) -> Result<()> {
 }
 
 /// The same for the tables of the old iptables alone, of whose changes the kernel does not tell.
-pub fn open_legacy(layout: &Layout) -> Result<()> {
+pub(super) fn open_legacy(layout: &Layout) -> Result<()> {
     let _lock = rules::lock(layout)?;
     iptables::open_legacy(&bridges(layout)?);
     Ok(())
 }
 
 /// Takes back what [`open`] has done for a bridge.
-pub fn close(bridge: &str) -> Result<()> {
+pub(super) fn close(bridge: &str) -> Result<()> {
     iptables::close_legacy(bridge);
     let script = iptables::deletions(bridge)?;
     if !script.is_empty() {

@@ -14,7 +14,7 @@ use crate::types::ContainerName;
 
 /// A published port that is bound on one address of the host.
 #[derive(Debug)]
-pub struct Bound {
+pub(super) struct Bound {
     pub publish: Publish,
     /// The interface of the guest that it leads to.
     pub interface: String,
@@ -22,7 +22,7 @@ pub struct Bound {
 }
 
 impl Bound {
-    pub fn try_clone(&self) -> Result<Self> {
+    pub(super) fn try_clone(&self) -> Result<Self> {
         let socket = self.socket.try_clone().context(|| "duplicate a socket")?;
         Ok(Bound { publish: self.publish, interface: self.interface.clone(), socket })
     }
@@ -31,7 +31,7 @@ impl Bound {
 /// Binds a port on the address it is published on: on all of IPv4 and of IPv6 where it names none.
 ///
 /// Fails with `Kind::Conflict` where another program or container has it.
-pub fn bind(layout: &Layout, name: &ContainerName, interface: &str, publish: Publish) -> Result<Vec<Bound>> {
+pub(super) fn bind(layout: &Layout, name: &ContainerName, interface: &str, publish: Publish) -> Result<Vec<Bound>> {
     let everywhere = [IpAddr::V4(Ipv4Addr::UNSPECIFIED), IpAddr::V6(Ipv6Addr::UNSPECIFIED)];
     let addresses = match publish.listen {
         Some(address) => vec![address],

@@ -30,7 +30,7 @@ const MAX_CLIENTS: usize = 1024;
 type Shared = Rc<RefCell<Addresses>>;
 
 /// Carries what arrives at a bound port to the guest and back, for ever.
-pub async fn carry(port: Bound, addresses: Shared) {
+pub(super) async fn carry(port: Bound, addresses: Shared) {
     let Bound { publish, interface, socket } = port;
     let to = Rc::new(Destination { interface, port: publish.guest_port, addresses });
     match publish.protocol {

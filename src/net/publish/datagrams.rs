@@ -13,11 +13,11 @@ use tokio::io::Interest;
 use tokio::net::UdpSocket;
 
 #[derive(Debug)]
-pub struct Datagrams(UdpSocket);
+pub(super) struct Datagrams(UdpSocket);
 
 /// Who asked, and by which of the host's addresses.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub struct Client {
+pub(super) struct Client {
     pub address: SocketAddr,
     asked: Asked,
 }
@@ -30,7 +30,7 @@ enum Asked {
 }
 
 impl Datagrams {
-    pub fn new(socket: Socket) -> Result<Self> {
+    pub(super) fn new(socket: Socket) -> Result<Self> {
         match socket.local_addr()?.is_ipv6() {
             true => nix::sys::socket::setsockopt(&socket, sockopt::Ipv6RecvPacketInfo, &true)?,
             false => nix::sys::socket::setsockopt(&socket, sockopt::Ipv4PacketInfo, &true)?,
@@ -39,11 +39,11 @@ impl Datagrams {
     }
 
     /// The next datagram's length and sender.
-    pub async fn receive(&self, buffer: &mut [u8]) -> Result<(usize, Client)> {
+    pub(super) async fn receive(&self, buffer: &mut [u8]) -> Result<(usize, Client)> {
         self.0.async_io(Interest::READABLE, || receive(&self.0, buffer)).await
     }
 
-    pub async fn answer(&self, data: &[u8], to: Client) -> Result<()> {
+    pub(super) async fn answer(&self, data: &[u8], to: Client) -> Result<()> {
         self.0.async_io(Interest::WRITABLE, || answer(&self.0, data, to)).await
     }
 }

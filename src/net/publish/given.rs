@@ -22,10 +22,10 @@ use crate::types::subnet;
 
 /// Who the host takes for the holder of each address that a guest has on a bridge of the host's own;
 /// `None` where it does not know yet, and asks.
-pub type Holders = BTreeMap<IpAddr, Option<Mac>>;
+pub(super) type Holders = BTreeMap<IpAddr, Option<Mac>>;
 
 /// Finds out whose the addresses `seen` of an interface on a bridge of the host's own are.
-pub async fn holders(host: &Handle, bridge: &str, seen: &[IpAddr]) -> Result<Holders> {
+pub(super) async fn holders(host: &Handle, bridge: &str, seen: &[IpAddr]) -> Result<Holders> {
     let index = match index_of(host, bridge).await {
         // Nobody is found on a bridge that is gone.
         Err(e) if e.kind() == Kind::NotFound => return Ok(Holders::new()),
@@ -45,7 +45,7 @@ pub async fn holders(host: &Handle, bridge: &str, seen: &[IpAddr]) -> Result<Hol
 }
 
 /// Whether a link is at a bridge of the host's own, where lxm gives no leases and holds no addresses.
-pub fn is_at_the_hosts(layout: &Layout, link: &LinkRecord) -> Result<bool> {
+pub(super) fn is_at_the_hosts(layout: &Layout, link: &LinkRecord) -> Result<bool> {
     let bridges = NetworkFile::load(layout)?.bridge;
     Ok(link.bridge.as_ref().is_some_and(|bridge| !bridges.contains_key(bridge)))
 }
@@ -54,7 +54,13 @@ pub fn is_at_the_hosts(layout: &Layout, link: &LinkRecord) -> Result<bool> {
 /// that the guest has made itself and nobody else has. On a bridge of the host's own, where lxm gives
 /// no leases, it must be one of the networks that the host itself has there, and the host must find the
 /// guest at it and not another machine (`holders`); one that it `had` stays while nobody is found.
-pub fn is_given(layout: &Layout, link: &LinkRecord, address: IpAddr, holders: &Holders, had: bool) -> Result<bool> {
+pub(super) fn is_given(
+    layout: &Layout,
+    link: &LinkRecord,
+    address: IpAddr,
+    holders: &Holders,
+    had: bool,
+) -> Result<bool> {
     if link.addresses.contains(&address) {
         return Ok(true);
     }

@@ -20,7 +20,7 @@ mod given;
 mod record;
 mod watch;
 
-pub use record::{Published, all};
+pub(crate) use record::{Published, all};
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
@@ -52,7 +52,7 @@ const LOOK_AGAIN_AT_OTHERS: Duration = Duration::from_secs(5);
 /// Starts the process for a container that publishes ports; returns when it has them.
 ///
 /// Fails with `Kind::Conflict` where a port is taken, naming the program that has it.
-pub fn spawn(layout: &Layout, name: &ContainerName) -> Result<()> {
+pub(crate) fn spawn(layout: &Layout, name: &ContainerName) -> Result<()> {
     let mut command = Command::new("/proc/self/exe");
     command.arg0("lxm").arg("--path").arg(layout.containers()).args(["network", "publish", name.as_str()]);
     helper::start(command.env("LXM_ROOT", layout.root()).stderr(Stdio::null()))
@@ -60,7 +60,7 @@ pub fn spawn(layout: &Layout, name: &ContainerName) -> Result<()> {
 }
 
 /// Ends the process; one that does not run has ended.
-pub fn stop(layout: &Layout, name: &ContainerName) -> Result<()> {
+pub(crate) fn stop(layout: &Layout, name: &ContainerName) -> Result<()> {
     let lock = lock_file(layout, name);
     if FileLock::is_held(&lock)?
         && let Some(record) = read(&layout.run_dir(name))?
@@ -83,7 +83,7 @@ fn clear(layout: &Layout, name: &ContainerName) -> Result<()> {
 }
 
 /// Is the process: binds the ports, says so on standard output, and carries until the guest ends.
-pub fn run(layout: &Layout, name: &ContainerName) -> Result<()> {
+pub(crate) fn run(layout: &Layout, name: &ContainerName) -> Result<()> {
     let prepared = sys::birth::as_a_daemon().and_then(|()| prepare(layout, name));
     let carried = prepared.and_then(|prepared| {
         helper::report(None)?;

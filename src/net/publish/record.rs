@@ -14,14 +14,14 @@ use crate::types::{ContainerName, Generation};
 
 /// A published port whose guest has an address.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Published {
+pub(crate) struct Published {
     pub publish: Publish,
     pub guest: IpAddr,
 }
 
 impl Published {
     /// Not where it listens on loopback, nor on addresses of the other family.
-    pub fn is_reached_from_outside(&self) -> bool {
+    pub(crate) fn is_reached_from_outside(&self) -> bool {
         self.publish.listen.is_none_or(|at| !at.is_loopback() && at.is_ipv4() == self.guest.is_ipv4())
     }
 }
@@ -68,7 +68,7 @@ pub(super) fn read(run_dir: &Path) -> Result<Option<Record>> {
 }
 
 /// Every published port that leads somewhere, of all containers.
-pub fn all(layout: &Layout) -> Result<Vec<Published>> {
+pub(crate) fn all(layout: &Layout) -> Result<Vec<Published>> {
     let mut all = Vec::new();
     for (run_dir, record) in GuestRecord::of_all_directories(layout) {
         let publishes = record.links.iter().any(|link| !link.publish.is_empty());

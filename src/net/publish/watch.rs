@@ -16,23 +16,23 @@ use crate::net::netlink::in_netns;
 
 /// Usable addresses of the guest's interfaces, by interface.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Addresses(BTreeMap<String, Vec<IpAddr>>);
+pub(super) struct Addresses(BTreeMap<String, Vec<IpAddr>>);
 
 impl Addresses {
     /// Where to reach an interface, first in the family of `like`.
-    pub fn of(&self, interface: &str, like: IpAddr) -> Vec<IpAddr> {
+    pub(super) fn of(&self, interface: &str, like: IpAddr) -> Vec<IpAddr> {
         let mut addresses = self.0.get(interface).cloned().unwrap_or_default();
         addresses.sort_by_key(|address| address.is_ipv6() != like.is_ipv6());
         addresses
     }
 
     /// Those of an interface.
-    pub fn all_of(&self, interface: &str) -> &[IpAddr] {
+    pub(super) fn all_of(&self, interface: &str) -> &[IpAddr] {
         self.0.get(interface).map_or(&[], Vec::as_slice)
     }
 
     /// Keeps the addresses that are fit; says whether all are.
-    pub fn keep(&mut self, is_fit: impl Fn(&str, IpAddr) -> Result<bool>) -> Result<bool> {
+    pub(super) fn keep(&mut self, is_fit: impl Fn(&str, IpAddr) -> Result<bool>) -> Result<bool> {
         let mut all = true;
         for (interface, addresses) in &mut self.0 {
             let mut fit = Vec::new();
@@ -49,7 +49,7 @@ impl Addresses {
         Ok(all)
     }
 
-    pub fn into_targets(self) -> Vec<Target> {
+    pub(super) fn into_targets(self) -> Vec<Target> {
         self.0.into_iter().map(|(guest, addresses)| Target { guest, addresses }).collect()
     }
 }
@@ -60,7 +60,7 @@ const MOST: usize = 16;
 /// How soon the next change of a guest's addresses is looked at: it may change them as fast as it likes,
 /// and each change has the rules of the whole host written anew.
 #[derive(Debug, Default)]
-pub struct Pace {
+pub(super) struct Pace {
     last: Option<Instant>,
     in_a_row: u32,
 }
@@ -71,27 +71,27 @@ impl Pace {
     const CALM: Duration = Duration::from_secs(10);
     const REST: Duration = Duration::from_secs(5);
 
-    pub fn changed(&mut self, now: Instant) {
+    pub(super) fn changed(&mut self, now: Instant) {
         if self.last.is_none_or(|last| now.saturating_duration_since(last) >= Self::CALM) {
             self.in_a_row = 0;
         }
         (self.last, self.in_a_row) = (Some(now), self.in_a_row.saturating_add(1));
     }
 
-    pub fn rest(&self) -> Duration {
+    pub(super) fn rest(&self) -> Duration {
         if self.in_a_row > Self::FREE { Self::REST } else { Duration::ZERO }
     }
 }
 
 /// The guest's network, seen through a socket in its namespace.
-pub struct Guest {
+pub(super) struct Guest {
     handle: Handle,
     changes: futures_util::stream::BoxStream<'static, ()>,
 }
 
 impl Guest {
     /// Opens the socket, within a runtime.
-    pub fn open(netns: &File) -> Result<Self> {
+    pub(super) fn open(netns: &File) -> Result<Self> {
         let groups = [MulticastGroup::Ipv4Ifaddr, MulticastGroup::Ipv6Ifaddr];
         let open = || rtnetlink::new_multicast_connection(&groups).context(|| "listen for the guest's addresses");
         let (connection, handle, changes) = in_netns(netns.as_fd(), open)?;
@@ -100,7 +100,7 @@ impl Guest {
     }
 
     /// Waits for a change of addresses.
-    pub async fn changed(&mut self) {
+    pub(super) async fn changed(&mut self) {
         match self.changes.next().await {
             Some(()) => {
                 // The rest of the burst is seen in one look.
@@ -112,7 +112,7 @@ impl Guest {
     }
 
     /// The addresses that can be connected to now.
-    pub async fn addresses(&self, interfaces: &[String]) -> Result<Addresses> {
+    pub(super) async fn addresses(&self, interfaces: &[String]) -> Result<Addresses> {
         let step = || "list the guest's addresses";
         let all: Vec<AddressMessage> = self.handle.address().get().execute().try_collect().await.context(step)?;
         let mut addresses = BTreeMap::new();

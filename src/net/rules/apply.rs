@@ -12,7 +12,7 @@ use crate::netserver::{self, guests};
 use crate::store::Layout;
 
 /// Writes both tables for the bridges that are there; without any, removes them.
-pub fn apply(layout: &Layout) -> Result<()> {
+pub(crate) fn apply(layout: &Layout) -> Result<()> {
     // Two writers would each write what they knew, and the older might come last.
     let _lock = lock(layout)?;
     let facts = facts(layout)?;
@@ -24,7 +24,7 @@ pub fn apply(layout: &Layout) -> Result<()> {
 
 /// Writes the table that translates, after published ports or their guests' addresses changed. The
 /// other one keeps what it has learnt.
-pub fn apply_translation(layout: &Layout) -> Result<()> {
+pub(crate) fn apply_translation(layout: &Layout) -> Result<()> {
     let _lock = lock(layout)?;
     let facts = facts(layout)?;
     if facts.bridges.is_empty() && facts.published.is_empty() {
@@ -58,7 +58,7 @@ fn facts(layout: &Layout) -> Result<Facts> {
 }
 
 /// Whether both tables are there.
-pub fn is_whole(layout: &Layout) -> Result<bool> {
+pub(crate) fn is_whole(layout: &Layout) -> Result<bool> {
     let tag = owner::tag(layout)?;
     let tables = list(&["list", "tables"])?.unwrap_or_default();
     let has = |name: &str| tables.lines().any(|line| line.trim() == format!("table {name}"));
@@ -66,7 +66,7 @@ pub fn is_whole(layout: &Layout) -> Result<bool> {
 }
 
 /// Removes both tables; absent ones are fine.
-pub fn remove_tables(tag: &str) -> Result<()> {
+pub(super) fn remove_tables(tag: &str) -> Result<()> {
     let removal = |family: &str| format!("table {family} {tag}\ndelete table {family} {tag}\n");
     run(&(removal("inet") + &removal("bridge")))
 }

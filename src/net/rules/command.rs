@@ -7,7 +7,7 @@ use crate::error::{Context, Error, Result};
 use crate::store::{FileLock, Layout};
 
 /// Runs `nft` on a whole transaction.
-pub fn run(script: &str) -> Result<()> {
+pub(crate) fn run(script: &str) -> Result<()> {
     let child = Command::new("nft")
         .args(["-f", "-"])
         .stdin(Stdio::piped())
@@ -28,7 +28,7 @@ pub fn run(script: &str) -> Result<()> {
 }
 
 /// What `nft` lists; `None` where it knows no such object.
-pub fn list(args: &[&str]) -> Result<Option<String>> {
+pub(crate) fn list(args: &[&str]) -> Result<Option<String>> {
     let output = Command::new("nft").args(args).stdin(Stdio::null()).output().map_err(not_run)?;
     Ok(output.status.success().then(|| String::from_utf8_lossy(&output.stdout).into_owned()))
 }
@@ -43,6 +43,6 @@ fn not_run(e: std::io::Error) -> Error {
 }
 
 /// Held by who writes the tables, and by who changes what they are made of.
-pub fn lock(layout: &Layout) -> Result<FileLock> {
+pub(crate) fn lock(layout: &Layout) -> Result<FileLock> {
     FileLock::acquire(&layout.network_run().join("nft.lock"))
 }

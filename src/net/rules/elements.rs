@@ -33,13 +33,13 @@ const NLA_F_NESTED: u16 = 0x8000;
 
 /// A set of the table that keeps guests honest and the key of one of its elements.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Element {
+pub(super) struct Element {
     set: &'static str,
     key: Vec<u8>,
 }
 
 /// The elements that make `holding` its station's alone.
-pub fn of(holding: &Holding) -> Vec<Element> {
+pub(super) fn of(holding: &Holding) -> Vec<Element> {
     match holding.address {
         IpAddr::V4(address) => vec![pair4("fixed", holding.mac, address)],
         IpAddr::V6(address) => {
@@ -49,7 +49,7 @@ pub fn of(holding: &Holding) -> Vec<Element> {
 }
 
 /// What says, one or the other, that the rules believe the station to have the address.
-pub fn proofs(holding: &Holding) -> [Element; 2] {
+pub(super) fn proofs(holding: &Holding) -> [Element; 2] {
     match holding.address {
         IpAddr::V4(address) => ["fixed", "leased"].map(|set| pair4(set, holding.mac, address)),
         IpAddr::V6(address) => ["fixed6", "bound6"].map(|set| pair6(set, address, holding.mac)),
@@ -57,12 +57,12 @@ pub fn proofs(holding: &Holding) -> [Element; 2] {
 }
 
 /// The mark of an address that a station has taken for itself.
-pub fn claimed(address: Ipv6Addr) -> Element {
+pub(super) fn claimed(address: Ipv6Addr) -> Element {
     Element { set: "owned6", key: address.octets().to_vec() }
 }
 
 /// The count of addresses that a station has taken for itself.
-pub fn count(mac: Mac) -> Element {
+pub(super) fn count(mac: Mac) -> Element {
     Element { set: "claims6", key: mac.0.to_vec() }
 }
 
@@ -76,28 +76,28 @@ fn pair6(set: &'static str, address: Ipv6Addr, mac: Mac) -> Element {
 }
 
 /// A hardware address as nft writes raw payload.
-pub fn number_of(mac: Mac) -> String {
+pub(super) fn number_of(mac: Mac) -> String {
     let [a, b, c, d, e, f] = mac.0;
     format!("{:#014x}", u64::from_be_bytes([0, 0, a, b, c, d, e, f]))
 }
 
-pub fn number4(address: Ipv4Addr) -> String {
+pub(super) fn number4(address: Ipv4Addr) -> String {
     format!("{:#010x}", u32::from(address))
 }
 
-pub fn number6(address: Ipv6Addr) -> String {
+pub(super) fn number6(address: Ipv6Addr) -> String {
     format!("{:#034x}", u128::from(address))
 }
 
 /// A conversation with the kernel about one owner's table.
-pub struct Kernel {
+pub(super) struct Kernel {
     socket: Socket,
     table: String,
     sequence: u32,
 }
 
 impl Kernel {
-    pub fn new(table: &str) -> Result<Self> {
+    pub(super) fn new(table: &str) -> Result<Self> {
         let open = || -> std::io::Result<Socket> {
             let mut socket = Socket::new(NETLINK_NETFILTER)?;
             socket.bind_auto()?;
@@ -111,7 +111,7 @@ impl Kernel {
     }
 
     /// Adds elements, all or none; says whether the sets are there to have them.
-    pub fn add(&mut self, elements: &[Element]) -> Result<bool> {
+    pub(super) fn add(&mut self, elements: &[Element]) -> Result<bool> {
         self.change(NEWSETELEM, NLM_F_CREATE, elements)
     }
 
@@ -119,7 +119,7 @@ impl Kernel {
     ///
     /// It asks first: a change that fails costs a grace period of RCU (`__nf_tables_abort`), many
     /// milliseconds, and one that has nothing to take would fail.
-    pub fn take(&mut self, elements: &[Element]) -> Result<bool> {
+    pub(super) fn take(&mut self, elements: &[Element]) -> Result<bool> {
         let mut there = Vec::new();
         for element in elements {
             if self.has(element)? {
@@ -131,7 +131,7 @@ impl Kernel {
     }
 
     /// Whether a set has an element.
-    pub fn has(&mut self, element: &Element) -> Result<bool> {
+    pub(super) fn has(&mut self, element: &Element) -> Result<bool> {
         self.sequence += 1;
         let message = message(GETSETELEM, NLM_F_ACK, self.sequence, &self.table, element);
         self.socket.send(&message, 0).context(|| "ask the kernel's firewall")?;

@@ -22,7 +22,7 @@ use crate::net::groups::{self, GROUP_CHECKED, GROUP_ISOLATED};
 const GROUP_ALL: u32 = GROUP_CHECKED | GROUP_ISOLATED;
 
 /// The whole table.
-pub fn bridge_table(facts: &Facts) -> String {
+pub(super) fn bridge_table(facts: &Facts) -> String {
     let tag = &facts.tag;
     let mut text = format!("table bridge {tag}\ndelete table bridge {tag}\ntable bridge {tag} {{\n");
     sets4(&mut text, facts);

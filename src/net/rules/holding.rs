@@ -16,7 +16,7 @@ pub struct Holding {
 /// What a guest on a bridge of lxm's has from its start to its end, besides leases: the addresses that
 /// lxm sets, and those that its kernel makes of the hardware address that lxm chose (RFC 4291,
 /// appendix A), which anybody can know beforehand.
-pub fn holdings(settings: &BridgeSettings, guest: &GuestEntry) -> Vec<Holding> {
+pub(crate) fn holdings(settings: &BridgeSettings, guest: &GuestEntry) -> Vec<Holding> {
     let link_local = guest.mac.link_local();
     let identifier = u128::from(link_local) & u128::from(u64::MAX);
     let made = settings.ipv6.map(|net| Ipv6Addr::from(u128::from(prefix_of(net.network())) << 64 | identifier));

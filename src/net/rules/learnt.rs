@@ -37,7 +37,7 @@ pub(super) fn leased(tag: &str) -> Result<Vec<Holding>> {
 
 /// Makes addresses their station's alone, before its first packet; its guest's file is there already, so
 /// that tables that are written later have them too.
-pub fn give(layout: &Layout, holdings: &[Holding]) -> Result<()> {
+pub(crate) fn give(layout: &Layout, holdings: &[Holding]) -> Result<()> {
     let _lock = lock(layout)?;
     let tag = owner::tag(layout)?;
     let mut kernel = Kernel::new(&tag)?;
@@ -73,7 +73,7 @@ fn evict(tag: &str, taken: &[Ipv6Addr]) -> Result<()> {
 }
 
 /// Ends what [`give`] began; what is gone already is fine.
-pub fn take_back(layout: &Layout, holdings: &[Holding]) -> Result<()> {
+pub(crate) fn take_back(layout: &Layout, holdings: &[Holding]) -> Result<()> {
     let _lock = lock(layout)?;
     let mut kernel = Kernel::new(&owner::tag(layout)?)?;
     kernel.take(&holdings.iter().flat_map(elements::of).collect::<Vec<_>>()).map(drop)
@@ -92,7 +92,7 @@ pub fn is_held(layout: &Layout, holding: &Holding) -> Result<bool> {
 
 /// Takes leased addresses from every station but the one that each belongs to now, if to any. A station
 /// that had one before would else be believed for as long as the set remembers.
-pub fn hand_on(layout: &Layout, holders: &BTreeMap<Ipv4Addr, Option<Mac>>) -> Result<()> {
+pub(super) fn hand_on(layout: &Layout, holders: &BTreeMap<Ipv4Addr, Option<Mac>>) -> Result<()> {
     let is_another_s = |holding: &Holding| {
         let IpAddr::V4(address) = holding.address else { return false };
         holders.get(&address).is_some_and(|holder| *holder != Some(holding.mac))

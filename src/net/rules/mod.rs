@@ -18,8 +18,10 @@ mod learnt;
 mod tables;
 mod watch;
 
-pub use apply::{apply, apply_translation, is_whole};
-pub use command::{list, lock, run};
-pub use holding::{Holding, holdings};
-pub use learnt::{give, is_held, take_back};
-pub use watch::{repair, spawn as spawn_watchdog};
+pub(crate) use apply::{apply, apply_translation, is_whole};
+pub(crate) use command::{list, lock, run};
+pub use holding::Holding;
+pub(crate) use holding::holdings;
+pub use learnt::is_held;
+pub(crate) use learnt::{give, take_back};
+pub(crate) use watch::{repair, spawn as spawn_watchdog};

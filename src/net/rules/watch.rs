@@ -66,7 +66,7 @@ const NFNL_SUBSYS_NFTABLES: u16 = 10;
 const TELLING: [u16; 5] = [0, 2, 3, 5, 8];
 
 /// Starts the watchdog of a bridge's server, which is this process. `restart` starts that server again.
-pub fn spawn(layout: &Layout, bridge: &str, restart: impl Fn() -> Result<()>) -> Result<Watchdog> {
+pub(crate) fn spawn(layout: &Layout, bridge: &str, restart: impl Fn() -> Result<()>) -> Result<Watchdog> {
     let witness = SingleThreaded::check()?;
     let (messages, hold) = nix::unistd::pipe2(OFlag::O_CLOEXEC).context(|| "make a pipe")?;
     let prepare = || -> Result<Socket> {
@@ -169,7 +169,7 @@ fn watch(layout: &Layout, bridge: &str, sources: &mut Sources) {
 }
 
 /// Writes again what is missing of our tables, and of what firewalls of others need.
-pub fn repair(layout: &Layout) -> Result<()> {
+pub(crate) fn repair(layout: &Layout) -> Result<()> {
     if !is_whole(layout)? {
         apply(layout)?;
     }

@@ -47,7 +47,7 @@ const SAID_FOR: Duration = Duration::from_secs(10);
 const MAX_SAID: usize = 256;
 
 /// What a server starts with: all that is opened while it is root.
-pub struct Parts {
+pub(super) struct Parts {
     pub settings: BridgeSettings,
     pub link: BridgeLink,
     /// The directory of the guests' files, and the watch on it.
@@ -59,7 +59,7 @@ pub struct Parts {
     pub watchdog: Watchdog,
 }
 
-pub struct Server {
+pub(super) struct Server {
     pub watchdog: Watchdog,
     settings: BridgeSettings,
     link: BridgeLink,
@@ -103,14 +103,14 @@ enum Event {
 }
 
 /// The addresses that a bridge's server answers names on.
-pub fn name_addresses(settings: &BridgeSettings) -> Vec<IpAddr> {
+pub(super) fn name_addresses(settings: &BridgeSettings) -> Vec<IpAddr> {
     let ipv4 = settings.ipv4.map(|net| IpAddr::V4(net.ip()));
     ipv4.into_iter().chain(settings.ipv6.map(|net| IpAddr::V6(net.ip()))).collect()
 }
 
 impl Server {
     /// Takes up the work: reads leases and guests, and begins to serve names. Within a `LocalSet`.
-    pub fn new(parts: Parts) -> Result<Self> {
+    pub(super) fn new(parts: Parts) -> Result<Self> {
         let Parts { settings, mut link, guests_dir, watch, state_dir, names, watchdog } = parts;
         let (journal, leases) = Journal::open(state_dir.try_clone()?)?;
         let addresses = name_addresses(&settings);
@@ -169,7 +169,7 @@ impl Server {
     }
 
     /// Serves until told to stop or the bridge is gone.
-    pub async fn run(&mut self) -> Result<()> {
+    pub(super) async fn run(&mut self) -> Result<()> {
         loop {
             let event = tokio::select! {
                 () = readable(&self.dhcp) => Event::Dhcp,

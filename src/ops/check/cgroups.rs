@@ -17,7 +17,7 @@ const CONTROLLERS: [(&str, &str, &str); 5] = [
     ("io", "blkio", "`limits.io-weight`, and the input and output in `info`"),
 ];
 
-pub fn checks() -> Result<Vec<Check>> {
+pub(super) fn checks() -> Result<Vec<Check>> {
     let hierarchies = Hierarchies::detect()?;
     let mut checks = vec![layout(&hierarchies)];
     let Some(unified) = &hierarchies.unified else { return Ok(checks) };

@@ -9,7 +9,7 @@ use crate::store::Layout;
 const NAMED: usize = 10;
 
 /// Lists them. It is no fault: the admin has chosen it.
-pub fn check(layout: &Layout) -> Check {
+pub(super) fn check(layout: &Layout) -> Check {
     let loose = match loose(layout) {
         Ok(loose) => loose,
         Err(e) => {

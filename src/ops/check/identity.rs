@@ -6,7 +6,7 @@ use crate::error::{Context, Result};
 use crate::identity::{self, Claim, Owner};
 use crate::store::{Layout, ids};
 
-pub fn checks(layout: &Layout) -> Vec<Check> {
+pub(super) fn checks(layout: &Layout) -> Vec<Check> {
     match findings(layout) {
         Ok(found) if found.is_empty() => {
             vec![Check::ok("host", "identity", "no two containers have ids, addresses, ports or layers in common")]

@@ -10,7 +10,7 @@ use super::{Check, Verdict};
 const FLOOR: (u32, u32) = (6, 1);
 
 /// What the running kernel was built with, as far as that can be known.
-pub struct Config {
+pub(super) struct Config {
     /// `BRIDGE`, without `CONFIG_`, built in or as a module; `None` where no file tells.
     options: Option<BTreeSet<String>>,
     /// Modules that can be loaded or are built in, without `.ko` and with `_` for `-`.
@@ -18,7 +18,7 @@ pub struct Config {
 }
 
 impl Config {
-    pub fn read() -> Self {
+    pub(super) fn read() -> Self {
         let release = release();
         let text = read_gzip("/proc/config.gz")
             .or_else(|| fs::read_to_string(format!("/boot/config-{release}")).ok())
@@ -44,7 +44,14 @@ impl Config {
     }
 
     /// A check of a feature that a module brings.
-    pub fn module(&self, section: &'static str, option: &str, module: &str, without: Verdict, for_what: &str) -> Check {
+    pub(super) fn module(
+        &self,
+        section: &'static str,
+        option: &str,
+        module: &str,
+        without: Verdict,
+        for_what: &str,
+    ) -> Check {
         let id = module.replace('_', "-");
         match self.has(option, module) {
             Some(true) => Check::ok(section, id, for_what),
@@ -84,7 +91,7 @@ fn modules_in(list: &str) -> BTreeSet<String> {
     list.lines().filter_map(name).collect()
 }
 
-pub fn checks(config: &Config) -> Vec<Check> {
+pub(super) fn checks(config: &Config) -> Vec<Check> {
     let mut checks = vec![version(&release()), rights()];
     checks.extend(["mnt", "pid", "net", "uts", "ipc", "cgroup"].map(namespace));
     checks.push(user_namespaces());

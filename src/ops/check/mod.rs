@@ -12,13 +12,13 @@ mod storage;
 mod tools;
 mod verdict;
 
-pub use verdict::{Check, Verdict};
+pub(crate) use verdict::{Check, Verdict};
 
 use crate::error::Result;
 use crate::store::Layout;
 
 /// Looks at everything.
-pub fn check(layout: &Layout) -> Result<Vec<Check>> {
+pub(crate) fn check(layout: &Layout) -> Result<Vec<Check>> {
     let config = kernel::Config::read();
     let mut checks = kernel::checks(&config);
     checks.extend(cgroups::checks()?);

@@ -6,7 +6,7 @@ use crate::net;
 use crate::store::Layout;
 
 /// The kernel's part, then each finding about the bridges of lxm's.
-pub fn checks(layout: &Layout, config: &Config) -> Vec<Check> {
+pub(super) fn checks(layout: &Layout, config: &Config) -> Vec<Check> {
     let mut checks = modules(config);
     checks.extend(bridges(layout));
     checks

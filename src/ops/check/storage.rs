@@ -17,7 +17,7 @@ use crate::types::IdRange;
 /// Less than the root file system of a small guest, its image and what it writes.
 const LITTLE: u64 = 1 << 30;
 
-pub fn checks(layout: &Layout, config: &Config) -> Vec<Check> {
+pub(super) fn checks(layout: &Layout, config: &Config) -> Vec<Check> {
     let dir = existing(layout.containers());
     vec![
         config.module("storage", "OVERLAY_FS", "overlay", Verdict::Lacks, "storage `overlay`"),

@@ -19,7 +19,7 @@ const TOOLS: [(&[&str], &str, Verdict, &str); 6] = [
     (&["busybox"], "busybox-static", Verdict::Lacks, "no systems from the template `busybox`"),
 ];
 
-pub fn checks() -> Vec<Check> {
+pub(super) fn checks() -> Vec<Check> {
     let mut checks: Vec<Check> = TOOLS.iter().map(tool).collect();
     checks.push(manager());
     checks

@@ -2,7 +2,7 @@
 
 /// How a check ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Verdict {
+pub(crate) enum Verdict {
     Ok,
     /// Something works less well, or one feature does not work.
     Lacks,
@@ -13,7 +13,7 @@ pub enum Verdict {
 }
 
 impl Verdict {
-    pub fn name(self) -> &'static str {
+    pub(crate) fn name(self) -> &'static str {
         match self {
             Verdict::Ok => "ok",
             Verdict::Lacks => "lacks",
@@ -25,7 +25,7 @@ impl Verdict {
 
 /// One thing that was looked at.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Check {
+pub(crate) struct Check {
     /// Its section: `kernel`, `cgroups`, `storage`, `network`, `tools`, `host`.
     pub section: &'static str,
     /// `userns`, `cgroup-layout`, `nft` …; scripts may rely on it.

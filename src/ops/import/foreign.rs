@@ -25,7 +25,7 @@ pub(super) struct Translated {
 
 impl Translated {
     /// With an identity of its own, and no network yet.
-    pub fn new() -> Result<Self> {
+    pub(super) fn new() -> Result<Self> {
         Ok(Translated {
             config: Config { uuid: random::uuid()?, ..Config::default() },
             notes: Vec::new(),
@@ -34,13 +34,13 @@ impl Translated {
     }
 
     /// Notes a setting that has no counterpart here.
-    pub fn left_out(&mut self, setting: &str) {
+    pub(super) fn left_out(&mut self, setting: &str) {
         self.notes.push(format!("not taken over: `{setting}`"));
     }
 
     /// Leaves out interfaces at links that this host does not have, and wires eth0 as that of a fresh
     /// container if the other program's configuration says nothing of a network.
-    pub fn with_network(&mut self, layout: &Layout) -> Result<()> {
+    pub(super) fn with_network(&mut self, layout: &Layout) -> Result<()> {
         let default = layout.host_config()?.network.default;
         let notes = &mut self.notes;
         self.config.network.retain(|name, network| {
@@ -58,7 +58,7 @@ impl Translated {
     }
 
     /// As a file's text.
-    pub fn text(&self) -> Result<String> {
+    pub(super) fn text(&self) -> Result<String> {
         toml::to_string(&self.config).map_err(|e| Error::failed(e.to_string()))
     }
 }

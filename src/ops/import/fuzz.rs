@@ -9,7 +9,7 @@ use crate::container::new_identity::renew;
 use crate::store::Origin;
 
 /// The `config` of a container of LXC.
-pub fn lxc(input: &[u8]) {
+pub(crate) fn lxc(input: &[u8]) {
     let Ok(text) = std::str::from_utf8(input) else { return };
     if let Ok(translated) = lxc::translate(&lxc::parse(text)) {
         reads_back(&translated);
@@ -17,7 +17,7 @@ pub fn lxc(input: &[u8]) {
 }
 
 /// A file NAME.nspawn.
-pub fn nspawn(input: &[u8]) {
+pub(crate) fn nspawn(input: &[u8]) {
     let Ok(text) = std::str::from_utf8(input) else { return };
     let mut translated = Translated::new().expect("there is an identity to give");
     if nspawn::translate(&mut translated, "web", text).is_ok() {
@@ -33,7 +33,7 @@ fn reads_back(translated: &Translated) {
 }
 
 /// The beginning of an export, or one of the files of settings in it.
-pub fn export(input: &[u8]) {
+pub(crate) fn export(input: &[u8]) {
     let head = &input[..input.len().min(exported::HEAD)];
     if exported::is_export(head) {
         let _ = exported::read_record(head);
@@ -47,6 +47,6 @@ pub fn export(input: &[u8]) {
 }
 
 /// Index, manifest or configuration of an image of docker or OCI.
-pub fn oci(input: &[u8]) {
+pub(crate) fn oci(input: &[u8]) {
     oci::read_each(input);
 }

@@ -21,7 +21,7 @@ use crate::types::{ContainerName, IdRange, Size};
 
 /// How it is to be kept here.
 #[derive(Debug, Clone)]
-pub struct ImportOptions {
+pub(crate) struct ImportOptions {
     /// Unset means the name it had.
     pub name: Option<ContainerName>,
     /// A backend's name, or `auto`.
@@ -35,7 +35,7 @@ pub struct ImportOptions {
 
 /// What has been made.
 #[derive(Debug)]
-pub struct Imported {
+pub(crate) struct Imported {
     pub name: ContainerName,
     pub storage: storage::Choice,
     /// What the admin should know: what was changed, left out or not understood.

@@ -17,7 +17,7 @@ use crate::store;
 use crate::sys;
 
 /// Whose the copies are.
-pub enum Rights<'a> {
+pub(super) enum Rights<'a> {
     /// As their sources, or all of the guest's user `owner`; `ids` is what an id of the source is in
     /// the target.
     AsSource {
@@ -27,7 +27,7 @@ pub enum Rights<'a> {
     Callers,
 }
 
-pub struct Copy<'a> {
+pub(super) struct Copy<'a> {
     pub rights: Rights<'a>,
     pub progress: &'a Progress,
     /// Where what replaces another file is made: the root of the tree, see [`store::place`].
@@ -40,7 +40,7 @@ pub struct Copy<'a> {
     pub left_out: RefCell<Vec<PathBuf>>,
 }
 
-pub struct Attributes {
+pub(super) struct Attributes {
     pub uid: u32,
     pub gid: u32,
     pub mode: u32,
@@ -51,7 +51,7 @@ pub struct Attributes {
 const DEEPEST: usize = 400;
 
 impl Copy<'_> {
-    pub fn entry(&self, from: BorrowedFd<'_>, name: &OsStr, to: BorrowedFd<'_>, as_name: &OsStr) -> Result<()> {
+    pub(super) fn entry(&self, from: BorrowedFd<'_>, name: &OsStr, to: BorrowedFd<'_>, as_name: &OsStr) -> Result<()> {
         self.entry_at_depth(from, name, to, as_name, 0)
     }
 
@@ -91,7 +91,7 @@ impl Copy<'_> {
     }
 
     /// Copies what was named and is open, of whatever kind (`O_PATH`): no link comes of it.
-    pub fn opened(&self, seen: &OwnedFd, to: BorrowedFd<'_>, as_name: &OsStr) -> Result<()> {
+    pub(super) fn opened(&self, seen: &OwnedFd, to: BorrowedFd<'_>, as_name: &OsStr) -> Result<()> {
         let stat = rustix::fs::fstat(seen)?;
         match FileType::from_raw_mode(stat.st_mode) {
             FileType::Directory => {
@@ -170,7 +170,7 @@ impl Copy<'_> {
     }
 
     /// Copies a file's contents to one that is open, which is emptied first.
-    pub fn onto(&self, mut source: File, target: &File) -> Result<()> {
+    pub(super) fn onto(&self, mut source: File, target: &File) -> Result<()> {
         store::empty(target)?;
         self.progress.inc(std::io::copy(&mut source, &mut &*target).context(|| "write")?);
         Ok(())
@@ -196,7 +196,7 @@ impl Copy<'_> {
 }
 
 /// Makes the file `name` of `dir` of what `fill` writes: whole, or not at all.
-pub fn place_file(
+pub(super) fn place_file(
     dir: BorrowedFd<'_>,
     aside: Option<BorrowedFd<'_>>,
     name: &OsStr,
@@ -211,13 +211,13 @@ pub fn place_file(
 }
 
 /// Opens a regular file for reading that is open as a place alone. Its name may mean another by now.
-pub fn reopen(seen: &OwnedFd) -> Result<File> {
+pub(super) fn reopen(seen: &OwnedFd) -> Result<File> {
     let path = format!("/proc/self/fd/{}", seen.as_raw_fd());
     let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
     Ok(File::from(rustix::fs::open(path, flags, Mode::empty())?))
 }
 
-pub fn open_file(dir: BorrowedFd<'_>, name: &OsStr) -> Result<(File, Stat)> {
+pub(super) fn open_file(dir: BorrowedFd<'_>, name: &OsStr) -> Result<(File, Stat)> {
     // Non-blocking: what has become a fifo since it was looked at must not hang us.
     let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
     let file = File::from(rustix::fs::openat(dir, name, flags, Mode::empty())?);

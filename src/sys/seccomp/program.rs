@@ -12,7 +12,7 @@ use libc::sock_filter;
 
 /// What becomes of a system call.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Verdict {
+pub(crate) enum Verdict {
     Allow,
     /// It fails with this errno.
     Refuse(i32),
@@ -23,7 +23,7 @@ pub enum Verdict {
 
 /// A choice by one argument, of which the kernel takes the low half (an `int`) in all calls that are looked at.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Choice {
+pub(crate) struct Choice {
     /// 0 to 5.
     pub argument: u8,
     /// The bits of it that are compared.
@@ -35,7 +35,7 @@ pub struct Choice {
 
 /// The system calls of one architecture.
 #[derive(Debug, Clone)]
-pub struct Architecture {
+pub(crate) struct Architecture {
     /// AUDIT_ARCH_* of linux/audit.h.
     pub audit_arch: u32,
     /// Numbers that are allowed unless `calls` says something else.
@@ -47,7 +47,7 @@ pub struct Architecture {
 
 /// A program that the kernel takes.
 #[derive(Debug, Clone)]
-pub struct Program(Vec<sock_filter>);
+pub(crate) struct Program(Vec<sock_filter>);
 
 // Offsets in struct seccomp_data (linux/seccomp.h).
 const NUMBER: u32 = 0;
@@ -64,7 +64,7 @@ pub(super) const RETURN: u16 = (libc::BPF_RET | libc::BPF_K) as u16;
 
 impl Program {
     /// What `architectures` say; `foreign` becomes of the calls of all others.
-    pub fn new(architectures: &[Architecture], foreign: &Verdict) -> Self {
+    pub(crate) fn new(architectures: &[Architecture], foreign: &Verdict) -> Self {
         let mut code = vec![op(LOAD, ARCHITECTURE)];
         for architecture in architectures {
             let mut body = vec![op(LOAD, NUMBER)];
@@ -75,7 +75,7 @@ impl Program {
         Program(code)
     }
 
-    pub fn instructions(&self) -> &[sock_filter] {
+    pub(crate) fn instructions(&self) -> &[sock_filter] {
         &self.0
     }
 }

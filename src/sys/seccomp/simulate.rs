@@ -4,7 +4,7 @@ use super::program::{AND, IF_AT_LEAST, IF_EQUAL, JUMP, LOAD, Program, RETURN, Ve
 
 /// What the kernel shows of a system call (struct seccomp_data).
 #[derive(Debug, Clone, Copy)]
-pub struct Call {
+pub(crate) struct Call {
     pub architecture: u32,
     pub number: u32,
     pub arguments: [u64; 6],
@@ -23,7 +23,7 @@ impl Call {
 }
 
 /// What becomes of `call`.
-pub fn run(program: &Program, call: &Call) -> Verdict {
+pub(crate) fn run(program: &Program, call: &Call) -> Verdict {
     let (mut at, mut loaded) = (0, 0);
     loop {
         let instruction = &program.instructions()[at];

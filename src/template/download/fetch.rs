@@ -17,7 +17,7 @@ use crate::sys::digest;
 /// Attempts in a row that bring nothing before it is given up.
 const ATTEMPTS: u32 = 4;
 
-pub struct Fetcher {
+pub(super) struct Fetcher {
     agent: ureq::Agent,
     /// How long a server may be silent.
     patience: Duration,
@@ -25,30 +25,30 @@ pub struct Fetcher {
 
 /// A file that has been downloaded and checked; nobody else works on it.
 #[derive(Debug)]
-pub struct Downloaded {
+pub(super) struct Downloaded {
     path: PathBuf,
     #[expect(dead_code, reason = "held, not read")]
     lock: FileLock,
 }
 
 impl Downloaded {
-    pub fn path(&self) -> &Path {
+    pub(super) fn path(&self) -> &Path {
         &self.path
     }
 
     /// Removes it, once it has served.
-    pub fn remove(self) -> Result<()> {
+    pub(super) fn remove(self) -> Result<()> {
         std::fs::remove_file(&self.path).context(|| format!("remove `{}`", self.path.display()))
     }
 }
 
 impl Fetcher {
-    pub fn new() -> Self {
+    pub(super) fn new() -> Self {
         Self::with(Duration::from_secs(30), false)
     }
 
     /// For what is believed because of the way it comes: nothing leads it to a server by http.
-    pub fn by_https_alone() -> Self {
+    pub(super) fn by_https_alone() -> Self {
         Self::with(Duration::from_secs(30), true)
     }
 
@@ -73,7 +73,7 @@ impl Fetcher {
     }
 
     /// Reads a small file.
-    pub fn read(&self, url: &str, limit: u64) -> Result<Vec<u8>> {
+    pub(super) fn read(&self, url: &str, limit: u64) -> Result<Vec<u8>> {
         let step = || format!("download `{url}`");
         let mut failures = 0;
         loop {
@@ -98,7 +98,7 @@ impl Fetcher {
 
     /// Downloads the file of `size` bytes with this digest into `dir`, going on with what an earlier
     /// attempt left there.
-    pub fn download(&self, url: &str, label: &str, sha256: &str, size: u64, dir: &Path) -> Result<Downloaded> {
+    pub(super) fn download(&self, url: &str, label: &str, sha256: &str, size: u64, dir: &Path) -> Result<Downloaded> {
         let step = || format!("download `{url}`");
         std::fs::create_dir_all(dir).context(|| format!("make `{}`", dir.display()))?;
         forget_old(dir);

@@ -11,7 +11,7 @@ use crate::progress::Progress;
 use crate::sys;
 
 /// Unpacks the image `file` into the empty directory `target`.
-pub fn unpack(file: &Path, target: &Path, budget: &Budget) -> Result<()> {
+pub(super) fn unpack(file: &Path, target: &Path, budget: &Budget) -> Result<()> {
     let packed = file.metadata().context(|| format!("look at `{}`", file.display()))?.len();
     budget.packed(packed);
     let mounted = sys::mount::in_private_namespace(|| {

@@ -12,7 +12,7 @@ use crate::types::Arch;
 
 /// What is looked for.
 #[derive(Debug, Clone, Copy)]
-pub struct Wanted<'a> {
+pub(crate) struct Wanted<'a> {
     pub os: &'a str,
     pub release: &'a str,
     pub arch: Arch,
@@ -21,7 +21,7 @@ pub struct Wanted<'a> {
 
 /// The newest root file system of one kind that a server has.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Available {
+pub(crate) struct Available {
     pub os: String,
     pub release: String,
     /// As the server writes it.
@@ -34,14 +34,14 @@ pub struct Available {
 
 /// How a root file system is packed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum FileKind {
+pub(super) enum FileKind {
     Tar,
     Squashfs,
 }
 
 /// The file to download.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Chosen {
+pub(super) struct Chosen {
     pub path: String,
     pub kind: FileKind,
     /// Lower-case hexadecimal.
@@ -106,14 +106,14 @@ struct Item {
 }
 
 /// What a server has.
-pub struct Streams {
+pub(super) struct Streams {
     server: String,
     products: Vec<Product>,
 }
 
 /// Why a server's lists are believed.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Proof {
+pub(super) enum Proof {
     /// They are signed by a key of this keyring.
     Signed(PathBuf),
     /// They come by https, and no redirection leads off it.
@@ -125,7 +125,7 @@ pub enum Proof {
 }
 
 impl Proof {
-    pub fn of(server: &str, keyring: Option<PathBuf>, insecure: bool) -> Self {
+    pub(super) fn of(server: &str, keyring: Option<PathBuf>, insecure: bool) -> Self {
         match keyring {
             Some(keyring) => Proof::Signed(keyring),
             None if server.to_ascii_lowercase().starts_with("https://") => Proof::Https,
@@ -149,7 +149,7 @@ const LIST_LIMIT: u64 = 128 << 20;
 
 impl Streams {
     /// Reads the lists of the server at `server`, if there is a reason to believe them.
-    pub fn read(server: &str, proof: &Proof) -> Result<Self> {
+    pub(super) fn read(server: &str, proof: &Proof) -> Result<Self> {
         let server = server.trim_end_matches('/').to_owned();
         let step = || format!("ask the image server `{server}`");
         let mut streams = Streams { server: server.clone(), products: Vec::new() };
@@ -180,7 +180,7 @@ impl Streams {
     }
 
     /// Where a file is that a list names.
-    pub fn url(&self, path: &str) -> Result<String> {
+    pub(super) fn url(&self, path: &str) -> Result<String> {
         // It comes from the server, which must not send us elsewhere.
         let plain = !path.starts_with('/') && path.split('/').all(|part| !part.is_empty() && part != "..");
         if !plain || path.contains([':', '?', '#', '%', '\\']) || path.contains(char::is_whitespace) {
@@ -190,7 +190,7 @@ impl Streams {
     }
 
     /// The newest file that fits; fails with `Kind::NotFound` and what there is instead.
-    pub fn choose(&self, wanted: &Wanted) -> Result<Chosen> {
+    pub(super) fn choose(&self, wanted: &Wanted) -> Result<Chosen> {
         let of_os = |product: &&Product| product.is_os(wanted.os);
         let of_kind =
             |product: &&Product| of_os(product) && product.is_arch(wanted.arch) && product.variant() == wanted.variant;
@@ -230,7 +230,7 @@ impl Streams {
     }
 
     /// All that there is of one system.
-    pub fn available(&self, os: &str) -> Vec<Available> {
+    pub(super) fn available(&self, os: &str) -> Vec<Available> {
         let mut found: Vec<Available> = self
             .products
             .iter()

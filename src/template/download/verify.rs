@@ -7,7 +7,7 @@ use std::process::{Command, Stdio};
 use crate::error::{Context, Error, Result};
 
 /// What of `signed` is signed by one of the keys in `keyring`.
-pub fn signed_text(signed: &[u8], keyring: &Path) -> Result<Vec<u8>> {
+pub(super) fn signed_text(signed: &[u8], keyring: &Path) -> Result<Vec<u8>> {
     let keyring = std::path::absolute(keyring).context(|| "find the keyring")?;
     if !keyring.is_file() {
         return Err(Error::config(format!("there is no keyring `{}`", keyring.display())));

@@ -2,7 +2,7 @@
 
 use std::net::{Ipv4Addr, Ipv6Addr};
 
-use lxm::types::Mac;
+use lxm::testing::types::Mac;
 
 pub const BROADCAST: Mac = Mac([0xff; 6]);
 pub const ALL_NODES: Mac = Mac([0x33, 0x33, 0, 0, 0, 1]);

@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use hickory_proto::op::{Message, MessageType, OpCode, Query, ResponseCode};
 use hickory_proto::rr::{Name, RData, Record, RecordType};
-use lxm::netserver;
-use lxm::types::Mac;
+use lxm::testing::netserver;
+use lxm::testing::types::Mac;
 
 use super::SOON;
 use crate::support::{Sandbox, Trial, eventually};

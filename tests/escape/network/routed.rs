@@ -3,7 +3,7 @@
 use std::net::{SocketAddr, UdpSocket};
 use std::time::Duration;
 
-use lxm::net::rules::{self, Holding};
+use lxm::testing::net::rules::{self, Holding};
 
 use super::SOON;
 use crate::network::{Outside, ask, create, in_network_of, inside, start};

@@ -6,7 +6,7 @@ use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
 use std::process::Stdio;
 use std::time::Duration;
 
-use lxm::netserver;
+use lxm::testing::netserver;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
@@ -193,16 +193,16 @@ fn spawned(sandbox: &Sandbox) {
     assert!(netserver::is_running(&layout, BRIDGE).unwrap());
     let group = fs::read_to_string(format!("/proc/{}/cgroup", server.id())).unwrap();
     assert!(group.lines().any(|line| line.ends_with("/.network")), "{group}");
-    lxm::net::server::stop(&layout, BRIDGE).unwrap();
+    lxm::testing::net::server::stop(&layout, BRIDGE).unwrap();
     assert!(command::wait(&mut server, SOON).expect("the server ends").success());
-    lxm::net::server::stop(&layout, BRIDGE).unwrap();
+    lxm::testing::net::server::stop(&layout, BRIDGE).unwrap();
     // One that cannot serve tells its spawner why, whole.
     ip(&format!("link delete {BRIDGE}"));
     let outcome = sandbox.lxm(&["network", "serve", BRIDGE, "--spawned"]).fails(1);
-    let error: lxm::error::Error = serde_json::from_str(&outcome.stdout).unwrap();
+    let error: lxm::testing::error::Error = serde_json::from_str(&outcome.stdout).unwrap();
     assert_eq!(error.to_string(), "listen on bridge `lxmbr0`: No such device");
     // It has left its group, which an empty one does not keep.
-    lxm::net::server::stop(&layout, BRIDGE).unwrap();
+    lxm::testing::net::server::stop(&layout, BRIDGE).unwrap();
 }
 
 fn rights_and_end(sandbox: &Sandbox) {

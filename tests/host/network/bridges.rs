@@ -13,7 +13,7 @@ pub(super) fn trials() -> Vec<Trial> {
 }
 
 fn findings(sandbox: &Sandbox) {
-    let found = || lxm::net::check(&sandbox.layout()).unwrap();
+    let found = || lxm::testing::net::check(&sandbox.layout()).unwrap();
     assert!(found().is_empty(), "no bridge, no fault: {:?}", found());
     sandbox.lxm(&["network", "up"]).ok();
     assert!(found().is_empty(), "{:?}", found());
@@ -42,7 +42,7 @@ fn findings(sandbox: &Sandbox) {
     ip(&format!("route add {}/25 dev br0", net.network()));
     tells("overlaps the network", "lxm network set lxmbr0 ipv4 auto");
     ip("link del br0");
-    lxm::net::server::stop(&sandbox.layout(), "lxmbr0").unwrap();
+    lxm::testing::net::server::stop(&sandbox.layout(), "lxmbr0").unwrap();
     tells("no lease and name server", "lxm network up lxmbr0");
     sandbox.lxm(&["network", "up"]).ok();
     assert!(found().is_empty(), "{:?}", found());

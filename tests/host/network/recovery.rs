@@ -3,9 +3,9 @@
 use std::net::TcpListener;
 use std::time::Duration;
 
-use lxm::netserver;
-use lxm::supervisor::Stage;
-use lxm::types::Generation;
+use lxm::testing::netserver;
+use lxm::testing::supervisor::Stage;
+use lxm::testing::types::Generation;
 
 use super::{SOON, address, ask, create, inside, links, start, tables};
 use crate::support::sandbox::run_checked;

@@ -5,10 +5,10 @@ use std::os::fd::AsFd;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
-use lxm::progress::Progress;
-use lxm::storage::{self, Activity, Purpose, Tree};
-use lxm::store::Layout;
-use lxm::sys;
+use lxm::testing::progress::Progress;
+use lxm::testing::storage::{self, Activity, Purpose, Tree};
+use lxm::testing::store::Layout;
+use lxm::testing::sys;
 
 use super::{BASE, Bench, Ids, as_guest, btrfs, left_over, make_image, path_of, xfs};
 use crate::support::{Need, Sandbox, Trial, run};
@@ -128,7 +128,7 @@ fn any_snapshot_is_restored(bench: &Bench) {
 }
 
 fn a_filled_container_works_as_others(bench: &Bench) {
-    let mut fill = |root: &Path| -> lxm::error::Result<()> { Ok(fs::write(root.join("file"), "filled")?) };
+    let mut fill = |root: &Path| -> lxm::testing::error::Result<()> { Ok(fs::write(root.join("file"), "filled")?) };
     bench.backend.fill(&bench.place("made"), &mut fill).unwrap();
     bench.holds("made", "file", Some("filled"));
     bench.write("made", "file", "changed");

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
-use lxm::store::{Layout, Origin};
+use lxm::testing::store::{Layout, Origin};
 
 use super::{btrfs, forget, handmade, left_over, tree_listing};
 use crate::support::{Guest, Need, Sandbox, Trial, run};

@@ -6,9 +6,9 @@ use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::Path;
 use std::time::Duration;
 
-use lxm::progress::Progress;
-use lxm::storage::{self, Tree};
-use lxm::sys;
+use lxm::testing::progress::Progress;
+use lxm::testing::storage::{self, Tree};
+use lxm::testing::sys;
 
 use super::backends::suite;
 use super::{BASE, Bench, Ids, Mounted};

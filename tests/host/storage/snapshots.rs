@@ -4,9 +4,9 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use lxm::ops::snapshot;
-use lxm::storage::{self};
-use lxm::store::{Layout, Snapshot};
+use lxm::testing::ops::snapshot;
+use lxm::testing::storage::{self};
+use lxm::testing::store::{Layout, Snapshot};
 
 use super::{Bench, btrfs, forget, handmade, left_over};
 use crate::support::pace::generous;
@@ -38,7 +38,7 @@ pub(super) fn snapshots(layout: &Layout, backend: &str) {
         comment: comment.into(),
     };
     let named = |name: &str| name.parse().unwrap();
-    let status = |result: lxm::error::Result<()>| result.unwrap_err().kind().exit_status();
+    let status = |result: lxm::testing::error::Result<()>| result.unwrap_err().kind().exit_status();
 
     snapshot::create(layout, &web, options("before", "a comment")).unwrap();
     bench.write("web", "etc/motd", "second");
@@ -151,7 +151,7 @@ fn ephemeral_run(sandbox: &Sandbox) {
         set("changed");
         let supervisor = nix::unistd::Pid::from_raw(sandbox.supervisor("web"));
         nix::sys::signal::kill(supervisor, nix::sys::signal::Signal::SIGKILL).unwrap();
-        let dead = lxm::store::AliveLock::wait_released(
+        let dead = lxm::testing::store::AliveLock::wait_released(
             &sandbox.layout(),
             &"web".parse().unwrap(),
             generous(Duration::from_secs(5)),

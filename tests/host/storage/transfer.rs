@@ -6,7 +6,7 @@ use std::path::Path;
 use std::process::Stdio;
 use std::time::{Duration, Instant};
 
-use lxm::storage::{self, Tree};
+use lxm::testing::storage::{self, Tree};
 
 use super::{forget, handmade};
 use crate::support::{Guest, Sandbox, Trial, eventually};
@@ -27,8 +27,8 @@ fn transfer_stopped(sandbox: &Sandbox) {
         handmade(&layout, "web", backend);
         transfers(sandbox);
         let name = "web".parse().unwrap();
-        let backend = lxm::storage::of_container(&layout, &name).unwrap();
-        let tree = lxm::storage::Tree::open(backend.as_ref(), &layout.container(&name)).unwrap();
+        let backend = lxm::testing::storage::of_container(&layout, &name).unwrap();
+        let tree = lxm::testing::storage::Tree::open(backend.as_ref(), &layout.container(&name)).unwrap();
         let big = tree.path().join("new/dir/big").metadata().unwrap();
         assert_eq!((big.uid(), big.gid()), (65_534, 65_534), "its root can have it");
         drop(tree);

@@ -83,7 +83,7 @@ impl Guest {
         let store = store();
         fs::create_dir_all(store).map_err(|e| format!("make {}: {e}", store.display()))?;
         // Another run of the suite may be making the same.
-        let _lock = lxm::store::FileLock::acquire(&store.join("lock")).map_err(|e| e.to_string())?;
+        let _lock = lxm::testing::store::FileLock::acquire(&store.join("lock")).map_err(|e| e.to_string())?;
         let ready = store.join(format!("ready-{self:?}"));
         if ready.exists() {
             return Ok(());

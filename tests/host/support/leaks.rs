@@ -6,7 +6,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use lxm::store::FileLock;
+use lxm::testing::store::FileLock;
 
 use super::{Sandbox, pace::Deadline};
 

@@ -134,8 +134,8 @@ impl Sandbox {
         }
     }
 
-    pub fn layout(&self) -> lxm::store::Layout {
-        lxm::store::Layout::new(&self.root)
+    pub fn layout(&self) -> lxm::testing::store::Layout {
+        lxm::testing::store::Layout::new(&self.root)
     }
 }
 

@@ -8,7 +8,7 @@ use crate::types::Mac;
 
 /// `lxc.net.N`, or `lxc.network` of LXC 1 and 2.
 #[derive(Default)]
-pub struct Interface {
+pub(super) struct Interface {
     pub name: Option<String>,
     kind: String,
     link: String,
@@ -17,7 +17,7 @@ pub struct Interface {
 
 impl Interface {
     /// Takes over a setting; says whether it could.
-    pub fn set(&mut self, setting: &str, value: &str) -> bool {
+    pub(super) fn set(&mut self, setting: &str, value: &str) -> bool {
         match setting {
             "type" => self.kind = value.to_owned(),
             "link" => self.link = value.to_owned(),
@@ -49,7 +49,7 @@ impl Interface {
         true
     }
 
-    pub fn network(mut self, notes: &mut Vec<String>) -> Result<Network> {
+    pub(super) fn network(mut self, notes: &mut Vec<String>) -> Result<Network> {
         self.network.kind = match self.kind.as_str() {
             "veth" => NetworkType::Veth,
             "macvlan" => NetworkType::Macvlan,

@@ -7,7 +7,7 @@ use crate::types::Arch;
 
 /// Whether lxm does what `key` says anyway, or `key` has no meaning for it. Everything else is taken
 /// over or reported.
-pub fn is_default(key: &str, value: &str) -> bool {
+pub(super) fn is_default(key: &str, value: &str) -> bool {
     match key {
         "lxc.uts.name" | "lxc.utsname" | "lxc.rootfs" | "lxc.rootfs.path" | "lxc.rootfs.mount" | "lxc.tty.max"
         | "lxc.tty.dir" | "lxc.pty.max" | "lxc.log.level" | "lxc.log.file" => true,

@@ -7,7 +7,7 @@ use crate::error::{Error, Kind, Result};
 use crate::ops::import::foreign::Translated;
 use crate::types::Arch;
 
-pub enum Rootfs {
+pub(super) enum Rootfs {
     /// Below the container's directory.
     Inside(PathBuf),
     Outside(PathBuf),
@@ -18,7 +18,7 @@ pub enum Rootfs {
 /// One outside of `dir` is another directory of the host, `/` perhaps: it takes trust in who wrote the
 /// configuration. A container directory that was moved or packed still says where it once was: a
 /// note says so.
-pub fn rootfs(dir: &Path, keys: &[(String, String)], trust: bool, notes: &mut Vec<String>) -> Result<Rootfs> {
+pub(super) fn rootfs(dir: &Path, keys: &[(String, String)], trust: bool, notes: &mut Vec<String>) -> Result<Rootfs> {
     let said = value(keys, "lxc.rootfs.path").or_else(|| value(keys, "lxc.rootfs")).unwrap_or_default();
     let backend = value(keys, "lxc.rootfs.backend").filter(|backend| !matches!(*backend, "dir" | "btrfs"));
     let path = match said.split_once(':') {
@@ -67,7 +67,7 @@ fn other_backend(backend: &str) -> Error {
 }
 
 /// The host id that its id 0 is stored as: of `lxc.idmap = u 0 100000 65536`.
-pub fn id_base(keys: &[(String, String)]) -> Option<u32> {
+pub(super) fn id_base(keys: &[(String, String)]) -> Option<u32> {
     maps(keys).find_map(|(_, map)| base(map, "u"))
 }
 
@@ -85,7 +85,7 @@ fn base(map: &str, of: &str) -> Option<u32> {
 }
 
 /// Notes where its ids were mapped otherwise than here, which is one range of its own, from 0.
-pub fn id_maps(keys: &[(String, String)], included: bool, made: &mut Translated) {
+pub(super) fn id_maps(keys: &[(String, String)], included: bool, made: &mut Translated) {
     let first = id_base(keys);
     match first {
         None if !included => {
@@ -105,7 +105,7 @@ pub fn id_maps(keys: &[(String, String)], included: bool, made: &mut Translated)
 }
 
 /// An architecture as lxc.container.conf(5) names it: as uname(2) does, or as Debian does.
-pub fn arch(name: &str) -> Option<Arch> {
+pub(super) fn arch(name: &str) -> Option<Arch> {
     match name {
         "linux64" => Some(Arch::host()),
         "i486" | "i586" | "i686" | "linux32" => Some(Arch::I386),

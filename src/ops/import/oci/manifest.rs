@@ -55,7 +55,7 @@ struct Manifest {
 
 /// An image's configuration (OCI image specification, config.md).
 #[derive(Default, Deserialize)]
-pub struct ImageConfig {
+pub(super) struct ImageConfig {
     #[serde(default)]
     pub architecture: String,
     #[serde(default)]
@@ -66,7 +66,7 @@ pub struct ImageConfig {
 
 #[derive(Default, Deserialize)]
 #[serde(rename_all = "PascalCase", default)]
-pub struct Process {
+pub(super) struct Process {
     pub user: String,
     pub env: Option<Vec<String>>,
     pub entrypoint: Option<Vec<String>>,
@@ -77,7 +77,7 @@ pub struct Process {
 }
 
 /// What an archive has for us.
-pub struct Image {
+pub(super) struct Image {
     /// Files of the archive, lowest first, with their digest where it is known.
     pub layers: Vec<(PathBuf, Option<String>)>,
     pub config: ImageConfig,
@@ -87,7 +87,7 @@ pub struct Image {
 
 const LIMIT: u64 = 16 << 20;
 
-pub fn of_docker(archive: &OwnedFd) -> Result<Image> {
+pub(super) fn of_docker(archive: &OwnedFd) -> Result<Image> {
     let manifests: Vec<DockerManifest> = json(archive, Path::new("manifest.json"))?;
     let [manifest] = <[DockerManifest; 1]>::try_from(manifests)
         .map_err(|all| Error::failed(format!("there are {} images in it", all.len())).hint("save one at a time"))?;
@@ -98,7 +98,7 @@ pub fn of_docker(archive: &OwnedFd) -> Result<Image> {
     })
 }
 
-pub fn of_oci(archive: &OwnedFd) -> Result<Image> {
+pub(super) fn of_oci(archive: &OwnedFd) -> Result<Image> {
     let mut manifest: Manifest = json(archive, Path::new("index.json"))?;
     let mut tag = None;
     // An index may lead to indexes, but no honest one goes deep.
@@ -138,7 +138,7 @@ fn go_arch(name: &str) -> Option<Arch> {
 }
 
 /// What the image is for; refused before anything is unpacked where this host does not run it.
-pub fn arch(config: &ImageConfig, notes: &mut Vec<String>) -> Result<Arch> {
+pub(super) fn arch(config: &ImageConfig, notes: &mut Vec<String>) -> Result<Arch> {
     let ImageConfig { architecture, os, .. } = config;
     let host = Arch::host();
     if !runs(os, architecture) {
@@ -171,7 +171,7 @@ fn parse<T: serde::de::DeserializeOwned>(text: &[u8], path: &Path) -> Result<T> 
 
 /// Reads it as each of the kinds of files that there are.
 #[cfg(any(test, fuzzing))]
-pub fn read_each(text: &[u8]) {
+pub(crate) fn read_each(text: &[u8]) {
     let path = Path::new("fuzzed");
     let _ = parse::<Vec<DockerManifest>>(text, path);
     let _ = parse::<ImageConfig>(text, path);
