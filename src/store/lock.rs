@@ -17,10 +17,24 @@ use super::Layout;
 use crate::error::{Context, Error, Result};
 use crate::types::ContainerName;
 
+/// A file with a lock on it, which ends when the last copy of the descriptor is closed.
+#[derive(Debug)]
+struct LockFile(File);
+
+/// Unit tests are threads of one process, and a child that one of them forks has copies of all that
+/// the others hold, for as long as it lives. Here a lock ends with its holder.
+#[cfg(test)]
+impl Drop for LockFile {
+    fn drop(&mut self) {
+        let _ = fcntl(&self.0, FcntlArg::F_OFD_SETLK(&whole_file(libc::F_UNLCK)));
+        let _ = rustix::fs::flock(&self.0, rustix::fs::FlockOperation::Unlock);
+    }
+}
+
 /// A lock on a file, held until dropped; exclusive unless it says otherwise.
 #[derive(Debug)]
 pub struct FileLock {
-    file: File,
+    file: LockFile,
     path: PathBuf,
 }
 
@@ -32,7 +46,7 @@ impl FileLock {
             match fcntl(&file, FcntlArg::F_OFD_SETLK(&whole_file(libc::F_WRLCK))) {
                 // Its directory was removed between our two calls: a new file is at the path, or none.
                 Ok(_) if file.metadata().is_ok_and(|meta| meta.nlink() == 0) => {}
-                Ok(_) => return Ok(Some(FileLock { file, path: path.to_owned() })),
+                Ok(_) => return Ok(Some(FileLock { file: LockFile(file), path: path.to_owned() })),
                 Err(Errno::EAGAIN | Errno::EACCES) => return Ok(None),
                 Err(e) => return Err(Error::from(e).step(format!("lock `{}`", path.display()))),
             }
@@ -41,7 +55,7 @@ impl FileLock {
 
     /// Takes the lock on `path`, waiting for whoever has it.
     pub fn acquire(path: &Path) -> Result<Self> {
-        let lock = FileLock { file: open_lock_file(path)?, path: path.to_owned() };
+        let lock = FileLock { file: LockFile(open_lock_file(path)?), path: path.to_owned() };
         lock.wait_for(libc::F_WRLCK)?;
         Ok(lock)
     }
@@ -58,14 +72,14 @@ impl FileLock {
             },
             other => other?,
         };
-        let lock = FileLock { file, path: path.to_owned() };
+        let lock = FileLock { file: LockFile(file), path: path.to_owned() };
         lock.wait_for(libc::F_RDLCK)?;
         Ok(Some(lock))
     }
 
     fn wait_for(&self, kind: i32) -> Result<()> {
         loop {
-            match fcntl(&self.file, FcntlArg::F_OFD_SETLKW(&whole_file(kind))) {
+            match fcntl(&self.file.0, FcntlArg::F_OFD_SETLKW(&whole_file(kind))) {
                 Ok(_) => return Ok(()),
                 Err(Errno::EINTR) => {}
                 Err(e) => return Err(Error::from(e).step(format!("lock `{}`", self.path.display()))),
@@ -87,12 +101,12 @@ impl FileLock {
 
     /// Whether the file that is locked is the one at its path.
     fn is_in_place(&self) -> bool {
-        let (Ok(held), Ok(there)) = (self.file.metadata(), self.path.metadata()) else { return false };
+        let (Ok(held), Ok(there)) = (self.file.0.metadata(), self.path.metadata()) else { return false };
         (held.dev(), held.ino()) == (there.dev(), there.ino())
     }
 
     pub fn file(&self) -> &File {
-        &self.file
+        &self.file.0
     }
 }
 
@@ -188,20 +202,20 @@ impl AliveLock {
 /// Locks on ranges of numbers, each held by one process alone. The kernel finds those that overlap.
 #[derive(Debug)]
 pub(crate) struct RangeLocks {
-    file: File,
+    file: LockFile,
     path: PathBuf,
     held: Vec<(u64, u64)>,
 }
 
 impl RangeLocks {
     pub(crate) fn open(path: &Path) -> Result<Self> {
-        Ok(RangeLocks { file: open_lock_file(path)?, path: path.to_owned(), held: Vec::new() })
+        Ok(RangeLocks { file: LockFile(open_lock_file(path)?), path: path.to_owned(), held: Vec::new() })
     }
 
     /// Locks `length` numbers from `start` on; false where another one has some of them. What is held
     /// here already may be locked again.
     pub(crate) fn try_lock(&mut self, start: u64, length: u64) -> Result<bool> {
-        match fcntl(&self.file, FcntlArg::F_OFD_SETLK(&range(libc::F_WRLCK, start, length))) {
+        match fcntl(&self.file.0, FcntlArg::F_OFD_SETLK(&range(libc::F_WRLCK, start, length))) {
             Ok(_) => {
                 self.held.push((start, length));
                 Ok(true)
@@ -215,7 +229,7 @@ impl RangeLocks {
     pub(crate) fn keep(&mut self, wanted: &[(u64, u64)]) -> Result<()> {
         for (start, length) in std::mem::take(&mut self.held) {
             if !wanted.contains(&(start, length)) {
-                fcntl(&self.file, FcntlArg::F_OFD_SETLK(&range(libc::F_UNLCK, start, length)))
+                fcntl(&self.file.0, FcntlArg::F_OFD_SETLK(&range(libc::F_UNLCK, start, length)))
                     .context(|| format!("unlock `{}`", self.path.display()))?;
             }
         }
@@ -234,14 +248,14 @@ fn range(kind: i32, start: u64, length: u64) -> libc::flock {
 /// A lock on a directory itself, by whatever path it is reached, held until dropped (flock(2), which
 /// unlike fcntl(2) needs no right to write).
 #[derive(Debug)]
-pub(crate) struct DirectoryLock(#[expect(dead_code, reason = "held, not read")] File);
+pub(crate) struct DirectoryLock(#[expect(dead_code, reason = "held, not read")] LockFile);
 
 impl DirectoryLock {
     /// Takes it; `None` where somebody has it.
     pub(crate) fn try_acquire(dir: &Path) -> Result<Option<Self>> {
         let file = File::open(dir).map_err(|e| missing(e, dir))?;
         match rustix::fs::flock(&file, rustix::fs::FlockOperation::NonBlockingLockExclusive) {
-            Ok(()) => Ok(Some(DirectoryLock(file))),
+            Ok(()) => Ok(Some(DirectoryLock(LockFile(file)))),
             Err(rustix::io::Errno::WOULDBLOCK) => Ok(None),
             Err(e) => Err(e).context(|| format!("lock `{}`", dir.display())),
         }
