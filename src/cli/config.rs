@@ -10,7 +10,7 @@ use super::{Context, Format, NameArg, render};
 use crate::config::{Document, KeyPath};
 use crate::error::{Context as _, Error, Kind, Result};
 use crate::ops::config::{self, Change, Effect};
-use crate::template::find_program;
+use crate::sys::program::find_program;
 use crate::terminal;
 use crate::types::ContainerName;
 

@@ -1,7 +1,8 @@
+//! `lxm copy`.
+
 use super::{Context, NameArg, for_each, require_root};
 use crate::error::Result;
-use crate::ops::copy::{CopyRequest, copy};
-use crate::storage::nested;
+use crate::ops::copy::{CopyRequest, copy, not_copied};
 use crate::types::{ContainerName, SnapshotName};
 
 /// Copy a container to one or more new ones
@@ -51,7 +52,7 @@ impl Copy {
 
 /// Tells what of a container is not in its copies, snapshots and exports.
 pub(super) fn nested_is_left_out(context: &Context, name: &ContainerName) {
-    for directory in nested::in_use(&context.layout.container(name)) {
+    for directory in not_copied(&context.layout, name) {
         context.say(&format!("not included: `{directory}`, the storage of a container manager in `{name}`"));
     }
 }

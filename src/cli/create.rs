@@ -5,10 +5,9 @@ use std::path::PathBuf;
 
 use super::{Context, NameArg, require_root};
 use crate::error::{Context as _, Error, Result};
-use crate::ops::create::{Access, CreateRequest, create};
+use crate::ops::create::{Access, BuildRequest, CreateRequest, create};
 use crate::ops::login;
 use crate::sys;
-use crate::template::BuildRequest;
 use crate::terminal;
 use crate::types::Arch;
 

@@ -8,8 +8,7 @@ use std::path::{Path, PathBuf};
 use super::copy::nested_is_left_out;
 use super::{Context, NameArg, render, require_root};
 use crate::error::{Context as _, Error, Result};
-use crate::image::compress::Compression;
-use crate::ops::export::export;
+use crate::ops::export::{Compression, export};
 use crate::store::{AtFirstByte, Target, place_file, target};
 use crate::types::{ContainerName, SnapshotName};
 

@@ -7,7 +7,6 @@ use serde::Serialize;
 use super::{Context, Format, render, require_root};
 use crate::error::{Error, Result};
 use crate::ops::image::{self, Overview};
-use crate::template::download;
 use crate::types::Arch;
 
 /// List, rebuild and remove the images that `lxm create` copies
@@ -79,7 +78,7 @@ struct ToBeHad {
 fn available(context: &Context, template: Option<&str>, all: bool, insecure: bool) -> Result<u8> {
     let mut rows = Vec::new();
     let mut failed = Vec::new();
-    for (template, answer) in download::available(&context.layout, template, insecure)? {
+    for (template, answer) in image::available(&context.layout, template, insecure)? {
         match answer {
             Err(e) => failed.push(e),
             Ok(systems) => {

@@ -1,11 +1,8 @@
 //! `lxm info`: what is known of one container.
 
-use std::time::Duration;
-
 use super::json::{self, Facts};
 use super::{Context, Format, NameArg, render};
-use crate::client;
-use crate::container::status::{Observer, Seen, State};
+use crate::container::status::{Observer, Seen};
 use crate::error::Result;
 use crate::ops::confined::Confined;
 use crate::terminal;
@@ -60,14 +57,14 @@ impl Info {
                 let _ = seen.usage();
                 render::json(&Facts::of(&seen))?;
             }
-            Format::Text => render::text(&show.lines(&seen, context))?,
+            Format::Text => render::text(&show.lines(&seen))?,
         }
         Ok(0)
     }
 }
 
 impl Show {
-    fn lines(&self, seen: &Seen, context: &Context) -> String {
+    fn lines(&self, seen: &Seen) -> String {
         let all = !(self.state || self.pid || self.ips || self.stats);
         let mut lines = Lines { raw: self.no_humanize, text: String::new() };
         if all {
@@ -88,7 +85,7 @@ impl Show {
             lines.usage(seen);
         }
         if all {
-            lines.more(seen, context);
+            lines.more(seen);
         }
         lines.text
     }
@@ -136,7 +133,7 @@ impl Lines {
     }
 
     /// What `lxc-info` does not tell.
-    fn more(&mut self, seen: &Seen, context: &Context) {
+    fn more(&mut self, seen: &Seen) {
         seen.links().iter().flat_map(|link| &link.publish).for_each(|port| self.add("Published", port));
         if let Some(pids) = seen.stats().pids {
             self.add("Processes", pids);
@@ -148,11 +145,7 @@ impl Lines {
             self.add("Started", &record.started);
             self.add("Init", &record.init);
         }
-        // One that reboots again and again is starting, and its supervisor says so.
-        if seen.record.is_some() || seen.state == State::Starting && context.layout.control_socket(&seen.name).exists()
-        {
-            self.boot(seen, context);
-        }
+        self.boot(seen);
         if let Ok(origin) = seen.origin() {
             self.add("Template", &origin.template);
             if !origin.release.is_empty() {
@@ -214,10 +207,9 @@ impl Lines {
         }
     }
 
-    /// What the guest's init says of itself; a supervisor too busy to answer is not waited for.
-    fn boot(&mut self, seen: &Seen, context: &Context) {
-        let status = client::status(&context.layout, &seen.name, Duration::from_secs(1));
-        let Ok(status) = status else { return };
+    /// What the guest's init says of itself.
+    fn boot(&mut self, seen: &Seen) {
+        let Some(status) = seen.boot_status() else { return };
         let ready = match (status.ready, status.boot_us) {
             (Some(true), Some(us)) => format!("yes, {:.2} s after its init began", us as f64 / 1e6),
             (Some(true), None) => "yes".to_owned(),

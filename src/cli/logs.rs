@@ -3,8 +3,7 @@ use std::io::IsTerminal;
 use super::sanitize::Filter;
 use super::{Context, NameArg, render};
 use crate::error::Result;
-use crate::ops::logs::{Part, logs};
-use crate::systemd::unit;
+use crate::ops::logs::{Part, logs, show_journal};
 
 /// Show the console log of a container
 ///
@@ -30,7 +29,7 @@ pub(super) struct Logs {
 impl Logs {
     pub(super) fn run(self, context: &Context) -> Result<u8> {
         if self.journal {
-            return unit::show_journal(&context.layout, &self.name.name, self.lines, self.follow);
+            return show_journal(&context.layout, &self.name.name, self.lines, self.follow);
         }
         let mut filter = std::io::stdout().is_terminal().then(Filter::default);
         let part = self.lines.map_or(Part::All, Part::LastLines);

@@ -4,7 +4,7 @@
 //! running, 5 the host lacks something (root's rights too), 6 bad configuration, 7 timed out;
 //! `attach` gives the command's own.
 //!
-//! It may name every room. Start reading at `verbs`.
+//! It reaches the world through `ops`, `container` and `attach`; else it names values alone. Start reading at `verbs`.
 
 mod adopt;
 mod attach;

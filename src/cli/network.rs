@@ -5,9 +5,7 @@ use ipnetwork::{Ipv4Network, Ipv6Network};
 
 use super::{Context, Format, render, require_root};
 use crate::error::Result;
-use crate::net::server::{self, Readiness};
-use crate::net::{self, bridge, owner};
-use crate::ops::network::{self, New, Seen};
+use crate::ops::network::{self, DEFAULT_BRIDGE, New, Readiness, Seen};
 use crate::types::ContainerName;
 
 /// Manage bridges with their DHCP and DNS servers
@@ -29,13 +27,13 @@ enum Verb {
     /// Bring a bridge up, with firewall rules, DHCP and DNS
     Up {
         /// Bridge
-        #[arg(default_value = owner::DEFAULT_BRIDGE)]
+        #[arg(default_value = DEFAULT_BRIDGE)]
         bridge: String,
     },
     /// Take a bridge down; its settings and leases are kept
     Down {
         /// Bridge
-        #[arg(default_value = owner::DEFAULT_BRIDGE)]
+        #[arg(default_value = DEFAULT_BRIDGE)]
         bridge: String,
     },
     /// Change a setting of a bridge
@@ -77,23 +75,20 @@ enum Verb {
 impl Network {
     pub(super) fn run(self, context: &Context) -> Result<u8> {
         let layout = &context.layout;
-        let known = |name: &str| owner::bridge_name(layout, name);
+        let known = |name: &str| network::bridge_name(layout, name);
         match self.verb {
             Verb::Show { bridge: Some(bridge) } => return show_one(context, &network::look(layout, &known(&bridge)?)?),
             Verb::Show { bridge: None } => return show_all(context, &network::list(layout)?),
             Verb::Serve(verb) => return verb.run(context),
             Verb::Publish { name } => {
                 require_root("publish ports")?;
-                return net::publish::run(layout, &name).map(|()| 0);
+                return network::publish(layout, &name).map(|()| 0);
             }
             _ => require_root("change the network")?,
         }
         match self.verb {
-            Verb::Up { bridge } => {
-                net::bridge::up(layout, &known(&bridge)?)?;
-                net::rules::repair(layout)?;
-            }
-            Verb::Down { bridge } => bridge::down(layout, &known(&bridge)?)?,
+            Verb::Up { bridge } => network::up(layout, &known(&bridge)?)?,
+            Verb::Down { bridge } => network::down(layout, &known(&bridge)?)?,
             Verb::Set { bridge, key, value } => set(context, &known(&bridge)?, &key, &value)?,
             Verb::Create(verb) => verb.run(context)?,
             Verb::Delete { bridge } => network::delete(layout, &known(&bridge)?)?,
@@ -209,6 +204,6 @@ impl Serve {
     fn run(self, context: &Context) -> Result<u8> {
         require_root("serve leases")?;
         let readiness = if self.spawned { Readiness::Stdout } else { Readiness::Notify };
-        server::run(&context.layout, &self.bridge, readiness).map(|()| 0)
+        network::serve(&context.layout, &self.bridge, readiness).map(|()| 0)
     }
 }

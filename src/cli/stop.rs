@@ -5,8 +5,7 @@ use std::time::Duration;
 use super::{Context, NamesArg, for_each, require_root};
 use crate::config::Boot;
 use crate::error::{Kind, Result};
-use crate::host;
-use crate::ops::stop::stop;
+use crate::ops::stop::{self, stop};
 use crate::proto::control::StopStage;
 use crate::types::{ContainerName, Timeout};
 
@@ -32,11 +31,11 @@ pub(super) struct HowArgs {
 }
 
 impl HowArgs {
-    pub(super) fn get(&self, context: &Context, name: &ContainerName) -> Result<host::Stop> {
+    pub(super) fn get(&self, context: &Context, name: &ContainerName) -> Result<stop::Stop> {
         match (self.kill, self.timeout) {
-            (true, _) => Ok(host::Stop::Kill),
-            (false, Some(timeout)) => Ok(host::Stop::Graceful { limit: timeout.get() }),
-            (false, None) => Ok(host::Stop::Graceful { limit: patience(context, name)? }),
+            (true, _) => Ok(stop::Stop::Kill),
+            (false, Some(timeout)) => Ok(stop::Stop::Graceful { limit: timeout.get() }),
+            (false, None) => Ok(stop::Stop::Graceful { limit: patience(context, name)? }),
         }
     }
 }
@@ -72,7 +71,7 @@ impl Stop {
         for_each::for_each(&self.names.names, |name| {
             let how = self.how.get(context, name)?;
             let stop_stage = stop(&context.layout, name, how, |stop_stage| tell(context, name, stop_stage))?;
-            if let (StopStage::Killed, host::Stop::Graceful { limit }) = (stop_stage, how) {
+            if let (StopStage::Killed, stop::Stop::Graceful { limit }) = (stop_stage, how) {
                 // It has stopped, which is what was asked for; how may matter to its data.
                 context.say(&format!("`{name}` did not shut down within {}s and was killed", limit.as_secs_f32()));
             }

@@ -12,9 +12,11 @@ use nix::unistd::Pid;
 use super::boot_report;
 use crate::cgroup::stats::{self, Stats};
 use crate::cgroup::{ContainerCgroup, Hierarchies};
+use crate::client;
 use crate::config::{Config, IdMap, Publish};
 use crate::error::{Error, Result};
 use crate::net::{self, Addresses, GuestRecord, Traffic};
+use crate::proto::control::Status;
 use crate::storage::{self, Usage};
 use crate::store::{AliveLock, BootRecord, Layout, Origin};
 use crate::sys::process;
@@ -191,6 +193,17 @@ impl Seen<'_> {
             Some(stats) => stats.memory_bytes,
             None => stats::memory(&self.observer.hierarchies, &self.record.as_ref()?.cgroup),
         }
+    }
+
+    /// What the guest's init says of its boot. A supervisor too busy to answer is not waited for.
+    pub(crate) fn boot_status(&self) -> Option<Status> {
+        let layout = self.observer.layout;
+        // One that reboots again and again is starting, and its supervisor says so.
+        let restarts = || self.state == State::Starting && layout.control_socket(&self.name).exists();
+        if self.record.is_none() && !restarts() {
+            return None;
+        }
+        client::status(layout, &self.name, Duration::from_secs(1)).ok()
     }
 
     /// The guest's addresses; none while it shares the host's, or does not run.

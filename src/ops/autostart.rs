@@ -92,7 +92,13 @@ fn set(layout: &Layout, name: &ContainerName, autostart: bool) -> Result<()> {
 
 /// Starts what a bare host shall start at boot, in its order: independent containers at once, each
 /// when those before it are ready. Gives how it went; `tell` hears of each end.
+///
+/// Fails with `Kind::Conflict` where systemd does it.
 pub(crate) fn start_all(layout: &Layout, tell: &dyn Fn(&Entry)) -> Result<Vec<Entry>> {
+    if systemd::is_running() {
+        return Err(Error::conflict("systemd starts the enabled containers on this host")
+            .hint("`lxm enable NAME` enables one, `systemctl start lxm.target` starts them all"));
+    }
     let order = order(layout)?;
     order.check()?;
     let wanted = layout.names()?.into_iter();

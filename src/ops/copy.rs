@@ -37,6 +37,12 @@ pub(crate) fn copy(layout: &Layout, request: &CopyRequest) -> Result<Vec<String>
     make(layout, request).context(|| format!("copy `{from}` to `{to}`"))
 }
 
+/// The directories of the guest that no copy, snapshot or export of it has: the storage of container
+/// managers in it.
+pub(crate) fn not_copied(layout: &Layout, name: &ContainerName) -> Vec<&'static str> {
+    storage::nested::in_use(&layout.container(name))
+}
+
 fn make(layout: &Layout, request: &CopyRequest) -> Result<Vec<String>> {
     let CopyRequest { from, to, .. } = request;
     if from == to {

@@ -13,8 +13,10 @@ use crate::progress::Progress;
 use crate::storage;
 use crate::store::{Layout, OperationLock, Origin, Staging, ids, require_free};
 use crate::sys;
-use crate::template::{self, BuildRequest, Recipe};
+use crate::template::{self, Recipe};
 use crate::types::{ContainerName, IdRange};
+
+pub(crate) use crate::template::BuildRequest;
 
 /// What is to be made.
 #[derive(Debug, Clone)]

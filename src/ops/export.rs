@@ -13,11 +13,13 @@ use sha2::{Digest, Sha256};
 
 use crate::container::view::Reading;
 use crate::error::{Context, Error, Result};
-use crate::image::compress::{Compression, Encoder};
+use crate::image::compress::Encoder;
 use crate::image::pack::Packer;
 use crate::progress::Progress;
 use crate::store::Layout;
 use crate::types::{ContainerName, SnapshotName};
+
+pub(crate) use crate::image::compress::Compression;
 
 /// `lxm/export.toml`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

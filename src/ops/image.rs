@@ -9,6 +9,8 @@ use crate::storage::{self, Usage};
 use crate::store::Layout;
 use crate::template::{self, BuildRequest, Recipe};
 
+pub(crate) use crate::template::download::available;
+
 /// An image and who needs it.
 #[derive(Debug, Clone)]
 pub(crate) struct Overview {

@@ -17,6 +17,8 @@ use crate::store::Layout;
 use crate::sys::socket::Packets;
 use crate::types::ContainerName;
 
+pub(crate) use crate::systemd::unit::show_journal;
+
 /// Which part of the log is wanted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Part {

@@ -5,9 +5,14 @@ use serde::Serialize;
 
 use crate::config::bridge::{BridgeSettings, NetworkFile};
 use crate::error::{Error, Result};
-use crate::net::{bridge, owner, server};
+use crate::net::{bridge, owner, rules, server};
 use crate::netserver::{self, GuestStatus};
 use crate::store::Layout;
+
+pub(crate) use crate::net::bridge::down;
+pub(crate) use crate::net::owner::{DEFAULT_BRIDGE, bridge_name};
+pub(crate) use crate::net::publish::run as publish;
+pub(crate) use crate::net::server::{Readiness, run as serve};
 
 /// A bridge of lxm's and what is on it.
 #[derive(Debug, Serialize)]
@@ -88,6 +93,12 @@ pub(crate) fn create(layout: &Layout, name: &str, new: &New) -> Result<()> {
     };
     bridge::add(layout, name, settings)?;
     bridge::up(layout, name).map(drop).inspect_err(|_| drop(delete(layout, name)))
+}
+
+/// Brings a bridge up with its server, and the rules of the firewall as they should be.
+pub(crate) fn up(layout: &Layout, name: &str) -> Result<()> {
+    bridge::up(layout, name)?;
+    rules::repair(layout)
 }
 
 /// Changes one setting, in the file and, where the bridge is up, at once. `auto` chooses a network

@@ -1,10 +1,12 @@
 use crate::cgroup::{ContainerCgroup, Hierarchies};
 use crate::container::sweep::sweep_run;
 use crate::error::{Error, Result};
-use crate::host::{self, Stop};
+use crate::host;
 use crate::proto::control::StopStage;
 use crate::store::{self, AliveLock, Layout, OperationLock};
 use crate::types::ContainerName;
+
+pub(crate) use crate::host::Stop;
 
 /// Stops a container and waits until nothing of it is left; says what it took.
 ///

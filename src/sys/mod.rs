@@ -28,6 +28,7 @@ pub(crate) mod poll;
 pub(crate) mod ports;
 pub(crate) mod privileges;
 pub(crate) mod process;
+pub(crate) mod program;
 pub(crate) mod quota;
 pub(crate) mod ready;
 pub(crate) mod reexec;

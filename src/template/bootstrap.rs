@@ -12,15 +12,16 @@ use super::recipe::Recipe;
 use crate::distro::{Edit, View, edit};
 use crate::error::{Context, Error, Result};
 use crate::progress::Progress;
+use crate::sys::program::find_program;
 
 /// How long the archive may take to give its `InRelease`, a file of some 100 kB.
 const PROBE_LIMIT: Duration = Duration::from_secs(10);
 
 pub(super) fn build(recipe: &Recipe, target: &Path, log: &Path, progress: &Progress) -> Result<()> {
     let keyring = keyring(recipe)?;
-    if let Some(program) = command::find_program("mmdebstrap") {
+    if let Some(program) = find_program("mmdebstrap") {
         mmdebstrap(&program, recipe, &keyring, target, log, progress)?;
-    } else if let Some(program) = command::find_program("debootstrap") {
+    } else if let Some(program) = find_program("debootstrap") {
         debootstrap(&program, recipe, &keyring, target, log, progress)?;
     } else {
         return Err(Error::host_lacks("neither `mmdebstrap` nor `debootstrap` is installed")

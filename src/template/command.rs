@@ -2,7 +2,7 @@
 
 use std::fs::File;
 use std::io::{BufRead, BufReader, Write};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Command, Stdio};
 
 use crate::error::{Context, Error, Result};
@@ -86,14 +86,6 @@ fn printable(line: &[u8]) -> String {
     let text = String::from_utf8_lossy(line);
     let shown = text.trim_end_matches('\r').rsplit('\r').next().unwrap_or("");
     shown.chars().filter(|c| !terminal::is_control(*c)).collect::<String>().trim_end().to_owned()
-}
-
-/// Where a program is, if it is installed.
-pub(crate) fn find_program(program: &str) -> Option<PathBuf> {
-    let path = std::env::var_os("PATH").unwrap_or_default();
-    // sbin too: debootstrap is there, and an administrator's PATH under sudo or cron may lack it.
-    let dirs = std::env::split_paths(&path).chain(["/usr/sbin".into(), "/sbin".into()]);
-    dirs.map(|dir| dir.join(program)).find(|file| file.is_file())
 }
 
 #[cfg(test)]

@@ -17,7 +17,6 @@ mod script;
 
 use std::path::Path;
 
-pub(crate) use command::find_program;
 pub(crate) use find::{Found, find};
 pub(crate) use model::Builder;
 pub(crate) use recipe::{BuildRequest, Recipe};

@@ -44,6 +44,12 @@ impl Imports {
         self.files.iter().map(named).collect()
     }
 
+    /// For each file the rooms that it names, wherever what it names there is from.
+    pub fn rooms(&self) -> BTreeMap<String, BTreeSet<String>> {
+        let rooms = |names: &Names| names.paths.iter().filter_map(|path| path.first().cloned()).collect();
+        self.files.iter().map(|(module, names)| (module.join("/"), rooms(names))).collect()
+    }
+
     /// The file in which what `path` names is written, with at most `hops` re-exports on the way.
     fn file_of(&self, path: &[String], hops: usize) -> Option<Module> {
         let depth = (1..=path.len()).rev().find(|depth| self.files.contains_key(&path[..*depth]))?;

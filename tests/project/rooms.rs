@@ -53,6 +53,35 @@ fn imports_between_rooms_lead_down() {
     assert!(wrong.is_empty(), "{} imports lead up or sideways:\n{}", wrong.len(), wrong.join("\n"));
 }
 
+/// What acts on the world is behind `ops`; the rest are values, and what belongs to a command line.
+#[test]
+fn the_command_line_reaches_the_world_through_ops() {
+    const NAMED: &[&str] = &[
+        "cli",
+        "ops",
+        "container",
+        "attach",
+        "store",
+        "config",
+        "proto",
+        "sys",
+        "types",
+        "error",
+        "progress",
+        "terminal",
+    ];
+    let mut wrong = Vec::new();
+    for (file, rooms) in Imports::of(&Path::new(env!("CARGO_MANIFEST_DIR")).join("src")).rooms() {
+        // `lxm supervise` is the supervisor's own command line.
+        let is_its_own = |target: &str| file == "cli/supervise" && target == "supervisor";
+        let others = rooms.iter().filter(|target| !NAMED.contains(&target.as_str()) && !is_its_own(target));
+        if room(&file) == "cli" {
+            wrong.extend(others.map(|target| format!("src/{file}.rs names {target}")));
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
 #[test]
 fn files_of_a_room_name_each_other_in_no_circle() {
     let edges = edges();

@@ -3,8 +3,8 @@
 use std::fs;
 
 use super::{Check, Verdict};
+use crate::sys::program::find_program;
 use crate::systemd;
-use crate::template::find_program;
 
 /// The oldest systemd whose interfaces lxm uses: Debian 12's.
 const SYSTEMD_FLOOR: u32 = 252;
