@@ -1,6 +1,8 @@
 //! The contract of the command line: what is refused and with which status, what help says, what
 //! scripts may read. No container runs; state is in a directory of the test's own.
 
+#[path = "cli/keyboard.rs"]
+mod keyboard;
 #[path = "cli/output.rs"]
 mod output;
 

@@ -16,7 +16,7 @@ use crate::error::Result;
 #[command(after_help = "\
 Examples:
   lxm attach web
-  lxm attach web --user www-data -- ls -l /srv
+  lxm attach --user www-data web ls -l /srv
   tar c site | lxm attach web -- tar x -C /var/www")]
 pub(super) struct Attach {
     #[command(flatten)]
@@ -27,7 +27,7 @@ pub(super) struct Attach {
     user: Option<String>,
 
     /// Set an environment variable; KEY alone passes on its value from here; repeatable
-    #[arg(short, long, value_name = "KEY=VALUE")]
+    #[arg(short, long, short_alias = 'v', alias = "set-var", value_name = "KEY=VALUE")]
     env: Vec<String>,
 
     /// Working directory in the container [default: the user's home]
@@ -45,8 +45,8 @@ pub(super) struct Attach {
     #[arg(short = 'T', long, overrides_with = "tty", hide = true)]
     no_tty: bool,
 
-    /// Command and its arguments [default: the user's login shell]
-    #[arg(last = true, value_name = "COMMAND")]
+    /// Command and its arguments; what follows it is the command's [default: the user's login shell]
+    #[arg(trailing_var_arg = true, value_name = "COMMAND")]
     command: Vec<String>,
 }
 

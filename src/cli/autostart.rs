@@ -1,6 +1,6 @@
 //! `lxm enable`, `disable`, `autostart` and `boot-report`: containers and the host's boot.
 
-use super::{Context, Format, NamesArg, for_each, render, require_root};
+use super::{Context, Format, NamesOrAllArg, for_each, render, require_root};
 use crate::container::boot_report::{self, Entry, State};
 use crate::error::{Error, Result};
 use crate::ops::autostart;
@@ -10,13 +10,14 @@ use serde::Serialize;
 #[derive(Debug, clap::Args)]
 pub(super) struct Enable {
     #[command(flatten)]
-    names: NamesArg,
+    names: NamesOrAllArg,
 }
 
 impl Enable {
     pub(super) fn run(self, context: &Context) -> Result<u8> {
         require_root("change what starts at boot")?;
-        for_each::for_each(&self.names.names, |name| autostart::enable(&context.layout, name))
+        let names = self.names.get(context, |_| true)?;
+        for_each::for_each(&names, |name| autostart::enable(&context.layout, name))
     }
 }
 
@@ -24,13 +25,14 @@ impl Enable {
 #[derive(Debug, clap::Args)]
 pub(super) struct Disable {
     #[command(flatten)]
-    names: NamesArg,
+    names: NamesOrAllArg,
 }
 
 impl Disable {
     pub(super) fn run(self, context: &Context) -> Result<u8> {
         require_root("change what starts at boot")?;
-        for_each::for_each(&self.names.names, |name| autostart::disable(&context.layout, name))
+        let names = self.names.get(context, |_| true)?;
+        for_each::for_each(&names, |name| autostart::disable(&context.layout, name))
     }
 }
 

@@ -48,7 +48,7 @@ enum Verb {
         #[command(flatten)]
         name: NameArg,
 
-        /// Settings and their values, alternating; a single one may be KEY=VALUE
+        /// Settings, each as KEY VALUE or KEY=VALUE
         #[arg(value_name = "KEY VALUE", required = true)]
         settings: Vec<String>,
     },
@@ -109,17 +109,15 @@ fn get(context: &Context, name: &ContainerName, key: &KeyPath) -> Result<()> {
 
 fn set(context: &Context, name: &ContainerName, settings: &[String]) -> Result<()> {
     let mut changes = Vec::new();
-    // `KEY=VALUE` is what many type.
-    let words: Vec<&str> = match settings {
-        [one] => one.split_once('=').map_or(vec![one.as_str()], |(key, value)| vec![key, value]),
-        words => words.iter().map(String::as_str).collect(),
-    };
-    for pair in words.chunks(2) {
-        let [key, value] = pair else {
-            return Err(Error::usage(format!("`{}` has no value", pair[0]))
-                .hint("give each setting its value: `lxm config set NAME KEY VALUE`"));
-        };
-        changes.push(Change::Set { key: key.parse()?, value: (*value).to_owned() });
+    let mut words = settings.iter().map(String::as_str);
+    while let Some(word) = words.next() {
+        // No key has a `=`.
+        let pair = word.split_once('=').or_else(|| Some((word, words.next()?)));
+        let (key, value) = pair.ok_or_else(|| {
+            Error::usage(format!("`{word}` has no value"))
+                .hint("give each setting its value: `lxm config set NAME KEY VALUE`")
+        })?;
+        changes.push(Change::Set { key: key.parse()?, value: value.to_owned() });
     }
     change(context, name, &changes)
 }

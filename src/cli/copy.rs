@@ -16,8 +16,12 @@ pub(super) struct Copy {
     name: NameArg,
 
     /// Names of the copies
-    #[arg(value_name = "NEW", required = true)]
+    #[arg(value_name = "NEW", required_unless_present = "as_in_lxc")]
     to: Vec<ContainerName>,
+
+    /// The name as lxc-copy has it
+    #[arg(short = 'N', long = "newname", hide = true)]
+    as_in_lxc: Vec<ContainerName>,
 
     /// Copy this snapshot instead of the current state
     #[arg(long, value_name = "SNAPSHOT")]
@@ -37,7 +41,8 @@ impl Copy {
         require_root("copy a container")?;
         let from = self.name.name;
         nested_is_left_out(context, &from);
-        for_each::for_each(&self.to, |to| {
+        let to = [&self.to[..], &self.as_in_lxc].concat();
+        for_each::for_each(&to, |to| {
             let (snapshot, storage) = (self.snapshot.clone(), self.storage.clone());
             let request = CopyRequest { from: from.clone(), snapshot, to: to.clone(), trust: self.trust, storage };
             for setting in copy(&context.layout, &request)? {

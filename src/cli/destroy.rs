@@ -17,7 +17,8 @@ impl Destroy {
     pub(super) fn run(self, context: &Context) -> Result<u8> {
         require_root("destroy a container")?;
         let in_use = if self.force { InUse::Force } else { InUse::Refuse };
-        for_each::for_each(&self.names.names, |name| {
+        let names = self.names.get(context, |_| true)?;
+        for_each::for_each(&names, |name| {
             destroy(&context.layout, name, in_use)?;
             context.say(&format!("destroyed `{name}`"));
             Ok(())

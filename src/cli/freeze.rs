@@ -1,4 +1,5 @@
-use super::{Context, NamesArg, for_each, require_root};
+use super::{Context, NamesOrAllArg, for_each, require_root};
+use crate::container::status::State;
 use crate::error::Result;
 use crate::ops::freeze::set_frozen;
 
@@ -6,26 +7,28 @@ use crate::ops::freeze::set_frozen;
 #[derive(Debug, clap::Args)]
 pub(super) struct Freeze {
     #[command(flatten)]
-    names: NamesArg,
+    names: NamesOrAllArg,
 }
 
 /// Let frozen containers run again
 #[derive(Debug, clap::Args)]
 pub(super) struct Unfreeze {
     #[command(flatten)]
-    names: NamesArg,
+    names: NamesOrAllArg,
 }
 
 impl Freeze {
     pub(super) fn run(self, context: &Context) -> Result<u8> {
         require_root("freeze a container")?;
-        for_each::for_each(&self.names.names, |name| set_frozen(&context.layout, name, true))
+        let names = self.names.get(context, |state| state == State::Running)?;
+        for_each::for_each(&names, |name| set_frozen(&context.layout, name, true))
     }
 }
 
 impl Unfreeze {
     pub(super) fn run(self, context: &Context) -> Result<u8> {
         require_root("unfreeze a container")?;
-        for_each::for_each(&self.names.names, |name| set_frozen(&context.layout, name, false))
+        let names = self.names.get(context, |state| state == State::Frozen)?;
+        for_each::for_each(&names, |name| set_frozen(&context.layout, name, false))
     }
 }

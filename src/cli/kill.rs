@@ -1,4 +1,5 @@
-use super::{Context, NamesArg, for_each, require_root};
+use super::{Context, NamesOrAllArg, for_each, require_root};
+use crate::container::status::State;
 use crate::error::Result;
 use crate::ops::kill::kill;
 use crate::types::Signal;
@@ -10,7 +11,7 @@ use crate::types::Signal;
 #[derive(Debug, clap::Args)]
 pub(super) struct Kill {
     #[command(flatten)]
-    names: NamesArg,
+    names: NamesOrAllArg,
 
     /// Signal, by name or number: TERM, SIGHUP, 15, RTMIN+3
     #[arg(short, long, value_name = "SIGNAL", default_value = "KILL")]
@@ -20,6 +21,7 @@ pub(super) struct Kill {
 impl Kill {
     pub(super) fn run(self, context: &Context) -> Result<u8> {
         require_root("send a signal to a container")?;
-        for_each::for_each(&self.names.names, |name| kill(&context.layout, name, self.signal))
+        let names = self.names.get(context, |state| state != State::Stopped)?;
+        for_each::for_each(&names, |name| kill(&context.layout, name, self.signal))
     }
 }

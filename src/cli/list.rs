@@ -5,10 +5,12 @@ use std::cmp::Ordering;
 use clap::ValueEnum;
 
 use super::json::{self, Facts};
+use super::name::completer;
 use super::{Context, Format, render};
 use crate::container::boot_report::State as Boot;
 use crate::container::status::{Observer, Seen, State};
-use crate::error::Result;
+use crate::error::{Error, Result};
+use crate::types::{ContainerName, NamePattern};
 
 /// List containers
 ///
@@ -17,8 +19,8 @@ use crate::error::Result;
 #[derive(Debug, clap::Args)]
 pub(super) struct List {
     /// List only containers whose name matches a pattern with `*` and `?`
-    #[arg(value_name = "PATTERN")]
-    patterns: Vec<String>,
+    #[arg(value_name = "PATTERN", add = completer())]
+    patterns: Vec<NamePattern>,
 
     /// Print a table
     #[arg(short, long)]
@@ -58,7 +60,7 @@ pub(super) struct List {
     frozen: bool,
 
     /// Only stopped containers
-    #[arg(long, visible_alias = "defined")]
+    #[arg(long)]
     stopped: bool,
 
     /// Only running or frozen containers
@@ -76,6 +78,10 @@ pub(super) struct List {
     /// Only containers that start at boot
     #[arg(long)]
     autostart: bool,
+
+    /// As lxc-ls has it: all that have a configuration, which all have
+    #[arg(long, hide = true)]
+    defined: bool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -129,12 +135,13 @@ impl List {
     pub(super) fn run(self, context: &Context) -> Result<u8> {
         if context.format == Format::Text && self.is_of_names() {
             let names = context.layout.names()?;
-            let mut names: Vec<String> =
-                names.iter().map(|name| name.to_string()).filter(|name| self.wants_name(name)).collect();
+            let mut wanted: Vec<String> =
+                names.iter().filter(|name| self.wants_name(name)).map(ToString::to_string).collect();
             if self.reverse {
-                names.reverse();
+                wanted.reverse();
             }
-            return self.names(&names).map(|()| 0);
+            self.names(&wanted)?;
+            return self.require_named(context).map(|()| 0);
         }
         let observer = Observer::new(&context.layout)?;
         let mut seen = observer.all()?;
@@ -160,7 +167,20 @@ impl List {
             let names: Vec<String> = seen.iter().map(|seen| seen.name.to_string()).collect();
             self.names(&names)?;
         }
-        Ok(0)
+        self.require_named(context).map(|()| 0)
+    }
+
+    /// Fails with `Kind::NotFound` for a container that was named and does not exist; patterns may
+    /// match none.
+    fn require_named(&self, context: &Context) -> Result<()> {
+        for pattern in &self.patterns {
+            let NamePattern::Name(name) = pattern else { continue };
+            if name.as_str() == "json" && self.fancy && context.layout.require(name).is_err() {
+                return Err(Error::usage("`-f` takes no format: it prints a table").hint("`--format json` prints JSON"));
+            }
+            context.layout.require(name)?;
+        }
+        Ok(())
     }
 
     fn names(&self, names: &[String]) -> Result<()> {
@@ -178,8 +198,8 @@ impl List {
         !self.fancy && self.columns.is_empty() && self.sort == Column::Name && !filters.contains(&true)
     }
 
-    fn wants_name(&self, name: &str) -> bool {
-        self.patterns.is_empty() || self.patterns.iter().any(|pattern| matches(pattern, name))
+    fn wants_name(&self, name: &ContainerName) -> bool {
+        self.patterns.is_empty() || self.patterns.iter().any(|pattern| pattern.matches(name))
     }
 
     fn wants(&self, seen: &Seen) -> bool {
@@ -193,7 +213,7 @@ impl List {
         let mut asked = states.iter().filter(|(asked, _)| *asked).peekable();
         let state = asked.peek().is_none() || asked.any(|(_, states)| states.contains(&seen.state));
         state
-            && self.wants_name(seen.name.as_str())
+            && self.wants_name(&seen.name)
             && (!self.privileged || seen.privileged() == Some(true))
             && (!self.unprivileged || seen.privileged() == Some(false))
             && (!self.autostart || seen.autostart() == Some(true))
@@ -270,56 +290,4 @@ impl Column {
 
 fn join<T: ToString>(addresses: &[T]) -> String {
     addresses.iter().map(T::to_string).collect::<Vec<_>>().join(", ")
-}
-
-/// Whether `text` is as `pattern` says, where `*` stands for any text and `?` for any one letter.
-///
-/// Only the last `*` is ever tried anew: what an earlier one could take the last one can too.
-fn matches(pattern: &str, text: &str) -> bool {
-    let (pattern, text) = (pattern.as_bytes(), text.as_bytes());
-    let (mut p, mut t) = (0, 0);
-    let mut star = None;
-    while t < text.len() {
-        match pattern.get(p) {
-            Some(b'*') => {
-                star = Some((p, t));
-                p += 1;
-            }
-            Some(&letter) if letter == b'?' || letter == text[t] => {
-                p += 1;
-                t += 1;
-            }
-            _ => {
-                let Some((at, taken)) = &mut star else { return false };
-                *taken += 1;
-                (p, t) = (*at + 1, *taken);
-            }
-        }
-    }
-    pattern[p..].iter().all(|&letter| letter == b'*')
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn patterns_stand_for_whole_names() {
-        for (pattern, name, wanted) in [
-            ("web", "web", true),
-            ("web", "web-1", false),
-            ("web*", "web-1", true),
-            ("*-1", "web-1", true),
-            ("w?b", "web", true),
-            ("w?b", "wb", false),
-            ("*", "", true),
-            ("a*b*c", "axxbyyc", true),
-            ("a*b*c", "axxbyy", false),
-            ("", "a", false),
-            ("a**", "a", true),
-            (&"*a".repeat(30), &"a".repeat(29), false),
-        ] {
-            assert_eq!(matches(pattern, name), wanted, "{pattern} {name}");
-        }
-    }
 }

@@ -19,6 +19,7 @@ mod destroy;
 mod diff;
 mod export;
 mod for_each;
+mod foreign;
 mod freeze;
 mod gc;
 mod generate;
@@ -54,7 +55,7 @@ pub(crate) use context::{Context, Format, require_root};
 pub use tree::command;
 
 use context::{Global, report, with_rights};
-pub(crate) use name::{NameArg, NamesArg};
+pub(crate) use name::{NameArg, NamesArg, NamesOrAllArg};
 use tree::Parsed;
 
 use crate::error::Result;

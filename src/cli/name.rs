@@ -5,11 +5,15 @@
 //! is what help and completions show beside it, in [`by_option`] the name is the option itself. Each
 //! has clap's own usage lines and errors.
 
+use std::collections::BTreeSet;
+
 use clap::{Arg, ArgMatches, Command};
 use clap_complete::engine::{ArgValueCompleter, CompletionCandidate};
 
-use super::context;
-use crate::types::ContainerName;
+use super::context::{self, Context};
+use crate::container::status::{Observer, State};
+use crate::error::{Error, Result};
+use crate::types::{ContainerName, NamePattern};
 
 /// The position of the container's name.
 const POSITION: &str = "container";
@@ -27,9 +31,67 @@ pub(crate) struct NameArg {
 /// One container or more, for verbs that do the same to each.
 #[derive(Debug, Clone, clap::Args)]
 pub(crate) struct NamesArg {
-    /// Containers
+    /// Containers; `*` and `?` stand for any text and any character of a name
     #[arg(id = POSITION, value_name = "NAME", required = true, add = completer())]
-    pub names: Vec<ContainerName>,
+    names: Vec<NamePattern>,
+}
+
+/// The same for verbs that are often for all.
+#[derive(Debug, Clone, clap::Args)]
+#[group(required = true, multiple = false)]
+pub(crate) struct NamesOrAllArg {
+    /// Containers; `*` and `?` stand for any text and any character of a name
+    #[arg(id = POSITION, value_name = "NAME", add = completer())]
+    names: Vec<NamePattern>,
+
+    /// All containers that are in a state for it
+    #[arg(long)]
+    all: bool,
+}
+
+impl NamesArg {
+    /// The containers that are meant, each once. Those of a pattern are left out where their state is
+    /// not for the verb; one that is named is not, and fails as it does alone.
+    pub(super) fn get(&self, context: &Context, fits: impl Fn(State) -> bool) -> Result<Vec<ContainerName>> {
+        let mut found = Vec::new();
+        for pattern in &self.names {
+            match pattern {
+                NamePattern::Name(name) => found.push(name.clone()),
+                NamePattern::Pattern(text) => {
+                    let mut names = context.layout.names()?;
+                    names.retain(|name| pattern.matches(name));
+                    if names.is_empty() {
+                        return Err(Error::not_found(format!("no container's name matches `{text}`")));
+                    }
+                    found.extend(in_state(context, names, &fits)?);
+                }
+            }
+        }
+        let mut seen = BTreeSet::new();
+        found.retain(|name| seen.insert(name.clone()));
+        Ok(found)
+    }
+}
+
+impl NamesOrAllArg {
+    /// As [`NamesArg::get`]; with `--all` those of all whose state is for the verb.
+    pub(super) fn get(&self, context: &Context, fits: impl Fn(State) -> bool) -> Result<Vec<ContainerName>> {
+        match self.all {
+            true => in_state(context, context.layout.names()?, &fits),
+            false => NamesArg { names: self.names.clone() }.get(context, fits),
+        }
+    }
+}
+
+fn in_state(
+    context: &Context,
+    mut names: Vec<ContainerName>,
+    fits: &dyn Fn(State) -> bool,
+) -> Result<Vec<ContainerName>> {
+    let observer = Observer::new(&context.layout)?;
+    // One whose state cannot be read is not skipped in silence: the verb says what is wrong.
+    names.retain(|name| observer.state(name).map_or(true, |(state, _)| fits(state)));
+    Ok(names)
 }
 
 /// `command` and those below it, with `-n` beside the position of the container's name.

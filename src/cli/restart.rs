@@ -1,24 +1,38 @@
+use std::time::Duration;
+
+use super::start::Reached;
 use super::stop::{HowArgs, tell};
-use super::{Context, NamesArg, for_each, require_root};
+use super::{Context, NamesOrAllArg, for_each, require_root};
+use crate::container::status::State;
 use crate::error::Result;
+use crate::ops::start::wait_for;
 use crate::ops::stop::restart;
+
+/// How long a restarted guest may take to get as far as is waited for.
+const READY: Duration = Duration::from_secs(60);
 
 /// Reboot containers
 #[derive(Debug, clap::Args)]
 pub(super) struct Restart {
     #[command(flatten)]
-    names: NamesArg,
+    names: NamesOrAllArg,
 
     #[command(flatten)]
     how: HowArgs,
+
+    /// Wait until the container has reached this state, for 60s at most
+    #[arg(long, value_enum, value_name = "STATE")]
+    wait: Option<Reached>,
 }
 
 impl Restart {
     pub(super) fn run(self, context: &Context) -> Result<u8> {
         require_root("restart a container")?;
-        for_each::for_each(&self.names.names, |name| {
+        let names = self.names.get(context, |state| state != State::Stopped)?;
+        for_each::for_each(&names, |name| {
             let how = self.how.get(context, name)?;
-            restart(&context.layout, name, how, |stop_stage| tell(context, name, stop_stage)).map(drop)
+            restart(&context.layout, name, how, |stop_stage| tell(context, name, stop_stage))?;
+            self.wait.map_or(Ok(()), |wait| wait_for(&context.layout, name, wait.into(), READY))
         })
     }
 }

@@ -28,8 +28,8 @@ pub(super) struct Ssh {
     #[arg(short, long, value_name = "FILE")]
     identity: Option<std::path::PathBuf>,
 
-    /// Command and its arguments [default: a shell]
-    #[arg(last = true, value_name = "COMMAND")]
+    /// Command and its arguments; what follows it is the command's [default: a shell]
+    #[arg(trailing_var_arg = true, value_name = "COMMAND")]
     command: Vec<String>,
 }
 

@@ -4,7 +4,8 @@ use std::os::fd::AsFd;
 
 use clap::ValueEnum;
 
-use super::{Context, NamesArg, for_each, require_root};
+use super::{Context, NamesOrAllArg, for_each, require_root};
+use crate::container::status::State;
 use crate::error::{Error, Result};
 use crate::ops::start::{Changes, StartRequest, WaitFor, start_and_wait};
 use crate::types::Timeout;
@@ -14,7 +15,11 @@ use crate::{attach, sys};
 #[derive(Debug, clap::Args)]
 pub(super) struct Start {
     #[command(flatten)]
-    names: NamesArg,
+    names: NamesOrAllArg,
+
+    /// As in LXC: what lxm does anyway
+    #[arg(short = 'd', long = "daemon", hide = true, conflicts_with = "foreground")]
+    daemon: bool,
 
     /// Stay connected to the console until the container stops
     #[arg(short = 'F', long)]
@@ -35,7 +40,7 @@ pub(super) struct Start {
 
 /// What `--wait` may be.
 #[derive(Debug, Clone, Copy, ValueEnum)]
-enum Reached {
+pub(super) enum Reached {
     /// Its init reports that the system is up
     Booted,
     /// It has an address that other hosts can reach
@@ -57,7 +62,7 @@ impl From<Reached> for WaitFor {
 impl Start {
     pub(super) fn run(self, context: &Context) -> Result<u8> {
         require_root("start a container")?;
-        let names = self.names.names;
+        let names = self.names.get(context, |state| state == State::Stopped)?;
         let request = StartRequest {
             window: sys::tty::window_size(std::io::stdin().as_fd()),
             limit: self.timeout.get(),

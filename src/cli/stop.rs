@@ -2,8 +2,9 @@
 
 use std::time::Duration;
 
-use super::{Context, NamesArg, for_each, require_root};
+use super::{Context, NamesOrAllArg, for_each, require_root};
 use crate::config::Boot;
+use crate::container::status::State;
 use crate::error::{Kind, Result};
 use crate::ops::stop::{self, stop};
 use crate::proto::control::StopStage;
@@ -13,7 +14,7 @@ use crate::types::{ContainerName, Timeout};
 #[derive(Debug, clap::Args)]
 pub(super) struct Stop {
     #[command(flatten)]
-    names: NamesArg,
+    names: NamesOrAllArg,
 
     #[command(flatten)]
     how: HowArgs,
@@ -68,7 +69,8 @@ pub(super) fn tell(context: &Context, name: &ContainerName, stop_stage: StopStag
 impl Stop {
     pub(super) fn run(self, context: &Context) -> Result<u8> {
         require_root("stop a container")?;
-        for_each::for_each(&self.names.names, |name| {
+        let names = self.names.get(context, |state| state != State::Stopped)?;
+        for_each::for_each(&names, |name| {
             let how = self.how.get(context, name)?;
             let stop_stage = stop(&context.layout, name, how, |stop_stage| tell(context, name, stop_stage))?;
             if let (StopStage::Killed, stop::Stop::Graceful { limit }) = (stop_stage, how) {

@@ -7,10 +7,11 @@
 use std::ffi::OsString;
 use std::fmt::Write;
 
-use clap::error::ErrorKind;
+use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{ArgMatches, Args, Command};
 
 use super::context::Global;
+use super::foreign::{self, Ours};
 use super::name;
 use super::verb::{Group, Verb};
 use super::verbs::{GROUPS, HIDDEN};
@@ -24,9 +25,10 @@ pub(super) struct Parsed {
 
 /// Parses the words of a command line, the program's name first.
 pub(super) fn parse(words: &[OsString]) -> clap::error::Result<Parsed> {
-    let verb = words.iter().skip(1).find(|word| !word.as_encoded_bytes().starts_with(b"-"));
+    let words = &as_ours(words)?[..];
+    let verb = position_of_verb(words).and_then(|at| find(words[at].to_str()?));
     let alone =
-        verb.and_then(|word| find(word.to_str()?)).map(|verb| matches(root().subcommand(verb.command()), words));
+        verb.map(|verb| matches(root().subcommand(verb.command()), words).map_err(|e| with_advice(e, verb.name)));
     let mut matches = match alone {
         // The first word may be an option's value: `lxm -P start list`.
         Some(Err(_)) if words[1].as_encoded_bytes().starts_with(b"-") => matches(whole(), words)?,
@@ -37,6 +39,52 @@ pub(super) fn parse(words: &[OsString]) -> clap::error::Result<Parsed> {
     let asked = matches.remove_subcommand().and_then(|(name, matches)| Some((find(&name)?, matches)));
     let (verb, matches) = asked.ok_or_else(|| clap::Error::new(ErrorKind::MissingSubcommand))?;
     Ok(Parsed { verb, matches, global })
+}
+
+/// Where the verb is, unless the word is the value of an option before it.
+fn position_of_verb(words: &[OsString]) -> Option<usize> {
+    (1..words.len()).find(|at| !words[*at].as_encoded_bytes().starts_with(b"-"))
+}
+
+/// The words with `help`, `version` and the verbs of other programs as lxm has them; fails with what to
+/// type for a verb that it has not.
+fn as_ours(words: &[OsString]) -> clap::error::Result<Vec<OsString>> {
+    let mut words = words.to_vec();
+    let Some(at) = position_of_verb(&words) else { return Ok(words) };
+    let Some(word) = words[at].to_str().map(str::to_owned) else { return Ok(words) };
+    match word.as_str() {
+        "help" => {
+            words.remove(at);
+            words.push("--help".into());
+            return as_ours(&words);
+        }
+        "version" if words.len() == at + 1 => words[at] = "--version".into(),
+        _ => match foreign::verb(&word) {
+            Some(Ours::Verb(name)) => words[at] = name.into(),
+            // The first word may be an option's value.
+            Some(Ours::Advice(advice)) if at == 1 => {
+                let text = format!("lxm has no command `{word}`\nhint: {advice}\n");
+                return Err(clap::Error::raw(ErrorKind::InvalidSubcommand, text));
+            }
+            _ => {}
+        },
+    }
+    Ok(words)
+}
+
+/// The same error, with what to type where an option is another program's.
+fn with_advice(e: clap::Error, verb: &str) -> clap::Error {
+    let option = match (e.kind(), e.get(ContextKind::InvalidArg)) {
+        (ErrorKind::UnknownArgument, Some(ContextValue::String(option))) => option.clone(),
+        _ => return e,
+    };
+    match foreign::option(verb, &option) {
+        Some(advice) => {
+            let text = format!("`{verb}` has no option `{option}`\nhint: {advice}\n");
+            clap::Error::raw(ErrorKind::UnknownArgument, text)
+        }
+        None => e,
+    }
 }
 
 /// What the words mean to the tree, the container being named by position or by `-n`.
@@ -79,6 +127,7 @@ fn root() -> Command {
         .about("Full operating systems in containers, treated like small virtual machines")
         .after_help(
             "\
+`lxm help VERB` or `lxm VERB --help` explains a command.
 Exit status: 0 done, 1 failed, 2 wrong usage, 3 not found, 4 exists, busy or not running,
 5 the host lacks something (root's rights too), 6 bad configuration, 7 timed out.",
         )
@@ -195,7 +244,7 @@ mod tests {
             ("lxm create -tdebian", "Usage: lxm create --template <TEMPLATE> <NAME>"),
             ("lxm config get web", "Usage: lxm config get <NAME> <KEY>"),
             ("lxm info web -n db", "Usage: lxm info <NAME>"),
-            ("lxm start web --frob", "Usage: lxm start <NAME>..."),
+            ("lxm start web --frob", "Usage: lxm start <NAME|--all>"),
         ] {
             let Err(e) = parse(&words(line)) else { panic!("`{line}` is parsed") };
             let text = e.to_string();

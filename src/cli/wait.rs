@@ -1,16 +1,17 @@
-use super::{Context, NameArg};
+use super::{Context, NamesArg, for_each};
 use crate::error::Result;
 use crate::ops::wait::{Goal, wait};
 use crate::types::Timeout;
 
-/// Wait until a container reaches a state
+/// Wait until containers reach a state
 ///
-/// States: running, frozen, starting, stopping, stopped, and booted (its init has reported that the
-/// system is up). The exit status is 7 if the timeout expires.
+/// States: running, frozen, starting, stopping, stopped; booted (its init has reported that the system
+/// is up), network (it has an address that other hosts can reach) and ssh (its ssh server answers). The
+/// exit status is 7 if the timeout expires.
 #[derive(Debug, clap::Args)]
 pub(super) struct Wait {
     #[command(flatten)]
-    name: NameArg,
+    names: NamesArg,
 
     /// State, or several as in lxc-wait: 'RUNNING|STOPPED'
     #[arg(short = 's', long = "for", visible_alias = "state", value_name = "STATE")]
@@ -25,6 +26,7 @@ impl Wait {
     pub(super) fn run(self, context: &Context) -> Result<u8> {
         let goals: Vec<Goal> = self.goal.split(['|', ',']).map(|goal| goal.trim().parse()).collect::<Result<_>>()?;
         let limit = self.timeout.map(Timeout::get);
-        wait(&context.layout, &self.name.name, &goals, limit).map(|()| 0)
+        let names = self.names.get(context, |_| true)?;
+        for_each::for_each(&names, |name| wait(&context.layout, name, &goals, limit))
     }
 }

@@ -41,38 +41,56 @@ pub(crate) struct StartRequest {
     pub wait: Option<WaitFor>,
 }
 
-/// Starts a container and waits until it has come as far as asked.
+/// Starts a container and waits until it has come as far as asked. One that runs already is no error
+/// where something is waited for: it is what is wanted that counts.
 pub(crate) fn start_and_wait(layout: &Layout, name: &ContainerName, request: StartRequest) -> Result<()> {
     let StartRequest { window, limit, changes, wait } = request;
-    start(layout, name, Start { window, limit }, changes)?;
-    // For those who may not look into the guest; whoever needs them and lacks them is told.
-    let _ = ssh::note_host_keys(layout, name);
+    match (start(layout, name, Start { window, limit }, changes)?, wait) {
+        (Begun::Before, None) => return Err(Error::conflict(format!("container `{name}` is already running"))),
+        (Begun::Before, Some(_)) if changes == Changes::Vanish && !layout.ephemeral_mark(name).exists() => {
+            return Err(Error::conflict(format!("container `{name}` is already running, and not with `--ephemeral`")));
+        }
+        // For those who may not look into the guest; whoever needs them and lacks them is told.
+        (Begun::Now, _) => drop(ssh::note_host_keys(layout, name)),
+        (Begun::Before, Some(_)) => {}
+    }
+    wait.map_or(Ok(()), |wait| wait_for(layout, name, wait, limit))
+}
+
+/// Waits until a running container has come as far as `wait` says; fails with `Kind::TimedOut` after `limit`.
+pub(crate) fn wait_for(layout: &Layout, name: &ContainerName, wait: WaitFor, limit: Duration) -> Result<()> {
     match wait {
-        Some(WaitFor::Booted) => wait_booted(layout, name, limit),
-        Some(WaitFor::Network) => reach::wait_address(layout, name, limit).map(drop),
-        Some(WaitFor::Ssh) => {
+        WaitFor::Booted => wait_booted(layout, name, limit),
+        WaitFor::Network => reach::wait_address(layout, name, limit).map(drop),
+        WaitFor::Ssh => {
             reach::wait_ssh(layout, name, limit)?;
             // It was asked from inside. Others need its address, which may come a little later.
             reach::await_lease(layout, name);
             Ok(())
         }
-        None => Ok(()),
     }
 }
 
-/// Starts a container; returns when its init has been executed.
+/// Since when a container runs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Begun {
+    Now,
+    Before,
+}
+
+/// Starts a container unless it runs already; returns when its init has been executed.
 ///
-/// Fails with `Kind::Conflict` if it runs already, else with the supervisor's own reason.
-pub(crate) fn start(layout: &Layout, name: &ContainerName, how: Start, changes: Changes) -> Result<()> {
+/// Fails with the supervisor's own reason.
+fn start(layout: &Layout, name: &ContainerName, how: Start, changes: Changes) -> Result<Begun> {
     layout.require(name)?;
     let _lock = OperationLock::acquire(layout, name)?;
     if runs(layout, name)? {
-        return Err(Error::conflict(format!("container `{name}` is already running")));
+        return Ok(Begun::Before);
     }
     let mark = layout.ephemeral_mark(name);
     if changes == Changes::Stay {
         store::remove_tree(&mark)?;
-        return host::detect().start(layout, name, how);
+        return host::detect().start(layout, name, how).map(|()| Begun::Now);
     }
     storage::ephemeral::begin(layout, name)?;
     let marked = std::fs::create_dir_all(layout.run_dir(name)).and_then(|()| std::fs::write(&mark, ""));
@@ -80,7 +98,8 @@ pub(crate) fn start(layout: &Layout, name: &ContainerName, how: Start, changes: 
     host::detect().start(layout, name, how).inspect_err(|_| {
         // The failure to start is what is told; the next start puts back what this does not.
         let _ = store::remove_tree(&mark).and_then(|()| storage::ephemeral::end(layout, name));
-    })
+    })?;
+    Ok(Begun::Now)
 }
 
 /// Whether a supervisor serves the container. One that is about to end, because the command that

@@ -1,3 +1,5 @@
+//! `lxm stop` and `lxm restart`: ends a guest, or has it boot again.
+
 use crate::cgroup::{ContainerCgroup, Hierarchies};
 use crate::container::sweep::sweep_run;
 use crate::error::{Error, Result};

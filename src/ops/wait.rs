@@ -7,11 +7,12 @@ use std::time::{Duration, Instant};
 
 use nix::poll::{PollFd, PollFlags, poll};
 
+use super::start::{self, WaitFor};
 use crate::client;
 use crate::container::status::{Observer, State};
 use crate::error::{Error, Kind, Result};
 use crate::proto::control::{Reply, Request, Status};
-use crate::store::Layout;
+use crate::store::{AliveLock, Layout};
 use crate::sys::poll::timeout;
 use crate::types::ContainerName;
 
@@ -21,6 +22,10 @@ pub(crate) enum Goal {
     State(State),
     /// It runs, and its init has said that it has booted or cannot say it.
     Booted,
+    /// It runs and has an address that others can reach.
+    Network,
+    /// It runs and its ssh server answers.
+    Ssh,
 }
 
 impl FromStr for Goal {
@@ -29,7 +34,9 @@ impl FromStr for Goal {
     fn from_str(s: &str) -> Result<Self> {
         match s {
             "booted" => Ok(Goal::Booted),
-            _ => s.parse().map(Goal::State).map_err(|e: Error| e.hint("`booted` is valid too")),
+            "network" => Ok(Goal::Network),
+            "ssh" => Ok(Goal::Ssh),
+            _ => s.parse().map(Goal::State).map_err(|e: Error| e.hint("`booted`, `network` and `ssh` are valid too")),
         }
     }
 }
@@ -41,6 +48,29 @@ const GLANCE: Duration = Duration::from_millis(10);
 ///
 /// Fails with `Kind::TimedOut`. One that is destroyed meanwhile has stopped.
 pub(crate) fn wait(layout: &Layout, name: &ContainerName, goals: &[Goal], limit: Option<Duration>) -> Result<()> {
+    let reached = match goals {
+        [Goal::Network] => WaitFor::Network,
+        [Goal::Ssh] => WaitFor::Ssh,
+        goals if goals.contains(&Goal::Network) || goals.contains(&Goal::Ssh) => {
+            return Err(Error::usage("`network` and `ssh` are waited for alone, without other states"));
+        }
+        goals => return wait_state(layout, name, goals, limit),
+    };
+    let deadline = limit.map(|limit| Instant::now() + limit);
+    loop {
+        let left = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
+        wait_state(layout, name, &[Goal::State(State::Running)], left)?;
+        let left = deadline.map_or(Duration::from_secs(3600), |d| d.saturating_duration_since(Instant::now()));
+        match start::wait_for(layout, name, reached, left) {
+            // It has stopped, or it is waited for without a limit.
+            Err(e) if e.kind() != Kind::TimedOut && !AliveLock::is_held(layout, name)? => {}
+            Err(e) if e.kind() == Kind::TimedOut && limit.is_none() => {}
+            outcome => return outcome,
+        }
+    }
+}
+
+fn wait_state(layout: &Layout, name: &ContainerName, goals: &[Goal], limit: Option<Duration>) -> Result<()> {
     layout.require(name)?;
     let observer = Observer::new(layout)?;
     let deadline = limit.map(|limit| Instant::now() + limit);

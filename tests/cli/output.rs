@@ -16,7 +16,7 @@ fn list_prints_names_to_a_pipe_and_a_table_on_request() {
         (&["ls", "-1"], "db\nweb\n"),
         (&["list", "--reverse"], "web\ndb\n"),
         (&["list", "w*"], "web\n"),
-        (&["list", "?b", "nothing"], "db\n"),
+        (&["list", "?b"], "db\n"),
         (&["list", "--running"], ""),
         (&["list", "--stopped", "--running"], "db\nweb\n"),
         (&["list", "--stopped", "--sort", "memory"], "db\nweb\n"),

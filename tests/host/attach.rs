@@ -60,6 +60,7 @@ fn gives_the_exit_status(sandbox: &Sandbox) {
     attach(sandbox, &[]).ok().says("shell -probe");
     sandbox.lxm(&["exec", "p", "--", "/bin/probe", "exit", "4"]).fails(4);
     sandbox.lxm(&["attach", "-n", "p", "--", "/bin/probe", "exit", "5"]).fails(5);
+    sandbox.lxm(&["exec", "p", "/bin/probe", "exit", "6"]).fails(6);
 }
 
 fn keeps_output_and_error_apart(sandbox: &Sandbox) {

@@ -344,7 +344,7 @@ fn login(sandbox: &Sandbox) {
     sandbox.lxm(&["start", "web"]).ok();
     // At once: it waits for the guest's sshd itself.
     sandbox.lxm(&["ssh", "web", "-i", key, "--", "id", "-un"]).ok().says("debian");
-    sandbox.lxm(&["ssh", "web", "-i", key, "--", "exit", "7"]).fails(7);
+    sandbox.lxm(&["ssh", "web", "-i", key, "exit", "7"]).fails(7);
     sandbox.lxm(&["ssh-config", "--install"]).ok();
     let config = sandbox.path("etc/ssh/ssh_config.d/50-lxm.conf");
     let ssh = |user: &str| {
@@ -362,6 +362,8 @@ fn login(sandbox: &Sandbox) {
     sandbox.lxm(&["restart", "web"]).ok();
     sandbox.lxm(&["stop", "web"]).ok();
     sandbox.lxm(&["start", "web", "--wait", "ssh"]).ok();
+    sandbox.lxm(&["wait", "web", "--for", "network"]).ok();
+    sandbox.lxm(&["wait", "web", "--for", "ssh", "--timeout", "30s"]).ok();
     let at = sandbox.info("web", "ipv4")[0].as_str().expect("an address by then").to_owned();
     let mut greeting = [0; 4];
     let mut stream = TcpStream::connect((at.as_str(), 22)).unwrap();

@@ -14,6 +14,8 @@ pub fn trials() -> Vec<Trial> {
         probe("verbs::a_limit_that_the_kernel_refuses_changes_nothing", refused_limit),
         probe("verbs::a_limit_that_was_too_low_is_forgotten", low_limit),
         probe("verbs::wait_sees_the_freezer_and_the_boot", wait_sees),
+        probe("verbs::start_and_restart_wait_for_what_may_be_already", idempotent),
+        probe("verbs::all_and_patterns_are_those_in_a_state_for_it", all_of_them),
         probe("verbs::logs_are_followed_until_the_guest_stops", logs_follow),
         probe("verbs::kill_returns_when_nothing_is_left", kill_buries),
         probe("verbs::gc_leaves_alone_what_lives", gc_leaves_alone),
@@ -263,6 +265,38 @@ fn lost_socket(sandbox: &Sandbox) {
     command::run("kill", &[&supervisor.to_string()]).ok();
     eventually("it has stopped", Duration::from_secs(20), || sandbox.info("p", "state") == "stopped");
     sandbox.lxm(&["start", "p"]).ok();
+}
+
+fn idempotent(sandbox: &Sandbox) {
+    sandbox.boot("p", Guest::Probe, &[]);
+    let leader = sandbox.leader("p");
+    sandbox.lxm(&["start", "p", "--wait", "booted"]).ok();
+    sandbox.lxm(&["start", "p"]).fails(4).complains("already running");
+    sandbox.lxm(&["start", "p", "--wait", "booted", "--ephemeral"]).fails(4).complains("not with `--ephemeral`");
+    assert_eq!(sandbox.leader("p"), leader);
+    sandbox.lxm(&["restart", "p", "--wait", "booted"]).ok();
+    assert_ne!(sandbox.leader("p"), leader);
+    sandbox.lxm(&["stop", "p"]).ok();
+    sandbox.lxm(&["start", "p", "--wait", "booted", "--ephemeral"]).ok();
+    sandbox.lxm(&["start", "p", "--wait", "booted", "--ephemeral"]).ok();
+}
+
+fn all_of_them(sandbox: &Sandbox) {
+    for name in ["a-1", "a-2", "b"] {
+        sandbox.create(name, Guest::Probe, &[]);
+    }
+    let running = || sandbox.lxm(&["list", "--running"]).ok().stdout;
+    sandbox.lxm(&["start", "a-1"]).ok();
+    sandbox.lxm(&["start", "a-*"]).ok();
+    assert_eq!(running(), "a-1\na-2\n");
+    sandbox.lxm(&["start", "--all"]).ok();
+    assert_eq!(running(), "a-1\na-2\nb\n");
+    sandbox.lxm(&["freeze", "?-1"]).ok();
+    sandbox.lxm(&["freeze", "a*"]).ok();
+    assert_eq!(running(), "b\n");
+    sandbox.lxm(&["unfreeze", "--all"]).ok();
+    sandbox.lxm(&["stop", "a*", "b", "a-1"]).ok();
+    assert_eq!(running(), "");
 }
 
 fn several_at_once(sandbox: &Sandbox) {
