@@ -24,6 +24,8 @@ struct Names {
     paths: BTreeSet<Module>,
     /// Names that it gives on: where each is from.
     reexports: BTreeMap<String, Module>,
+    /// Names that it has by `use`, given on or not: what each stands for.
+    local: BTreeMap<String, Module>,
 }
 
 impl Imports {
@@ -37,7 +39,10 @@ impl Imports {
     /// For each file the files that it names, as paths below `src` without `.rs`: `net/bridge`.
     pub fn edges(&self) -> BTreeMap<String, BTreeSet<String>> {
         let named = |(module, names): (&Module, &Names)| {
-            let targets = names.paths.iter().filter_map(|path| self.file_of(path, 8));
+            // What is given on within a room is the face of the room; from another it is named.
+            let from_others = names.reexports.values().filter(|origin| origin.first() != module.first());
+            let paths = names.paths.iter().chain(from_others);
+            let targets = paths.filter_map(|path| self.file_of(path, 8));
             let targets = targets.filter(|target| target != module).map(|target| target.join("/"));
             (module.join("/"), targets.collect())
         };
@@ -84,6 +89,8 @@ fn read(src: &Path, dir: &Path, files: &mut BTreeMap<Module, Names>) {
             });
             let children = children.collect();
             let mut reader = Reader { module: module.clone(), children, names: Names::default() };
+            // Twice: a name may be used above the `use` that it is from.
+            reader.visit_file(&file);
             reader.visit_file(&file);
             files.insert(module, reader.names);
         }
@@ -95,7 +102,7 @@ pub fn is_for_tests(attributes: &[Attribute]) -> bool {
     let is = |attribute: &Attribute| match &attribute.meta {
         syn::Meta::List(list) if list.path.is_ident("cfg") => {
             let text = list.tokens.to_string();
-            text == "test" || text.starts_with("any (test") || text == "fuzzing"
+            ["test", "fuzzing", "any (test , fuzzing)"].contains(&text.as_str())
         }
         _ => false,
     };
@@ -118,7 +125,11 @@ impl Reader {
     }
 
     fn absolute(&self, path: &[String]) -> Option<Module> {
-        let mut base = match path.first()?.as_str() {
+        let first = path.first()?.as_str();
+        if let Some(meant) = self.names.local.get(first).filter(|_| path.len() > 1 && !self.children.contains(first)) {
+            return Some([meant, &path[1..]].concat());
+        }
+        let mut base = match first {
             "crate" => Vec::new(),
             "self" => self.module.clone(),
             "super" => self.module[..self.module.len().checked_sub(1)?].to_vec(),
@@ -152,6 +163,10 @@ impl Reader {
         } else {
             path
         };
+        assert!(path != ["crate"], "{}: the crate has one name", self.module.join("/"));
+        if let Some(meant) = self.absolute(path) {
+            self.names.local.insert(name.to_owned(), meant);
+        }
         if !is_given_on {
             return self.note(path);
         }
@@ -179,6 +194,15 @@ impl Reader {
                 TokenTree::Group(group) => {
                     self.note(&std::mem::take(&mut path));
                     self.tokens(group.stream());
+                }
+                // As in `#[serde(with = "crate::…")]`.
+                TokenTree::Literal(literal) => {
+                    self.note(&std::mem::take(&mut path));
+                    if let Ok(named) = syn::parse_str::<syn::LitStr>(&literal.to_string())
+                        && let Ok(named) = named.parse::<syn::Path>()
+                    {
+                        self.visit_path(&named);
+                    }
                 }
                 _ => self.note(&std::mem::take(&mut path)),
             }
@@ -221,6 +245,13 @@ impl<'ast> Visit<'ast> for Reader {
         let path_: Vec<_> = path.segments.iter().map(|segment| segment.ident.to_string()).collect();
         self.note(&path_);
         visit::visit_path(self, path);
+    }
+
+    fn visit_attribute(&mut self, attribute: &'ast Attribute) {
+        if let syn::Meta::List(list) = &attribute.meta {
+            self.tokens(list.tokens.clone());
+        }
+        visit::visit_attribute(self, attribute);
     }
 
     fn visit_macro(&mut self, item: &'ast syn::Macro) {
