@@ -8,7 +8,7 @@
 //! |---|---|
 //! | [`cli`] | one file a verb: flags become a request, `ops` does it, `render.rs` alone writes to standard output; `verbs.rs` is the table of all |
 //! | [`ops`] | one file a verb: its steps in order, each with its undo; neither parses nor prints |
-//! | [`container`] | what verbs share about one container: its status, its guest's files, holding it still, making a copy somebody else, clearing away |
+//! | [`container`] | what verbs share about one container: its status, its guest's files, holding it still, giving a copy an identity of its own, clearing away |
 //! | [`attach`] | the command line's side of `attach` and `console`: bytes between the streams here and those of a guest |
 //! | [`host`] | trait `Host`: who keeps supervisors alive, systemd or, on a *bare* host, the command that starts them |
 //! | [`supervisor`] | the parent of a guest's init: the boot sequence, the event loop, the console, the stop stages |

@@ -125,7 +125,7 @@ impl Lines {
         self.bytes("KMem use", stats.kmem_bytes);
         for link in seen.links() {
             self.add("Link", link.host.as_deref().unwrap_or(&link.guest));
-            let Some(traffic) = link.traffic else { continue };
+            let Some(traffic) = &link.traffic else { continue };
             self.bytes(" TX bytes", Some(traffic.sent));
             self.bytes(" RX bytes", Some(traffic.received));
             self.bytes(" Total bytes", Some(traffic.sent + traffic.received));

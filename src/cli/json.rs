@@ -125,10 +125,10 @@ pub(super) struct LinkFacts {
 }
 
 impl LinkFacts {
-    fn of(link: SeenLink) -> Self {
+    fn of(link: &SeenLink) -> Self {
         LinkFacts {
-            guest: link.guest,
-            host: link.host,
+            guest: link.guest.clone(),
+            host: link.host.clone(),
             mac: link.mac.to_string(),
             tx_bytes: link.traffic.map(|traffic| traffic.sent),
             rx_bytes: link.traffic.map(|traffic| traffic.received),
@@ -150,7 +150,7 @@ impl Facts {
             uptime_s: seen.uptime().map(|uptime| uptime.as_secs_f64()),
             ipv4: addresses.ipv4.clone(),
             ipv6: addresses.all_ipv6(),
-            links: seen.links().into_iter().map(LinkFacts::of).collect(),
+            links: seen.links().iter().map(LinkFacts::of).collect(),
             memory_bytes: stats.memory_bytes,
             kmem_bytes: stats.kmem_bytes,
             cpu_s: stats.cpu_ns.map(|ns| ns as f64 / 1e9),

@@ -29,21 +29,28 @@ pub(super) fn parse(words: &[OsString]) -> clap::error::Result<Parsed> {
     let verb = position_of_verb(words).and_then(|at| find(words[at].to_str()?));
     let alone =
         verb.map(|verb| matches(root().subcommand(verb.command()), words).map_err(|e| with_advice(e, verb.name)));
-    let mut matches = match alone {
-        // The first word may be an option's value: `lxm -P start list`.
-        Some(Err(_)) if words[1].as_encoded_bytes().starts_with(b"-") => matches(whole(), words)?,
-        Some(outcome) => outcome?,
-        None => matches(whole(), words)?,
+    let all = || {
+        matches(whole(), words).map_err(|e| match e.kind() {
+            // clap's own lists every verb there is in one line.
+            ErrorKind::MissingSubcommand => whole().error(e.kind(), "no command is given; `lxm --help` lists them"),
+            _ => e,
+        })
     };
+    let mut matches = alone.unwrap_or_else(all)?;
     let global = clap::FromArgMatches::from_arg_matches(&matches)?;
     let asked = matches.remove_subcommand().and_then(|(name, matches)| Some((find(&name)?, matches)));
     let (verb, matches) = asked.ok_or_else(|| clap::Error::new(ErrorKind::MissingSubcommand))?;
     Ok(Parsed { verb, matches, global })
 }
 
-/// Where the verb is, unless the word is the value of an option before it.
+/// Where the verb is: at the first word that is neither an option of the program nor the value of one.
 fn position_of_verb(words: &[OsString]) -> Option<usize> {
-    (1..words.len()).find(|at| !words[*at].as_encoded_bytes().starts_with(b"-"))
+    let word = |at: usize| words[at].as_encoded_bytes();
+    let takes_next = |option: &[u8]| {
+        let is_short = option.starts_with(b"-") && !option.starts_with(b"--");
+        is_short && option.ends_with(b"P") || [&b"--path"[..], b"--format"].contains(&option)
+    };
+    (1..words.len()).find(|at| !word(*at).starts_with(b"-") && !takes_next(word(at - 1)))
 }
 
 /// The words with `help`, `version` and the verbs of other programs as lxm has them; fails with what to
@@ -61,12 +68,11 @@ fn as_ours(words: &[OsString]) -> clap::error::Result<Vec<OsString>> {
         "version" if words.len() == at + 1 => words[at] = "--version".into(),
         _ => match foreign::verb(&word) {
             Some(Ours::Verb(name)) => words[at] = name.into(),
-            // The first word may be an option's value.
-            Some(Ours::Advice(advice)) if at == 1 => {
+            Some(Ours::Advice(advice)) => {
                 let text = format!("lxm has no command `{word}`\nhint: {advice}\n");
                 return Err(clap::Error::raw(ErrorKind::InvalidSubcommand, text));
             }
-            _ => {}
+            None => {}
         },
     }
     Ok(words)
@@ -187,6 +193,9 @@ mod tests {
             "lxm snapshot create -n web before -c text",
             "lxm -q --format json list",
             "lxm -P start list",
+            "lxm -qP status list",
+            "lxm --path rm --format text list",
+            "lxm -P=launch list",
             "lxm --path start stop -kn web",
         ] {
             let one = parse(&words(line)).unwrap_or_else(|e| panic!("{line}: {e}"));

@@ -1,7 +1,7 @@
 //! What verbs share about one container: its status, its guest's files, holding it still for a moment,
-//! making a copy somebody else, and clearing away.
+//! giving a copy an identity of its own, the key to log in with, and clearing away.
 //!
-//! It may name the rooms below `ops`. Start reading at `status`.
+//! It may name the rooms below itself. Start reading at `status`.
 
 pub(crate) mod boot_report;
 pub(crate) mod files;

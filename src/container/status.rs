@@ -91,6 +91,7 @@ impl<'a> Observer<'a> {
             config: OnceCell::new(),
             stats: OnceCell::new(),
             addresses: OnceCell::new(),
+            links: OnceCell::new(),
             usage: OnceCell::new(),
         })
     }
@@ -156,6 +157,7 @@ pub(crate) struct Seen<'a> {
     config: OnceCell<Result<Config>>,
     stats: OnceCell<Stats>,
     addresses: OnceCell<Addresses>,
+    links: OnceCell<Vec<SeenLink>>,
     usage: OnceCell<Result<Usage>>,
 }
 
@@ -211,7 +213,11 @@ impl Seen<'_> {
         self.addresses.get_or_init(|| self.leader().map(net::addresses).unwrap_or_default())
     }
 
-    pub(crate) fn links(&self) -> Vec<SeenLink> {
+    pub(crate) fn links(&self) -> &[SeenLink] {
+        self.links.get_or_init(|| self.read_links())
+    }
+
+    fn read_links(&self) -> Vec<SeenLink> {
         let record = self.record.as_ref().and_then(|_| GuestRecord::read(self.observer.layout, &self.name).ok()?);
         let links = record.into_iter().flat_map(|record| record.links);
         let seen = links.map(|link| SeenLink {

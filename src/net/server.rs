@@ -16,6 +16,7 @@ use crate::netserver::{self, Watchdog, guests, is_running, process_file};
 use crate::store::{FileLock, Layout, remove_tree};
 use crate::sys;
 use crate::sys::helper;
+use crate::systemd;
 use crate::systemd::notify::Notifier;
 
 /// How long the group of a server that has ended may be busy still.
@@ -59,7 +60,7 @@ pub fn stop(layout: &Layout, bridge: &str) -> Result<()> {
 fn has_unit(layout: &Layout) -> bool {
     let dirs = ["/etc/systemd/system", "/usr/lib/systemd/system", "/lib/systemd/system"];
     layout.root() == Path::new("/")
-        && Path::new("/run/systemd/system").is_dir()
+        && systemd::is_running()
         && dirs.iter().any(|dir| Path::new(dir).join("lxm-net@.service").is_file())
 }
 

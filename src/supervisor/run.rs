@@ -204,15 +204,13 @@ impl<'a> Supervisor<'a> {
     /// Removes what a boot leaves; gives the exit status, unless the guest is to be booted again.
     fn clear_up(&mut self, boot: Boot) -> Result<Option<u8>> {
         let Boot { mut ending, lived, wires, killed: mut cleared } = boot;
-        let restarts_us = self.manager.restarts_us();
-        if ending == Ending::Reboot && !restarts_us && cleared.is_ok() {
+        if ending == Ending::Reboot && !self.manager.restarts_us() && cleared.is_ok() {
             cleared = self.clear_for_reboot(&wires);
-            if !self.wait_for_reboot(lived) {
-                ending = Ending::Off;
+            match self.wait_for_reboot(lived) {
+                true if cleared.is_ok() => return Ok(None),
+                true => {}
+                false => ending = Ending::Off,
             }
-        }
-        if ending == Ending::Reboot && !restarts_us && cleared.is_ok() {
-            return Ok(None);
         }
         // Those who wait are told when everything is gone, not before.
         let mut removed = cleared.and(remove_traces(&self.setup, self.alive, &wires));

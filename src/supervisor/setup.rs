@@ -72,14 +72,7 @@ impl Setup {
             Init::Auto => guest,
             init => Guest { init, ..guest },
         };
-        let shares_network = config.network.values().any(|network| network.kind == NetworkType::Host);
-        if shares_network && config.network.len() > 1 {
-            return Err(Error::new(
-                Kind::Config,
-                "an interface of type `host` is the host's whole network: it must be the only one",
-            ));
-        }
-        let network = if shares_network { NetworkView::Host } else { NetworkView::Own };
+        let network = network_view(&config)?;
         let security = &config.security;
         let labels = policy::labels(security, cgroup.group(), &|key| layout.unset_command(name, key))?;
         let mut capabilities =
@@ -185,4 +178,16 @@ fn host_os_release() -> String {
         .iter()
         .find_map(|file| std::fs::read_to_string(file).ok())
         .unwrap_or_default()
+}
+
+/// Whose network the guest is in.
+fn network_view(config: &Config) -> Result<NetworkView> {
+    if !config.network.values().any(|network| network.kind == NetworkType::Host) {
+        return Ok(NetworkView::Own);
+    }
+    if config.network.len() > 1 {
+        let why = "an interface of type `host` is the host's whole network: it must be the only one";
+        return Err(Error::new(Kind::Config, why));
+    }
+    Ok(NetworkView::Host)
 }

@@ -23,7 +23,7 @@ fn words_of_other_programs_work_or_are_answered() {
     for (args, words) in [
         (&["launch", "web"][..], "`lxm create -t TEMPLATE NAME`, then `lxm start NAME`"),
         (&["file", "push", "x", "web/y"], "`lxm push NAME FILE`"),
-        (&["-q", "terminate", "web"], "unrecognized subcommand"),
+        (&["-q", "terminate", "web"], "`lxm stop -k NAME`"),
         (&["start", "-s", "a=b", "web"], "`lxm config set NAME KEY VALUE`"),
         (&["stop", "-rn", "web"], "`lxm restart NAME`"),
         (&["snapshot", "-L", "-n", "web"], "`lxm snapshot list NAME`"),
@@ -36,7 +36,11 @@ fn words_of_other_programs_work_or_are_answered() {
     assert!(place.lxm(&["show", "web"]).ok().stdout.contains("STOPPED"));
     // A container may be called so.
     place.lxm(&["info", "launch"]).fails(3).complains("`launch`");
-    place.lxm(&["-P", "launch", "list"]).ok();
+    for value in ["launch", "status", "rm"] {
+        assert_eq!(place.lxm(&["-P", value, "list"]).ok().stdout, "");
+    }
+    place.lxm(&["-q"]).fails(2).complains("no command is given");
+    place.lxm(&["push", "x"]).fails(2).complains("Usage: lxm push");
     if is_root() {
         for verb in ["rm", "delete", "remove", "poweroff", "shutdown", "reboot", "login"] {
             place.lxm(&[verb, "nobody"]).fails(3).complains("`nobody`");

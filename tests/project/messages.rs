@@ -18,14 +18,31 @@ const HEAD: &str = "\
 
 What lxm says when something fails, by the file that says it. An *error* is what is wrong; a *step* stands
 before it and says what was being done (`start `web`: mount the root file system: …`); a *hint* is what to
-do; a *note* is said beside the result, a *log* line is a supervisor's or a server's. `{…}` stands for a
-value.
+do; a *note* is said beside the result, a *log* line is a supervisor's or a server's; a *part* is put into one
+of these, or into what `lxm check` shows. `{…}` stands for a value.
 
 Written by `cargo test --test project messages`, which fails when the list was not up to date.
 ";
 
 /// Kinds of messages, in the order of the list.
-const KINDS: [&str; 5] = ["error", "step", "hint", "note", "log"];
+const KINDS: [&str; 6] = ["error", "step", "hint", "note", "log", "part"];
+
+/// Files whose texts are for programs: scripts, rules of firewalls, files of guests, formats.
+const FOR_PROGRAMS: &[&str] = &[
+    "cli/foreign.rs", // docs/OTHER-COMMANDS.md
+    "cli/tree.rs",
+    "cli/verbs.rs",
+    "distro/interfaces.rs",
+    "distro/packages",
+    "distro/systemd.rs",
+    "distro/sysv.rs",
+    "image/fingerprint.rs",
+    "net/firewall",
+    "net/rules/elements.rs",
+    "net/rules/guard.rs",
+    "net/rules/tables.rs",
+    "ops/import/fuzz.rs",
+];
 
 #[derive(Default)]
 struct Messages {
@@ -124,6 +141,63 @@ impl<'ast> Visit<'ast> for Texts {
     }
 }
 
+/// Every other text of two words and more.
+#[derive(Default)]
+struct Parts {
+    found: Vec<String>,
+}
+
+impl Parts {
+    fn note(&mut self, text: String) {
+        let is_word = |word: &&str| {
+            word.len() > 1 && word.trim_end_matches([',', ';', ':']).chars().all(|c| c.is_ascii_lowercase())
+        };
+        if text.split_whitespace().filter(is_word).count() >= 2 {
+            self.found.push(text);
+        }
+    }
+
+    fn tokens(&mut self, tokens: TokenStream) {
+        for token in tokens {
+            match token {
+                TokenTree::Group(group) => self.tokens(group.stream()),
+                TokenTree::Literal(literal) => {
+                    let text = syn::parse_str::<LitStr>(&literal.to_string());
+                    text.into_iter().for_each(|text| self.note(text.value()));
+                }
+                _ => {}
+            }
+        }
+    }
+}
+
+impl<'ast> Visit<'ast> for Parts {
+    fn visit_item(&mut self, item: &'ast Item) {
+        let attributes = match item {
+            Item::Mod(item) => &item.attrs,
+            Item::Fn(item) => &item.attrs,
+            _ => return visit::visit_item(self, item),
+        };
+        if !is_for_tests(attributes) {
+            visit::visit_item(self, item);
+        }
+    }
+
+    // Documentation and help; clap's pages show those.
+    fn visit_attribute(&mut self, _: &'ast syn::Attribute) {}
+
+    fn visit_lit_str(&mut self, text: &'ast LitStr) {
+        self.note(text.value());
+    }
+
+    fn visit_macro(&mut self, item: &'ast syn::Macro) {
+        let name = item.path.segments.last().map(|segment| segment.ident.to_string()).unwrap_or_default();
+        if !name.contains("assert") && !["unreachable", "panic"].contains(&name.as_str()) {
+            self.tokens(item.tokens.clone());
+        }
+    }
+}
+
 /// What a formatting macro is given first.
 fn first_text(tokens: TokenStream) -> Option<String> {
     match tokens.into_iter().next()? {
@@ -137,12 +211,19 @@ fn list(root: &Path) -> String {
     let mut all: BTreeMap<String, Vec<(&'static str, String)>> = BTreeMap::new();
     for path in files(&root.join("src")) {
         let file = syn::parse_file(&fs::read_to_string(&path).unwrap()).unwrap();
-        if is_for_tests(&file.attrs) || path.to_string_lossy().ends_with("tests.rs") {
+        if is_for_tests(&file.attrs) || path.to_string_lossy().contains("tests") {
             continue;
         }
         let mut messages = Messages::default();
         messages.visit_file(&file);
         messages.found.retain(|(_, text)| text.chars().any(char::is_alphabetic));
+        if !FOR_PROGRAMS.iter().any(|place| path.strip_prefix(root.join("src")).unwrap().starts_with(place)) {
+            let mut parts = Parts::default();
+            parts.visit_file(&file);
+            let is_known = |part: &String| messages.found.iter().any(|(_, text)| text == part);
+            let parts: Vec<_> = parts.found.into_iter().filter(|part| !is_known(part)).collect();
+            messages.found.extend(parts.into_iter().map(|part| ("part", part)));
+        }
         if !messages.found.is_empty() {
             all.insert(path.strip_prefix(root).unwrap().display().to_string(), messages.found);
         }

@@ -22,21 +22,28 @@ struct Functions {
 }
 
 impl Functions {
-    fn note(&mut self, name: &syn::Ident, item: &dyn Spanned) {
-        let span = item.span();
-        self.found.push((name.to_string(), span.end().line + 1 - span.start().line));
+    fn note(&mut self, signature: &syn::Signature, block: &syn::Block) {
+        let lines = block.span().end().line + 1 - signature.span().start().line;
+        self.found.push((signature.ident.to_string(), lines));
     }
 }
 
 impl<'ast> Visit<'ast> for Functions {
     fn visit_item_fn(&mut self, item: &'ast syn::ItemFn) {
-        self.note(&item.sig.ident, &item.block);
+        self.note(&item.sig, &item.block);
         visit::visit_item_fn(self, item);
     }
 
     fn visit_impl_item_fn(&mut self, item: &'ast syn::ImplItemFn) {
-        self.note(&item.sig.ident, &item.block);
+        self.note(&item.sig, &item.block);
         visit::visit_impl_item_fn(self, item);
+    }
+
+    fn visit_trait_item_fn(&mut self, item: &'ast syn::TraitItemFn) {
+        if let Some(block) = &item.default {
+            self.note(&item.sig, block);
+        }
+        visit::visit_trait_item_fn(self, item);
     }
 }
 

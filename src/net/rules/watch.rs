@@ -25,6 +25,7 @@ use crate::netserver::watchdog::{Message, Watchdog, receive};
 use crate::store::Layout;
 use crate::sys;
 use crate::sys::clone::{SingleThreaded, clone};
+use crate::sys::poll::timeout;
 use crate::types::Mac;
 
 /// A change is seldom alone: repair when the kernel has been silent for so long…
@@ -36,6 +37,8 @@ const POLL_INTERVAL: u16 = 2000; // milliseconds
 /// How long a killed server stays away, and how much longer each time that it cannot be started.
 const RESTART_DELAY: Duration = Duration::from_millis(200);
 const RESTART_DELAY_AT_MOST: Duration = Duration::from_secs(30);
+/// How long after a failure the rules are repaired again.
+const PAUSE: Duration = Duration::from_secs(1);
 
 /// What a watchdog may. The rest of root's rights is not its, nor of the programs that it executes.
 const CAPABILITIES: [Capability; 11] = [
@@ -161,7 +164,13 @@ fn watch(layout: &Layout, bridge: &str, sources: &mut Sources) {
                     said = line;
                 }
                 // Whatever it is, it is not asked for again at once.
-                std::thread::sleep(Duration::from_secs(1));
+                if !pause(sources) {
+                    return;
+                }
+                if !sources.holders.is_empty() {
+                    repaired = hand_on(layout, bridge, &std::mem::take(&mut sources.holders));
+                    continue;
+                }
             }
         }
         repaired = repair(layout);
@@ -214,6 +223,24 @@ fn wait_for_change(sources: &mut Sources) -> Result<Event> {
         }
     }
     Ok(Event::Changed)
+}
+
+/// Waits for a moment in which only the server is listened to; false once it has ended.
+fn pause(sources: &mut Sources) -> bool {
+    let until = Instant::now() + PAUSE;
+    loop {
+        let left = until.saturating_duration_since(Instant::now());
+        if left.is_zero() {
+            return true;
+        }
+        match wait(sources, timeout(left)) {
+            Ok(Some(Event::ServerEnded)) => return false,
+            Ok(Some(Event::Changed)) if drain(&sources.socket).is_ok() => {}
+            Ok(Some(Event::HandedOn | Event::Looked) | None) => {}
+            // What cannot be read now cannot be waited for either.
+            Ok(Some(Event::Changed)) | Err(_) => std::thread::sleep(left),
+        }
+    }
 }
 
 fn wait(sources: &mut Sources, limit: PollTimeout) -> Result<Option<Event>> {

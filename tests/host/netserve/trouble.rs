@@ -21,6 +21,8 @@ pub(super) fn trials() -> Vec<Trial> {
         Trial::new("netserve::a_killed_server_has_lost_no_lease", killed_server).needs(Need::Tool("udhcpc")),
         Trial::new("netserve::a_server_whose_keeper_was_killed_gives_leases", killed_keeper)
             .needs(Need::Tool("udhcpc")),
+        Trial::new("netserve::a_watchdog_that_cannot_repair_ends_with_its_server", failing_watchdog)
+            .needs(Need::Tool("nft")),
         Trial::new("netserve::a_full_pool_is_told_of_in_words", full_pool).needs(Need::Tool("udhcpc")),
         dig("netserve::hostile_packets_change_nothing", hostile_packets),
         Trial::new("netserve::a_hundred_leases_a_second_are_given", load).needs(Need::Tool("perfdhcp")),
@@ -85,6 +87,28 @@ fn killed_keeper(sandbox: &Sandbox) {
     assert_eq!(lab.leased(3), first, "it is on file");
     kill_keeper(lab.pid());
     assert_eq!(lab.end(Signal::SIGTERM), 0);
+}
+
+fn failing_watchdog(sandbox: &Sandbox) {
+    let mut lab = Lab::new(sandbox, "");
+    let server = lab.pid();
+    let watchdog = fs::read_to_string(format!("/proc/{server}/task/{server}/children")).unwrap();
+    let watchdog: i32 = watchdog.trim().parse().unwrap();
+    let nft = run_checked("sh", &["-c", "command -v nft"]);
+    let (nft, copy) = (nft.trim(), sandbox.path("nft"));
+    fs::copy(nft, &copy).unwrap();
+    let mut list = std::process::Command::new(&copy);
+    list.args(["list", "table", "inet", "lxm"]).stdout(Stdio::null()).stderr(Stdio::null());
+    eventually("the rules are made", SOON, || list.status().unwrap().success());
+    // For the watchdog there is none that works; ours takes its rules away.
+    run_checked("mount", &["--bind", "/bin/false", nft]);
+    run_checked(copy.to_str().unwrap(), &["delete", "table", "inet", "lxm"]);
+    eventually("it cannot repair", SOON, || lab.log().contains("nft"));
+    let lives = || fs::read_to_string(format!("/proc/{watchdog}/stat")).is_ok_and(|stat| !stat.contains(") Z "));
+    assert!(lives());
+    assert_eq!(lab.end(Signal::SIGTERM), 0);
+    eventually("the watchdog has ended", SOON, || !lives());
+    run_checked("umount", &[nft]);
 }
 
 fn full_pool(sandbox: &Sandbox) {
