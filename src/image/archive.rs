@@ -86,8 +86,9 @@ pub(super) fn read<T>(
 }
 
 fn parser() -> Parser {
-    // The kernel's own limits, with room: 64 KiB for a value and for all names, 4096 for a path.
-    let limits = Limits { max_metadata_size: 8 << 20, max_path_len: Some(4096), ..Limits::default() };
+    // The kernel's own limits, with room: 64 KiB for a value and for all names.
+    let most_path = Some(super::MOST_PATH as u32);
+    let limits = Limits { max_metadata_size: 8 << 20, max_path_len: most_path, ..Limits::default() };
     let mut parser = Parser::new(Limits { max_sparse_entries: 1_000_000, ..limits });
     // It would refuse times before 1970; `check_numbers` is as strict on the rest.
     parser.set_ignore_pax_errors(true);

@@ -20,6 +20,7 @@ use self::job::{Directory, Job};
 use self::queue::{Queue, lock};
 use super::attributes::{Attributes, Attributor, xattrs_of_file, xattrs_of_named};
 use super::shown;
+use super::walk::open_deep;
 use crate::error::{Context, Error, Result};
 use crate::progress::Progress;
 use crate::sys;
@@ -166,8 +167,16 @@ impl Copy<'_> {
         let mut links = lock(&self.links);
         let id = (stat.st_dev, stat.st_ino);
         if let Some(first) = links.get(&id) {
-            return rustix::fs::linkat(&self.target, &**first, &dir.target, name, AtFlags::empty())
-                .context(|| format!("link it to `{}`", shown(first)));
+            let slash = first.iter().rposition(|&byte| byte == b'/');
+            let link = || match slash.filter(|_| first.len() >= libc::PATH_MAX as usize) {
+                Some(slash) => {
+                    let at =
+                        open_deep(self.target.as_fd(), &first[..slash], |at, path: &Path| open_directory(at, path))?;
+                    rustix::fs::linkat(at, &first[slash + 1..], &dir.target, name, AtFlags::empty())
+                }
+                None => rustix::fs::linkat(&self.target, &**first, &dir.target, name, AtFlags::empty()),
+            };
+            return link().context(|| format!("link it to `{}`", shown(first)));
         }
         copy()?;
         links.insert(id, dir.path_of(name));
@@ -296,13 +305,8 @@ fn open_source_directory(
     name: impl rustix::path::Arg + std::marker::Copy,
     resolve: ResolveFlags,
 ) -> rustix::io::Result<OwnedFd> {
-    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::NOATIME | OFlags::CLOEXEC;
-    loop {
-        match rustix::fs::openat2(dir, name, flags, Mode::empty(), resolve) {
-            Err(Errno::AGAIN | Errno::INTR) => {}
-            other => return other,
-        }
-    }
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::NOATIME;
+    sys::fs::resolved(dir, name, flags, Mode::empty(), resolve)
 }
 
 fn open_directory(dir: BorrowedFd, name: impl rustix::path::Arg) -> rustix::io::Result<OwnedFd> {

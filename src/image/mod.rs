@@ -26,6 +26,10 @@ pub(crate) use cache::{Image, ImageStore, Listed};
 pub(crate) use marks::remove_overlay_marks;
 pub(crate) use record::{Asked, ImageRecord, ImageSpec};
 
+/// No path in an archive is longer. A guest can nest directories deeper than the 4096 bytes (PATH_MAX) that
+/// the kernel takes at once, and their archive is read back; but each entry of it has the whole path.
+const MOST_PATH: usize = 16 << 10;
+
 /// A name out of an archive or a tree, for a message: no control characters, not endless.
 fn shown(name: &[u8]) -> String {
     const LONGEST: usize = 300;

@@ -8,7 +8,7 @@ mod entry;
 use std::collections::HashMap;
 use std::io::{BufWriter, Write};
 use std::mem::ManuallyDrop;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 use std::rc::Rc;
 
@@ -18,9 +18,11 @@ use tar::EntryType;
 
 use self::entry::{BLOCK, NewEntry};
 use super::attributes::{xattrs_of_file, xattrs_of_named};
-use super::shown;
+use super::walk::open_deep;
+use super::{MOST_PATH, shown};
 use crate::error::{Context, Error, Result};
 use crate::progress::Progress;
+use crate::sys;
 
 /// An archive being written. Dropped before [`Packer::finish`], it has no end and is not taken
 /// for whole. The same tree gives the same archive.
@@ -66,17 +68,22 @@ impl<'a, W: Write> Packer<'a, W> {
         top.xattrs(&xattrs).and_then(|()| Ok(self.header(&top)?)).context(step)?;
         // Depth first, as GNU tar wants it: it completes a directory when it comes out of it. Not
         // by recursion: a guest can nest directories deeper than a stack.
-        let mut open = vec![tree.list(Vec::new()).context(step)?];
+        let mut path = Vec::new();
+        let mut open = vec![tree.list(&path).context(step)?];
         while let Some(listing) = open.last_mut() {
+            path.truncate(listing.length);
             let Some(name) = listing.names.next() else {
                 open.pop();
                 continue;
             };
-            let path = listing.path_of(&name);
-            let dir = tree.directory(&listing.path).context(step)?;
+            let dir = tree.directory(&path).context(step)?;
+            if !path.is_empty() {
+                path.push(b'/');
+            }
+            path.extend(&name);
             let added = dir.map_or(Ok(false), |dir| self.entry(&mut tree, &dir, &name, &path));
             if added.context(|| format!("archive `{}`", shown(&path))).context(step)? {
-                open.push(tree.list(path).context(step)?);
+                open.push(tree.list(&path).context(step)?);
             }
         }
         Ok(())
@@ -106,6 +113,11 @@ impl<'a, W: Write> Packer<'a, W> {
         };
         let kind = FileType::from_raw_mode(stat.st_mode);
         let in_archive = tree.name(path);
+        // What is at the end of the longest is a directory's, with a slash.
+        if in_archive.len() >= MOST_PATH {
+            return Err(Error::failed(format!("its path is longer than the {MOST_PATH} bytes that are read back"))
+                .hint("move it up in the guest, or remove it"));
+        }
         if kind != FileType::Directory && stat.st_nlink > 1 {
             let id = (stat.st_dev, stat.st_ino);
             if let Some(first) = tree.first_names.get(&id) {
@@ -221,15 +233,10 @@ struct Tree {
 
 /// What is still to be archived of a directory.
 struct Listing {
-    /// Below the tree's root, empty for the root itself.
-    path: Vec<u8>,
+    /// Of the directory's own path. Not the path itself: of a tree that is deep, those of all that are open
+    /// would fill the memory.
+    length: usize,
     names: std::vec::IntoIter<Vec<u8>>,
-}
-
-impl Listing {
-    fn path_of(&self, name: &[u8]) -> Vec<u8> {
-        if self.path.is_empty() { name.to_vec() } else { [&self.path, b"/".as_slice(), name].concat() }
-    }
 }
 
 impl Tree {
@@ -244,7 +251,7 @@ impl Tree {
     }
 
     /// Lists a directory in the order of its names; nothing for what is mounted in the tree.
-    fn list(&mut self, path: Vec<u8>) -> Result<Listing> {
+    fn list(&mut self, path: &[u8]) -> Result<Listing> {
         let read = |dir: &OwnedFd| -> rustix::io::Result<Vec<Vec<u8>>> {
             let names = Dir::read_from(dir)?.map(|entry| Ok(entry?.file_name().to_bytes().to_vec()));
             let mut names = names.collect::<rustix::io::Result<Vec<_>>>()?;
@@ -252,11 +259,11 @@ impl Tree {
             names.sort();
             Ok(names)
         };
-        let names = match self.directory(&path)? {
-            Some(dir) => read(&dir).context(|| format!("read `{}`", shown(&path)))?,
+        let names = match self.directory(path)? {
+            Some(dir) => read(&dir).context(|| format!("read `{}`", shown(path)))?,
             None => Vec::new(),
         };
-        Ok(Listing { path, names: names.into_iter() })
+        Ok(Listing { length: path.len(), names: names.into_iter() })
     }
 
     /// Opens a directory; `None` for a mount point and for what a running guest has removed.
@@ -264,20 +271,23 @@ impl Tree {
         if let Some((_, dir)) = self.directory.as_ref().filter(|(open, _)| open == path) {
             return Ok(Some(dir.clone()));
         }
-        let relative = if path.is_empty() { b".".as_slice() } else { path };
-        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOATIME | OFlags::CLOEXEC;
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOATIME;
         let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_XDEV;
-        loop {
-            match rustix::fs::openat2(&self.root, relative, flags, Mode::empty(), resolve) {
-                Ok(dir) => {
-                    let dir = Rc::new(dir);
-                    self.directory = Some((path.to_vec(), dir.clone()));
-                    return Ok(Some(dir));
-                }
-                Err(Errno::AGAIN | Errno::INTR) => {}
-                Err(Errno::XDEV | Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => return Ok(None),
-                Err(e) => return Err(e).context(|| format!("open `{}`", shown(path))),
+        let open = |at: BorrowedFd<'_>, stretch: &Path| sys::fs::resolved(at, stretch, flags, Mode::empty(), resolve);
+        // Down a tree a step costs the same at any depth.
+        let parent = self.directory.as_ref().and_then(|(parent, dir)| {
+            let below = path.strip_prefix(parent.as_slice())?.strip_prefix(b"/")?;
+            Some((dir.as_fd(), below))
+        });
+        let (at, below) = parent.unwrap_or((self.root.as_fd(), path));
+        match open_deep(at, below, open) {
+            Ok(dir) => {
+                let dir = Rc::new(dir);
+                self.directory = Some((path.to_vec(), dir.clone()));
+                Ok(Some(dir))
             }
+            Err(Errno::XDEV | Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => Ok(None),
+            Err(e) => Err(e).context(|| format!("open `{}`", shown(path))),
         }
     }
 }

@@ -1,7 +1,10 @@
 //! What the tests of this module share.
 
-use std::path::PathBuf;
+use std::os::fd::OwnedFd;
+use std::path::{Path, PathBuf};
 use std::process::Command;
+
+use rustix::fs::{Mode, OFlags};
 
 /// A directory for one test, and shell commands in it.
 pub(super) struct Bench(tempfile::TempDir);
@@ -19,6 +22,18 @@ impl Bench {
         let output = Command::new("bash").args(["-ec", script]).current_dir(self.0.path()).output().unwrap();
         assert!(output.status.success(), "{script}\n{}", String::from_utf8_lossy(&output.stderr));
     }
+}
+
+/// Makes directories in `top` down to where no path is long enough, and opens the deepest.
+pub(super) fn make_deep(top: &Path) -> OwnedFd {
+    let name = "n".repeat(200);
+    let mut dir = OwnedFd::from(std::fs::File::open(top).unwrap());
+    for _ in 0..50 {
+        rustix::fs::mkdirat(&dir, &name, Mode::RWXU).unwrap();
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        dir = rustix::fs::openat(&dir, &name, flags, Mode::empty()).unwrap();
+    }
+    dir
 }
 
 /// Makes a tree with everything that a root file system may hold, in `src`, but for device nodes.

@@ -7,13 +7,14 @@ use std::path::{Path, PathBuf};
 
 use rustix::fs::{AtFlags, CWD, Dir, FileType, Mode, OFlags, Stat};
 
+use super::shown;
 use crate::error::{Context, Result};
 use crate::sys::fs::open_beneath;
 
 const DIRECTORY: OFlags = OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
 
-/// What is opened of a path at once: the kernel takes no more than PATH_MAX, 4096, and a name has 255 at most.
-const STRETCH: usize = 3500;
+/// What is opened of a path at once: the kernel takes no more than PATH_MAX, 4096 with the NUL behind it.
+const STRETCH: usize = 4095;
 
 /// Something in a tree; the root itself is `.` in itself.
 pub(super) struct Visited<'a> {
@@ -37,7 +38,9 @@ pub(super) fn walk(root: &Path, visit: &mut dyn FnMut(&Visited<'_>) -> Result<()
     visit(&Visited { dir: root.as_fd(), name: c".", path: Path::new("."), stat: rustix::fs::fstat(&root)? })?;
     let mut dirs = vec![PathBuf::new()];
     while let Some(path) = dirs.pop() {
-        let dir = open_deep(root.as_fd(), &path)?;
+        let open = |at: BorrowedFd<'_>, stretch: &Path| open_beneath(at, stretch, DIRECTORY, Mode::empty());
+        let dir = open_deep(root.as_fd(), path.as_os_str().as_bytes(), open)
+            .context(|| format!("open `{}`", shown(path.as_os_str().as_bytes())))?;
         for entry in Dir::read_from(&dir)? {
             let entry = entry?;
             let name = entry.file_name();
@@ -56,36 +59,34 @@ pub(super) fn walk(root: &Path, visit: &mut dyn FnMut(&Visited<'_>) -> Result<()
     Ok(())
 }
 
-/// Opens the directory `path` below `root`, stretch by stretch.
-fn open_deep(root: BorrowedFd<'_>, path: &Path) -> Result<OwnedFd> {
-    let mut stretches = vec![PathBuf::from(".")];
-    for name in path {
-        match stretches.last_mut() {
-            Some(last) if last.as_os_str().len() < STRETCH => last.push(name),
-            _ => stretches.push(name.into()),
-        }
+/// Opens the directory `path` below `root` (empty for `root` itself) with `open`, which is given a directory
+/// and a path below it: `path` whole, or one stretch after the other where it is too long for that.
+pub(super) fn open_deep<E>(
+    root: BorrowedFd<'_>,
+    path: &[u8],
+    mut open: impl FnMut(BorrowedFd<'_>, &Path) -> Result<OwnedFd, E>,
+) -> Result<OwnedFd, E> {
+    let (mut at, mut rest): (Option<OwnedFd>, _) = (None, if path.is_empty() { b"." } else { path });
+    loop {
+        let slash = rest.iter().take(STRETCH).rposition(|&byte| byte == b'/');
+        let end = if rest.len() <= STRETCH { None } else { slash };
+        let stretch = Path::new(OsStr::from_bytes(&rest[..end.unwrap_or(rest.len())]));
+        let opened = open(at.as_ref().map_or(root, |at| at.as_fd()), stretch)?;
+        let Some(end) = end else { return Ok(opened) };
+        (at, rest) = (Some(opened), &rest[end + 1..]);
     }
-    let open = |at: BorrowedFd<'_>, stretch: &PathBuf| {
-        open_beneath(at, stretch, DIRECTORY, Mode::empty()).context(|| format!("open `{}`", path.display()))
-    };
-    let first = open(root, &stretches[0])?;
-    stretches[1..].iter().try_fold(first, |at, stretch| open(at.as_fd(), stretch))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::image::testing::make_deep;
 
     #[test]
     fn a_tree_is_visited_to_its_end_where_no_path_is_long_enough() {
         let top = tempfile::tempdir().unwrap();
-        let name = "n".repeat(200);
-        let mut dir = OwnedFd::from(std::fs::File::open(top.path()).unwrap());
-        for _ in 0..50 {
-            rustix::fs::mkdirat(&dir, &name, Mode::RWXU).unwrap();
-            dir = rustix::fs::openat(&dir, &name, DIRECTORY, Mode::empty()).unwrap();
-        }
-        rustix::fs::symlinkat("/", &dir, "deepest").unwrap();
+        let deepest = make_deep(top.path());
+        rustix::fs::symlinkat("/", &deepest, "deepest").unwrap();
         let mut seen = Vec::new();
         let mut visit = |visited: &Visited<'_>| {
             seen.push((visited.name.to_owned(), visited.is_dir()));

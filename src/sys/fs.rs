@@ -38,7 +38,8 @@ pub(crate) fn open_beneath(
     Ok(resolved(root, path, flags, mode, ResolveFlags::BENEATH | ResolveFlags::NO_MAGICLINKS)?)
 }
 
-fn resolved(
+/// Opens `path` below the directory `root`, resolved as openat2(2) says.
+pub(crate) fn resolved(
     root: impl AsFd,
     path: impl rustix::path::Arg + Copy,
     flags: OFlags,

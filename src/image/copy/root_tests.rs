@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::image::fingerprint::{assert_same, fingerprint};
-use crate::image::testing::{Bench, TORTURE};
+use crate::image::testing::{Bench, TORTURE, make_deep};
 
 fn copy(bench: &Bench) {
     copy_tree(&bench.path("src"), &bench.path("copy"), &Progress::hidden()).unwrap();
@@ -15,6 +15,17 @@ fn a_copy_is_the_same_to_the_last_attribute() {
     bench.sh("cd src; mknod dev/null c 1 3; chmod 666 dev/null; mknod dev/disk b 8 1; mknod whiteout c 0 0
          python3 -c 'import socket; socket.socket(socket.AF_UNIX).bind(\"socket\")'
          mkdir many; for i in $(seq 300); do mkdir many/$i; echo $i > many/$i/f; ln many/$i/f many/$i/g; done");
+    copy(&bench);
+    assert_same(&bench.path("copy"), &bench.path("src"));
+}
+
+#[test]
+fn a_tree_deeper_than_a_path_is_long_is_copied_the_same() {
+    let bench = Bench::new();
+    bench.sh("mkdir src");
+    let deepest = make_deep(&bench.path("src"));
+    rustix::fs::openat(&deepest, "file", OFlags::CREATE | OFlags::WRONLY, Mode::RWXU).unwrap();
+    rustix::fs::linkat(&deepest, "file", &deepest, "other", AtFlags::empty()).unwrap();
     copy(&bench);
     assert_same(&bench.path("copy"), &bench.path("src"));
 }

@@ -4,7 +4,7 @@ use super::*;
 use crate::image::budget::Budget;
 use crate::image::compress::{Compression, Encoder};
 use crate::image::fingerprint::assert_same;
-use crate::image::testing::{Bench, TORTURE};
+use crate::image::testing::{Bench, TORTURE, make_deep};
 use crate::image::unpack::unpack;
 
 fn pack<W: Write>(root: &Path, writer: W, progress: &Progress) -> Result<W> {
@@ -53,6 +53,33 @@ fn the_same_tree_gives_the_same_archive() {
     let first = packed(&bench);
     bench.sh("cp -a src other; rm -r src; mv other src");
     assert!(first == packed(&bench));
+}
+
+#[test]
+fn a_tree_deeper_than_a_path_is_long_unpacks_the_same() {
+    let bench = Bench::new();
+    bench.sh("mkdir -p src/after; echo x > src/after/f; touch -d @5 src/after/f src/after");
+    let deepest = make_deep(&bench.path("src"));
+    let file = rustix::fs::openat(&deepest, "file", OFlags::CREATE | OFlags::WRONLY, Mode::RWXU).unwrap();
+    std::fs::File::from(file).write_all(b"deep").unwrap();
+    rustix::fs::linkat(&deepest, "file", &deepest, "other", AtFlags::empty()).unwrap();
+    rustix::fs::symlinkat("/", &deepest, "link").unwrap();
+    unpack(&*packed(&bench), &bench.path("root"), &Budget::default(), &Progress::hidden()).unwrap();
+    assert_same(&bench.path("root"), &bench.path("src"));
+}
+
+#[test]
+fn a_path_longer_than_any_that_is_read_back_is_refused() {
+    let bench = Bench::new();
+    bench.sh("mkdir src");
+    let mut dir = OwnedFd::from(std::fs::File::open(bench.path("src")).unwrap());
+    for _ in 0..MOST_PATH / 250 + 1 {
+        let name = "n".repeat(249);
+        rustix::fs::mkdirat(&dir, &name, Mode::RWXU).unwrap();
+        dir = rustix::fs::openat(&dir, &name, OFlags::RDONLY | OFlags::DIRECTORY, Mode::empty()).unwrap();
+    }
+    let error = pack(&bench.path("src"), Vec::new(), &Progress::hidden()).unwrap_err().to_string();
+    assert!(error.contains("its path is longer than the 16384 bytes that are read back"), "{error}");
 }
 
 #[test]

@@ -19,6 +19,12 @@ impl Tree {
 
     pub(super) fn place_in_layer(&mut self, archive: &mut Archive, entry: Entry) -> Result<()> {
         let inside = Inside::new(&entry.path).context(|| format!("unpack `{}`", shown(&entry.path)))?;
+        // All directories on the way to it are noted, each with its path.
+        if inside.0.len() >= libc::PATH_MAX as usize {
+            return Err(
+                Error::failed("its path is longer than PATH_MAX").step(format!("unpack `{}`", shown(&entry.path)))
+            );
+        }
         let (dir, name) = inside.split();
         match name.strip_prefix(b".wh.") {
             Some(b".wh..opq") => self.remove_lower(dir),

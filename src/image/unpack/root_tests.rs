@@ -188,6 +188,16 @@ fn links_inside_the_tree_are_followed_or_replaced() {
 }
 
 #[test]
+fn directories_that_no_entry_names_are_made_at_any_depth() {
+    let bench = Bench::new();
+    let deep = |last: &[u8]| [[&[b'd'; 100], b"/".as_slice()].concat().repeat(60), last.to_vec()].concat();
+    let entry = |last: &[u8]| [pax(&[("path", &deep(last))]), file("x")].concat();
+    unpack_into(&bench, &[entry(b"one"), entry(b"two/three"), vec![0; 1024]].concat()).unwrap();
+    let found = fingerprint(&bench.path("root"));
+    assert!(found.contains_key(&deep(b"one")) && found.contains_key(&deep(b"two/three")), "{}", found.len());
+}
+
+#[test]
 fn damaged_archives_say_what_is_wrong_and_where() {
     let good = [file("first"), file("second"), vec![0; 1024]].concat();
     let sparse = |map: &[u8], size: &[u8]| {
@@ -198,7 +208,7 @@ fn damaged_archives_say_what_is_wrong_and_where() {
     bad_sum[1024 + 5] ^= 1;
     let huge = [header(b'0', b"huge", b"", 0o77777777777), vec![0; 5000]].concat();
     let named = |name: &[u8]| [pax(&[("path", name)]), file("x"), vec![0; 1024]].concat();
-    let deep = vec![b"d".to_vec(); 3000].join(&b'/');
+    let deep = vec![b"d".to_vec(); 9000].join(&b'/');
     for (archive, expected) in [
         (vec![], "empty"),
         (b"hello".to_vec(), "not a tar archive"),

@@ -2,8 +2,7 @@
 
 use std::collections::HashSet;
 use std::fs::File;
-use std::os::fd::{AsFd, OwnedFd};
-use std::os::unix::ffi::OsStrExt;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 
@@ -14,6 +13,7 @@ use crate::error::{Context, Error, Result};
 use crate::image::archive::{Archive, Entry, EntryKind};
 use crate::image::attributes::{Attributes, Attributor, xattrs_of_file};
 use crate::image::budget::Room;
+use crate::image::walk::open_deep;
 use crate::image::{acl, shown};
 use crate::sys::fs::{open_beneath, open_in_root};
 
@@ -254,18 +254,16 @@ impl Tree {
         Ok((fd, name))
     }
 
-    /// Opens a directory of the tree. What is laid over other layers finds its way through their
-    /// absolute links as the container would.
+    /// Opens a directory of the tree. What is laid over other layers, whose paths are short, finds its way
+    /// through their absolute links as the container would.
     pub(super) fn open(&self, path: &[u8], flags: OFlags) -> Result<OwnedFd> {
-        let path = if path.is_empty() { b".".as_slice() } else { path };
-        match self.layer {
-            Some(_) => open_in_root(&self.root, Path::new(std::ffi::OsStr::from_bytes(path)), flags, Mode::empty()),
-            None => open_beneath(&self.root, path, flags, Mode::empty()),
-        }
+        open_deep(self.root.as_fd(), path, |at: BorrowedFd<'_>, stretch: &Path| match self.layer {
+            Some(_) => open_in_root(at, stretch, flags, Mode::empty()),
+            None => open_beneath(at, stretch, flags, Mode::empty()),
+        })
     }
 
     fn open_directory(&self, path: &[u8]) -> Result<OwnedFd> {
-        let path = if path.is_empty() { b".".as_slice() } else { path };
         let opened = self.open(path, OFlags::PATH | OFlags::DIRECTORY);
         opened.map_err(|e| match e.errno() {
             Some(libc::EXDEV) => Error::failed(format!("a symbolic link in `{}` leads out of the tree", shown(path))),
@@ -274,16 +272,24 @@ impl Tree {
     }
 
     fn make_directories(&self, path: &[u8]) -> Result<()> {
+        // The last one, if made here: below it there are no links.
+        let mut made = None;
         let slashes = path.iter().enumerate().filter(|(_, byte)| **byte == b'/').map(|(at, _)| at);
         for end in slashes.chain([path.len()]) {
             let (dir, name) = match path[..end].iter().rposition(|&byte| byte == b'/') {
                 Some(slash) => (&path[..slash], &path[slash + 1..end]),
                 None => (&path[..0], &path[..end]),
             };
-            let made = rustix::fs::mkdirat(self.open_directory(dir)?, name, Mode::from_raw_mode(0o755));
-            if made != Err(Errno::EXIST) {
-                made.context(|| format!("make its directory `{}`", shown(&path[..end])))?;
-            }
+            let above = made.take().map_or_else(|| self.open_directory(dir), Ok)?;
+            let make = || {
+                rustix::fs::mkdirat(&above, name, Mode::from_raw_mode(0o755))?;
+                let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+                rustix::fs::openat(&above, name, flags, Mode::empty())
+            };
+            made = match make() {
+                Err(Errno::EXIST) => None,
+                other => Some(other.context(|| format!("make its directory `{}`", shown(&path[..end])))?),
+            };
         }
         Ok(())
     }
@@ -292,7 +298,7 @@ impl Tree {
     pub(super) fn complete(self) -> Result<Summary> {
         let mut seen = HashSet::new();
         for (inside, attributes) in self.directories.iter().rev().filter(|(inside, _)| seen.insert(inside)) {
-            let path = if inside.0.is_empty() { b".".as_slice() } else { &inside.0 };
+            let path = &inside.0;
             let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW;
             let dir = match self.open(path, flags) {
                 // A later entry took its place.

@@ -19,10 +19,33 @@ pub(super) fn trials() -> Vec<Trial> {
         })),
         Trial::new("storage::a_running_guest_is_copied", copy_running).guest(Guest::Probe),
         Trial::new("storage::an_export_is_imported_as_it_was", export_import),
+        Trial::new("storage::an_export_carries_what_no_path_is_long_enough_for", deep_export).guest(Guest::Probe),
         Trial::new("storage::a_cut_or_changed_export_leaves_nothing", export_damaged),
         Trial::new("storage::a_running_guest_moves_through_a_pipe", export_running).guest(Guest::Probe),
         Trial::new("storage::a_published_container_makes_others", published).guest(Guest::Probe),
     ]
+}
+
+/// 60 directories of 200 letters: three times PATH_MAX.
+fn deep_export(sandbox: &Sandbox) {
+    sandbox.create("web", Guest::Probe, &["--storage", "dir"]);
+    let layout = sandbox.layout();
+    let shell = |name: &str, script: &str| {
+        let srv = layout.rootfs(&name.parse().unwrap()).join("srv");
+        fs::create_dir_all(&srv).unwrap();
+        let mut bash = Command::new("bash");
+        bash.args(["-ec", script]).current_dir(&srv);
+        crate::support::command::bounded(bash, b"", Duration::from_secs(60)).ok();
+    };
+    let down = "n=$(printf 'n%.0s' {1..200}); for i in {1..60}; do cd -P $n; done";
+    shell("web", &format!("{}; echo deep >file; ln file other", down.replace("cd", "mkdir $n; cd")));
+    let file = sandbox.path("web.tar.zst").to_str().unwrap().to_owned();
+    sandbox.lxm(&["export", "web", "-o", &file]).ok();
+    sandbox.lxm(&["import", &file, "-n", "twin", "--storage", "dir"]).ok();
+    sandbox.lxm(&["copy", "twin", "third"]).ok();
+    for name in ["web", "twin", "third"] {
+        shell(name, &format!("{down}; test \"$(cat other)\" = deep; test file -ef other"));
+    }
 }
 
 /// Copies to and fro between two backends.

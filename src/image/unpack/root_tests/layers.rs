@@ -54,6 +54,20 @@ fn attributes_of_a_lower_layer_do_not_reach_the_next() {
 }
 
 #[test]
+fn paths_that_a_running_container_could_not_open_are_refused() {
+    let bench = Bench::new();
+    bench.sh("mkdir root");
+    let path = vec![b"d".to_vec(); 2048].join(&b'/');
+    let layer = |path: &[u8]| {
+        let archive = [pax(&[("path", path)]), file("x"), vec![0; 1024]].concat();
+        unpack_layer(archive.as_slice(), &bench.path("root"), &Budget::default(), &Progress::hidden())
+    };
+    layer(&path).unwrap();
+    let error = layer(&[&path, b"/".as_slice(), b"d"].concat()).unwrap_err().to_string();
+    assert!(error.contains("its path is longer than PATH_MAX"), "{error}");
+}
+
+#[test]
 fn no_whiteout_leads_out_of_the_tree() {
     let bench = Bench::new();
     bench.sh(
