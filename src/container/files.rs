@@ -7,6 +7,7 @@ use crate::identity;
 use crate::storage::{self, Tree};
 use crate::store::{AliveLock, BootRecord, Layout, OperationLock, Origin};
 use crate::sys;
+use crate::types::account;
 use crate::types::{ContainerName, IdRange, parse_id};
 
 /// The root of a container's files.
@@ -101,10 +102,16 @@ impl GuestTree {
             other => other?,
         };
         let passwd = String::from_utf8_lossy(&passwd);
-        let of_user = passwd.lines().filter(|line| line.split(':').next() == Some(text));
-        of_user
-            .filter_map(|line| numeric(&line.split(':').skip(2).take(2).collect::<Vec<_>>().join(":")))
-            .next()
+        // What follows the numbers does not matter here.
+        let ids = |line: &str| match account::fields(line)[..] {
+            [_, _, uid, gid, ..] => numeric(&format!("{uid}:{gid}")),
+            [_, _, uid] => numeric(uid),
+            _ => None,
+        };
+        passwd
+            .lines()
+            .filter(|line| account::name(line) == text)
+            .find_map(ids)
             .ok_or_else(|| Error::not_found(format!("the guest has no user `{}`", text.escape_default())))
     }
 }

@@ -2,7 +2,7 @@
 
 use super::{Edit, View};
 use crate::error::Result;
-use crate::types::parse_id;
+use crate::types::account::{self, Passwd, fields};
 
 /// Who logs in to a guest.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -48,20 +48,16 @@ pub(super) fn edits(view: &View, login: &Login) -> Result<Vec<Edit>> {
     Ok(edits)
 }
 
-fn fields(line: &str) -> Vec<&str> {
-    line.split(':').collect()
-}
-
 fn find(passwd: &str, name: &str) -> Option<Account> {
-    let line = passwd.lines().map(fields).find(|f| f.len() >= 7 && f[0] == name)?;
-    let home = line[5].trim_start_matches('/').to_owned();
-    Some(Account { uid: parse_id(line[2])?, gid: parse_id(line[3])?, home })
+    let entry = passwd.lines().filter_map(Passwd::parse).find(|entry| entry.name == name)?;
+    let (uid, gid) = entry.ids()?;
+    Some(Account { uid, gid, home: entry.home.trim_start_matches('/').to_owned() })
 }
 
 /// Adds the user and a group of its own, with the first number that both can have.
 fn create(view: &View, name: &str, passwd: &str, edits: &mut Vec<Edit>) -> Result<Account> {
     let group = view.text("etc/group")?.unwrap_or_default();
-    let taken = |text: &str, id: u32| text.lines().any(|line| fields(line).get(2) == Some(&id.to_string().as_str()));
+    let taken = |text: &str, id: u32| text.lines().any(|line| account::id(line) == Some(&id.to_string()));
     let id = (FIRST_USER..).find(|id| !taken(passwd, *id) && !taken(&group, *id)).unwrap_or(FIRST_USER);
     let shell = if view.exists("bin/bash") { "/bin/bash" } else { "/bin/sh" };
     let line = format!("{name}:x:{id}:{id}::/home/{name}:{shell}");
@@ -85,8 +81,7 @@ fn create(view: &View, name: &str, passwd: &str, edits: &mut Vec<Edit>) -> Resul
 
 /// Appends a line unless its name (the first field) is there.
 fn with_line(text: &str, line: &str) -> String {
-    let name = fields(line)[0];
-    if text.lines().any(|l| fields(l)[0] == name) {
+    if text.lines().any(|other| account::name(other) == account::name(line)) {
         return text.to_owned();
     }
     let gap = if text.is_empty() || text.ends_with('\n') { "" } else { "\n" };

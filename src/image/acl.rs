@@ -6,6 +6,7 @@ use std::os::fd::AsFd;
 use rustix::fs::{Mode, OFlags};
 
 use crate::error::{Context, Error, Result};
+use crate::types::account;
 
 /// Which of the two lists of a file it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -130,8 +131,8 @@ impl Database {
         let fd = crate::sys::fs::open_beneath(root, file, OFlags::RDONLY | OFlags::NONBLOCK, Mode::empty()).ok()?;
         let mut text = String::new();
         std::fs::File::from(fd).take(1 << 20).read_to_string(&mut text).ok()?;
-        let mut lines = text.lines().map(|line| line.split(':'));
-        lines.find_map(|mut fields| (fields.next() == Some(name)).then(|| fields.nth(1)?.parse().ok())?)
+        let mut ids = text.lines().filter(|line| account::name(line) == name).filter_map(account::id);
+        ids.find_map(|id| id.parse().ok())
     }
 }
 

@@ -9,6 +9,7 @@ use crate::net::reach;
 use crate::store::{BootRecord, Layout, replace_file, replace_run_file};
 use crate::sys;
 use crate::types::ContainerName;
+use crate::types::account::{self, Passwd};
 
 /// How long a connection waits for a guest that is still booting.
 pub(crate) const TIMEOUT: Duration = Duration::from_secs(30);
@@ -71,13 +72,12 @@ pub fn login(layout: &Layout, name: &ContainerName, asked: Option<String>) -> Re
 
 /// The home of an account (passwd(5)).
 fn home_of<'a>(accounts: &'a str, user: &str) -> Option<&'a str> {
-    accounts.lines().find_map(|line| line.strip_prefix(user)?.strip_prefix(':')?.split(':').nth(4))
+    accounts.lines().filter(|line| account::name(line) == user).find_map(|line| account::fields(line).get(5).copied())
 }
 
-/// Name and home of an account that is a person's (passwd(5)).
+/// Name and home of an account that is a person's (passwd(5)): a line of seven fields, no more.
 fn person(line: &str) -> Option<(&str, &str)> {
-    let fields: Vec<&str> = line.split(':').collect();
-    let [name, _, uid, _, _, home, _] = fields[..] else { return None };
+    let Passwd { name, uid, home, .. } = Passwd::parse(line).filter(|_| account::fields(line).len() == 7)?;
     let uid: u32 = uid.parse().ok()?;
     let plain = name.bytes().all(|c| c.is_ascii_alphanumeric() || b"._-".contains(&c)) && !name.starts_with('-');
     ((1000..60_000).contains(&uid) && plain && !name.is_empty()).then_some((name, home))

@@ -7,7 +7,7 @@ use sha2::{Digest, Sha256};
 use super::{FileLock, Layout, Origin};
 use crate::config::IdMap;
 use crate::error::{Context, Error, Result};
-use crate::types::IdRange;
+use crate::types::{IdRange, account};
 
 /// A range that nobody else takes while this lives: until `origin.toml`, which says that it is
 /// taken, has been written.
@@ -90,15 +90,15 @@ fn add_finished(layout: &Layout, taken: &mut Vec<IdRange>) -> Result<bool> {
 /// The ranges of subuid(5): `NAME:FIRST:COUNT`.
 fn of_sub_ids(text: &str) -> Vec<IdRange> {
     let range = |line: &str| {
-        let mut fields = line.split(':').skip(1);
-        Some(IdRange { base: fields.next()?.trim().parse().ok()?, len: fields.next()?.trim().parse().ok()? })
+        let [_, first, count, ..] = account::fields(line)[..] else { return None };
+        Some(IdRange { base: first.trim().parse().ok()?, len: count.trim().parse().ok()? })
     };
     text.lines().filter_map(range).collect()
 }
 
-/// The ids of passwd(5) and group(5), each a range of one.
+/// The ids of passwd(5) and group(5), each a range of one. What is a number there may be in use.
 fn of_accounts(text: &str) -> Vec<IdRange> {
-    let id = |line: &str| Some(IdRange { base: line.split(':').nth(2)?.parse().ok()?, len: 1 });
+    let id = |line: &str| Some(IdRange { base: account::id(line)?.parse().ok()?, len: 1 });
     text.lines().filter_map(id).collect()
 }
 

@@ -5,6 +5,7 @@
 use std::path::Path;
 
 use crate::error::{Error, Result};
+use crate::types::account::{self, Passwd};
 use crate::types::{IdRange, parse_id};
 
 #[derive(Debug, PartialEq, Eq)]
@@ -62,20 +63,20 @@ fn find_user(passwd: &str, wanted: &str) -> Result<User> {
     let uid = parse_id(wanted);
     let entry = passwd
         .lines()
-        .map(|line| line.split(':').collect::<Vec<_>>())
-        .find(|fields| fields.len() >= 7 && (fields[0] == wanted || (uid.is_some() && parse_id(fields[2]) == uid)));
+        .filter_map(Passwd::parse)
+        .find(|entry| entry.name == wanted || (uid.is_some() && parse_id(entry.uid) == uid));
     let or = |text: &str, default: &str| if text.is_empty() { default.to_owned() } else { text.to_owned() };
     match (entry, uid) {
-        (Some(fields), _) => match (parse_id(fields[2]), parse_id(fields[3])) {
-            (Some(uid), Some(gid)) => Ok(User {
-                name: fields[0].to_owned(),
+        (Some(entry), _) => match entry.ids() {
+            Some((uid, gid)) => Ok(User {
+                name: entry.name.to_owned(),
                 uid,
                 gid,
                 groups: Vec::new(),
-                home: or(fields[5], "/"),
-                shell: or(fields[6], "/bin/sh"),
+                home: or(entry.home, "/"),
+                shell: or(entry.shell, "/bin/sh"),
             }),
-            _ => Err(Error::failed(format!("the guest's /etc/passwd has no valid ids for `{wanted}`"))),
+            None => Err(Error::failed(format!("the guest's /etc/passwd has no valid ids for `{wanted}`"))),
         },
         // A number needs no entry, as with chroot(1) and docker.
         (None, Some(uid)) => Ok(User {
@@ -94,19 +95,14 @@ fn find_group(group: &str, wanted: &str) -> Result<u32> {
     if let Some(gid) = parse_id(wanted) {
         return Ok(gid);
     }
-    let entry = group
-        .lines()
-        .map(|line| line.split(':').collect::<Vec<_>>())
-        .find(|fields| fields.len() >= 3 && fields[0] == wanted);
-    entry
-        .and_then(|fields| parse_id(fields[2]))
-        .ok_or_else(|| Error::not_found(format!("the guest has no group `{wanted}`")))
+    let mut entries = group.lines().filter(|line| account::name(line) == wanted).filter_map(account::id);
+    entries.next().and_then(parse_id).ok_or_else(|| Error::not_found(format!("the guest has no group `{wanted}`")))
 }
 
 fn groups_of(group: &str, user: &str) -> Vec<u32> {
     let member =
         |line: &&str| line.rsplit(':').next().is_some_and(|members| members.split(',').any(|name| name == user));
-    group.lines().filter(member).filter_map(|line| parse_id(line.split(':').nth(2)?)).collect()
+    group.lines().filter(member).filter_map(account::id).filter_map(parse_id).collect()
 }
 
 #[cfg(test)]

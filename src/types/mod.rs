@@ -2,6 +2,7 @@
 //!
 //! It names nothing but `error`. Start reading at any file: each is a value.
 
+pub(crate) mod account;
 mod arch;
 mod duration;
 mod generation;
