@@ -18,7 +18,7 @@ mod relay;
 mod stream;
 mod terminal;
 
+pub(crate) use crate::proto::control::OUR_FAILURE;
 pub(crate) use command::{Command, Terminal, run};
 pub(crate) use console::{Until, console};
-pub(crate) use outcome::OUR_FAILURE;
 pub(crate) use stream::join;

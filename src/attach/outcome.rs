@@ -2,11 +2,8 @@
 
 use crate::client::unexpected;
 use crate::error::Result;
-use crate::proto::control::Reply;
+use crate::proto::control::{OUR_FAILURE, Reply};
 use crate::terminal::say;
-
-/// Exit status for a failure that is not the command's, as env(1) and docker have it.
-pub(crate) const OUR_FAILURE: u8 = 125;
 
 /// The answer that ends it: an exit status.
 pub(super) fn finish(answer: Reply) -> Result<u8> {

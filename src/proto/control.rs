@@ -8,6 +8,15 @@ use serde::{Deserialize, Serialize};
 use crate::error::Error;
 use crate::types::Signal;
 
+/// Exit statuses of an attached command for what is not its own, as env(1) and docker have them: lxm failed …
+pub(crate) const OUR_FAILURE: u8 = 125;
+
+/// … the command cannot be executed …
+pub(crate) const NOT_EXECUTABLE: u8 = 126;
+
+/// … there is no such command.
+pub(crate) const NOT_FOUND: u8 = 127;
+
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub(crate) enum Request {
@@ -71,6 +80,7 @@ pub(crate) enum Reply {
     Exited(Exit),
     /// The command was found but not executable, or not found, or something of ours failed.
     NotRun {
+        /// [`OUR_FAILURE`], [`NOT_EXECUTABLE`] or [`NOT_FOUND`].
         status: u8,
         error: Error,
     },

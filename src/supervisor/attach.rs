@@ -18,10 +18,10 @@ use std::time::{Duration, Instant};
 use rustix::pipe::{PipeFlags, pipe_with};
 
 use super::enter;
-use super::not_run::{Failure, NOT_RUN, News, no_process};
+use super::not_run::{Failure, News, no_process};
 use super::setup::Setup;
 use crate::error::{Context, Error, Result};
-use crate::proto::control::Attach;
+use crate::proto::control::{Attach, OUR_FAILURE};
 use crate::sys::clone::{Child, SiblingPid, SingleThreaded, clone};
 use crate::sys::pidfd;
 use crate::sys::socket::Packets;
@@ -188,7 +188,7 @@ impl Entering {
 }
 
 fn not_run(error: Error) -> Entered {
-    Entered::NotRun((NOT_RUN, error))
+    Entered::NotRun((OUR_FAILURE, error))
 }
 
 /// How often to look at a command that is late.

@@ -5,12 +5,12 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use nix::unistd::{Gid, Uid};
 
 use super::execute::execute;
-use super::not_run::{Failure, NOT_RUN, News, no_process};
+use super::not_run::{Failure, News, no_process};
 use super::setup::Setup;
 use super::user::User;
 use crate::error::{Context, Error, Result};
 use crate::inside::confine;
-use crate::proto::control::{Attach, Reply};
+use crate::proto::control::{Attach, OUR_FAILURE, Reply};
 use crate::sys;
 use crate::sys::clone::{SiblingPid, SingleThreaded, clone_sibling};
 use crate::sys::pidfd;
@@ -34,7 +34,7 @@ pub(super) fn run(order: EnterRequest<'_>, witness: SingleThreaded) -> u8 {
     let told = order.told;
     match bring(order, witness) {
         Ok(()) => 0,
-        Err(error) => tell(told, (NOT_RUN, error)),
+        Err(error) => tell(told, (OUR_FAILURE, error)),
     }
 }
 
@@ -116,7 +116,7 @@ fn start(request: &Attach, user: &User, setup: &Setup) -> std::result::Result<st
         }
         Ok(())
     };
-    session().map_err(|e| (NOT_RUN, e))?;
+    session().map_err(|e| (OUR_FAILURE, e))?;
     execute(request, user, &setup.config.environment)
 }
 

@@ -7,11 +7,11 @@ use std::path::Path;
 
 use nix::errno::Errno;
 
-use super::not_run::{Failure, NOT_EXECUTABLE, NOT_FOUND, NOT_RUN};
+use super::not_run::Failure;
 use super::setup::PATH;
 use super::user::User;
 use crate::error::{Error, Kind};
-use crate::proto::control::Attach;
+use crate::proto::control::{Attach, NOT_EXECUTABLE, NOT_FOUND, OUR_FAILURE};
 
 /// The command's environment: the guest's default one, the container's, and what was asked for.
 fn environment(request: &Attach, user: &User, container: &BTreeMap<String, String>) -> Vec<(String, String)> {
@@ -46,7 +46,8 @@ pub(super) fn execute(
     user: &User,
     container: &BTreeMap<String, String>,
 ) -> Result<std::convert::Infallible, Failure> {
-    let c_string = |text: &str| CString::new(text).map_err(|_| (NOT_RUN, Error::usage("an argument holds a NUL byte")));
+    let c_string =
+        |text: &str| CString::new(text).map_err(|_| (OUR_FAILURE, Error::usage("an argument holds a NUL byte")));
     let env = environment(request, user, container);
     let path = env.iter().find(|(key, _)| key == "PATH").map_or(PATH, |(_, value)| value);
     // A login shell's name starts with `-` (login(1)).
@@ -65,7 +66,7 @@ pub(super) fn execute(
     let mut worst = Errno::ENOENT;
     for candidate in candidates {
         let candidate = CString::new(candidate.as_os_str().as_bytes())
-            .map_err(|_| (NOT_RUN, Error::usage("the command holds a NUL byte")))?;
+            .map_err(|_| (OUR_FAILURE, Error::usage("the command holds a NUL byte")))?;
         let Err(errno) = nix::unistd::execve(&candidate, &argv, &env);
         if !matches!(errno, Errno::ENOENT | Errno::ENOTDIR) {
             worst = errno;

@@ -5,14 +5,7 @@ use serde::{Deserialize, Serialize};
 use crate::error::Error;
 use crate::supervisor::setup::Setup;
 
-/// Exit statuses for what is not the command's own, as env(1) and docker have them.
-pub(super) const NOT_RUN: u8 = 125;
-
-pub(super) const NOT_EXECUTABLE: u8 = 126;
-
-pub(super) const NOT_FOUND: u8 = 127;
-
-/// Why a command was not executed, and the exit status that says so.
+/// Why a command was not executed, and the exit status that says so (`proto::control`).
 pub(super) type Failure = (u8, Error);
 
 /// The news of a failure.
