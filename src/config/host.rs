@@ -1,5 +1,6 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use ipnetwork::{Ipv4Network, Ipv6Network};
 use serde::{Deserialize, Serialize};
@@ -24,6 +25,13 @@ pub struct HostConfig {
     /// killed. Unset means 3 minutes.
     pub shutdown_timeout: Option<Timeout>,
     pub network: HostNetwork,
+}
+
+impl HostConfig {
+    /// How long all containers together may take when the host shuts down.
+    pub(crate) fn shutdown_budget(&self) -> Duration {
+        self.shutdown_timeout.map_or(Duration::from_secs(180), |timeout| timeout.get())
+    }
 }
 
 /// `[network]` of `lxm.toml`.

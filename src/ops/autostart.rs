@@ -24,9 +24,6 @@ const ATTEMPTS: u32 = 4;
 /// How long what waits for a container waits for it to be ready.
 const READY: Duration = Duration::from_secs(120);
 
-/// How long all containers together may take to stop, unless `lxm.toml` says.
-const SHUTDOWN: Duration = Duration::from_secs(180);
-
 /// Refuses a configuration with which containers would wait for each other in a circle.
 pub(crate) fn check(layout: &Layout, name: &ContainerName, config: &Config) -> Result<()> {
     let mut order = order(layout)?;
@@ -154,7 +151,7 @@ pub(crate) fn start_all(layout: &Layout, tell: &dyn Fn(&Entry)) -> Result<Vec<En
 /// Stops all running containers, each before those it was started after, and kills what has not
 /// stopped when the host's time for it is over. Gives those that could not be stopped, and why.
 pub(crate) fn stop_all(layout: &Layout) -> Result<Vec<(ContainerName, Error)>> {
-    let budget = layout.host_config()?.shutdown_timeout.map_or(SHUTDOWN, |timeout| timeout.get());
+    let budget = layout.host_config()?.shutdown_budget();
     let deadline = Instant::now() + budget;
     let names = layout.names()?.into_iter();
     let mut plan = order(layout)?.stop(names.filter(|name| AliveLock::is_held(layout, name).unwrap_or(false)));
@@ -163,7 +160,7 @@ pub(crate) fn stop_all(layout: &Layout) -> Result<Vec<(ContainerName, Error)>> {
     loop {
         match plan.take_next() {
             Progress::Begin(name) | Progress::Skip(name, _) => {
-                let own = layout.config(&name).map_or(SHUTDOWN, |config| config.boot.stop_timeout.get());
+                let own = layout.config(&name).map_or(budget, |config| config.boot.stop_timeout.get());
                 let limit = own.min(deadline.saturating_duration_since(Instant::now()));
                 running.push(Job::stop(layout, name, limit)?);
             }

@@ -27,9 +27,6 @@ const CLEANUP: Duration = Duration::from_secs(20);
 /// most: a bus or a machined that has been restarted too often for systemd comes back by itself.
 const REGISTER_AGAIN: Duration = Duration::from_secs(10);
 
-/// How long all containers together may take when the host shuts down, unless `lxm.toml` says.
-const SHUTDOWN_BUDGET: Duration = Duration::from_secs(180);
-
 #[derive(Debug)]
 pub(super) struct Service {
     notifier: Notifier,
@@ -179,7 +176,7 @@ impl Service {
     /// earlier request has left it.
     pub(super) fn asked_to_stop(&self, setup: &Setup, left: Option<Duration>) -> Duration {
         let limit = left.unwrap_or(setup.config.boot.stop_timeout.get());
-        let budget = setup.host.shutdown_timeout.map_or(SHUTDOWN_BUDGET, |timeout| timeout.get());
+        let budget = setup.host.shutdown_budget();
         let limit = match shutdown_began(&setup.layout) {
             Some(began) => limit.min(budget.saturating_sub(began)),
             None => limit,
