@@ -20,26 +20,6 @@ pub(crate) enum DeviceKind {
     Block,
 }
 
-/// The devices every guest has: the pseudo devices, its own terminals, and what a virtual machine
-/// would have too (tun, fuse).
-pub(crate) const DEFAULT_DEVICES: [DeviceRule; 10] = {
-    const fn char(major: u32, minor: Option<u32>) -> DeviceRule {
-        DeviceRule { kind: DeviceKind::Char, major, minor }
-    }
-    [
-        char(1, Some(3)),    // null
-        char(1, Some(5)),    // zero
-        char(1, Some(7)),    // full
-        char(1, Some(8)),    // random
-        char(1, Some(9)),    // urandom
-        char(5, Some(0)),    // tty
-        char(5, Some(2)),    // ptmx
-        char(136, None),     // pts
-        char(10, Some(200)), // net/tun
-        char(10, Some(229)), // fuse
-    ]
-};
-
 /// One instruction: opcode, destination and source registers, jump offset, constant (bpf(2)).
 fn instruction(opcode: u8, dst: u8, src: u8, offset: i16, constant: u32) -> u64 {
     u64::from(opcode)

@@ -27,7 +27,7 @@ pub(crate) mod stats;
 mod tree;
 
 pub(crate) use container::ContainerCgroup;
-pub(crate) use devices::{DEFAULT_DEVICES, DeviceKind, DeviceRule};
+pub(crate) use devices::{DeviceKind, DeviceRule};
 pub(crate) use hierarchies::CgroupLayout;
 pub use hierarchies::Hierarchies;
 

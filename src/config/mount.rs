@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use super::defaults::is_default;
 use crate::error::{Error, Result};
+use crate::types::device::GUEST_DEVICES;
 use crate::types::{parse_id, serde_as_text};
 
 /// `[[mount]]`: a directory or file of the host shown in the guest.
@@ -138,25 +139,9 @@ pub struct MountTarget(PathBuf);
 /// Without them a guest does not work. What is below them may be mounted on, but for [`OWN_TREES`].
 const OWN_PLACES: [&str; 5] = ["/", "/proc", "/sys", "/dev", "/run"];
 
-/// What lxm mounts for every guest, which keeps it within its bounds or tells it of its manager.
-const OWN_TREES: [&str; 16] = [
-    "/proc",
-    "/sys/fs/cgroup",
-    "/dev/.lxm",
-    "/dev/console",
-    "/dev/fd",
-    "/dev/full",
-    "/dev/fuse",
-    "/dev/net/tun",
-    "/dev/null",
-    "/dev/ptmx",
-    "/dev/pts",
-    "/dev/random",
-    "/dev/tty",
-    "/dev/urandom",
-    "/dev/zero",
-    "/run/host",
-];
+/// What lxm mounts for every guest, beside its devices, which keeps it within its bounds or tells it of its
+/// manager.
+const OWN_TREES: [&str; 6] = ["/proc", "/sys/fs/cgroup", "/dev/.lxm", "/dev/console", "/dev/fd", "/run/host"];
 
 /// Files of /proc that say how large a machine is: lxcfs has better ones for a guest. They are no masks,
 /// and no process depends on them (runc has the same list).
@@ -198,7 +183,9 @@ impl TryFrom<&Path> for MountTarget {
         // Without `//`, `/./` and a slash at its end.
         let path: PathBuf = path.components().collect();
         let is_own = OWN_PLACES.iter().any(|own| path == Path::new(own));
-        let is_below_own = OWN_TREES.iter().any(|own| path.starts_with(own));
+        let is_device = |below: &Path| GUEST_DEVICES.iter().any(|device| below.starts_with(device.name));
+        let is_below_own =
+            OWN_TREES.iter().any(|own| path.starts_with(own)) || path.strip_prefix("/dev").is_ok_and(is_device);
         let is_of_lxcfs = PROC_FILES.iter().any(|file| path == Path::new(file));
         if (is_own || is_below_own) && !is_of_lxcfs {
             return refused("what lxm itself mounts there is needed");

@@ -21,6 +21,9 @@ use crate::types::ContainerName;
 /// What a start may take before init runs; the unit has its own limit, which comes first.
 const START: Duration = Duration::from_secs(600);
 
+/// How long systemd waits for a supervisor to stop that has not asked for more time.
+const STOP_SECONDS: u64 = 90;
+
 /// How a wait for a start ended.
 #[derive(Debug, PartialEq, Eq)]
 enum Outcome {
@@ -256,7 +259,7 @@ fn transient(layout: &Layout, name: &ContainerName) -> Result<Vec<(String, Owned
         ("Delegate", true.into()),
         ("KillMode", "mixed".into()),
         ("TimeoutStartUSec", seconds(180)),
-        ("TimeoutStopUSec", seconds(90)),
+        ("TimeoutStopUSec", seconds(STOP_SECONDS)),
         ("WatchdogUSec", seconds(180)),
         ("SuccessExitStatus", reboot()),
         ("RestartForceExitStatus", reboot()),
@@ -264,14 +267,82 @@ fn transient(layout: &Layout, name: &ContainerName) -> Result<Vec<(String, Owned
         ("RestartUSec", Variant::from(500_000u64)),
         ("OOMPolicy", "continue".into()),
         ("DevicePolicy", "closed".into()),
-        (
-            "DeviceAllow",
-            Vec::from(properties::DEVICES.map(|(node, access)| (node.to_owned(), access.to_owned()))).into(),
-        ),
+        ("DeviceAllow", properties::devices().into()),
         ("TasksMax", Limits::default().pids.into()),
         ("LogExtraFields", fields.into()),
         ("SyslogIdentifier", "lxm".into()),
     ];
     let owned = |(name, value): (&str, Variant<'_>)| Ok((name.to_owned(), value.try_into_owned()?));
     properties.into_iter().map(owned).collect::<zbus::Result<_>>().map_err(bus::error)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const FILE: &str = include_str!("../../units/system/lxm@.service");
+
+    /// Values of a key of the unit file.
+    fn in_file(key: &str) -> Vec<&'static str> {
+        FILE.lines().filter_map(|line| line.strip_prefix(key)?.strip_prefix('=')).collect()
+    }
+
+    fn microseconds(time: &str) -> u64 {
+        let units = [("min", 60_000_000), ("ms", 1000), ("s", 1_000_000)];
+        let (count, unit) = units.iter().find_map(|(name, unit)| Some((time.strip_suffix(name)?, unit))).unwrap();
+        count.parse::<u64>().unwrap() * unit
+    }
+
+    fn numbers(text: &str) -> Vec<i32> {
+        text.split(' ').map(|number| number.parse().unwrap()).collect()
+    }
+
+    #[test]
+    fn a_unit_without_a_file_is_as_the_file_describes_it() {
+        let (layout, name) = (Layout::new("/srv/lxm"), "web".parse().unwrap());
+        let properties = transient(&layout, &name).unwrap();
+        for (property, value) in &properties {
+            // D-Bus has times in microseconds.
+            let key = property.strip_suffix("USec").map_or(property.clone(), |time| format!("{time}Sec"));
+            let lines = in_file(&key);
+            let filled =
+                |name: &ContainerName| lines.iter().map(|line| line.replace("%i", name.as_str())).collect::<Vec<_>>();
+            let expected: Variant<'_> = match property.as_str() {
+                // Those of a state directory of its own, which is gone when its container has ended.
+                "CollectMode" | "Environment" | "ExecStart" | "RequiresMountsFor" => continue,
+                // lxm itself brings up the network there.
+                "After" => {
+                    let all = lines[0].split(' ');
+                    all.filter(|unit| !["nss-lookup.target", "lxm-net.service"].contains(unit))
+                        .collect::<Vec<_>>()
+                        .into()
+                }
+                "Description" => filled(&name).remove(0).into(),
+                "LogExtraFields" => {
+                    let fields = filled(&layout.name_on_host(&name)).into_iter().map(String::into_bytes);
+                    fields.collect::<Vec<_>>().into()
+                }
+                "Delegate" => (lines == ["yes"]).into(),
+                "TasksMax" => lines[0].parse::<u64>().unwrap().into(),
+                "SuccessExitStatus" | "RestartForceExitStatus" | "RestartPreventExitStatus" => {
+                    (numbers(lines[0]), Vec::<i32>::new()).into()
+                }
+                "DeviceAllow" => {
+                    let device =
+                        |line: &&str| line.split_once(' ').map(|(node, access)| (node.to_owned(), access.to_owned()));
+                    lines.iter().filter_map(device).collect::<Vec<_>>().into()
+                }
+                time if time.ends_with("USec") => microseconds(lines[0]).into(),
+                _ => (*lines.first().unwrap_or_else(|| panic!("the file has no `{key}`"))).into(),
+            };
+            assert_eq!(*value, expected.try_into_owned().unwrap(), "{property}");
+        }
+        let (_, service) = FILE.split_once("[Service]").unwrap();
+        let (service, _) = service.split_once("[Install]").unwrap();
+        let keys = service.lines().filter(|line| !line.starts_with('#')).filter_map(|line| line.split_once('='));
+        let is_set = |key: &str| properties.iter().any(|(property, _)| property.replace("USec", "Sec") == key);
+        let more: Vec<_> = keys.map(|(key, _)| key).filter(|key| !is_set(key)).collect();
+        // A newer systemd's, and what is no use to a unit that is forgotten when it has ended.
+        assert_eq!(more, ["DelegateSubgroup", "Restart"]);
+    }
 }

@@ -7,20 +7,14 @@ use std::path::{Path, PathBuf};
 use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags, makedev, mkdirat, mknodat, openat, symlinkat};
 use rustix::mount::MountAttrFlags;
 
-use crate::cgroup::{DEFAULT_DEVICES, DeviceKind, DeviceRule};
+use crate::cgroup::{DeviceKind, DeviceRule};
 use crate::config::Device;
 use crate::error::{Context, Error, Kind, Result};
 use crate::inside::DEV_DIRECTORIES;
 use crate::sys;
+use crate::types::device::{GUEST_DEVICES, GuestDevice, Node};
 
-/// Character devices of every guest.
-const NODES: [(&str, u32, u32); 6] =
-    [("null", 1, 3), ("zero", 1, 5), ("full", 1, 7), ("random", 1, 8), ("urandom", 1, 9), ("tty", 5, 0)];
-
-/// Those that the host may lack: given where it has them.
-const OPTIONAL_NODES: [(&str, u32, u32); 2] = [("net/tun", 10, 200), ("fuse", 10, 229)];
-
-/// Permissions of all these.
+/// Permissions of the nodes that every guest has.
 const FOR_ALL: u32 = 0o666;
 
 const LINKS: [(&str, &str); 6] = [
@@ -60,12 +54,9 @@ pub(super) fn make(owner: u32, devices: &[Device]) -> Result<Dev> {
             symlinkat(target, tree.dir, name)?;
             tree.give(name)?;
         }
-        for (name, major, minor) in NODES {
-            tree.node(name, FileType::CharacterDevice, FOR_ALL, (major, minor), &Path::new("/dev").join(name))?;
-        }
-        for (name, major, minor) in OPTIONAL_NODES {
+        for (GuestDevice { name, major, node, .. }, minor) in nodes() {
             let host = Path::new("/dev").join(name);
-            if host.exists() {
+            if node == Node::Always || host.exists() {
                 tree.node(name, FileType::CharacterDevice, FOR_ALL, (major, minor), &host)?;
             }
         }
@@ -79,6 +70,12 @@ pub(super) fn make(owner: u32, devices: &[Device]) -> Result<Dev> {
     }
     let shown = tree.shown;
     Ok(Dev { mount: dev, shown })
+}
+
+/// The devices that have a node in every guest's /dev, with their minor numbers.
+fn nodes() -> impl Iterator<Item = (GuestDevice, u32)> {
+    let made = GUEST_DEVICES.into_iter().filter(|device| device.node != Node::Devpts);
+    made.filter_map(|device| Some((device, device.minor?)))
 }
 
 /// A detached mount's root as a directory that can be written to.
@@ -150,7 +147,7 @@ fn add_device(tree: &mut Tree<'_>, device: &Device) -> Result<()> {
         .path
         .strip_prefix("/dev")
         .map_err(|_| Error::new(Kind::Config, format!("device `{}` is not below /dev", device.path.display())))?;
-    let every_guest_s = || NODES.iter().chain(&OPTIONAL_NODES).any(|(node, ..)| name == Path::new(node));
+    let every_guest_s = || nodes().any(|(device, _)| name == Path::new(device.name));
     let mode = match &device.mode {
         None if every_guest_s() => FOR_ALL,
         None => host_mode,
@@ -176,7 +173,9 @@ fn examine(device: &Device) -> Result<(FileType, (u32, u32), u32)> {
 
 /// What the guest may use: the default list and the devices given to it.
 pub(super) fn rules(devices: &[Device]) -> Result<Vec<DeviceRule>> {
-    let mut rules = DEFAULT_DEVICES.to_vec();
+    let every_guest_s =
+        |device: GuestDevice| DeviceRule { kind: DeviceKind::Char, major: device.major, minor: device.minor };
+    let mut rules: Vec<_> = GUEST_DEVICES.map(every_guest_s).into();
     for device in devices {
         let (kind, (major, minor), _) = examine(device)?;
         let kind = if kind == FileType::BlockDevice { DeviceKind::Block } else { DeviceKind::Char };

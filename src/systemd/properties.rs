@@ -4,6 +4,7 @@ use zbus::{OwnedVariant, Variant};
 
 use crate::config::{Config, Limits};
 use crate::error::{Context, Error, Result};
+use crate::types::device::{GUEST_DEVICES, GuestDevice, Node};
 
 /// One property: its D-Bus name, the name of its drop-in file, its value or none.
 #[derive(Debug)]
@@ -23,8 +24,17 @@ const UNSET: u64 = u64::MAX;
 /// The processors that the machine has or may get, as a list.
 const POSSIBLE: &str = "/sys/devices/system/cpu/possible";
 
-/// The devices of every guest, beside those of `DevicePolicy=closed`: as in `lxm@.service`.
-pub(crate) const DEVICES: [(&str, &str); 3] = [("/dev/net/tun", "rwm"), ("/dev/fuse", "rwm"), ("char-pts", "rwm")];
+/// The devices of every guest as a unit names them, beside those of `DevicePolicy=closed`, which has the
+/// pseudo devices and the terminals' multiplexer.
+pub(crate) fn devices() -> Vec<(String, String)> {
+    let named = |device: &GuestDevice| match (device.node, device.minor) {
+        (Node::IfOfHost, _) => Some(format!("/dev/{}", device.name)),
+        // A driver's all, by its name in /proc/devices.
+        (_, None) => Some(format!("char-{}", device.name)),
+        _ => None,
+    };
+    GUEST_DEVICES.iter().filter_map(named).map(|device| (device, "rwm".to_owned())).collect()
+}
 
 /// All properties that the configuration decides.
 pub(crate) fn of(config: &Config) -> Result<Vec<Property>> {
@@ -39,7 +49,7 @@ pub(crate) fn of(config: &Config) -> Result<Vec<Property>> {
         // Told of no processors, systemd leaves a running group with those that it has.
         None => cpu_mask(std::fs::read_to_string(POSSIBLE).context(|| format!("read `{POSSIBLE}`"))?.trim())?,
     };
-    let mut devices: Vec<(String, String)> = DEVICES.map(|(node, access)| (node.to_owned(), access.to_owned())).into();
+    let mut devices = devices();
     devices.extend(config.device.iter().map(|device| (device.path.to_string_lossy().into_owned(), "rwm".to_owned())));
     let number = |name, key, number: Option<u64>, unset: u64| {
         let value = owned(Variant::from(number.unwrap_or(unset)))?;

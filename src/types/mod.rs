@@ -4,6 +4,7 @@
 
 pub(crate) mod account;
 mod arch;
+pub(crate) mod device;
 mod duration;
 mod generation;
 mod id;
