@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use super::IdMap;
 use crate::error::{Error, Kind};
-use crate::types::AddressFamilies;
+use crate::types::{AddressFamilies, IdRange};
 
 /// `[security]`: what a guest may do, and what it is confined by.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -51,6 +51,15 @@ impl Default for Security {
 }
 
 impl Security {
+    /// The ids that a guest has whose container's own range is `own`; a privileged one has the host's.
+    pub(crate) fn ids(&self, own: IdRange) -> Option<IdRange> {
+        match (self.privileged, self.idmap) {
+            (true, _) => None,
+            (false, IdMap::Auto) => Some(own),
+            (false, IdMap::Fixed(range)) => Some(range),
+        }
+    }
+
     /// Whether the filter lets the calls of `group` through.
     pub fn allows(&self, group: CallGroup) -> bool {
         use CallGroup::{Bpf, IoUring, Keyring, MountApi, UserNamespaces, Userfaultfd};

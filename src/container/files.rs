@@ -3,7 +3,6 @@
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use crate::error::{Error, Result};
-use crate::identity;
 use crate::storage::{self, Tree};
 use crate::store::{AliveLock, BootRecord, Layout, OperationLock, Origin};
 use crate::sys;
@@ -37,7 +36,7 @@ impl GuestTree {
         let backend = storage::of_container(layout, name)?;
         let tree = Tree::open(backend.as_ref(), &layout.container(name))?;
         // Its files have the ids that the guest gives them.
-        let ids = identity::ids_in_use(&layout.config(name)?, &Origin::read(layout, name)?);
+        let ids = layout.config(name)?.security.ids(Origin::read(layout, name)?.ids);
         let ids = ids.map(|ids| IdRange { base: 0, ..ids });
         Ok(GuestTree { root: tree.dir()?, place, ids, _idle: Some((tree, lock)) })
     }

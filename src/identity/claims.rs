@@ -99,18 +99,9 @@ fn ports_clash(a: &Publish, b: &Publish) -> bool {
     same_port && same_address
 }
 
-/// The ids that an unprivileged container runs with; a privileged one has the host's.
-pub(crate) fn ids_in_use(config: &Config, origin: &Origin) -> Option<IdRange> {
-    match (config.security.privileged, config.security.idmap) {
-        (true, _) => None,
-        (false, IdMap::Auto) => Some(origin.ids),
-        (false, IdMap::Fixed(range)) => Some(range),
-    }
-}
-
 /// What a container claims with this configuration.
 pub(crate) fn of(layout: &Layout, name: &ContainerName, config: &Config, origin: &Origin) -> Result<Vec<Claim>> {
-    let mut claims: Vec<Claim> = ids_in_use(config, origin).map(Claim::Ids).into_iter().collect();
+    let mut claims: Vec<Claim> = config.security.ids(origin.ids).map(Claim::Ids).into_iter().collect();
     if !config.uuid.is_empty() {
         claims.push(Claim::Uuid(config.uuid.to_ascii_lowercase()));
     }

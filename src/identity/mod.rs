@@ -18,7 +18,6 @@ mod held;
 mod home;
 mod table;
 
-pub(crate) use claims::ids_in_use;
 pub(crate) use claims::{Claim, of};
 pub(crate) use held::Held;
 pub(crate) use home::require_own;

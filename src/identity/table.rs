@@ -160,7 +160,7 @@ pub(crate) fn all_clashes(layout: &Layout) -> Result<Vec<Pair>> {
 pub(crate) fn ids_of_all(layout: &Layout) -> Result<Vec<(Owner, IdRange)>> {
     let used = |owner: Owner| {
         let origin = Origin::read(&owner.layout, &owner.name).ok()?;
-        let range = claims::ids_in_use(&owner.layout.config(&owner.name).ok()?, &origin)?;
+        let range = owner.layout.config(&owner.name).ok()?.security.ids(origin.ids)?;
         Some((owner, range))
     };
     Ok(owners(layout.known())?.into_iter().filter_map(used).collect())

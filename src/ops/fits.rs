@@ -1,17 +1,15 @@
 //! Whether files that were made elsewhere fit the guest that is to have them.
 
-use crate::config::{IdMap, Security, Storage};
+use crate::config::{Security, Storage};
 use crate::error::{Error, Result};
 use crate::image::measure::Owner;
 use crate::types::{IdRange, Size};
 
 /// Fails where a file belongs to an id that the guest does not have: it could neither use nor remove it.
 pub(crate) fn ids(highest: &Owner, security: &Security) -> Result<()> {
-    let most = match security.idmap {
-        _ if security.privileged => u32::MAX,
-        IdMap::Auto => IdRange::LEN - 1,
-        IdMap::Fixed(range) => range.len.saturating_sub(1),
-    };
+    // Wherever its own range begins, it is as long.
+    let ids = security.ids(IdRange::new(IdRange::FIRST_BASE));
+    let most = ids.map_or(u32::MAX, |ids| ids.len.saturating_sub(1));
     if highest.id <= most {
         return Ok(());
     }

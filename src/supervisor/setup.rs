@@ -11,7 +11,7 @@ use crate::cgroup::ContainerCgroup;
 use crate::config::{Config, HostConfig, Init, NetworkType};
 use crate::distro::{self, Guest};
 use crate::error::{Context, Error, Kind, Result};
-use crate::identity::{self, Held};
+use crate::identity::Held;
 use crate::inside::seccomp::Filter;
 use crate::inside::{BootPlan, CapabilitySet, Confinement, NetworkView};
 use crate::storage::{self, Backend};
@@ -58,7 +58,7 @@ impl Setup {
         // Before anything of it is mounted.
         held.take(layout, name, &config, &origin)?;
         let backend = storage::backend(layout, &origin.storage)?;
-        let ids = identity::ids_in_use(&config, &origin);
+        let ids = config.security.ids(origin.ids);
         let mount_ids = ids.map(mount_ids::namespace).transpose()?;
         let place = layout.container(name);
         if let Some(size) = config.storage.size {
