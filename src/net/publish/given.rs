@@ -6,8 +6,9 @@
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
-use ipnetwork::{IpNetwork, Ipv4Network, Ipv6Network};
+use ipnetwork::IpNetwork;
 use nix::ifaddrs::getifaddrs;
+use nix::sys::socket::SockaddrStorage;
 use rtnetlink::Handle;
 
 use crate::config::bridge::NetworkFile;
@@ -81,12 +82,14 @@ pub(super) fn is_given(
 
 /// Whether this host has the address itself, on whatever link.
 fn is_the_hosts(address: IpAddr) -> Result<bool> {
-    let ip = |at: nix::ifaddrs::InterfaceAddress| -> Option<IpAddr> {
-        let own = at.address?;
-        let four = own.as_sockaddr_in().map(|own| IpAddr::V4(own.ip()));
-        four.or_else(|| own.as_sockaddr_in6().map(|own| IpAddr::V6(own.ip())))
-    };
-    Ok(getifaddrs().context(|| "list the addresses of this host")?.filter_map(ip).any(|own| own == address))
+    let mut all = getifaddrs().context(|| "list the addresses of this host")?;
+    Ok(all.any(|at| ip(at.address) == Some(address)))
+}
+
+fn ip(address: Option<SockaddrStorage>) -> Option<IpAddr> {
+    let address = address?;
+    let four = address.as_sockaddr_in().map(|four| four.ip().into());
+    four.or_else(|| address.as_sockaddr_in6().map(|six| six.ip().into()))
 }
 
 /// Whether a guest can have an address of `net`, which is written with the bridge's own address.
@@ -102,14 +105,12 @@ fn is_for_guests(net: IpNetwork, address: IpAddr) -> bool {
 fn networks_on(link: &str) -> Result<Vec<IpNetwork>> {
     let all = getifaddrs().context(|| "list the addresses of this host")?;
     let network = |at: nix::ifaddrs::InterfaceAddress| -> Option<IpNetwork> {
-        let (address, mask) = (at.address?, at.netmask?);
-        if let (Some(address), Some(mask)) = (address.as_sockaddr_in(), mask.as_sockaddr_in()) {
-            let net = Ipv4Network::with_netmask(address.ip(), mask.ip()).ok()?;
-            return (!net.ip().is_link_local()).then_some(net.into());
-        }
-        let (address, mask) = (address.as_sockaddr_in6()?.ip(), mask.as_sockaddr_in6()?.ip());
-        let net = Ipv6Network::new(address, u128::from(mask).leading_ones() as u8).ok()?;
-        (!address.is_unicast_link_local()).then_some(net.into())
+        let (address, mask) = (ip(at.address)?, ip(at.netmask)?);
+        let is_link_local = match address {
+            IpAddr::V4(address) => address.is_link_local(),
+            IpAddr::V6(address) => address.is_unicast_link_local(),
+        };
+        IpNetwork::with_netmask(address, mask).ok().filter(|_| !is_link_local)
     };
     Ok(all.filter(|at| at.interface_name == link).filter_map(network).collect())
 }
