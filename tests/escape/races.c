@@ -3,19 +3,19 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
-#include <linux/fuse.h>
 #include <sched.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
-#include <sys/mount.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
+
+#include "fuse.h"
 
 static const char *why(int failed) { return failed ? strerror(errno) : "ok"; }
 
@@ -25,16 +25,6 @@ static int swap_main(const char *one, const char *other, const char *go) {
   while (swapped % 256 || !access(go, F_OK))
     swapped += !syscall(SYS_renameat2, AT_FDCWD, one, AT_FDCWD, other, 2 /* RENAME_EXCHANGE */) || errno != EINTR;
   return printf("swapped: %ld\n", swapped);
-}
-
-static int fuse;
-
-static void answer(unsigned long long unique, int error, const void *body, int length) {
-  char reply[512];
-  struct fuse_out_header h = {sizeof h + length, error, unique};
-  memcpy(reply, &h, sizeof h);
-  memcpy(reply + sizeof h, body, length);
-  if (write(fuse, reply, h.len) < 0) perror("answer");
 }
 
 /* Says that it is side `number` of a terminal, whose other side is a true one. */
@@ -55,12 +45,10 @@ static void serve(int number) {
     struct fuse_entry_out entry = {.nodeid = 2, .attr = attr};
     entry.attr.ino = 2, entry.attr.mode = 0100666;
     struct fuse_open_out opened = {.fh = 1, .open_flags = FOPEN_DIRECT_IO};
-    struct fuse_init_out init = {.major = 7, .minor = 31, .max_background = 12, .congestion_threshold = 9,
-                                 .max_write = 4096, .time_gran = 1, .max_pages = 1};
     switch (h->opcode) {
     case FUSE_READ: case FUSE_WRITE: case FUSE_FLUSH: case FUSE_POLL: break; /* never answered */
     case FUSE_FORGET: case FUSE_BATCH_FORGET: case FUSE_RELEASE: break;
-    case FUSE_INIT: answer(h->unique, 0, &init, sizeof init); break;
+    case FUSE_INIT: answer(h->unique, 0, &fuse_init, sizeof fuse_init); break;
     case FUSE_GETATTR: answer(h->unique, 0, &got, sizeof got); break;
     case FUSE_LOOKUP: answer(h->unique, 0, &entry, sizeof entry); break;
     case FUSE_OPEN: answer(h->unique, 0, &opened, sizeof opened); break;
@@ -72,13 +60,10 @@ static void serve(int number) {
 
 /* Puts a file that is served by this process in the place of /dev/ptmx. */
 static int ptmx_main(void) {
-  char options[100];
   int number, unlock = 0, terminal = open("/dev/ptmx", O_RDWR | O_NOCTTY);
   if (ioctl(terminal, TIOCSPTLCK, &unlock) || ioctl(terminal, TIOCGPTN, &number)) return printf("no terminal\n");
-  fuse = open("/dev/fuse", O_RDWR);
-  snprintf(options, sizeof options, "fd=%d,rootmode=40000,user_id=0,group_id=0,allow_other", fuse);
   mkdir("/tmp/fuse", 0755);
-  if (mount("none", "/tmp/fuse", "fuse", 0, options)) return printf("mount: %s\n", strerror(errno));
+  if (mount_fuse("/tmp/fuse")) return 0;
   unlink("/dev/ptmx");
   int linked = symlink("/tmp/fuse/x", "/dev/ptmx");
   pid_t user = fork();

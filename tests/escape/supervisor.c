@@ -3,7 +3,6 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/bpf.h>
-#include <linux/fuse.h>
 #include <pthread.h>
 #include <signal.h>
 #include <stdio.h>
@@ -20,6 +19,8 @@
 #include <sys/un.h>
 #include <sys/wait.h>
 #include <unistd.h>
+
+#include "fuse.h"
 
 static const char *why(int failed) { return failed ? strerror(errno) : "ok"; }
 
@@ -53,16 +54,6 @@ static int receive_fd(int s) {
   return *(int *)CMSG_DATA(CMSG_FIRSTHDR(&m));
 }
 
-static int fuse;
-
-static void answer(unsigned long long unique, int error, const void *body, int length) {
-  char reply[512];
-  struct fuse_out_header h = {sizeof h + length, error, unique};
-  memcpy(reply, &h, sizeof h);
-  memcpy(reply + sizeof h, body, length);
-  if (write(fuse, reply, h.len) < 0) perror("answer");
-}
-
 static void attributes(struct fuse_attr *a, int node) {
   a->ino = node, a->size = 4096, a->nlink = 1, a->blksize = 4096, a->mode = node == 1 ? 040777 : 0100666;
 }
@@ -75,12 +66,10 @@ static void *serve(void *unused) {
     struct fuse_attr_out got = {0};
     struct fuse_entry_out entry = {.nodeid = 2};
     struct fuse_open_out opened = {.fh = 1};
-    struct fuse_init_out init = {.major = 7, .minor = 31, .max_background = 12, .congestion_threshold = 9,
-                                 .max_write = 4096, .time_gran = 1, .max_pages = 1};
     switch (h->opcode) {
     case FUSE_FLUSH: break;
     case FUSE_FORGET: case FUSE_BATCH_FORGET: break;
-    case FUSE_INIT: answer(h->unique, 0, &init, sizeof init); break;
+    case FUSE_INIT: answer(h->unique, 0, &fuse_init, sizeof fuse_init); break;
     case FUSE_GETATTR: attributes(&got.attr, h->nodeid); answer(h->unique, 0, &got, sizeof got); break;
     case FUSE_LOOKUP: attributes(&entry.attr, 2); answer(h->unique, 0, &entry, sizeof entry); break;
     case FUSE_OPEN: answer(h->unique, 0, &opened, sizeof opened); break;
@@ -92,10 +81,7 @@ static void *serve(void *unused) {
 
 static int fuse_main(void) {
   pthread_t server;
-  char options[100];
-  fuse = open("/dev/fuse", O_RDWR);
-  snprintf(options, sizeof options, "fd=%d,rootmode=40000,user_id=0,group_id=0,allow_other", fuse);
-  if (mount("none", "/mnt", "fuse", 0, options)) return printf("mount: %s\n", strerror(errno));
+  if (mount_fuse("/mnt")) return 0;
   pthread_create(&server, NULL, serve, NULL);
   int file = open("/mnt/x", O_RDONLY);
   printf("open: %s\n", why(file < 0));
