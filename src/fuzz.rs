@@ -1,7 +1,7 @@
 //! Everything of lxm that takes apart what strangers write, by name: what `fuzz/` fuzzes, and what
 //! [`tests`] replays of its corpora. Built for these two alone. docs/FUZZING.md says how.
 
-use crate::cli::sanitize::Filter;
+use crate::terminal::{Colours, Filter};
 
 /// Something that takes bytes apart. It panics when it is at fault, and for nothing else.
 pub struct Target {
@@ -42,10 +42,11 @@ pub fn run(name: &str, input: &[u8]) {
 /// What a guest writes to its console: what is answered, and what is left of it for a terminal.
 fn terminal(input: &[u8]) {
     let _ = crate::supervisor::answer::answers(input, (24, 80));
-    let whole = Filter::default().pass(input);
-    let (mut filter, (first, second)) = (Filter::default(), input.split_at(input.len() / 2));
+    let new = || Filter::new(Colours::Kept);
+    let whole = new().pass(input);
+    let (mut filter, (first, second)) = (new(), input.split_at(input.len() / 2));
     assert_eq!([filter.pass(first), filter.pass(second)].concat(), whole, "pieces are filtered as the whole is");
-    assert_eq!(Filter::default().pass(&whole), whole, "what was filtered is left as it is");
+    assert_eq!(new().pass(&whole), whole, "what was filtered is left as it is");
     let _ = crate::terminal::line(&String::from_utf8_lossy(input));
 }
 

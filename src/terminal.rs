@@ -4,9 +4,13 @@
 //! control characters would move the cursor, answer for the admin, write to the clipboard (OSC 52),
 //! or order the text so that it reads as another one (CVE-2021-42574).
 
+mod filter;
+
 use std::borrow::Cow;
 use std::fmt::Display;
 use std::io::Write;
+
+pub(crate) use filter::{Colours, Filter};
 
 /// How a line of a program's output is quoted in a message: the only line that may follow another.
 pub(crate) const QUOTED_LINE: &str = "\n  | ";

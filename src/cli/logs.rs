@@ -1,9 +1,9 @@
 use std::io::IsTerminal;
 
-use super::sanitize::Filter;
 use super::{Context, NameArg, render};
 use crate::error::Result;
 use crate::ops::logs::{Part, logs, show_journal};
+use crate::terminal::{Colours, Filter};
 
 /// Show the console log of a container
 ///
@@ -31,7 +31,7 @@ impl Logs {
         if self.journal {
             return show_journal(&context.layout, &self.name.name, self.lines, self.follow);
         }
-        let mut filter = std::io::stdout().is_terminal().then(Filter::default);
+        let mut filter = std::io::stdout().is_terminal().then(|| Filter::new(Colours::Kept));
         let part = self.lines.map_or(Part::All, Part::LastLines);
         logs(&context.layout, &self.name.name, part, self.follow, &mut |bytes| match &mut filter {
             Some(filter) => render::bytes(&filter.pass(bytes)),

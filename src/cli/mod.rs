@@ -37,7 +37,6 @@ mod publish;
 mod rename;
 pub(crate) mod render;
 mod restart;
-pub(crate) mod sanitize;
 mod snapshot;
 mod ssh;
 mod start;

@@ -4,6 +4,7 @@ use std::os::unix::net::UnixDatagram;
 use std::path::Path;
 
 use crate::error::{Context, Result};
+use crate::terminal::{Colours, Filter};
 use crate::types::ContainerName;
 
 const SOCKET: &str = "/run/systemd/journal/socket";
@@ -16,20 +17,8 @@ const LINE_MAX: usize = 4096;
 pub(crate) struct ConsoleJournal {
     socket: UnixDatagram,
     name: ContainerName,
-    line: Vec<u8>,
-    escape: Escape,
-}
-
-/// Where in a terminal control sequence (ECMA-48) the stream is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Escape {
-    None,
-    /// After ESC.
-    Begun,
-    /// After ESC `[`: until a letter.
-    Control,
-    /// After ESC `]` or another string opener: until BEL or ESC `\`.
-    String,
+    line: String,
+    filter: Filter,
 }
 
 impl ConsoleJournal {
@@ -41,46 +30,36 @@ impl ConsoleJournal {
         let socket = UnixDatagram::unbound().context(|| "make a socket")?;
         // A journal that cannot keep up loses lines; the guest and we never wait for it.
         socket.set_nonblocking(true).context(|| "set up a socket")?;
-        Ok(Some(ConsoleJournal { socket, name: name.clone(), line: Vec::new(), escape: Escape::None }))
+        Ok(Some(ConsoleJournal {
+            socket,
+            name: name.clone(),
+            line: String::new(),
+            filter: Filter::new(Colours::Dropped),
+        }))
     }
 
     /// Takes what the guest has written.
     pub(crate) fn write(&mut self, data: &[u8]) {
-        for &byte in data {
-            if self.take(byte) {
+        for c in self.filter.text(data).chars() {
+            if self.take(c) {
                 self.flush();
             }
         }
     }
 
-    /// Adds a byte to the line, without control sequences; says whether the line is complete.
-    fn take(&mut self, byte: u8) -> bool {
-        self.escape = match (self.escape, byte) {
-            (Escape::None, 0x1b) => Escape::Begun,
-            (Escape::None, b'\n') => return true,
-            (Escape::None, byte) => {
-                if byte >= b' ' && byte != 0x7f || byte == b'\t' {
-                    self.line.push(byte);
-                }
-                return self.line.len() >= LINE_MAX;
-            }
-            (Escape::Begun, b'[') => Escape::Control,
-            (Escape::Begun, b']' | b'P' | b'X' | b'^' | b'_') => Escape::String,
-            // Two-byte sequences may have intermediate bytes before their last.
-            (Escape::Begun, 0x20..=0x2f) => Escape::Begun,
-            (Escape::Control, 0x20..=0x3f) => Escape::Control,
-            (Escape::String, 0x07) => Escape::None,
-            (Escape::String, 0x1b) => Escape::Begun,
-            (Escape::String, _) => Escape::String,
-            (Escape::Begun | Escape::Control, _) => Escape::None,
-        };
-        false
+    /// Adds to the line; says whether it is complete.
+    fn take(&mut self, c: char) -> bool {
+        match c {
+            '\n' => return true,
+            '\r' => {}
+            c => self.line.push(c),
+        }
+        self.line.len() >= LINE_MAX
     }
 
     /// Sends the line, if there is one.
     fn flush(&mut self) {
-        let text = String::from_utf8_lossy(&self.line);
-        let text = text.trim_end();
+        let text = self.line.trim_end();
         if !text.is_empty() {
             let entry = format!(
                 "MESSAGE={text}\nPRIORITY=6\nSYSLOG_IDENTIFIER={name}\nCONTAINER_NAME={name}\nLXM_SOURCE=console\n",
@@ -101,13 +80,14 @@ mod tests {
         let mut journal = ConsoleJournal {
             socket: UnixDatagram::unbound().unwrap(),
             name: "web".parse().unwrap(),
-            line: Vec::new(),
-            escape: Escape::None,
+            line: String::new(),
+            filter: Filter::new(Colours::Dropped),
         };
         let mut lines = Vec::new();
-        for &byte in "\x1b[0;1;31mred\x1b[0m\r\n\x1b]0;title\x07[  \x1b[32mOK\x1b(B  ] é\tx\n".as_bytes() {
-            if journal.take(byte) {
-                lines.push(String::from_utf8(std::mem::take(&mut journal.line)).unwrap());
+        let text = "\x1b[0;1;31mred\x1b[0m\r\n\x1b]0;title\x07[  \x1b[32mOK\x1b(B  ] é\tx\n";
+        for c in journal.filter.text(text.as_bytes()).chars() {
+            if journal.take(c) {
+                lines.push(std::mem::take(&mut journal.line));
             }
         }
         assert_eq!(lines, ["red", "[  OK  ] é\tx"]);

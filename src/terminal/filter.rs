@@ -1,17 +1,27 @@
-//! A guest's console log made fit for the admin's terminal: hostile input like everything a guest
-//! writes. One message or cell is made so by [`crate::terminal`].
+//! A guest's console made fit for the admin's terminal and for the host's journal: hostile input like
+//! everything a guest writes. One message or cell is made so by [`super`].
+//!
+//! Not with the crate `vte`: it hands a colour's parameters out parsed, to be written anew, and begins no
+//! sequence at U+009B and its like, which some terminals do: their parameters would be shown as text.
 
-use crate::terminal;
+use super::is_control;
 
-/// Passes text and colours; drops what moves the cursor, asks the terminal, renames its window or
-/// orders the text.
-#[derive(Debug, Default)]
+/// Passes text, and colours where wanted; drops what moves the cursor, asks the terminal, renames its
+/// window or orders the text.
+#[derive(Debug)]
 pub(crate) struct Filter {
+    colours: Colours,
     state: State,
     /// A control sequence so far.
     sequence: String,
     /// The beginning of a character whose other bytes have not come yet.
     begun: Vec<u8>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Colours {
+    Kept,
+    Dropped,
 }
 
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
@@ -30,9 +40,18 @@ enum State {
 const MOST: usize = 64;
 
 impl Filter {
+    pub(crate) fn new(colours: Colours) -> Self {
+        Filter { colours, state: State::default(), sequence: String::new(), begun: Vec::new() }
+    }
+
     /// What of `bytes` may be shown, in UTF-8: a terminal of another encoding takes the bytes of a
     /// broken character for controls.
     pub(crate) fn pass(&mut self, bytes: &[u8]) -> Vec<u8> {
+        self.text(bytes).into_bytes()
+    }
+
+    /// The same as text.
+    pub(crate) fn text(&mut self, bytes: &[u8]) -> String {
         let all = [std::mem::take(&mut self.begun).as_slice(), bytes].concat();
         let mut out = String::with_capacity(all.len());
         let mut rest = all.as_slice();
@@ -58,7 +77,7 @@ impl Filter {
                 }
             }
         }
-        out.into_bytes()
+        out
     }
 
     fn char(&mut self, c: char, out: &mut String) {
@@ -74,7 +93,7 @@ impl Filter {
             }
             (_, '\u{9d}' | '\u{90}' | '\u{98}' | '\u{9e}' | '\u{9f}') => State::String,
             (State::Text, c) => {
-                if !terminal::is_control(c) || matches!(c, '\n' | '\r' | '\t') {
+                if !is_control(c) || matches!(c, '\n' | '\r' | '\t') {
                     out.push(c);
                 }
                 State::Text
@@ -84,7 +103,10 @@ impl Filter {
             (State::Escape, ' '..='/') => State::Escape,
             (State::Escape, _) => State::Text,
             (State::Control, '@'..='~') => {
-                if c == 'm' && self.sequence.chars().all(|c| c.is_ascii_digit() || matches!(c, ';' | ':')) {
+                if self.colours == Colours::Kept
+                    && c == 'm'
+                    && self.sequence.chars().all(|c| c.is_ascii_digit() || matches!(c, ';' | ':'))
+                {
                     out.push_str("\x1b[");
                     out.push_str(&self.sequence);
                     out.push('m');
@@ -121,13 +143,23 @@ mod tests {
             ("\u{9d}52;c;eA==\u{9c}x", "x"),
             ("a\u{202e}b\u{200f}", "ab"),
         ] {
-            assert_eq!(String::from_utf8(Filter::default().pass(text.as_bytes())).unwrap(), wanted, "{text:?}");
+            assert_eq!(
+                String::from_utf8(Filter::new(Colours::Kept).pass(text.as_bytes())).unwrap(),
+                wanted,
+                "{text:?}"
+            );
         }
     }
 
     #[test]
+    fn colours_pass_only_where_they_are_wanted() {
+        let text = b"\x1b[1;32mok\x1b[0m \xc2\x9b31mred\n";
+        assert_eq!(Filter::new(Colours::Dropped).pass(text), b"ok red\n");
+    }
+
+    #[test]
     fn a_sequence_may_come_in_pieces() {
-        let mut filter = Filter::default();
+        let mut filter = Filter::new(Colours::Kept);
         let mut out = filter.pass(b"a\x1b");
         out.extend(filter.pass(b"[3"));
         out.extend(filter.pass(b"1mb\x1b]0;x"));
@@ -137,7 +169,7 @@ mod tests {
 
     #[test]
     fn a_character_may_come_in_pieces_and_be_broken() {
-        let mut filter = Filter::default();
+        let mut filter = Filter::new(Colours::Kept);
         let mut out = filter.pass(b"\xe6\xbc");
         out.extend(filter.pass(b"\xa2\x9b2J\xff"));
         assert_eq!(String::from_utf8(out).unwrap(), "漢\u{fffd}2J\u{fffd}");
@@ -148,10 +180,10 @@ mod tests {
         fn whatever_comes_in_whatever_pieces_drives_nothing(
             pieces in proptest::collection::vec(proptest::collection::vec(proptest::num::u8::ANY, 0..20), 0..20)
         ) {
-            let mut filter = Filter::default();
+            let mut filter = Filter::new(Colours::Kept);
             let out: Vec<u8> = pieces.iter().flat_map(|piece| filter.pass(piece)).collect();
             let text = String::from_utf8(out).unwrap();
-            for (at, c) in text.char_indices().filter(|(_, c)| terminal::is_control(*c)) {
+            for (at, c) in text.char_indices().filter(|(_, c)| is_control(*c)) {
                 let colour = text[at..].strip_prefix("\x1b[").and_then(|rest| rest.split_once('m'));
                 let is_colour = colour.is_some_and(|(set, _)| set.bytes().all(|b| b.is_ascii_digit() || b";:".contains(&b)));
                 assert!(is_colour || matches!(c, '\n' | '\r' | '\t'), "{c:?} in {text:?}");
