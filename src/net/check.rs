@@ -4,6 +4,7 @@ use ipnetwork::{Ipv4Network, Ipv6Network};
 
 use super::firewall::Gate;
 use super::netlink::{Netlink, link_by_name};
+use super::rules::{Chain, Listing};
 use super::{bridge, firewall, rules};
 use crate::config::bridge::{BridgeSettings, NetworkFile};
 use crate::error::Result;
@@ -102,7 +103,7 @@ fn check_kernel(name: &str, settings: &BridgeSettings, found: &mut Vec<Finding>)
     }
 }
 
-fn check_firewalls(layout: &Layout, name: &str, ruleset: &str, found: &mut Vec<Finding>) -> Result<()> {
+fn check_firewalls(layout: &Layout, name: &str, ruleset: &Listing, found: &mut Vec<Finding>) -> Result<()> {
     if !rules::is_whole(layout)? {
         found.push(Finding::new(
             "rules",
@@ -119,7 +120,7 @@ fn check_firewalls(layout: &Layout, name: &str, ruleset: &str, found: &mut Vec<F
         found.push(Finding::new("firewall", format!("firewalld does not trust bridge `{name}`"), remedy));
     }
     for chain in dropping_chains(ruleset) {
-        if chain.body.contains(&format!("\"{name}\"")) {
+        if ruleset.rules_of(chain.chain).any(|rule| rule.names(name)) {
             continue;
         }
         let what = format!("the chain `{}` drops what guests of `{name}` {}", chain.path, chain.purpose);
@@ -132,47 +133,32 @@ fn check_firewalls(layout: &Layout, name: &str, ruleset: &str, found: &mut Vec<F
 
 /// A chain of an administrator's that drops what no rule of it accepts.
 struct Dropping<'a> {
+    chain: &'a Chain,
     /// `inet filter forward`
     path: String,
-    body: &'a str,
     purpose: &'static str,
     rules: &'static [&'static str],
 }
 
-fn dropping_chains(ruleset: &str) -> Vec<Dropping<'_>> {
-    let mut found = Vec::new();
-    for table in ruleset.split("\ntable ").map(|table| table.strip_prefix("table ").unwrap_or(table)) {
-        let Some((name, rest)) = table.split_once(" {") else { continue };
-        // Ours, and those that are opened by other means.
-        let known = ["inet lxm", "bridge lxm", "ip filter", "ip6 filter", "inet firewalld"];
-        let of_another_root = name.starts_with("inet lxm-");
-        if known.contains(&name)
-            || of_another_root
-            || !["ip ", "ip6 ", "inet "].iter().any(|family| name.starts_with(family))
-        {
-            continue;
-        }
-        for chain in rest.split("\n\tchain ").skip(1) {
-            let Some((chain_name, body)) = chain.split_once(" {") else { continue };
-            let body = body.split_once("\n\t}").map_or(body, |(body, _)| body);
-            let path = format!("{name} {chain_name}");
-            if !body.contains("policy drop") {
-                continue;
-            }
-            if body.contains("hook forward") {
-                found.push(Dropping {
-                    path,
-                    body,
-                    purpose: "send and receive",
-                    rules: &["iifname \"@\"", "oifname \"@\""],
-                });
-            } else if body.contains("hook input") {
-                let rules = &["iifname \"@\" udp dport 53", "iifname \"@\" tcp dport 53"];
-                found.push(Dropping { path, body, purpose: "ask the name server", rules });
-            }
-        }
-    }
-    found
+fn dropping_chains(ruleset: &Listing) -> impl Iterator<Item = Dropping<'_>> {
+    ruleset.chains.iter().filter_map(dropping)
+}
+
+fn dropping(chain: &Chain) -> Option<Dropping<'_>> {
+    let Chain { family, table, name, hook, policy } = chain;
+    // Ours, and those that are opened by other means.
+    let is_known = match (family.as_str(), table.as_str()) {
+        ("inet", table) => matches!(table, "lxm" | "firewalld") || table.starts_with("lxm-"),
+        ("ip" | "ip6", table) => table == "filter",
+        _ => true,
+    };
+    let (purpose, rules): (_, &[&str]) = match hook.as_deref()? {
+        "forward" => ("send and receive", &["iifname \"@\"", "oifname \"@\""]),
+        "input" => ("ask the name server", &["iifname \"@\" udp dport 53", "iifname \"@\" tcp dport 53"]),
+        _ => return None,
+    };
+    let drops = policy.as_deref() == Some("drop") && !is_known;
+    drops.then(|| Dropping { chain, path: format!("{family} {table} {name}"), purpose, rules })
 }
 
 #[cfg(test)]
@@ -181,15 +167,28 @@ mod tests {
 
     #[test]
     fn a_chain_that_drops_is_found_with_the_rule_that_helps() {
-        let ruleset = "table inet filter {\n\tchain input {\n\t\ttype filter hook input priority filter; policy drop;\n\t\tiif \"lo\" accept\n\t}\n\n\t\
-                       chain forward {\n\t\ttype filter hook forward priority filter; policy drop;\n\t}\n\n\t\
-                       chain output {\n\t\ttype filter hook output priority filter; policy accept;\n\t}\n}\ntable inet lxm {\n}\n";
-        let mut found = Vec::new();
-        for chain in dropping_chains(ruleset) {
-            found.push(chain.path.clone());
-        }
-        assert_eq!(found, ["inet filter input", "inet filter forward"]);
-        assert!(dropping_chains("").is_empty());
+        let chain = |family: &str, table: &str, name: &str, policy: &str| Chain {
+            family: family.to_owned(),
+            table: table.to_owned(),
+            name: name.to_owned(),
+            hook: (name != "mine").then(|| name.to_owned()),
+            policy: Some(policy.to_owned()),
+        };
+        let chains = vec![
+            chain("inet", "filter", "input", "drop"),
+            chain("inet", "filter", "forward", "drop"),
+            chain("inet", "filter", "output", "drop"),
+            chain("inet", "filter", "mine", "drop"),
+            chain("ip", "mangle", "forward", "accept"),
+            chain("ip6", "mine", "forward", "drop"),
+            chain("ip", "filter", "forward", "drop"),
+            chain("inet", "lxm", "forward", "drop"),
+            chain("inet", "lxm-1234", "forward", "drop"),
+            chain("bridge", "filter", "forward", "drop"),
+        ];
+        let ruleset = Listing { chains, ..Listing::default() };
+        let found: Vec<_> = dropping_chains(&ruleset).map(|chain| chain.path).collect();
+        assert_eq!(found, ["inet filter input", "inet filter forward", "ip6 mine forward"]);
     }
 
     #[test]

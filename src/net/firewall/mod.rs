@@ -6,6 +6,7 @@
 
 mod firewalld;
 mod iptables;
+mod wanted;
 
 use super::{bridge, rules};
 use crate::config::bridge::NetworkFile;

@@ -60,9 +60,9 @@ fn facts(layout: &Layout) -> Result<Facts> {
 /// Whether both tables are there.
 pub(crate) fn is_whole(layout: &Layout) -> Result<bool> {
     let tag = owner::tag(layout)?;
-    let tables = list(&["list", "tables"])?.unwrap_or_default();
-    let has = |name: &str| tables.lines().any(|line| line.trim() == format!("table {name}"));
-    Ok(has(&format!("inet {tag}")) && has(&format!("bridge {tag}")))
+    let tables = list(&["list", "tables"])?.unwrap_or_default().tables;
+    let has = |family: &str| tables.iter().any(|table| table.family == family && table.name == tag);
+    Ok(has("inet") && has("bridge"))
 }
 
 /// Removes both tables; absent ones are fine.

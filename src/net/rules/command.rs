@@ -3,6 +3,7 @@
 use std::io::Write as _;
 use std::process::{Command, Stdio};
 
+use super::listing::Listing;
 use crate::error::{Context, Error, Result};
 use crate::store::{FileLock, Layout};
 
@@ -28,9 +29,18 @@ pub(crate) fn run(script: &str) -> Result<()> {
 }
 
 /// What `nft` lists; `None` where it knows no such object.
-pub(crate) fn list(args: &[&str]) -> Result<Option<String>> {
-    let output = Command::new("nft").args(args).stdin(Stdio::null()).output().map_err(not_run)?;
-    Ok(output.status.success().then(|| String::from_utf8_lossy(&output.stdout).into_owned()))
+pub(crate) fn list(args: &[&str]) -> Result<Option<Listing>> {
+    let output = Command::new("nft").arg("-j").args(args).stdin(Stdio::null()).output().map_err(not_run)?;
+    if output.status.success() {
+        let listing = Listing::parse(&output.stdout).map_err(|e| Error::failed(e.to_string()));
+        return listing.map(Some).context(|| "read what `nft` lists");
+    }
+    // A build option. What there is must not be taken for missing.
+    if String::from_utf8_lossy(&output.stderr).contains("JSON support not compiled-in") {
+        return Err(Error::host_lacks("the program `nft` was built without JSON")
+            .hint("install the distribution's package nftables"));
+    }
+    Ok(None)
 }
 
 fn not_run(e: std::io::Error) -> Error {

@@ -7,7 +7,7 @@
 //! | `apply` | what is known is read from records, and the text given to nft |
 //! | `holding`, `learnt`, `elements` | whose an address is: elements of the sets, while the tables stand |
 //! | `watch` | what others have flushed is written again |
-//! | `command` | the program nft |
+//! | `command`, `listing` | the program nft, and what it lists |
 
 mod apply;
 mod command;
@@ -15,6 +15,7 @@ mod elements;
 mod guard;
 mod holding;
 mod learnt;
+mod listing;
 mod tables;
 mod watch;
 
@@ -24,4 +25,5 @@ pub use holding::Holding;
 pub(crate) use holding::holdings;
 pub use learnt::is_held;
 pub(crate) use learnt::{give, take_back};
+pub(crate) use listing::{Chain, Listing, Rule};
 pub(crate) use watch::{repair, spawn as spawn_watchdog};
