@@ -2,6 +2,8 @@
 
 use std::str::FromStr;
 
+use wildmatch::WildMatch;
+
 use super::ContainerName;
 use crate::error::{Error, Result};
 
@@ -33,36 +35,9 @@ impl NamePattern {
     pub(crate) fn matches(&self, name: &ContainerName) -> bool {
         match self {
             NamePattern::Name(own) => own == name,
-            NamePattern::Pattern(pattern) => matches(pattern, name.as_str()),
+            NamePattern::Pattern(pattern) => WildMatch::new(pattern).matches(name.as_str()),
         }
     }
-}
-
-/// Whether `text` is as `pattern` says, where `*` stands for any text and `?` for any one letter.
-///
-/// Only the last `*` is ever tried anew: what an earlier one could take the last one can too.
-fn matches(pattern: &str, text: &str) -> bool {
-    let (pattern, text) = (pattern.as_bytes(), text.as_bytes());
-    let (mut p, mut t) = (0, 0);
-    let mut star = None;
-    while t < text.len() {
-        match pattern.get(p) {
-            Some(b'*') => {
-                star = Some((p, t));
-                p += 1;
-            }
-            Some(&letter) if letter == b'?' || letter == text[t] => {
-                p += 1;
-                t += 1;
-            }
-            _ => {
-                let Some((at, taken)) = &mut star else { return false };
-                *taken += 1;
-                (p, t) = (*at + 1, *taken);
-            }
-        }
-    }
-    pattern[p..].iter().all(|&letter| letter == b'*')
 }
 
 #[cfg(test)]
@@ -85,7 +60,7 @@ mod tests {
             ("a**", "a", true),
             (&"*a".repeat(30), &"a".repeat(29), false),
         ] {
-            assert_eq!(matches(pattern, name), wanted, "{pattern} {name}");
+            assert_eq!(WildMatch::new(pattern).matches(name), wanted, "{pattern} {name}");
         }
     }
 
