@@ -1,6 +1,9 @@
 //! Packets as they are on the link: UDP over IPv4, ARP, and ICMPv6 over IPv6.
 //!
 //! Every parser takes what any guest can send and returns `None` for what it does not understand.
+//!
+//! Not with the crate `etherparse`: of its 85,000 lines (with tests) these five headers would use little, and
+//! the filters for the kernel stay ours in any case.
 
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddrV4};
 

@@ -1,4 +1,8 @@
 //! What is in an image: its manifests and its configuration, and whether this host runs it.
+//!
+//! Not with the types of the crate `oci-spec`: they demand what images of the field leave out and lxm does not
+//! need (a descriptor's size and media type), know no `manifest.json` of docker's, and bring regex and four
+//! crates of derives.
 
 use std::collections::BTreeMap;
 use std::os::fd::{AsFd, OwnedFd};
