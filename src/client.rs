@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use crate::error::{Context, Error, Result};
-use crate::proto::control::{Reply, Request, Status, StopStage};
+use crate::proto::control::{Reply, Request, StopStage, SupervisorStatus};
 use crate::store::{AliveLock, BootRecord, Layout};
 use crate::sys::socket::Packets;
 use crate::types::ContainerName;
@@ -48,7 +48,7 @@ pub(crate) fn reply(packets: &Packets) -> Result<(Reply, Vec<std::os::fd::OwnedF
 }
 
 /// The state of a running container; a supervisor that does not answer within `limit` is not waited for.
-pub(crate) fn status(layout: &Layout, name: &ContainerName, limit: Duration) -> Result<Status> {
+pub(crate) fn status(layout: &Layout, name: &ContainerName, limit: Duration) -> Result<SupervisorStatus> {
     let packets = ask(layout, name, &Request::Status)?;
     match packets.recv_within(limit).context(|| format!("ask the supervisor of `{name}`"))? {
         Some((Reply::Status(status), _)) => Ok(status),
@@ -59,7 +59,7 @@ pub(crate) fn status(layout: &Layout, name: &ContainerName, limit: Duration) -> 
 
 /// How long a supervisor may say nothing until it is taken for stuck.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Patience {
+pub(crate) struct ReplyTimeout {
     /// Until its first word.
     pub first: Duration,
     /// Until each further one: it clears up behind the guest, and may boot it again.
@@ -67,15 +67,15 @@ pub(crate) struct Patience {
 }
 
 /// Asks for the guest's end and waits for it; says what it took. `tell` hears of each step. Fails with
-/// `Kind::TimedOut` where the supervisor says nothing for as long as `patience`.
+/// `Kind::TimedOut` where the supervisor says nothing for as long as `timeout`.
 pub(crate) fn end(
     layout: &Layout,
     name: &ContainerName,
     request: &Request,
-    patience: Patience,
+    timeout: ReplyTimeout,
     tell: &dyn Fn(StopStage),
 ) -> Result<StopStage> {
-    follow_end(layout, name, &ask(layout, name, request)?, patience, tell)
+    follow_end(layout, name, &ask(layout, name, request)?, timeout, tell)
 }
 
 /// Sends a request; the answers come on the connection.
@@ -99,15 +99,15 @@ pub(crate) fn follow_end(
     layout: &Layout,
     name: &ContainerName,
     asked: &Packets,
-    patience: Patience,
+    timeout: ReplyTimeout,
     tell: &dyn Fn(StopStage),
 ) -> Result<StopStage> {
-    let mut limit = patience.first;
+    let mut limit = timeout.first;
     loop {
         let said = asked.recv_within::<Reply>(limit);
         let said =
             said.map_err(|e| e.step(format!("wait for the supervisor of `{name}`")).hint(is_stuck(layout, name)))?;
-        limit = patience.then;
+        limit = timeout.then;
         let Some((reply, _)) = said else {
             let ended = AliveLock::wait_released(layout, name, Duration::from_secs(10))?;
             return if ended {

@@ -4,17 +4,17 @@
 use crate::terminal::{Colours, Filter};
 
 /// Something that takes bytes apart. It panics when it is at fault, and for nothing else.
-pub struct Target {
+pub struct FuzzTarget {
     pub name: &'static str,
     pub run: fn(&[u8]),
 }
 
-const fn target(name: &'static str, run: fn(&[u8])) -> Target {
-    Target { name, run }
+const fn target(name: &'static str, run: fn(&[u8])) -> FuzzTarget {
+    FuzzTarget { name, run }
 }
 
 /// One for each directory of `fuzz/corpus` and each program of `fuzz/Cargo.toml`.
-pub const TARGETS: &[Target] = &[
+pub const TARGETS: &[FuzzTarget] = &[
     target("archive", crate::image::fuzz::archive),
     target("control", crate::proto::control::fuzz),
     target("dhcp4", crate::netserver::fuzz::dhcp4),
@@ -90,7 +90,7 @@ mod tests {
     #[test]
     fn nothing_of_the_corpora_panics_whole_or_mutilated() {
         std::thread::scope(|scope| {
-            for Target { name, run } in TARGETS {
+            for FuzzTarget { name, run } in TARGETS {
                 let replay = move || {
                     for (file, input) in inputs(name) {
                         // Shown if what follows panics.
@@ -151,7 +151,7 @@ mod tests {
     #[test]
     fn nothing_panics_of_what_chance_makes_of_the_corpora() {
         let seconds = std::env::var("LXM_FUZZ_SECONDS").ok().and_then(|text| text.parse().ok()).unwrap_or(0);
-        for Target { name, run } in TARGETS {
+        for FuzzTarget { name, run } in TARGETS {
             shuffle(name, &inputs(name), *run, Duration::from_secs(seconds));
         }
     }

@@ -25,9 +25,9 @@ pub(crate) fn be_quiet() {
 /// One piece of work in progress; may be shared by the threads that do it.
 ///
 /// Dropped without [`Progress::finish`] it vanishes: the error that follows says what happened.
-pub struct Progress(Output);
+pub struct Progress(ProgressOutput);
 
-enum Output {
+enum ProgressOutput {
     Bar(ProgressBar),
     Plain(Plain),
     Hidden,
@@ -64,13 +64,13 @@ impl Progress {
         if QUIET.load(Ordering::Relaxed) {
             Self::hidden()
         } else {
-            Progress(Output::Plain(Plain::begin(label.into(), 0)))
+            Progress(ProgressOutput::Plain(Plain::begin(label.into(), 0)))
         }
     }
 
     /// Shows nothing.
     pub fn hidden() -> Self {
-        Progress(Output::Hidden)
+        Progress(ProgressOutput::Hidden)
     }
 
     fn new(label: String, total: u64, template: &str) -> Self {
@@ -78,60 +78,60 @@ impl Progress {
             return Self::hidden();
         }
         if !std::io::stderr().is_terminal() {
-            return Progress(Output::Plain(Plain::begin(label, total)));
+            return Progress(ProgressOutput::Plain(Plain::begin(label, total)));
         }
         let bar = if total == 0 { ProgressBar::new_spinner() } else { ProgressBar::new(total) };
         let style = ProgressStyle::with_template(template).expect("the templates above are well formed");
         bar.set_style(style.progress_chars("=> "));
         bar.set_prefix(terminal::line(&label).into_owned());
         bar.enable_steady_tick(Duration::from_millis(100));
-        Progress(Output::Bar(bar))
+        Progress(ProgressOutput::Bar(bar))
     }
 
     /// Counts `n` more bytes as done.
     pub fn inc(&self, n: u64) {
         match &self.0 {
-            Output::Bar(bar) => bar.inc(n),
-            Output::Plain(plain) => {
+            ProgressOutput::Bar(bar) => bar.inc(n),
+            ProgressOutput::Plain(plain) => {
                 plain.done.fetch_add(n, Ordering::Relaxed);
                 plain.write_if_due();
             }
-            Output::Hidden => {}
+            ProgressOutput::Hidden => {}
         }
     }
 
     /// Says what is being worked on at the moment.
     pub fn set_message(&self, message: impl Into<String>) {
         match &self.0 {
-            Output::Bar(bar) => bar.set_message(terminal::line(&message.into()).into_owned()),
-            Output::Plain(plain) => {
+            ProgressOutput::Bar(bar) => bar.set_message(terminal::line(&message.into()).into_owned()),
+            ProgressOutput::Plain(plain) => {
                 *plain.message.lock().unwrap_or_else(|e| e.into_inner()) = message.into();
                 plain.write_if_due();
             }
-            Output::Hidden => {}
+            ProgressOutput::Hidden => {}
         }
     }
 
     /// Says that the work is done.
     pub fn finish(self) {
         match &self.0 {
-            Output::Bar(bar) => {
+            ProgressOutput::Bar(bar) => {
                 bar.finish_and_clear();
                 let label = bar.prefix();
                 say(format_args!("{label}: done{}", amount_and_time(bar.position(), bar.elapsed())));
             }
-            Output::Plain(plain) => {
+            ProgressOutput::Plain(plain) => {
                 let done = plain.done.load(Ordering::Relaxed);
                 say(format_args!("{}: done{}", plain.label, amount_and_time(done, plain.begun.elapsed())));
             }
-            Output::Hidden => {}
+            ProgressOutput::Hidden => {}
         }
     }
 }
 
 impl Drop for Progress {
     fn drop(&mut self) {
-        if let Output::Bar(bar) = &self.0
+        if let ProgressOutput::Bar(bar) = &self.0
             && !bar.is_finished()
         {
             bar.finish_and_clear();

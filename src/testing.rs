@@ -33,7 +33,7 @@ pub mod net {
 }
 
 pub mod netserver {
-    pub use crate::netserver::{GuestEntry, GuestStatus, Status, announce, is_running, retract, status};
+    pub use crate::netserver::{GuestEntry, GuestStatus, ServerStatus, announce, is_running, retract, status};
 }
 
 pub mod ops {

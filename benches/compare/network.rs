@@ -21,7 +21,7 @@ use crate::table::{Unit, compare, median, row, row_against};
 /// Guests that are started as a batch.
 const CROWD: usize = 60;
 const SSH: &str = "bench-ssh";
-const PATIENCE: Duration = Duration::from_secs(30);
+const TIMEOUT: Duration = Duration::from_secs(30);
 /// How long a client waits for a guest that may have no address yet: ssh waits longer.
 const CONNECT: Duration = Duration::from_secs(10);
 /// What a run of iperf3 takes.
@@ -110,7 +110,7 @@ fn bridge(side: &Side, verb: &str) -> Measured<()> {
 
 /// The address of a running guest, once it has one.
 fn address(side: &Side, name: &str) -> Measured<IpAddr> {
-    let deadline = Instant::now() + PATIENCE;
+    let deadline = Instant::now() + TIMEOUT;
     loop {
         let args: &[&str] = if side.lxm { &[name, "-i", "-H"] } else { &["-n", name, "-i", "-H"] };
         let told = side.run("info", args)?;
@@ -118,7 +118,7 @@ fn address(side: &Side, name: &str) -> Measured<IpAddr> {
             return Ok(address);
         }
         if Instant::now() >= deadline {
-            return Err(format!("`{name}` has no address within {PATIENCE:?}"));
+            return Err(format!("`{name}` has no address within {TIMEOUT:?}"));
         }
         std::thread::sleep(Duration::from_millis(50));
     }
@@ -126,7 +126,7 @@ fn address(side: &Side, name: &str) -> Measured<IpAddr> {
 
 /// Waits until an ssh server greets at `address`, as a client on the host does that begins at once.
 fn greeting(address: IpAddr) -> Measured<()> {
-    let deadline = Instant::now() + PATIENCE;
+    let deadline = Instant::now() + TIMEOUT;
     while Instant::now() < deadline {
         if let Ok(mut stream) = TcpStream::connect_timeout(&SocketAddr::new(address, 22), CONNECT) {
             let mut word = [0; 4];
@@ -136,7 +136,7 @@ fn greeting(address: IpAddr) -> Measured<()> {
         }
         std::thread::sleep(Duration::from_millis(2));
     }
-    Err(format!("nobody greets at {address} within {PATIENCE:?}"))
+    Err(format!("nobody greets at {address} within {TIMEOUT:?}"))
 }
 
 fn first_word(sides: &[Side; 2], made: &[Measured<()>; 2]) {

@@ -9,12 +9,12 @@ use nix::sys::signalfd::SignalFd;
 
 use super::outcome::finish;
 use super::pipes::{self, Carried, Pipes};
-use super::relay::{Event, Relay, is_to_end};
+use super::relay::{Relay, RelayEvent, is_to_end};
 use super::terminal;
 use crate::cgroup::{ContainerCgroup, Hierarchies};
 use crate::client::{connect, reply};
 use crate::error::{Error, Result};
-use crate::proto::control::{Attach, Request};
+use crate::proto::control::{AttachRequest, Request};
 use crate::store::{BootRecord, Layout};
 use crate::sys;
 use crate::sys::socket::Packets;
@@ -30,12 +30,12 @@ pub(crate) struct Command {
     pub env: Vec<String>,
     pub cwd: Option<String>,
     pub clear_env: bool,
-    pub terminal: Terminal,
+    pub terminal: TerminalMode,
 }
 
 /// Whether the command gets a terminal.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Terminal {
+pub(crate) enum TerminalMode {
     #[default]
     IfHere,
     Always,
@@ -53,12 +53,12 @@ pub(crate) fn run(layout: &Layout, name: &ContainerName, command: Command) -> Re
     }
     let here = std::io::stdin().is_terminal() && std::io::stdout().is_terminal();
     let tty = match command.terminal {
-        Terminal::IfHere => here,
-        Terminal::Always => true,
-        Terminal::Never => false,
+        TerminalMode::IfHere => here,
+        TerminalMode::Always => true,
+        TerminalMode::Never => false,
     };
     let (rows, cols) = sys::tty::window_size(std::io::stdin().as_fd());
-    let request = Attach {
+    let request = AttachRequest {
         env: environment(&command, tty)?,
         command: command.command,
         user: command.user,
@@ -70,7 +70,7 @@ pub(crate) fn run(layout: &Layout, name: &ContainerName, command: Command) -> Re
     };
     let pipes = match tty {
         // Only what is shown on this terminal is the guest's terminal's: errors may go elsewhere.
-        true => Pipes::for_error(command.terminal == Terminal::IfHere && !std::io::stderr().is_terminal())?,
+        true => Pipes::for_error(command.terminal == TerminalMode::IfHere && !std::io::stderr().is_terminal())?,
         false => Pipes::for_all()?,
     };
     if tty {
@@ -130,11 +130,11 @@ fn without_terminal(packets: &Packets, signals: SignalFd, carried: Carried) -> R
     let answer = loop {
         match relay.wait(Some(packets), None)? {
             // A command may ignore the first one, or wait for a disk and not hear it.
-            Event::Signal(libc::SIGTERM) if terminations.again() => break None,
-            Event::Signal(signal) => pass_on(packets, signal),
-            Event::Packet => break Some(reply(packets)),
-            Event::Ended(pipes::INPUT) => relay.flows[pipes::INPUT].close(),
-            Event::Ended(_) | Event::Leave | Event::Nothing => {}
+            RelayEvent::Signal(libc::SIGTERM) if terminations.again() => break None,
+            RelayEvent::Signal(signal) => pass_on(packets, signal),
+            RelayEvent::Packet => break Some(reply(packets)),
+            RelayEvent::Ended(pipes::INPUT) => relay.flows[pipes::INPUT].close(),
+            RelayEvent::Ended(_) | RelayEvent::Leave | RelayEvent::Nothing => {}
         }
     };
     if let Some(unread) = unread {

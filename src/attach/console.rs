@@ -8,12 +8,12 @@ use std::time::Instant;
 use nix::sys::signal::Signal as Sig;
 use nix::sys::socket::{AddressFamily, SockFlag, SockType, socketpair};
 
-use super::escape::{Escape, Keys};
+use super::escape::{EscapeKeys, Keys};
 use super::flow::Filtered;
-use super::relay::{Event, Relay, is_to_end};
+use super::relay::{Relay, RelayEvent, is_to_end};
 use crate::client::{connect, reply, unexpected};
 use crate::error::{Context, Result};
-use crate::proto::control::{Reply, Request, Stop};
+use crate::proto::control::{Reply, Request, StopRequest};
 use crate::store::Layout;
 use crate::sys;
 use crate::sys::socket::Packets;
@@ -56,7 +56,7 @@ fn relay(layout: &Layout, name: &ContainerName, stream: OwnedFd, raw: Option<&Ra
     // A connection of its own that ends with the container, and carries the requests we have.
     let control = connect(layout, name)?;
     control.send(&Request::Watch, &[])?;
-    let mut escape = Escape::default();
+    let mut escape = EscapeKeys::default();
     let [input, output] = super::stream::flows(stream)?;
     let input = input.filtered(Box::new(move |typed| match escape.filter(typed, Instant::now()) {
         Keys::Pass(keys) => Filtered::Pass(keys),
@@ -66,22 +66,22 @@ fn relay(layout: &Layout, name: &ContainerName, stream: OwnedFd, raw: Option<&Ra
     let mut relay = Relay::new(&signals, vec![input, output])?;
     loop {
         match relay.wait(Some(&control), None)? {
-            Event::Signal(signal) if signal == Sig::SIGWINCH as i32 => resize(layout, name)?,
-            Event::Signal(signal) if [Sig::SIGTSTP as i32, Sig::SIGCONT as i32].contains(&signal) => {
+            RelayEvent::Signal(signal) if signal == Sig::SIGWINCH as i32 => resize(layout, name)?,
+            RelayEvent::Signal(signal) if [Sig::SIGTSTP as i32, Sig::SIGCONT as i32].contains(&signal) => {
                 super::terminal::stop_or_go_on(signal, raw);
             }
-            Event::Signal(_) if until == Until::Stopped => stop(layout, name)?,
-            Event::Signal(_) | Event::Leave => return Ok(()),
+            RelayEvent::Signal(_) if until == Until::Stopped => stop(layout, name)?,
+            RelayEvent::Signal(_) | RelayEvent::Leave => return Ok(()),
             // The supervisor has ended; its last words may still be in the stream.
-            Event::Packet => {
+            RelayEvent::Packet => {
                 if control.recv::<Reply>()?.is_none() {
                     relay.finish(&[OUTPUT], is_to_end)?;
                     return relay.failure();
                 }
             }
-            Event::Ended(OUTPUT) => return relay.failure(),
-            Event::Ended(_) if until == Until::Left => return Ok(()),
-            Event::Ended(_) | Event::Nothing => {}
+            RelayEvent::Ended(OUTPUT) => return relay.failure(),
+            RelayEvent::Ended(_) if until == Until::Left => return Ok(()),
+            RelayEvent::Ended(_) | RelayEvent::Nothing => {}
         }
     }
 }
@@ -97,7 +97,7 @@ fn resize(layout: &Layout, name: &ContainerName) -> Result<()> {
 fn stop(layout: &Layout, name: &ContainerName) -> Result<()> {
     let limit = layout.config(name)?.boot.stop_timeout.get();
     let control: Packets = connect(layout, name)?;
-    control.send(&Request::Stop(Stop { timeout_ms: limit.as_millis().max(1) as u64 }), &[])
+    control.send(&Request::Stop(StopRequest { timeout_ms: limit.as_millis().max(1) as u64 }), &[])
 }
 
 /// Prints what the log holds of this boot.

@@ -23,7 +23,7 @@ const PIPE_HOLDS: usize = 1 << 20;
 const TERMINAL_HOLDS: u64 = 64 << 10;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Kind {
+enum EndKind {
     Pipe,
     Socket,
     Terminal,
@@ -35,7 +35,7 @@ enum Kind {
 #[derive(Debug)]
 pub(super) struct End {
     fd: OwnedFd,
-    kind: Kind,
+    kind: EndKind,
     /// Reads and writes return at once, whatever poll(2) said.
     non_blocking: bool,
 }
@@ -58,9 +58,9 @@ impl End {
             rustix::fs::open(path, access | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC, Mode::empty()).ok()
         };
         match kind {
-            Kind::Socket => End { fd, kind, non_blocking: true },
-            Kind::Other => End { fd, kind, non_blocking: false },
-            Kind::Pipe | Kind::Terminal => match again() {
+            EndKind::Socket => End { fd, kind, non_blocking: true },
+            EndKind::Other => End { fd, kind, non_blocking: false },
+            EndKind::Pipe | EndKind::Terminal => match again() {
                 Some(own) => End { fd: own, kind, non_blocking: true },
                 None => End { fd, kind, non_blocking: false },
             },
@@ -75,30 +75,30 @@ impl End {
 
     /// Whether it has to be asked with poll(2) before each write.
     pub(super) fn may_block(&self) -> bool {
-        !self.non_blocking && self.kind != Kind::Other
+        !self.non_blocking && self.kind != EndKind::Other
     }
 
     pub(super) fn is_pipe(&self) -> bool {
-        self.kind == Kind::Pipe
+        self.kind == EndKind::Pipe
     }
 
     pub(super) fn is_terminal(&self) -> bool {
-        self.kind == Kind::Terminal
+        self.kind == EndKind::Terminal
     }
 
     /// Whether splice(2) may write to it: a socket would make it block, and a file that is only
     /// appended to refuses it.
     pub(super) fn takes_pages(&self) -> bool {
         match self.kind {
-            Kind::Pipe => true,
-            Kind::Other => !rustix::fs::fcntl_getfl(&self.fd).is_ok_and(|flags| flags.contains(OFlags::APPEND)),
-            Kind::Socket | Kind::Terminal => false,
+            EndKind::Pipe => true,
+            EndKind::Other => !rustix::fs::fcntl_getfl(&self.fd).is_ok_and(|flags| flags.contains(OFlags::APPEND)),
+            EndKind::Socket | EndKind::Terminal => false,
         }
     }
 
     pub(super) fn read(&self, buffer: &mut [u8]) -> Result<usize> {
         match self.kind {
-            Kind::Socket => Ok(recv(self.fd.as_raw_fd(), buffer, MsgFlags::MSG_DONTWAIT)?),
+            EndKind::Socket => Ok(recv(self.fd.as_raw_fd(), buffer, MsgFlags::MSG_DONTWAIT)?),
             _ => Ok(rustix::io::read(&self.fd, buffer)?),
         }
     }
@@ -107,8 +107,8 @@ impl End {
     pub(super) fn write(&self, data: &[u8]) -> Result<usize> {
         let flags = MsgFlags::MSG_DONTWAIT | MsgFlags::MSG_NOSIGNAL;
         match self.kind {
-            Kind::Socket => Ok(send(self.fd.as_raw_fd(), data, flags)?),
-            Kind::Pipe | Kind::Terminal if !self.non_blocking => {
+            EndKind::Socket => Ok(send(self.fd.as_raw_fd(), data, flags)?),
+            EndKind::Pipe | EndKind::Terminal if !self.non_blocking => {
                 Ok(rustix::io::write(&self.fd, &data[..data.len().min(SAFE_WRITE)])?)
             }
             _ => Ok(rustix::io::write(&self.fd, data)?),
@@ -120,7 +120,7 @@ impl End {
         match e.raw_os_error().map(Errno::from_raw) {
             Some(Errno::EPIPE | Errno::ECONNRESET) => true,
             // Of a disk it would be a failure indeed.
-            Some(Errno::EIO) => self.kind == Kind::Terminal,
+            Some(Errno::EIO) => self.kind == EndKind::Terminal,
             _ => false,
         }
     }
@@ -133,16 +133,16 @@ impl End {
     /// The most that can be in it by now.
     pub(super) fn holds(&self) -> u64 {
         match self.kind {
-            Kind::Pipe => self.waiting(),
-            Kind::Terminal => TERMINAL_HOLDS,
+            EndKind::Pipe => self.waiting(),
+            EndKind::Terminal => TERMINAL_HOLDS,
             // Only its own end writes to it, and that is gone.
-            Kind::Socket | Kind::Other => u64::MAX,
+            EndKind::Socket | EndKind::Other => u64::MAX,
         }
     }
 
     /// Says to the other side of a connection that no more comes.
     pub(super) fn close_writing(&self) {
-        if self.kind == Kind::Socket {
+        if self.kind == EndKind::Socket {
             // Its other side may be gone altogether.
             let _ = nix::sys::socket::shutdown(self.fd.as_raw_fd(), nix::sys::socket::Shutdown::Write);
         }
@@ -163,12 +163,12 @@ pub(super) fn pipe() -> Result<(OwnedFd, OwnedFd)> {
     Ok(ends)
 }
 
-fn kind_of(fd: &OwnedFd) -> Kind {
+fn kind_of(fd: &OwnedFd) -> EndKind {
     match rustix::fs::fstat(fd).map(|stat| FileType::from_raw_mode(stat.st_mode)) {
-        Ok(FileType::Fifo) => Kind::Pipe,
-        Ok(FileType::Socket) => Kind::Socket,
-        Ok(FileType::CharacterDevice) if rustix::termios::isatty(fd) => Kind::Terminal,
-        _ => Kind::Other,
+        Ok(FileType::Fifo) => EndKind::Pipe,
+        Ok(FileType::Socket) => EndKind::Socket,
+        Ok(FileType::CharacterDevice) if rustix::termios::isatty(fd) => EndKind::Terminal,
+        _ => EndKind::Other,
     }
 }
 

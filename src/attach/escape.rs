@@ -8,7 +8,7 @@ const WITHIN: Duration = Duration::from_secs(1);
 
 /// Watches what is typed.
 #[derive(Debug, Default)]
-pub(super) struct Escape {
+pub(super) struct EscapeKeys {
     brackets: Vec<Instant>,
     after_prefix: bool,
 }
@@ -21,7 +21,7 @@ pub(super) enum Keys {
     Leave,
 }
 
-impl Escape {
+impl EscapeKeys {
     /// Looks at `typed`. ^a is held back until the next key tells what it was; ^a ^a is one ^a.
     pub(super) fn filter(&mut self, typed: &[u8], now: Instant) -> Keys {
         let mut pass = Vec::with_capacity(typed.len());
@@ -56,19 +56,19 @@ mod tests {
     #[test]
     fn three_brackets_in_a_second_leave_and_slower_ones_do_not() {
         let start = Instant::now();
-        let mut escape = Escape::default();
+        let mut escape = EscapeKeys::default();
         assert_eq!(escape.filter(b"\x1d\x1d", start), Keys::Pass(b"\x1d\x1d".to_vec()));
         assert_eq!(escape.filter(b"\x1d", start + Duration::from_secs(2)), Keys::Pass(b"\x1d".to_vec()));
         assert_eq!(escape.filter(b"\x1d\x1d", start + Duration::from_secs(2)), Keys::Leave);
-        assert_eq!(Escape::default().filter(b"\x1d\x1dx\x1d", start), Keys::Pass(b"\x1d\x1dx\x1d".to_vec()));
+        assert_eq!(EscapeKeys::default().filter(b"\x1d\x1dx\x1d", start), Keys::Pass(b"\x1d\x1dx\x1d".to_vec()));
     }
 
     #[test]
     fn prefix_and_q_leave_and_everything_else_reaches_the_guest() {
         let now = Instant::now();
-        let mut escape = Escape::default();
+        let mut escape = EscapeKeys::default();
         assert_eq!(escape.filter(b"ls\x01", now), Keys::Pass(b"ls".to_vec()));
         assert_eq!(escape.filter(b"q", now), Keys::Leave);
-        assert_eq!(Escape::default().filter(b"\x01\x01\x01b", now), Keys::Pass(b"\x01\x01b".to_vec()));
+        assert_eq!(EscapeKeys::default().filter(b"\x01\x01\x01b", now), Keys::Pass(b"\x01\x01b".to_vec()));
     }
 }

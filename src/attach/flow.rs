@@ -19,9 +19,9 @@ const PIECE: usize = 1 << 20;
 const OTHERS_KEYS: Duration = Duration::from_millis(200);
 
 /// What becomes of bytes on their way.
-pub(super) type Filter = Box<dyn FnMut(&[u8]) -> Filtered>;
+pub(super) type ByteFilter = Box<dyn FnMut(&[u8]) -> Filtered>;
 
-/// What a [`Filter`] makes of them.
+/// What a [`ByteFilter`] makes of them.
 pub(super) enum Filtered {
     Pass(Vec<u8>),
     /// The person wants to leave.
@@ -36,7 +36,7 @@ pub(super) struct Flow {
     /// What was read and is not yet written: `buffer[written..]`.
     buffer: Vec<u8>,
     written: usize,
-    filter: Option<Filter>,
+    filter: Option<ByteFilter>,
     /// The kernel moves the pages of a pipe; nothing is copied here.
     splices: bool,
     /// A pipe that only pages on their way into a file pass through, and empty in between: splice(2) keeps a
@@ -54,7 +54,7 @@ pub(super) struct Flow {
 
 /// What a step of a flow came to.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Step {
+pub(super) enum FlowStep {
     GoesOn,
     /// It has moved its last byte.
     Ended,
@@ -85,7 +85,7 @@ impl Flow {
         }
     }
 
-    pub(super) fn filtered(mut self, filter: Filter) -> Self {
+    pub(super) fn filtered(mut self, filter: ByteFilter) -> Self {
         self.filter = Some(filter);
         self.splices = false;
         self
@@ -158,10 +158,10 @@ impl Flow {
     }
 
     /// The end that was waited for is ready: moves what can be moved.
-    pub(super) fn step(&mut self) -> Step {
+    pub(super) fn step(&mut self) -> FlowStep {
         if self.shared_terminal && !self.waits_for_sink() && !self.source.as_ref().is_some_and(sys::tty::types_for_us) {
             self.not_before = Some(Instant::now() + OTHERS_KEYS);
-            return Step::GoesOn;
+            return FlowStep::GoesOn;
         }
         self.sink_full = false;
         match if self.splices { self.splice() } else { self.copy() } {
@@ -169,7 +169,7 @@ impl Flow {
                 if self.left == Some(0) {
                     self.source = None;
                 }
-                if step == Step::GoesOn && self.has_ended() { Step::Ended } else { step }
+                if step == FlowStep::GoesOn && self.has_ended() { FlowStep::Ended } else { step }
             }
             Err(e) => {
                 // Whoever reads it has had enough: so has whoever writes it.
@@ -177,13 +177,13 @@ impl Flow {
                     self.error = Some(Error::from(e).step(format!("write {}", self.what)));
                 }
                 self.close();
-                Step::Ended
+                FlowStep::Ended
             }
         }
     }
 
-    fn splice(&mut self) -> std::io::Result<Step> {
-        let (Some(source), Some(sink)) = (&self.source, &self.sink) else { return Ok(Step::Ended) };
+    fn splice(&mut self) -> std::io::Result<FlowStep> {
+        let (Some(source), Some(sink)) = (&self.source, &self.sink) else { return Ok(FlowStep::Ended) };
         let length = self.left.map_or(PIECE, |left| PIECE.min(left as usize));
         let next = self.between.as_ref().map_or(sink.as_fd(), |(_, end)| end.as_fd());
         match splice(source, None, next, None, length, SpliceFlags::NONBLOCK | SpliceFlags::MOVE) {
@@ -198,7 +198,7 @@ impl Flow {
             Err(rustix::io::Errno::INTR) => {}
             Err(e) => return Err(e.into()),
         }
-        Ok(Step::GoesOn)
+        Ok(FlowStep::GoesOn)
     }
 
     /// Moves the `length` bytes on that are in the pipe between source and sink, if there is one.
@@ -223,13 +223,13 @@ impl Flow {
         Ok(())
     }
 
-    fn copy(&mut self) -> std::io::Result<Step> {
+    fn copy(&mut self) -> std::io::Result<FlowStep> {
         if self.pending() == 0 {
             if !self.fill() {
-                return Ok(Step::Leave);
+                return Ok(FlowStep::Leave);
             }
             if self.sink.as_ref().is_some_and(End::may_block) {
-                return Ok(Step::GoesOn);
+                return Ok(FlowStep::GoesOn);
             }
         }
         while self.pending() > 0 {
@@ -246,7 +246,7 @@ impl Flow {
                 Err(e) => return Err(e),
             }
         }
-        Ok(Step::GoesOn)
+        Ok(FlowStep::GoesOn)
     }
 
     /// Reads into the empty buffer; `false` if the person leaves.
@@ -315,7 +315,7 @@ mod tests {
         File::from(to).write_all(data).unwrap();
         let mut flow = Flow::new("standard output", End::own(from).unwrap(), End::sink(sink.into()));
         // Both ends are always ready.
-        let ended = (0..1000).any(|_| flow.step() == Step::Ended);
+        let ended = (0..1000).any(|_| flow.step() == FlowStep::Ended);
         assert!(ended && flow.has_ended());
         flow
     }

@@ -19,6 +19,6 @@ mod stream;
 mod terminal;
 
 pub(crate) use crate::proto::control::OUR_FAILURE;
-pub(crate) use command::{Command, Terminal, run};
+pub(crate) use command::{Command, TerminalMode, run};
 pub(crate) use console::{Until, console};
 pub(crate) use stream::join;

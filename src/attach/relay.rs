@@ -8,7 +8,7 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::Signal as Sig;
 use nix::sys::signalfd::SignalFd;
 
-use super::flow::{Flow, Step};
+use super::flow::{Flow, FlowStep};
 use crate::error::{Context, Error, Result};
 use crate::sys;
 use crate::sys::socket::Packets;
@@ -21,7 +21,7 @@ pub(super) struct Relay {
 
 /// What came.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Event {
+pub(super) enum RelayEvent {
     Signal(i32),
     /// The control connection has a message or has ended.
     Packet,
@@ -44,24 +44,24 @@ impl Relay {
     }
 
     /// Moves bytes until something else happens, at most until `limit`.
-    pub(super) fn wait(&mut self, packets: Option<&Packets>, limit: Option<Instant>) -> Result<Event> {
+    pub(super) fn wait(&mut self, packets: Option<&Packets>, limit: Option<Instant>) -> Result<RelayEvent> {
         loop {
             let (signalled, told, ready) = self.poll(packets, limit)?;
             if signalled && let Some(info) = self.signals.read_signal().context(|| "read a signal")? {
-                return Ok(Event::Signal(info.ssi_signo as i32));
+                return Ok(RelayEvent::Signal(info.ssi_signo as i32));
             }
             for index in ready {
                 match self.flows[index].step() {
-                    Step::GoesOn => {}
-                    Step::Ended => return Ok(Event::Ended(index)),
-                    Step::Leave => return Ok(Event::Leave),
+                    FlowStep::GoesOn => {}
+                    FlowStep::Ended => return Ok(RelayEvent::Ended(index)),
+                    FlowStep::Leave => return Ok(RelayEvent::Leave),
                 }
             }
             if told {
-                return Ok(Event::Packet);
+                return Ok(RelayEvent::Packet);
             }
             if limit.is_some_and(|limit| limit <= Instant::now()) {
-                return Ok(Event::Nothing);
+                return Ok(RelayEvent::Nothing);
             }
         }
     }
@@ -106,7 +106,7 @@ impl Relay {
             if self.flows.iter().all(Flow::has_ended) {
                 return Ok(None);
             }
-            if let Event::Signal(signal) = self.wait(None, Some(Instant::now() + DRY))?
+            if let RelayEvent::Signal(signal) = self.wait(None, Some(Instant::now() + DRY))?
                 && ends(signal)
             {
                 return Ok(Some(signal));

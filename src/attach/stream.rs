@@ -4,7 +4,7 @@ use std::os::fd::OwnedFd;
 
 use super::ends::End;
 use super::flow::{Flow, standard};
-use super::relay::{Event, Relay};
+use super::relay::{Relay, RelayEvent};
 use crate::error::{Context, Result};
 
 /// The flows of standard input into `stream` and of `stream` to standard output, in this order.
@@ -26,9 +26,9 @@ pub(crate) fn join(stream: OwnedFd) -> Result<()> {
     let mut relay = Relay::new(&[], flows(stream)?.into())?;
     loop {
         match relay.wait(None, None)? {
-            Event::Ended(INPUT) => relay.flows[INPUT].close_sink(),
-            Event::Ended(_) => return relay.failure(),
-            Event::Signal(_) | Event::Packet | Event::Leave | Event::Nothing => {}
+            RelayEvent::Ended(INPUT) => relay.flows[INPUT].close_sink(),
+            RelayEvent::Ended(_) => return relay.failure(),
+            RelayEvent::Signal(_) | RelayEvent::Packet | RelayEvent::Leave | RelayEvent::Nothing => {}
         }
     }
 }

@@ -10,7 +10,7 @@ use super::ends::End;
 use super::flow::{Filtered, Flow, standard};
 use super::outcome::finish;
 use super::pipes::Carried;
-use super::relay::{Event, Relay, is_to_end};
+use super::relay::{Relay, RelayEvent, is_to_end};
 use crate::client::reply;
 use crate::error::{Context, Error, Result};
 use crate::proto::control::Reply;
@@ -25,7 +25,7 @@ const OUTPUT: usize = 1;
 const LINE: usize = 1024;
 
 /// The guest's terminal.
-struct Guest {
+struct GuestTerminal {
     master: OwnedFd,
     /// Held open: with no other side a master reads as hung up, and a command may close its own.
     slave: OwnedFd,
@@ -40,7 +40,7 @@ pub(super) fn relay(packets: &Packets, carried: Carried) -> Result<u8> {
         }
         (other, _) => return finish(other),
     };
-    let mut guest = Some(Guest { slave: sys::tty::open_slave(&master)?, master });
+    let mut guest = Some(GuestTerminal { slave: sys::tty::open_slave(&master)?, master });
     let here = std::io::stdin().is_terminal();
     let raw = if here { Some(RawMode::enter(std::io::stdin())?) } else { None };
     let mut flows = guest.as_ref().map_or(Ok(Vec::new()), |guest| guest.flows(here))?;
@@ -51,23 +51,23 @@ pub(super) fn relay(packets: &Packets, carried: Carried) -> Result<u8> {
     let mut end_of_input = None;
     let answer = loop {
         match relay.wait(Some(packets), end_of_input.as_ref().map(EndOfInput::due))? {
-            Event::Signal(signal) if signal == Sig::SIGWINCH as i32 => resize(guest.as_ref()),
-            Event::Signal(signal) if [Sig::SIGTSTP as i32, Sig::SIGCONT as i32].contains(&signal) => {
+            RelayEvent::Signal(signal) if signal == Sig::SIGWINCH as i32 => resize(guest.as_ref()),
+            RelayEvent::Signal(signal) if [Sig::SIGTSTP as i32, Sig::SIGCONT as i32].contains(&signal) => {
                 stop_or_go_on(signal, raw.as_ref());
                 resize(guest.as_ref());
             }
             // Our terminal is gone, or somebody wants us gone: closing the master hangs the command up.
-            Event::Signal(signal) => return Ok((128 + signal) as u8),
-            Event::Packet => break reply(packets),
-            Event::Ended(INPUT) if relay.flows[INPUT].has_sink() => {
+            RelayEvent::Signal(signal) => return Ok((128 + signal) as u8),
+            RelayEvent::Packet => break reply(packets),
+            RelayEvent::Ended(INPUT) if relay.flows[INPUT].has_sink() => {
                 end_of_input.get_or_insert_with(EndOfInput::new);
             }
             // Nobody reads it any more: the command is hung up on, as by a terminal that is closed.
-            Event::Ended(OUTPUT) => {
+            RelayEvent::Ended(OUTPUT) => {
                 relay.flows[INPUT].close();
                 (guest, end_of_input) = (None, None);
             }
-            Event::Ended(_) | Event::Leave | Event::Nothing => {}
+            RelayEvent::Ended(_) | RelayEvent::Leave | RelayEvent::Nothing => {}
         }
         if let (Some(end), Some(guest)) = (&mut end_of_input, &guest) {
             end.say(guest, &mut relay.flows[INPUT]);
@@ -82,7 +82,7 @@ pub(super) fn relay(packets: &Packets, carried: Carried) -> Result<u8> {
     Ok(status)
 }
 
-impl Guest {
+impl GuestTerminal {
     fn flows(&self, from_terminal: bool) -> Result<Vec<Flow>> {
         let step = || "set up the terminal";
         let own = || End::own(self.master.try_clone()?).context(step);
@@ -126,7 +126,7 @@ pub(super) fn stop_or_go_on(signal: i32, raw: Option<&RawMode>) {
     raw.inspect(|raw| raw.resume());
 }
 
-fn resize(guest: Option<&Guest>) {
+fn resize(guest: Option<&GuestTerminal>) {
     let (rows, cols) = sys::tty::window_size(std::io::stdin().as_fd());
     // A terminal that is being closed has no size.
     let _ = guest.map(|guest| sys::tty::set_window_size(&guest.master, rows, cols));
@@ -152,7 +152,7 @@ impl EndOfInput {
         self.due
     }
 
-    fn say(&mut self, guest: &Guest, input: &mut Flow) {
+    fn say(&mut self, guest: &GuestTerminal, input: &mut Flow) {
         if self.due > Instant::now() {
             return;
         }

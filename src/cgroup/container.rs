@@ -18,12 +18,12 @@ pub(crate) struct ContainerCgroup {
     pub(super) hierarchies: Hierarchies,
     /// `lxm/web`, the same below every mount point.
     pub(super) group: String,
-    owner: Owner,
+    owner: CgroupManager,
 }
 
 /// Who made the container's group, and sets its limits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Owner {
+enum CgroupManager {
     Lxm,
     /// The group is a unit's and was delegated to us: what is below it is ours, it itself is not
     /// (docs/CGROUP_DELEGATION.md). Version 1 has no part in it.
@@ -41,7 +41,7 @@ const BOUNDS: [(&str, &str); 2] = [("cgroup.max.depth", "64"), ("cgroup.max.desc
 
 impl ContainerCgroup {
     pub(crate) fn new(hierarchies: Hierarchies, group: impl Into<String>) -> Self {
-        ContainerCgroup { hierarchies, group: group.into(), owner: Owner::Lxm }
+        ContainerCgroup { hierarchies, group: group.into(), owner: CgroupManager::Lxm }
     }
 
     /// The group of the unit that this process is started in, which systemd made and limits.
@@ -55,7 +55,7 @@ impl ContainerCgroup {
             return Err(Error::host_lacks(format!("this process is in cgroup `/{own}`, which belongs to no service")));
         }
         let hierarchies = hierarchies.without_v1();
-        Ok(ContainerCgroup { hierarchies, group: group.to_owned(), owner: Owner::Systemd })
+        Ok(ContainerCgroup { hierarchies, group: group.to_owned(), owner: CgroupManager::Systemd })
     }
 
     /// The group's path below each mount point.
@@ -95,14 +95,14 @@ impl ContainerCgroup {
         for dir in [&group.join("supervisor"), &guest] {
             persist(|| fs::create_dir_all(dir).context(|| format!("make cgroup `{}`", dir.display())))?;
         }
-        if self.owner == Owner::Systemd {
+        if self.owner == CgroupManager::Systemd {
             // A group with controllers for its children may hold no processes (cgroups(7)).
             super::write_control(group.join("supervisor/cgroup.procs"), "0")
                 .context(|| "join the supervisor's cgroup")?;
         }
         let controllers = self.enable_controllers(&group)?;
         limits::require_controllers(&self.hierarchies, &controllers, wanted)?;
-        if self.owner == Owner::Lxm {
+        if self.owner == CgroupManager::Lxm {
             limits::apply_v2(&group, wanted)?;
         }
         for mount in self.hierarchies.v1_mounts() {
@@ -154,8 +154,8 @@ impl ContainerCgroup {
             return Ok(available);
         }
         let mut dirs = match self.owner {
-            Owner::Systemd => vec![group.to_owned()],
-            Owner::Lxm => {
+            CgroupManager::Systemd => vec![group.to_owned()],
+            CgroupManager::Lxm => {
                 let below_root = group.strip_prefix(root).expect("the group is below the root").ancestors();
                 below_root.map(|dir| root.join(dir)).collect()
             }
@@ -281,7 +281,7 @@ impl ContainerCgroup {
     /// Within version 2 it goes on in a child that was born in the root group, and this process
     /// ends: to be born elsewhere costs nothing, a move waits for an RCU grace period.
     pub(crate) fn leave(&self) -> Result<()> {
-        if self.owner == Owner::Systemd {
+        if self.owner == CgroupManager::Systemd {
             return Ok(());
         }
         for mount in self.hierarchies.v1_mounts().into_iter().filter(|mount| mount.join(&self.group).exists()) {
@@ -304,7 +304,7 @@ impl ContainerCgroup {
     /// was killed. What the calling process still sits in stays for the next sweep.
     pub(crate) fn remove(&self) -> Result<()> {
         let mut result = self.remove_payload();
-        if self.owner == Owner::Systemd {
+        if self.owner == CgroupManager::Systemd {
             return result;
         }
         result = result.and_then(|()| super::tree::remove(&self.unified()?));

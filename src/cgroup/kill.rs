@@ -11,7 +11,7 @@ use crate::error::{Context, Error, Result};
 const RELUCTANT: Duration = Duration::from_secs(1);
 
 /// How long the kernel may take to bury processes that were killed.
-const BURIAL: Duration = Duration::from_secs(10);
+const REAP_TIMEOUT: Duration = Duration::from_secs(10);
 
 impl ContainerCgroup {
     /// Kills every process of the guest, frozen ones too; nothing can fork away from it
@@ -41,7 +41,7 @@ impl ContainerCgroup {
 
     /// Kills what is left of the guest and waits until it is buried.
     pub(crate) fn kill_and_wait(&self) -> Result<()> {
-        let (begun, deadline) = (Instant::now(), Instant::now() + BURIAL);
+        let (begun, deadline) = (Instant::now(), Instant::now() + REAP_TIMEOUT);
         while self.event("populated")? == Some(true) {
             self.kill()?;
             if begun.elapsed() > RELUCTANT {

@@ -54,9 +54,9 @@ impl Attach {
     pub(super) fn run(self, context: &Context) -> Result<u8> {
         require_root("attach to a container")?;
         let terminal = match (self.tty, self.no_tty) {
-            (true, _) => attach::Terminal::Always,
-            (_, true) => attach::Terminal::Never,
-            _ => attach::Terminal::IfHere,
+            (true, _) => attach::TerminalMode::Always,
+            (_, true) => attach::TerminalMode::Never,
+            _ => attach::TerminalMode::IfHere,
         };
         let request = attach::Command {
             command: self.command,

@@ -1,7 +1,7 @@
 //! `lxm enable`, `disable`, `autostart` and `boot-report`: containers and the host's boot.
 
 use super::{Context, Format, NamesOrAllArg, for_each, render, require_root};
-use crate::container::boot_report::{self, Entry, State};
+use crate::container::boot_report::{self, BootEntry, BootState};
 use crate::error::{Error, Result};
 use crate::ops::autostart;
 use serde::Serialize;
@@ -57,7 +57,7 @@ impl Autostart {
             return outcome(failed.len(), "stop");
         }
         let entries = autostart::start_all(&context.layout, &|entry| context.say(&sentence(entry)))?;
-        let failed = entries.iter().filter(|entry| [State::Failed, State::Skipped].contains(&entry.state));
+        let failed = entries.iter().filter(|entry| [BootState::Failed, BootState::Skipped].contains(&entry.state));
         outcome(failed.count(), "start")
     }
 }
@@ -70,10 +70,10 @@ fn outcome(failed: usize, what: &str) -> Result<u8> {
     }
 }
 
-fn sentence(entry: &Entry) -> String {
+fn sentence(entry: &BootEntry) -> String {
     let (name, seconds) = (&entry.name, entry.took_us as f64 / 1e6);
     match (&entry.error, entry.state) {
-        (Some(error), State::Skipped) => format!("{name}: not started: {error}"),
+        (Some(error), BootState::Skipped) => format!("{name}: not started: {error}"),
         (Some(error), _) => error.clone(),
         (None, _) => format!("{name}: ready after {seconds:.1}s"),
     }
@@ -86,7 +86,7 @@ pub(super) struct BootReport {}
 #[derive(Serialize)]
 struct Row {
     name: String,
-    state: State,
+    state: BootState,
     attempts: u32,
     began_s: f64,
     took_s: f64,
@@ -116,7 +116,7 @@ impl BootReport {
     }
 }
 
-fn row(entry: Entry) -> Row {
+fn row(entry: BootEntry) -> Row {
     let seconds = |us: u64| us as f64 / 1e6;
     Row {
         name: entry.name.to_string(),

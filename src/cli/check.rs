@@ -4,7 +4,7 @@ use serde::Serialize;
 
 use super::{Context, Format, render};
 use crate::error::{Error, Result};
-use crate::ops::check::{Check as Found, Verdict, check};
+use crate::ops::check::{CheckResult as Found, CheckVerdict, check};
 
 /// Check whether this host has what lxm needs, with hints what to do
 ///
@@ -29,8 +29,11 @@ impl Check {
             Format::Json => render::json(&checks.iter().map(facts).collect::<Vec<_>>())?,
             Format::Text => render::text(&text(&checks))?,
         }
-        let missing: Vec<&str> =
-            checks.iter().filter(|check| check.verdict == Verdict::Missing).map(|check| check.id.as_str()).collect();
+        let missing: Vec<&str> = checks
+            .iter()
+            .filter(|check| check.verdict == CheckVerdict::Missing)
+            .map(|check| check.id.as_str())
+            .collect();
         if missing.is_empty() {
             return Ok(0);
         }

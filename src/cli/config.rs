@@ -9,7 +9,7 @@ use clap::Subcommand;
 use super::{Context, Format, NameArg, render};
 use crate::config::{Document, KeyPath};
 use crate::error::{Context as _, Error, Kind, Result};
-use crate::ops::config::{self, Change, Effect};
+use crate::ops::config::{self, Effect, SettingChange};
 use crate::sys::program::find_program;
 use crate::terminal;
 use crate::types::ContainerName;
@@ -30,11 +30,11 @@ Examples:
   lxm config get web limits.memory")]
 pub(super) struct Config {
     #[command(subcommand)]
-    verb: Verb,
+    verb: ConfigVerb,
 }
 
 #[derive(Debug, Subcommand)]
-enum Verb {
+enum ConfigVerb {
     /// Print the value of a setting, or its default; nothing if it has none
     Get {
         #[command(flatten)]
@@ -81,14 +81,14 @@ enum Verb {
 impl Config {
     pub(super) fn run(self, context: &Context) -> Result<u8> {
         match self.verb {
-            Verb::Get { name, key } => get(context, &name.name, &key),
-            Verb::Set { name, settings } => set(context, &name.name, &settings),
-            Verb::Unset { name, keys } => {
-                let changes: Vec<_> = keys.into_iter().map(|key| Change::Unset { key }).collect();
+            ConfigVerb::Get { name, key } => get(context, &name.name, &key),
+            ConfigVerb::Set { name, settings } => set(context, &name.name, &settings),
+            ConfigVerb::Unset { name, keys } => {
+                let changes: Vec<_> = keys.into_iter().map(|key| SettingChange::Unset { key }).collect();
                 change(context, &name.name, &changes)
             }
-            Verb::Show { name, defaults } => show(context, &name.name, defaults),
-            Verb::Edit(name) => edit(context, &name.name),
+            ConfigVerb::Show { name, defaults } => show(context, &name.name, defaults),
+            ConfigVerb::Edit(name) => edit(context, &name.name),
         }
         .map(|()| 0)
     }
@@ -117,15 +117,15 @@ fn set(context: &Context, name: &ContainerName, settings: &[String]) -> Result<(
             Error::usage(format!("`{word}` has no value"))
                 .hint("give each setting its value: `lxm config set NAME KEY VALUE`")
         })?;
-        changes.push(Change::Set { key: key.parse()?, value: value.to_owned() });
+        changes.push(SettingChange::Set { key: key.parse()?, value: value.to_owned() });
     }
     change(context, name, &changes)
 }
 
-fn change(context: &Context, name: &ContainerName, changes: &[Change]) -> Result<()> {
+fn change(context: &Context, name: &ContainerName, changes: &[SettingChange]) -> Result<()> {
     tell(context, name, config::change(&context.layout, name, changes)?);
-    let is_of_mount = |change: &Change| match change {
-        Change::Set { key, .. } | Change::Unset { key } => key.is_below("mount"),
+    let is_of_mount = |change: &SettingChange| match change {
+        SettingChange::Set { key, .. } | SettingChange::Unset { key } => key.is_below("mount"),
     };
     if changes.iter().any(is_of_mount) { warn(context, name) } else { Ok(()) }
 }

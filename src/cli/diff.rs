@@ -6,7 +6,7 @@ use serde::Serialize;
 
 use super::{Context, Format, NameArg, render, require_root};
 use crate::error::Result;
-use crate::ops::diff::{Change, Difference, Versions, diff};
+use crate::ops::diff::{Difference, FileChange, Versions, diff};
 use crate::terminal;
 use crate::types::SnapshotName;
 
@@ -25,20 +25,20 @@ pub(super) struct Diff {
 }
 
 #[derive(Debug, Serialize)]
-struct Shown {
-    files: Vec<File>,
+struct DiffFacts {
+    files: Vec<ChangedFile>,
     /// `null` where the guest's package manager is none whose database is read.
-    packages: Option<Vec<Package>>,
+    packages: Option<Vec<ChangedPackage>>,
 }
 
 #[derive(Debug, Serialize)]
-struct File {
+struct ChangedFile {
     path: String,
-    change: Change,
+    change: FileChange,
 }
 
 #[derive(Debug, Serialize)]
-struct Package {
+struct ChangedPackage {
     name: String,
     /// The version before; `null` where it is new.
     before: Option<String>,
@@ -49,7 +49,7 @@ struct Package {
 impl Diff {
     pub(super) fn run(self, context: &Context) -> Result<u8> {
         require_root("look at a container's files")?;
-        let shown = Shown::of(diff(&context.layout, &self.name.name, self.snapshot.as_ref())?);
+        let shown = DiffFacts::of(diff(&context.layout, &self.name.name, self.snapshot.as_ref())?);
         match context.format {
             Format::Json => render::json(&shown)?,
             Format::Text => render::text(&shown.text())?,
@@ -58,12 +58,14 @@ impl Diff {
     }
 }
 
-impl Shown {
+impl DiffFacts {
     fn of(difference: Difference) -> Self {
-        let file =
-            |(path, change): (std::path::PathBuf, Change)| File { path: path.to_string_lossy().into_owned(), change };
-        let package = |(name, Versions { before, now })| Package { name, before, now };
-        Shown {
+        let file = |(path, change): (std::path::PathBuf, FileChange)| ChangedFile {
+            path: path.to_string_lossy().into_owned(),
+            change,
+        };
+        let package = |(name, Versions { before, now })| ChangedPackage { name, before, now };
+        DiffFacts {
             files: difference.files.into_iter().map(file).collect(),
             packages: difference.packages.map(|packages| packages.into_iter().map(package).collect()),
         }
@@ -71,15 +73,15 @@ impl Shown {
 
     fn text(&self) -> String {
         let mut text = String::new();
-        for File { path, change } in &self.files {
+        for ChangedFile { path, change } in &self.files {
             let letter = match change {
-                Change::Added => 'A',
-                Change::Changed => 'C',
-                Change::Removed => 'D',
+                FileChange::Added => 'A',
+                FileChange::Changed => 'C',
+                FileChange::Removed => 'D',
             };
             let _ = writeln!(text, "{letter} {}", terminal::line(path));
         }
-        for Package { name, before, now } in self.packages.iter().flatten() {
+        for ChangedPackage { name, before, now } in self.packages.iter().flatten() {
             let line = match (before, now) {
                 (None, Some(now)) => format!("+ {name} {now}"),
                 (Some(before), None) => format!("- {name} {before}"),

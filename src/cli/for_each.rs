@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::context::{report, with_rights};
 use crate::error::Result;
 use crate::progress;
-use crate::sys::fork::{self, Work};
+use crate::sys::fork::{self, ChildWork};
 use crate::types::ContainerName;
 
 /// How many are worked on at a time.
@@ -21,10 +21,10 @@ pub(super) fn for_each(names: &[ContainerName], work: impl Fn(&ContainerName) ->
     }
     let mut status = 0;
     let mut waiting = names.iter();
-    let mut working: Vec<Work<()>> = Vec::new();
+    let mut working: Vec<ChildWork<()>> = Vec::new();
     loop {
         for name in waiting.by_ref().take(AT_ONCE - working.len()) {
-            working.push(Work::begin(|| {
+            working.push(ChildWork::begin(|| {
                 // Several bars on one terminal would be none.
                 progress::be_quiet();
                 work(name)

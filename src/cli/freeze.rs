@@ -1,5 +1,5 @@
 use super::{Context, NamesOrAllArg, for_each, require_root};
-use crate::container::status::State;
+use crate::container::status::ContainerState;
 use crate::error::Result;
 use crate::ops::freeze::set_frozen;
 
@@ -20,7 +20,7 @@ pub(super) struct Unfreeze {
 impl Freeze {
     pub(super) fn run(self, context: &Context) -> Result<u8> {
         require_root("freeze a container")?;
-        let names = self.names.get(context, |state| state == State::Running)?;
+        let names = self.names.get(context, |state| state == ContainerState::Running)?;
         for_each::for_each(&names, |name| set_frozen(&context.layout, name, true))
     }
 }
@@ -28,7 +28,7 @@ impl Freeze {
 impl Unfreeze {
     pub(super) fn run(self, context: &Context) -> Result<u8> {
         require_root("unfreeze a container")?;
-        let names = self.names.get(context, |state| state == State::Frozen)?;
+        let names = self.names.get(context, |state| state == ContainerState::Frozen)?;
         for_each::for_each(&names, |name| set_frozen(&context.layout, name, false))
     }
 }

@@ -10,14 +10,14 @@ use crate::error::{Context as _, Error, Result};
 #[derive(Debug, clap::Args)]
 pub(super) struct Generate {
     #[arg(value_enum)]
-    what: What,
+    what: Generated,
 
     #[arg(value_name = "DIR")]
     dir: PathBuf,
 }
 
 #[derive(Debug, Clone, Copy, ValueEnum)]
-enum What {
+enum Generated {
     Man,
     Completions,
 }
@@ -27,8 +27,8 @@ impl Generate {
         let step = || format!("write into `{}`", self.dir.display());
         std::fs::create_dir_all(&self.dir).context(step)?;
         match self.what {
-            What::Man => clap_mangen::generate_to((context.command)(), &self.dir).context(step)?,
-            What::Completions => self.completions().context(step)?,
+            Generated::Man => clap_mangen::generate_to((context.command)(), &self.dir).context(step)?,
+            Generated::Completions => self.completions().context(step)?,
         }
         Ok(0)
     }

@@ -16,11 +16,11 @@ An image is the root file system that a template built or downloaded. ID may be 
 first characters.")]
 pub(super) struct Image {
     #[command(subcommand)]
-    what: What,
+    what: ImageVerb,
 }
 
 #[derive(Debug, Subcommand)]
-enum What {
+enum ImageVerb {
     /// List the images on this host
     #[command(visible_alias = "ls")]
     List,
@@ -113,7 +113,7 @@ fn runs_here(arch: &str) -> bool {
 
 /// An image in the machine's form.
 #[derive(Debug, Serialize)]
-struct Shown<'a> {
+struct ImageFacts<'a> {
     id: &'a str,
     template: &'a str,
     release: &'a str,
@@ -131,10 +131,10 @@ struct Shown<'a> {
     used_by: Vec<String>,
 }
 
-impl<'a> Shown<'a> {
+impl<'a> ImageFacts<'a> {
     fn of(image: &'a Overview) -> Result<Self> {
         let (record, usage) = (&image.record, image.usage()?);
-        Ok(Shown {
+        Ok(ImageFacts {
             id: &image.id,
             template: &record.template,
             release: &record.release,
@@ -151,21 +151,21 @@ impl<'a> Shown<'a> {
 
 impl Image {
     pub(super) fn run(self, context: &Context) -> Result<u8> {
-        if let What::Available { template, all, insecure } = &self.what {
+        if let ImageVerb::Available { template, all, insecure } = &self.what {
             return available(context, template.as_deref(), *all, *insecure);
         }
         require_root("work on images")?;
         match self.what {
-            What::Available { .. } => unreachable!("answered above"),
-            What::List => list(context)?,
-            What::Rm { ids } => {
+            ImageVerb::Available { .. } => unreachable!("answered above"),
+            ImageVerb::List => list(context)?,
+            ImageVerb::Rm { ids } => {
                 each(&ids, |id| {
                     let id = image::remove(&context.layout, id)?;
                     context.say(&format!("removed image `{id}`"));
                     Ok(())
                 })?;
             }
-            What::Refresh { ids, all, insecure } => {
+            ImageVerb::Refresh { ids, all, insecure } => {
                 let ids = if all { current(context)? } else { ids };
                 each(&ids, |id| refresh(context, id, insecure))?;
             }
@@ -177,7 +177,7 @@ impl Image {
 fn list(context: &Context) -> Result<()> {
     let images = image::list(&context.layout)?;
     if context.format == Format::Json {
-        return render::json(&images.iter().map(Shown::of).collect::<Result<Vec<_>>>()?);
+        return render::json(&images.iter().map(ImageFacts::of).collect::<Result<Vec<_>>>()?);
     }
     let row = |image: &Overview| -> Result<[String; 8]> {
         let (record, usage) = (&image.record, image.usage()?);

@@ -1,8 +1,8 @@
 //! `lxm info`: what is known of one container.
 
-use super::json::{self, Facts};
+use super::json::{self, ContainerFacts};
 use super::{Context, Format, NameArg, render};
-use crate::container::status::{Observer, Seen};
+use crate::container::status::{Observation, Observer};
 use crate::error::Result;
 use crate::ops::confined::Confined;
 use crate::terminal;
@@ -55,7 +55,7 @@ impl Info {
             Format::Json => {
                 // What cannot be measured is unknown, as other facts are.
                 let _ = seen.usage();
-                render::json(&Facts::of(&seen))?;
+                render::json(&ContainerFacts::of(&seen))?;
             }
             Format::Text => render::text(&show.lines(&seen))?,
         }
@@ -64,7 +64,7 @@ impl Info {
 }
 
 impl Show {
-    fn lines(&self, seen: &Seen) -> String {
+    fn lines(&self, seen: &Observation) -> String {
         let all = !(self.state || self.pid || self.ips || self.stats);
         let mut lines = Lines { raw: self.no_humanize, text: String::new() };
         if all {
@@ -114,7 +114,7 @@ impl Lines {
         }
     }
 
-    fn usage(&mut self, seen: &Seen) {
+    fn usage(&mut self, seen: &Observation) {
         let stats = seen.stats();
         if let Some(ns) = stats.cpu_ns {
             let text = if self.raw { ns.to_string() } else { format!("{:.2} seconds", ns as f64 / 1e9) };
@@ -133,7 +133,7 @@ impl Lines {
     }
 
     /// What `lxc-info` does not tell.
-    fn more(&mut self, seen: &Seen) {
+    fn more(&mut self, seen: &Observation) {
         seen.links().iter().flat_map(|link| &link.publish).for_each(|port| self.add("Published", port));
         if let Some(pids) = seen.stats().pids {
             self.add("Processes", pids);
@@ -208,7 +208,7 @@ impl Lines {
     }
 
     /// What the guest's init says of itself.
-    fn boot(&mut self, seen: &Seen) {
+    fn boot(&mut self, seen: &Observation) {
         let Some(status) = seen.boot_status() else { return };
         let ready = match (status.ready, status.boot_us) {
             (Some(true), Some(us)) => format!("yes, {:.2} s after its init began", us as f64 / 1e6),

@@ -4,14 +4,14 @@ use std::net::{Ipv4Addr, Ipv6Addr};
 
 use serde::Serialize;
 
-use crate::container::boot_report::State;
-use crate::container::status::{Seen, SeenLink};
+use crate::container::boot_report::BootState;
+use crate::container::status::{Observation, SeenLink};
 use crate::ops::confined::Confined;
 use crate::store::StageTime;
 
 /// Unknown facts are `null`: the container does not run, or the host does not account for it.
 #[derive(Debug, Serialize)]
-pub(super) struct Facts {
+pub(super) struct ContainerFacts {
     pub name: String,
     /// `running`, `frozen`, `starting`, `stopping` or `stopped`.
     pub state: &'static str,
@@ -137,12 +137,12 @@ impl LinkFacts {
     }
 }
 
-impl Facts {
-    pub(super) fn of(seen: &Seen) -> Self {
+impl ContainerFacts {
+    pub(super) fn of(seen: &Observation) -> Self {
         let (record, stats) = (seen.record.as_ref(), seen.stats());
         let (origin, config) = (seen.origin().ok(), seen.config().ok());
         let addresses = seen.addresses();
-        Facts {
+        ContainerFacts {
             name: seen.name.to_string(),
             state: seen.state.name(),
             pid: record.map(|record| record.leader.pid),
@@ -157,7 +157,7 @@ impl Facts {
             io_bytes: stats.io_bytes,
             processes: stats.pids,
             autostart: seen.autostart(),
-            boot: seen.boot().map(State::name),
+            boot: seen.boot().map(BootState::name),
             privileged: seen.privileged(),
             ids: seen.ids().map(|range| range.to_string()),
             description: config.map(|config| config.description.clone()),

@@ -1,5 +1,5 @@
 use super::{Context, NamesOrAllArg, for_each, require_root};
-use crate::container::status::State;
+use crate::container::status::ContainerState;
 use crate::error::Result;
 use crate::ops::kill::kill;
 use crate::types::Signal;
@@ -21,7 +21,7 @@ pub(super) struct Kill {
 impl Kill {
     pub(super) fn run(self, context: &Context) -> Result<u8> {
         require_root("send a signal to a container")?;
-        let names = self.names.get(context, |state| state != State::Stopped)?;
+        let names = self.names.get(context, |state| state != ContainerState::Stopped)?;
         for_each::for_each(&names, |name| kill(&context.layout, name, self.signal))
     }
 }

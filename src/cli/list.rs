@@ -4,11 +4,11 @@ use std::cmp::Ordering;
 
 use clap::ValueEnum;
 
-use super::json::{self, Facts};
+use super::json::{self, ContainerFacts};
 use super::name::completer;
 use super::{Context, Format, render};
-use crate::container::boot_report::State as Boot;
-use crate::container::status::{Observer, Seen, State};
+use crate::container::boot_report::BootState as Boot;
+use crate::container::status::{ContainerState, Observation, Observer};
 use crate::error::{Error, Result};
 use crate::types::{ContainerName, NamePattern};
 
@@ -157,7 +157,7 @@ impl List {
                     let _ = seen.usage();
                 }
             }
-            render::json(&seen.iter().map(Facts::of).collect::<Vec<_>>())?;
+            render::json(&seen.iter().map(ContainerFacts::of).collect::<Vec<_>>())?;
         } else if self.fancy || !self.columns.is_empty() {
             let columns = if self.columns.is_empty() { &DEFAULT[..] } else { &self.columns };
             let titles: Vec<String> = columns.iter().map(|column| column.title()).collect();
@@ -202,12 +202,12 @@ impl List {
         self.patterns.is_empty() || self.patterns.iter().any(|pattern| pattern.matches(name))
     }
 
-    fn wants(&self, seen: &Seen) -> bool {
+    fn wants(&self, seen: &Observation) -> bool {
         let states = [
-            (self.running, &[State::Running][..]),
-            (self.frozen, &[State::Frozen]),
-            (self.stopped, &[State::Stopped]),
-            (self.active, &[State::Running, State::Frozen]),
+            (self.running, &[ContainerState::Running][..]),
+            (self.frozen, &[ContainerState::Frozen]),
+            (self.stopped, &[ContainerState::Stopped]),
+            (self.active, &[ContainerState::Running, ContainerState::Frozen]),
         ];
         // Several of these mean any of them; none means all.
         let mut asked = states.iter().filter(|(asked, _)| *asked).peekable();
@@ -227,7 +227,7 @@ impl Column {
     }
 
     /// The cell; `-` where there is nothing to show, as `lxc-ls` has it.
-    fn text(self, seen: &Seen) -> String {
+    fn text(self, seen: &Observation) -> String {
         let record = seen.record.as_ref();
         let origin = || seen.origin().ok();
         let answer = |yes: bool| if yes { "true".to_owned() } else { "false".to_owned() };
@@ -266,7 +266,7 @@ impl Column {
     }
 
     /// Numbers by their size and the largest first, as one looks for those; texts by the alphabet.
-    fn order(self, a: &Seen, b: &Seen) -> Ordering {
+    fn order(self, a: &Observation, b: &Observation) -> Ordering {
         match self {
             Column::Name => a.name.cmp(&b.name),
             Column::State => a.state.cmp(&b.state),

@@ -11,7 +11,7 @@ use clap::{Arg, ArgMatches, Command};
 use clap_complete::engine::{ArgValueCompleter, CompletionCandidate};
 
 use super::context::{self, Context};
-use crate::container::status::{Observer, State};
+use crate::container::status::{ContainerState, Observer};
 use crate::error::{Error, Result};
 use crate::types::{ContainerName, NamePattern};
 
@@ -52,7 +52,7 @@ pub(crate) struct NamesOrAllArg {
 impl NamesArg {
     /// The containers that are meant, each once. Those of a pattern are left out where their state is
     /// not for the verb; one that is named is not, and fails as it does alone.
-    pub(super) fn get(&self, context: &Context, fits: impl Fn(State) -> bool) -> Result<Vec<ContainerName>> {
+    pub(super) fn get(&self, context: &Context, fits: impl Fn(ContainerState) -> bool) -> Result<Vec<ContainerName>> {
         let mut found = Vec::new();
         for pattern in &self.names {
             match pattern {
@@ -75,7 +75,7 @@ impl NamesArg {
 
 impl NamesOrAllArg {
     /// As [`NamesArg::get`]; with `--all` those of all whose state is for the verb.
-    pub(super) fn get(&self, context: &Context, fits: impl Fn(State) -> bool) -> Result<Vec<ContainerName>> {
+    pub(super) fn get(&self, context: &Context, fits: impl Fn(ContainerState) -> bool) -> Result<Vec<ContainerName>> {
         match self.all {
             true => in_state(context, context.layout.names()?, &fits),
             false => NamesArg { names: self.names.clone() }.get(context, fits),
@@ -86,7 +86,7 @@ impl NamesOrAllArg {
 fn in_state(
     context: &Context,
     mut names: Vec<ContainerName>,
-    fits: &dyn Fn(State) -> bool,
+    fits: &dyn Fn(ContainerState) -> bool,
 ) -> Result<Vec<ContainerName>> {
     let observer = Observer::new(&context.layout)?;
     // One whose state cannot be read is not skipped in silence: the verb says what is wrong.

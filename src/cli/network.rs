@@ -5,7 +5,7 @@ use ipnetwork::{Ipv4Network, Ipv6Network};
 
 use super::{Context, Format, render, require_root};
 use crate::error::Result;
-use crate::ops::network::{self, DEFAULT_BRIDGE, New, Readiness, Seen};
+use crate::ops::network::{self, BridgeView, DEFAULT_BRIDGE, New, Readiness};
 use crate::types::ContainerName;
 
 /// Manage bridges with their DHCP and DNS servers
@@ -14,11 +14,11 @@ use crate::types::ContainerName;
 #[derive(Debug, clap::Args)]
 pub(super) struct Network {
     #[command(subcommand)]
-    verb: Verb,
+    verb: NetworkVerb,
 }
 
 #[derive(Debug, Subcommand)]
-enum Verb {
+enum NetworkVerb {
     /// Show all bridges, or one with its containers
     Show {
         /// Bridge
@@ -57,7 +57,7 @@ enum Verb {
         /// Value
         value: String,
     },
-    Create(Create),
+    Create(CreateBridge),
     /// Delete a bridge with its settings
     #[command(visible_alias = "rm")]
     Delete {
@@ -77,22 +77,24 @@ impl Network {
         let layout = &context.layout;
         let known = |name: &str| network::bridge_name(layout, name);
         match self.verb {
-            Verb::Show { bridge: Some(bridge) } => return show_one(context, &network::look(layout, &known(&bridge)?)?),
-            Verb::Show { bridge: None } => return show_all(context, &network::list(layout)?),
-            Verb::Serve(verb) => return verb.run(context),
-            Verb::Publish { name } => {
+            NetworkVerb::Show { bridge: Some(bridge) } => {
+                return show_one(context, &network::look(layout, &known(&bridge)?)?);
+            }
+            NetworkVerb::Show { bridge: None } => return show_all(context, &network::list(layout)?),
+            NetworkVerb::Serve(verb) => return verb.run(context),
+            NetworkVerb::Publish { name } => {
                 require_root("publish ports")?;
                 return network::publish(layout, &name).map(|()| 0);
             }
             _ => require_root("change the network")?,
         }
         match self.verb {
-            Verb::Up { bridge } => network::up(layout, &known(&bridge)?)?,
-            Verb::Down { bridge } => network::down(layout, &known(&bridge)?)?,
-            Verb::Set { bridge, key, value } => set(context, &known(&bridge)?, &key, &value)?,
-            Verb::Create(verb) => verb.run(context)?,
-            Verb::Delete { bridge } => network::delete(layout, &known(&bridge)?)?,
-            Verb::Show { .. } | Verb::Serve(_) | Verb::Publish { .. } => {}
+            NetworkVerb::Up { bridge } => network::up(layout, &known(&bridge)?)?,
+            NetworkVerb::Down { bridge } => network::down(layout, &known(&bridge)?)?,
+            NetworkVerb::Set { bridge, key, value } => set(context, &known(&bridge)?, &key, &value)?,
+            NetworkVerb::Create(verb) => verb.run(context)?,
+            NetworkVerb::Delete { bridge } => network::delete(layout, &known(&bridge)?)?,
+            NetworkVerb::Show { .. } | NetworkVerb::Serve(_) | NetworkVerb::Publish { .. } => {}
         }
         Ok(0)
     }
@@ -111,7 +113,7 @@ fn set(context: &Context, bridge: &str, key: &str, value: &str) -> Result<()> {
     Ok(())
 }
 
-fn show_all(context: &Context, bridges: &[Seen]) -> Result<u8> {
+fn show_all(context: &Context, bridges: &[BridgeView]) -> Result<u8> {
     if context.format == Format::Json {
         return render::json(bridges).map(|()| 0);
     }
@@ -130,7 +132,7 @@ fn show_all(context: &Context, bridges: &[Seen]) -> Result<u8> {
     render::table(&["NAME", "STATE", "IPV4", "IPV6", "NAT", "DHCP", "GUESTS", "LEASES"], rows).map(|()| 0)
 }
 
-fn show_one(context: &Context, bridge: &Seen) -> Result<u8> {
+fn show_one(context: &Context, bridge: &BridgeView) -> Result<u8> {
     if context.format == Format::Json {
         return render::json(bridge).map(|()| 0);
     }
@@ -158,7 +160,7 @@ fn show_one(context: &Context, bridge: &Seen) -> Result<u8> {
 
 /// Create another bridge and bring it up
 #[derive(Debug, clap::Args)]
-struct Create {
+struct CreateBridge {
     /// Name of the bridge
     bridge: String,
 
@@ -179,7 +181,7 @@ struct Create {
     no_dhcp: bool,
 }
 
-impl Create {
+impl CreateBridge {
     fn run(self, context: &Context) -> Result<()> {
         let new = New { ipv4: self.subnet, ipv6: self.ipv6, without_nat: self.no_nat, without_dhcp: self.no_dhcp };
         network::create(&context.layout, &self.bridge, &new)

@@ -3,7 +3,7 @@ use std::time::Duration;
 use super::start::Reached;
 use super::stop::{HowArgs, tell};
 use super::{Context, NamesOrAllArg, for_each, require_root};
-use crate::container::status::State;
+use crate::container::status::ContainerState;
 use crate::error::Result;
 use crate::ops::start::wait_for;
 use crate::ops::stop::restart;
@@ -28,7 +28,7 @@ pub(super) struct Restart {
 impl Restart {
     pub(super) fn run(self, context: &Context) -> Result<u8> {
         require_root("restart a container")?;
-        let names = self.names.get(context, |state| state != State::Stopped)?;
+        let names = self.names.get(context, |state| state != ContainerState::Stopped)?;
         for_each::for_each(&names, |name| {
             let how = self.how.get(context, name)?;
             restart(&context.layout, name, how, |stop_stage| tell(context, name, stop_stage))?;

@@ -13,13 +13,13 @@ use crate::types::SnapshotName;
 #[derive(Debug, clap::Args)]
 pub(super) struct Snapshot {
     #[command(subcommand)]
-    what: What,
+    what: SnapshotVerb,
 }
 
 #[derive(Debug, Subcommand)]
-enum What {
+enum SnapshotVerb {
     /// Create a snapshot; a running container is frozen meanwhile
-    Create(Create),
+    Create(CreateSnapshot),
     /// List the snapshots of a container, oldest first
     #[command(visible_alias = "ls")]
     List {
@@ -76,7 +76,7 @@ enum What {
 }
 
 #[derive(Debug, clap::Args)]
-struct Create {
+struct CreateSnapshot {
     #[command(flatten)]
     name: NameArg,
 
@@ -90,7 +90,7 @@ struct Create {
 
 /// A snapshot in the machine's form.
 #[derive(Debug, Serialize)]
-struct Shown<'a> {
+struct SnapshotFacts<'a> {
     name: &'a str,
     created: String,
     comment: &'a str,
@@ -100,9 +100,9 @@ struct Shown<'a> {
     running: bool,
 }
 
-impl<'a> From<&'a Record> for Shown<'a> {
+impl<'a> From<&'a Record> for SnapshotFacts<'a> {
     fn from(snapshot: &'a Record) -> Self {
-        Shown {
+        SnapshotFacts {
             name: snapshot.name.as_str(),
             created: snapshot.record.created.to_string(),
             comment: &snapshot.record.comment,
@@ -117,28 +117,28 @@ impl Snapshot {
         require_root("work on snapshots")?;
         let layout = &context.layout;
         match self.what {
-            What::Create(create) => {
+            SnapshotVerb::Create(create) => {
                 let name = create.name.name;
                 let options = SnapshotOptions { name: create.snapshot, comment: create.comment };
                 super::copy::nested_is_left_out(context, &name);
                 let made = snapshot::create(layout, &name, options)?;
                 match context.format {
                     Format::Text => render::line(&made.name)?,
-                    Format::Json => render::json(&Shown::from(&made))?,
+                    Format::Json => render::json(&SnapshotFacts::from(&made))?,
                 }
             }
-            What::List { name } => list(context, &Record::list(layout, &name.name)?)?,
-            What::Show { name, snapshot } => show(context, &Record::read(layout, &name.name, &snapshot)?)?,
-            What::Restore { name, snapshot, trust } => {
+            SnapshotVerb::List { name } => list(context, &Record::list(layout, &name.name)?)?,
+            SnapshotVerb::Show { name, snapshot } => show(context, &Record::read(layout, &name.name, &snapshot)?)?,
+            SnapshotVerb::Restore { name, snapshot, trust } => {
                 for setting in snapshot::restore(layout, &name.name, &snapshot, trust)? {
                     context.say(&format!(
                         "not restored, because the container has fewer rights now (`--trust` restores it): {setting}"
                     ));
                 }
             }
-            What::Rename { name, snapshot, new } => snapshot::rename(layout, &name.name, &snapshot, &new)?,
-            What::Delete { name, snapshot } => snapshot::delete(layout, &name.name, &snapshot)?,
-            What::Tick => tick(context)?,
+            SnapshotVerb::Rename { name, snapshot, new } => snapshot::rename(layout, &name.name, &snapshot, &new)?,
+            SnapshotVerb::Delete { name, snapshot } => snapshot::delete(layout, &name.name, &snapshot)?,
+            SnapshotVerb::Tick => tick(context)?,
         }
         Ok(0)
     }
@@ -146,7 +146,7 @@ impl Snapshot {
 
 fn list(context: &Context, snapshots: &[Record]) -> Result<()> {
     if context.format == Format::Json {
-        return render::json(&snapshots.iter().map(Shown::from).collect::<Vec<_>>());
+        return render::json(&snapshots.iter().map(SnapshotFacts::from).collect::<Vec<_>>());
     }
     let rows = snapshots.iter().map(|snapshot| {
         let Record { name, record, .. } = snapshot;
@@ -157,7 +157,7 @@ fn list(context: &Context, snapshots: &[Record]) -> Result<()> {
 
 fn show(context: &Context, snapshot: &Record) -> Result<()> {
     if context.format == Format::Json {
-        return render::json(&Shown::from(snapshot));
+        return render::json(&SnapshotFacts::from(snapshot));
     }
     let record = &snapshot.record;
     render::line(format_args!("Name:     {}", snapshot.name))?;

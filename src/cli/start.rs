@@ -5,9 +5,9 @@ use std::os::fd::AsFd;
 use clap::ValueEnum;
 
 use super::{Context, NamesOrAllArg, for_each, require_root};
-use crate::container::status::State;
+use crate::container::status::ContainerState;
 use crate::error::{Error, Result};
-use crate::ops::start::{Changes, StartRequest, WaitFor, start_and_wait};
+use crate::ops::start::{GuestChanges, StartRequest, WaitFor, start_and_wait};
 use crate::types::Timeout;
 use crate::{attach, sys};
 
@@ -62,11 +62,11 @@ impl From<Reached> for WaitFor {
 impl Start {
     pub(super) fn run(self, context: &Context) -> Result<u8> {
         require_root("start a container")?;
-        let names = self.names.get(context, |state| state == State::Stopped)?;
+        let names = self.names.get(context, |state| state == ContainerState::Stopped)?;
         let request = StartRequest {
             window: sys::tty::window_size(std::io::stdin().as_fd()),
             limit: self.timeout.get(),
-            changes: if self.ephemeral { Changes::Vanish } else { Changes::Stay },
+            changes: if self.ephemeral { GuestChanges::Vanish } else { GuestChanges::Stay },
             wait: self.wait.map(WaitFor::from),
         };
         if !self.foreground {

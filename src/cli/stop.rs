@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::{Context, NamesOrAllArg, for_each, require_root};
 use crate::config::Boot;
-use crate::container::status::State;
+use crate::container::status::ContainerState;
 use crate::error::{Kind, Result};
 use crate::ops::stop::{self, stop};
 use crate::proto::control::StopStage;
@@ -32,18 +32,18 @@ pub(super) struct HowArgs {
 }
 
 impl HowArgs {
-    pub(super) fn get(&self, context: &Context, name: &ContainerName) -> Result<stop::Stop> {
+    pub(super) fn get(&self, context: &Context, name: &ContainerName) -> Result<stop::StopMode> {
         match (self.kill, self.timeout) {
-            (true, _) => Ok(stop::Stop::Kill),
-            (false, Some(timeout)) => Ok(stop::Stop::Graceful { limit: timeout.get() }),
-            (false, None) => Ok(stop::Stop::Graceful { limit: patience(context, name)? }),
+            (true, _) => Ok(stop::StopMode::Kill),
+            (false, Some(timeout)) => Ok(stop::StopMode::Graceful { limit: timeout.get() }),
+            (false, None) => Ok(stop::StopMode::Graceful { limit: stop_timeout(context, name)? }),
         }
     }
 }
 
 /// What the container's configuration gives its guest to shut down. One that cannot be read is told
 /// of, and keeps no guest running.
-fn patience(context: &Context, name: &ContainerName) -> Result<Duration> {
+fn stop_timeout(context: &Context, name: &ContainerName) -> Result<Duration> {
     let boot = match context.layout.config(name) {
         Err(e) if e.kind() == Kind::Config => {
             context.say(&format!("warning: {e}"));
@@ -69,11 +69,11 @@ pub(super) fn tell(context: &Context, name: &ContainerName, stop_stage: StopStag
 impl Stop {
     pub(super) fn run(self, context: &Context) -> Result<u8> {
         require_root("stop a container")?;
-        let names = self.names.get(context, |state| state != State::Stopped)?;
+        let names = self.names.get(context, |state| state != ContainerState::Stopped)?;
         for_each::for_each(&names, |name| {
             let how = self.how.get(context, name)?;
             let stop_stage = stop(&context.layout, name, how, |stop_stage| tell(context, name, stop_stage))?;
-            if let (StopStage::Killed, stop::Stop::Graceful { limit }) = (stop_stage, how) {
+            if let (StopStage::Killed, stop::StopMode::Graceful { limit }) = (stop_stage, how) {
                 // It has stopped, which is what was asked for; how may matter to its data.
                 context.say(&format!("`{name}` did not shut down within {}s and was killed", limit.as_secs_f32()));
             }

@@ -46,17 +46,17 @@ pub(super) struct Pull {
 
 /// A place in a container: `NAME:PATH`.
 #[derive(Debug, Clone, PartialEq, Eq)]
-struct Place {
+struct GuestPath {
     name: ContainerName,
     path: PathBuf,
 }
 
-impl FromStr for Place {
+impl FromStr for GuestPath {
     type Err = Error;
 
     fn from_str(s: &str) -> Result<Self> {
         match s.split_once(':') {
-            Some((name, path)) if !path.is_empty() => Ok(Place { name: name.parse()?, path: path.into() }),
+            Some((name, path)) if !path.is_empty() => Ok(GuestPath { name: name.parse()?, path: path.into() }),
             _ => Err(Error::usage(format!("`{s}` is not a path in a container"))
                 .hint("write the container's name, a colon and a path: `web:/etc/motd`")),
         }
@@ -67,7 +67,7 @@ impl Push {
     pub(super) fn run(self, context: &Context) -> Result<u8> {
         require_root("copy into a container")?;
         let (target, sources) = ends(&self.paths)?;
-        let target: Place = target.parse()?;
+        let target: GuestPath = target.parse()?;
         let guest = GuestTree::open(&context.layout, &target.name)?;
         let owner = self.owner.map(|owner| guest.owner(&owner)).transpose()?;
         if sources == ["-"] {
@@ -84,7 +84,7 @@ impl Pull {
     pub(super) fn run(self, context: &Context) -> Result<u8> {
         require_root("copy out of a container")?;
         let (target, sources) = ends(&self.paths)?;
-        let sources: Vec<Place> = sources.iter().map(|source| source.parse()).collect::<Result<_>>()?;
+        let sources: Vec<GuestPath> = sources.iter().map(|source| source.parse()).collect::<Result<_>>()?;
         let name = &sources[0].name;
         if let Some(other) = sources.iter().find(|source| source.name != *name) {
             return Err(Error::usage(format!("`{}` and `{name}` are two containers", other.name))
@@ -125,10 +125,10 @@ mod tests {
 
     #[test]
     fn places_are_a_name_and_a_path() {
-        let place: Place = "web:/a:b".parse().unwrap();
+        let place: GuestPath = "web:/a:b".parse().unwrap();
         assert_eq!((place.name.as_str(), place.path.to_str()), ("web", Some("/a:b")));
         for bad in ["web", "web:", ":/a", "/a", "Web:/a"] {
-            assert_eq!(bad.parse::<Place>().unwrap_err().kind().exit_status(), 2, "{bad}");
+            assert_eq!(bad.parse::<GuestPath>().unwrap_err().kind().exit_status(), 2, "{bad}");
         }
     }
 }

@@ -88,7 +88,7 @@ pub struct Boot {
     pub autostart_after: Vec<String>,
     /// As `autostart-after`, and they must have started.
     pub requires: Vec<String>,
-    pub ready: Ready,
+    pub ready: ReadyCondition,
     /// How long a graceful stop may take before it is forced.
     pub stop_timeout: Timeout,
     /// The guest's init; unset means `/sbin/init`.
@@ -104,7 +104,7 @@ impl Default for Boot {
             autostart: false,
             autostart_after: Vec::new(),
             requires: Vec::new(),
-            ready: Ready::Booted,
+            ready: ReadyCondition::Booted,
             stop_timeout: Timeout::from_secs(60),
             init: None,
             init_type: Init::Auto,
@@ -115,7 +115,7 @@ impl Default for Boot {
 /// When a container counts as started for those that wait for it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
-pub enum Ready {
+pub enum ReadyCondition {
     /// Its init has been executed.
     Started,
     /// Its init has said `READY=1`, or runs and cannot say it.

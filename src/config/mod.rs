@@ -21,15 +21,15 @@ mod security;
 mod unfit;
 
 pub use container::Config;
-pub(crate) use container::{Boot, Device, Init, Limits, Ready, Schedule, Snapshots, Storage};
+pub(crate) use container::{Boot, Device, Init, Limits, ReadyCondition, Schedule, Snapshots, Storage};
 pub(crate) use document::Document;
 pub(crate) use host::HostConfig;
 pub(crate) use id_map::IdMap;
 pub(crate) use key_path::KeyPath;
 pub(crate) use mount::{Mount, MountIds, MountTarget};
 pub use network::NetworkType;
-pub(crate) use network::{Address, Network, Publish, PublishProtocol, is_interface_name, is_link_name};
-pub(crate) use order::{Progress, StartOrder};
+pub(crate) use network::{Address, Network, PublishProtocol, PublishedPort, is_interface_name, is_link_name};
+pub(crate) use order::{NextStep, StartOrder};
 pub(crate) use parse::parse;
 pub(crate) use security::{AppArmor, CallGroup, Security, Syscalls};
 pub(crate) use unfit::capability;

@@ -37,7 +37,7 @@ pub struct Network {
     pub vlan: Option<u16>,
     /// Ports of the host that lead into the guest.
     #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub publish: Vec<Publish>,
+    pub publish: Vec<PublishedPort>,
     /// Keeps the guest from its neighbours on the bridge.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub isolated: bool,
@@ -130,7 +130,7 @@ crate::types::serde_as_text!(Address);
 
 /// A published port: `[HOST_ADDRESS:]HOST_PORT:GUEST_PORT[/tcp|/udp]`, IPv6 addresses in brackets.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Publish {
+pub struct PublishedPort {
     /// `None` means every address of the host, IPv4 and IPv6.
     pub listen: Option<IpAddr>,
     pub host_port: u16,
@@ -154,7 +154,7 @@ impl PublishProtocol {
     }
 }
 
-impl FromStr for Publish {
+impl FromStr for PublishedPort {
     type Err = Error;
 
     fn from_str(s: &str) -> Result<Self> {
@@ -181,11 +181,11 @@ impl FromStr for Publish {
                 (Some(listen), host)
             }
         };
-        Ok(Publish { listen, host_port: port(host)?, guest_port: port(guest)?, protocol })
+        Ok(PublishedPort { listen, host_port: port(host)?, guest_port: port(guest)?, protocol })
     }
 }
 
-impl fmt::Display for Publish {
+impl fmt::Display for PublishedPort {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.listen {
             None => {}
@@ -196,7 +196,7 @@ impl fmt::Display for Publish {
     }
 }
 
-crate::types::serde_as_text!(Publish);
+crate::types::serde_as_text!(PublishedPort);
 
 /// Whether the kernel takes it as a link's name (dev_valid_name).
 pub(crate) fn is_link_name(name: &str) -> bool {
@@ -224,10 +224,10 @@ mod tests {
             ("127.0.0.1:2222:22/tcp", "127.0.0.1:2222:22/tcp"),
             ("[::]:53:53/udp", "[::]:53:53/udp"),
         ] {
-            assert_eq!(text.parse::<Publish>().unwrap().to_string(), canonical);
+            assert_eq!(text.parse::<PublishedPort>().unwrap().to_string(), canonical);
         }
         for text in ["", "80", "0:80", "80:0", "a:b", "::1:80:80", "[10.0.0.1]:80:80", "80:80/sctp", "65536:1"] {
-            assert!(text.parse::<Publish>().is_err(), "{text}");
+            assert!(text.parse::<PublishedPort>().is_err(), "{text}");
         }
     }
 

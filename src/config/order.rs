@@ -125,7 +125,7 @@ pub(crate) struct Plan {
 
 /// What may be done now.
 #[derive(Debug, PartialEq, Eq)]
-pub(crate) enum Progress {
+pub(crate) enum NextStep {
     Begin(ContainerName),
     /// It cannot be done without the other, which failed.
     Skip(ContainerName, ContainerName),
@@ -135,18 +135,18 @@ pub(crate) enum Progress {
 
 impl Plan {
     /// The next container whose turn it is; each is given once.
-    pub(crate) fn take_next(&mut self) -> Progress {
+    pub(crate) fn take_next(&mut self) -> NextStep {
         let turn = |wishes: &Dependencies| wishes.after.iter().all(|other| self.ended.contains_key(other));
         let Some(name) = self.waiting.iter().find(|(_, wishes)| turn(wishes)).map(|(name, _)| name.clone()) else {
-            return Progress::Wait;
+            return NextStep::Wait;
         };
         let wishes = self.waiting.remove(&name).unwrap_or_default();
         match wishes.requires.into_iter().find(|other| self.ended.get(other) == Some(&false)) {
             Some(failed) => {
                 self.ended.insert(name.clone(), false);
-                Progress::Skip(name, failed)
+                NextStep::Skip(name, failed)
             }
-            None => Progress::Begin(name),
+            None => NextStep::Begin(name),
         }
     }
 
@@ -190,9 +190,9 @@ mod tests {
         let mut names = Vec::new();
         loop {
             match plan.take_next() {
-                Progress::Begin(name) => names.push(name.to_string()),
-                Progress::Skip(name, because) => names.push(format!("{name}!{because}")),
-                Progress::Wait => return names,
+                NextStep::Begin(name) => names.push(name.to_string()),
+                NextStep::Skip(name, because) => names.push(format!("{name}!{because}")),
+                NextStep::Wait => return names,
             }
         }
     }

@@ -11,9 +11,9 @@ use crate::types::ContainerName;
 /// How the start of one container went.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
-pub(crate) struct Entry {
+pub(crate) struct BootEntry {
     pub name: ContainerName,
-    pub state: State,
+    pub state: BootState,
     /// Starts that were tried.
     pub attempts: u32,
     /// Microseconds from the begin of all starts to the begin of this one.
@@ -26,7 +26,7 @@ pub(crate) struct Entry {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
-pub(crate) enum State {
+pub(crate) enum BootState {
     Started,
     /// It runs, but has not said in time that it is ready.
     Slow,
@@ -38,16 +38,16 @@ pub(crate) enum State {
     Stopped,
 }
 
-impl State {
+impl BootState {
     /// As machines and people read it.
     pub(crate) fn name(self) -> &'static str {
         match self {
-            State::Started => "started",
-            State::Slow => "slow",
-            State::Starting => "starting",
-            State::Failed => "failed",
-            State::Skipped => "skipped",
-            State::Stopped => "stopped",
+            BootState::Started => "started",
+            BootState::Slow => "slow",
+            BootState::Starting => "starting",
+            BootState::Failed => "failed",
+            BootState::Skipped => "skipped",
+            BootState::Stopped => "stopped",
         }
     }
 }
@@ -55,11 +55,11 @@ impl State {
 #[derive(Debug, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub(crate) struct Report {
-    pub container: Vec<Entry>,
+    pub container: Vec<BootEntry>,
 }
 
 /// How the last starts of the host went.
-pub(crate) fn report(layout: &Layout) -> Result<Vec<Entry>> {
+pub(crate) fn report(layout: &Layout) -> Result<Vec<BootEntry>> {
     if systemd::is_running() {
         return report_of_units(layout);
     }
@@ -76,7 +76,7 @@ pub(crate) fn report_file(layout: &Layout) -> std::path::PathBuf {
 }
 
 /// From systemd's own memory: of the enabled units and those that they require.
-fn report_of_units(layout: &Layout) -> Result<Vec<Entry>> {
+fn report_of_units(layout: &Layout) -> Result<Vec<BootEntry>> {
     let enabled = layout.names()?.into_iter().filter(|name| unit::is_enabled(layout, name));
     let plan = order(layout)?.start(enabled);
     let names: Vec<ContainerName> = plan.waiting().cloned().collect();
@@ -88,14 +88,14 @@ fn report_of_units(layout: &Layout) -> Result<Vec<Entry>> {
     let first = states.iter().filter(|state| state.began_us > 0).map(|state| state.began_us).min().unwrap_or(0);
     let entry = |(name, unit): (ContainerName, unit::UnitState)| {
         let state = match (unit.active.as_str(), unit.began_us) {
-            ("active" | "deactivating" | "reloading", _) => State::Started,
-            ("activating", _) => State::Starting,
-            ("failed", _) => State::Failed,
-            (_, 0) => State::Skipped,
-            _ => State::Stopped,
+            ("active" | "deactivating" | "reloading", _) => BootState::Started,
+            ("activating", _) => BootState::Starting,
+            ("failed", _) => BootState::Failed,
+            (_, 0) => BootState::Skipped,
+            _ => BootState::Stopped,
         };
-        let failed = [State::Failed, State::Starting].contains(&state) && unit.result != "success";
-        Entry {
+        let failed = [BootState::Failed, BootState::Starting].contains(&state) && unit.result != "success";
+        BootEntry {
             attempts: if unit.began_us == 0 { 0 } else { unit.restarts + 1 },
             began_us: unit.began_us.saturating_sub(first),
             took_us: unit.took_us,
@@ -104,7 +104,7 @@ fn report_of_units(layout: &Layout) -> Result<Vec<Entry>> {
             state,
         }
     };
-    let mut entries: Vec<Entry> = names.into_iter().zip(states).map(entry).collect();
+    let mut entries: Vec<BootEntry> = names.into_iter().zip(states).map(entry).collect();
     entries.sort_by_key(|entry| entry.began_us);
     Ok(entries)
 }

@@ -13,10 +13,10 @@ use super::boot_report;
 use crate::cgroup::stats::{self, Stats};
 use crate::cgroup::{ContainerCgroup, Hierarchies};
 use crate::client;
-use crate::config::{Config, IdMap, Publish};
+use crate::config::{Config, IdMap, PublishedPort};
 use crate::error::{Error, Result};
-use crate::net::{self, Addresses, GuestRecord, Traffic};
-use crate::proto::control::Status;
+use crate::net::{self, GuestAddresses, GuestRecord, Traffic};
+use crate::proto::control::SupervisorStatus;
 use crate::storage::{self, Usage};
 use crate::store::{AliveLock, BootRecord, Layout, Origin};
 use crate::sys::process;
@@ -24,7 +24,7 @@ use crate::types::{ContainerName, IdRange, Mac};
 
 /// A container's state, by the words that LXC has for it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) enum State {
+pub(crate) enum ContainerState {
     Running,
     Frozen,
     Starting,
@@ -32,35 +32,40 @@ pub(crate) enum State {
     Stopped,
 }
 
-impl State {
-    pub(crate) const ALL: [State; 5] =
-        [State::Running, State::Frozen, State::Starting, State::Stopping, State::Stopped];
+impl ContainerState {
+    pub(crate) const ALL: [ContainerState; 5] = [
+        ContainerState::Running,
+        ContainerState::Frozen,
+        ContainerState::Starting,
+        ContainerState::Stopping,
+        ContainerState::Stopped,
+    ];
 
     /// As machines read it; people read it in capitals.
     pub(crate) fn name(self) -> &'static str {
         match self {
-            State::Running => "running",
-            State::Frozen => "frozen",
-            State::Starting => "starting",
-            State::Stopping => "stopping",
-            State::Stopped => "stopped",
+            ContainerState::Running => "running",
+            ContainerState::Frozen => "frozen",
+            ContainerState::Starting => "starting",
+            ContainerState::Stopping => "stopping",
+            ContainerState::Stopped => "stopped",
         }
     }
 }
 
-impl fmt::Display for State {
+impl fmt::Display for ContainerState {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.pad(&self.name().to_uppercase())
     }
 }
 
-impl FromStr for State {
+impl FromStr for ContainerState {
     type Err = Error;
 
     /// Takes it in capitals, as LXC users write it, or not.
     fn from_str(s: &str) -> Result<Self> {
-        State::ALL.into_iter().find(|state| s.eq_ignore_ascii_case(state.name())).ok_or_else(|| {
-            let known = State::ALL.map(|state| format!("`{}`", state.name())).join(", ");
+        ContainerState::ALL.into_iter().find(|state| s.eq_ignore_ascii_case(state.name())).ok_or_else(|| {
+            let known = ContainerState::ALL.map(|state| format!("`{}`", state.name())).join(", ");
             Error::usage(format!("`{s}` is not a state")).hint(format!("states are {known}"))
         })
     }
@@ -70,7 +75,7 @@ impl FromStr for State {
 pub(crate) struct Observer<'a> {
     layout: &'a Layout,
     hierarchies: Hierarchies,
-    boot: OnceCell<BTreeMap<ContainerName, boot_report::State>>,
+    boot: OnceCell<BTreeMap<ContainerName, boot_report::BootState>>,
 }
 
 impl<'a> Observer<'a> {
@@ -79,10 +84,10 @@ impl<'a> Observer<'a> {
     }
 
     /// Looks at one; fails with `Kind::NotFound` where there is none.
-    pub(crate) fn look(&self, name: &ContainerName) -> Result<Seen<'_>> {
+    pub(crate) fn look(&self, name: &ContainerName) -> Result<Observation<'_>> {
         self.layout.require(name)?;
         let (state, record) = self.state(name)?;
-        Ok(Seen {
+        Ok(Observation {
             observer: self,
             name: name.clone(),
             state,
@@ -97,7 +102,7 @@ impl<'a> Observer<'a> {
     }
 
     /// Looks at all, in the order of their names.
-    pub(crate) fn all(&self) -> Result<Vec<Seen<'_>>> {
+    pub(crate) fn all(&self) -> Result<Vec<Observation<'_>>> {
         let seen = self.layout.names()?.into_iter().map(|name| self.look(&name));
         // One that was destroyed since its name was read is none.
         seen.filter(|seen| seen.as_ref().err().is_none_or(|e| e.kind() != crate::error::Kind::NotFound)).collect()
@@ -108,7 +113,7 @@ impl<'a> Observer<'a> {
         self.layout.require(name)?;
         match self.state(name)? {
             (_, Some(record)) => Ok(self.guest(record)),
-            (State::Stopped, None) => Err(self.layout.not_running(name)),
+            (ContainerState::Stopped, None) => Err(self.layout.not_running(name)),
             (state, None) => Err(Error::conflict(format!("container `{name}` is {}", state.name()))),
         }
     }
@@ -118,18 +123,18 @@ impl<'a> Observer<'a> {
     }
 
     /// The state, and the record of the boot while the guest has a leader.
-    pub(crate) fn state(&self, name: &ContainerName) -> Result<(State, Option<BootRecord>)> {
+    pub(crate) fn state(&self, name: &ContainerName) -> Result<(ContainerState, Option<BootRecord>)> {
         if !AliveLock::is_held(self.layout, name)? {
-            return Ok((State::Stopped, None));
+            return Ok((ContainerState::Stopped, None));
         }
         // A record of an earlier supervisor's is none.
-        let Some(record) = BootRecord::read(self.layout, name)? else { return Ok((State::Starting, None)) };
+        let Some(record) = BootRecord::read(self.layout, name)? else { return Ok((ContainerState::Starting, None)) };
         if !process::is_same(&record.leader) {
             let ends = process::is_same(&record.supervisor);
-            return Ok((if ends { State::Stopping } else { State::Starting }, None));
+            return Ok((if ends { ContainerState::Stopping } else { ContainerState::Starting }, None));
         }
         let cgroup = ContainerCgroup::new(self.hierarchies.clone(), record.cgroup.as_str());
-        let state = if cgroup.is_frozen()? { State::Frozen } else { State::Running };
+        let state = if cgroup.is_frozen()? { ContainerState::Frozen } else { ContainerState::Running };
         Ok((state, Some(record)))
     }
 }
@@ -147,16 +152,16 @@ impl Guest {
 }
 
 /// A container as it was when it was looked at.
-pub(crate) struct Seen<'a> {
+pub(crate) struct Observation<'a> {
     observer: &'a Observer<'a>,
     pub name: ContainerName,
-    pub state: State,
+    pub state: ContainerState,
     /// What it was started with, while the guest runs.
     pub record: Option<BootRecord>,
     origin: OnceCell<Result<Origin>>,
     config: OnceCell<Result<Config>>,
     stats: OnceCell<Stats>,
-    addresses: OnceCell<Addresses>,
+    addresses: OnceCell<GuestAddresses>,
     links: OnceCell<Vec<SeenLink>>,
     usage: OnceCell<Result<Usage>>,
 }
@@ -170,10 +175,10 @@ pub(crate) struct SeenLink {
     pub mac: Mac,
     pub traffic: Option<Traffic>,
     /// Ports of the host that lead to it.
-    pub publish: Vec<Publish>,
+    pub publish: Vec<PublishedPort>,
 }
 
-impl Seen<'_> {
+impl Observation<'_> {
     pub(crate) fn origin(&self) -> Result<&Origin, &Error> {
         self.origin.get_or_init(|| Origin::read(self.observer.layout, &self.name)).as_ref()
     }
@@ -198,10 +203,10 @@ impl Seen<'_> {
     }
 
     /// What the guest's init says of its boot. A supervisor too busy to answer is not waited for.
-    pub(crate) fn boot_status(&self) -> Option<Status> {
+    pub(crate) fn boot_status(&self) -> Option<SupervisorStatus> {
         let layout = self.observer.layout;
         // One that reboots again and again is starting, and its supervisor says so.
-        let restarts = || self.state == State::Starting && layout.control_socket(&self.name).exists();
+        let restarts = || self.state == ContainerState::Starting && layout.control_socket(&self.name).exists();
         if self.record.is_none() && !restarts() {
             return None;
         }
@@ -209,7 +214,7 @@ impl Seen<'_> {
     }
 
     /// The guest's addresses; none while it shares the host's, or does not run.
-    pub(crate) fn addresses(&self) -> &Addresses {
+    pub(crate) fn addresses(&self) -> &GuestAddresses {
         self.addresses.get_or_init(|| self.leader().map(net::addresses).unwrap_or_default())
     }
 
@@ -280,7 +285,7 @@ impl Seen<'_> {
     }
 
     /// How its start went when the host booted; `None` where it was not to be started.
-    pub(crate) fn boot(&self) -> Option<boot_report::State> {
+    pub(crate) fn boot(&self) -> Option<boot_report::BootState> {
         if self.autostart() != Some(true) {
             return None;
         }
@@ -304,11 +309,11 @@ mod tests {
 
     #[test]
     fn states_are_known_by_the_words_of_lxc() {
-        for state in State::ALL {
-            assert_eq!(state.name().parse::<State>().unwrap(), state);
-            assert_eq!(state.to_string().parse::<State>().unwrap(), state);
+        for state in ContainerState::ALL {
+            assert_eq!(state.name().parse::<ContainerState>().unwrap(), state);
+            assert_eq!(state.to_string().parse::<ContainerState>().unwrap(), state);
         }
-        assert_eq!("up".parse::<State>().unwrap_err().kind().exit_status(), 2);
+        assert_eq!("up".parse::<ContainerState>().unwrap_err().kind().exit_status(), 2);
     }
 
     #[test]
@@ -320,9 +325,9 @@ mod tests {
         std::fs::write(layout.origin_file(&name), "").unwrap();
         let observer = Observer::new(&layout).unwrap();
         let state = || observer.look(&name).unwrap().state;
-        assert_eq!(state(), State::Stopped);
+        assert_eq!(state(), ContainerState::Stopped);
         let lock = AliveLock::take(&layout, &name).unwrap();
-        assert_eq!(state(), State::Starting);
+        assert_eq!(state(), ContainerState::Starting);
         let this = process::generation(nix::unistd::getpid()).unwrap();
         let gone = crate::types::Generation { pid: this.pid, start_time: this.start_time + 1 };
         let record = |supervisor, leader| BootRecord {
@@ -336,13 +341,15 @@ mod tests {
             links: Vec::new(),
             stages: Vec::new(),
         };
-        for (supervisor, leader, wanted) in
-            [(gone, gone, State::Starting), (this, gone, State::Stopping), (this, this, State::Running)]
-        {
+        for (supervisor, leader, wanted) in [
+            (gone, gone, ContainerState::Starting),
+            (this, gone, ContainerState::Stopping),
+            (this, this, ContainerState::Running),
+        ] {
             record(supervisor, leader).write(&layout, &name).unwrap();
             assert_eq!(state(), wanted);
         }
         drop(lock);
-        assert_eq!(state(), State::Stopped);
+        assert_eq!(state(), ContainerState::Stopped);
     }
 }

@@ -17,12 +17,12 @@ pub(crate) struct Reading {
     pub origin: Origin,
     /// Before what it is the tree of: fields go in their order.
     tree: Tree,
-    _copy: Option<Copy>,
+    _copy: Option<TemporaryCopy>,
     _lock: Option<OperationLock>,
 }
 
 /// A copy that is made for the time of reading, beside the snapshots.
-struct Copy {
+struct TemporaryCopy {
     backend: Box<dyn Backend>,
     place: PathBuf,
     _lock: FileLock,
@@ -57,7 +57,7 @@ impl Reading {
             let tree = Tree::open(backend.as_ref(), &place)?;
             return Ok(Reading { config_text, origin, tree, _copy: None, _lock: Some(lock) });
         }
-        let copy = Copy::make(layout, name, backend, &place, activity)?;
+        let copy = TemporaryCopy::make(layout, name, backend, &place, activity)?;
         still.map_or(Ok(()), Still::end)?;
         drop(lock);
         let tree = Tree::open(copy.backend.as_ref(), &copy.place)?;
@@ -70,7 +70,7 @@ impl Reading {
     }
 }
 
-impl Drop for Copy {
+impl Drop for TemporaryCopy {
     fn drop(&mut self) {
         // What stays is swept by the next command on the container's snapshots.
         let _ = self.backend.destroy(&self.place).and_then(|()| store::remove_tree(&self.place));
@@ -79,7 +79,7 @@ impl Drop for Copy {
     }
 }
 
-impl Copy {
+impl TemporaryCopy {
     /// Called with the operation lock held.
     fn make(
         layout: &Layout,
@@ -94,7 +94,7 @@ impl Copy {
         // Of one that was killed.
         backend.destroy(&place)?;
         store::remove_tree(&place)?;
-        let copy = Copy { backend, place, _lock: lock };
+        let copy = TemporaryCopy { backend, place, _lock: lock };
         fs::create_dir_all(&copy.place).context(|| format!("make `{}`", copy.place.display()))?;
         let progress = match copy.backend.shares() {
             true => Progress::hidden(),

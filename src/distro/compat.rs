@@ -1,6 +1,6 @@
 //! Whether a guest's init can run under the cgroup layout that lxm gives it.
 
-use super::Guest;
+use super::GuestSystem;
 use crate::config::Init;
 use crate::error::{Error, Result};
 
@@ -13,7 +13,7 @@ const FIRST_UNIFIED: u32 = 230;
 /// layout is: on a hybrid host the v1 hierarchies hold its limits from outside. So only the
 /// guest's side decides. Old kernels are no matter: the floor of lxm (6.1) is above that of every
 /// systemd so far.
-pub(crate) fn check(guest: &Guest) -> Result<()> {
+pub(crate) fn check(guest: &GuestSystem) -> Result<()> {
     match (guest.init, guest.systemd) {
         (Init::Systemd, Some(version)) if version < FIRST_UNIFIED => Err(Error::config(format!(
             "its init is systemd {version}, which needs cgroup v1 hierarchies; guests of lxm see cgroup v2 alone"
@@ -27,8 +27,8 @@ pub(crate) fn check(guest: &Guest) -> Result<()> {
 mod tests {
     use super::*;
 
-    fn guest(init: Init, systemd: Option<u32>) -> Guest {
-        Guest { init, init_path: "/sbin/init".into(), systemd, os: String::new(), release: String::new() }
+    fn guest(init: Init, systemd: Option<u32>) -> GuestSystem {
+        GuestSystem { init, init_path: "/sbin/init".into(), systemd, os: String::new(), release: String::new() }
     }
 
     #[test]

@@ -23,12 +23,12 @@ pub enum Edit {
         path: String,
         contents: Vec<u8>,
         mode: Option<u32>,
-        owner: Option<Owner>,
+        owner: Option<OwnerIds>,
     },
     Directory {
         path: String,
         mode: u32,
-        owner: Owner,
+        owner: OwnerIds,
     },
     Link {
         path: String,
@@ -41,9 +41,9 @@ pub enum Edit {
 }
 
 /// User and group.
-type Owner = (u32, u32);
+type OwnerIds = (u32, u32);
 
-const ROOT: Owner = (0, 0);
+const ROOT: OwnerIds = (0, 0);
 
 impl Edit {
     pub fn write(path: impl Into<String>, contents: impl Into<Vec<u8>>) -> Self {
@@ -107,7 +107,7 @@ fn apply_one(root: BorrowedFd<'_>, edit: &Edit) -> Result<()> {
     }
     match edit {
         Edit::Write { contents, mode, owner, .. } => {
-            let place = Target { dir: make_dir(root, dir)?, name };
+            let place = EditTarget { dir: make_dir(root, dir)?, name };
             place.write(contents, *mode, *owner)
         }
         Edit::Directory { path, mode, owner } => {
@@ -119,7 +119,7 @@ fn apply_one(root: BorrowedFd<'_>, edit: &Edit) -> Result<()> {
             give(&fd, (now.uid(), now.gid()), *owner)
         }
         Edit::Link { target, .. } => {
-            let place = Target { dir: make_dir(root, dir)?, name };
+            let place = EditTarget { dir: make_dir(root, dir)?, name };
             place.link(target)
         }
         Edit::Remove { .. } => {
@@ -136,17 +136,17 @@ fn apply_one(root: BorrowedFd<'_>, edit: &Edit) -> Result<()> {
 }
 
 /// A name in an open directory of the root file system.
-struct Target<'a> {
+struct EditTarget<'a> {
     dir: OwnedFd,
     name: &'a str,
 }
 
-impl Target<'_> {
+impl EditTarget<'_> {
     /// Where the new is made before it takes the old one's place. A left-over of a killed command
     /// is overwritten by the next edit of that directory.
     const TEMPORARY: &'static str = ".lxm-edit";
 
-    fn write(&self, contents: &[u8], mode: Option<u32>, owner: Option<Owner>) -> Result<()> {
+    fn write(&self, contents: &[u8], mode: Option<u32>, owner: Option<OwnerIds>) -> Result<()> {
         let old = self.open_file()?;
         let (old_owner, old_mode) = match &old {
             Some(file) => {
@@ -221,7 +221,7 @@ fn read_at_most(file: File, limit: u64) -> Result<Vec<u8>> {
     Ok(contents)
 }
 
-fn give(fd: impl AsFd, now: Owner, then: Owner) -> Result<()> {
+fn give(fd: impl AsFd, now: OwnerIds, then: OwnerIds) -> Result<()> {
     if now != then {
         rustix::fs::fchown(fd, Some(Uid::from_raw(then.0)), Some(Gid::from_raw(then.1))).context(|| "chown")?;
     }
@@ -254,7 +254,7 @@ mod tests {
 
     use super::*;
 
-    fn mine() -> Owner {
+    fn mine() -> OwnerIds {
         (nix::unistd::getuid().as_raw(), nix::unistd::getgid().as_raw())
     }
 

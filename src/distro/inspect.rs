@@ -11,7 +11,7 @@ use crate::sys::fs::{open_in_root, read_in_root};
 
 /// What a root file system says of itself.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Guest {
+pub(crate) struct GuestSystem {
     /// Never `Init::Auto`.
     pub init: Init,
     /// The init's path in the guest, as it is executed.
@@ -24,7 +24,7 @@ pub(crate) struct Guest {
     pub release: String,
 }
 
-impl Guest {
+impl GuestSystem {
     /// Whether its systemd takes the hostname from the credential `system.hostname`
     /// (systemd.system-credentials(7)).
     pub(crate) fn reads_hostname(&self) -> bool {
@@ -50,7 +50,7 @@ const INIT_LIMIT: u64 = 16 << 20;
 /// Reads a root file system; `init` is what the configuration says it is, if it does.
 ///
 /// Fails with `Kind::Config` where there is no executable init.
-pub(crate) fn inspect(rootfs: BorrowedFd<'_>, init: Option<&Path>) -> Result<Guest> {
+pub(crate) fn inspect(rootfs: BorrowedFd<'_>, init: Option<&Path>) -> Result<GuestSystem> {
     let (init_path, file) = find_init(rootfs, init)?;
     let kind = kind_of(rootfs, &init_path, &file)?;
     let systemd = match kind {
@@ -59,7 +59,7 @@ pub(crate) fn inspect(rootfs: BorrowedFd<'_>, init: Option<&Path>) -> Result<Gue
     };
     let os_release = os_release(rootfs);
     let field = |name: &str| os_release.iter().find(|(key, _)| key == name).map(|(_, value)| value.clone());
-    Ok(Guest {
+    Ok(GuestSystem {
         init: kind,
         init_path,
         systemd,
@@ -217,7 +217,7 @@ mod tests {
         dir
     }
 
-    fn inspect_tree(dir: &tempfile::TempDir, init: Option<&str>) -> Result<Guest> {
+    fn inspect_tree(dir: &tempfile::TempDir, init: Option<&str>) -> Result<GuestSystem> {
         inspect(open_dir(dir.path()).unwrap().as_fd(), init.map(Path::new))
     }
 

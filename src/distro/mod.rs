@@ -22,7 +22,7 @@ mod view;
 pub use accounts::Login;
 pub(crate) use edit::Edit;
 pub use identity::{HostKeys, Identity};
-pub(crate) use inspect::{Guest, inspect};
+pub(crate) use inspect::{GuestSystem, inspect};
 pub(crate) use packages::{Packages, packages};
 pub use prepare::{Extras, REVISION, customize, prepare};
 pub(crate) use view::View;

@@ -10,7 +10,7 @@ use std::time::Duration;
 use nix::fcntl::{FcntlArg, FdFlag, fcntl};
 
 use super::force::{self, Stray};
-use super::{Host, Start, Stop};
+use super::{ServiceManager, StartMode, StopMode};
 use crate::cgroup::{ContainerCgroup, Hierarchies, stats};
 use crate::client;
 use crate::error::{Context, Error, Kind, Result};
@@ -28,15 +28,21 @@ const CLEARING: Duration = Duration::from_secs(20);
 /// No service manager: the command line clones the supervisor, and the supervisor does the rest.
 pub(crate) struct Bare;
 
-impl Host for Bare {
-    fn start(&self, layout: &Layout, name: &ContainerName, how: Start) -> Result<()> {
+impl ServiceManager for Bare {
+    fn start(&self, layout: &Layout, name: &ContainerName, how: StartMode) -> Result<()> {
         start(layout, name, how)
     }
 
-    fn stop(&self, layout: &Layout, name: &ContainerName, how: Stop, tell: &dyn Fn(StopStage)) -> Result<StopStage> {
-        let ended = client::end(layout, name, &Request::Stop(how.message()), how.patience(), tell);
+    fn stop(
+        &self,
+        layout: &Layout,
+        name: &ContainerName,
+        how: StopMode,
+        tell: &dyn Fn(StopStage),
+    ) -> Result<StopStage> {
+        let ended = client::end(layout, name, &Request::Stop(how.message()), how.reply_timeout(), tell);
         let Err(refused) = ended else { return ended };
-        if let (Stop::Graceful { limit }, Kind::Conflict) = (how, refused.kind())
+        if let (StopMode::Graceful { limit }, Kind::Conflict) = (how, refused.kind())
             && let Some(stray) = Stray::find(layout, name)?
             && stray.stop(limit.saturating_add(CLEARING))?
         {
@@ -45,7 +51,13 @@ impl Host for Bare {
         force::end(layout, name, how, refused)
     }
 
-    fn reboot(&self, layout: &Layout, name: &ContainerName, how: Stop, tell: &dyn Fn(StopStage)) -> Result<StopStage> {
+    fn reboot(
+        &self,
+        layout: &Layout,
+        name: &ContainerName,
+        how: StopMode,
+        tell: &dyn Fn(StopStage),
+    ) -> Result<StopStage> {
         let privileged = layout.config(name)?.security.privileged;
         if BootRecord::read(layout, name)?.is_some_and(|record| record.privileged != privileged) {
             // It takes another supervisor (see `sys::reexec`).
@@ -56,11 +68,11 @@ impl Host for Bare {
                     layout.command(format_args!("start {name}"))
                 )));
         }
-        client::end(layout, name, &Request::Reboot(how.message()), how.patience_to_reboot(), tell)
+        client::end(layout, name, &Request::Reboot(how.message()), how.reboot_reply_timeout(), tell)
     }
 }
 
-fn start(layout: &Layout, name: &ContainerName, Start { window, limit }: Start) -> Result<()> {
+fn start(layout: &Layout, name: &ContainerName, StartMode { window, limit }: StartMode) -> Result<()> {
     Stray::refuse(layout, name)?;
     let cgroup = ContainerCgroup::new(Hierarchies::detect()?, layout.cgroup(name));
     let group = cgroup.make_supervisor()?;

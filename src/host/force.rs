@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use nix::unistd::Pid;
 
-use super::Stop;
+use super::StopMode;
 use crate::cgroup::{ContainerCgroup, Hierarchies};
 use crate::error::{Error, Kind, Result};
 use crate::proto::control::StopStage;
@@ -20,20 +20,20 @@ use crate::types::{ContainerName, Signal};
 /// How long a supervisor whose guest has been killed may take to clear up.
 const CLEARING: Duration = Duration::from_secs(5);
 /// How long a killed supervisor may take to be gone.
-const BURIAL: Duration = Duration::from_secs(10);
+const REAP_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Kills the guest, and its supervisor if that does not end by itself then. What is left is for the
 /// next sweep. `refused` is what the supervisor was asked in vain with; it is given back where there is
 /// nothing to be forced: the container does not run, or its supervisor has spoken.
-pub(crate) fn end(layout: &Layout, name: &ContainerName, how: Stop, refused: Error) -> Result<StopStage> {
+pub(crate) fn end(layout: &Layout, name: &ContainerName, how: StopMode, refused: Error) -> Result<StopStage> {
     if !AliveLock::is_held(layout, name)? {
         let Some(stray) = Stray::find(layout, name)? else { return Err(refused) };
         stray.cgroup.kill_with_supervisor()?;
-        return if stray.wait_gone(BURIAL) { Ok(StopStage::Killed) } else { Err(undead(name)) };
+        return if stray.wait_gone(REAP_TIMEOUT) { Ok(StopStage::Killed) } else { Err(undead(name)) };
     }
     let silent = refused.kind() == Kind::TimedOut || refused.errno() == Some(libc::EAGAIN);
     // One whose socket is gone may be well: who wants an orderly end is told how to ask for it.
-    let unreachable = how == Stop::Kill && matches!(refused.errno(), Some(libc::ECONNREFUSED | libc::ENOENT));
+    let unreachable = how == StopMode::Kill && matches!(refused.errno(), Some(libc::ECONNREFUSED | libc::ENOENT));
     if !silent && !unreachable {
         return Err(refused);
     }
@@ -56,7 +56,7 @@ pub(crate) fn kill(layout: &Layout, name: &ContainerName) -> Result<()> {
         Some(supervisor) => pidfd::send_signal(&supervisor, Signal::KILL)?,
         None => cgroup.kill_with_supervisor()?,
     }
-    if AliveLock::wait_released(layout, name, BURIAL)? { Ok(()) } else { Err(undead(name)) }
+    if AliveLock::wait_released(layout, name, REAP_TIMEOUT)? { Ok(()) } else { Err(undead(name)) }
 }
 
 fn same(record: &BootRecord) -> Option<OwnedFd> {

@@ -7,9 +7,9 @@ pub(crate) mod force;
 mod service_manager;
 pub(crate) mod systemd;
 
-pub(crate) use service_manager::{Host, Start, Stop};
+pub(crate) use service_manager::{ServiceManager, StartMode, StopMode};
 
 /// The service manager that runs here.
-pub(crate) fn detect() -> Box<dyn Host> {
+pub(crate) fn detect() -> Box<dyn ServiceManager> {
     if crate::systemd::is_running() { Box::new(systemd::Systemd) } else { Box::new(bare::Bare) }
 }

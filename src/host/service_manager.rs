@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::client::Patience;
+use crate::client::ReplyTimeout;
 use crate::error::Result;
 use crate::proto::control::{self, StopStage};
 use crate::store::Layout;
@@ -10,7 +10,7 @@ use crate::types::ContainerName;
 
 /// How a container is started.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Start {
+pub(crate) struct StartMode {
     /// Rows and columns of the console until somebody joins it.
     pub window: (u16, u16),
     /// How long the execution of init may take.
@@ -19,7 +19,7 @@ pub(crate) struct Start {
 
 /// How a guest is ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Stop {
+pub(crate) enum StopMode {
     /// In order, killed when it takes longer.
     Graceful {
         limit: Duration,
@@ -30,55 +30,62 @@ pub(crate) enum Stop {
 /// How long a boot takes at most on a busy host: the supervisor itself gives its steps up earlier.
 const BOOT: Duration = Duration::from_secs(240);
 
-impl Stop {
+impl StopMode {
     /// As the supervisor is told.
-    pub(super) fn message(self) -> control::Stop {
+    pub(super) fn message(self) -> control::StopRequest {
         match self {
-            Stop::Kill => control::Stop { timeout_ms: 0 },
+            StopMode::Kill => control::StopRequest { timeout_ms: 0 },
             // Zero would be a kill.
-            Stop::Graceful { limit } => {
-                control::Stop { timeout_ms: limit.as_millis().clamp(1, u128::from(u64::MAX)) as u64 }
+            StopMode::Graceful { limit } => {
+                control::StopRequest { timeout_ms: limit.as_millis().clamp(1, u128::from(u64::MAX)) as u64 }
             }
         }
     }
 
     /// How long the supervisor may say nothing at a time: one that kills does so at once, and one that
     /// does not kill when the guest's time is over is stuck.
-    pub(super) fn patience(self) -> Patience {
+    pub(super) fn reply_timeout(self) -> ReplyTimeout {
         let first = match self {
-            Stop::Kill => Duration::from_secs(10),
-            Stop::Graceful { limit } => limit.saturating_add(Duration::from_secs(60)),
+            StopMode::Kill => Duration::from_secs(10),
+            StopMode::Graceful { limit } => limit.saturating_add(Duration::from_secs(60)),
         };
-        Patience { first, then: first }
+        ReplyTimeout { first, then: first }
     }
 
     /// The same where it boots the guest again, which it says nothing of until init runs.
-    pub(super) fn patience_to_reboot(self) -> Patience {
-        let Patience { first, then } = self.patience();
-        Patience { first, then: then.saturating_add(BOOT) }
+    pub(super) fn reboot_reply_timeout(self) -> ReplyTimeout {
+        let ReplyTimeout { first, then } = self.reply_timeout();
+        ReplyTimeout { first, then: then.saturating_add(BOOT) }
     }
 
     /// How long the guest may take in order.
     pub(super) fn limit(self) -> Duration {
         match self {
-            Stop::Kill => Duration::ZERO,
-            Stop::Graceful { limit } => limit,
+            StopMode::Kill => Duration::ZERO,
+            StopMode::Graceful { limit } => limit,
         }
     }
 }
 
 /// The service manager of this host. The caller holds the container's operation lock.
-pub(crate) trait Host {
+pub(crate) trait ServiceManager {
     /// Starts the supervisor and returns when the guest's init has been executed.
     ///
     /// Fails with the supervisor's own reason, and then nothing of the container is left running.
-    fn start(&self, layout: &Layout, name: &ContainerName, how: Start) -> Result<()>;
+    fn start(&self, layout: &Layout, name: &ContainerName, how: StartMode) -> Result<()>;
 
     /// Stops the container and returns when nothing of it is left; says what it took. `tell` hears
     /// of each step. Fails with `Kind::Conflict` if it does not run. To kill needs no supervisor that
     /// answers; the caller then sweeps what is left.
-    fn stop(&self, layout: &Layout, name: &ContainerName, how: Stop, tell: &dyn Fn(StopStage)) -> Result<StopStage>;
+    fn stop(&self, layout: &Layout, name: &ContainerName, how: StopMode, tell: &dyn Fn(StopStage))
+    -> Result<StopStage>;
 
     /// Shuts the guest down in its own way and boots it again, as `reboot` inside would.
-    fn reboot(&self, layout: &Layout, name: &ContainerName, how: Stop, tell: &dyn Fn(StopStage)) -> Result<StopStage>;
+    fn reboot(
+        &self,
+        layout: &Layout,
+        name: &ContainerName,
+        how: StopMode,
+        tell: &dyn Fn(StopStage),
+    ) -> Result<StopStage>;
 }

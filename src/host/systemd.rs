@@ -6,7 +6,7 @@ use futures_util::StreamExt;
 use zbus::{Connection, OwnedVariant, Variant, fdo};
 use zbus_systemd::systemd1::ManagerProxy;
 
-use super::{Host, Start, Stop, force};
+use super::{ServiceManager, StartMode, StopMode, force};
 use crate::client;
 use crate::config::Limits;
 use crate::error::{Context, Error, Result};
@@ -36,28 +36,42 @@ enum Outcome {
 /// systemd, over D-Bus.
 pub(crate) struct Systemd;
 
-impl Host for Systemd {
+impl ServiceManager for Systemd {
     /// The unit has a time limit of its own, and no terminal to take the size of.
-    fn start(&self, layout: &Layout, name: &ContainerName, _: Start) -> Result<()> {
+    fn start(&self, layout: &Layout, name: &ContainerName, _: StartMode) -> Result<()> {
         // The admin may have edited the file by hand.
         write_order(layout, name, &layout.config(name)?)?;
         start(layout, name)
     }
 
-    fn stop(&self, layout: &Layout, name: &ContainerName, how: Stop, tell: &dyn Fn(StopStage)) -> Result<StopStage> {
+    fn stop(
+        &self,
+        layout: &Layout,
+        name: &ContainerName,
+        how: StopMode,
+        tell: &dyn Fn(StopStage),
+    ) -> Result<StopStage> {
         // The supervisor hears from us what systemd has no words for: how long it may take.
         let asked = client::ask(layout, name, &Request::Stop(how.message()));
         let follow = || {
-            let ended = asked.and_then(|asked| client::follow_end(layout, name, &asked, how.patience(), tell));
+            let ended = asked.and_then(|asked| client::follow_end(layout, name, &asked, how.reply_timeout(), tell));
             ended.or_else(|refused| force::end(layout, name, how, refused))
         };
         // Even where no guest runs: systemd may be about to start it again.
         stop(layout, name, how.limit(), follow)?
     }
 
-    fn reboot(&self, layout: &Layout, name: &ContainerName, how: Stop, tell: &dyn Fn(StopStage)) -> Result<StopStage> {
+    fn reboot(
+        &self,
+        layout: &Layout,
+        name: &ContainerName,
+        how: StopMode,
+        tell: &dyn Fn(StopStage),
+    ) -> Result<StopStage> {
         let asked = client::ask(layout, name, &Request::Stop(how.message()))?;
-        restart(layout, name, how.limit(), || client::follow_end(layout, name, &asked, how.patience_to_reboot(), tell))?
+        restart(layout, name, how.limit(), || {
+            client::follow_end(layout, name, &asked, how.reboot_reply_timeout(), tell)
+        })?
     }
 }
 

@@ -5,7 +5,7 @@ use std::fmt;
 use std::net::IpAddr;
 use std::path::PathBuf;
 
-use crate::config::{Address, Config, IdMap, Network, NetworkType, Publish};
+use crate::config::{Address, Config, IdMap, Network, NetworkType, PublishedPort};
 use crate::error::Result;
 use crate::net::{self, bridge};
 use crate::storage;
@@ -23,7 +23,7 @@ pub(crate) enum Claim {
         link: String,
         address: IpAddr,
     },
-    Port(Publish),
+    Port(PublishedPort),
     /// The directory that an overlay writes to.
     Upper(PathBuf),
 }
@@ -77,10 +77,10 @@ impl fmt::Display for Claim {
             Claim::Uuid(uuid) => write!(f, "the uuid {uuid}"),
             Claim::Mac(mac) => write!(f, "the MAC address {mac}"),
             Claim::Address { link, address } => write!(f, "the address {address} on `{link}`"),
-            Claim::Port(Publish { listen: None, host_port, protocol, .. }) => {
+            Claim::Port(PublishedPort { listen: None, host_port, protocol, .. }) => {
                 write!(f, "the published port {host_port}/{}", protocol.name())
             }
-            Claim::Port(Publish { listen: Some(at), host_port, protocol, .. }) => {
+            Claim::Port(PublishedPort { listen: Some(at), host_port, protocol, .. }) => {
                 write!(f, "the published port {host_port}/{} of {at}", protocol.name())
             }
             Claim::Upper(dir) => write!(f, "the overlay layer `{}`", dir.display()),
@@ -90,7 +90,7 @@ impl fmt::Display for Claim {
 
 /// Whether two ports would be bound on a common address of the host. Unset is every address, IPv4
 /// and IPv6; the unspecified address is every one of its family.
-fn ports_clash(a: &Publish, b: &Publish) -> bool {
+fn ports_clash(a: &PublishedPort, b: &PublishedPort) -> bool {
     let same_port = (a.host_port, a.protocol) == (b.host_port, b.protocol);
     let same_address = match (a.listen, b.listen) {
         (None, _) | (_, None) => true,

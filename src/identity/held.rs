@@ -15,15 +15,15 @@ use crate::types::ContainerName;
 
 /// The locks of one running container.
 #[derive(Debug)]
-pub(crate) struct Held {
+pub(crate) struct ClaimLocks {
     numbers: RangeLocks,
     directories: Vec<(PathBuf, DirectoryLock)>,
 }
 
-impl Held {
+impl ClaimLocks {
     pub(crate) fn new(layout: &Layout) -> Result<Self> {
         let numbers = RangeLocks::open(&layout.lock_dir().join(".identities"))?;
-        Ok(Held { numbers, directories: Vec::new() })
+        Ok(ClaimLocks { numbers, directories: Vec::new() })
     }
 
     /// Takes the locks for a boot with this configuration, and gives up those that only an earlier
@@ -46,7 +46,7 @@ impl Held {
             let mut try_lock = || Ok(self.numbers.try_lock(start, length)?.then_some(()));
             // Looked for in a child, too: it is the table that names who has it.
             let holder = || fork::run(|| Ok(taken(layout, name, config, claim))).ok().flatten();
-            patiently(&mut try_lock, holder)?
+            retry(&mut try_lock, holder)?
                 .ok_or_else(|| Error::conflict(format!("another running container has {claim}")))?;
             wanted.push((start, length));
         }
@@ -65,7 +65,7 @@ impl Held {
             if self.directories.iter().any(|(held, _)| *held == dir) {
                 continue;
             }
-            let lock = patiently(&mut || DirectoryLock::try_acquire(&dir), || None)?;
+            let lock = retry(&mut || DirectoryLock::try_acquire(&dir), || None)?;
             let lock = lock.ok_or_else(|| in_use(layout, name, &dir))?;
             self.directories.push((dir, lock));
         }
@@ -77,10 +77,7 @@ impl Held {
 const PREDECESSOR: Duration = Duration::from_secs(2);
 
 /// Takes a lock, waiting for a moment; fails at once where `holder` knows who has it.
-fn patiently<T>(
-    try_lock: &mut dyn FnMut() -> Result<Option<T>>,
-    holder: impl Fn() -> Option<Error>,
-) -> Result<Option<T>> {
+fn retry<T>(try_lock: &mut dyn FnMut() -> Result<Option<T>>, holder: impl Fn() -> Option<Error>) -> Result<Option<T>> {
     let deadline = Instant::now() + PREDECESSOR;
     let mut pauses = 0;
     loop {

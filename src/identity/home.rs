@@ -2,7 +2,7 @@
 //! the two is decided by looking for the other one: what is lone was moved, and is the container as
 //! before.
 
-use super::{Clash, Owner, claims, table};
+use super::{ClaimOwner, Clash, claims, table};
 use crate::error::{Error, Result};
 use crate::store::{AliveLock, Home, Layout, Origin};
 use crate::types::ContainerName;
@@ -54,7 +54,7 @@ fn original(layout: &Layout, name: &ContainerName, home: Option<&Home>) -> Resul
 }
 
 /// Whether a container is at home, or runs.
-fn is_settled(Owner { layout, name }: &Owner) -> bool {
+fn is_settled(ClaimOwner { layout, name }: &ClaimOwner) -> bool {
     let home = Home::read(&layout.container(name)).ok().flatten();
     home.as_ref() == Some(&Home::of(layout, name)) || AliveLock::is_held(layout, name).unwrap_or(true)
 }

@@ -11,12 +11,12 @@ use crate::types::{ContainerName, IdRange};
 
 /// A container, in whatever directory.
 #[derive(Debug, Clone)]
-pub(crate) struct Owner {
+pub(crate) struct ClaimOwner {
     pub layout: Layout,
     pub name: ContainerName,
 }
 
-impl Owner {
+impl ClaimOwner {
     /// As it is told to somebody who works with the containers of `layout`.
     pub(crate) fn seen_from(&self, layout: &Layout) -> String {
         if self.layout.containers() == layout.containers() {
@@ -50,15 +50,15 @@ impl Owner {
 #[derive(Debug, Clone)]
 pub(crate) struct Clash {
     pub claim: Claim,
-    pub holder: Owner,
+    pub holder: ClaimOwner,
 }
 
 /// All containers of these directories.
-fn owners(layouts: Vec<Layout>) -> Result<Vec<Owner>> {
+fn owners(layouts: Vec<Layout>) -> Result<Vec<ClaimOwner>> {
     let mut owners = Vec::new();
     for layout in layouts {
         let names = layout.names()?;
-        owners.extend(names.into_iter().map(|name| Owner { layout: layout.clone(), name }));
+        owners.extend(names.into_iter().map(|name| ClaimOwner { layout: layout.clone(), name }));
     }
     Ok(owners)
 }
@@ -122,8 +122,8 @@ impl Clash {
 #[derive(Debug)]
 pub(crate) struct Pair {
     pub claim: Claim,
-    pub first: Owner,
-    pub second: Owner,
+    pub first: ClaimOwner,
+    pub second: ClaimOwner,
 }
 
 impl fmt::Display for Pair {
@@ -157,8 +157,8 @@ pub(crate) fn all_clashes(layout: &Layout) -> Result<Vec<Pair>> {
 }
 
 /// The ids that each unprivileged container of all that are known runs with.
-pub(crate) fn ids_of_all(layout: &Layout) -> Result<Vec<(Owner, IdRange)>> {
-    let used = |owner: Owner| {
+pub(crate) fn ids_of_all(layout: &Layout) -> Result<Vec<(ClaimOwner, IdRange)>> {
+    let used = |owner: ClaimOwner| {
         let origin = Origin::read(&owner.layout, &owner.name).ok()?;
         let range = owner.layout.config(&owner.name).ok()?.security.ids(origin.ids)?;
         Some((owner, range))

@@ -10,17 +10,17 @@ use crate::types::account;
 
 /// Which of the two lists of a file it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum List {
+pub(super) enum AclKind {
     Access,
     /// A directory's: what is handed down to files made in it.
     Default,
 }
 
-impl List {
+impl AclKind {
     pub(super) fn xattr(self) -> &'static str {
         match self {
-            List::Access => "system.posix_acl_access",
-            List::Default => "system.posix_acl_default",
+            AclKind::Access => "system.posix_acl_access",
+            AclKind::Default => "system.posix_acl_default",
         }
     }
 }
@@ -41,7 +41,7 @@ const VERSION: u32 = 2;
 /// Takes acl_to_text(3)'s form (`user:lisa:r-x`, by commas or lines) and star's, which adds the
 /// number (`user:lisa:r-x:502`). A name without one is looked up as GNU tar does, in the host's
 /// users and groups, then in those of the tree below `root`.
-pub(super) fn parse(text: &[u8], list: List, root: impl AsFd) -> Result<Option<Vec<u8>>> {
+pub(super) fn parse(text: &[u8], list: AclKind, root: impl AsFd) -> Result<Option<Vec<u8>>> {
     let text = str::from_utf8(text).map_err(|_| Error::failed("an access control list is not text"))?;
     let mut entries = Vec::new();
     for entry in text.split([',', '\n']) {
@@ -51,7 +51,7 @@ pub(super) fn parse(text: &[u8], list: List, root: impl AsFd) -> Result<Option<V
         }
     }
     if entries.is_empty()
-        || list == List::Access && entries.iter().all(|(tag, ..)| !matches!(*tag, USER | GROUP | MASK))
+        || list == AclKind::Access && entries.iter().all(|(tag, ..)| !matches!(*tag, USER | GROUP | MASK))
     {
         return Ok(None);
     }
@@ -140,7 +140,7 @@ impl Database {
 mod tests {
     use super::*;
 
-    fn parsed(text: &str, list: List) -> Result<Option<Vec<u8>>> {
+    fn parsed(text: &str, list: AclKind) -> Result<Option<Vec<u8>>> {
         let dir = tempfile::tempdir().unwrap();
         std::fs::create_dir(dir.path().join("etc")).unwrap();
         std::fs::write(dir.path().join("etc/passwd"), "only-in-tree:x:4711:1:::\n").unwrap();
@@ -166,24 +166,24 @@ mod tests {
             "user::rwx,user:lisa:r-x:502,group::r--,group:root:rw-:0,mask::rwx,other::---",
             "other::---,mask::rwx,group:0:rw-,u:502:rx,g::r,u::rwx",
         ] {
-            assert_eq!(parsed(text, List::Access).unwrap().as_ref(), Some(&expected), "{text}");
+            assert_eq!(parsed(text, AclKind::Access).unwrap().as_ref(), Some(&expected), "{text}");
         }
-        let in_tree = parsed("u::rwx,u:only-in-tree:r,g::r,m::r,o::-", List::Access).unwrap().unwrap();
+        let in_tree = parsed("u::rwx,u:only-in-tree:r,g::r,m::r,o::-", AclKind::Access).unwrap().unwrap();
         assert_eq!(in_tree[12..20], value(&[(2, 4, 4711)])[4..]);
     }
 
     #[test]
     fn a_list_equal_to_the_mode_is_none_unless_it_is_a_default() {
         let text = "user::rw-,group::r--,other::r--";
-        assert_eq!(parsed(text, List::Access).unwrap(), None);
-        assert!(parsed(text, List::Default).unwrap().is_some());
-        assert_eq!(parsed("", List::Default).unwrap(), None);
+        assert_eq!(parsed(text, AclKind::Access).unwrap(), None);
+        assert!(parsed(text, AclKind::Default).unwrap().is_some());
+        assert_eq!(parsed("", AclKind::Default).unwrap(), None);
     }
 
     #[test]
     fn what_cannot_be_understood_is_refused() {
         for text in ["user", "user:a:b:c:d", "user::rwz", "whoever::rwx", "user:lxm-no-such-user:rwx", "user:x:r:y"] {
-            assert!(parsed(text, List::Access).is_err(), "{text}");
+            assert!(parsed(text, AclKind::Access).is_err(), "{text}");
         }
     }
 }

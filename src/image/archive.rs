@@ -13,22 +13,22 @@ use tar_core::parse::{Limits, ParseError, ParseEvent, ParsedEntry, Parser};
 use tar_core::{EntryType, HEADER_SIZE};
 
 use self::pax::{check_global, read_pax};
-use self::source::Source;
-use super::acl::List;
-use super::attributes::Attributes;
+use self::source::ArchiveStream;
+use super::acl::AclKind;
+use super::attributes::FileAttributes;
 use super::budget::Budget;
 use super::shown;
 use crate::error::{Context, Error, Result};
 
 /// One entry of an archive.
 #[derive(Debug)]
-pub(super) struct Entry {
+pub(super) struct ArchiveEntry {
     /// As it stands in the archive.
     pub path: Vec<u8>,
     pub kind: EntryKind,
-    pub attributes: Attributes,
+    pub attributes: FileAttributes,
     /// Access control lists in text form; those in binary form are among the extended attributes.
-    pub acls: Vec<(List, Vec<u8>)>,
+    pub acls: Vec<(AclKind, Vec<u8>)>,
 }
 
 #[derive(Debug)]
@@ -55,7 +55,7 @@ const MOST_METADATA: usize = 128 << 20;
 
 /// An archive being read; made by [`read`].
 pub(super) struct Archive<'b> {
-    source: Source<'b>,
+    source: ArchiveStream<'b>,
     parser: Parser,
     /// Bytes of the present entry's contents that have not been taken.
     content_left: u64,
@@ -75,7 +75,7 @@ pub(super) fn read<T>(
     consume: impl FnOnce(&mut Archive<'_>) -> Result<T>,
 ) -> Result<T> {
     std::thread::scope(|scope| {
-        let (source, read_ahead) = Source::new(reader, budget, read_bytes);
+        let (source, read_ahead) = ArchiveStream::new(reader, budget, read_bytes);
         scope.spawn(read_ahead);
         // Dropped at the end of this closure, failed or not, which ends the thread.
         let mut archive = Archive { source, parser: parser(), content_left: 0, padding_left: 0, last_path: None };
@@ -97,7 +97,7 @@ fn parser() -> Parser {
 
 impl Archive<'_> {
     /// The next entry, `None` at the archive's end. Contents not taken are skipped.
-    pub(super) fn next(&mut self) -> Result<Option<Entry>> {
+    pub(super) fn next(&mut self) -> Result<Option<ArchiveEntry>> {
         self.skip_content()?;
         loop {
             // A borrow of the buffer cannot outlive the match, so the entry is made in it.
@@ -143,7 +143,7 @@ impl Archive<'_> {
         }
     }
 
-    fn begin(&mut self, consumed: usize, size: u64, entry: Result<Entry>) -> Result<Option<Entry>> {
+    fn begin(&mut self, consumed: usize, size: u64, entry: Result<ArchiveEntry>) -> Result<Option<ArchiveEntry>> {
         let entry = entry?;
         self.source.advance(consumed);
         // A hard link has a size in some archives, but never contents (GNU tar's `read_header`).
@@ -206,14 +206,14 @@ impl Archive<'_> {
     }
 }
 
-fn make_entry(parsed: &ParsedEntry, sparse: Option<(u64, Vec<(u64, u64)>)>) -> Result<Entry> {
+fn make_entry(parsed: &ParsedEntry, sparse: Option<(u64, Vec<(u64, u64)>)>) -> Result<ArchiveEntry> {
     let path = parsed.path.to_vec();
     let target = || {
         let target = parsed.link_target.as_ref().map(|target| target.to_vec());
         target.ok_or_else(|| Error::failed("a link without a target"))
     };
-    let build = || -> Result<Entry> {
-        let mut attributes = Attributes {
+    let build = || -> Result<ArchiveEntry> {
+        let mut attributes = FileAttributes {
             mode: parsed.mode & 0o7777,
             uid: id(parsed.uid)?,
             gid: id(parsed.gid)?,
@@ -242,7 +242,7 @@ fn make_entry(parsed: &ParsedEntry, sparse: Option<(u64, Vec<(u64, u64)>)>) -> R
                 return Err(Error::failed(format!("entries of type `{letter}` are not supported")));
             }
         };
-        Ok(Entry { path: path.clone(), kind, attributes, acls })
+        Ok(ArchiveEntry { path: path.clone(), kind, attributes, acls })
     };
     build().context(|| format!("read `{}`", shown(&path)))
 }

@@ -9,7 +9,7 @@ use crate::error::{Context, Result};
 /// Owner, permissions, time and extended attributes of a file; access control lists are two of
 /// the latter (`system.posix_acl_*`).
 #[derive(Debug, Clone)]
-pub(super) struct Attributes {
+pub(super) struct FileAttributes {
     /// The lower twelve bits of `st_mode`.
     pub mode: u32,
     pub uid: u32,
@@ -54,12 +54,12 @@ impl Attributor {
     }
 
     /// The permissions to create a file with.
-    pub(super) fn creation_mode(&self, attributes: &Attributes) -> Mode {
+    pub(super) fn creation_mode(&self, attributes: &FileAttributes) -> Mode {
         Mode::from_raw_mode(attributes.mode & 0o777)
     }
 
     /// Completes a file made with [`Self::creation_mode`] in a neutral directory.
-    pub(super) fn complete_file(&self, file: BorrowedFd, attributes: &Attributes) -> Result<()> {
+    pub(super) fn complete_file(&self, file: BorrowedFd, attributes: &FileAttributes) -> Result<()> {
         let of_others = self.is_of_others(attributes);
         if of_others {
             rustix::fs::fchown(file, Some(uid(attributes)), Some(gid(attributes))).context(|| "set the owner")?;
@@ -78,7 +78,7 @@ impl Attributor {
     }
 
     /// Completes a directory, once nothing will be made in it any more.
-    pub(super) fn complete_directory(&self, dir: BorrowedFd, attributes: &Attributes) -> Result<()> {
+    pub(super) fn complete_directory(&self, dir: BorrowedFd, attributes: &FileAttributes) -> Result<()> {
         if self.is_of_others(attributes) {
             rustix::fs::fchown(dir, Some(uid(attributes)), Some(gid(attributes))).context(|| "set the owner")?;
         }
@@ -91,16 +91,16 @@ impl Attributor {
     }
 
     /// Completes the symbolic link `name` just made in `dir`.
-    pub(super) fn complete_symlink(&self, dir: BorrowedFd, name: &[u8], attributes: &Attributes) -> Result<()> {
+    pub(super) fn complete_symlink(&self, dir: BorrowedFd, name: &[u8], attributes: &FileAttributes) -> Result<()> {
         self.complete_named(dir, name, attributes, false)
     }
 
     /// Completes the fifo, socket or device node `name` just made in `dir`.
-    pub(super) fn complete_node(&self, dir: BorrowedFd, name: &[u8], attributes: &Attributes) -> Result<()> {
+    pub(super) fn complete_node(&self, dir: BorrowedFd, name: &[u8], attributes: &FileAttributes) -> Result<()> {
         self.complete_named(dir, name, attributes, true)
     }
 
-    fn complete_named(&self, dir: BorrowedFd, name: &[u8], attributes: &Attributes, has_mode: bool) -> Result<()> {
+    fn complete_named(&self, dir: BorrowedFd, name: &[u8], attributes: &FileAttributes, has_mode: bool) -> Result<()> {
         let nofollow = AtFlags::SYMLINK_NOFOLLOW;
         if self.is_of_others(attributes) {
             rustix::fs::chownat(dir, name, Some(uid(attributes)), Some(gid(attributes)), nofollow)
@@ -121,7 +121,7 @@ impl Attributor {
         rustix::fs::utimensat(dir, name, &times(attributes), nofollow).context(|| "set the time")
     }
 
-    fn is_of_others(&self, attributes: &Attributes) -> bool {
+    fn is_of_others(&self, attributes: &FileAttributes) -> bool {
         self.inherits || (attributes.uid, attributes.gid) != (self.uid, self.gid)
     }
 }
@@ -208,15 +208,15 @@ pub(super) fn in_dir(dir: BorrowedFd, name: &[u8]) -> Vec<u8> {
     path
 }
 
-fn uid(attributes: &Attributes) -> Uid {
+fn uid(attributes: &FileAttributes) -> Uid {
     Uid::from_raw(attributes.uid)
 }
 
-fn gid(attributes: &Attributes) -> Gid {
+fn gid(attributes: &FileAttributes) -> Gid {
     Gid::from_raw(attributes.gid)
 }
 
-fn times(attributes: &Attributes) -> Timestamps {
+fn times(attributes: &FileAttributes) -> Timestamps {
     let omit = Timespec { tv_sec: 0, tv_nsec: UTIME_OMIT };
     Timestamps { last_access: omit, last_modification: attributes.mtime }
 }

@@ -36,8 +36,8 @@ impl Budget {
     }
 
     /// The packed archive, whose size counts as it is read: of a stream it is not known before.
-    pub(crate) fn counted<R>(&self, packed: R) -> Counted<'_, R> {
-        Counted { packed, read: &self.read }
+    pub(crate) fn counted<R>(&self, packed: R) -> CountedArchive<'_, R> {
+        CountedArchive { packed, read: &self.read }
     }
 
     /// Takes `bytes` of an unpacked archive into account.
@@ -75,12 +75,12 @@ impl Budget {
 
 /// A packed archive being read.
 #[derive(Debug)]
-pub(crate) struct Counted<'a, R> {
+pub(crate) struct CountedArchive<'a, R> {
     packed: R,
     read: &'a AtomicU64,
 }
 
-impl<R: Read> Read for Counted<'_, R> {
+impl<R: Read> Read for CountedArchive<'_, R> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         let n = self.packed.read(buffer)?;
         self.read.fetch_add(n as u64, Ordering::Relaxed);

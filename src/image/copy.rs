@@ -16,9 +16,9 @@ use std::sync::{Arc, Mutex};
 use rustix::fs::{AtFlags, FileType, Mode, OFlags, RawDir, ResolveFlags, SeekFrom, Stat, Timespec};
 use rustix::io::Errno;
 
-use self::job::{Directory, Job};
+use self::job::{CopyJob, Directory};
 use self::queue::{Queue, lock};
-use super::attributes::{Attributes, Attributor, xattrs_of_file, xattrs_of_named};
+use super::attributes::{Attributor, FileAttributes, xattrs_of_file, xattrs_of_named};
 use super::shown;
 use super::walk::open_deep;
 use crate::error::{Context, Error, Result};
@@ -36,7 +36,7 @@ pub(crate) fn copy_tree(source: &Path, target: &Path, progress: &Progress) -> Re
     {
         return Err(e).context(|| format!("make `{}`", target.display()));
     }
-    let copy = Copy {
+    let copy = TreeCopy {
         attributor: Attributor::new(),
         reflinks: AtomicBool::new(true),
         links: Mutex::new(HashMap::new()),
@@ -50,7 +50,7 @@ pub(crate) fn copy_tree(source: &Path, target: &Path, progress: &Progress) -> Re
     }
     copy.attributor.neutralise(&copy.target).context(step)?;
     let target = copy.target.try_clone().context(step)?;
-    copy.queue.push(Job::Root { source, target });
+    copy.queue.push(CopyJob::Root { source, target });
     let threads = std::thread::available_parallelism().map_or(2, |n| n.get().clamp(2, 8));
     std::thread::scope(|scope| {
         for _ in 1..threads {
@@ -68,7 +68,7 @@ pub(crate) fn into_itself() -> Error {
 }
 
 /// What is known to all threads of one copy.
-struct Copy<'a> {
+struct TreeCopy<'a> {
     attributor: Attributor,
     /// Until the file system has said that it has no reflinks.
     reflinks: AtomicBool,
@@ -79,7 +79,7 @@ struct Copy<'a> {
     progress: &'a Progress,
 }
 
-impl Copy<'_> {
+impl TreeCopy<'_> {
     fn work(&self) {
         let mut buffers = Buffers::new();
         while let Some(job) = self.queue.next() {
@@ -88,10 +88,10 @@ impl Copy<'_> {
         }
     }
 
-    fn copy_directory(&self, job: Job, buffers: &mut Buffers) -> Result<()> {
+    fn copy_directory(&self, job: CopyJob, buffers: &mut Buffers) -> Result<()> {
         let dir = match job {
-            Job::Root { source, target } => Directory { source, target, path: Vec::new() },
-            Job::Below { parent, name } => {
+            CopyJob::Root { source, target } => Directory { source, target, path: Vec::new() },
+            CopyJob::Below { parent, name } => {
                 let path = parent.path_of(&name);
                 let step = || format!("open `{}`", shown(&path));
                 let source = match open_source_directory(parent.source.as_fd(), &*name, ResolveFlags::NO_XDEV) {
@@ -122,7 +122,7 @@ impl Copy<'_> {
             self.attributor.complete_directory(dir.target.as_fd(), &attributes)
         };
         complete().context(|| format!("copy `{}`", shown(&dir.path)))?;
-        self.queue.push_all(below.into_iter().map(|name| Job::Below { parent: dir.clone(), name }));
+        self.queue.push_all(below.into_iter().map(|name| CopyJob::Below { parent: dir.clone(), name }));
         Ok(())
     }
 
@@ -225,8 +225,8 @@ impl Copy<'_> {
     }
 }
 
-fn attributes(stat: &Stat, xattrs: Vec<(Vec<u8>, Vec<u8>)>) -> Attributes {
-    Attributes {
+fn attributes(stat: &Stat, xattrs: Vec<(Vec<u8>, Vec<u8>)>) -> FileAttributes {
+    FileAttributes {
         mode: stat.st_mode & 0o7777,
         uid: stat.st_uid,
         gid: stat.st_gid,

@@ -14,12 +14,12 @@ pub(crate) struct Measured {
     /// On disk, a file of several names counted once.
     pub bytes: u64,
     pub entries: u64,
-    pub highest: Owner,
+    pub highest: HighestOwner,
 }
 
 /// The highest user or group id that something in a tree belongs to, and the first that does.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(crate) struct Owner {
+pub(crate) struct HighestOwner {
     pub id: u32,
     /// Below the tree.
     pub path: PathBuf,
@@ -33,7 +33,7 @@ impl Measured {
         }
         let id = stat.st_uid.max(stat.st_gid);
         if id > self.highest.id {
-            self.highest = Owner { id, path: path.to_owned() };
+            self.highest = HighestOwner { id, path: path.to_owned() };
         }
     }
 }

@@ -24,7 +24,7 @@ mod walk;
 
 pub(crate) use cache::{Image, ImageStore, Listed};
 pub(crate) use marks::remove_overlay_marks;
-pub(crate) use record::{Asked, ImageRecord, ImageSpec};
+pub(crate) use record::{BuildInputs, ImageRecord, ImageSpec};
 
 /// No path in an archive is longer. A guest can nest directories deeper than the 4096 bytes (PATH_MAX) that
 /// the kernel takes at once, and their archive is read back; but each entry of it has the whole path.

@@ -7,7 +7,7 @@ use sha2::{Digest, Sha256};
 
 use crate::config;
 use crate::error::{Context, Error, Result};
-use crate::image::measure::{Measured, Owner};
+use crate::image::measure::{HighestOwner, Measured};
 use crate::store::replace_file;
 use crate::types::{Arch, IdRange};
 
@@ -20,13 +20,13 @@ pub(crate) struct ImageSpec {
     pub packages: Vec<String>,
     /// What else decides it, as text: the template's own, files it refers to, the mirror.
     pub content: String,
-    pub asked: Asked,
+    pub asked: BuildInputs,
 }
 
 /// What must be asked of the template to make the image anew, beside release and architecture.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
-pub(crate) struct Asked {
+pub(crate) struct BuildInputs {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub mirror: Option<String>,
     /// Packages beyond the template's.
@@ -81,7 +81,7 @@ pub(crate) struct ImageRecord {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub highest: Option<PathBuf>,
     #[serde(default)]
-    pub asked: Asked,
+    pub asked: BuildInputs,
 }
 
 impl ImageRecord {
@@ -104,8 +104,8 @@ impl ImageRecord {
     }
 
     /// What of it belongs to the highest id; nothing where that is one that every guest has.
-    pub(crate) fn highest(&self) -> Owner {
-        Owner { id: self.highest_id.unwrap_or_default(), path: self.highest.clone().unwrap_or_default() }
+    pub(crate) fn highest(&self) -> HighestOwner {
+        HighestOwner { id: self.highest_id.unwrap_or_default(), path: self.highest.clone().unwrap_or_default() }
     }
 
     /// Reads that of the image at `place`; `None` where there is no image.
@@ -143,11 +143,11 @@ mod tests {
             arch: Arch::Amd64,
             packages: vec!["a".into(), "b".into()],
             content: "text".into(),
-            asked: Asked::default(),
+            asked: BuildInputs::default(),
         };
         let same = [
             ImageSpec { packages: vec!["b".into(), "a".into(), "a".into()], ..spec.clone() },
-            ImageSpec { asked: Asked { args: vec!["x".into()], ..Asked::default() }, ..spec.clone() },
+            ImageSpec { asked: BuildInputs { args: vec!["x".into()], ..BuildInputs::default() }, ..spec.clone() },
         ];
         let others = [
             ImageSpec { template: "ubuntu".into(), ..spec.clone() },

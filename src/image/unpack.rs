@@ -9,7 +9,7 @@ use std::io::Read;
 use std::path::Path;
 
 pub(crate) use self::tree::Summary;
-use self::tree::{Inside, Tree};
+use self::tree::{Inside, WrittenTree};
 use super::archive::{self, Archive, EntryKind};
 use super::budget::Budget;
 use super::shown;
@@ -43,7 +43,7 @@ pub(crate) fn unpack(reader: impl Read + Send, root: &Path, budget: &Budget, pro
     {
         return Err(e).context(|| format!("make `{}`", root.display()));
     }
-    let mut tree = Tree::new(root)?;
+    let mut tree = WrittenTree::new(root)?;
     archive::read(
         reader,
         budget,
@@ -73,7 +73,7 @@ pub(crate) fn unpack_below(
     progress: &Progress,
     aside: &mut dyn FnMut(&str, &[u8]) -> Result<()>,
 ) -> Result<Summary> {
-    let mut tree = Tree::new(root)?;
+    let mut tree = WrittenTree::new(root)?;
     let below = |path: &[u8]| -> Result<Option<Vec<u8>>> {
         let Inside(path) = Inside::new(path)?;
         let rest = path.strip_prefix(prefix.as_bytes());
@@ -134,7 +134,7 @@ pub(crate) fn unpack_layer(
     budget: &Budget,
     progress: &Progress,
 ) -> Result<Summary> {
-    let mut tree = Tree::new(root)?;
+    let mut tree = WrittenTree::new(root)?;
     tree.begin_layer();
     archive::read(
         reader,

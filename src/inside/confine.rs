@@ -1,13 +1,13 @@
 use super::CapabilitySet;
 use super::lsm::{Labels, OpenLabels};
-use super::seccomp::Filter;
+use super::seccomp::SeccompFilter;
 use crate::error::Result;
 
 /// What keeps a guest's processes within bounds: its init and every attached command alike.
 #[derive(Debug, Clone)]
 pub(crate) struct Confinement {
     pub capabilities: CapabilitySet,
-    pub filter: Filter,
+    pub filter: SeccompFilter,
     pub labels: Labels,
 }
 

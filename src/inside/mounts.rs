@@ -11,7 +11,7 @@ use super::places::{self, attach_in_root};
 use super::plan::{BootPlan, NetworkView};
 use crate::error::{Context, Result};
 use crate::sys::fs::{open_dir, open_in_root_no_links};
-use crate::sys::mount::{self as sys_mount, Attributes, attach, copy_tree, new_filesystem};
+use crate::sys::mount::{self as sys_mount, MountAttributes, attach, copy_tree, new_filesystem};
 
 const NOSUID: MountAttrFlags = MountAttrFlags::MOUNT_ATTR_NOSUID;
 const NODEV: MountAttrFlags = MountAttrFlags::MOUNT_ATTR_NODEV;
@@ -51,7 +51,8 @@ impl KernelFilesystems {
             // sysfs shows a network namespace, and mounting it asks for power over that one.
             NetworkView::Host => {
                 let tree = copy_tree("/sys", true)?;
-                let change = Attributes { set: libc::MOUNT_ATTR_RDONLY, recursive: true, ..Attributes::default() };
+                let change =
+                    MountAttributes { set: libc::MOUNT_ATTR_RDONLY, recursive: true, ..MountAttributes::default() };
                 sys_mount::set_attributes(&tree, &change).context(|| "make /sys read-only")?;
                 Ok(tree)
             }
@@ -119,7 +120,7 @@ fn keep_whole(proc: &OwnedFd, sys: &OwnedFd) -> Result<()> {
 /// A detached copy of one mount that nobody can write to.
 fn read_only(path: &str) -> Result<OwnedFd> {
     let tree = copy_tree(path, false)?;
-    let change = Attributes { set: libc::MOUNT_ATTR_RDONLY, ..Attributes::default() };
+    let change = MountAttributes { set: libc::MOUNT_ATTR_RDONLY, ..MountAttributes::default() };
     sys_mount::set_attributes(&tree, &change).context(|| format!("make `{path}` read-only"))?;
     Ok(tree)
 }

@@ -13,7 +13,7 @@ use rustix::mount::MountAttrFlags;
 
 use super::BootPlan;
 use crate::error::{Context, Result};
-use crate::sys::mount::{self as sys_mount, Attributes};
+use crate::sys::mount::{self as sys_mount, MountAttributes};
 
 const DIR: &str = "/run/host";
 
@@ -53,7 +53,7 @@ pub(super) fn fill(plan: &BootPlan) -> Result<Option<OwnedFd>> {
     let notify = if plan.notify { Some(notify_socket()?) } else { None };
     sys_mount::attach(sys_mount::copy_tree("/run/host/boot-id", false)?, "/proc/sys/kernel/random/boot_id")?;
     let tree = sys_mount::copy_tree(DIR, true)?;
-    let change = Attributes { set: libc::MOUNT_ATTR_RDONLY, ..Attributes::default() };
+    let change = MountAttributes { set: libc::MOUNT_ATTR_RDONLY, ..MountAttributes::default() };
     sys_mount::set_attributes(&tree, &change).context(|| format!("make `{DIR}` read-only"))?;
     sys_mount::attach(tree, DIR)?;
     Ok(notify)

@@ -4,7 +4,7 @@ use std::net::IpAddr;
 
 use ipnetwork::IpNetwork;
 
-use super::plan::{self, Interface, Kind};
+use super::plan::{self, LinkKind, PlannedInterface};
 use super::{bridge, owner};
 use crate::config::bridge::{BridgeSettings, NetworkFile};
 use crate::config::{Address, Config, NetworkType};
@@ -26,7 +26,7 @@ pub(crate) fn check_addresses(layout: &Layout, name: &ContainerName, config: &Co
     }
     let file = NetworkFile::load(layout)?;
     for interface in plan::interfaces(name, config, bridge::default_name(&layout.host_config()?))? {
-        let Kind::Veth { bridge } = &interface.kind else { continue };
+        let LinkKind::Veth { bridge } = &interface.kind else { continue };
         let bridge = owner::bridge_name(layout, bridge)?;
         let Some(settings) = file.bridge.get(&bridge) else { continue };
         let network = &config.network[&interface.guest];
@@ -39,7 +39,7 @@ pub(crate) fn check_addresses(layout: &Layout, name: &ContainerName, config: &Co
 /// The same for one interface on a bridge with these settings.
 pub(super) fn check(
     layout: &Layout,
-    interface: &Interface,
+    interface: &PlannedInterface,
     ipv4: Address,
     bridge: &str,
     settings: &BridgeSettings,
@@ -76,7 +76,7 @@ pub(super) fn check(
 
 /// A guest with another network's address reaches nobody by this bridge, unless it is told a gateway
 /// and others a route.
-fn check_within(address: IpAddr, net: IpNetwork, bridge: &str, interface: &Interface) -> Result<()> {
+fn check_within(address: IpAddr, net: IpNetwork, bridge: &str, interface: &PlannedInterface) -> Result<()> {
     let told = interface.gateways.iter().any(|gateway| gateway.is_ipv4() == address.is_ipv4());
     if !net.contains(address) && !told {
         let network = format!("{}/{}", net.network(), net.prefix());

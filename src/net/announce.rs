@@ -9,7 +9,7 @@ use crate::config::bridge::NetworkFile;
 use crate::config::{Address, Config};
 use crate::error::{Error, Result};
 use crate::net::bridge::Bridge;
-use crate::net::plan::{Interface, Kind};
+use crate::net::plan::{LinkKind, PlannedInterface};
 use crate::netserver::GuestEntry;
 use crate::store::Layout;
 use crate::types::ContainerName;
@@ -20,7 +20,7 @@ pub(super) fn check_reservation(
     layout: &Layout,
     name: &ContainerName,
     config: &Config,
-    interface: &Interface,
+    interface: &PlannedInterface,
     bridges: &BTreeMap<String, Bridge>,
 ) -> Result<()> {
     let Address::Reserved(IpAddr::V4(address)) = config.network[&interface.guest].ipv4 else { return Ok(()) };
@@ -28,7 +28,7 @@ pub(super) fn check_reservation(
         let error = Error::config(format!("{address} cannot be leased to it: {why}"));
         Err(error.hint(format!("with a prefix length (`{address}/24`) it is set before the guest boots")))
     };
-    let Kind::Veth { bridge } = &interface.kind else {
+    let LinkKind::Veth { bridge } = &interface.kind else {
         return refused("only a bridge of lxm's has a server for that".into());
     };
     let Some(settings) = bridges[bridge].settings.as_ref().filter(|settings| settings.dhcp) else {

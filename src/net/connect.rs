@@ -16,7 +16,7 @@ use crate::net::bridge::Bridge;
 use crate::net::link::Namespaces;
 use crate::net::names::Role;
 use crate::net::netlink::Netlink;
-use crate::net::plan::{Interface, Kind};
+use crate::net::plan::{LinkKind, PlannedInterface};
 use crate::store::Layout;
 use crate::types::{ContainerName, Mac};
 
@@ -42,13 +42,13 @@ pub fn connect(layout: &Layout, name: &ContainerName, config: &Config, leader: P
     let host_config = layout.host_config()?;
     let mut interfaces = plan::interfaces(name, config, bridge::default_name(&host_config))?;
     for interface in &mut interfaces {
-        if let Kind::Veth { bridge } = &mut interface.kind {
+        if let LinkKind::Veth { bridge } = &mut interface.kind {
             *bridge = owner::bridge_name(layout, bridge)?;
         }
     }
     let mut bridges = BTreeMap::new();
     for interface in &interfaces {
-        if let Kind::Veth { bridge } = &interface.kind
+        if let LinkKind::Veth { bridge } = &interface.kind
             && !bridges.contains_key(bridge)
         {
             bridges.insert(bridge.clone(), bridge::ensure(layout, bridge)?);
@@ -57,7 +57,7 @@ pub fn connect(layout: &Layout, name: &ContainerName, config: &Config, leader: P
     for interface in &interfaces {
         let step = || format!("`{}`", interface.guest);
         check_reservation(layout, name, config, interface, &bridges).context(step)?;
-        if let Kind::Veth { bridge } = &interface.kind
+        if let LinkKind::Veth { bridge } = &interface.kind
             && let Some(settings) = &bridges[bridge].settings
         {
             let ipv4 = config.network[&interface.guest].ipv4;
@@ -81,8 +81,8 @@ pub fn connect(layout: &Layout, name: &ContainerName, config: &Config, leader: P
     Ok(links.map(|link| GuestLink { guest: link.guest, host: link.host, mac: link.mac }).collect())
 }
 
-fn record_of(layout: &Layout, name: &ContainerName, leader: Pid, interfaces: &[Interface]) -> GuestRecord {
-    let link_of = |interface: &Interface| {
+fn record_of(layout: &Layout, name: &ContainerName, leader: Pid, interfaces: &[PlannedInterface]) -> GuestRecord {
+    let link_of = |interface: &PlannedInterface| {
         let on_host = |role| names::host_link(layout, name, &interface.guest, role);
         let mut link = LinkRecord {
             guest: interface.guest.clone(),
@@ -95,19 +95,19 @@ fn record_of(layout: &Layout, name: &ContainerName, leader: Pid, interfaces: &[I
             publish: interface.publish.clone(),
         };
         match &interface.kind {
-            Kind::Veth { bridge } => {
+            LinkKind::Veth { bridge } => {
                 link.host = Some(on_host(Role::Veth));
                 link.bridge = Some(bridge.clone());
                 if interface.egress.is_some() {
                     link.helpers.push(on_host(Role::Shaper));
                 }
             }
-            Kind::Macvlan { .. } | Kind::Ipvlan { .. } if interface.vlan.is_some() => {
+            LinkKind::Macvlan { .. } | LinkKind::Ipvlan { .. } if interface.vlan.is_some() => {
                 link.helpers.push(on_host(Role::Vlan));
             }
             // They go with the guest's namespace.
-            Kind::Macvlan { .. } | Kind::Ipvlan { .. } | Kind::Vlan { .. } => {}
-            Kind::Physical { parent } => link.moved = Some(first_name(parent)),
+            LinkKind::Macvlan { .. } | LinkKind::Ipvlan { .. } | LinkKind::Vlan { .. } => {}
+            LinkKind::Physical { parent } => link.moved = Some(first_name(parent)),
         }
         link
     };
@@ -124,7 +124,7 @@ fn first_name(name: &str) -> String {
 fn wire_up(
     layout: &Layout,
     name: &ContainerName,
-    interfaces: &[Interface],
+    interfaces: &[PlannedInterface],
     bridges: &BTreeMap<String, Bridge>,
     netns: BorrowedFd<'_>,
 ) -> Result<()> {
@@ -143,7 +143,7 @@ async fn make_all(
     namespaces: Namespaces<'_>,
     layout: &Layout,
     name: &ContainerName,
-    interfaces: &[Interface],
+    interfaces: &[PlannedInterface],
     bridges: &BTreeMap<String, Bridge>,
 ) -> Result<()> {
     for interface in interfaces {
@@ -156,14 +156,14 @@ async fn make(
     namespaces: Namespaces<'_>,
     layout: &Layout,
     name: &ContainerName,
-    interface: &Interface,
+    interface: &PlannedInterface,
     bridges: &BTreeMap<String, Bridge>,
 ) -> Result<()> {
     let full_name = names::full_name(&layout.name_on_bridge(name), &interface.guest);
     let on_host = |role| names::host_link(layout, name, &interface.guest, role);
     let mut interface = interface.clone();
     match &interface.kind {
-        Kind::Veth { bridge } => {
+        LinkKind::Veth { bridge } => {
             let bridge = &bridges[bridge];
             bridge.complete_gateways(&mut interface);
             let host_link = on_host(Role::Veth);
@@ -176,10 +176,12 @@ async fn make(
                 limit::limit_out_of_guest(namespaces.host, port, &on_host(Role::Shaper), rate).await?;
             }
         }
-        Kind::Macvlan { parent } => link::make_macvlan(namespaces, &interface, parent, &on_host(Role::Vlan)).await?,
-        Kind::Ipvlan { parent } => link::make_ipvlan(namespaces, &interface, parent, &on_host(Role::Vlan)).await?,
-        Kind::Vlan { parent, vlan } => link::make_vlan(namespaces, &interface, parent, *vlan).await?,
-        Kind::Physical { parent } => link::move_into_guest(namespaces, &interface, parent, &full_name).await?,
+        LinkKind::Macvlan { parent } => {
+            link::make_macvlan(namespaces, &interface, parent, &on_host(Role::Vlan)).await?
+        }
+        LinkKind::Ipvlan { parent } => link::make_ipvlan(namespaces, &interface, parent, &on_host(Role::Vlan)).await?,
+        LinkKind::Vlan { parent, vlan } => link::make_vlan(namespaces, &interface, parent, *vlan).await?,
+        LinkKind::Physical { parent } => link::move_into_guest(namespaces, &interface, parent, &full_name).await?,
     }
     if interface.addresses.is_empty() && interface.gateways.is_empty() {
         return Ok(());

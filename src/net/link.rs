@@ -18,7 +18,7 @@ use rtnetlink::{
 
 use super::neighbours;
 use super::netlink::{delete_link, index_of, link_by_name, name_of};
-use super::plan::Interface;
+use super::plan::PlannedInterface;
 use crate::error::{Context, Error, Result};
 use crate::types::Mac;
 
@@ -41,7 +41,7 @@ async fn bring_up(guest: &Handle, name: &str) -> Result<()> {
 /// A veth pair on `bridge`, its peer born in the guest under its final name and address.
 pub(super) async fn make_veth(
     namespaces: Namespaces<'_>,
-    interface: &Interface,
+    interface: &PlannedInterface,
     host_link: &str,
     full_name: &str,
     bridge: u32,
@@ -129,7 +129,7 @@ async fn filters_vlans(host: &Handle, bridge: u32) -> Result<bool> {
 /// A macvlan of `parent` (in its VLAN where one is given), born in the guest.
 pub(super) async fn make_macvlan(
     namespaces: Namespaces<'_>,
-    interface: &Interface,
+    interface: &PlannedInterface,
     parent: &str,
     vlan_link: &str,
 ) -> Result<()> {
@@ -141,7 +141,7 @@ pub(super) async fn make_macvlan(
 /// An ipvlan of `parent`: it has its parent's hardware address.
 pub(super) async fn make_ipvlan(
     namespaces: Namespaces<'_>,
-    interface: &Interface,
+    interface: &PlannedInterface,
     parent: &str,
     vlan_link: &str,
 ) -> Result<()> {
@@ -153,7 +153,7 @@ pub(super) async fn make_ipvlan(
 /// The VLAN `vlan` of `parent`, with its hardware address.
 pub(super) async fn make_vlan(
     namespaces: Namespaces<'_>,
-    interface: &Interface,
+    interface: &PlannedInterface,
     parent: &str,
     vlan: u16,
 ) -> Result<()> {
@@ -163,7 +163,7 @@ pub(super) async fn make_vlan(
 
 async fn make_sub_link<T>(
     namespaces: Namespaces<'_>,
-    interface: &Interface,
+    interface: &PlannedInterface,
     link: LinkMessageBuilder<T>,
     kind: &str,
     parent: &str,
@@ -176,7 +176,7 @@ async fn make_sub_link<T>(
     made.map_err(|e| unsupported(e.into(), kind)).context(|| format!("make a {kind} of `{parent}`"))
 }
 
-async fn base_link(host: &Handle, interface: &Interface, parent: &str, vlan_link: &str) -> Result<u32> {
+async fn base_link(host: &Handle, interface: &PlannedInterface, parent: &str, vlan_link: &str) -> Result<u32> {
     let parent_index = index_of(host, parent).await?;
     let Some(vlan) = interface.vlan else { return Ok(parent_index) };
     let link = LinkVlan::new(vlan_link, parent_index, vlan).up().build();
@@ -211,7 +211,7 @@ pub(super) async fn add_replacing(host: &Handle, link: LinkMessage, name: &str) 
 /// Moves the host's link `parent` into the guest; an alternative name says from then on whose it is.
 pub(super) async fn move_into_guest(
     namespaces: Namespaces<'_>,
-    interface: &Interface,
+    interface: &PlannedInterface,
     parent: &str,
     full_name: &str,
 ) -> Result<()> {
@@ -259,7 +259,7 @@ pub(super) async fn rename_returned(host: &Handle, full_name: &str, old_name: &s
 }
 
 /// Sets static addresses and default routes in the guest.
-pub(super) async fn address(guest: &Handle, interface: &Interface) -> Result<()> {
+pub(super) async fn address(guest: &Handle, interface: &PlannedInterface) -> Result<()> {
     let index = index_of(guest, &interface.guest).await?;
     for network in &interface.addresses {
         let mut add = guest.address().add(index, network.ip(), network.prefix());

@@ -36,6 +36,6 @@ pub(crate) use check::Finding;
 pub use check::check;
 pub use connect::{GuestLink, connect};
 pub use disconnect::{disconnect, hold, is_wired, sweep};
-pub(crate) use observe::{Addresses, Traffic, addresses, traffic};
+pub(crate) use observe::{GuestAddresses, Traffic, addresses, traffic};
 pub(crate) use plan::mac_of;
 pub(crate) use record::GuestRecord;

@@ -8,14 +8,14 @@ use nix::unistd::Pid;
 
 /// The addresses of a guest, but for loopback.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(crate) struct Addresses {
+pub(crate) struct GuestAddresses {
     pub ipv4: Vec<Ipv4Addr>,
     pub ipv6: Vec<Ipv6Addr>,
     /// Those that only its neighbours can reach.
     pub link_local: Vec<Ipv6Addr>,
 }
 
-impl Addresses {
+impl GuestAddresses {
     /// Whether others can reach the guest.
     pub(crate) fn are_reachable(&self) -> bool {
         !self.ipv4.is_empty() || !self.ipv6.is_empty()
@@ -28,15 +28,15 @@ impl Addresses {
 }
 
 /// The addresses in the network namespace of `leader`; none of one that is gone or shares ours.
-pub(crate) fn addresses(leader: Pid) -> Addresses {
+pub(crate) fn addresses(leader: Pid) -> GuestAddresses {
     let namespace = |pid: &str| fs::read_link(format!("/proc/{pid}/ns/net")).ok();
     if namespace(&leader.to_string()) == namespace("self") {
-        return Addresses::default();
+        return GuestAddresses::default();
     }
     let read = |file: &str| fs::read_to_string(format!("/proc/{leader}/net/{file}")).unwrap_or_default();
     let table = read("if_inet6");
     let [ipv6, link_local] = [GLOBAL, LINK_LOCAL].map(|scope| ipv6_of(&table, scope));
-    Addresses { ipv4: local_ipv4(&read("fib_trie")), ipv6, link_local }
+    GuestAddresses { ipv4: local_ipv4(&read("fib_trie")), ipv6, link_local }
 }
 
 /// Bytes that went over a link of the host, seen from the guest at its other end.
@@ -114,12 +114,12 @@ mod tests {
         let parse = |text: &str| text.parse::<Ipv6Addr>().unwrap();
         assert_eq!(ipv6_of(table, GLOBAL), [parse("fd42::5")]);
         let link_local = ipv6_of(table, LINK_LOCAL);
-        let addresses = Addresses { ipv6: vec![parse("fd42::5")], link_local, ..Addresses::default() };
+        let addresses = GuestAddresses { ipv6: vec![parse("fd42::5")], link_local, ..GuestAddresses::default() };
         assert_eq!(addresses.all_ipv6(), ["fd42::5", "fe80::5"].map(parse));
     }
 
     #[test]
     fn a_guest_in_the_hosts_network_has_no_address_of_its_own() {
-        assert_eq!(addresses(nix::unistd::getpid()), Addresses::default());
+        assert_eq!(addresses(nix::unistd::getpid()), GuestAddresses::default());
     }
 }

@@ -6,16 +6,16 @@ use ipnetwork::IpNetwork;
 
 use super::names;
 use super::rate::Rate;
-use crate::config::{Address, Config, Network, NetworkType, Publish, is_interface_name, is_link_name};
+use crate::config::{Address, Config, Network, NetworkType, PublishedPort, is_interface_name, is_link_name};
 use crate::error::{Context, Error, Result};
 use crate::types::{ContainerName, Mac};
 
 /// One interface of the guest, as it will be made.
 #[derive(Debug, Clone, PartialEq)]
-pub(super) struct Interface {
+pub(super) struct PlannedInterface {
     /// Its name in the guest.
     pub guest: String,
-    pub kind: Kind,
+    pub kind: LinkKind,
     pub mac: Mac,
     pub mtu: Option<u32>,
     pub vlan: Option<u16>,
@@ -24,14 +24,14 @@ pub(super) struct Interface {
     pub gateways: Vec<IpAddr>,
     /// The guest is to have no IPv6 on it at all, not even a link-local address.
     pub without_ipv6: bool,
-    pub publish: Vec<Publish>,
+    pub publish: Vec<PublishedPort>,
     pub isolated: bool,
     pub ingress: Option<Rate>,
     pub egress: Option<Rate>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Kind {
+pub(super) enum LinkKind {
     Veth {
         bridge: String,
     },
@@ -52,7 +52,7 @@ pub(super) enum Kind {
 }
 
 /// The guest's interfaces in order of their names; empty where it has loopback alone.
-pub(super) fn interfaces(name: &ContainerName, config: &Config, default_bridge: &str) -> Result<Vec<Interface>> {
+pub(super) fn interfaces(name: &ContainerName, config: &Config, default_bridge: &str) -> Result<Vec<PlannedInterface>> {
     let mut interfaces = Vec::new();
     for (guest, network) in &config.network {
         let step = || format!("network.{guest}");
@@ -80,21 +80,21 @@ fn interface(
     guest: &str,
     network: &Network,
     default_bridge: &str,
-) -> Result<Interface> {
+) -> Result<PlannedInterface> {
     let parent = || -> Result<String> {
         let parent =
             network.parent.clone().ok_or_else(|| Error::config("`parent` is not set: which link of the host?"))?;
         checked_link_name(parent)
     };
     let kind = match network.kind {
-        NetworkType::Veth => Kind::Veth {
+        NetworkType::Veth => LinkKind::Veth {
             bridge: checked_link_name(network.bridge.clone().unwrap_or_else(|| default_bridge.to_owned()))?,
         },
-        NetworkType::Macvlan => Kind::Macvlan { parent: parent()? },
-        NetworkType::Ipvlan => Kind::Ipvlan { parent: parent()? },
+        NetworkType::Macvlan => LinkKind::Macvlan { parent: parent()? },
+        NetworkType::Ipvlan => LinkKind::Ipvlan { parent: parent()? },
         NetworkType::Physical => match network.vlan {
-            Some(vlan) => Kind::Vlan { parent: parent()?, vlan },
-            None => Kind::Physical { parent: parent()? },
+            Some(vlan) => LinkKind::Vlan { parent: parent()?, vlan },
+            None => LinkKind::Physical { parent: parent()? },
         },
         NetworkType::None | NetworkType::Host => unreachable!("the caller makes no interface of these"),
     };
@@ -104,7 +104,8 @@ fn interface(
         ("ingress", network.ingress.is_some()),
         ("egress", network.egress.is_some()),
     ];
-    if let (false, Some((key, _))) = (matches!(kind, Kind::Veth { .. }), only_on_veth.iter().find(|(_, set)| *set)) {
+    if let (false, Some((key, _))) = (matches!(kind, LinkKind::Veth { .. }), only_on_veth.iter().find(|(_, set)| *set))
+    {
         return Err(Error::config(format!("`{key}` needs `type = \"veth\"`")));
     }
     if let Some(vlan) = network.vlan
@@ -118,7 +119,7 @@ fn interface(
         return Err(Error::config(format!("`mtu` {mtu} is out of range: 68 to 65535, and at least 1280 for IPv6")));
     }
     let mac = mac_of(name, config, guest, network)?;
-    Ok(Interface {
+    Ok(PlannedInterface {
         guest: guest.to_owned(),
         kind,
         mac,
@@ -182,7 +183,7 @@ fn checked_link_name(name: String) -> Result<String> {
 mod tests {
     use super::*;
 
-    fn plan(text: &str) -> Result<Vec<Interface>> {
+    fn plan(text: &str) -> Result<Vec<PlannedInterface>> {
         let config: Config = toml::from_str(text).expect("a configuration");
         interfaces(&"web".parse().unwrap(), &config, "lxmbr0")
     }
@@ -190,7 +191,7 @@ mod tests {
     #[test]
     fn an_empty_interface_is_a_veth_on_the_default_bridge() {
         let made = plan("uuid = \"u\"\n[network.eth0]\n").unwrap();
-        assert_eq!(made[0].kind, Kind::Veth { bridge: "lxmbr0".into() });
+        assert_eq!(made[0].kind, LinkKind::Veth { bridge: "lxmbr0".into() });
         assert_eq!(made[0].mac, names::derived_mac(&["u", "eth0"]));
         assert!(made[0].addresses.is_empty() && !made[0].without_ipv6);
     }
@@ -206,7 +207,7 @@ mod tests {
     #[test]
     fn of_a_physical_link_in_a_vlan_only_the_vlan_is_the_guests() {
         let made = plan("[network.eth0]\ntype = \"physical\"\nparent = \"lan0\"\nvlan = 7").unwrap();
-        assert_eq!(made[0].kind, Kind::Vlan { parent: "lan0".into(), vlan: 7 });
+        assert_eq!(made[0].kind, LinkKind::Vlan { parent: "lan0".into(), vlan: 7 });
     }
 
     #[test]

@@ -11,7 +11,7 @@ use nix::unistd::Pid;
 
 use super::netlink::in_netns;
 use super::netlink::open_netns;
-use super::observe::{Addresses, addresses};
+use super::observe::{GuestAddresses, addresses};
 use super::record::{GuestRecord, LinkRecord};
 use crate::error::{Context, Error, Result};
 use crate::netserver;
@@ -31,7 +31,7 @@ const CONNECT_TIME: Duration = Duration::from_millis(500);
 const GREETING_TIME: Duration = Duration::from_secs(5);
 
 /// Waits until the guest has an address that others can reach; fails with `Kind::TimedOut`.
-pub(crate) fn wait_address(layout: &Layout, name: &ContainerName, limit: Duration) -> Result<Addresses> {
+pub(crate) fn wait_address(layout: &Layout, name: &ContainerName, limit: Duration) -> Result<GuestAddresses> {
     let leader = BootRecord::of_running(layout, name)?.leader;
     let deadline = Instant::now() + limit;
     let mut ipv6_is_enough = None;

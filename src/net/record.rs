@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use crate::config::{self, Publish};
+use crate::config::{self, PublishedPort};
 use crate::error::{Context, Error, Result};
 use crate::store::Layout;
 use crate::types::{ContainerName, Mac};
@@ -47,7 +47,7 @@ pub(crate) struct LinkRecord {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub addresses: Vec<IpAddr>,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub publish: Vec<Publish>,
+    pub publish: Vec<PublishedPort>,
 }
 
 impl GuestRecord {

@@ -11,7 +11,7 @@ use super::rules;
 use crate::cgroup::Hierarchies;
 use crate::config::bridge::NetworkFile;
 use crate::error::{Context, Error, Result};
-use crate::netserver::watchdog::Message;
+use crate::netserver::watchdog::WatchdogMessage;
 use crate::netserver::{self, Watchdog, guests, is_running, process_file};
 use crate::store::{FileLock, Layout, remove_tree};
 use crate::sys;
@@ -155,7 +155,7 @@ pub(crate) fn run(layout: &Layout, bridge: &str, readiness: Readiness) -> Result
         }),
         Readiness::Stdout => detach(layout).and_then(|()| {
             serve(layout, bridge, |watchdog| {
-                watchdog.send(Message::RestartOnCrash)?;
+                watchdog.send(WatchdogMessage::RestartOnCrash)?;
                 helper::report(None)
             })
         }),

@@ -2,16 +2,16 @@
 
 use dhcproto::v4::MessageType;
 
-use super::dns::{Verdict, Zone};
+use super::dns::{QueryVerdict, Zone};
 use super::frame::parse_solicitation;
 use super::names::Names;
-use super::request::Request;
+use super::request::DhcpRequest;
 use crate::fuzz::inputs;
 
 #[test]
 fn what_real_dhcp_clients_sent_is_understood() {
     for (name, input) in inputs("dhcp4") {
-        let request = Request::parse(&input);
+        let request = DhcpRequest::parse(&input);
         let kind = match name.split('-').nth(1).filter(|_| !name.starts_with("hostile")) {
             Some("discover") => Some(MessageType::Discover),
             Some("request") => Some(MessageType::Request),
@@ -31,7 +31,7 @@ fn what_real_resolvers_asked_is_answered() {
     let names = Names::default();
     for (name, input) in inputs("dns") {
         let verdict = zone.consider(&input, &names, 0);
-        assert!(name.starts_with("hostile") || !matches!(verdict, Verdict::Drop), "{name}");
+        assert!(name.starts_with("hostile") || !matches!(verdict, QueryVerdict::Drop), "{name}");
     }
 }
 

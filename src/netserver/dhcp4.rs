@@ -13,7 +13,7 @@ use super::guests::Guests;
 use super::holders::Holders;
 use super::lease::{Lease, Leases, Time};
 use super::reply::{self, Answer, LeasePolicy, Packet};
-use super::request::Request;
+use super::request::DhcpRequest;
 use crate::error::Result;
 use crate::types::Mac;
 use crate::types::subnet;
@@ -29,7 +29,7 @@ const MAX_DECLINED: usize = 8;
 
 /// What to do about a request.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Outcome {
+pub(super) enum DhcpAction {
     Nothing,
     Reply(Packet),
     /// First see whether somebody uses this address, then ask again.
@@ -166,41 +166,41 @@ impl Dhcp4 {
     }
 
     /// Decides on a request that came in a frame from `source`.
-    pub(super) fn handle(&mut self, request: &Request, source: Mac, now: Time) -> Result<Outcome> {
+    pub(super) fn handle(&mut self, request: &DhcpRequest, source: Mac, now: Time) -> Result<DhcpAction> {
         let relayed = !request.giaddr.is_unspecified();
         if relayed && !self.subnet.contains(request.giaddr) {
-            return Ok(Outcome::Nothing);
+            return Ok(DhcpAction::Nothing);
         }
         // A guest speaks for itself alone; with invented MACs it could take the whole pool.
         if source != request.mac && self.guests.contains_key(&source) {
             self.notes.push(format!("{} asks for a lease in the name of {}; ignored", self.who(source), request.mac));
-            return Ok(Outcome::Nothing);
+            return Ok(DhcpAction::Nothing);
         }
         match request.kind {
             MessageType::Discover => self.discover(request, source, now),
             MessageType::Request => self.request(request, source, now),
             MessageType::Decline => {
                 self.decline(request, now);
-                Ok(Outcome::Nothing)
+                Ok(DhcpAction::Nothing)
             }
             MessageType::Release => {
                 if self.leases.holder(request.ciaddr).is_some_and(|lease| lease.mac == request.mac) {
                     self.leases.end(request.mac, now);
                 }
-                Ok(Outcome::Nothing)
+                Ok(DhcpAction::Nothing)
             }
             MessageType::Inform => self.reply(request, source, Answer::Inform),
-            _ => Ok(Outcome::Nothing),
+            _ => Ok(DhcpAction::Nothing),
         }
     }
 
-    fn discover(&mut self, request: &Request, source: Mac, now: Time) -> Result<Outcome> {
+    fn discover(&mut self, request: &DhcpRequest, source: Mac, now: Time) -> Result<DhcpAction> {
         let Some(address) = self.choose(request.mac, request.requested, now) else {
-            return Ok(Outcome::Nothing);
+            return Ok(DhcpAction::Nothing);
         };
         self.hold(request.mac, address, now);
         if self.needs_probe(request.mac, address, now) {
-            return Ok(Outcome::Probe(address));
+            return Ok(DhcpAction::Probe(address));
         }
         if request.rapid_commit {
             return self.bind(request, source, address, now);
@@ -210,7 +210,7 @@ impl Dhcp4 {
     }
 
     /// RFC 2131, 4.3.2: the three states that a client asks in.
-    fn request(&mut self, request: &Request, source: Mac, now: Time) -> Result<Outcome> {
+    fn request(&mut self, request: &DhcpRequest, source: Mac, now: Time) -> Result<DhcpAction> {
         let renewing = !request.ciaddr.is_unspecified();
         let wanted = match request.server {
             Some(server) if server != self.policy.server => {
@@ -218,12 +218,12 @@ impl Dhcp4 {
                 if self.leases.get(request.mac).is_some_and(|lease| lease.offered) {
                     self.leases.remove(request.mac);
                 }
-                return Ok(Outcome::Nothing);
+                return Ok(DhcpAction::Nothing);
             }
             _ if renewing => request.ciaddr,
             _ => match request.requested {
                 Some(address) => address,
-                None => return Ok(Outcome::Nothing),
+                None => return Ok(DhcpAction::Nothing),
             },
         };
         if let Err(why) = self.entitled(request.mac, wanted, now) {
@@ -232,12 +232,12 @@ impl Dhcp4 {
         }
         if !renewing && self.needs_probe(request.mac, wanted, now) {
             self.hold(request.mac, wanted, now);
-            return Ok(Outcome::Probe(wanted));
+            return Ok(DhcpAction::Probe(wanted));
         }
         self.bind(request, source, wanted, now)
     }
 
-    fn bind(&mut self, request: &Request, source: Mac, address: Ipv4Addr, now: Time) -> Result<Outcome> {
+    fn bind(&mut self, request: &DhcpRequest, source: Mac, address: Ipv4Addr, now: Time) -> Result<DhcpAction> {
         let before = self.leases.get(request.mac).is_some_and(|lease| lease.is_bound(now) && lease.address == address);
         let expires = now + Time::from(self.policy.lease_time);
         self.leases.set(Lease { mac: request.mac, address, expires, offered: false });
@@ -248,7 +248,7 @@ impl Dhcp4 {
         self.reply(request, source, Answer::Ack(address, name.as_deref()))
     }
 
-    fn decline(&mut self, request: &Request, now: Time) {
+    fn decline(&mut self, request: &DhcpRequest, now: Time) {
         let Some(address) = request.requested else { return };
         let own = self.leases.holder(address).is_some_and(|lease| lease.mac == request.mac);
         if own && request.server.is_none_or(|server| server == self.policy.server) {
@@ -257,11 +257,11 @@ impl Dhcp4 {
         }
     }
 
-    fn reply(&mut self, request: &Request, source: Mac, answer: Answer<'_>) -> Result<Outcome> {
+    fn reply(&mut self, request: &DhcpRequest, source: Mac, answer: Answer<'_>) -> Result<DhcpAction> {
         if let Answer::Offer(address, _) | Answer::Ack(address, _) = answer {
             self.holders.answer(request.mac, address);
         }
-        reply::build(&self.policy, request, source, answer).map(Outcome::Reply)
+        reply::build(&self.policy, request, source, answer).map(DhcpAction::Reply)
     }
 
     fn name(&self, mac: Mac) -> Option<String> {

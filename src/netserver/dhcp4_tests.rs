@@ -40,8 +40,8 @@ fn a_guest_with_a_set_address_is_given_that_one() {
     assert_eq!(discover(&mut server, mac, NOW), Some(ip(7)));
 }
 
-fn parse(kind: MessageType, client: Mac, options: &[u8]) -> Request {
-    Request::parse(&message(kind, client, options)).unwrap()
+fn parse(kind: MessageType, client: Mac, options: &[u8]) -> DhcpRequest {
+    DhcpRequest::parse(&message(kind, client, options)).unwrap()
 }
 
 fn option(code: u8, address: Ipv4Addr) -> Vec<u8> {
@@ -49,12 +49,12 @@ fn option(code: u8, address: Ipv4Addr) -> Vec<u8> {
 }
 
 /// Handles a request with every probe finding the address free.
-fn handle(server: &mut Dhcp4, request: &Request, now: Time) -> Option<Message> {
+fn handle(server: &mut Dhcp4, request: &DhcpRequest, now: Time) -> Option<Message> {
     loop {
         match server.handle(request, request.mac, now).unwrap() {
-            Outcome::Nothing => return None,
-            Outcome::Probe(address) => server.found_free(address, now),
-            Outcome::Reply(packet) => {
+            DhcpAction::Nothing => return None,
+            DhcpAction::Probe(address) => server.found_free(address, now),
+            DhcpAction::Reply(packet) => {
                 return Some(Message::from_bytes(frame::parse_udp(&packet.bytes).unwrap().payload).unwrap());
             }
         }
@@ -197,7 +197,7 @@ fn a_guest_cannot_ask_in_the_name_of_another() {
     let mut server = server(2, 254);
     server.set_guests(Guests::from([guest(1, None)]), NOW);
     let forged = parse(MessageType::Discover, mac(66), &[]);
-    assert_eq!(server.handle(&forged, mac(1), NOW).unwrap(), Outcome::Nothing);
+    assert_eq!(server.handle(&forged, mac(1), NOW).unwrap(), DhcpAction::Nothing);
     assert!(server.take_notes()[0].contains("`guest-1` asks for a lease in the name of"));
 }
 
@@ -205,7 +205,7 @@ fn a_guest_cannot_ask_in_the_name_of_another() {
 fn a_used_address_is_found_by_the_probe_and_given_to_nobody() {
     let mut server = server(2, 254);
     let request = parse(MessageType::Discover, mac(1), &[]);
-    let Outcome::Probe(first) = server.handle(&request, mac(1), NOW).unwrap() else { panic!("no probe") };
+    let DhcpAction::Probe(first) = server.handle(&request, mac(1), NOW).unwrap() else { panic!("no probe") };
     server.found_used(first, mac(99), NOW);
     let second = handle(&mut server, &request, NOW).unwrap().yiaddr();
     assert_ne!(first, second);
@@ -218,7 +218,8 @@ fn two_clients_at_once_are_probed_for_different_addresses() {
     let mut server = server(2, 254);
     let mut probed = Vec::new();
     for n in 1..=200 {
-        let Outcome::Probe(address) = server.handle(&parse(MessageType::Discover, mac(n), &[]), mac(n), NOW).unwrap()
+        let DhcpAction::Probe(address) =
+            server.handle(&parse(MessageType::Discover, mac(n), &[]), mac(n), NOW).unwrap()
         else {
             panic!("no probe")
         };
@@ -236,7 +237,7 @@ fn a_prepared_guest_is_answered_without_a_probe() {
     server.found_free(address, NOW);
     assert!(matches!(
         server.handle(&parse(MessageType::Discover, mac(1), &[]), mac(1), NOW).unwrap(),
-        Outcome::Reply(_)
+        DhcpAction::Reply(_)
     ));
     assert_eq!(lease(&mut server, mac(1), NOW), Some(address));
     assert_eq!(server.set_guests(Guests::from([guest(1, None)]), NOW), []);

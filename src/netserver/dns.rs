@@ -24,7 +24,7 @@ pub(super) struct Zone {
 
 /// What to do with a query.
 #[derive(Debug)]
-pub(super) enum Verdict {
+pub(super) enum QueryVerdict {
     /// It is not a query at all.
     Drop,
     Answer(Vec<u8>),
@@ -107,12 +107,12 @@ impl Zone {
     }
 
     /// Decides on a message that a client sent.
-    pub(super) fn consider(&self, message: &[u8], names: &Names, now: Time) -> Verdict {
-        let Some((header, query)) = read(message) else { return Verdict::Drop };
+    pub(super) fn consider(&self, message: &[u8], names: &Names, now: Time) -> QueryVerdict {
+        let Some((header, query)) = read(message) else { return QueryVerdict::Drop };
         if header.metadata.message_type != MessageType::Query {
-            return Verdict::Drop;
+            return QueryVerdict::Drop;
         }
-        let refuse = |code| response(&header, code).to_vec().map_or(Verdict::Drop, Verdict::Answer);
+        let refuse = |code| response(&header, code).to_vec().map_or(QueryVerdict::Drop, QueryVerdict::Answer);
         if header.metadata.op_code != OpCode::Query {
             return refuse(ResponseCode::NotImp);
         }
@@ -121,7 +121,7 @@ impl Zone {
             return refuse(ResponseCode::Refused);
         }
         let Some(mut reply) = self.own(&header, &query, names, now) else {
-            return Verdict::Forward(Question::of(&query));
+            return QueryVerdict::Forward(Question::of(&query));
         };
         reply.add_query(query);
         reply.metadata.authoritative = true;
@@ -130,7 +130,7 @@ impl Zone {
             edns.set_max_payload(MAX_PAYLOAD);
             reply.set_edns(edns);
         }
-        reply.to_vec().map_or(Verdict::Drop, Verdict::Answer)
+        reply.to_vec().map_or(QueryVerdict::Drop, QueryVerdict::Answer)
     }
 
     /// The answer to a question that is ours to answer.
@@ -237,9 +237,9 @@ mod tests {
 
     fn ask(name: &str, kind: RecordType) -> Option<Message> {
         match zone().consider(&query(name, kind).to_vec().unwrap(), &names(), 0) {
-            Verdict::Answer(reply) => Some(Message::from_vec(&reply).unwrap()),
-            Verdict::Forward(_) => None,
-            Verdict::Drop => panic!("dropped"),
+            QueryVerdict::Answer(reply) => Some(Message::from_vec(&reply).unwrap()),
+            QueryVerdict::Forward(_) => None,
+            QueryVerdict::Drop => panic!("dropped"),
         }
     }
 
@@ -294,7 +294,7 @@ mod tests {
     fn a_query_with_edns_is_answered_with_edns() {
         let mut message = query("web.lxm.", RecordType::A);
         message.set_edns(Edns::new());
-        let Verdict::Answer(reply) = zone().consider(&message.to_vec().unwrap(), &names(), 0) else { panic!() };
+        let QueryVerdict::Answer(reply) = zone().consider(&message.to_vec().unwrap(), &names(), 0) else { panic!() };
         assert_eq!(Message::from_vec(&reply).unwrap().edns.unwrap().max_payload(), MAX_PAYLOAD);
         assert!(ask("web.lxm.", RecordType::A).unwrap().edns.is_none());
     }
@@ -302,9 +302,9 @@ mod tests {
     #[test]
     fn what_is_no_question_is_refused_or_dropped() {
         let code = |bytes: &[u8]| match zone().consider(bytes, &names(), 0) {
-            Verdict::Answer(reply) => Some(Message::from_vec(&reply).unwrap().metadata.response_code),
-            Verdict::Drop => None,
-            Verdict::Forward(question) => panic!("{question:?}"),
+            QueryVerdict::Answer(reply) => Some(Message::from_vec(&reply).unwrap().metadata.response_code),
+            QueryVerdict::Drop => None,
+            QueryVerdict::Forward(question) => panic!("{question:?}"),
         };
         let mut two = query("a.", RecordType::A);
         two.add_query(Query::query(Name::root(), RecordType::A));

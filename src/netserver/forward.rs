@@ -12,20 +12,20 @@ use super::dns::{self, Question};
 /// How long one server has to answer.
 const TIMEOUT: Duration = Duration::from_millis(1500);
 /// How long one server has over TCP: connection, question and a long answer.
-const TCP_PATIENCE: Duration = Duration::from_secs(4);
+const TCP_TIMEOUT: Duration = Duration::from_secs(4);
 /// How often the list is gone through.
 const ROUNDS: usize = 2;
 const SERVER_FAILURE: u8 = 2;
 const REFUSED: u8 = 5;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Transport {
+pub(super) enum DnsTransport {
     Udp,
     Tcp,
 }
 
 /// An answer, and which server gave it.
-pub(super) struct Reply {
+pub(super) struct ServerReply {
     /// With the id of the query that it answers.
     pub message: Vec<u8>,
     pub server: SocketAddr,
@@ -39,8 +39,8 @@ pub(super) async fn ask(
     servers: &[SocketAddr],
     query: &[u8],
     question: &Question,
-    transport: Transport,
-) -> Option<Reply> {
+    transport: DnsTransport,
+) -> Option<ServerReply> {
     let mut query_out = query.to_vec();
     let mut poor = None;
     for _ in 0..ROUNDS {
@@ -48,12 +48,12 @@ pub(super) async fn ask(
             let id = dns::random_id();
             query_out.get_mut(..2)?.copy_from_slice(&id.to_be_bytes());
             let reply = match transport {
-                Transport::Udp => timeout(TIMEOUT, udp(server, &query_out, id, question)).await,
-                Transport::Tcp => timeout(TCP_PATIENCE, tcp(server, &query_out, id, question)).await,
+                DnsTransport::Udp => timeout(TIMEOUT, udp(server, &query_out, id, question)).await,
+                DnsTransport::Tcp => timeout(TCP_TIMEOUT, tcp(server, &query_out, id, question)).await,
             };
             let Ok(Ok(mut message)) = reply else { continue };
             message[..2].copy_from_slice(&query[..2]);
-            let reply = Reply { message, server };
+            let reply = ServerReply { message, server };
             // Another server may know what this one could not or would not tell.
             if matches!(reply.message[3] & 0xf, SERVER_FAILURE | REFUSED) {
                 poor.get_or_insert(reply);

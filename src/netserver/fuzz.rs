@@ -2,18 +2,18 @@
 
 use super::frame;
 use super::names::Names;
-use super::request::Request;
+use super::request::DhcpRequest;
 use super::{dns, lease_log};
 
 /// A message to the lease server.
 pub(crate) fn dhcp4(input: &[u8]) {
-    let _ = Request::parse(input);
+    let _ = DhcpRequest::parse(input);
 }
 
 /// A message to the name server, and the same as a server's answer to it.
 pub(crate) fn dns(input: &[u8]) {
     let zone = dns::Zone::new("lxm", "10.77.3.1/24".parse().ok(), "fd77:1::1/64".parse().ok());
-    if let dns::Verdict::Forward(question) = zone.consider(input, &Names::default(), 0) {
+    if let dns::QueryVerdict::Forward(question) = zone.consider(input, &Names::default(), 0) {
         let id = u16::from_be_bytes([input[0], input[1]]);
         let _ = dns::answers(input, id, &question);
     }

@@ -53,5 +53,5 @@ pub use guests::{GuestEntry, announce, retract};
 pub(crate) use running::process_file;
 pub use running::{is_running, status};
 pub(crate) use serve::serve;
-pub use status::{GuestStatus, Status};
+pub use status::{GuestStatus, ServerStatus};
 pub(crate) use watchdog::Watchdog;

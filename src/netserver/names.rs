@@ -15,12 +15,12 @@ const MAX_STATIONS: usize = 65_536;
 /// What the name server answers from: made anew whenever a guest or its lease changes.
 #[derive(Debug, Default)]
 pub(super) struct Names {
-    by_name: HashMap<String, Vec<Entry>>,
+    by_name: HashMap<String, Vec<NameEntry>>,
     by_address: HashMap<IpAddr, (String, Time)>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Entry {
+struct NameEntry {
     address: IpAddr,
     until: Time,
 }
@@ -32,11 +32,11 @@ impl Names {
         for guest in guests.values() {
             // A guest without an address exists all the same: its name is known, and has no records.
             let known = names.by_name.entry(guest.name.to_string()).or_default();
-            let fixed = guest.addresses.iter().map(|&address| Entry { address, until: Time::MAX });
+            let fixed = guest.addresses.iter().map(|&address| NameEntry { address, until: Time::MAX });
             let lease = leases.and_then(|leases| leases.get(guest.mac)).filter(|lease| !lease.offered);
-            let leased = lease.map(|lease| Entry { address: lease.address.into(), until: lease.expires });
+            let leased = lease.map(|lease| NameEntry { address: lease.address.into(), until: lease.expires });
             let seen = neighbours.of(guest.mac).into_iter();
-            let seen = seen.map(|address| Entry { address: address.into(), until: Time::MAX });
+            let seen = seen.map(|address| NameEntry { address: address.into(), until: Time::MAX });
             for entry in fixed.chain(leased).chain(seen) {
                 if !known.iter().any(|other| other.address == entry.address) {
                     known.push(entry);

@@ -13,16 +13,16 @@ const KEPT: Capability = Capability::CAP_NET_BIND_SERVICE;
 
 /// Who the server runs as.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Identity {
+pub(super) struct ServerUser {
     pub uid: Uid,
     pub gid: Gid,
 }
 
-impl Identity {
+impl ServerUser {
     pub(super) fn find() -> Result<Self> {
         for name in USERS {
             if let Some(user) = User::from_name(name).context(|| format!("look up user `{name}`"))? {
-                return Ok(Identity { uid: user.uid, gid: user.gid });
+                return Ok(ServerUser { uid: user.uid, gid: user.gid });
             }
         }
         Err(Error::host_lacks("there is neither a user `lxm-net` nor `nobody` to run the lease server as")

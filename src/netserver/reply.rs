@@ -9,7 +9,7 @@ use dhcproto::v4::{
 };
 
 use super::frame;
-use super::request::Request;
+use super::request::DhcpRequest;
 use crate::config::bridge::{BridgeSettings, Route};
 use crate::error::{Error, Result};
 use crate::types::Mac;
@@ -68,7 +68,7 @@ pub(super) enum Answer<'a> {
 }
 
 /// Builds the answer to `request`, which came in a frame from `source`.
-pub(super) fn build(policy: &LeasePolicy, request: &Request, source: Mac, answer: Answer<'_>) -> Result<Packet> {
+pub(super) fn build(policy: &LeasePolicy, request: &DhcpRequest, source: Mac, answer: Answer<'_>) -> Result<Packet> {
     let (kind, address, name) = match answer {
         Answer::Offer(address, name) => (MessageType::Offer, address, name),
         Answer::Ack(address, name) => (MessageType::Ack, address, name),
@@ -119,7 +119,7 @@ pub(super) fn build(policy: &LeasePolicy, request: &Request, source: Mac, answer
 
 /// Where an answer goes (RFC 2131, 4.1): the relay, the address that the client has, everybody, or
 /// the address that it will have.
-fn destination(request: &Request, source: Mac, address: Ipv4Addr, is_nak: bool) -> (Mac, SocketAddrV4) {
+fn destination(request: &DhcpRequest, source: Mac, address: Ipv4Addr, is_nak: bool) -> (Mac, SocketAddrV4) {
     let client = |address| SocketAddrV4::new(address, CLIENT_PORT);
     if !request.giaddr.is_unspecified() {
         (source, SocketAddrV4::new(request.giaddr, SERVER_PORT))
@@ -196,7 +196,7 @@ mod tests {
 
     #[test]
     fn an_acknowledgement_tells_of_the_whole_network() {
-        let request = Request::parse(&message(MessageType::Request, MAC, &[61, 2, 7, 7, 82, 2, 1, 0])).unwrap();
+        let request = DhcpRequest::parse(&message(MessageType::Request, MAC, &[61, 2, 7, 7, 82, 2, 1, 0])).unwrap();
         let packet = build(&policy(), &request, SOURCE, Answer::Ack(ADDRESS, Some("web"))).unwrap();
         let (to, reply, length) = decode(&packet);
         assert_eq!((packet.to, to), (MAC, "10.0.3.9:68".parse().unwrap()));
@@ -231,13 +231,13 @@ mod tests {
 
     #[test]
     fn an_answer_goes_where_the_client_can_take_it() {
-        let plain = Request::parse(&message(MessageType::Request, MAC, &[])).unwrap();
+        let plain = DhcpRequest::parse(&message(MessageType::Request, MAC, &[])).unwrap();
         let offer = Answer::Offer(ADDRESS, None);
         let ack = Answer::Ack(ADDRESS, None);
         let relay = Ipv4Addr::new(10, 0, 3, 77);
         let everybody = (Mac::BROADCAST, "255.255.255.255:68");
         for (change, answer, (mac, address)) in [
-            (Box::new(|_: &mut Request| {}) as Box<dyn Fn(&mut Request)>, offer, (MAC, "10.0.3.9:68")),
+            (Box::new(|_: &mut DhcpRequest| {}) as Box<dyn Fn(&mut DhcpRequest)>, offer, (MAC, "10.0.3.9:68")),
             (Box::new(|r| r.broadcast = true), offer, everybody),
             (Box::new(|r| r.ciaddr = ADDRESS), ack, (SOURCE, "10.0.3.9:68")),
             (Box::new(|r| r.ciaddr = ADDRESS), Answer::Nak("no"), everybody),

@@ -9,7 +9,7 @@ use crate::types::Mac;
 
 /// A client's message, parsed and checked.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Request {
+pub(super) struct DhcpRequest {
     pub kind: MessageType,
     pub mac: Mac,
     pub xid: u32,
@@ -32,7 +32,7 @@ pub(super) struct Request {
     pub rapid_commit: bool,
 }
 
-impl Request {
+impl DhcpRequest {
     /// Parses a message as it came in a datagram; `None` for what is not a client's request.
     ///
     /// Reads single options out of the raw ones rather than decoding the message whole: one option
@@ -45,7 +45,7 @@ impl Request {
             return None;
         }
         let mac = Mac(message.chaddr().try_into().ok()?);
-        let mut request = Request {
+        let mut request = DhcpRequest {
             kind: MessageType::Unknown(0),
             mac,
             xid: message.xid(),
@@ -115,7 +115,7 @@ pub(super) mod tests {
     #[test]
     fn the_options_that_matter_are_kept() {
         let options = [50, 4, 10, 0, 3, 9, 54, 4, 10, 0, 3, 1, 61, 3, 1, 2, 3, 80, 0, 12, 2, 0xff, 0xfe];
-        let request = Request::parse(&message(MessageType::Request, MAC, &options)).unwrap();
+        let request = DhcpRequest::parse(&message(MessageType::Request, MAC, &options)).unwrap();
         assert_eq!((request.kind, request.mac, request.xid), (MessageType::Request, MAC, 0xdead_beef));
         assert_eq!(request.requested, Some(Ipv4Addr::new(10, 0, 3, 9)));
         assert_eq!(request.server, Some(Ipv4Addr::new(10, 0, 3, 1)));
@@ -127,7 +127,7 @@ pub(super) mod tests {
     fn one_odd_option_does_not_hide_the_others() {
         // A name of three bytes, a rapid commit with data, a host name that is not text.
         let options = [81, 3, 0, 0, 0, 80, 1, 9, 12, 2, 0xff, 0xfe, 94, 1, 0, 50, 4, 10, 0, 3, 9];
-        let request = Request::parse(&message(MessageType::Discover, MAC, &options)).unwrap();
+        let request = DhcpRequest::parse(&message(MessageType::Discover, MAC, &options)).unwrap();
         assert_eq!(request.requested, Some(Ipv4Addr::new(10, 0, 3, 9)));
     }
 
@@ -136,22 +136,22 @@ pub(super) mod tests {
         let mut bytes = message(MessageType::Discover, MAC, &[52, 1, 3]);
         bytes[108..115].copy_from_slice(&[50, 4, 10, 0, 3, 9, 255]);
         bytes[44..49].copy_from_slice(&[61, 2, 7, 7, 255]);
-        let request = Request::parse(&bytes).unwrap();
+        let request = DhcpRequest::parse(&bytes).unwrap();
         assert_eq!((request.requested, request.client_id), (Some(Ipv4Addr::new(10, 0, 3, 9)), Some(vec![7, 7])));
     }
 
     #[test]
     fn what_is_no_request_of_an_ethernet_client_is_refused() {
         let good = message(MessageType::Discover, MAC, &[]);
-        assert!(Request::parse(&good).is_some());
+        assert!(DhcpRequest::parse(&good).is_some());
         // Reply, other hardware, address lengths of a lie, a group address, no magic, no type.
         for (at, byte) in [(0, 2), (1, 6), (2, 16), (2, 255), (2, 0), (28, 0x11), (236, 0), (242, 0), (242, 99)] {
             let mut bytes = good.clone();
             bytes[at] = byte;
-            assert_eq!(Request::parse(&bytes), None, "byte {at} = {byte}");
+            assert_eq!(DhcpRequest::parse(&bytes), None, "byte {at} = {byte}");
         }
         for length in 0..243 {
-            assert_eq!(Request::parse(&good[..length]), None, "cut to {length}");
+            assert_eq!(DhcpRequest::parse(&good[..length]), None, "cut to {length}");
         }
     }
 
@@ -162,13 +162,13 @@ pub(super) mod tests {
             cut in 0usize..600,
             options in proptest::collection::vec(any::<u8>(), 0..300),
         ) {
-            let _ = Request::parse(&bytes);
+            let _ = DhcpRequest::parse(&bytes);
             let whole = message(MessageType::Discover, MAC, &options);
-            let _ = Request::parse(&whole[..cut.min(whole.len())]);
+            let _ = DhcpRequest::parse(&whole[..cut.min(whole.len())]);
             let mut overloaded = message(MessageType::Discover, MAC, &[52, 1, 3]);
             let end = 236.min(44 + bytes.len());
             overloaded[44..end].copy_from_slice(&bytes[..end - 44]);
-            let _ = Request::parse(&overloaded);
+            let _ = DhcpRequest::parse(&overloaded);
         }
     }
 }

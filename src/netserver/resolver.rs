@@ -12,10 +12,10 @@ use tokio::net::TcpStream;
 use tokio::task::spawn_local;
 use tokio::time::timeout;
 
-use super::dns::{self, Question, Verdict, Zone};
-use super::forward::{self, Transport};
+use super::dns::{self, QueryVerdict, Question, Zone};
+use super::forward::{self, DnsTransport};
 use super::rebind::{self, Allowed};
-use super::share::{Client, Counts};
+use super::share::{Counts, Requester};
 use super::state::{self, ServerState};
 use super::upstream::Upstreams;
 use crate::error::{Error, Result};
@@ -96,9 +96,9 @@ pub(super) struct Resolver {
     /// Which names of others may stand for private addresses.
     private_names: Vec<String>,
     told: Cell<Option<Instant>>,
-    forwarded: Rc<Counts<Client>>,
+    forwarded: Rc<Counts<Requester>>,
     looped: Rc<Counts<Question>>,
-    connections: Rc<Counts<Client>>,
+    connections: Rc<Counts<Requester>>,
 }
 
 impl Resolver {
@@ -152,14 +152,14 @@ impl Resolver {
                 continue;
             }
             match self.consider(&buffer[..length]) {
-                Verdict::Drop => {}
-                Verdict::Answer(reply) => {
+                QueryVerdict::Drop => {}
+                QueryVerdict::Answer(reply) => {
                     let _ = socket.try_send_to(&reply, client);
                 }
-                Verdict::Forward(question) => {
+                QueryVerdict::Forward(question) => {
                     let (resolver, socket, query) = (self.clone(), socket.clone(), buffer[..length].to_vec());
                     spawn_local(async move {
-                        if let Some(reply) = resolver.forward(&query, question, client.ip(), Transport::Udp).await {
+                        if let Some(reply) = resolver.forward(&query, question, client.ip(), DnsTransport::Udp).await {
                             let _ = socket.send_to(&reply, client).await;
                         }
                     });
@@ -193,31 +193,37 @@ impl Resolver {
         loop {
             let query = timeout(IDLE, forward::read_message(&mut stream)).await??;
             let reply = match self.consider(&query) {
-                Verdict::Drop => None,
-                Verdict::Answer(reply) => Some(reply),
-                Verdict::Forward(question) => self.forward(&query, question, client, Transport::Tcp).await,
+                QueryVerdict::Drop => None,
+                QueryVerdict::Answer(reply) => Some(reply),
+                QueryVerdict::Forward(question) => self.forward(&query, question, client, DnsTransport::Tcp).await,
             };
             let Some(reply) = reply else { return Ok(()) };
             timeout(IDLE, forward::write_message(&mut stream, &reply)).await??;
         }
     }
 
-    fn consider(&self, message: &[u8]) -> Verdict {
+    fn consider(&self, message: &[u8]) -> QueryVerdict {
         self.zone.consider(message, &self.state.borrow().names, state::now())
     }
 
-    fn who(&self, client: IpAddr) -> Client {
+    fn who(&self, client: IpAddr) -> Requester {
         if self.own.contains(&client) || client.is_loopback() {
-            return Client::Host;
+            return Requester::Host;
         }
-        self.state.borrow().station(client).map_or(Client::PendingProbe, Client::Station)
+        self.state.borrow().station(client).map_or(Requester::PendingProbe, Requester::Station)
     }
 
     /// Passes a query on; the answer "could not find out" where nobody answers or too many wait.
-    async fn forward(&self, query: &[u8], question: Question, client: IpAddr, transport: Transport) -> Option<Vec<u8>> {
+    async fn forward(
+        &self,
+        query: &[u8],
+        question: Question,
+        client: IpAddr,
+        transport: DnsTransport,
+    ) -> Option<Vec<u8>> {
         let who = self.who(client);
         let ticket = self.forwarded.enter(who);
-        let looped = if who == Client::Host { self.looped.enter(question.clone()).map(Some) } else { Some(None) };
+        let looped = if who == Requester::Host { self.looped.enter(question.clone()).map(Some) } else { Some(None) };
         let servers = self.upstreams.borrow_mut().servers().to_vec();
         let reply = match (&ticket, &looped) {
             (Some(_), Some(_)) => forward::ask(&servers, query, &question, transport).await,

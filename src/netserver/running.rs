@@ -6,7 +6,7 @@
 
 use std::path::PathBuf;
 
-use super::status::Status;
+use super::status::ServerStatus;
 use crate::error::Result;
 use crate::store::{FileLock, Layout};
 use crate::sys;
@@ -32,12 +32,12 @@ pub fn is_running(layout: &Layout, bridge: &str) -> Result<bool> {
 }
 
 /// What the bridge's server says of itself; `None` while none runs.
-pub fn status(layout: &Layout, bridge: &str) -> Result<Option<Status>> {
+pub fn status(layout: &Layout, bridge: &str) -> Result<Option<ServerStatus>> {
     if !is_running(layout, bridge)? {
         return Ok(None);
     }
     match sys::fs::open_dir(state_dir(layout, bridge)) {
-        Ok(dir) => Status::read(&dir),
+        Ok(dir) => ServerStatus::read(&dir),
         Err(_) => Ok(None),
     }
 }

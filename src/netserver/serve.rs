@@ -9,11 +9,11 @@ use rustix::fs::inotify::{self, CreateFlags, WatchFlags};
 
 use super::guests;
 use super::link::BridgeLink;
-use super::privileges::Identity;
+use super::privileges::ServerUser;
 use super::resolver::Sockets;
 use super::running::{lock_file, process_file, state_dir};
-use super::server::{self, Parts, Server};
-use super::watchdog::{Message, Watchdog};
+use super::server::{self, Server, ServerParts};
+use super::watchdog::{Watchdog, WatchdogMessage};
 use crate::config::bridge::BridgeSettings;
 use crate::error::{Context, Error, Result};
 use crate::store::{FileLock, Layout, replace_run_file};
@@ -36,8 +36,8 @@ pub(crate) fn serve(
     };
     let process = toml::to_string(&sys::process::generation(Pid::this())?).unwrap_or_default();
     replace_run_file(&process_file(layout, bridge), process.as_bytes(), 0o644)?;
-    let identity = Identity::find()?;
-    let parts = Parts {
+    let identity = ServerUser::find()?;
+    let parts = ServerParts {
         link: BridgeLink::open(bridge, &settings)?,
         names: Sockets::bind(&server::name_addresses(&settings)),
         watch: watch(&guests_dir)?,
@@ -56,7 +56,7 @@ pub(crate) fn serve(
         server.run().await?;
         // Before the lock is released: whoever stopped us may start another. A watchdog that was
         // killed needs no message.
-        let _ = server.watchdog.send(Message::Stop);
+        let _ = server.watchdog.send(WatchdogMessage::Stop);
         Ok(())
     });
     drop(lock);
@@ -68,7 +68,7 @@ fn open_dir(path: &Path) -> Result<OwnedFd> {
 }
 
 /// Makes the directory that the server may write to; its parents are root's.
-fn make_state_dir(path: &Path, identity: Identity) -> Result<OwnedFd> {
+fn make_state_dir(path: &Path, identity: ServerUser) -> Result<OwnedFd> {
     use std::os::unix::fs::PermissionsExt;
     fs::create_dir_all(path).context(|| format!("make `{}`", path.display()))?;
     let dir = open_dir(path)?;

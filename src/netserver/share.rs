@@ -11,7 +11,7 @@ use crate::types::Mac;
 
 /// Who asks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub(super) enum Client {
+pub(super) enum Requester {
     Host,
     Station(Mac),
     /// Nobody whose station is known. All of them together are one client, so that nobody gains by being

@@ -7,7 +7,7 @@ use super::dhcp4::Dhcp4;
 use super::guests::Guests;
 use super::lease::Time;
 use super::names::{Names, Neighbours};
-use super::status::{GuestStatus, Status};
+use super::status::{GuestStatus, ServerStatus};
 use crate::types::Mac;
 
 #[derive(Debug, Default)]
@@ -42,7 +42,7 @@ impl ServerState {
         has.or_else(|| self.guests.values().find(set).map(|guest| guest.mac))
     }
 
-    pub(super) fn status(&self, now: Time) -> Status {
+    pub(super) fn status(&self, now: Time) -> ServerStatus {
         let guest = |guest: &super::GuestEntry| {
             let lease = self.dhcp.as_ref().and_then(|dhcp| dhcp.leases.get(guest.mac));
             let lease = lease.filter(|lease| lease.is_bound(now));
@@ -57,7 +57,7 @@ impl ServerState {
         };
         let mut guests: Vec<GuestStatus> = self.guests.values().map(guest).collect();
         guests.sort_by(|a, b| (&a.name, a.mac).cmp(&(&b.name, b.mac)));
-        Status {
+        ServerStatus {
             names_fault: self.names_fault.clone(),
             pool_size: self.dhcp.as_ref().map_or(0, Dhcp4::pool_size),
             leased: self.dhcp.as_ref().map_or(0, |dhcp| dhcp.leases.iter().filter(|l| l.is_bound(now)).count()),

@@ -17,7 +17,7 @@ const NEW_NAME: &str = "status.json.new";
 const MAX_SIZE: u64 = 16 << 20;
 
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
-pub struct Status {
+pub struct ServerStatus {
     /// `None` while names are served, else why they are not.
     pub names_fault: Option<String>,
     /// Addresses that leases are given from.
@@ -41,7 +41,7 @@ pub struct GuestStatus {
     pub addresses: Vec<IpAddr>,
 }
 
-impl Status {
+impl ServerStatus {
     /// Replaces the file in `dir`.
     pub fn write(&self, dir: &OwnedFd) -> Result<()> {
         let text = serde_json::to_vec_pretty(self).map_err(|e| Error::failed(e.to_string()))?;

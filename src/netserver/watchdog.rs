@@ -19,7 +19,7 @@ const TAKEN_BACK: u8 = b'<';
 
 /// What a server tells its watchdog.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Message {
+pub(crate) enum WatchdogMessage {
     /// From now on the server is started again when it ends without a word.
     RestartOnCrash,
     /// The server ends because it was told to.
@@ -28,13 +28,13 @@ pub(crate) enum Message {
     Leased(Ipv4Addr, Option<Mac>),
 }
 
-impl Message {
+impl WatchdogMessage {
     fn encode(self) -> [u8; LENGTH] {
         let (kind, mac, address) = match self {
-            Message::RestartOnCrash => (RESTART_ON_CRASH, None, Ipv4Addr::UNSPECIFIED),
-            Message::Stop => (STOP, None, Ipv4Addr::UNSPECIFIED),
-            Message::Leased(address, Some(mac)) => (HANDED_ON, Some(mac), address),
-            Message::Leased(address, None) => (TAKEN_BACK, None, address),
+            WatchdogMessage::RestartOnCrash => (RESTART_ON_CRASH, None, Ipv4Addr::UNSPECIFIED),
+            WatchdogMessage::Stop => (STOP, None, Ipv4Addr::UNSPECIFIED),
+            WatchdogMessage::Leased(address, Some(mac)) => (HANDED_ON, Some(mac), address),
+            WatchdogMessage::Leased(address, None) => (TAKEN_BACK, None, address),
         };
         let mut bytes = [kind; LENGTH];
         bytes[1..7].copy_from_slice(&mac.map_or([0; 6], |mac| mac.0));
@@ -46,21 +46,21 @@ impl Message {
         let [kind, a, b, c, d, e, f, g, h, i, j] = *bytes else { return None };
         let address = Ipv4Addr::new(g, h, i, j);
         match kind {
-            RESTART_ON_CRASH => Some(Message::RestartOnCrash),
-            STOP => Some(Message::Stop),
-            HANDED_ON => Some(Message::Leased(address, Some(Mac([a, b, c, d, e, f])))),
-            TAKEN_BACK => Some(Message::Leased(address, None)),
+            RESTART_ON_CRASH => Some(WatchdogMessage::RestartOnCrash),
+            STOP => Some(WatchdogMessage::Stop),
+            HANDED_ON => Some(WatchdogMessage::Leased(address, Some(Mac([a, b, c, d, e, f])))),
+            TAKEN_BACK => Some(WatchdogMessage::Leased(address, None)),
             _ => None,
         }
     }
 }
 
 /// Reads the messages that have arrived; `None` at the end, which is the server's.
-pub(crate) fn receive(pipe: impl AsFd) -> nix::Result<Option<Vec<Message>>> {
+pub(crate) fn receive(pipe: impl AsFd) -> nix::Result<Option<Vec<WatchdogMessage>>> {
     let mut bytes = [0; 512 * LENGTH];
     match nix::unistd::read(pipe, &mut bytes)? {
         0 => Ok(None),
-        length => Ok(Some(bytes[..length].chunks_exact(LENGTH).filter_map(Message::decode).collect())),
+        length => Ok(Some(bytes[..length].chunks_exact(LENGTH).filter_map(WatchdogMessage::decode).collect())),
     }
 }
 
@@ -74,7 +74,7 @@ impl Watchdog {
         Watchdog(pipe)
     }
 
-    pub(crate) fn send(&self, message: Message) -> Result<()> {
+    pub(crate) fn send(&self, message: WatchdogMessage) -> Result<()> {
         nix::unistd::write(&self.0, &message.encode()).map(drop).context(|| "send to the watchdog")
     }
 }
@@ -90,15 +90,15 @@ mod tests {
         let mac = Mac([2, 0, 0, 0, 0, 7]);
         let address = Ipv4Addr::new(10, 0, 3, 9);
         let sent = [
-            Message::RestartOnCrash,
-            Message::Leased(address, Some(mac)),
-            Message::Leased(address, None),
-            Message::Stop,
+            WatchdogMessage::RestartOnCrash,
+            WatchdogMessage::Leased(address, Some(mac)),
+            WatchdogMessage::Leased(address, None),
+            WatchdogMessage::Stop,
         ];
         sent.iter().for_each(|message| watchdog.send(*message).unwrap());
         assert_eq!(receive(&read).unwrap().unwrap(), sent);
         drop(watchdog);
         assert!(receive(&read).unwrap().is_none());
-        assert_eq!(Message::decode(b"?0123456789"), None);
+        assert_eq!(WatchdogMessage::decode(b"?0123456789"), None);
     }
 }

@@ -6,13 +6,13 @@
 
 use std::time::{Duration, Instant};
 
-use super::start::{Changes, StartRequest, WaitFor, start_and_wait};
+use super::start::{GuestChanges, StartRequest, WaitFor, start_and_wait};
 use super::stop::stop;
 use crate::cgroup::{ContainerCgroup, Hierarchies};
-use crate::config::{self, Config, Progress, Ready};
-use crate::container::boot_report::{Entry, Report, State, order, report_file};
+use crate::config::{self, Config, NextStep, ReadyCondition};
+use crate::container::boot_report::{BootEntry, BootState, Report, order, report_file};
 use crate::error::{Context, Error, Kind, Result};
-use crate::host::Stop;
+use crate::host::StopMode;
 use crate::store::{AliveLock, Layout, OperationLock, replace_file, write_volatile};
 use crate::sys::fork;
 use crate::systemd::{self, journal_link, unit};
@@ -91,7 +91,7 @@ fn set(layout: &Layout, name: &ContainerName, autostart: bool) -> Result<()> {
 /// when those before it are ready. Gives how it went; `tell` hears of each end.
 ///
 /// Fails with `Kind::Conflict` where systemd does it.
-pub(crate) fn start_all(layout: &Layout, tell: &dyn Fn(&Entry)) -> Result<Vec<Entry>> {
+pub(crate) fn start_all(layout: &Layout, tell: &dyn Fn(&BootEntry)) -> Result<Vec<BootEntry>> {
     if systemd::is_running() {
         return Err(Error::conflict("systemd starts the enabled containers on this host")
             .hint("`lxm enable NAME` enables one, `systemctl start lxm.target` starts them all"));
@@ -104,39 +104,42 @@ pub(crate) fn start_all(layout: &Layout, tell: &dyn Fn(&Entry)) -> Result<Vec<En
     let begun = Instant::now();
     let since = |at: Instant| at.saturating_duration_since(begun).as_micros() as u64;
     let mut report = Report::default();
-    let done = |report: &mut Report, entry: Entry| -> Result<()> {
+    let done = |report: &mut Report, entry: BootEntry| -> Result<()> {
         tell(&entry);
         report.container.push(entry);
         write_volatile(&report_file(layout), report)
     };
-    let mut running: Vec<Job> = Vec::new();
+    let mut running: Vec<PendingJob> = Vec::new();
     loop {
         match plan.take_next() {
-            Progress::Begin(name) if AliveLock::is_held(layout, &name)? => plan.ended(&name, true),
-            Progress::Begin(name) => running.push(Job::start(layout, name)?),
-            Progress::Skip(name, because) => {
+            NextStep::Begin(name) if AliveLock::is_held(layout, &name)? => plan.ended(&name, true),
+            NextStep::Begin(name) => running.push(PendingJob::start(layout, name)?),
+            NextStep::Skip(name, because) => {
                 let error = Some(format!("it requires `{because}`, which did not start"));
                 let began_us = since(Instant::now());
-                done(&mut report, Entry { name, state: State::Skipped, attempts: 0, began_us, took_us: 0, error })?;
+                done(
+                    &mut report,
+                    BootEntry { name, state: BootState::Skipped, attempts: 0, began_us, took_us: 0, error },
+                )?;
             }
-            Progress::Wait if running.is_empty() => return Ok(report.container),
-            Progress::Wait => {
+            NextStep::Wait if running.is_empty() => return Ok(report.container),
+            NextStep::Wait => {
                 for job in wait_any(&mut running)? {
                     let (name, began, attempt) = (job.name.clone(), job.began, job.attempt);
                     let (state, error) = match job.result() {
-                        Ok(()) => (State::Started, None),
-                        Err(e) if e.kind() == Kind::TimedOut => (State::Slow, Some(e.to_string())),
+                        Ok(()) => (BootState::Started, None),
+                        Err(e) if e.kind() == Kind::TimedOut => (BootState::Slow, Some(e.to_string())),
                         Err(e) if e.kind() == Kind::Failed && attempt < ATTEMPTS => {
                             let until = Instant::now() + Duration::from_secs(1 << (attempt - 1));
-                            running.push(Job { name, began, attempt, task: Task::Pause(until) });
+                            running.push(PendingJob { name, began, attempt, task: Task::Pause(until) });
                             continue;
                         }
-                        Err(e) => (State::Failed, Some(e.to_string())),
+                        Err(e) => (BootState::Failed, Some(e.to_string())),
                     };
-                    plan.ended(&name, state != State::Failed);
+                    plan.ended(&name, state != BootState::Failed);
                     let took_us = began.elapsed().as_micros() as u64;
                     let (began_us, attempts) = (since(began), attempt);
-                    done(&mut report, Entry { name, state, attempts, began_us, took_us, error })?;
+                    done(&mut report, BootEntry { name, state, attempts, began_us, took_us, error })?;
                 }
             }
         }
@@ -155,17 +158,17 @@ pub(crate) fn stop_all(layout: &Layout) -> Result<Vec<(ContainerName, Error)>> {
     let deadline = Instant::now() + budget;
     let names = layout.names()?.into_iter();
     let mut plan = order(layout)?.stop(names.filter(|name| AliveLock::is_held(layout, name).unwrap_or(false)));
-    let mut running: Vec<Job> = Vec::new();
+    let mut running: Vec<PendingJob> = Vec::new();
     let mut failed = Vec::new();
     loop {
         match plan.take_next() {
-            Progress::Begin(name) | Progress::Skip(name, _) => {
+            NextStep::Begin(name) | NextStep::Skip(name, _) => {
                 let own = layout.config(&name).map_or(budget, |config| config.boot.stop_timeout.get());
                 let limit = own.min(deadline.saturating_duration_since(Instant::now()));
-                running.push(Job::stop(layout, name, limit)?);
+                running.push(PendingJob::stop(layout, name, limit)?);
             }
-            Progress::Wait if running.is_empty() => return Ok(failed),
-            Progress::Wait => {
+            NextStep::Wait if running.is_empty() => return Ok(failed),
+            NextStep::Wait => {
                 for job in wait_any(&mut running)? {
                     plan.ended(&job.name, true);
                     let name = job.name.clone();
@@ -182,7 +185,7 @@ pub(crate) fn stop_all(layout: &Layout) -> Result<Vec<(ContainerName, Error)>> {
 }
 
 /// A start or a stop of one container.
-struct Job {
+struct PendingJob {
     name: ContainerName,
     began: Instant,
     attempt: u32,
@@ -191,24 +194,24 @@ struct Job {
 
 enum Task {
     /// In a child, because several are under way and a start clones.
-    Work(fork::Work<()>),
+    Work(fork::ChildWork<()>),
     /// Until it is tried again.
     Pause(Instant),
 }
 
-impl Job {
+impl PendingJob {
     fn new(name: ContainerName, task: Task) -> Self {
-        Job { name, began: Instant::now(), attempt: 1, task }
+        PendingJob { name, began: Instant::now(), attempt: 1, task }
     }
 
     fn start(layout: &Layout, name: ContainerName) -> Result<Self> {
-        Task::start(layout, &name).map(|task| Job::new(name, task))
+        Task::start(layout, &name).map(|task| PendingJob::new(name, task))
     }
 
     fn stop(layout: &Layout, name: ContainerName, limit: Duration) -> Result<Self> {
-        let how = if limit.is_zero() { Stop::Kill } else { Stop::Graceful { limit } };
-        let work = fork::Work::begin(|| stop(layout, &name, how, |_| ()).map(drop))?;
-        Ok(Job::new(name, Task::Work(work)))
+        let how = if limit.is_zero() { StopMode::Kill } else { StopMode::Graceful { limit } };
+        let work = fork::ChildWork::begin(|| stop(layout, &name, how, |_| ()).map(drop))?;
+        Ok(PendingJob::new(name, Task::Work(work)))
     }
 
     /// What came of it, once it is done.
@@ -222,25 +225,25 @@ impl Job {
 
 impl Task {
     fn start(layout: &Layout, name: &ContainerName) -> Result<Self> {
-        let booted = layout.config(name)?.boot.ready == Ready::Booted;
+        let booted = layout.config(name)?.boot.ready == ReadyCondition::Booted;
         let wait = booted.then_some(WaitFor::Booted);
-        let request = StartRequest { window: (24, 80), limit: READY, changes: Changes::Stay, wait };
-        fork::Work::begin(|| start_and_wait(layout, name, request)).map(Task::Work)
+        let request = StartRequest { window: (24, 80), limit: READY, changes: GuestChanges::Stay, wait };
+        fork::ChildWork::begin(|| start_and_wait(layout, name, request)).map(Task::Work)
     }
 }
 
 /// Waits until a job is done or a pause is over; takes those that are done.
-fn wait_any(running: &mut Vec<Job>) -> Result<Vec<Job>> {
+fn wait_any(running: &mut Vec<PendingJob>) -> Result<Vec<PendingJob>> {
     let pauses = running.iter().filter_map(|job| match job.task {
         Task::Pause(until) => Some(until.saturating_duration_since(Instant::now())),
         Task::Work(_) => None,
     });
-    let patience = pauses.min().unwrap_or(Duration::MAX);
+    let timeout = pauses.min().unwrap_or(Duration::MAX);
     let works = running.iter().filter_map(|job| match &job.task {
         Task::Work(work) => Some(work),
         Task::Pause(_) => None,
     });
-    let mut is_done = fork::wait_any(works, patience)?.into_iter();
-    let done = |job: &mut Job| matches!(job.task, Task::Work(_)) && is_done.next() == Some(true);
+    let mut is_done = fork::wait_any(works, timeout)?.into_iter();
+    let done = |job: &mut PendingJob| matches!(job.task, Task::Work(_)) && is_done.next() == Some(true);
     Ok(running.extract_if(.., done).collect())
 }

@@ -13,7 +13,7 @@ use crate::types::ContainerName;
 
 /// One change of a setting.
 #[derive(Debug, Clone)]
-pub(crate) enum Change {
+pub(crate) enum SettingChange {
     Set { key: KeyPath, value: String },
     Unset { key: KeyPath },
 }
@@ -41,23 +41,23 @@ pub(crate) fn document(layout: &Layout, name: &ContainerName) -> Result<Document
 }
 
 /// Makes all of `changes` or none.
-pub(crate) fn change(layout: &Layout, name: &ContainerName, changes: &[Change]) -> Result<Effect> {
+pub(crate) fn change(layout: &Layout, name: &ContainerName, changes: &[SettingChange]) -> Result<Effect> {
     layout.require(name)?;
     make(layout, name, changes).context(|| format!("configure `{name}`"))
 }
 
-fn make(layout: &Layout, name: &ContainerName, changes: &[Change]) -> Result<Effect> {
+fn make(layout: &Layout, name: &ContainerName, changes: &[SettingChange]) -> Result<Effect> {
     let _lock = OperationLock::acquire(layout, name)?;
     let old = document(layout, name)?;
     let mut new = old.clone();
     for change in changes {
-        if let Change::Unset { key } = change {
+        if let SettingChange::Unset { key } = change {
             new.unset(key)?;
         }
     }
     new.set(changes.iter().filter_map(|change| match change {
-        Change::Set { key, value } => Some((key, value.as_str())),
-        Change::Unset { .. } => None,
+        SettingChange::Set { key, value } => Some((key, value.as_str())),
+        SettingChange::Unset { .. } => None,
     }))?;
     write(layout, name, &old, &new)
 }

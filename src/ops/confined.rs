@@ -7,7 +7,7 @@ use std::path::Path;
 use nix::unistd::Pid;
 
 use crate::config::{CallGroup, Syscalls};
-use crate::container::status::Seen;
+use crate::container::status::Observation;
 
 /// What of it the configuration says, and what the kernel says of a running guest's init.
 #[derive(Debug)]
@@ -85,7 +85,7 @@ impl Covers {
 
 impl Confined {
     /// `None` where the configuration cannot be read.
-    pub(crate) fn of(seen: &Seen) -> Option<Self> {
+    pub(crate) fn of(seen: &Observation) -> Option<Self> {
         let config = seen.config().ok()?;
         let security = &config.security;
         let allowed = match security.syscalls {

@@ -61,7 +61,7 @@ fn make(layout: &Layout, request: &CopyRequest) -> Result<Vec<String>> {
     }
     layout.require(from)?;
 
-    let source = Source::find(layout, request)?;
+    let source = CopySource::find(layout, request)?;
     let backend = match &request.storage {
         None => source.backend.name().to_owned(),
         Some(storage) => storage::choose(layout, storage)?.backend.to_owned(),
@@ -103,20 +103,20 @@ fn make(layout: &Layout, request: &CopyRequest) -> Result<Vec<String>> {
 }
 
 /// What is copied.
-struct Source {
+struct CopySource {
     place: PathBuf,
     backend: Box<dyn Backend>,
     is_snapshot: bool,
 }
 
-impl Source {
+impl CopySource {
     fn find(layout: &Layout, request: &CopyRequest) -> Result<Self> {
         let backend = storage::of_container(layout, &request.from)?;
         let place = match &request.snapshot {
             Some(snapshot) => Snapshot::read(layout, &request.from, snapshot)?.place,
             None => layout.container(&request.from),
         };
-        Ok(Source { place, backend, is_snapshot: request.snapshot.is_some() })
+        Ok(CopySource { place, backend, is_snapshot: request.snapshot.is_some() })
     }
 
     fn copy_to(&self, layout: &Layout, name: &ContainerName, target: &dyn Backend, to: &Path) -> Result<()> {

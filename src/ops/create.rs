@@ -7,8 +7,8 @@ use crate::config::{Config, Network, NetworkType};
 use crate::container::ssh_key;
 use crate::distro::{self, HostKeys, Identity, Login};
 use crate::error::{Context, Error, Result};
-use crate::image::measure::{Owner, measure};
-use crate::image::{Asked, Image, ImageSpec, ImageStore};
+use crate::image::measure::{HighestOwner, measure};
+use crate::image::{BuildInputs, Image, ImageSpec, ImageStore};
 use crate::progress::Progress;
 use crate::storage;
 use crate::store::{Layout, OperationLock, Origin, Staging, ids, require_free};
@@ -40,7 +40,7 @@ pub(crate) struct CreateRequest {
 /// What has been made.
 #[derive(Debug, Clone)]
 pub(crate) struct Created {
-    pub storage: storage::Choice,
+    pub storage: storage::BackendChoice,
     /// The default user and how it is logged in as; `None` where that is as the template has it.
     pub login: Option<(String, Access)>,
 }
@@ -185,7 +185,7 @@ fn image(layout: &Layout, recipe: &Recipe, build: &BuildRequest, config: &Config
     })
 }
 
-fn require_ids(highest: &Owner, config: &Config) -> Result<()> {
+fn require_ids(highest: &HighestOwner, config: &Config) -> Result<()> {
     super::fits::ids(highest, &config.security).map_err(|e| {
         e.hint(
             "make the archive or the template with other owners (`tar --owner-map`), or the container `--privileged`",
@@ -201,7 +201,7 @@ pub(crate) fn spec(recipe: &Recipe, build: &BuildRequest) -> Result<ImageSpec> {
         arch: recipe.arch,
         packages: recipe.packages.clone(),
         content: recipe.fingerprint()?,
-        asked: Asked {
+        asked: BuildInputs {
             mirror: build.mirror.clone(),
             packages: build.packages.clone(),
             args: build.args.clone(),

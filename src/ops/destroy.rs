@@ -9,7 +9,7 @@ use super::{autostart, stop};
 use crate::cgroup::Hierarchies;
 use crate::container::sweep;
 use crate::error::{Context, Error, Kind, Result};
-use crate::host::Stop;
+use crate::host::StopMode;
 use crate::host::force::Stray;
 use crate::storage::is_mount_point;
 use crate::store::{self, AliveLock, Layout, OperationLock};
@@ -78,7 +78,7 @@ fn release(layout: &Layout, name: &ContainerName, in_use: InUse, lock: &Operatio
         InUse::Force => {}
     }
     if running {
-        match stop::end(layout, name, Stop::Kill, lock, &|_| ()) {
+        match stop::end(layout, name, StopMode::Kill, lock, &|_| ()) {
             // It ended by itself, or its supervisor died: either is what was wanted.
             Err(_) if !AliveLock::is_held(layout, name)? => {}
             other => drop(other?),

@@ -21,7 +21,7 @@ use crate::types::{ContainerName, SnapshotName};
 /// What happened to a file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, serde::Serialize)]
 #[serde(rename_all = "lowercase")]
-pub(crate) enum Change {
+pub(crate) enum FileChange {
     Added,
     Changed,
     Removed,
@@ -31,7 +31,7 @@ pub(crate) enum Change {
 #[derive(Debug, Default)]
 pub(crate) struct Difference {
     /// Paths in the guest, in order. Of a directory that was removed, it alone.
-    pub files: Vec<(PathBuf, Change)>,
+    pub files: Vec<(PathBuf, FileChange)>,
     /// By their names. `None` where the package manager of the guest is none whose database is read.
     pub packages: Option<BTreeMap<String, Versions>>,
 }
@@ -102,7 +102,7 @@ const DEEPEST: usize = 400;
 
 struct Comparison<'a> {
     guest: &'a GuestTree,
-    files: Vec<(PathBuf, Change)>,
+    files: Vec<(PathBuf, FileChange)>,
 }
 
 impl Comparison<'_> {
@@ -125,7 +125,7 @@ impl Comparison<'_> {
                 other => other?,
             }
         }
-        let removed = missing.iter().map(|name| (path.join(std::ffi::OsStr::from_bytes(name)), Change::Removed));
+        let removed = missing.iter().map(|name| (path.join(std::ffi::OsStr::from_bytes(name)), FileChange::Removed));
         self.files.extend(removed);
         Ok(())
     }
@@ -139,9 +139,9 @@ impl Comparison<'_> {
         let before = old.map(|old| look(old, name)).transpose()?;
         let was = |kind| before.as_ref().is_some_and(|before| kind_of(before) == kind);
         match &before {
-            None => self.files.push((path.clone(), Change::Added)),
+            None => self.files.push((path.clone(), FileChange::Added)),
             Some(before) if self.differs(before, &now) || self.leads_elsewhere(old, new, name, &now)? => {
-                self.files.push((path.clone(), Change::Changed));
+                self.files.push((path.clone(), FileChange::Changed));
             }
             Some(_) => {}
         }

@@ -78,7 +78,7 @@ fn write<W: Write>(
     let now = jiff::Timestamp::now().as_second();
     let hasher = Rc::new(RefCell::new(Sha256::new()));
     let encoder = Encoder::new(output, compression)?;
-    let mut packer = Packer::new(Hashed { writer: encoder, hasher: Rc::clone(&hasher) }, progress);
+    let mut packer = Packer::new(HashedWriter { writer: encoder, hasher: Rc::clone(&hasher) }, progress);
     packer.file(RECORD, to_toml(&record)?.as_bytes(), 0o644, now)?;
     packer.file(CONFIG, reading.config_text.as_bytes(), 0o600, now)?;
     packer.file(ORIGIN, to_toml(&reading.origin)?.as_bytes(), 0o644, now)?;
@@ -96,12 +96,12 @@ fn to_toml<T: Serialize>(value: &T) -> Result<String> {
 }
 
 /// Digests what is written through it.
-struct Hashed<W> {
+struct HashedWriter<W> {
     writer: W,
     hasher: Rc<RefCell<Sha256>>,
 }
 
-impl<W: Write> Write for Hashed<W> {
+impl<W: Write> Write for HashedWriter<W> {
     fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
         let written = self.writer.write(bytes)?;
         self.hasher.borrow_mut().update(&bytes[..written]);

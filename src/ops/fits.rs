@@ -2,11 +2,11 @@
 
 use crate::config::{Security, Storage};
 use crate::error::{Error, Result};
-use crate::image::measure::Owner;
+use crate::image::measure::HighestOwner;
 use crate::types::{IdRange, Size};
 
 /// Fails where a file belongs to an id that the guest does not have: it could neither use nor remove it.
-pub(crate) fn ids(highest: &Owner, security: &Security) -> Result<()> {
+pub(crate) fn ids(highest: &HighestOwner, security: &Security) -> Result<()> {
     // Wherever its own range begins, it is as long.
     let ids = security.ids(IdRange::new(IdRange::FIRST_BASE));
     let most = ids.map_or(u32::MAX, |ids| ids.len.saturating_sub(1));

@@ -3,7 +3,7 @@ use std::time::Duration;
 use super::stop;
 use crate::container::status::Observer;
 use crate::error::{Error, Result};
-use crate::host::Stop;
+use crate::host::StopMode;
 use crate::store::{AliveLock, Layout, OperationLock};
 use crate::sys::{pidfd, process};
 use crate::types::{ContainerName, Signal};
@@ -27,7 +27,7 @@ pub(crate) fn kill(layout: &Layout, name: &ContainerName, signal: Signal) -> Res
     pidfd::send_signal(&leader, signal)?;
     if signal == Signal::KILL && !AliveLock::wait_released(layout, name, CLEARING)? {
         let lock = OperationLock::acquire(layout, name)?;
-        stop::end(layout, name, Stop::Kill, &lock, &|_| ())?;
+        stop::end(layout, name, StopMode::Kill, &lock, &|_| ())?;
     }
     Ok(())
 }

@@ -38,7 +38,7 @@ pub(crate) fn logs(
     layout.require(name)?;
     let path = layout.console_log(name);
     // Before the first look, so that nothing comes in between unseen.
-    let mut changes = if follow { Changes::watch(layout, name)? } else { None };
+    let mut changes = if follow { LogWatch::watch(layout, name)? } else { None };
     let mut current = open(&path)?;
     let mut text = read(&mut open(&path.with_extension("log.1"))?)?;
     text.extend(read(&mut current)?);
@@ -71,13 +71,13 @@ pub(crate) fn logs(
 }
 
 /// What a follower waits for: a change of the log, and the end of the container.
-struct Changes {
+struct LogWatch {
     log: OwnedFd,
     supervisor: Packets,
     supervisor_ended: bool,
 }
 
-impl Changes {
+impl LogWatch {
     /// `None` where the container does not run: nothing will come.
     fn watch(layout: &Layout, name: &ContainerName) -> Result<Option<Self>> {
         let supervisor = match client::ask(layout, name, &Request::Watch) {
@@ -92,7 +92,7 @@ impl Changes {
             Ok(log)
         };
         let log = watch().context(|| format!("watch `{}`", dir.display()))?;
-        Ok(Some(Changes { log, supervisor, supervisor_ended: false }))
+        Ok(Some(LogWatch { log, supervisor, supervisor_ended: false }))
     }
 
     fn wait(&mut self) -> Result<()> {

@@ -16,7 +16,7 @@ pub(crate) use crate::net::server::{Readiness, run as serve};
 
 /// A bridge of lxm's and what is on it.
 #[derive(Debug, Serialize)]
-pub(crate) struct Seen {
+pub(crate) struct BridgeView {
     pub name: String,
     pub up: bool,
     pub ipv4: Option<Ipv4Network>,
@@ -36,20 +36,20 @@ pub(crate) struct Seen {
 }
 
 /// Every bridge of lxm's, by name.
-pub(crate) fn list(layout: &Layout) -> Result<Vec<Seen>> {
+pub(crate) fn list(layout: &Layout) -> Result<Vec<BridgeView>> {
     NetworkFile::load(layout)?.bridge.into_iter().map(|(name, settings)| see(layout, name, settings)).collect()
 }
 
 /// One of them; fails with `Kind::NotFound` for any other.
-pub(crate) fn look(layout: &Layout, name: &str) -> Result<Seen> {
+pub(crate) fn look(layout: &Layout, name: &str) -> Result<BridgeView> {
     let settings = NetworkFile::load(layout)?.get(name)?.clone();
     see(layout, name.to_owned(), settings)
 }
 
-fn see(layout: &Layout, name: String, settings: BridgeSettings) -> Result<Seen> {
+fn see(layout: &Layout, name: String, settings: BridgeSettings) -> Result<BridgeView> {
     let serving = netserver::is_running(layout, &name)?;
     let status = netserver::status(layout, &name)?.unwrap_or_default();
-    Ok(Seen {
+    Ok(BridgeView {
         up: owner::has(layout, &name),
         ipv4: settings.ipv4,
         ipv6: settings.ipv6,

@@ -9,7 +9,7 @@ use crate::image::copy::copy_tree;
 use crate::progress::Progress;
 use crate::storage;
 use crate::store::{self, Layout};
-use crate::template::{self, BuildRequest, Builder, Found, Recipe};
+use crate::template::{self, BuildRequest, Builder, FoundTemplate, Recipe};
 use crate::types::{ContainerName, SnapshotName};
 
 /// Makes an image of a container, or of a snapshot of it, that `lxm create -t NAME` makes containers
@@ -63,7 +63,12 @@ fn published_before(layout: &Layout, as_name: &ContainerName) -> Result<Option<S
 }
 
 /// The template that stands for the image; its text is new each time, and so the image's id.
-fn template_of(layout: &Layout, name: &ContainerName, as_name: &ContainerName, reading: &Reading) -> Result<Found> {
+fn template_of(
+    layout: &Layout,
+    name: &ContainerName,
+    as_name: &ContainerName,
+    reading: &Reading,
+) -> Result<FoundTemplate> {
     let file = layout.etc().join("templates").join(format!("{as_name}.toml"));
     let user = template::find(layout, &reading.origin.template).ok().and_then(|found| found.template.user);
     let mut text = format!(
@@ -74,5 +79,5 @@ fn template_of(layout: &Layout, name: &ContainerName, as_name: &ContainerName, r
         text += &format!("user = {}\n", toml::Value::String(user));
     }
     let template = crate::config::parse(&text, &file)?;
-    Ok(Found { name: as_name.to_string(), file, text, template })
+    Ok(FoundTemplate { name: as_name.to_string(), file, text, template })
 }

@@ -30,7 +30,7 @@ pub struct SnapshotOptions {
 /// Makes a snapshot of a container, which may run: its guest is frozen for the moment.
 pub fn create(layout: &Layout, name: &ContainerName, options: SnapshotOptions) -> Result<Snapshot> {
     let make = || {
-        let work = Work::begin(layout, name)?;
+        let work = SnapshotWork::begin(layout, name)?;
         let snapshot = match options.name {
             Some(snapshot) => snapshot,
             None => work.free_name()?,
@@ -49,7 +49,7 @@ pub fn restore(layout: &Layout, name: &ContainerName, snapshot: &SnapshotName, t
 }
 
 fn bring_back(layout: &Layout, name: &ContainerName, snapshot: &SnapshotName, trust: bool) -> Result<Vec<String>> {
-    let work = Work::begin(layout, name)?;
+    let work = SnapshotWork::begin(layout, name)?;
     let snapshot = Snapshot::read(layout, name, snapshot)?;
     require_stopped(layout, name)?;
     identity::require_own(layout, name)?;
@@ -102,7 +102,7 @@ fn as_who_it_is(mut then: Document, layout: &Layout, name: &ContainerName) -> Re
 /// Gives a snapshot another name.
 pub fn rename(layout: &Layout, name: &ContainerName, from: &SnapshotName, to: &SnapshotName) -> Result<()> {
     let rename = || {
-        let _work = Work::begin(layout, name)?;
+        let _work = SnapshotWork::begin(layout, name)?;
         let snapshot = Snapshot::read(layout, name, from)?;
         put(&snapshot.place, &layout.snapshots(name).join(to), to)
     };
@@ -112,7 +112,7 @@ pub fn rename(layout: &Layout, name: &ContainerName, from: &SnapshotName, to: &S
 /// Removes a snapshot; the others stay whole.
 pub fn delete(layout: &Layout, name: &ContainerName, snapshot: &SnapshotName) -> Result<()> {
     let remove = || {
-        let work = Work::begin(layout, name)?;
+        let work = SnapshotWork::begin(layout, name)?;
         work.delete(&Snapshot::read(layout, name, snapshot)?)
     };
     remove().context(|| format!("remove snapshot `{snapshot}` of `{name}`"))
@@ -144,12 +144,12 @@ fn tick_one(layout: &Layout, name: &ContainerName, now: Timestamp, ticked: &mut 
     let Some(schedule) = config.schedule else { return Ok(()) };
     if schedule::is_due(schedule, &Snapshot::list(layout, name)?, now, &TimeZone::system()) {
         let stamp = now.strftime("auto-%Y%m%d-%H%M%S").to_string();
-        let made = Work::begin(layout, name)?.make(stamp.parse()?, String::new(), true)?;
+        let made = SnapshotWork::begin(layout, name)?.make(stamp.parse()?, String::new(), true)?;
         ticked.made.push((name.clone(), made.name));
     }
     if let Some(keep) = config.keep {
         for old in schedule::expired(&Snapshot::list(layout, name)?, keep) {
-            Work::begin(layout, name)?.delete(old)?;
+            SnapshotWork::begin(layout, name)?.delete(old)?;
             ticked.removed.push((name.clone(), old.name.clone()));
         }
     }
@@ -182,21 +182,21 @@ fn put(from: &Path, to: &Path, name: &SnapshotName) -> Result<()> {
 }
 
 /// Work on a container's snapshots.
-struct Work<'a> {
+struct SnapshotWork<'a> {
     layout: &'a Layout,
     name: &'a ContainerName,
     backend: Box<dyn Backend>,
     _lock: OperationLock,
 }
 
-impl<'a> Work<'a> {
+impl<'a> SnapshotWork<'a> {
     /// Begins it, sweeping what a command that was killed left.
     fn begin(layout: &'a Layout, name: &'a ContainerName) -> Result<Self> {
         layout.require(name)?;
         let lock = OperationLock::acquire(layout, name)?;
         // Looked for again: another command may have destroyed it while we waited.
         layout.require(name)?;
-        let work = Work { layout, name, backend: storage::of_container(layout, name)?, _lock: lock };
+        let work = SnapshotWork { layout, name, backend: storage::of_container(layout, name)?, _lock: lock };
         for entry in fs::read_dir(layout.snapshots(name)).into_iter().flatten().flatten() {
             let is_place_of_ours = entry.file_name().as_encoded_bytes().starts_with(b".");
             let is_kept = storage::ephemeral::is_kept(&entry.path());

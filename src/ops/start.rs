@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use super::ssh;
 use crate::client::{ask, status, unexpected};
 use crate::error::{Context, Error, Result};
-use crate::host::{self, Start};
+use crate::host::{self, StartMode};
 use crate::net::reach;
 use crate::proto::control::{Reply, Request};
 use crate::storage;
@@ -25,7 +25,7 @@ pub(crate) enum WaitFor {
 
 /// What becomes of the guest's changes when it stops.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Changes {
+pub(crate) enum GuestChanges {
     Stay,
     /// They are undone.
     Vanish,
@@ -37,7 +37,7 @@ pub(crate) struct StartRequest {
     pub window: (u16, u16),
     /// How long the execution of init may take, and then what is waited for.
     pub limit: Duration,
-    pub changes: Changes,
+    pub changes: GuestChanges,
     pub wait: Option<WaitFor>,
 }
 
@@ -45,9 +45,9 @@ pub(crate) struct StartRequest {
 /// where something is waited for: it is what is wanted that counts.
 pub(crate) fn start_and_wait(layout: &Layout, name: &ContainerName, request: StartRequest) -> Result<()> {
     let StartRequest { window, limit, changes, wait } = request;
-    match (start(layout, name, Start { window, limit }, changes)?, wait) {
+    match (start(layout, name, StartMode { window, limit }, changes)?, wait) {
         (Begun::Before, None) => return Err(Error::conflict(format!("container `{name}` is already running"))),
-        (Begun::Before, Some(_)) if changes == Changes::Vanish && !layout.ephemeral_mark(name).exists() => {
+        (Begun::Before, Some(_)) if changes == GuestChanges::Vanish && !layout.ephemeral_mark(name).exists() => {
             return Err(Error::conflict(format!("container `{name}` is already running, and not with `--ephemeral`")));
         }
         // For those who may not look into the guest; whoever needs them and lacks them is told.
@@ -81,14 +81,14 @@ enum Begun {
 /// Starts a container unless it runs already; returns when its init has been executed.
 ///
 /// Fails with the supervisor's own reason.
-fn start(layout: &Layout, name: &ContainerName, how: Start, changes: Changes) -> Result<Begun> {
+fn start(layout: &Layout, name: &ContainerName, how: StartMode, changes: GuestChanges) -> Result<Begun> {
     layout.require(name)?;
     let _lock = OperationLock::acquire(layout, name)?;
     if runs(layout, name)? {
         return Ok(Begun::Before);
     }
     let mark = layout.ephemeral_mark(name);
-    if changes == Changes::Stay {
+    if changes == GuestChanges::Stay {
         store::remove_tree(&mark)?;
         return host::detect().start(layout, name, how).map(|()| Begun::Now);
     }

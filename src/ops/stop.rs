@@ -8,12 +8,17 @@ use crate::proto::control::StopStage;
 use crate::store::{self, AliveLock, Layout, OperationLock};
 use crate::types::ContainerName;
 
-pub(crate) use crate::host::Stop;
+pub(crate) use crate::host::StopMode;
 
 /// Stops a container and waits until nothing of it is left; says what it took.
 ///
 /// `tell` hears of each step. Fails with `Kind::Conflict` if it does not run.
-pub(crate) fn stop(layout: &Layout, name: &ContainerName, how: Stop, tell: impl Fn(StopStage)) -> Result<StopStage> {
+pub(crate) fn stop(
+    layout: &Layout,
+    name: &ContainerName,
+    how: StopMode,
+    tell: impl Fn(StopStage),
+) -> Result<StopStage> {
     layout.require(name)?;
     let lock = OperationLock::acquire(layout, name)?;
     end(layout, name, how, &lock, &tell)
@@ -24,7 +29,7 @@ pub(crate) fn stop(layout: &Layout, name: &ContainerName, how: Stop, tell: impl 
 pub(crate) fn end(
     layout: &Layout,
     name: &ContainerName,
-    how: Stop,
+    how: StopMode,
     lock: &OperationLock,
     tell: &dyn Fn(StopStage),
 ) -> Result<StopStage> {
@@ -39,7 +44,12 @@ pub(crate) fn end(
 }
 
 /// Reboots a guest in its own way, as `reboot` inside would.
-pub(crate) fn restart(layout: &Layout, name: &ContainerName, how: Stop, tell: impl Fn(StopStage)) -> Result<StopStage> {
+pub(crate) fn restart(
+    layout: &Layout,
+    name: &ContainerName,
+    how: StopMode,
+    tell: impl Fn(StopStage),
+) -> Result<StopStage> {
     layout.require(name)?;
     let _lock = OperationLock::acquire(layout, name)?;
     // It is read again when the guest boots, where it is too late to refuse it.

@@ -16,7 +16,7 @@ use std::path::{Component, Path, PathBuf};
 
 use rustix::fs::{AtFlags, FileType, Mode, OFlags, Stat};
 
-use self::copy::{Attributes, Copy, Rights, open_file, place_file, reopen};
+use self::copy::{NewAttributes, Rights, Transfer, open_file, place_file, reopen};
 use crate::container::files::GuestTree;
 use crate::error::{Context, Error, Kind, Result};
 use crate::progress::Progress;
@@ -38,7 +38,7 @@ pub(crate) fn push(
 ) -> Result<Vec<PathBuf>> {
     let progress = shown("push");
     let rights = Rights::AsSource { ids: &|id| guest.to_host(id), owner };
-    let copy = Copy {
+    let copy = Transfer {
         rights,
         progress: &progress,
         aside: Some(guest.root()),
@@ -121,7 +121,7 @@ pub(crate) fn pull(guest: &GuestTree, sources: &[PathBuf], target: &Path, pulled
         Pulled::CallersOwn => Rights::Callers,
         Pulled::AsInGuest => Rights::AsSource { ids: &|id| guest.to_guest(id), owner: None },
     };
-    let copy = Copy {
+    let copy = Transfer {
         rights,
         progress: &progress,
         aside: None,
@@ -181,7 +181,7 @@ pub(crate) fn push_stream(
     let step = || format!("push to `{}`", target.display());
     let (dir, name) = split(target).context(step)?;
     let (uid, gid) = owner.unwrap_or((0, 0));
-    let attributes = Attributes { uid: guest.to_host(uid), gid: guest.to_host(gid), mode: 0o644, times: None };
+    let attributes = NewAttributes { uid: guest.to_host(uid), gid: guest.to_host(gid), mode: 0o644, times: None };
     guest
         .as_root(|| {
             if let Some(file) = linked_in_guest(guest, target)? {

@@ -55,7 +55,7 @@ pub(super) fn no_more_than_now(
 
 /// What of `security` confines a guest less than a new container is: `privileged`, `syscalls (off)`.
 pub(super) fn loosened(security: &Security) -> Vec<String> {
-    let mut found = Found(Vec::new());
+    let mut found = Excess(Vec::new());
     security_excess(&mut found, security, &Security::default());
     let setting = |(key, value): (KeyPath, String)| {
         let key = key.to_string().trim_start_matches("security.").to_owned();
@@ -83,7 +83,7 @@ fn excess(config: &Config, base: &Base) -> Vec<(KeyPath, String)> {
         environment: _,
         credential: _,
     } = config;
-    let mut found = Found(Vec::new());
+    let mut found = Excess(Vec::new());
     boot_excess(&mut found, boot, &base.config.boot);
     security_excess(&mut found, security, &base.config.security);
     limits_excess(&mut found, limits, &base.config.limits);
@@ -105,7 +105,7 @@ fn excess(config: &Config, base: &Base) -> Vec<(KeyPath, String)> {
     found.0
 }
 
-fn boot_excess(found: &mut Found, boot: &Boot, base: &Boot) {
+fn boot_excess(found: &mut Excess, boot: &Boot, base: &Boot) {
     let Boot {
         autostart,
         autostart_after,
@@ -124,7 +124,7 @@ fn boot_excess(found: &mut Found, boot: &Boot, base: &Boot) {
     found.when(*stop_timeout > base.stop_timeout, &["boot", "stop-timeout"], stop_timeout);
 }
 
-fn security_excess(found: &mut Found, security: &Security, base: &Security) {
+fn security_excess(found: &mut Excess, security: &Security, base: &Security) {
     let Security {
         privileged,
         nesting,
@@ -160,7 +160,7 @@ fn security_excess(found: &mut Found, security: &Security, base: &Security) {
     found.list(&["security", "selinux-label"], label.into_iter().cloned());
 }
 
-fn limits_excess(found: &mut Found, limits: &Limits, base: &Limits) {
+fn limits_excess(found: &mut Excess, limits: &Limits, base: &Limits) {
     let Limits { memory, memory_high, swap, cpus, cpu_weight, cpuset, pids, io_weight } = limits;
     found.limit(&["limits", "memory"], memory, &base.memory);
     found.limit(&["limits", "memory-high"], memory_high, &base.memory_high);
@@ -176,12 +176,12 @@ fn limits_excess(found: &mut Found, limits: &Limits, base: &Limits) {
     }
 }
 
-fn storage_excess(found: &mut Found, storage: &Storage, base: &Storage) {
+fn storage_excess(found: &mut Excess, storage: &Storage, base: &Storage) {
     let Storage { size } = storage;
     found.limit(&["storage", "size"], size, &base.size);
 }
 
-fn snapshots_excess(found: &mut Found, snapshots: &Snapshots, base: &Snapshots) {
+fn snapshots_excess(found: &mut Excess, snapshots: &Snapshots, base: &Snapshots) {
     let Snapshots { schedule, keep } = snapshots;
     // Each takes room that its own limit does not count.
     let scheduled = schedule.is_some() && schedule != &base.schedule;
@@ -190,7 +190,7 @@ fn snapshots_excess(found: &mut Found, snapshots: &Snapshots, base: &Snapshots) 
     found.when(keeps_more, &["snapshots", "keep"], keep.map_or("all".to_owned(), |keep| keep.to_string()));
 }
 
-fn network_excess(found: &mut Found, name: &str, network: &Network, base: &Base) {
+fn network_excess(found: &mut Excess, name: &str, network: &Network, base: &Base) {
     let Network {
         kind,
         bridge,
@@ -242,9 +242,9 @@ fn network_excess(found: &mut Found, name: &str, network: &Network, base: &Base)
     }
 }
 
-struct Found(Vec<(KeyPath, String)>);
+struct Excess(Vec<(KeyPath, String)>);
 
-impl Found {
+impl Excess {
     fn when(&mut self, more: bool, key: &[&str], value: impl Display) {
         if more {
             self.0.push((KeyPath::of(key.iter().copied()), value.to_string()));

@@ -9,9 +9,9 @@ use nix::poll::{PollFd, PollFlags, poll};
 
 use super::start::{self, WaitFor};
 use crate::client;
-use crate::container::status::{Observer, State};
+use crate::container::status::{ContainerState, Observer};
 use crate::error::{Error, Kind, Result};
-use crate::proto::control::{Reply, Request, Status};
+use crate::proto::control::{Reply, Request, SupervisorStatus};
 use crate::store::{AliveLock, Layout};
 use crate::sys::poll::timeout;
 use crate::types::ContainerName;
@@ -19,7 +19,7 @@ use crate::types::ContainerName;
 /// What a container is waited for to be.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Goal {
-    State(State),
+    State(ContainerState),
     /// It runs, and its init has said that it has booted or cannot say it.
     Booted,
     /// It runs and has an address that others can reach.
@@ -42,7 +42,7 @@ impl FromStr for Goal {
 }
 
 /// How long nothing that a descriptor would tell may go unseen.
-const GLANCE: Duration = Duration::from_millis(10);
+const POLL_INTERVAL: Duration = Duration::from_millis(10);
 
 /// Waits until the container is what one of `goals` says; for ever without a `limit`.
 ///
@@ -59,7 +59,7 @@ pub(crate) fn wait(layout: &Layout, name: &ContainerName, goals: &[Goal], limit:
     let deadline = limit.map(|limit| Instant::now() + limit);
     loop {
         let left = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
-        wait_state(layout, name, &[Goal::State(State::Running)], left)?;
+        wait_state(layout, name, &[Goal::State(ContainerState::Running)], left)?;
         let left = deadline.map_or(Duration::from_secs(3600), |d| d.saturating_duration_since(Instant::now()));
         match start::wait_for(layout, name, reached, left) {
             // It has stopped, or it is waited for without a limit.
@@ -95,7 +95,7 @@ fn wait_state(layout: &Layout, name: &ContainerName, goals: &[Goal], limit: Opti
                 }
             }
             // Nobody is there yet to be asked.
-            None => std::thread::sleep(GLANCE.min(left)),
+            None => std::thread::sleep(POLL_INTERVAL.min(left)),
         }
     }
 }
@@ -111,7 +111,7 @@ fn watch(
 ) -> Result<bool> {
     // Gone between the two looks: the next look tells.
     let (Ok(packets), Ok(events)) = (client::connect(layout, name), File::open(events)) else {
-        std::thread::sleep(GLANCE.min(left));
+        std::thread::sleep(POLL_INTERVAL.min(left));
         return Ok(false);
     };
     packets.send(&Request::Watch, &[])?;
@@ -131,7 +131,9 @@ fn watch(
             return Ok(false);
         }
         match packets.recv::<Reply>()? {
-            Some((Reply::Status(Status { ready, .. }), _)) if booted && ready != Some(false) => return Ok(true),
+            Some((Reply::Status(SupervisorStatus { ready, .. }), _)) if booted && ready != Some(false) => {
+                return Ok(true);
+            }
             // The first only tells what is known.
             Some((Reply::Status(_), _)) if first => first = false,
             _ => return Ok(false),

@@ -23,13 +23,13 @@ pub(crate) enum Request {
     /// One [`Reply::Status`].
     Status,
     /// Stops the container. [`Reply::StopStage`] for each escalation, then [`Reply::Stopped`].
-    Stop(Stop),
+    Stop(StopRequest),
     /// Shuts the guest down in its own way and boots it again, as `reboot` in the guest does.
     /// [`Reply::StopStage`]s, then [`Reply::Rebooted`].
-    Reboot(Stop),
+    Reboot(StopRequest),
     /// Runs a command in the guest. Descriptors: standard input, output and error, unless `tty`.
     /// [`Reply::Terminal`] first where `tty`, then [`Reply::Exited`], or [`Reply::NotRun`].
-    Attach(Attach),
+    Attach(AttachRequest),
     /// To the command of this connection's [`Request::Attach`]; no reply.
     Signal(Signal),
     /// Joins the console. Descriptor: one end of a stream socket that will carry it both ways.
@@ -43,14 +43,14 @@ pub(crate) enum Request {
 
 #[derive(Debug, Clone, Copy, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
-pub(crate) struct Stop {
+pub(crate) struct StopRequest {
     /// How long the guest may take to shut down in order; 0 kills it at once.
     pub timeout_ms: u64,
 }
 
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
-pub(crate) struct Attach {
+pub(crate) struct AttachRequest {
     /// Program and arguments; empty means the user's login shell.
     pub command: Vec<String>,
     /// `NAME`, `NAME:GROUP` or numbers; unset means root.
@@ -69,7 +69,7 @@ pub(crate) struct Attach {
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub(crate) enum Reply {
-    Status(Status),
+    Status(SupervisorStatus),
     /// Supervisors that were started by an older lxm call it so.
     #[serde(rename = "rung")]
     StopStage(StopStage),
@@ -97,7 +97,7 @@ pub(crate) enum Reply {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
-pub(crate) enum State {
+pub(crate) enum GuestState {
     Starting,
     Running,
     Stopping,
@@ -105,8 +105,8 @@ pub(crate) enum State {
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
-pub(crate) struct Status {
-    pub state: State,
+pub(crate) struct SupervisorStatus {
+    pub state: GuestState,
     pub leader: i32,
     /// The guest has said `READY=1`; `None` for an init that does not say it.
     pub ready: Option<bool>,

@@ -11,7 +11,7 @@ use crate::store;
 use crate::sys;
 
 /// What to merge, lowest first; `upper` is the directory with `fs` and `work`.
-pub(super) struct Parts {
+pub(super) struct OverlayParts {
     pub lowers: Vec<PathBuf>,
     pub upper: Option<PathBuf>,
 }
@@ -34,7 +34,7 @@ pub(super) const MOST_LAYERS: usize = 180;
 /// To be called in a private mount namespace. Up to Linux 6.14 layers must be attached somewhere in
 /// the caller's mount namespace: each is for a moment, on the directory `scratch`.
 pub(super) fn merge(
-    parts: &Parts,
+    parts: &OverlayParts,
     userns: Option<BorrowedFd<'_>>,
     durability: Durability,
     scratch: &Path,
@@ -81,7 +81,7 @@ pub(super) fn merge(
     if upper.is_none() { read_only(merged) } else { Ok(merged) }
 }
 
-fn explain(e: nix::errno::Errno, parts: &Parts) -> Error {
+fn explain(e: nix::errno::Errno, parts: &OverlayParts) -> Error {
     let error = Error::from(e).step("merge the layers with overlayfs");
     match e {
         nix::errno::Errno::ENODEV => error.with_kind(crate::error::Kind::HostLacks).hint("`modprobe overlay`"),
@@ -103,7 +103,7 @@ fn layer(path: &Path, userns: Option<BorrowedFd<'_>>) -> Result<OwnedFd> {
 }
 
 fn read_only(mount: OwnedFd) -> Result<OwnedFd> {
-    let change = sys::mount::Attributes { set: libc::MOUNT_ATTR_RDONLY, ..Default::default() };
+    let change = sys::mount::MountAttributes { set: libc::MOUNT_ATTR_RDONLY, ..Default::default() };
     sys::mount::set_attributes(&mount, &change).context(|| "make the mount read-only")?;
     Ok(mount)
 }

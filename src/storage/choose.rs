@@ -11,7 +11,7 @@ use crate::sys;
 
 /// A backend and why it was taken, to be shown to the admin.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Choice {
+pub struct BackendChoice {
     pub backend: &'static str,
     pub why: String,
 }
@@ -20,7 +20,7 @@ pub struct Choice {
 ///
 /// `auto` takes what makes containers in milliseconds where they are kept: snapshots of subvolumes
 /// on btrfs, reflinks where the file system has them, else an overlay on the image.
-pub fn choose(layout: &Layout, requested: &str) -> Result<Choice> {
+pub fn choose(layout: &Layout, requested: &str) -> Result<BackendChoice> {
     let containers = layout.containers();
     std::fs::create_dir_all(containers).context(|| format!("make `{}`", containers.display()))?;
     let on_btrfs = sys::btrfs::is_btrfs(containers)?;
@@ -31,9 +31,9 @@ pub fn choose(layout: &Layout, requested: &str) -> Result<Choice> {
             return Err(Error::host_lacks(format!("storage `btrfs`: `{dir}` is not on a btrfs file system"))
                 .hint("`auto` takes what suits the file system"));
         }
-        return Ok(Choice { backend: chosen, why: "as asked for".into() });
+        return Ok(BackendChoice { backend: chosen, why: "as asked for".into() });
     }
-    let choice = |backend, why: String| Ok(Choice { backend, why });
+    let choice = |backend, why: String| Ok(BackendChoice { backend, why });
     if on_btrfs {
         return choice(btrfs::NAME, format!("`{dir}` is on a btrfs"));
     }
@@ -74,7 +74,7 @@ fn overlay_works(layout: &Layout) -> Result<()> {
     remove_tree(&place)?;
     let layers = Layers::new(layout);
     let (upper, lower) = (layers.prepare(&place)?, layers.prepare(&place)?);
-    let parts = assemble::Parts { lowers: vec![lower.join("fs")], upper: Some(upper) };
+    let parts = assemble::OverlayParts { lowers: vec![lower.join("fs")], upper: Some(upper) };
     let tried = sys::mount::in_private_namespace(|| assemble::merge(&parts, None, Durability::Volatile, &place));
     remove_tree(&place)?;
     tried.map(drop)

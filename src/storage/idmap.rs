@@ -4,7 +4,7 @@ use std::os::fd::{AsFd, BorrowedFd};
 
 use crate::error::{Context, Error, Result};
 use crate::sys;
-use crate::sys::mount::{Attributes, set_attributes};
+use crate::sys::mount::{MountAttributes, set_attributes};
 
 /// How the ids of a tree become those of who mounts it.
 #[derive(Debug, Clone, Copy)]
@@ -28,7 +28,7 @@ impl<'a> From<Option<BorrowedFd<'a>>> for Ids<'a> {
 ///
 /// Says `false` where the file system cannot map ids; the mount is then as it was.
 pub(super) fn prepare_mount(mount: impl AsFd, ids: Ids<'_>) -> Result<bool> {
-    let change = Attributes {
+    let change = MountAttributes {
         // A tree made elsewhere may hold device nodes, which root of a user namespace could open.
         set: if matches!(ids, Ids::Host) { 0 } else { libc::MOUNT_ATTR_NODEV },
         // `/var` may well be `nosuid` or `noexec` on the host; no guest could work on that.
@@ -52,10 +52,10 @@ pub(crate) fn maps_ids(dir: &std::path::Path, userns: BorrowedFd<'_>) -> Result<
 
 /// As [`prepare_mount`] for an overlay, whose layers have their ids mapped already.
 pub(super) fn prepare_merged(mount: impl AsFd, userns: Option<BorrowedFd<'_>>) -> Result<()> {
-    let change = Attributes {
+    let change = MountAttributes {
         set: if userns.is_some() { libc::MOUNT_ATTR_NODEV } else { 0 },
         propagation: libc::MS_PRIVATE,
-        ..Attributes::default()
+        ..MountAttributes::default()
     };
     set_attributes(mount, &change).context(|| "set the attributes of the mount")
 }

@@ -20,7 +20,7 @@ use crate::store::{self, FileLock, Layout};
 /// What the tree of a place is made of: its `overlay.toml`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
-pub(super) struct Stack {
+pub(super) struct LayerStack {
     /// The lowest layer's path below the images' directory.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub image: Option<String>,
@@ -32,7 +32,7 @@ pub(super) struct Stack {
     pub upper: Option<String>,
 }
 
-impl Stack {
+impl LayerStack {
     pub(super) fn ids(&self) -> impl Iterator<Item = &String> {
         self.layers.iter().chain(&self.upper)
     }
@@ -59,12 +59,12 @@ impl Layers {
         self.dir().join(id).join("fs")
     }
 
-    /// The tree of an image that a [`Stack`] names.
+    /// The tree of an image that a [`LayerStack`] names.
     pub(super) fn image(&self, image: &str) -> PathBuf {
         self.layout.images().join(image)
     }
 
-    /// How a [`Stack`] names the image whose tree is `path`.
+    /// How a [`LayerStack`] names the image whose tree is `path`.
     pub(super) fn image_name(&self, path: &Path) -> Result<String> {
         path.strip_prefix(self.layout.images()).ok().and_then(Path::to_str).map(str::to_owned).ok_or_else(|| {
             Error::failed(format!("`{}` is not an image of `{}`", path.display(), self.layout.images().display()))
@@ -81,10 +81,10 @@ impl Layers {
         place.join(Self::RECORD)
     }
 
-    pub(super) fn read(place: &Path) -> Result<Stack> {
+    pub(super) fn read(place: &Path) -> Result<LayerStack> {
         let file = Self::record(place);
         let text = fs::read_to_string(&file).context(|| format!("read `{}`", file.display()))?;
-        let stack: Stack = config::parse(&text, &file)?;
+        let stack: LayerStack = config::parse(&text, &file)?;
         let plain = |id: &String| !id.is_empty() && !id.starts_with('.') && !id.contains('/');
         let image_plain = |image: &String| image.split('/').all(|part| !part.is_empty() && !part.starts_with('.'));
         if !stack.ids().all(plain) || !stack.image.iter().all(image_plain) {
@@ -93,7 +93,7 @@ impl Layers {
         Ok(stack)
     }
 
-    pub(super) fn write(place: &Path, stack: &Stack) -> Result<()> {
+    pub(super) fn write(place: &Path, stack: &LayerStack) -> Result<()> {
         let text = toml::to_string(stack).map_err(|e| Error::failed(e.to_string()))?;
         store::replace_file(&Self::record(place), text.as_bytes(), 0o600)
     }
@@ -166,7 +166,7 @@ impl Layers {
     /// Every place that has an `overlay.toml`, with it.
     ///
     /// Fails when one cannot be read: what it names must not be taken for unused.
-    pub(super) fn stacks(&self) -> Result<Vec<(PathBuf, Stack)>> {
+    pub(super) fn stacks(&self) -> Result<Vec<(PathBuf, LayerStack)>> {
         let mut stacks = Vec::new();
         let containers = self.layout.containers();
         for parent in [containers.to_owned(), self.layout.staging(), self.layout.trash()] {
@@ -181,7 +181,7 @@ impl Layers {
     }
 }
 
-fn collect(place: &Path, stacks: &mut Vec<(PathBuf, Stack)>) -> Result<()> {
+fn collect(place: &Path, stacks: &mut Vec<(PathBuf, LayerStack)>) -> Result<()> {
     match Layers::record(place).symlink_metadata() {
         Ok(_) => stacks.push((place.to_owned(), Layers::read(place)?)),
         Err(e) if matches!(e.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => {}
@@ -216,7 +216,7 @@ mod tests {
         let lock = layers.lock().unwrap();
         let ids: Vec<String> = (0..5).map(|_| layers.make(root.path(), root.path(), &lock).unwrap()).collect();
         drop(lock);
-        let stack = |id: &str| Stack { image: None, layers: vec![id.to_owned()], upper: None };
+        let stack = |id: &str| LayerStack { image: None, layers: vec![id.to_owned()], upper: None };
         for (place, id) in [("web", 0), ("web/snapshots/a", 1), (".trash/x", 2), (".staging/y", 3)] {
             let place = layout.containers().join(place);
             fs::create_dir_all(&place).unwrap();

@@ -24,7 +24,7 @@ mod usage;
 mod xattr_ids;
 
 pub use backend::{Activity, Backend, Purpose};
-pub(crate) use choose::Choice;
+pub(crate) use choose::BackendChoice;
 pub use choose::choose;
 pub(crate) use idmap::maps_ids;
 pub(crate) use registry::{BACKENDS, upper_layer, usage_of_image, users_of_image};

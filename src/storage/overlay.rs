@@ -7,9 +7,9 @@ use std::collections::BTreeSet;
 use std::os::fd::{BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
-use super::assemble::{self, Durability, Parts};
+use super::assemble::{self, Durability, OverlayParts};
 use super::backend::exchange_paths;
-use super::layers::{Layers, Stack};
+use super::layers::{LayerStack, Layers};
 use super::{Activity, Backend, Purpose, Usage, quota, usage};
 use crate::error::{Context, Error, Result};
 use crate::image::copy::copy_tree;
@@ -29,10 +29,10 @@ impl Overlay {
         Overlay { layers: Layers::new(layout) }
     }
 
-    fn parts(&self, stack: &Stack) -> Parts {
+    fn parts(&self, stack: &LayerStack) -> OverlayParts {
         let image = stack.image.as_deref().map(|image| self.layers.image(image));
         let lowers = image.into_iter().chain(stack.layers.iter().map(|id| self.layers.tree(id))).collect();
-        Parts { lowers, upper: stack.upper.as_deref().map(|id| self.layers.dir().join(id)) }
+        OverlayParts { lowers, upper: stack.upper.as_deref().map(|id| self.layers.dir().join(id)) }
     }
 
     /// Gives `place` and its snapshots a copy of the layer `id` instead of it.
@@ -66,7 +66,7 @@ impl Overlay {
     }
 
     /// Gives `stack` a new upper layer; `like` is the tree below it.
-    fn commit(&self, place: &Path, mut stack: Stack, purpose: Purpose, lock: &store::FileLock) -> Result<()> {
+    fn commit(&self, place: &Path, mut stack: LayerStack, purpose: Purpose, lock: &store::FileLock) -> Result<()> {
         if purpose == Purpose::Container {
             let top = self.parts(&stack).lowers.pop().ok_or_else(|| Error::failed("an overlay needs a lower layer"))?;
             stack.upper = Some(self.layers.make(&top, place, lock)?);
@@ -77,7 +77,7 @@ impl Overlay {
     }
 
     /// The layers of `place` as they are now, not to be written to any more.
-    fn freeze(&self, place: &Path, activity: Activity, target: &Path, progress: &Progress) -> Result<Stack> {
+    fn freeze(&self, place: &Path, activity: Activity, target: &Path, progress: &Progress) -> Result<LayerStack> {
         let mut stack = Layers::read(place)?;
         let Some(upper) = stack.upper.take() else { return Ok(stack) };
         let tree = self.layers.tree(&upper);
@@ -98,7 +98,7 @@ impl Overlay {
                 let lock = self.layers.lock()?;
                 let next = self.layers.make(&tree, place, &lock)?;
                 stack.layers.push(upper);
-                Layers::write(place, &Stack { upper: Some(next), ..stack.clone() })?;
+                Layers::write(place, &LayerStack { upper: Some(next), ..stack.clone() })?;
             }
             // The upper layer of a mounted overlay cannot be changed for another.
             Activity::Running => {
@@ -125,7 +125,7 @@ fn require_unmounted(place: &Path) -> Result<()> {
 }
 
 /// Whether nothing was ever written to a layer.
-fn is_unused(tree: &Path, below: &Parts) -> Result<bool> {
+fn is_unused(tree: &Path, below: &OverlayParts) -> Result<bool> {
     use std::os::unix::fs::MetadataExt;
     let look = |path: &Path| path.symlink_metadata().context(|| format!("look at `{}`", path.display()));
     let mut entries = std::fs::read_dir(tree).context(|| format!("read `{}`", tree.display()))?;
@@ -143,7 +143,7 @@ impl Backend for Overlay {
     }
 
     fn create(&self, image: &Path, container: &Path, _progress: &Progress) -> Result<()> {
-        let stack = Stack { image: Some(self.layers.image_name(image)?), layers: Vec::new(), upper: None };
+        let stack = LayerStack { image: Some(self.layers.image_name(image)?), layers: Vec::new(), upper: None };
         let lock = self.layers.lock()?;
         self.commit(container, stack, Purpose::Container, &lock)
     }
@@ -155,7 +155,7 @@ impl Backend for Overlay {
         remove_overlay_marks(&tree)?;
         let lock = self.layers.lock()?;
         let layer = self.layers.adopt(&prepared, &lock)?;
-        self.commit(container, Stack { image: None, layers: vec![layer], upper: None }, Purpose::Container, &lock)
+        self.commit(container, LayerStack { image: None, layers: vec![layer], upper: None }, Purpose::Container, &lock)
     }
 
     fn duplicate(

@@ -21,7 +21,7 @@ use super::enter;
 use super::not_run::{Failure, News, no_process};
 use super::setup::Setup;
 use crate::error::{Context, Error, Result};
-use crate::proto::control::{Attach, OUR_FAILURE};
+use crate::proto::control::{AttachRequest, OUR_FAILURE};
 use crate::sys::clone::{Child, SiblingPid, SingleThreaded, clone};
 use crate::sys::pidfd;
 use crate::sys::socket::Packets;
@@ -60,7 +60,7 @@ pub(super) enum Entered {
 pub(super) fn spawn(
     setup: &Setup,
     leader: &OwnedFd,
-    request: &Attach,
+    request: &AttachRequest,
     client: Option<&Packets>,
     fds: Vec<OwnedFd>,
 ) -> Result<Entering> {

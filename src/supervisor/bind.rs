@@ -12,7 +12,7 @@ use crate::config::{Mount, MountIds};
 use crate::error::{Context, Error, Kind, Result};
 use crate::sys::fs::open_in_root;
 use crate::sys::host_path::{open_host_path, owner_of};
-use crate::sys::mount::{Attributes, copy_tree_at, set_attributes};
+use crate::sys::mount::{MountAttributes, copy_tree_at, set_attributes};
 
 /// The mount, and whether it is a directory; `None` for an optional one that is missing.
 ///
@@ -40,7 +40,7 @@ fn open_source(entry: &Mount, setup: &Setup, rootfs: &OwnedFd) -> Result<Option<
         }
     };
     if userns.is_some() {
-        let change = Attributes { idmap: userns, recursive: true, ..Attributes::default() };
+        let change = MountAttributes { idmap: userns, recursive: true, ..MountAttributes::default() };
         set_attributes(&mount, &change).context(|| "map its ids").map_err(|e| {
             e.hint("its file system, or one mounted below it, cannot map ids: `idmap = \"none\"` shows it as it is")
         })?;
@@ -79,6 +79,6 @@ fn restrict(entry: &Mount, mount: &OwnedFd) -> Result<()> {
         (!entry.dev, libc::MOUNT_ATTR_NODEV),
     ];
     let set = flags.iter().filter(|(is_set, _)| *is_set).map(|(_, flag)| flag).sum();
-    let change = Attributes { set, propagation: libc::MS_PRIVATE, recursive: true, ..Attributes::default() };
+    let change = MountAttributes { set, propagation: libc::MS_PRIVATE, recursive: true, ..MountAttributes::default() };
     set_attributes(mount, &change).context(|| "restrict it")
 }

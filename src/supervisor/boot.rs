@@ -34,10 +34,10 @@ pub(super) struct Booted {
 
 /// How long the child may take for a step. It only mounts and executes; a root file system on a
 /// dead network server is what could hold it up.
-const CHILD_PATIENCE: Duration = Duration::from_secs(30);
+const CHILD_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// Both sides of a console: master, slave.
-pub(super) type Terminal = (OwnedFd, OwnedFd);
+pub(super) type PtyPair = (OwnedFd, OwnedFd);
 
 /// Boots the guest from its mounted root file system. On failure nothing of it is left.
 pub(super) fn boot(
@@ -46,7 +46,7 @@ pub(super) fn boot(
     timeline: &mut Timeline,
     rows: u16,
     cols: u16,
-) -> Result<(Booted, Terminal)> {
+) -> Result<(Booted, PtyPair)> {
     let plan = setup.plan(rows, cols)?;
     let dev = dev::make(setup.ids.map_or(0, |ids| ids.base), &setup.config.device)?;
     let group = setup.cgroup.open_guest()?;
@@ -93,7 +93,7 @@ pub(super) fn boot(
 
 /// The descriptors that the child made inside.
 struct ChildFds {
-    console: Terminal,
+    console: PtyPair,
     notify: Option<OwnedFd>,
 }
 
@@ -125,7 +125,7 @@ fn bring_up(
         // Who locks the mounts ends with that work, or with the guest's first process.
         pidfd::send_signal(&leader.pidfd, Signal::KILL)?;
     }
-    let (locked, locker) = locking.map(fork::Work::outcome).unzip();
+    let (locked, locker) = locking.map(fork::ChildWork::outcome).unzip();
     let locked = locked.unwrap_or(Ok(())).context(|| "lock the guest's mounts");
     match up.and_then(|up| locked.map(|()| up)) {
         Ok((fds, links)) => Ok((fds, links, locker)),
@@ -149,7 +149,7 @@ fn wire_and_release(
     timeline.reached(Stage::Mounted);
 
     boot.send(&ToChild::Release, &[])?;
-    match boot.recv_within::<FromChild>(CHILD_PATIENCE).context(|| "wait for init to be executed")? {
+    match boot.recv_within::<FromChild>(CHILD_TIMEOUT).context(|| "wait for init to be executed")? {
         // End of file: its end was closed by the exec, or by its death.
         None if pidfd::try_reap(&leader.pidfd)?.is_none() => {}
         None => return Err(Error::failed("the guest's init was killed before it ran")),
@@ -184,12 +184,12 @@ fn give_mounts(setup: &Setup, boot: &Packets, rootfs: OwnedFd, dev: dev::Dev) ->
 }
 
 /// Has a child lock the mounts of `leader`, which is at the other end of `guest`.
-fn lock(guest: Packets, leader: &Child) -> Result<fork::Work<()>> {
-    fork::Work::begin(|| inside::lock_mounts(&guest, leader))
+fn lock(guest: Packets, leader: &Child) -> Result<fork::ChildWork<()>> {
+    fork::ChildWork::begin(|| inside::lock_mounts(&guest, leader))
 }
 
 fn await_mounts(boot: &Packets) -> Result<ChildFds> {
-    match boot.recv_within(CHILD_PATIENCE).context(|| "wait for the guest's mounts")? {
+    match boot.recv_within(CHILD_TIMEOUT).context(|| "wait for the guest's mounts")? {
         Some((FromChild::Prepared, fds)) => child_fds(fds),
         Some((FromChild::Failed(e), _)) => Err(e),
         None => Err(Error::failed("the guest's first process died before it ran init")),
@@ -231,7 +231,7 @@ fn connect(setup: &Setup, leader: Pid) -> Result<Vec<String>> {
 
 /// Waits for the end of a child that is about to end; an error is met already and is the one to report.
 fn reap(child: &Child) {
-    let _ = pidfd::wait_exit(&child.pidfd, CHILD_PATIENCE);
+    let _ = pidfd::wait_exit(&child.pidfd, CHILD_TIMEOUT);
     let _ = pidfd::try_reap(&child.pidfd);
 }
 

@@ -7,7 +7,7 @@ use nix::sys::wait::WaitStatus;
 use super::attach::{Entered, Entering};
 use super::setup::Setup;
 use crate::error::{Error, Result};
-use crate::proto::control::{Exit, Reply, Status, StopStage};
+use crate::proto::control::{Exit, Reply, StopStage, SupervisorStatus};
 use crate::sys::clone::Child;
 use crate::sys::pidfd;
 use crate::sys::socket::Packets;
@@ -136,14 +136,14 @@ impl Clients {
     }
 
     /// Tells everybody who follows the state.
-    pub(super) fn tell_changes(&mut self, status: &Status) {
+    pub(super) fn tell_changes(&mut self, status: &SupervisorStatus) {
         for client in self.0.iter_mut().filter(|client| matches!(client.waits_for, WaitsFor::Changes)) {
             client.tell(&Reply::Status(status.clone()));
         }
     }
 
     /// Tells everybody who waits for the end how far the escalation is.
-    pub(super) fn tell_rung(&mut self, stop_stage: StopStage) {
+    pub(super) fn tell_stop_stage(&mut self, stop_stage: StopStage) {
         for client in self.0.iter_mut().filter(|c| matches!(c.waits_for, WaitsFor::Stopped | WaitsFor::Rebooted)) {
             client.tell(&Reply::StopStage(stop_stage));
         }

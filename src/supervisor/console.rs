@@ -20,19 +20,19 @@ const SKIPPED: &[u8] = b"\r\n[lxm: output skipped, the log has it]\r\n";
 /// The log and the clients outlive the terminal: a reboot makes a new one.
 pub(super) struct Console {
     log: Log,
-    terminal: Option<Terminal>,
-    clients: Vec<Client>,
+    terminal: Option<ConsolePty>,
+    clients: Vec<ConsoleClient>,
     journal: Option<ConsoleJournal>,
 }
 
-struct Terminal {
+struct ConsolePty {
     master: File,
     /// Kept open: with no slave open a master reads as hung up, and init closes its own at times.
     _slave: OwnedFd,
 }
 
 /// Somebody looking at the console over a stream socket.
-struct Client {
+struct ConsoleClient {
     stream: File,
     /// From the guest, not yet taken.
     backlog: VecDeque<u8>,
@@ -49,7 +49,7 @@ impl Console {
     pub(super) fn connect(&mut self, (master, slave): (OwnedFd, OwnedFd)) -> Result<()> {
         rustix::io::ioctl_fionbio(&master, true).context(|| "set up the console")?;
         self.log.boot_starts();
-        self.terminal = Some(Terminal { master: File::from(master), _slave: slave });
+        self.terminal = Some(ConsolePty { master: File::from(master), _slave: slave });
         Ok(())
     }
 
@@ -62,7 +62,7 @@ impl Console {
     /// Adds a client; returns which part of the log came before it.
     pub(super) fn add(&mut self, stream: OwnedFd) -> Result<Scrollback> {
         rustix::io::ioctl_fionbio(&stream, true).context(|| "set up the console client")?;
-        self.clients.push(Client { stream: File::from(stream), backlog: VecDeque::new(), gone: false });
+        self.clients.push(ConsoleClient { stream: File::from(stream), backlog: VecDeque::new(), gone: false });
         Ok(self.log.scrollback())
     }
 
@@ -125,7 +125,7 @@ impl Console {
     }
 }
 
-impl Client {
+impl ConsoleClient {
     fn push(&mut self, data: &[u8]) {
         self.backlog.extend(data);
         self.flush();

@@ -10,7 +10,7 @@ use super::setup::Setup;
 use super::user::User;
 use crate::error::{Context, Error, Result};
 use crate::inside::confine;
-use crate::proto::control::{Attach, OUR_FAILURE, Reply};
+use crate::proto::control::{AttachRequest, OUR_FAILURE, Reply};
 use crate::sys;
 use crate::sys::clone::{SiblingPid, SingleThreaded, clone_sibling};
 use crate::sys::pidfd;
@@ -20,7 +20,7 @@ use crate::sys::socket::Packets;
 pub(super) struct EnterRequest<'a> {
     pub setup: &'a Setup,
     pub leader: &'a OwnedFd,
-    pub request: &'a Attach,
+    pub request: &'a AttachRequest,
     pub client: Option<&'a Packets>,
     pub fds: Vec<OwnedFd>,
     /// Where a failure is told.
@@ -107,7 +107,11 @@ fn bring(order: EnterRequest<'_>, witness: SingleThreaded) -> Result<()> {
 }
 
 /// In the command's process: a session of its own, then the command.
-fn start(request: &Attach, user: &User, setup: &Setup) -> std::result::Result<std::convert::Infallible, Failure> {
+fn start(
+    request: &AttachRequest,
+    user: &User,
+    setup: &Setup,
+) -> std::result::Result<std::convert::Infallible, Failure> {
     let session = || -> Result<()> {
         sys::creds::die_with_parent(libc::SIGKILL)?;
         nix::unistd::setsid().context(|| "start a session")?;
@@ -151,7 +155,7 @@ fn own(pipe: &OwnedFd, uid: u32, gid: Option<u32>) -> Result<()> {
 
 /// Opens a terminal of the guest's own devpts, so that `tty`, `screen` and `sudo` work in it, and
 /// gives its master side to the client. Standard error may have a pipe instead.
-fn give_terminal(request: &Attach, user: &User, client: &Packets, error: &[OwnedFd]) -> Result<()> {
+fn give_terminal(request: &AttachRequest, user: &User, client: &Packets, error: &[OwnedFd]) -> Result<()> {
     let (master, slave, path) = sys::tty::open_pty("/dev/ptmx")?;
     sys::tty::set_window_size(&master, request.rows, request.cols)?;
     nix::unistd::chown(path.as_str(), Some(Uid::from_raw(user.uid)), None)

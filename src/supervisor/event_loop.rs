@@ -11,14 +11,14 @@ use nix::sys::wait::WaitStatus;
 use super::boot::Booted;
 use super::clients::{Client, Clients, WaitsFor};
 use super::console::Console;
-use super::poll_set::{AGAIN, PollSet, Source};
+use super::poll_set::{AGAIN, EventSource, PollSet};
 use super::setup::Setup;
-use super::stop::{Escalation, Step, StopGoal};
+use super::stop::{Escalation, EscalationStep, StopGoal};
 use super::unattended::Unattended;
 use super::{Manager, attach, notify};
 use crate::config::Init;
 use crate::error::{Error, Result};
-use crate::proto::control::{Attach, Reply, Request, State, Status, Stop, StopStage};
+use crate::proto::control::{AttachRequest, GuestState, Reply, Request, StopRequest, StopStage, SupervisorStatus};
 use crate::sys::clone::Child;
 use crate::sys::pidfd;
 use crate::sys::socket::PacketListener;
@@ -35,7 +35,7 @@ pub(super) enum Ending {
 }
 
 /// A running guest.
-pub(super) struct Guest<'a> {
+pub(super) struct RunningGuest<'a> {
     setup: &'a Setup,
     booted: Booted,
     escalation: Option<Escalation>,
@@ -43,12 +43,12 @@ pub(super) struct Guest<'a> {
     orphans: Vec<Child>,
     /// The same that are still on their way in.
     unattended: Unattended,
-    status: Status,
+    status: SupervisorStatus,
     /// Init has said that its signal handlers are installed.
     signals_installed: bool,
     /// Init has just said that it is ready: there will be little to do from now on.
     just_booted: bool,
-    flow: notify::Flow,
+    flow: notify::RateLimit,
     /// Connections are not accepted until then: there were no descriptors or no memory for one.
     deaf_until: Option<Instant>,
 }
@@ -62,10 +62,10 @@ pub(super) struct Surroundings<'a> {
     pub manager: &'a mut Manager,
 }
 
-impl<'a> Guest<'a> {
+impl<'a> RunningGuest<'a> {
     pub(super) fn new(setup: &'a Setup, mut booted: Booted, boots: u32) -> Self {
-        let status = Status {
-            state: State::Running,
+        let status = SupervisorStatus {
+            state: GuestState::Running,
             leader: booted.leader.pid.as_raw(),
             // Others than systemd have no way to say it.
             ready: (setup.guest.init == Init::Systemd).then_some(false),
@@ -74,7 +74,7 @@ impl<'a> Guest<'a> {
             boots,
         };
         let orphans = booted.locker.take().into_iter().collect();
-        Guest {
+        RunningGuest {
             setup,
             booted,
             escalation: None,
@@ -83,7 +83,7 @@ impl<'a> Guest<'a> {
             status,
             signals_installed: false,
             just_booted: false,
-            flow: notify::Flow::new(),
+            flow: notify::RateLimit::new(),
             deaf_until: None,
         }
     }
@@ -113,22 +113,24 @@ impl<'a> Guest<'a> {
             let due = around.manager.tick(self.setup, &self.booted.leader, self.booted.at.elapsed());
             let (late, look_again) = around.clients.give_up_late(self.setup);
             self.unattended.add(late);
-            let patience = self.escalate(around.clients).min(due).min(look_again);
+            let timeout = self.escalate(around.clients).min(due).min(look_again);
             let at_rest = rest_at.take_if(|at| *at <= Instant::now()).is_some();
-            let patience = rest_at.map_or(patience, |at| patience.min(at.saturating_duration_since(Instant::now())));
-            for source in self.wait(around, patience, at_rest) {
+            let timeout = rest_at.map_or(timeout, |at| timeout.min(at.saturating_duration_since(Instant::now())));
+            for source in self.wait(around, timeout, at_rest) {
                 match source {
-                    Source::Leader => return self.reap_leader(),
-                    Source::Signals => self.take_signals(around),
-                    Source::Listener => self.accept(around),
-                    Source::Notify => self.take_notifications(around),
-                    Source::Console => around.console.take_output(),
-                    Source::ConsoleClients => around.console.serve_clients(),
-                    Source::Client(index) => self.serve(index, around),
-                    Source::Command(index) => around.clients.0[index].reap_command(),
-                    Source::Entering(index) => self.orphans.extend(around.clients.0[index].look_at_command()),
-                    Source::Unattended => self.orphans.extend(self.unattended.look()),
-                    Source::Orphan => self.orphans.retain(|child| matches!(pidfd::try_reap(&child.pidfd), Ok(None))),
+                    EventSource::Leader => return self.reap_leader(),
+                    EventSource::Signals => self.take_signals(around),
+                    EventSource::Listener => self.accept(around),
+                    EventSource::Notify => self.take_notifications(around),
+                    EventSource::Console => around.console.take_output(),
+                    EventSource::ConsoleClients => around.console.serve_clients(),
+                    EventSource::Client(index) => self.serve(index, around),
+                    EventSource::Command(index) => around.clients.0[index].reap_command(),
+                    EventSource::Entering(index) => self.orphans.extend(around.clients.0[index].look_at_command()),
+                    EventSource::Unattended => self.orphans.extend(self.unattended.look()),
+                    EventSource::Orphan => {
+                        self.orphans.retain(|child| matches!(pidfd::try_reap(&child.pidfd), Ok(None)))
+                    }
                 }
             }
             if around.clients.drop_closed() || std::mem::take(&mut self.just_booted) {
@@ -151,45 +153,45 @@ impl<'a> Guest<'a> {
         }
     }
 
-    fn wait(&mut self, around: &Surroundings<'_>, mut patience: Duration, at_rest: bool) -> Vec<Source> {
+    fn wait(&mut self, around: &Surroundings<'_>, mut timeout: Duration, at_rest: bool) -> Vec<EventSource> {
         let now = Instant::now();
         self.deaf_until.take_if(|until| *until <= now);
         let silence = if self.booted.notify.is_some() { self.flow.wait(now) } else { Duration::ZERO };
         for pause in [self.deaf_until.map(|until| until - now), Some(silence).filter(|pause| !pause.is_zero())] {
-            patience = pause.map_or(patience, |pause| patience.min(pause));
+            timeout = pause.map_or(timeout, |pause| timeout.min(pause));
         }
         let (input, output) = (PollFlags::POLLIN, PollFlags::POLLIN | PollFlags::POLLOUT);
         let mut set = PollSet::default();
-        set.add(Source::Signals, around.signals.as_fd(), input);
+        set.add(EventSource::Signals, around.signals.as_fd(), input);
         if self.deaf_until.is_none() {
-            set.add(Source::Listener, around.listener.as_fd(), input);
+            set.add(EventSource::Listener, around.listener.as_fd(), input);
         }
         if let Some(notify) = self.booted.notify.as_ref().filter(|_| silence.is_zero()) {
-            set.add(Source::Notify, notify.as_fd(), input);
+            set.add(EventSource::Notify, notify.as_fd(), input);
         }
         if let Some(master) = around.console.master() {
-            set.add(Source::Console, master, input);
+            set.add(EventSource::Console, master, input);
         }
         for (stream, backlog) in around.console.clients() {
-            set.add(Source::ConsoleClients, stream, if backlog { output } else { input });
+            set.add(EventSource::ConsoleClients, stream, if backlog { output } else { input });
         }
         for (index, client) in around.clients.0.iter().enumerate() {
-            set.add(Source::Client(index), client.packets.as_fd(), input);
+            set.add(EventSource::Client(index), client.packets.as_fd(), input);
             match &client.waits_for {
-                WaitsFor::Command(child) => set.add(Source::Command(index), child.pidfd.as_fd(), input),
-                WaitsFor::Entering(entering) => set.add(Source::Entering(index), entering.news(), input),
+                WaitsFor::Command(child) => set.add(EventSource::Command(index), child.pidfd.as_fd(), input),
+                WaitsFor::Entering(entering) => set.add(EventSource::Entering(index), entering.news(), input),
                 _ => {}
             }
         }
         for news in self.unattended.news() {
-            set.add(Source::Unattended, news, input);
+            set.add(EventSource::Unattended, news, input);
         }
         for orphan in &self.orphans {
-            set.add(Source::Orphan, orphan.pidfd.as_fd(), input);
+            set.add(EventSource::Orphan, orphan.pidfd.as_fd(), input);
         }
         // Last, so that what was said before the end is heard before it.
-        set.add(Source::Leader, self.booted.leader.pidfd.as_fd(), input);
-        set.wait(patience, at_rest, &self.booted.leader.pidfd)
+        set.add(EventSource::Leader, self.booted.leader.pidfd.as_fd(), input);
+        set.wait(timeout, at_rest, &self.booted.leader.pidfd)
     }
 
     /// Takes the steps of a shutdown that are due; says how long until the next one.
@@ -198,14 +200,14 @@ impl<'a> Guest<'a> {
             let Some(escalation) = &mut self.escalation else { return Duration::MAX };
             let step = escalation.step(self.booted.leader.pid, self.signals_installed);
             // A frozen guest hears nothing; cgroup.kill needs no thaw.
-            if matches!(step, Step::Signal(_) | Step::Command(_)) {
+            if matches!(step, EscalationStep::Signal(_) | EscalationStep::Command(_)) {
                 let _ = self.setup.cgroup.set_frozen(false, Duration::from_secs(1));
             }
             let done = match step {
-                Step::Wait(duration) => return duration,
-                Step::Signal(signal) => pidfd::send_signal(&self.booted.leader.pidfd, signal),
-                Step::Kill => self.setup.cgroup.kill(),
-                Step::Command(command) => self.run_command(command),
+                EscalationStep::Wait(duration) => return duration,
+                EscalationStep::Signal(signal) => pidfd::send_signal(&self.booted.leader.pidfd, signal),
+                EscalationStep::Kill => self.setup.cgroup.kill(),
+                EscalationStep::Command(command) => self.run_command(command),
             };
             // What cannot be done has the next stop_stage of the escalation behind it.
             if done.is_err()
@@ -213,12 +215,15 @@ impl<'a> Guest<'a> {
             {
                 escalation.step_failed();
             }
-            clients.tell_rung(self.stop_stage());
+            clients.tell_stop_stage(self.stop_stage());
         }
     }
 
     fn run_command(&mut self, command: &[&str]) -> Result<()> {
-        let request = Attach { command: command.iter().map(|arg| (*arg).to_owned()).collect(), ..Attach::default() };
+        let request = AttachRequest {
+            command: command.iter().map(|arg| (*arg).to_owned()).collect(),
+            ..AttachRequest::default()
+        };
         let entering = attach::spawn(self.setup, &self.booted.leader.pidfd, &request, None, Vec::new())?;
         self.unattended.add([entering]);
         Ok(())
@@ -230,7 +235,7 @@ impl<'a> Guest<'a> {
             Some(climbing) => climbing.join(escalation),
             None => self.escalation = Some(escalation),
         }
-        self.status.state = State::Stopping;
+        self.status.state = GuestState::Stopping;
         clients.tell_changes(&self.status);
     }
 
@@ -325,11 +330,11 @@ impl<'a> Guest<'a> {
                 around.clients.0[index].waits_for = WaitsFor::Changes;
                 around.clients.0[index].tell(&Reply::Status(self.status.clone()));
             }
-            Request::Stop(Stop { timeout_ms }) => {
+            Request::Stop(StopRequest { timeout_ms }) => {
                 around.clients.0[index].waits_for = WaitsFor::Stopped;
                 self.begin_stop(StopGoal::PowerOff, Duration::from_millis(timeout_ms), around.clients);
             }
-            Request::Reboot(Stop { timeout_ms }) => {
+            Request::Reboot(StopRequest { timeout_ms }) => {
                 around.clients.0[index].waits_for = WaitsFor::Rebooted;
                 self.begin_stop(StopGoal::Reboot, Duration::from_millis(timeout_ms), around.clients);
             }

@@ -11,10 +11,10 @@ use super::not_run::Failure;
 use super::setup::PATH;
 use super::user::User;
 use crate::error::{Error, Kind};
-use crate::proto::control::{Attach, NOT_EXECUTABLE, NOT_FOUND, OUR_FAILURE};
+use crate::proto::control::{AttachRequest, NOT_EXECUTABLE, NOT_FOUND, OUR_FAILURE};
 
 /// The command's environment: the guest's default one, the container's, and what was asked for.
-fn environment(request: &Attach, user: &User, container: &BTreeMap<String, String>) -> Vec<(String, String)> {
+fn environment(request: &AttachRequest, user: &User, container: &BTreeMap<String, String>) -> Vec<(String, String)> {
     let mut env: Vec<(String, String)> = Vec::new();
     let mut set = |key: &str, value: &str| {
         env.retain(|(known, _)| known != key);
@@ -42,7 +42,7 @@ fn environment(request: &Attach, user: &User, container: &BTreeMap<String, Strin
 
 /// Executes the command, looked for along the environment's PATH as a shell does.
 pub(super) fn execute(
-    request: &Attach,
+    request: &AttachRequest,
     user: &User,
     container: &BTreeMap<String, String>,
 ) -> Result<std::convert::Infallible, Failure> {

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::notify::Message;
+use super::notify::Notification;
 use super::service::Service;
 use super::setup::Setup;
 use crate::cgroup::{ContainerCgroup, Hierarchies};
@@ -80,7 +80,7 @@ impl Manager {
     }
 
     /// The guest's init has said something.
-    pub(super) fn notified(&mut self, setup: &Setup, message: &Message) {
+    pub(super) fn notified(&mut self, setup: &Setup, message: &Notification) {
         if let Starter::Systemd(service) = &mut self.link {
             service.notified(setup, message);
         }

@@ -1,7 +1,7 @@
 //! What the guest's init says on its notify socket (sd_notify(3), and systemd's container interface).
 //!
 //! The socket is the guest's to write to, so it is read with care: only init is believed, descriptors
-//! are never taken, and who talks without end is listened to at a pace of ours ([`Flow`]).
+//! are never taken, and who talks without end is listened to at a pace of ours ([`RateLimit`]).
 
 use std::io::IoSliceMut;
 use std::os::fd::{AsRawFd, OwnedFd};
@@ -17,7 +17,7 @@ const LINGER: Duration = Duration::from_millis(5);
 
 /// What of a message matters to us.
 #[derive(Debug, Default, PartialEq, Eq)]
-pub(super) struct Message {
+pub(super) struct Notification {
     pub ready: bool,
     pub status: Option<String>,
     /// Init's signal handlers are installed (systemd 256 and newer).
@@ -35,7 +35,7 @@ pub(super) struct Message {
 /// To drop the last reference of a socket that lingers takes as long as its sender has set (socket(7),
 /// SO_LINGER), in this call of ours, but ends with a pending signal (sk_stream_wait_close in the kernel's
 /// net/core/stream.c). Since Linux 6.16 none are sent here at all.
-pub(super) fn receive(socket: &OwnedFd, leader: Pid) -> Option<Option<Message>> {
+pub(super) fn receive(socket: &OwnedFd, leader: Pid) -> Option<Option<Notification>> {
     let mut data = [0; 4096];
     let (length, sender) = match sys::socket::refuses_descriptors(socket) {
         true => read(socket, &mut data)?,
@@ -56,8 +56,8 @@ fn read(socket: &OwnedFd, data: &mut [u8]) -> Option<(usize, Option<Pid>)> {
     Some((received.bytes, sender))
 }
 
-fn parse(text: &str) -> Message {
-    let mut message = Message { text: text.to_owned(), ..Message::default() };
+fn parse(text: &str) -> Notification {
+    let mut message = Notification { text: text.to_owned(), ..Notification::default() };
     for line in text.lines() {
         match line.split_once('=') {
             Some(("READY", "1")) => message.ready = true,
@@ -73,19 +73,19 @@ fn parse(text: &str) -> Message {
 /// second. The others wait in the socket, and who sends them waits with them; so the host's service
 /// manager, to whom they go on, hears no more of them either.
 #[derive(Debug)]
-pub(super) struct Flow {
+pub(super) struct RateLimit {
     /// Messages that may be read now.
     left: u32,
     filled: Instant,
 }
 
-impl Flow {
+impl RateLimit {
     pub(super) const BURST: u32 = 256;
     /// One more may be read after each of these.
     const PERIOD: Duration = Duration::from_millis(50);
 
     pub(super) fn new() -> Self {
-        Flow { left: Self::BURST, filled: Instant::now() }
+        RateLimit { left: Self::BURST, filled: Instant::now() }
     }
 
     /// How long until one may be read, zero for now.
@@ -174,7 +174,7 @@ mod tests {
 
     #[test]
     fn a_flood_is_read_at_a_pace_and_a_burst_at_once() {
-        let (mut flow, start) = (Flow::new(), Instant::now());
+        let (mut flow, start) = (RateLimit::new(), Instant::now());
         let mut read = |after: Duration| {
             let mut count = 0;
             while flow.wait(start + after).is_zero() {
@@ -183,9 +183,9 @@ mod tests {
             }
             count
         };
-        assert_eq!(read(Duration::ZERO), Flow::BURST);
+        assert_eq!(read(Duration::ZERO), RateLimit::BURST);
         assert_eq!(read(Duration::from_millis(10)), 0);
         assert!((19..=21).contains(&read(Duration::from_secs(1))));
-        assert_eq!(read(Duration::from_secs(3600)), Flow::BURST, "silence saves no more than a burst");
+        assert_eq!(read(Duration::from_secs(3600)), RateLimit::BURST, "silence saves no more than a burst");
     }
 }

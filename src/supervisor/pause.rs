@@ -9,7 +9,7 @@ use nix::poll::{PollFd, PollFlags, poll};
 use super::clients::{Client, WaitsFor};
 use super::event_loop::Surroundings;
 use crate::error::Error;
-use crate::proto::control::{Reply, Request, State, Status};
+use crate::proto::control::{GuestState, Reply, Request, SupervisorStatus};
 use crate::sys;
 
 /// A guest that has run for so long has not failed to boot.
@@ -21,11 +21,11 @@ const LONGEST: Duration = Duration::from_secs(30);
 
 /// How soon a guest is booted again.
 #[derive(Debug, Default)]
-pub(super) struct Pace {
+pub(super) struct RebootDelay {
     in_a_row: u32,
 }
 
-impl Pace {
+impl RebootDelay {
     /// The guest has rebooted by itself, `lived` after its boot: how long its next boot waits.
     pub(super) fn after(&mut self, lived: Duration) -> Duration {
         if lived >= SETTLED {
@@ -48,8 +48,8 @@ impl Pace {
             self.in_a_row
         ));
         let mut waiting = Waiting {
-            status: Status {
-                state: State::Starting,
+            status: SupervisorStatus {
+                state: GuestState::Starting,
                 leader: 0,
                 ready: Some(false),
                 text: format!("has rebooted {} times in a row and waits before it boots again", self.in_a_row),
@@ -66,7 +66,7 @@ impl Pace {
 }
 
 struct Waiting {
-    status: Status,
+    status: SupervisorStatus,
     boots_now: bool,
     ends: bool,
 }
@@ -147,7 +147,7 @@ mod tests {
 
     #[test]
     fn reboots_in_a_row_wait_longer_each_time() {
-        let mut pace = Pace::default();
+        let mut pace = RebootDelay::default();
         let quick = Duration::from_secs(1);
         for _ in 0..FREE {
             assert_eq!(pace.after(quick), Duration::ZERO);

@@ -13,7 +13,7 @@ pub(super) const AGAIN: Duration = Duration::from_millis(200);
 
 /// What a descriptor in the poll set is.
 #[derive(Debug, Clone, Copy)]
-pub(super) enum Source {
+pub(super) enum EventSource {
     Leader,
     Signals,
     Listener,
@@ -29,12 +29,12 @@ pub(super) enum Source {
 
 #[derive(Default)]
 pub(super) struct PollSet<'fd> {
-    sources: Vec<Source>,
+    sources: Vec<EventSource>,
     fds: Vec<PollFd<'fd>>,
 }
 
 impl<'fd> PollSet<'fd> {
-    pub(super) fn add(&mut self, source: Source, fd: BorrowedFd<'fd>, flags: PollFlags) {
+    pub(super) fn add(&mut self, source: EventSource, fd: BorrowedFd<'fd>, flags: PollFlags) {
         self.sources.push(source);
         self.fds.push(PollFd::new(fd, flags));
     }
@@ -42,12 +42,12 @@ impl<'fd> PollSet<'fd> {
     /// Waits; gives the sources that something happened to. Whatever poll(2) fails with, there is a guest
     /// to be looked after: its end is then looked for by itself. With `at_rest` memory is given back first:
     /// here, so that what is done between that and the wait brings none of it back.
-    pub(super) fn wait(mut self, patience: Duration, at_rest: bool, leader: &OwnedFd) -> Vec<Source> {
+    pub(super) fn wait(mut self, timeout: Duration, at_rest: bool, leader: &OwnedFd) -> Vec<EventSource> {
         if at_rest {
             // What cannot be given back now is given back next time.
             let _ = sys::memory::release();
         }
-        match poll(&mut self.fds, sys::poll::timeout(patience)) {
+        match poll(&mut self.fds, sys::poll::timeout(timeout)) {
             Ok(_) => {}
             Err(nix::errno::Errno::EINTR) => return Vec::new(),
             Err(_) => {
@@ -55,7 +55,7 @@ impl<'fd> PollSet<'fd> {
                     std::thread::sleep(AGAIN);
                     false
                 });
-                return if ended { vec![Source::Leader] } else { Vec::new() };
+                return if ended { vec![EventSource::Leader] } else { Vec::new() };
             }
         }
         let happened = |fd: &PollFd<'_>| fd.any().unwrap_or(false);

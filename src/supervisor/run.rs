@@ -9,19 +9,19 @@ use nix::sys::signal::Signal;
 use nix::sys::signalfd::SignalFd;
 
 use super::manager::Manager;
-use super::pause::Pace;
+use super::pause::RebootDelay;
 use super::stage::Stage;
 use super::{boot, dev, policy, rights};
 use crate::cgroup::ContainerCgroup;
 use crate::error::{Context, Error, Result};
-use crate::identity::Held;
+use crate::identity::ClaimLocks;
 use crate::net;
 use crate::proto::control::StopStage;
 use crate::storage;
 use crate::store::{self, AliveLock, BootRecord, Layout};
 use crate::supervisor::clients::Clients;
 use crate::supervisor::console::Console;
-use crate::supervisor::event_loop::{Ending, Guest, Surroundings};
+use crate::supervisor::event_loop::{Ending, RunningGuest, Surroundings};
 use crate::supervisor::setup::Setup;
 use crate::supervisor::stage::Timeline;
 use crate::sys;
@@ -99,16 +99,16 @@ struct Supervisor<'a> {
     console: Console,
     listener: PacketListener,
     clients: Clients,
-    pace: Pace,
+    pace: RebootDelay,
     boots: u32,
     /// What the end of the last boot took.
     stop_stage: StopStage,
     /// The last field: it is dropped after what is mounted.
-    held: Held,
+    held: ClaimLocks,
 }
 
 /// A boot that is over.
-struct Boot {
+struct FinishedBoot {
     ending: Ending,
     /// How long it lasted; `None` where somebody outside has asked for its end.
     lived: Option<Duration>,
@@ -139,7 +139,7 @@ impl<'a> Supervisor<'a> {
         sweep(layout, name, &cgroup)?;
         timeline.reached(Stage::Swept);
 
-        let mut held = Held::new(layout)?;
+        let mut held = ClaimLocks::new(layout)?;
         let (setup, rootfs) = Setup::read(layout, name, cgroup, &mut held)?;
         timeline.reached(Stage::Read);
 
@@ -151,7 +151,7 @@ impl<'a> Supervisor<'a> {
         manager.prepare(&setup)?;
         rights::drop_others(&setup)?;
         timeline.reached(Stage::Prepared);
-        let (clients, pace) = (Clients::default(), Pace::default());
+        let (clients, pace) = (Clients::default(), RebootDelay::default());
         let supervisor = Supervisor {
             manager,
             signals,
@@ -169,7 +169,7 @@ impl<'a> Supervisor<'a> {
     }
 
     /// Boots the guest and serves it until it ends. Its root file system is mounted unless it is given.
-    fn boot(&mut self, rootfs: Option<OwnedFd>, mut timeline: Timeline) -> Result<Boot> {
+    fn boot(&mut self, rootfs: Option<OwnedFd>, mut timeline: Timeline) -> Result<FinishedBoot> {
         self.boots += 1;
         let (setup, alive) = (&self.setup, self.alive);
         let rootfs = rootfs.map_or_else(|| setup.mount_rootfs(), Ok);
@@ -183,7 +183,7 @@ impl<'a> Supervisor<'a> {
         known.inspect_err(|_| drop(remove_traces(setup, alive, &wires)))?;
         self.manager.started(setup, &booted.leader, &wires.links);
         self.clients.rebooted(self.stop_stage);
-        let mut guest = Guest::new(setup, booted, self.boots);
+        let mut guest = RunningGuest::new(setup, booted, self.boots);
         let ending = guest.watch(&mut Surroundings {
             signals: self.signals,
             listener: &self.listener,
@@ -198,12 +198,12 @@ impl<'a> Supervisor<'a> {
         timeline.reached(Stage::Ended);
         let killed = setup.cgroup.kill_and_wait();
         self.clients.reap_commands();
-        Ok(Boot { ending, lived, wires, killed })
+        Ok(FinishedBoot { ending, lived, wires, killed })
     }
 
     /// Removes what a boot leaves; gives the exit status, unless the guest is to be booted again.
-    fn clear_up(&mut self, boot: Boot) -> Result<Option<u8>> {
-        let Boot { mut ending, lived, wires, killed: mut cleared } = boot;
+    fn clear_up(&mut self, boot: FinishedBoot) -> Result<Option<u8>> {
+        let FinishedBoot { mut ending, lived, wires, killed: mut cleared } = boot;
         if ending == Ending::Reboot && !self.manager.restarts_us() && cleared.is_ok() {
             cleared = self.clear_for_reboot(&wires);
             match self.wait_for_reboot(lived) {

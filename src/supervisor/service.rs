@@ -4,9 +4,9 @@ use std::os::fd::AsFd;
 use std::path::PathBuf;
 use std::time::{Duration, Instant, SystemTime};
 
-use super::notify::Message;
+use super::notify::Notification;
 use super::setup::Setup;
-use crate::config::{Init, Ready};
+use crate::config::{Init, ReadyCondition};
 use crate::error::{Error, Result};
 use crate::store::Layout;
 use crate::sys::clone::Child;
@@ -18,7 +18,7 @@ use crate::types::ContainerName;
 
 /// How long a guest may take to say that it is ready before the unit is active without it: what
 /// waits for it at boot must not wait for ever, and a slow guest is not killed for it.
-const READY_PATIENCE: Duration = Duration::from_secs(120);
+const READY_TIMEOUT: Duration = Duration::from_secs(120);
 
 /// What stopping takes beside the guest's own shutdown.
 const CLEANUP: Duration = Duration::from_secs(20);
@@ -93,7 +93,7 @@ impl Service {
                 Registered::Later { at: Instant::now() + REGISTER_AGAIN, pause: REGISTER_AGAIN }
             }
         };
-        let says_ready = setup.config.boot.ready == Ready::Booted && setup.guest.init == Init::Systemd;
+        let says_ready = setup.config.boot.ready == ReadyCondition::Booted && setup.guest.init == Init::Systemd;
         if says_ready {
             self.notifier.tell("STATUS=Guest is booting");
         } else {
@@ -101,7 +101,7 @@ impl Service {
         }
     }
 
-    fn register(&self, setup: &Setup, leader: &Child, patience: Duration) -> Result<()> {
+    fn register(&self, setup: &Setup, leader: &Child, timeout: Duration) -> Result<()> {
         let machine = Machine {
             name: &setup.layout.name_on_host(&setup.name),
             uuid: &setup.config.uuid,
@@ -110,7 +110,7 @@ impl Service {
             root: self.root.clone(),
             links: self.links.clone(),
         };
-        machined::register(&machine, patience)
+        machined::register(&machine, timeout)
     }
 
     /// Tries again what failed at the start, when it is due; says how long until it is.
@@ -132,7 +132,7 @@ impl Service {
     }
 
     /// The guest's init has said something.
-    pub(super) fn notified(&mut self, setup: &Setup, message: &Message) {
+    pub(super) fn notified(&mut self, setup: &Setup, message: &Notification) {
         let passed = passed_on(&message.text);
         if message.ready {
             // By now it writes its journal where it is kept.
@@ -159,10 +159,10 @@ impl Service {
     /// Does what is due `booted` after the guest's boot; says when to be called again at the latest.
     pub(super) fn tick(&mut self, setup: &Setup, leader: &Child, booted: Duration) -> Duration {
         let register = self.register_again(setup, leader);
-        if !self.ready && booted >= READY_PATIENCE {
+        if !self.ready && booted >= READY_TIMEOUT {
             self.become_ready("STATUS=Guest has not said that it is ready");
         }
-        let ready = if self.ready { Duration::MAX } else { READY_PATIENCE - booted };
+        let ready = if self.ready { Duration::MAX } else { READY_TIMEOUT - booted };
         let due = ready.min(register);
         let Some(interval) = self.notifier.watchdog() else { return due };
         if self.watched.elapsed() >= interval {

@@ -9,10 +9,10 @@ use caps::Capability;
 use super::{mount_ids, policy};
 use crate::cgroup::ContainerCgroup;
 use crate::config::{Config, HostConfig, Init, NetworkType};
-use crate::distro::{self, Guest};
+use crate::distro::{self, GuestSystem};
 use crate::error::{Context, Error, Kind, Result};
-use crate::identity::Held;
-use crate::inside::seccomp::Filter;
+use crate::identity::ClaimLocks;
+use crate::inside::seccomp::SeccompFilter;
 use crate::inside::{BootPlan, CapabilitySet, Confinement, NetworkView};
 use crate::storage::{self, Backend};
 use crate::store::{self, Layout, Origin};
@@ -27,7 +27,7 @@ pub(super) struct Setup {
     pub config: Config,
     pub host: HostConfig,
     pub backend: Box<dyn Backend>,
-    pub guest: Guest,
+    pub guest: GuestSystem,
     /// The guest's ids on the host; `None` for a privileged container.
     pub ids: Option<IdRange>,
     /// The user namespace whose ids the guest's mounts have; `None` for a privileged container.
@@ -46,7 +46,7 @@ impl Setup {
         layout: &Layout,
         name: &ContainerName,
         cgroup: ContainerCgroup,
-        held: &mut Held,
+        held: &mut ClaimLocks,
     ) -> Result<(Self, OwnedFd)> {
         let config = layout.config(name)?;
         if let Some(unfit) = config.unfit().first() {
@@ -70,7 +70,7 @@ impl Setup {
         distro::compat::check(&guest)?;
         let guest = match config.boot.init_type {
             Init::Auto => guest,
-            init => Guest { init, ..guest },
+            init => GuestSystem { init, ..guest },
         };
         let network = network_view(&config)?;
         let security = &config.security;
@@ -81,7 +81,7 @@ impl Setup {
             // Over its own policy namespace; all else that it is asked for is the host's namespace's alone.
             capabilities.keep(Capability::CAP_MAC_ADMIN);
         }
-        let filter = Filter::compile(security);
+        let filter = SeccompFilter::compile(security);
         let setup = Setup {
             cgroup,
             layout: layout.clone(),
@@ -103,7 +103,7 @@ impl Setup {
     ///
     /// Fails with `Kind::Conflict` where it has become privileged or is no longer: that takes another
     /// supervisor ([`sys::reexec`](crate::sys::reexec)).
-    pub(super) fn read_again(&self, held: &mut Held) -> Result<(Self, OwnedFd)> {
+    pub(super) fn read_again(&self, held: &mut ClaimLocks) -> Result<(Self, OwnedFd)> {
         let (now, rootfs) = Self::read(&self.layout, &self.name, self.cgroup.clone(), held)?;
         if now.ids.is_none() != self.ids.is_none() {
             return Err(Error::conflict("`security.privileged` changes when it is stopped and started"));

@@ -18,7 +18,7 @@ pub(super) enum StopGoal {
 
 /// How an init is told.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Message {
+enum ShutdownRequest {
     Signal(Signal),
     /// A command run in the guest: sysvinit and runit listen to their own `init` program.
     Command(&'static [&'static str]),
@@ -27,20 +27,20 @@ enum Message {
 }
 
 /// The message for each init: systemd(1), init(8), busybox's init/init.c, openrc-init(8), runit-init(8).
-fn message(init: Init, goal: StopGoal) -> Message {
+fn message(init: Init, goal: StopGoal) -> ShutdownRequest {
     use nix::sys::signal::Signal::{SIGINT, SIGTERM, SIGUSR2};
     match (init, goal) {
-        (Init::Systemd, StopGoal::PowerOff) => Message::Signal(Signal::realtime(4)),
-        (Init::Systemd, StopGoal::Reboot) => Message::Signal(Signal::realtime(5)),
-        (Init::Busybox, StopGoal::PowerOff) => Message::Signal(Signal::plain(SIGUSR2)),
-        (Init::Busybox, StopGoal::Reboot) => Message::Signal(Signal::plain(SIGTERM)),
-        (Init::Openrc, StopGoal::PowerOff) => Message::Signal(Signal::plain(SIGTERM)),
-        (Init::Openrc, StopGoal::Reboot) => Message::Signal(Signal::plain(SIGINT)),
-        (Init::Sysvinit | Init::Runit, StopGoal::PowerOff) => Message::Command(&["/sbin/init", "0"]),
-        (Init::Sysvinit | Init::Runit, StopGoal::Reboot) => Message::Command(&["/sbin/init", "6"]),
+        (Init::Systemd, StopGoal::PowerOff) => ShutdownRequest::Signal(Signal::realtime(4)),
+        (Init::Systemd, StopGoal::Reboot) => ShutdownRequest::Signal(Signal::realtime(5)),
+        (Init::Busybox, StopGoal::PowerOff) => ShutdownRequest::Signal(Signal::plain(SIGUSR2)),
+        (Init::Busybox, StopGoal::Reboot) => ShutdownRequest::Signal(Signal::plain(SIGTERM)),
+        (Init::Openrc, StopGoal::PowerOff) => ShutdownRequest::Signal(Signal::plain(SIGTERM)),
+        (Init::Openrc, StopGoal::Reboot) => ShutdownRequest::Signal(Signal::plain(SIGINT)),
+        (Init::Sysvinit | Init::Runit, StopGoal::PowerOff) => ShutdownRequest::Command(&["/sbin/init", "0"]),
+        (Init::Sysvinit | Init::Runit, StopGoal::Reboot) => ShutdownRequest::Command(&["/sbin/init", "6"]),
         // What most programs take as a request to end.
-        (Init::Other, StopGoal::PowerOff) => Message::Signal(Signal::plain(SIGTERM)),
-        (Init::Other, StopGoal::Reboot) | (Init::Auto, _) => Message::Kill,
+        (Init::Other, StopGoal::PowerOff) => ShutdownRequest::Signal(Signal::plain(SIGTERM)),
+        (Init::Other, StopGoal::Reboot) | (Init::Auto, _) => ShutdownRequest::Kill,
     }
 }
 
@@ -48,7 +48,7 @@ fn message(init: Init, goal: StopGoal) -> Message {
 #[derive(Debug)]
 pub(super) struct Escalation {
     goal: StopGoal,
-    message: Message,
+    message: ShutdownRequest,
     deadline: Instant,
     /// What has been done so far.
     reached: Option<StopStage>,
@@ -56,7 +56,7 @@ pub(super) struct Escalation {
 
 /// What to do next.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Step {
+pub(super) enum EscalationStep {
     Wait(Duration),
     Signal(Signal),
     Command(&'static [&'static str]),
@@ -71,7 +71,7 @@ const KILL_POLL: Duration = Duration::from_millis(100);
 impl Escalation {
     /// `limit` zero kills at once.
     pub(super) fn new(init: Init, goal: StopGoal, limit: Duration) -> Self {
-        let message = if limit.is_zero() { Message::Kill } else { message(init, goal) };
+        let message = if limit.is_zero() { ShutdownRequest::Kill } else { message(init, goal) };
         Escalation { goal, message, deadline: Instant::now() + limit, reached: None }
     }
 
@@ -98,38 +98,38 @@ impl Escalation {
     }
 
     /// The next step; `handlers_installed` says whether `leader` is known to listen already.
-    pub(super) fn step(&mut self, leader: Pid, handlers_installed: bool) -> Step {
+    pub(super) fn step(&mut self, leader: Pid, handlers_installed: bool) -> EscalationStep {
         let left = self.left();
-        if self.message == Message::Kill || left.is_zero() {
+        if self.message == ShutdownRequest::Kill || left.is_zero() {
             if self.reached == Some(StopStage::Killed) {
-                return Step::Wait(KILL_POLL);
+                return EscalationStep::Wait(KILL_POLL);
             }
             self.reached = Some(StopStage::Killed);
-            return Step::Kill;
+            return EscalationStep::Kill;
         }
         if self.reached.is_some() {
-            return Step::Wait(left);
+            return EscalationStep::Wait(left);
         }
         match self.message {
-            Message::Signal(signal) => {
+            ShutdownRequest::Signal(signal) => {
                 // A signal to the init of a pid namespace is dropped unless it is handled (pid_namespaces(7)).
                 if !handlers_installed && !handles(leader, signal) {
-                    return Step::Wait(left.min(HANDLER_POLL));
+                    return EscalationStep::Wait(left.min(HANDLER_POLL));
                 }
                 self.reached = Some(StopStage::Signalled(signal));
-                Step::Signal(signal)
+                EscalationStep::Signal(signal)
             }
-            Message::Command(command) => {
+            ShutdownRequest::Command(command) => {
                 self.reached = Some(StopStage::Commanded);
-                Step::Command(command)
+                EscalationStep::Command(command)
             }
-            Message::Kill => Step::Kill,
+            ShutdownRequest::Kill => EscalationStep::Kill,
         }
     }
 
     /// A step could not be taken: nothing is left but to kill.
     pub(super) fn step_failed(&mut self) {
-        self.message = Message::Kill;
+        self.message = ShutdownRequest::Kill;
     }
 }
 
@@ -144,11 +144,11 @@ mod tests {
     #[test]
     fn each_init_is_told_in_its_own_words() {
         for (init, goal, expected) in [
-            (Init::Systemd, StopGoal::PowerOff, Message::Signal(Signal::realtime(4))),
-            (Init::Systemd, StopGoal::Reboot, Message::Signal(Signal::realtime(5))),
-            (Init::Busybox, StopGoal::PowerOff, Message::Signal("USR2".parse().unwrap())),
-            (Init::Busybox, StopGoal::Reboot, Message::Signal("TERM".parse().unwrap())),
-            (Init::Runit, StopGoal::PowerOff, Message::Command(&["/sbin/init", "0"])),
+            (Init::Systemd, StopGoal::PowerOff, ShutdownRequest::Signal(Signal::realtime(4))),
+            (Init::Systemd, StopGoal::Reboot, ShutdownRequest::Signal(Signal::realtime(5))),
+            (Init::Busybox, StopGoal::PowerOff, ShutdownRequest::Signal("USR2".parse().unwrap())),
+            (Init::Busybox, StopGoal::Reboot, ShutdownRequest::Signal("TERM".parse().unwrap())),
+            (Init::Runit, StopGoal::PowerOff, ShutdownRequest::Command(&["/sbin/init", "0"])),
         ] {
             assert_eq!(message(init, goal), expected, "{init:?} {goal:?}");
         }
@@ -160,13 +160,16 @@ mod tests {
         let mut init = std::process::Command::new("sleep").arg("60").spawn().unwrap();
         let me = Pid::from_raw(init.id() as i32);
         let mut escalation = Escalation::new(Init::Systemd, StopGoal::PowerOff, Duration::from_secs(60));
-        assert!(matches!(escalation.step(me, false), Step::Wait(_)), "nobody handles the signal yet");
-        assert_eq!(escalation.step(me, true), Step::Signal(Signal::realtime(4)));
-        assert!(matches!(escalation.step(me, true), Step::Wait(_)));
+        assert!(matches!(escalation.step(me, false), EscalationStep::Wait(_)), "nobody handles the signal yet");
+        assert_eq!(escalation.step(me, true), EscalationStep::Signal(Signal::realtime(4)));
+        assert!(matches!(escalation.step(me, true), EscalationStep::Wait(_)));
         escalation.deadline = Instant::now();
-        assert_eq!(escalation.step(me, true), Step::Kill);
+        assert_eq!(escalation.step(me, true), EscalationStep::Kill);
         assert_eq!(escalation.stop_stage(), StopStage::Killed);
-        assert_eq!(Escalation::new(Init::Systemd, StopGoal::PowerOff, Duration::ZERO).step(me, true), Step::Kill);
+        assert_eq!(
+            Escalation::new(Init::Systemd, StopGoal::PowerOff, Duration::ZERO).step(me, true),
+            EscalationStep::Kill
+        );
         init.kill().unwrap();
         init.wait().unwrap();
     }

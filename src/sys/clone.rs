@@ -93,14 +93,14 @@ fn clone_raw(
 }
 
 /// Stack of a process that does nothing.
-type Stack = [MaybeUninit<u128>; 1024];
+type ChildStack = [MaybeUninit<u128>; 1024];
 
 /// A process of [`clone_holder`]; it ends when this is dropped.
 #[derive(Debug)]
 pub struct Holder {
     child: Child,
     /// In use until the child is reaped.
-    _stack: Box<Stack>,
+    _stack: Box<ChildStack>,
 }
 
 impl Holder {
@@ -133,7 +133,7 @@ pub fn clone_holder(_witness: SingleThreaded, flags: i32) -> Result<Holder> {
             libc::_exit(1)
         }
     }
-    let mut stack: Box<Stack> = Box::new([const { MaybeUninit::uninit() }; 1024]);
+    let mut stack: Box<ChildStack> = Box::new([const { MaybeUninit::uninit() }; 1024]);
     let mut pidfd = -1 as RawFd;
     let this = std::ptr::without_provenance_mut::<libc::c_void>(std::process::id() as usize);
     let flags = flags | libc::CLONE_VM | libc::CLONE_PIDFD | libc::SIGCHLD;

@@ -17,18 +17,18 @@ use crate::types::Signal;
 
 /// A piece of work in a child process.
 #[derive(Debug)]
-pub(crate) struct Work<T> {
+pub(crate) struct ChildWork<T> {
     child: Child,
     answer: Packets,
     result: PhantomData<T>,
 }
 
-impl<T: Serialize + DeserializeOwned> Work<T> {
+impl<T: Serialize + DeserializeOwned> ChildWork<T> {
     /// Begins it; fails in a process that has threads.
     pub(crate) fn begin(work: impl FnOnce() -> Result<T>) -> Result<Self> {
         let (answer, theirs) = Packets::pair()?;
         let child = clone(SingleThreaded::check()?, 0, None, || u8::from(theirs.send(&work(), &[]).is_err()))?;
-        Ok(Work { child, answer, result: PhantomData })
+        Ok(ChildWork { child, answer, result: PhantomData })
     }
 
     /// Waits for its result, at most `limit`: what is not done by then is ended.
@@ -63,10 +63,13 @@ impl<T: Serialize + DeserializeOwned> Work<T> {
     }
 }
 
-/// Waits, at most `patience`, until at least one of `works` is done; says of each whether it is.
-pub(crate) fn wait_any<'a, T: 'a>(works: impl Iterator<Item = &'a Work<T>>, patience: Duration) -> Result<Vec<bool>> {
+/// Waits, at most `timeout`, until at least one of `works` is done; says of each whether it is.
+pub(crate) fn wait_any<'a, T: 'a>(
+    works: impl Iterator<Item = &'a ChildWork<T>>,
+    timeout: Duration,
+) -> Result<Vec<bool>> {
     let mut fds: Vec<_> = works.map(|work| PollFd::new(work.answer.as_fd(), PollFlags::POLLIN)).collect();
-    match poll(&mut fds, super::poll::timeout(patience)) {
+    match poll(&mut fds, super::poll::timeout(timeout)) {
         Ok(_) | Err(Errno::EINTR) => Ok(fds.iter().map(|fd| fd.any().unwrap_or(false)).collect()),
         Err(e) => Err(e).context(|| "wait for the children"),
     }
@@ -82,7 +85,7 @@ pub fn run<T: Serialize + DeserializeOwned>(work: impl FnOnce() -> Result<T>) ->
 
 /// The same with a limit of its own.
 pub fn run_within<T: Serialize + DeserializeOwned>(limit: Duration, work: impl FnOnce() -> Result<T>) -> Result<T> {
-    Work::begin(work)?.finish_within(limit)
+    ChildWork::begin(work)?.finish_within(limit)
 }
 
 /// Far more than wiring a guest takes on a busy host, where it waits for others that do the same.

@@ -62,7 +62,7 @@ pub(crate) fn attach_at(mount: impl AsFd, target: impl AsFd) -> Result<()> {
 
 /// What [`set_attributes`] changes.
 #[derive(Debug, Default)]
-pub(crate) struct Attributes<'a> {
+pub(crate) struct MountAttributes<'a> {
     pub set: u64,
     pub clear: u64,
     /// `MS_SHARED`, `MS_PRIVATE`, `MS_SLAVE` or 0.
@@ -73,7 +73,7 @@ pub(crate) struct Attributes<'a> {
 }
 
 /// mount_setattr(2) on an open mount.
-pub(crate) fn set_attributes(mount: impl AsFd, change: &Attributes<'_>) -> std::io::Result<()> {
+pub(crate) fn set_attributes(mount: impl AsFd, change: &MountAttributes<'_>) -> std::io::Result<()> {
     let mut attr = libc::mount_attr {
         attr_set: change.set,
         attr_clr: change.clear,

@@ -7,12 +7,12 @@ use nix::unistd::Pid;
 
 /// A program that has a port.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Program {
+pub(crate) struct PortOwner {
     pub pid: Pid,
     pub name: String,
 }
 
-impl fmt::Display for Program {
+impl fmt::Display for PortOwner {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "`{}` (process {})", self.name, self.pid)
     }
@@ -28,7 +28,7 @@ pub(crate) enum Transport {
 ///
 /// `None` where nobody has it, or where the owner cannot be seen: it lives in another process
 /// namespace, or is the kernel itself. Needs the rights to see other users' descriptors.
-pub(crate) fn owner(transport: Transport, address: SocketAddr) -> Option<Program> {
+pub(crate) fn owner(transport: Transport, address: SocketAddr) -> Option<PortOwner> {
     let tables = match transport {
         Transport::Tcp => ["tcp", "tcp6"],
         Transport::Udp => ["udp", "udp6"],
@@ -76,14 +76,14 @@ fn parse_address(text: &str) -> Option<IpAddr> {
 }
 
 /// The process that has the socket with this inode open.
-fn process_of(inode: u64) -> Option<Program> {
+fn process_of(inode: u64) -> Option<PortOwner> {
     let wanted = format!("socket:[{inode}]");
     let processes = std::fs::read_dir("/proc").ok()?.filter_map(|entry| entry.ok()?.file_name().into_string().ok());
     processes.filter_map(|name| name.parse::<i32>().ok()).find_map(|pid| {
         let mut descriptors = std::fs::read_dir(format!("/proc/{pid}/fd")).ok()?;
         let has = descriptors.any(|fd| fd.is_ok_and(|fd| std::fs::read_link(fd.path()).is_ok_and(|to| to == *wanted)));
         let name = || std::fs::read_to_string(format!("/proc/{pid}/comm")).ok();
-        has.then(name)?.map(|name| Program { pid: Pid::from_raw(pid), name: name.trim_end().to_owned() })
+        has.then(name)?.map(|name| PortOwner { pid: Pid::from_raw(pid), name: name.trim_end().to_owned() })
     })
 }
 

@@ -2,7 +2,7 @@
 
 use caps::{CapSet, Capability, CapsHashSet};
 
-use super::seccomp::{self, Architecture, Program, Verdict};
+use super::seccomp::{self, Architecture, BpfProgram, Verdict};
 use crate::error::{Context, Error, Result};
 
 fn failed(e: caps::errors::CapsError) -> Error {
@@ -95,7 +95,7 @@ const NEVER: &[libc::c_long] = &[
 /// AUDIT_ARCH_* of this program (linux/audit.h).
 const OWN_ARCHITECTURE: u32 = if cfg!(target_arch = "x86_64") { 0xc000_003e } else { 0xc000_00b7 };
 
-fn helper_filter() -> Program {
+fn helper_filter() -> BpfProgram {
     let denied = Verdict::Refuse(libc::EPERM);
     let own = Architecture {
         audit_arch: OWN_ARCHITECTURE,
@@ -105,7 +105,7 @@ fn helper_filter() -> Program {
         unknown: denied,
     };
     // A process of another architecture is none of ours.
-    Program::new(&[own], &Verdict::Kill)
+    BpfProgram::new(&[own], &Verdict::Kill)
 }
 
 #[cfg(test)]

@@ -14,16 +14,16 @@ const INTEREST: Interest = Interest::READABLE.add(Interest::ERROR);
 
 /// Tells when a descriptor can be read from.
 #[derive(Debug)]
-pub(crate) struct Ready(AsyncFd<OwnedFd>);
+pub(crate) struct ReadableFd(AsyncFd<OwnedFd>);
 
-impl Ready {
+impl ReadableFd {
     /// Watches what `fd` refers to, within a runtime. `fd` must be non-blocking.
     pub(crate) fn new(fd: impl AsFd) -> Result<Self> {
         let own = fd.as_fd().try_clone_to_owned().context(|| "duplicate a descriptor")?;
         // SAFETY: the descriptor is our own duplicate; it is closed only when the `AsyncFd` that
         // owns it is dropped, and this module never hands it out to be replaced before.
         let watched = unsafe { AsyncFd::register_with_interest(own, INTEREST) };
-        watched.map(Ready).map_err(io::Error::from).context(|| "watch a descriptor")
+        watched.map(ReadableFd).map_err(io::Error::from).context(|| "watch a descriptor")
     }
 
     /// Waits until there is something to read; stays ready until [`Self::take`] meets the end.

@@ -24,7 +24,7 @@ const MAX_FDS: usize = 8;
 const KERNELS_MOST_FDS: usize = 253;
 /// How long a peer may not take what it is sent, and a listener not take connections: one that is
 /// stopped or hung keeps nobody.
-const SEND_PATIENCE: i64 = 10; // seconds
+const SEND_TIMEOUT: i64 = 10; // seconds
 
 /// One end of a connection that carries whole messages.
 #[derive(Debug)]
@@ -42,7 +42,7 @@ impl Packets {
         let fd = socket(AddressFamily::Unix, SockType::SeqPacket, SockFlag::SOCK_CLOEXEC, None)
             .context(|| "make a socket")?;
         let (address, _dir) = address(path)?;
-        setsockopt(&fd, sockopt::SendTimeout, &TimeVal::seconds(SEND_PATIENCE)).context(|| "set up a socket")?;
+        setsockopt(&fd, sockopt::SendTimeout, &TimeVal::seconds(SEND_TIMEOUT)).context(|| "set up a socket")?;
         connect(fd.as_raw_fd(), &address).context(|| format!("connect to `{}`", path.display()))?;
         Ok(Packets(fd))
     }

@@ -37,9 +37,9 @@ pub(crate) struct Machine<'a> {
 }
 
 /// Registers a guest, by the newest method that machined has. A host without machined is none
-/// the worse for it. Waits at most for `patience`.
-pub(crate) fn register(machine: &Machine<'_>, patience: Duration) -> Result<()> {
-    let told = bus::run(patience, async |connection| {
+/// the worse for it. Waits at most for `timeout`.
+pub(crate) fn register(machine: &Machine<'_>, timeout: Duration) -> Result<()> {
+    let told = bus::run(timeout, async |connection| {
         let manager = proxy(connection).await?;
         match try_register(&manager, machine).await {
             Err(e) if bus::has_name(&e, "org.freedesktop.machine1.MachineExists") => {

@@ -9,7 +9,7 @@ use crate::store::Layout;
 
 /// A template and where it came from.
 #[derive(Debug, Clone)]
-pub(crate) struct Found {
+pub(crate) struct FoundTemplate {
     pub name: String,
     /// Its file; what it refers to is relative to this.
     pub file: PathBuf,
@@ -18,7 +18,7 @@ pub(crate) struct Found {
     pub template: Template,
 }
 
-impl Found {
+impl FoundTemplate {
     /// A path that the template names.
     pub(crate) fn beside(&self, path: &Path) -> PathBuf {
         self.file.parent().unwrap_or(Path::new("")).join(path)
@@ -28,7 +28,7 @@ impl Found {
 /// Finds a template by name: the administrator's own before the shipped ones.
 ///
 /// Fails with `Kind::NotFound` and the names of those there are.
-pub(crate) fn find(layout: &Layout, name: &str) -> Result<Found> {
+pub(crate) fn find(layout: &Layout, name: &str) -> Result<FoundTemplate> {
     // The name becomes a file name; what cannot be one names no template.
     let plain = !name.is_empty() && name.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_.".contains(&b));
     let files = layout.template_dirs().into_iter().map(|dir| dir.join(format!("{name}.toml")));
@@ -36,7 +36,7 @@ pub(crate) fn find(layout: &Layout, name: &str) -> Result<Found> {
         match std::fs::read_to_string(&file) {
             Ok(text) => {
                 let template = config::parse(&text, &file)?;
-                return Ok(Found { name: name.to_owned(), file, text, template });
+                return Ok(FoundTemplate { name: name.to_owned(), file, text, template });
             }
             Err(e) if e.kind() == std::io::ErrorKind::NotFound => {}
             Err(e) => return Err(e).context(|| format!("read `{}`", file.display())),

@@ -17,7 +17,7 @@ mod script;
 
 use std::path::Path;
 
-pub(crate) use find::{Found, find};
+pub(crate) use find::{FoundTemplate, find};
 pub(crate) use model::Builder;
 pub(crate) use recipe::{BuildRequest, Recipe};
 

@@ -34,7 +34,7 @@ pub(crate) struct Template {
     pub option: BTreeMap<String, TemplateOption>,
     /// Files and links written into the root file system.
     #[serde(default)]
-    pub file: Vec<File>,
+    pub file: Vec<TemplateFile>,
     #[serde(default)]
     pub bootstrap: Bootstrap,
     #[serde(default)]
@@ -94,7 +94,7 @@ pub(crate) struct OptionValue {
 /// `[[file]]`: exactly one of `contents`, `source` and `link`.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
-pub(crate) struct File {
+pub(crate) struct TemplateFile {
     pub path: String,
     pub contents: Option<String>,
     /// A file beside the template, relative to it.

@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use super::Found;
-use super::model::{Builder, File};
+use super::FoundTemplate;
+use super::model::{Builder, TemplateFile};
 use crate::distro::{self, Edit, Extras};
 use crate::error::{Context, Error, Result};
 use crate::sys::digest::sha256;
@@ -26,7 +26,7 @@ pub(crate) struct BuildRequest {
 /// A template with every choice made: all that a builder needs.
 #[derive(Debug, Clone)]
 pub(crate) struct Recipe {
-    pub found: Found,
+    pub found: FoundTemplate,
     pub release: String,
     /// The release's name in the archive.
     pub suite: String,
@@ -40,7 +40,7 @@ pub(crate) struct Recipe {
 
 impl Recipe {
     /// Makes every choice, refusing what the template or this host cannot do.
-    pub(crate) fn new(found: Found, order: &BuildRequest) -> Result<Self> {
+    pub(crate) fn new(found: FoundTemplate, order: &BuildRequest) -> Result<Self> {
         let template = &found.template;
         let of_template = |e: Error| e.step(format!("template `{}`", found.name));
         let release = choose_release(&found, order.release.as_deref()).map_err(of_template)?;
@@ -121,7 +121,7 @@ impl Recipe {
         Ok(Extras { enable: template.enable.clone(), mask: template.mask.clone(), edits })
     }
 
-    fn edit(&self, file: &File) -> Result<Edit> {
+    fn edit(&self, file: &TemplateFile) -> Result<Edit> {
         let path = file.path.trim_start_matches('/');
         let edit = match (&file.contents, &file.source, &file.link) {
             (Some(contents), None, None) => Edit::write(path, contents.as_bytes()),
@@ -150,7 +150,7 @@ fn digest(file: &Path) -> Result<String> {
     std::fs::File::open(file).and_then(sha256).context(|| format!("read `{}`", file.display()))
 }
 
-fn choose_release(found: &Found, asked: Option<&str>) -> Result<String> {
+fn choose_release(found: &FoundTemplate, asked: Option<&str>) -> Result<String> {
     let template = &found.template;
     let release = asked.unwrap_or(&template.default_release);
     if template.builder == Builder::Download && template.release.is_empty() {
@@ -172,7 +172,7 @@ fn choose_release(found: &Found, asked: Option<&str>) -> Result<String> {
 }
 
 /// Reads `--NAME VALUE` and `--NAME=VALUE`, and fills in the defaults.
-fn parse_args(found: &Found, args: &[String]) -> Result<BTreeMap<String, String>> {
+fn parse_args(found: &FoundTemplate, args: &[String]) -> Result<BTreeMap<String, String>> {
     let known = &found.template.option;
     let mut values = BTreeMap::new();
     let mut args = args.iter();
@@ -209,7 +209,7 @@ fn parse_args(found: &Found, args: &[String]) -> Result<BTreeMap<String, String>
     Ok(values)
 }
 
-fn unknown_argument(found: &Found, arg: &str) -> Error {
+fn unknown_argument(found: &FoundTemplate, arg: &str) -> Error {
     let known: Vec<_> = found.template.option.keys().map(|name| format!("`--{name}`")).collect();
     let error = Error::usage(format!("it has no argument `{}`", arg.escape_default()));
     match known.is_empty() {
@@ -256,10 +256,10 @@ mod tests {
         }
     }
 
-    fn found(text: &str) -> Found {
+    fn found(text: &str) -> FoundTemplate {
         let file = "t.toml".into();
         let template = config::parse(text, std::path::Path::new("t.toml")).unwrap();
-        Found { name: "t".into(), file, text: text.into(), template }
+        FoundTemplate { name: "t".into(), file, text: text.into(), template }
     }
 
     const TEXT: &str = r#"

@@ -11,7 +11,7 @@ use super::is_control;
 #[derive(Debug)]
 pub(crate) struct Filter {
     colours: Colours,
-    state: State,
+    state: EscapeState,
     /// A control sequence so far.
     sequence: String,
     /// The beginning of a character whose other bytes have not come yet.
@@ -25,7 +25,7 @@ pub(crate) enum Colours {
 }
 
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
-enum State {
+enum EscapeState {
     #[default]
     Text,
     Escape,
@@ -41,7 +41,7 @@ const MOST: usize = 64;
 
 impl Filter {
     pub(crate) fn new(colours: Colours) -> Self {
-        Filter { colours, state: State::default(), sequence: String::new(), begun: Vec::new() }
+        Filter { colours, state: EscapeState::default(), sequence: String::new(), begun: Vec::new() }
     }
 
     /// What of `bytes` may be shown, in UTF-8: a terminal of another encoding takes the bytes of a
@@ -82,27 +82,29 @@ impl Filter {
 
     fn char(&mut self, c: char, out: &mut String) {
         self.state = match (self.state, c) {
-            (State::String, '\u{7}' | '\u{9c}') | (State::StringEscape, '\\' | '\u{9c}') => State::Text,
-            (State::String | State::StringEscape, '\u{1b}') => State::StringEscape,
-            (State::String | State::StringEscape, _) => State::String,
-            (_, '\u{1b}') => State::Escape,
-            // C1 controls are escapes in one character.
-            (_, '\u{9b}') | (State::Escape, '[') => {
-                self.sequence.clear();
-                State::Control
+            (EscapeState::String, '\u{7}' | '\u{9c}') | (EscapeState::StringEscape, '\\' | '\u{9c}') => {
+                EscapeState::Text
             }
-            (_, '\u{9d}' | '\u{90}' | '\u{98}' | '\u{9e}' | '\u{9f}') => State::String,
-            (State::Text, c) => {
+            (EscapeState::String | EscapeState::StringEscape, '\u{1b}') => EscapeState::StringEscape,
+            (EscapeState::String | EscapeState::StringEscape, _) => EscapeState::String,
+            (_, '\u{1b}') => EscapeState::Escape,
+            // C1 controls are escapes in one character.
+            (_, '\u{9b}') | (EscapeState::Escape, '[') => {
+                self.sequence.clear();
+                EscapeState::Control
+            }
+            (_, '\u{9d}' | '\u{90}' | '\u{98}' | '\u{9e}' | '\u{9f}') => EscapeState::String,
+            (EscapeState::Text, c) => {
                 if !is_control(c) || matches!(c, '\n' | '\r' | '\t') {
                     out.push(c);
                 }
-                State::Text
+                EscapeState::Text
             }
-            (State::Escape, ']' | 'P' | 'X' | '^' | '_') => State::String,
+            (EscapeState::Escape, ']' | 'P' | 'X' | '^' | '_') => EscapeState::String,
             // Of escapes with one more letter the intermediates come first.
-            (State::Escape, ' '..='/') => State::Escape,
-            (State::Escape, _) => State::Text,
-            (State::Control, '@'..='~') => {
+            (EscapeState::Escape, ' '..='/') => EscapeState::Escape,
+            (EscapeState::Escape, _) => EscapeState::Text,
+            (EscapeState::Control, '@'..='~') => {
                 if self.colours == Colours::Kept
                     && c == 'm'
                     && self.sequence.chars().all(|c| c.is_ascii_digit() || matches!(c, ';' | ':'))
@@ -111,13 +113,13 @@ impl Filter {
                     out.push_str(&self.sequence);
                     out.push('m');
                 }
-                State::Text
+                EscapeState::Text
             }
-            (State::Control, c) => {
+            (EscapeState::Control, c) => {
                 if self.sequence.len() < MOST {
                     self.sequence.push(c);
                 }
-                State::Control
+                EscapeState::Control
             }
         };
     }

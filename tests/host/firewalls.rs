@@ -153,18 +153,18 @@ fn old_docker(sandbox: &Sandbox) {
     beside_docker(sandbox, "iptables-legacy", "iptables-legacy DOCKER-USER", LOOKED_AT);
 }
 
-fn beside_docker(sandbox: &Sandbox, iptables: &str, chain: &str, patience: Duration) {
+fn beside_docker(sandbox: &Sandbox, iptables: &str, chain: &str, limit: Duration) {
     let firewalls = Firewalls::new(sandbox);
     let outside = lab(sandbox);
     let rules = || firewalls.run(&format!("{iptables} -S")).ok().stdout;
     firewalls.run(&format!("I={iptables}; {DOCKER}")).ok();
-    eventually("guests are let through", patience, || works(sandbox, &outside));
+    eventually("guests are let through", limit, || works(sandbox, &outside));
     assert!(rules().contains("-A DOCKER-USER -i lxmbr0 -j ACCEPT"), "{}", rules());
     assert_eq!(rules().matches("lxmbr0").count(), 2, "nothing more than is needed: {}", rules());
     sandbox.lxm(&["network", "up"]).ok();
     assert_eq!(rules().matches("lxmbr0").count(), 2, "nothing is written twice: {}", rules());
     firewalls.run(&format!("{iptables} -F DOCKER-USER")).ok();
-    eventually("and again after an administrator's flush", patience, || works(sandbox, &outside));
+    eventually("and again after an administrator's flush", limit, || works(sandbox, &outside));
     stop_server(sandbox);
     firewalls.run(&format!("{iptables} -F DOCKER-USER")).ok();
     assert!(!works(sandbox, &outside), "docker does stand in the way");

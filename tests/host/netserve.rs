@@ -96,7 +96,7 @@ impl<'a> Lab<'a> {
         fs::read_to_string(self.log_file()).unwrap()
     }
 
-    fn status(&self) -> netserver::Status {
+    fn status(&self) -> netserver::ServerStatus {
         netserver::status(&self.sandbox.layout(), BRIDGE).unwrap().expect("the server runs")
     }
 

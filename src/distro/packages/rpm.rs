@@ -30,13 +30,13 @@ pub(super) fn packages(mut database: Vec<u8>) -> Result<Packages> {
         connection.prepare("SELECT blob FROM Packages")?.query_map((), |row| row.get(0))?.collect()
     };
     let headers = headers().map_err(|e| Error::failed(e.to_string())).context(|| "read the database of rpm")?;
-    Ok(by_name(headers.iter().filter_map(|header| Package::parse(header)).collect()))
+    Ok(by_name(headers.iter().filter_map(|header| RpmPackage::parse(header)).collect()))
 }
 
 /// Several versions of a package may be there at a time, and the same one for several architectures.
-fn by_name(mut installed: Vec<Package>) -> Packages {
+fn by_name(mut installed: Vec<RpmPackage>) -> Packages {
     installed.sort();
-    let mut names: BTreeMap<String, Vec<Package>> = BTreeMap::new();
+    let mut names: BTreeMap<String, Vec<RpmPackage>> = BTreeMap::new();
     for package in installed {
         names.entry(package.name.clone()).or_default().push(package);
     }
@@ -56,7 +56,7 @@ fn by_name(mut installed: Vec<Package>) -> Packages {
 }
 
 #[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
-struct Package {
+struct RpmPackage {
     name: String,
     arch: String,
     /// `[EPOCH:]VERSION-RELEASE`
@@ -72,7 +72,7 @@ const ARCH: u32 = 1022;
 const INT32: u32 = 4;
 const STRING: u32 = 6;
 
-impl Package {
+impl RpmPackage {
     /// A header: the numbers of entries and of bytes of data, the entries (tag, type, offset, count),
     /// the data; all numbers big-endian.
     fn parse(header: &[u8]) -> Option<Self> {
@@ -92,14 +92,14 @@ impl Package {
         let epoch = value(EPOCH, INT32).and_then(|data| Some(u32::from_be_bytes(data.get(..4)?.try_into().ok()?)));
         let epoch = epoch.map(|epoch| format!("{epoch}:")).unwrap_or_default();
         let version = format!("{epoch}{}-{}", text(VERSION)?, text(RELEASE)?);
-        Some(Package { name: text(NAME)?, arch: text(ARCH).unwrap_or_default(), version })
+        Some(RpmPackage { name: text(NAME)?, arch: text(ARCH).unwrap_or_default(), version })
     }
 }
 
 /// A header, or a whole database.
 #[cfg(any(test, fuzzing))]
 pub(super) fn fuzz(input: &[u8]) {
-    let _ = Package::parse(input);
+    let _ = RpmPackage::parse(input);
     if input.starts_with(b"SQLite format 3") {
         let _ = packages(input.to_vec());
     }
@@ -125,18 +125,18 @@ mod tests {
         let entries =
             [(NAME, STRING, 0), (VERSION, STRING, 5), (RELEASE, STRING, 9), (ARCH, STRING, 16), (EPOCH, INT32, 23)];
         let whole = header(&entries, data);
-        let package = Package::parse(&whole).unwrap();
+        let package = RpmPackage::parse(&whole).unwrap();
         assert_eq!((&*package.name, &*package.arch, &*package.version), ("bash", "x86_64", "2:5.2-1.fc40"));
         for cut in 0..whole.len() - data.len() + 9 {
-            assert_eq!(Package::parse(&whole[..cut]), None, "cut after {cut}");
+            assert_eq!(RpmPackage::parse(&whole[..cut]), None, "cut after {cut}");
         }
-        assert_eq!(Package::parse(&header(&[(NAME, STRING, u32::MAX)], b"")), None);
-        assert_eq!(Package::parse(&[0xff; 16]), None);
+        assert_eq!(RpmPackage::parse(&header(&[(NAME, STRING, u32::MAX)], b"")), None);
+        assert_eq!(RpmPackage::parse(&[0xff; 16]), None);
     }
 
     #[test]
     fn versions_beside_each_other_and_architectures_are_told_apart() {
-        let package = |name: &str, arch: &str, version: &str| Package {
+        let package = |name: &str, arch: &str, version: &str| RpmPackage {
             name: name.into(),
             arch: arch.into(),
             version: version.into(),

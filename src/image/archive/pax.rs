@@ -4,11 +4,11 @@ use rustix::fs::Timespec;
 use tar_core::PaxExtensions;
 
 use crate::error::{Error, Result};
-use crate::image::acl::List;
-use crate::image::attributes::Attributes;
+use crate::image::acl::AclKind;
+use crate::image::attributes::FileAttributes;
 use crate::image::shown;
 
-pub(super) fn read_pax(pax: &[u8], attributes: &mut Attributes, acls: &mut Vec<(List, Vec<u8>)>) -> Result<()> {
+pub(super) fn read_pax(pax: &[u8], attributes: &mut FileAttributes, acls: &mut Vec<(AclKind, Vec<u8>)>) -> Result<()> {
     for record in PaxExtensions::new(pax) {
         let record = record.map_err(|e| Error::failed(e.to_string()))?;
         let (key, value) = (record.key_bytes(), record.value_bytes());
@@ -26,8 +26,8 @@ pub(super) fn read_pax(pax: &[u8], attributes: &mut Attributes, acls: &mut Vec<(
                 let number = str::from_utf8(value).ok().and_then(|value| value.parse::<u64>().ok());
                 number.ok_or_else(|| Error::failed(format!("its `{}` is not a number", shown(key))))?;
             }
-            b"SCHILY.acl.access" => acls.push((List::Access, value.to_vec())),
-            b"SCHILY.acl.default" => acls.push((List::Default, value.to_vec())),
+            b"SCHILY.acl.access" => acls.push((AclKind::Access, value.to_vec())),
+            b"SCHILY.acl.default" => acls.push((AclKind::Default, value.to_vec())),
             _ => {
                 if let Some(name) = key.strip_prefix(b"SCHILY.xattr.") {
                     attributes.xattrs.push((unescape(name), value.to_vec()));

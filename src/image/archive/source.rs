@@ -10,7 +10,7 @@ const CHUNK: usize = 256 * 1024;
 const CHUNKS_AHEAD: usize = 8;
 
 /// The decompressed stream, as chunks from the other thread.
-pub(super) struct Source<'b> {
+pub(super) struct ArchiveStream<'b> {
     chunks: Receiver<io::Result<Vec<u8>>>,
     budget: &'b Budget,
     /// Used chunks go back, to be filled again.
@@ -22,7 +22,7 @@ pub(super) struct Source<'b> {
     position: u64,
 }
 
-impl<'b> Source<'b> {
+impl<'b> ArchiveStream<'b> {
     /// Makes one, and what is to be run in another thread for it: it ends with the stream, or when
     /// the source is dropped. `read_bytes` is told how much of `reader` has been read.
     pub(super) fn new<R: Read + Send, F: Fn(u64) + Send>(
@@ -32,8 +32,8 @@ impl<'b> Source<'b> {
     ) -> (Self, impl FnOnce() + Send + use<R, F>) {
         let (chunks_out, chunks) = sync_channel(CHUNKS_AHEAD);
         let (spare, spare_in) = channel();
-        let source = Source { chunks, budget, spare, chunk: Vec::new(), start: 0, position: 0 };
-        (source, move || read_ahead(Counted { reader, read_bytes }, &chunks_out, &spare_in))
+        let source = ArchiveStream { chunks, budget, spare, chunk: Vec::new(), start: 0, position: 0 };
+        (source, move || read_ahead(ByteCounter { reader, read_bytes }, &chunks_out, &spare_in))
     }
 
     pub(super) fn budget(&self) -> &Budget {
@@ -127,12 +127,12 @@ fn fill_chunk(reader: &mut dyn Read, chunk: &mut [u8]) -> io::Result<usize> {
     Ok(filled)
 }
 
-struct Counted<R, F> {
+struct ByteCounter<R, F> {
     reader: R,
     read_bytes: F,
 }
 
-impl<R: Read, F: Fn(u64)> Read for Counted<R, F> {
+impl<R: Read, F: Fn(u64)> Read for ByteCounter<R, F> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         let n = self.reader.read(buffer)?;
         (self.read_bytes)(n as u64);

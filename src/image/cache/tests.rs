@@ -2,7 +2,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use super::*;
 use crate::error::Kind;
-use crate::image::Asked;
+use crate::image::BuildInputs;
 use crate::types::Arch;
 
 pub(super) struct Host {
@@ -23,7 +23,7 @@ pub(super) fn spec(template: &str) -> ImageSpec {
         arch: Arch::Amd64,
         packages: vec![],
         content: String::new(),
-        asked: Asked { mirror: Some("http://mirror".into()), ..Asked::default() },
+        asked: BuildInputs { mirror: Some("http://mirror".into()), ..BuildInputs::default() },
     }
 }
 

@@ -4,7 +4,7 @@ use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
 /// A directory to copy; it exists in the target, empty.
-pub(super) enum Job {
+pub(super) enum CopyJob {
     Root { source: OwnedFd, target: OwnedFd },
     Below { parent: Arc<Directory>, name: Vec<u8> },
 }

@@ -2,7 +2,7 @@
 
 use std::sync::{Condvar, Mutex, MutexGuard};
 
-use super::job::Job;
+use super::job::CopyJob;
 use crate::error::{Error, Result};
 
 /// The directories that wait to be copied. Last in, first out, so that few are open at a time.
@@ -14,23 +14,23 @@ pub(super) struct Queue {
 
 #[derive(Default)]
 struct QueueState {
-    jobs: Vec<Job>,
+    jobs: Vec<CopyJob>,
     running: usize,
     failure: Option<Error>,
 }
 
 impl Queue {
-    pub(super) fn push(&self, job: Job) {
+    pub(super) fn push(&self, job: CopyJob) {
         self.push_all([job]);
     }
 
-    pub(super) fn push_all(&self, jobs: impl IntoIterator<Item = Job>) {
+    pub(super) fn push_all(&self, jobs: impl IntoIterator<Item = CopyJob>) {
         lock(&self.state).jobs.extend(jobs);
         self.changed.notify_all();
     }
 
     /// The next job; `None` once there is nothing more to do or something has failed.
-    pub(super) fn next(&self) -> Option<Job> {
+    pub(super) fn next(&self) -> Option<CopyJob> {
         let mut state = lock(&self.state);
         loop {
             if state.failure.is_some() {

@@ -4,20 +4,20 @@ use std::collections::HashSet;
 
 use rustix::fs::OFlags;
 
-use super::tree::{Inside, Tree, remove_below};
+use super::tree::{Inside, WrittenTree, remove_below};
 use crate::error::{Context, Error, Result};
-use crate::image::archive::{Archive, Entry};
+use crate::image::archive::{Archive, ArchiveEntry};
 use crate::image::attributes::Attributor;
 use crate::image::shown;
 
-impl Tree {
+impl WrittenTree {
     /// What follows goes over other layers, whose directories have their attributes already.
     pub(super) fn begin_layer(&mut self) {
         self.layer = Some(HashSet::new());
         self.attributor = Attributor::over_others();
     }
 
-    pub(super) fn place_in_layer(&mut self, archive: &mut Archive, entry: Entry) -> Result<()> {
+    pub(super) fn place_in_layer(&mut self, archive: &mut Archive, entry: ArchiveEntry) -> Result<()> {
         let inside = Inside::new(&entry.path).context(|| format!("unpack `{}`", shown(&entry.path)))?;
         // All directories on the way to it are noted, each with its path.
         if inside.0.len() >= libc::PATH_MAX as usize {

@@ -10,8 +10,8 @@ use rustix::fs::{AtFlags, FileType, Mode, OFlags};
 use rustix::io::Errno;
 
 use crate::error::{Context, Error, Result};
-use crate::image::archive::{Archive, Entry, EntryKind};
-use crate::image::attributes::{Attributes, Attributor, xattrs_of_file};
+use crate::image::archive::{Archive, ArchiveEntry, EntryKind};
+use crate::image::attributes::{Attributor, FileAttributes, xattrs_of_file};
 use crate::image::budget::Room;
 use crate::image::walk::open_deep;
 use crate::image::{acl, shown};
@@ -52,14 +52,14 @@ impl Inside {
 }
 
 /// The tree being written.
-pub(super) struct Tree {
+pub(super) struct WrittenTree {
     root: OwnedFd,
     pub attributor: Attributor,
     /// The directory that was written to last: the next entry is likely in it, too.
     pub parent: Option<(Vec<u8>, OwnedFd)>,
     /// Directories get their attributes last: until then they hand nothing down to what is made
     /// in them, are writable, and their times change with each entry.
-    directories: Vec<(Inside, Attributes)>,
+    directories: Vec<(Inside, FileAttributes)>,
     skipped: HashSet<Inside>,
     /// Of a layer over others: what it has made itself, the directories on the way too.
     pub layer: Option<HashSet<Vec<u8>>>,
@@ -67,14 +67,14 @@ pub(super) struct Tree {
     summary: Summary,
 }
 
-impl Tree {
+impl WrittenTree {
     pub(super) fn new(root: &Path) -> Result<Self> {
         let step = || format!("unpack into `{}`", root.display());
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let root = rustix::fs::open(root, flags, Mode::empty()).context(step)?;
         let stat = rustix::fs::fstat(&root).context(step)?;
         // Of an archive without an entry for its root, that is as mkdir made it.
-        let as_made = Attributes {
+        let as_made = FileAttributes {
             mode: stat.st_mode & 0o7777,
             uid: stat.st_uid,
             gid: stat.st_gid,
@@ -86,11 +86,20 @@ impl Tree {
         let directories = vec![(Inside(Vec::new()), as_made)];
         let summary = Summary::default();
         let room = Room::default();
-        Ok(Tree { root, attributor, parent: None, directories, skipped: HashSet::new(), layer: None, room, summary })
+        Ok(WrittenTree {
+            root,
+            attributor,
+            parent: None,
+            directories,
+            skipped: HashSet::new(),
+            layer: None,
+            room,
+            summary,
+        })
     }
 
-    pub(super) fn place(&mut self, archive: &mut Archive<'_>, entry: Entry) -> Result<()> {
-        let Entry { path, kind, mut attributes, acls } = entry;
+    pub(super) fn place(&mut self, archive: &mut Archive<'_>, entry: ArchiveEntry) -> Result<()> {
+        let ArchiveEntry { path, kind, mut attributes, acls } = entry;
         let place = || -> Result<()> {
             let inside = Inside::new(&path)?;
             self.room.take_entry(&self.root)?;
@@ -122,7 +131,7 @@ impl Tree {
         Ok(())
     }
 
-    fn file(&mut self, archive: &mut Archive<'_>, inside: &Inside, attributes: &Attributes) -> Result<()> {
+    fn file(&mut self, archive: &mut Archive<'_>, inside: &Inside, attributes: &FileAttributes) -> Result<()> {
         let file = self.create(inside, attributes)?;
         loop {
             let bytes = archive.content(u64::MAX)?;
@@ -140,7 +149,7 @@ impl Tree {
         &mut self,
         archive: &mut Archive<'_>,
         inside: &Inside,
-        attributes: &Attributes,
+        attributes: &FileAttributes,
         size: u64,
         data: &[(u64, u64)],
     ) -> Result<()> {
@@ -162,14 +171,14 @@ impl Tree {
         self.attributor.complete_file(file.as_fd(), attributes)
     }
 
-    fn create(&mut self, inside: &Inside, attributes: &Attributes) -> Result<File> {
+    fn create(&mut self, inside: &Inside, attributes: &FileAttributes) -> Result<File> {
         let mode = self.attributor.creation_mode(attributes);
         let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let file = self.make(inside, |parent, name| rustix::fs::openat(parent, name, flags, mode))?;
         Ok(File::from(file))
     }
 
-    fn directory(&mut self, inside: Inside, attributes: Attributes) -> Result<()> {
+    fn directory(&mut self, inside: Inside, attributes: FileAttributes) -> Result<()> {
         if !inside.0.is_empty() {
             let (parent, name) = self.parent_of(&inside)?;
             match rustix::fs::mkdirat(parent, name, Mode::RWXU) {
@@ -184,14 +193,14 @@ impl Tree {
         Ok(())
     }
 
-    fn symlink(&mut self, inside: &Inside, target: &[u8], attributes: &Attributes) -> Result<()> {
+    fn symlink(&mut self, inside: &Inside, target: &[u8], attributes: &FileAttributes) -> Result<()> {
         self.make(inside, |parent, name| rustix::fs::symlinkat(target, parent, name))?;
         let attributor = self.attributor;
         let (parent, name) = self.parent_of(inside)?;
         attributor.complete_symlink(parent.as_fd(), name, attributes)
     }
 
-    fn fifo(&mut self, inside: &Inside, attributes: &Attributes) -> Result<()> {
+    fn fifo(&mut self, inside: &Inside, attributes: &FileAttributes) -> Result<()> {
         let mode = self.attributor.creation_mode(attributes);
         self.make(inside, |parent, name| rustix::fs::mknodat(parent, name, FileType::Fifo, mode, 0))?;
         let attributor = self.attributor;

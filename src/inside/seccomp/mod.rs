@@ -11,10 +11,10 @@ mod tables;
 
 use std::collections::BTreeMap;
 
-use self::tables::{Table, tables};
+use self::tables::{SyscallTable, tables};
 use crate::config::{CallGroup, Security, Syscalls};
 use crate::error::Result;
-use crate::sys::seccomp::{Architecture, Choice, Program, Verdict, install};
+use crate::sys::seccomp::{Architecture, ArgumentChoice, BpfProgram, Verdict, install};
 use crate::types::SocketKind;
 
 /// As on a kernel without the call.
@@ -23,21 +23,21 @@ const DENIED: Verdict = Verdict::Refuse(libc::EPERM);
 
 /// The filter of a guest's processes; there may be none.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct Filter(Option<Program>);
+pub(crate) struct SeccompFilter(Option<BpfProgram>);
 
-impl Filter {
+impl SeccompFilter {
     /// Compiles the filter that `security` asks for.
     pub(crate) fn compile(security: &Security) -> Self {
         if security.syscalls == Syscalls::Off {
-            return Filter::default();
+            return SeccompFilter::default();
         }
-        let architecture = |table: &Table| Architecture {
+        let architecture = |table: &SyscallTable| Architecture {
             audit_arch: table.audit_arch,
             known: table.known.to_vec(),
             calls: calls(table, security),
             unknown: ABSENT,
         };
-        Filter(Some(Program::new(&tables().each_ref().map(architecture), &ABSENT)))
+        SeccompFilter(Some(BpfProgram::new(&tables().each_ref().map(architecture), &ABSENT)))
     }
 
     /// Installs it in this process, for good.
@@ -48,7 +48,7 @@ impl Filter {
 
 /// What becomes of those calls of an architecture that are not simply allowed. Each answer is chosen so that
 /// what meets it goes on as on a kernel without the call.
-fn calls(table: &Table, security: &Security) -> BTreeMap<u32, Verdict> {
+fn calls(table: &SyscallTable, security: &Security) -> BTreeMap<u32, Verdict> {
     use CallGroup::{Bpf, IoUring, Keyring, MountApi, UserNamespaces, Userfaultfd};
     let groups: [(CallGroup, &[u32], Verdict); 7] = [
         (Bpf, &[table.bpf], DENIED),
@@ -80,7 +80,7 @@ fn calls(table: &Table, security: &Security) -> BTreeMap<u32, Verdict> {
 /// Denied when `flag` is in the first argument.
 fn without_flag(flag: u32) -> Verdict {
     let denied = vec![(vec![flag], DENIED)];
-    Verdict::Depends(Choice { argument: 0, mask: flag, cases: denied, otherwise: Verdict::Allow }.into())
+    Verdict::Depends(ArgumentChoice { argument: 0, mask: flag, cases: denied, otherwise: Verdict::Allow }.into())
 }
 
 #[cfg(test)]

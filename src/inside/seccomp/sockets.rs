@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use crate::sys::seccomp::{Choice, Verdict};
+use crate::sys::seccomp::{ArgumentChoice, Verdict};
 use crate::types::{SELDOM_PROTOCOLS, SocketKind};
 
 /// As if the family were not there, which programs take as an answer.
@@ -47,7 +47,7 @@ fn internet(allowed: &BTreeSet<SocketKind>) -> Verdict {
     let refused = SELDOM_PROTOCOLS.iter().map(|(_, number)| *number).filter(is_refused).map(u32::from).collect();
     // A raw socket of any protocol is IP's own and loads nothing (inet_create).
     let loading = [libc::SOCK_STREAM, libc::SOCK_DGRAM, libc::SOCK_SEQPACKET, libc::SOCK_DCCP];
-    let loads = Choice {
+    let loads = ArgumentChoice {
         argument: KIND,
         mask: KIND_MASK,
         cases: vec![(loading.map(|kind| kind as u32).to_vec(), NO_PROTOCOL)],
@@ -60,7 +60,7 @@ fn by(argument: u8, mut cases: Vec<(Vec<u32>, Verdict)>, otherwise: Verdict) -> 
     cases.retain(|(values, _)| !values.is_empty());
     match cases.is_empty() {
         true => otherwise,
-        false => Verdict::Depends(Choice { argument, mask: u32::MAX, cases, otherwise }.into()),
+        false => Verdict::Depends(ArgumentChoice { argument, mask: u32::MAX, cases, otherwise }.into()),
     }
 }
 

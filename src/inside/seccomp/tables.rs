@@ -37,7 +37,7 @@ macro_rules! denied_everywhere {
 macro_rules! groups {
     ($table:path) => {{
         use $table as table;
-        Table {
+        SyscallTable {
             audit_arch: 0,
             denied: &[],
             socketcall: None,
@@ -55,7 +55,7 @@ macro_rules! groups {
 }
 
 /// One architecture that the kernel runs here.
-pub(super) struct Table {
+pub(super) struct SyscallTable {
     /// AUDIT_ARCH_* as seccomp(2) reports it.
     pub audit_arch: u32,
     pub denied: &'static [&'static [u32]],
@@ -78,10 +78,10 @@ pub(super) struct Table {
 }
 
 #[cfg(target_arch = "x86_64")]
-pub(super) fn tables() -> [Table; 2] {
+pub(super) fn tables() -> [SyscallTable; 2] {
     use linux_sysno::x86;
     [
-        Table {
+        SyscallTable {
             audit_arch: 0xc000_003e,
             denied: &[
                 denied_everywhere!(linux_sysno::x86_64::Sysno),
@@ -91,7 +91,7 @@ pub(super) fn tables() -> [Table; 2] {
             socketcall: None,
             ..groups!(linux_sysno::x86_64::Sysno)
         },
-        Table {
+        SyscallTable {
             audit_arch: 0x4000_0003,
             denied: &[
                 denied_everywhere!(linux_sysno::x86::Sysno),
@@ -105,10 +105,10 @@ pub(super) fn tables() -> [Table; 2] {
 }
 
 #[cfg(target_arch = "aarch64")]
-pub fn tables() -> [Table; 2] {
+pub fn tables() -> [SyscallTable; 2] {
     use linux_sysno::arm;
     [
-        Table {
+        SyscallTable {
             audit_arch: 0xc000_00b7,
             denied: &[
                 denied_everywhere!(linux_sysno::aarch64::Sysno),
@@ -117,7 +117,7 @@ pub fn tables() -> [Table; 2] {
             socketcall: None,
             ..groups!(linux_sysno::aarch64::Sysno)
         },
-        Table {
+        SyscallTable {
             audit_arch: 0x4000_0028,
             denied: &[denied_everywhere!(linux_sysno::arm::Sysno)],
             socketcall: None,

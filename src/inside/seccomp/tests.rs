@@ -5,8 +5,8 @@
 use super::*;
 use crate::sys::seccomp::simulate::{Call, run};
 
-fn program(settings: &str) -> Program {
-    Filter::compile(&toml::from_str(settings).unwrap()).0.unwrap()
+fn program(settings: &str) -> BpfProgram {
+    SeccompFilter::compile(&toml::from_str(settings).unwrap()).0.unwrap()
 }
 
 fn refuse(errno: i32) -> Verdict {
@@ -14,7 +14,7 @@ fn refuse(errno: i32) -> Verdict {
 }
 
 /// What becomes of socket(2) with these arguments where `program` holds.
-fn socket(program: &Program, architecture: u32, arguments: [u64; 3]) -> Verdict {
+fn socket(program: &BpfProgram, architecture: u32, arguments: [u64; 3]) -> Verdict {
     let [family, kind, protocol] = arguments;
     let number = tables().iter().find(|table| table.audit_arch == architecture).unwrap().sockets[0];
     run(program, &Call { architecture, number, arguments: [family, kind, protocol, 0, 0, 0] })
@@ -102,8 +102,8 @@ fn every_kind_of_socket_is_refused_but_those_of_the_default() {
 #[test]
 fn a_list_of_sockets_allows_what_it_names() {
     let (yes, family, protocol) = (Verdict::Allow, refuse(libc::EAFNOSUPPORT), refuse(libc::EPROTONOSUPPORT));
-    type Answer<'a> = ([u64; 3], &'a Verdict);
-    let cases: [(&str, &[Answer]); 5] = [
+    type Outcomes<'a> = ([u64; 3], &'a Verdict);
+    let cases: [(&str, &[Outcomes]); 5] = [
         ("all", &[([40, 1, 0], &yes), ([16, 3, 9], &yes), ([2, 1, 132], &yes)]),
         ("UNIX", &[([1, 1, 0], &yes), ([2, 1, 0], &family), ([16, 3, 0], &family)]),
         ("NETLINK_AUDIT", &[([16, 3, 9], &yes), ([16, 3, 0], &protocol), ([1, 1, 0], &family)]),
@@ -136,5 +136,5 @@ fn socketcall_makes_no_sockets_unless_it_is_allowed() {
 #[test]
 fn a_program_is_short_and_with_the_filter_off_there_is_none() {
     assert!(program("syscalls = \"reduced\"").instructions().len() < 500);
-    assert!(Filter::compile(&toml::from_str("syscalls = \"off\"").unwrap()).0.is_none());
+    assert!(SeccompFilter::compile(&toml::from_str("syscalls = \"off\"").unwrap()).0.is_none());
 }

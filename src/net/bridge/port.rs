@@ -4,7 +4,7 @@ use ipnetwork::IpNetwork;
 
 use crate::config::bridge::BridgeSettings;
 use crate::net::groups::{GROUP_CHECKED, GROUP_ISOLATED};
-use crate::net::plan::Interface;
+use crate::net::plan::PlannedInterface;
 
 /// A bridge that is ready for a guest's port.
 #[derive(Debug, Clone)]
@@ -18,14 +18,14 @@ pub(crate) struct Bridge {
 
 impl Bridge {
     /// The group that tells the bridge's rules what this guest's port may do.
-    pub(in crate::net) fn group(&self, interface: &Interface) -> u32 {
+    pub(in crate::net) fn group(&self, interface: &PlannedInterface) -> u32 {
         let checked = if self.settings.is_some() { GROUP_CHECKED } else { 0 };
         let isolated = if interface.isolated { GROUP_ISOLATED } else { 0 };
         self.group | checked | isolated
     }
 
     /// A static address in the bridge's own network goes by the bridge, unless told otherwise.
-    pub(in crate::net) fn complete_gateways(&self, interface: &mut Interface) {
+    pub(in crate::net) fn complete_gateways(&self, interface: &mut PlannedInterface) {
         let Some(settings) = &self.settings else { return };
         let ipv4 = settings.ipv4.map(IpNetwork::V4);
         let ipv6 = settings.ipv6.map(IpNetwork::V6);

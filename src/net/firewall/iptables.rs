@@ -39,16 +39,16 @@ struct Chain<Rule> {
 
 /// Of rules as nft lists them, or of lines of the old iptables.
 #[derive(Debug, PartialEq)]
-struct Table<Rule>(Vec<Chain<Rule>>);
+struct FilterTable<Rule>(Vec<Chain<Rule>>);
 
-impl Table<rules::Rule> {
+impl FilterTable<rules::Rule> {
     /// From what nft lists of one table.
     fn of_nft(listing: Listing) -> Self {
         let of_chain = |chain: rules::Chain| {
             let drops = chain.policy.as_deref() == Some("drop");
             Chain { name: chain.name, drops, rules: Vec::new() }
         };
-        let mut table = Table(listing.chains.into_iter().map(of_chain).collect());
+        let mut table = FilterTable(listing.chains.into_iter().map(of_chain).collect());
         for rule in listing.rules {
             if let Some(chain) = table.0.iter_mut().find(|chain| chain.name == rule.chain) {
                 chain.rules.push(rule);
@@ -58,10 +58,10 @@ impl Table<rules::Rule> {
     }
 }
 
-impl Table<String> {
+impl FilterTable<String> {
     /// From what `iptables-legacy -S` says.
     fn of_legacy(text: &str) -> Self {
-        let mut table = Table(Vec::new());
+        let mut table = FilterTable(Vec::new());
         for line in text.lines() {
             let mut words = line.splitn(3, ' ');
             let (verb, name, rest) = (words.next(), words.next().unwrap_or_default(), words.next().unwrap_or_default());
@@ -80,7 +80,7 @@ impl Table<String> {
     }
 }
 
-impl<Rule> Table<Rule> {
+impl<Rule> FilterTable<Rule> {
     fn chain(&self, name: &str) -> Option<&Chain<Rule>> {
         self.0.iter().find(|chain| chain.name == name)
     }
@@ -116,12 +116,12 @@ impl<Rule> Table<Rule> {
     }
 }
 
-fn nft_table(family: &Family) -> Result<Option<Table<rules::Rule>>> {
-    Ok(rules::list(&["list", "table", family.nft, "filter"])?.map(Table::of_nft))
+fn nft_table(family: &Family) -> Result<Option<FilterTable<rules::Rule>>> {
+    Ok(rules::list(&["list", "table", family.nft, "filter"])?.map(FilterTable::of_nft))
 }
 
-fn legacy_table(family: &Family) -> Option<Table<String>> {
-    family.has_legacy().then(|| family.legacy("-S")).flatten().map(|text| Table::of_legacy(&text))
+fn legacy_table(family: &Family) -> Option<FilterTable<String>> {
+    family.has_legacy().then(|| family.legacy("-S")).flatten().map(|text| FilterTable::of_legacy(&text))
 }
 
 /// What lets the bridges through the tables that nft knows, as a script for it.
@@ -136,7 +136,7 @@ pub(super) fn insertions(bridges: &[String]) -> Result<String> {
     Ok(script)
 }
 
-fn insertions_into(table: &Table<rules::Rule>, family: &Family, bridge: &str) -> String {
+fn insertions_into(table: &FilterTable<rules::Rule>, family: &Family, bridge: &str) -> String {
     let lacking = table.lacks(|rule, wanted| wanted.is(&rule.expr, family, bridge)).into_iter();
     let insert = |(chain, wanted): (&str, &Wanted)| {
         format!("insert rule {} filter {chain} {} counter accept\n", family.nft, wanted.nft(family, bridge))
@@ -173,7 +173,7 @@ pub(super) fn deletions(bridge: &str) -> Result<String> {
     Ok(script)
 }
 
-fn deletions_from(table: &Table<rules::Rule>, family: &Family, bridge: &str) -> String {
+fn deletions_from(table: &FilterTable<rules::Rule>, family: &Family, bridge: &str) -> String {
     let mut script = String::new();
     for chain in table.0.iter().filter(|chain| CHAINS.contains(&chain.name.as_str())) {
         for rule in &chain.rules {
@@ -235,14 +235,14 @@ mod tests {
     use super::*;
 
     /// A table as nft lists it: chains with their policies, and rules with the chains they are in.
-    fn table(chains: &[(&str, Option<&str>)], rules: &[(&str, Value)]) -> Table<rules::Rule> {
+    fn table(chains: &[(&str, Option<&str>)], rules: &[(&str, Value)]) -> FilterTable<rules::Rule> {
         let chain = |(name, policy): &(&str, Option<&str>)| {
             let hook = policy.map(|_| name.to_lowercase());
             json!({"chain": {"family": "ip", "table": "filter", "name": name, "hook": hook, "policy": policy}})
         };
         let rule = |(at, (chain, expr)): (usize, &(&str, Value))| json!({"rule": {"family": "ip", "table": "filter", "chain": chain, "handle": at + 7, "expr": expr}});
         let all: Vec<Value> = chains.iter().map(chain).chain(rules.iter().enumerate().map(rule)).collect();
-        Table::of_nft(Listing::parse(json!({"nftables": all}).to_string().as_bytes()).unwrap())
+        FilterTable::of_nft(Listing::parse(json!({"nftables": all}).to_string().as_bytes()).unwrap())
     }
 
     fn compared(key: &str, right: &str) -> Value {
@@ -256,7 +256,7 @@ mod tests {
     const DOCKER_CHAINS: [(&str, Option<&str>); 3] =
         [("FORWARD", Some("drop")), ("DOCKER-USER", None), ("INPUT", Some("accept"))];
 
-    fn docker() -> Table<rules::Rule> {
+    fn docker() -> FilterTable<rules::Rule> {
         let rules = [
             ("FORWARD", json!([counter(), {"jump": {"target": "DOCKER-USER"}}])),
             ("DOCKER-USER", json!([counter(), {"return": null}])),
@@ -264,19 +264,19 @@ mod tests {
         table(&DOCKER_CHAINS, &rules)
     }
 
-    fn ufw() -> Table<rules::Rule> {
+    fn ufw() -> FilterTable<rules::Rule> {
         let chains = [("INPUT", Some("drop")), ("FORWARD", Some("drop")), ("ufw-before-input", None)];
         table(&chains, &[("INPUT", json!([{"jump": {"target": "ufw-before-input"}}]))])
     }
 
-    fn idle() -> Table<rules::Rule> {
+    fn idle() -> FilterTable<rules::Rule> {
         table(&[("FORWARD", Some("accept"))], &[])
     }
 
     const LEGACY: &str = "-P INPUT ACCEPT\n-P FORWARD DROP\n-P OUTPUT ACCEPT\n-A INPUT -i lxmbr0 -p icmp -j ACCEPT\n\
                           -A INPUT -m conntrack --ctstate INVALID -j DROP\n";
 
-    fn inserted(table: &Table<rules::Rule>) -> String {
+    fn inserted(table: &FilterTable<rules::Rule>) -> String {
         insertions_into(table, &FAMILIES[0], "lxmbr0")
     }
 
@@ -316,7 +316,7 @@ mod tests {
 
     #[test]
     fn tables_of_the_old_iptables_are_read_the_same() {
-        let table = Table::of_legacy(LEGACY);
+        let table = FilterTable::of_legacy(LEGACY);
         let family = &FAMILIES[0];
         let lacking = table.lacks(|line, wanted| *line == wanted.legacy(family, "lxmbr0"));
         let lacking: Vec<_> =

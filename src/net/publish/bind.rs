@@ -5,7 +5,7 @@ use std::path::Path;
 
 use socket2::{Domain, Protocol, Socket, Type};
 
-use crate::config::{Publish, PublishProtocol};
+use crate::config::{PublishProtocol, PublishedPort};
 use crate::error::{Context, Error, Kind, Result};
 use crate::net::record::GuestRecord;
 use crate::store::{AliveLock, Layout};
@@ -15,7 +15,7 @@ use crate::types::ContainerName;
 /// A published port that is bound on one address of the host.
 #[derive(Debug)]
 pub(super) struct Bound {
-    pub publish: Publish,
+    pub publish: PublishedPort,
     /// The interface of the guest that it leads to.
     pub interface: String,
     pub socket: Socket,
@@ -31,7 +31,12 @@ impl Bound {
 /// Binds a port on the address it is published on: on all of IPv4 and of IPv6 where it names none.
 ///
 /// Fails with `Kind::Conflict` where another program or container has it.
-pub(super) fn bind(layout: &Layout, name: &ContainerName, interface: &str, publish: Publish) -> Result<Vec<Bound>> {
+pub(super) fn bind(
+    layout: &Layout,
+    name: &ContainerName,
+    interface: &str,
+    publish: PublishedPort,
+) -> Result<Vec<Bound>> {
     let everywhere = [IpAddr::V4(Ipv4Addr::UNSPECIFIED), IpAddr::V6(Ipv6Addr::UNSPECIFIED)];
     let addresses = match publish.listen {
         Some(address) => vec![address],
@@ -66,7 +71,7 @@ fn open(at: SocketAddr, protocol: PublishProtocol) -> std::io::Result<Socket> {
     Ok(socket)
 }
 
-fn explain(layout: &Layout, name: &ContainerName, publish: Publish, at: SocketAddr, e: &std::io::Error) -> Error {
+fn explain(layout: &Layout, name: &ContainerName, publish: PublishedPort, at: SocketAddr, e: &std::io::Error) -> Error {
     match e.raw_os_error() {
         Some(libc::EADDRINUSE) => {
             let step = format!("publish `{publish}`: port {} of {} is taken", at.port(), at.ip());
@@ -96,8 +101,8 @@ fn transport(protocol: PublishProtocol) -> Transport {
 }
 
 /// The other running container that publishes the port.
-fn other_container(layout: &Layout, name: &ContainerName, publish: Publish) -> Option<ContainerName> {
-    let same = |other: &Publish| (other.host_port, other.protocol) == (publish.host_port, publish.protocol);
+fn other_container(layout: &Layout, name: &ContainerName, publish: PublishedPort) -> Option<ContainerName> {
+    let same = |other: &PublishedPort| (other.host_port, other.protocol) == (publish.host_port, publish.protocol);
     let publishes = |record: &GuestRecord| record.links.iter().flat_map(|link| &link.publish).any(same);
     let own = layout.run_dir(name);
     let mut others = GuestRecord::of_all_directories(layout).into_iter().filter(|(dir, _)| *dir != own);

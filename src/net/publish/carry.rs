@@ -14,8 +14,8 @@ use tokio::task::spawn_local;
 use tokio::time::timeout;
 
 use super::bind::Bound;
-use super::datagrams::{Client, Datagrams};
-use super::watch::Addresses;
+use super::datagrams::{DatagramClient, Datagrams};
+use super::watch::InterfaceAddresses;
 use crate::config::PublishProtocol;
 
 /// How long the guest may take to accept a connection.
@@ -27,7 +27,7 @@ const UDP_MEMORY: Duration = Duration::from_secs(60);
 /// Most clients of a datagram port at a time.
 const MAX_CLIENTS: usize = 1024;
 
-type Shared = Rc<RefCell<Addresses>>;
+type Shared = Rc<RefCell<InterfaceAddresses>>;
 
 /// Carries what arrives at a bound port to the guest and back, for ever.
 pub(super) async fn carry(port: Bound, addresses: Shared) {
@@ -99,7 +99,7 @@ struct Conversation {
 }
 
 async fn carry_datagrams(host: Rc<Datagrams>, to: Rc<Destination>) {
-    let mut clients: HashMap<Client, Conversation> = HashMap::new();
+    let mut clients: HashMap<DatagramClient, Conversation> = HashMap::new();
     let mut buffer = vec![0; 65_536];
     loop {
         let Ok((length, from)) = host.receive(&mut buffer).await else { continue };
@@ -119,7 +119,7 @@ async fn carry_datagrams(host: Rc<Datagrams>, to: Rc<Destination>) {
     }
 }
 
-async fn converse(host: &Rc<Datagrams>, from: Client, to: &Destination) -> Option<Conversation> {
+async fn converse(host: &Rc<Datagrams>, from: DatagramClient, to: &Destination) -> Option<Conversation> {
     let address = to.now(from.address.ip()).into_iter().next()?;
     let any: SocketAddr = if address.is_ipv4() { "0.0.0.0:0" } else { "[::]:0" }.parse().ok()?;
     let guest = Rc::new(UdpSocket::bind(any).await.ok()?);

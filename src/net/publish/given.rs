@@ -23,17 +23,17 @@ use crate::types::subnet;
 
 /// Who the host takes for the holder of each address that a guest has on a bridge of the host's own;
 /// `None` where it does not know yet, and asks.
-pub(super) type Holders = BTreeMap<IpAddr, Option<Mac>>;
+pub(super) type HostHolders = BTreeMap<IpAddr, Option<Mac>>;
 
 /// Finds out whose the addresses `seen` of an interface on a bridge of the host's own are.
-pub(super) async fn holders(host: &Handle, bridge: &str, seen: &[IpAddr]) -> Result<Holders> {
+pub(super) async fn holders(host: &Handle, bridge: &str, seen: &[IpAddr]) -> Result<HostHolders> {
     let index = match index_of(host, bridge).await {
         // Nobody is found on a bridge that is gone.
-        Err(e) if e.kind() == Kind::NotFound => return Ok(Holders::new()),
+        Err(e) if e.kind() == Kind::NotFound => return Ok(HostHolders::new()),
         index => index?,
     };
     let known = neighbours::known(host, index).await?;
-    let mut holders = Holders::new();
+    let mut holders = HostHolders::new();
     for address in seen {
         let holder = known.get(address).copied();
         if holder.is_none() {
@@ -59,7 +59,7 @@ pub(super) fn is_given(
     layout: &Layout,
     link: &LinkRecord,
     address: IpAddr,
-    holders: &Holders,
+    holders: &HostHolders,
     had: bool,
 ) -> Result<bool> {
     if link.addresses.contains(&address) {

@@ -11,8 +11,8 @@ use std::time::{Duration, Instant};
 use caps::Capability;
 use nix::unistd::Pid;
 
-use super::record::{Record, Target, lock_file, read, record_file};
-use super::watch::{self, Addresses};
+use super::record::{PublishTarget, Record, lock_file, read, record_file};
+use super::watch::{self, InterfaceAddresses};
 use super::{bind, carry, given};
 use crate::error::{Context, Error, Result};
 use crate::net::netlink;
@@ -25,10 +25,10 @@ use crate::types::{ContainerName, Generation};
 
 /// How soon it is looked again whether an address is the guest's that was not, each time after twice as
 /// long, and whether all still are.
-const LOOK_AGAIN: Duration = Duration::from_millis(100);
-const LOOK_AGAIN_AT_MOST: Duration = Duration::from_secs(60);
+const RETRY_FIRST: Duration = Duration::from_millis(100);
+const RETRY_AT_MOST: Duration = Duration::from_secs(60);
 /// The same on bridges of the host's own, where another machine may come to have a guest's address.
-const LOOK_AGAIN_AT_OTHERS: Duration = Duration::from_secs(5);
+const RETRY_ON_HOST_BRIDGES: Duration = Duration::from_secs(5);
 
 /// Starts the process for a container that publishes ports; returns when it has them.
 ///
@@ -126,7 +126,7 @@ impl Prepared<'_> {
     async fn until_the_end(&self) -> Result<()> {
         use tokio::signal::unix::{SignalKind, signal};
         let mut terminate = signal(SignalKind::terminate()).context(|| "wait for signals")?;
-        let addresses = Rc::new(RefCell::new(Addresses::default()));
+        let addresses = Rc::new(RefCell::new(InterfaceAddresses::default()));
         let interfaces: Vec<String> = {
             let mut names: Vec<String> = self.ports.iter().map(|port| port.interface.clone()).collect();
             names.dedup();
@@ -136,16 +136,16 @@ impl Prepared<'_> {
         for port in &self.ports {
             tokio::task::spawn_local(carry::carry(port.try_clone()?, addresses.clone()));
         }
-        let leader = sys::ready::Ready::new(&self.leader)?;
-        let mut guest = watch::Guest::open(&self.netns)?;
+        let leader = sys::ready::ReadableFd::new(&self.leader)?;
+        let mut guest = watch::GuestNetwork::open(&self.netns)?;
         let (connection, host, _) = rtnetlink::new_connection().context(|| "open a netlink socket")?;
         tokio::spawn(connection);
         // The ports are bound and the guest's network is in sight: what is left is to write rules.
         sys::privileges::confine_helper(&[Capability::CAP_NET_ADMIN])?;
         let mut at_the_hosts = self.links.iter().map(|link| given::is_at_the_hosts(self.layout, link).unwrap_or(true));
-        let at_most = if at_the_hosts.any(|is| is) { LOOK_AGAIN_AT_OTHERS } else { LOOK_AGAIN_AT_MOST };
-        let mut pace = watch::Pace::default();
-        let mut again = LOOK_AGAIN;
+        let at_most = if at_the_hosts.any(|is| is) { RETRY_ON_HOST_BRIDGES } else { RETRY_AT_MOST };
+        let mut pace = watch::ChangePace::default();
+        let mut again = RETRY_FIRST;
         loop {
             let all_given = self.look((&host, &guest), &interfaces, &addresses).await.unwrap_or_else(|e| {
                 // The ports stay, and lead where they led; the next look may see more.
@@ -163,7 +163,7 @@ impl Prepared<'_> {
                 () = next => {
                     // Whatever came of the look: it is the guest that has us look.
                     pace.changed(Instant::now());
-                    again = LOOK_AGAIN;
+                    again = RETRY_FIRST;
                 }
                 () = tokio::time::sleep(again) => {}
             }
@@ -173,9 +173,9 @@ impl Prepared<'_> {
     /// Follows the guest's addresses; says whether all of them were given to it.
     async fn look(
         &self,
-        (host, guest): (&rtnetlink::Handle, &watch::Guest),
+        (host, guest): (&rtnetlink::Handle, &watch::GuestNetwork),
         interfaces: &[String],
-        addresses: &RefCell<Addresses>,
+        addresses: &RefCell<InterfaceAddresses>,
     ) -> Result<bool> {
         let mut seen = guest.addresses(interfaces).await?;
         let before = addresses.borrow().clone();
@@ -187,7 +187,7 @@ impl Prepared<'_> {
                 holders.insert(&link.guest, given::holders(host, bridge, seen.all_of(&link.guest)).await?);
             }
         }
-        let none = given::Holders::new();
+        let none = given::HostHolders::new();
         let all_given = seen.keep(|interface, address| {
             let Some(link) = self.links.iter().find(|link| link.guest == interface) else { return Ok(false) };
             let had = before.all_of(interface).contains(&address);
@@ -201,7 +201,7 @@ impl Prepared<'_> {
         Ok(all_given)
     }
 
-    fn note(&self, targets: &[Target]) -> Result<()> {
+    fn note(&self, targets: &[PublishTarget]) -> Result<()> {
         let record = Record { process: self.process, interfaces: targets.to_vec() };
         write_volatile(&record_file(self.layout, self.name), &record)
     }

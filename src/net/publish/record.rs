@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use crate::config::{self, Publish};
+use crate::config::{self, PublishedPort};
 use crate::error::{Context, Result};
 use crate::net::GuestRecord;
 use crate::store::{FileLock, Layout};
@@ -15,7 +15,7 @@ use crate::types::{ContainerName, Generation};
 /// A published port whose guest has an address.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Published {
-    pub publish: Publish,
+    pub publish: PublishedPort,
     pub guest: IpAddr,
 }
 
@@ -34,13 +34,13 @@ impl Published {
 pub(super) struct Record {
     pub(super) process: Generation,
     #[serde(default, rename = "interface", skip_serializing_if = "Vec::is_empty")]
-    pub(super) interfaces: Vec<Target>,
+    pub(super) interfaces: Vec<PublishTarget>,
 }
 
 /// An interface of the guest with published ports.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
-pub(super) struct Target {
+pub(super) struct PublishTarget {
     pub(super) guest: String,
     pub(super) addresses: Vec<IpAddr>,
 }

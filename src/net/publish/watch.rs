@@ -10,15 +10,15 @@ use futures_util::{StreamExt, TryStreamExt};
 use rtnetlink::packet_route::address::{AddressAttribute, AddressFlags, AddressMessage, AddressScope};
 use rtnetlink::{Handle, MulticastGroup};
 
-use super::record::Target;
+use super::record::PublishTarget;
 use crate::error::{Context, Result};
 use crate::net::netlink::in_netns;
 
 /// Usable addresses of the guest's interfaces, by interface.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(super) struct Addresses(BTreeMap<String, Vec<IpAddr>>);
+pub(super) struct InterfaceAddresses(BTreeMap<String, Vec<IpAddr>>);
 
-impl Addresses {
+impl InterfaceAddresses {
     /// Where to reach an interface, first in the family of `like`.
     pub(super) fn of(&self, interface: &str, like: IpAddr) -> Vec<IpAddr> {
         let mut addresses = self.0.get(interface).cloned().unwrap_or_default();
@@ -49,8 +49,8 @@ impl Addresses {
         Ok(all)
     }
 
-    pub(super) fn into_targets(self) -> Vec<Target> {
-        self.0.into_iter().map(|(guest, addresses)| Target { guest, addresses }).collect()
+    pub(super) fn into_targets(self) -> Vec<PublishTarget> {
+        self.0.into_iter().map(|(guest, addresses)| PublishTarget { guest, addresses }).collect()
     }
 }
 
@@ -60,12 +60,12 @@ const MOST: usize = 16;
 /// How soon the next change of a guest's addresses is looked at: it may change them as fast as it likes,
 /// and each change has the rules of the whole host written anew.
 #[derive(Debug, Default)]
-pub(super) struct Pace {
+pub(super) struct ChangePace {
     last: Option<Instant>,
     in_a_row: u32,
 }
 
-impl Pace {
+impl ChangePace {
     /// A boot has a handful of changes, and then there are none for long.
     const FREE: u32 = 10;
     const CALM: Duration = Duration::from_secs(10);
@@ -84,19 +84,19 @@ impl Pace {
 }
 
 /// The guest's network, seen through a socket in its namespace.
-pub(super) struct Guest {
+pub(super) struct GuestNetwork {
     handle: Handle,
     changes: futures_util::stream::BoxStream<'static, ()>,
 }
 
-impl Guest {
+impl GuestNetwork {
     /// Opens the socket, within a runtime.
     pub(super) fn open(netns: &File) -> Result<Self> {
         let groups = [MulticastGroup::Ipv4Ifaddr, MulticastGroup::Ipv6Ifaddr];
         let open = || rtnetlink::new_multicast_connection(&groups).context(|| "listen for the guest's addresses");
         let (connection, handle, changes) = in_netns(netns.as_fd(), open)?;
         tokio::spawn(connection);
-        Ok(Guest { handle, changes: changes.map(|_| ()).boxed() })
+        Ok(GuestNetwork { handle, changes: changes.map(|_| ()).boxed() })
     }
 
     /// Waits for a change of addresses.
@@ -112,7 +112,7 @@ impl Guest {
     }
 
     /// The addresses that can be connected to now.
-    pub(super) async fn addresses(&self, interfaces: &[String]) -> Result<Addresses> {
+    pub(super) async fn addresses(&self, interfaces: &[String]) -> Result<InterfaceAddresses> {
         let step = || "list the guest's addresses";
         let all: Vec<AddressMessage> = self.handle.address().get().execute().try_collect().await.context(step)?;
         let mut addresses = BTreeMap::new();
@@ -126,7 +126,7 @@ impl Guest {
                 addresses.insert(interface.clone(), usable);
             }
         }
-        Ok(Addresses(addresses))
+        Ok(InterfaceAddresses(addresses))
     }
 }
 
@@ -161,13 +161,13 @@ mod tests {
 
     #[test]
     fn addresses_that_flip_are_followed_slowly_but_a_boot_at_once() {
-        let (mut pace, start) = (Pace::default(), Instant::now());
+        let (mut pace, start) = (ChangePace::default(), Instant::now());
         let mut flip = |second: u64| {
             pace.changed(start + Duration::from_secs(second));
             pace.rest()
         };
         assert!((0..10).all(|second| flip(second).is_zero()));
-        assert!((10..30).all(|second| flip(second) == Pace::REST));
+        assert!((10..30).all(|second| flip(second) == ChangePace::REST));
         assert!(flip(60).is_zero());
     }
 }

@@ -4,7 +4,7 @@ use super::command::{list, lock, run};
 use super::guard;
 use super::holding::{Holding, holdings};
 use super::learnt::leased;
-use super::tables::{self, Facts};
+use super::tables::{self, RuleInputs};
 use crate::config::bridge::NetworkFile;
 use crate::error::{Context, Result};
 use crate::net::{owner, publish};
@@ -34,8 +34,8 @@ pub(crate) fn apply_translation(layout: &Layout) -> Result<()> {
     run(&tables::inet_table(&facts)).context(|| "write the rules of the firewall")
 }
 
-fn facts(layout: &Layout) -> Result<Facts> {
-    let mut facts = Facts { tag: owner::tag(layout)?, published: publish::all(layout)?, ..Facts::default() };
+fn facts(layout: &Layout) -> Result<RuleInputs> {
+    let mut facts = RuleInputs { tag: owner::tag(layout)?, published: publish::all(layout)?, ..RuleInputs::default() };
     for (name, settings) in NetworkFile::load(layout)?.bridge {
         if !owner::has(layout, &name) {
             continue;

@@ -14,7 +14,7 @@ use std::net::IpAddr;
 
 use super::elements::{number_of, number4, number6};
 use super::holding::{Holding, prefix_of};
-use super::tables::{Facts, set};
+use super::tables::{RuleInputs, set};
 use crate::net::bridge;
 use crate::net::groups::{self, GROUP_CHECKED, GROUP_ISOLATED};
 
@@ -22,7 +22,7 @@ use crate::net::groups::{self, GROUP_CHECKED, GROUP_ISOLATED};
 const GROUP_ALL: u32 = GROUP_CHECKED | GROUP_ISOLATED;
 
 /// The whole table.
-pub(super) fn bridge_table(facts: &Facts) -> String {
+pub(super) fn bridge_table(facts: &RuleInputs) -> String {
     let tag = &facts.tag;
     let mut text = format!("table bridge {tag}\ndelete table bridge {tag}\ntable bridge {tag} {{\n");
     sets4(&mut text, facts);
@@ -54,7 +54,7 @@ pub(super) fn bridge_table(facts: &Facts) -> String {
 /// bridge, and a switch that guards against such closes the host's own port.
 const TO_THE_BRIDGE: &str = "ether daddr & ff:ff:ff:ff:ff:f0 == 01:80:c2:00:00:00";
 
-fn sets4(text: &mut String, facts: &Facts) {
+fn sets4(text: &mut String, facts: &RuleInputs) {
     const PAIR: &str = "typeof @ll,48,48 . @nh,96,32;";
     let pairs = |list: &[Holding]| -> Vec<String> {
         let pair = |holding: &Holding| match holding.address {
@@ -91,7 +91,7 @@ fn sets4(text: &mut String, facts: &Facts) {
     set(text, "routers4", &kind, &routers);
 }
 
-fn sets6(text: &mut String, facts: &Facts) {
+fn sets6(text: &mut String, facts: &RuleInputs) {
     let held = |holding: &Holding| match holding.address {
         IpAddr::V4(_) => None,
         IpAddr::V6(address) => Some((number6(address), number_of(holding.mac))),
@@ -231,11 +231,11 @@ mod tests {
                 .unwrap();
         let holding =
             |last: u8, address: &str| Holding { mac: Mac([2, 0, 0, 0, 0, last]), address: address.parse().unwrap() };
-        let facts = Facts {
+        let facts = RuleInputs {
             bridges: vec![("lxmbr0".into(), settings)],
             tag: "lxm".into(),
             fixed: vec![holding(5, "10.99.0.5"), holding(5, "fd00:1::5"), holding(9, "10.99.0.9")],
-            ..Facts::default()
+            ..RuleInputs::default()
         };
         let text = bridge_table(&facts);
         for part in [

@@ -12,7 +12,7 @@ use crate::net::publish::Published;
 
 /// All that the rules depend on.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Facts {
+pub(super) struct RuleInputs {
     /// Name of both tables: each state directory of the host has its own ([`crate::net::owner`]).
     pub tag: String,
     pub bridges: Vec<(String, BridgeSettings)>,
@@ -24,7 +24,7 @@ pub(super) struct Facts {
 }
 
 /// The table that routes: translation, and what the host accepts from its guests.
-pub(super) fn inet_table(facts: &Facts) -> String {
+pub(super) fn inet_table(facts: &RuleInputs) -> String {
     let tag = &facts.tag;
     let mut text = format!("table inet {tag}\ndelete table inet {tag}\ntable inet {tag} {{\n");
     let names: Vec<String> = facts.bridges.iter().map(|(name, _)| format!("\"{name}\"")).collect();
@@ -108,9 +108,9 @@ pub(super) fn set(text: &mut String, name: &str, kind: &str, elements: &[String]
 mod tests {
     use super::*;
 
-    fn facts() -> Facts {
+    fn facts() -> RuleInputs {
         let settings = |text: &str| toml::from_str::<BridgeSettings>(text).unwrap();
-        Facts {
+        RuleInputs {
             tag: "lxm".into(),
             bridges: vec![
                 (

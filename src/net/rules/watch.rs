@@ -21,7 +21,7 @@ use super::learnt;
 use crate::error::{Context, Error, Result};
 use crate::net::netlink::{Netlink, index_of};
 use crate::net::{bridge, firewall, neighbours};
-use crate::netserver::watchdog::{Message, Watchdog, receive};
+use crate::netserver::watchdog::{Watchdog, WatchdogMessage, receive};
 use crate::store::Layout;
 use crate::sys;
 use crate::sys::clone::{SingleThreaded, clone};
@@ -147,16 +147,16 @@ fn watch(layout: &Layout, bridge: &str, sources: &mut Sources) {
     let mut repaired = repair(layout);
     loop {
         match repaired.and_then(|()| wait_for_change(sources)) {
-            Ok(Event::ServerEnded) => return,
-            Ok(Event::Looked) => {
+            Ok(RulesEvent::ServerEnded) => return,
+            Ok(RulesEvent::Looked) => {
                 repaired = if firewall::has_legacy() { firewall::open_legacy(layout) } else { Ok(()) };
                 continue;
             }
-            Ok(Event::HandedOn) => {
+            Ok(RulesEvent::HandedOn) => {
                 repaired = hand_on(layout, bridge, &std::mem::take(&mut sources.holders));
                 continue;
             }
-            Ok(Event::Changed) => said.clear(),
+            Ok(RulesEvent::Changed) => said.clear(),
             Err(e) => {
                 let line = e.to_string();
                 if line != said {
@@ -196,7 +196,7 @@ fn subscribe() -> Result<Socket> {
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Event {
+enum RulesEvent {
     Changed,
     /// Nothing was told of for a while.
     Looked,
@@ -205,24 +205,24 @@ enum Event {
 }
 
 /// Waits for a change that may have taken something of ours, and for the end of its burst.
-fn wait_for_change(sources: &mut Sources) -> Result<Event> {
+fn wait_for_change(sources: &mut Sources) -> Result<RulesEvent> {
     loop {
         match wait(sources, PollTimeout::from(POLL_INTERVAL))? {
-            Some(Event::Changed) if drain(&sources.socket)? => break,
-            Some(Event::Changed) => {}
+            Some(RulesEvent::Changed) if drain(&sources.socket)? => break,
+            Some(RulesEvent::Changed) => {}
             Some(event) => return Ok(event),
-            None => return Ok(Event::Looked),
+            None => return Ok(RulesEvent::Looked),
         }
     }
     let begun = Instant::now();
     while begun.elapsed() < BURST_TIMEOUT {
         match wait(sources, PollTimeout::from(QUIET))? {
-            Some(Event::Changed) => drop(drain(&sources.socket)?),
+            Some(RulesEvent::Changed) => drop(drain(&sources.socket)?),
             Some(event) => return Ok(event),
             None => break,
         }
     }
-    Ok(Event::Changed)
+    Ok(RulesEvent::Changed)
 }
 
 /// Waits for a moment in which only the server is listened to; false once it has ended.
@@ -234,16 +234,16 @@ fn pause(sources: &mut Sources) -> bool {
             return true;
         }
         match wait(sources, timeout(left)) {
-            Ok(Some(Event::ServerEnded)) => return false,
-            Ok(Some(Event::Changed)) if drain(&sources.socket).is_ok() => {}
-            Ok(Some(Event::HandedOn | Event::Looked) | None) => {}
+            Ok(Some(RulesEvent::ServerEnded)) => return false,
+            Ok(Some(RulesEvent::Changed)) if drain(&sources.socket).is_ok() => {}
+            Ok(Some(RulesEvent::HandedOn | RulesEvent::Looked) | None) => {}
             // What cannot be read now cannot be waited for either.
-            Ok(Some(Event::Changed)) | Err(_) => std::thread::sleep(left),
+            Ok(Some(RulesEvent::Changed)) | Err(_) => std::thread::sleep(left),
         }
     }
 }
 
-fn wait(sources: &mut Sources, limit: PollTimeout) -> Result<Option<Event>> {
+fn wait(sources: &mut Sources, limit: PollTimeout) -> Result<Option<RulesEvent>> {
     loop {
         let mut fds = [sources.server.as_fd(), sources.socket.as_fd()].map(|fd| PollFd::new(fd, PollFlags::POLLIN));
         match poll(&mut fds, limit) {
@@ -253,7 +253,7 @@ fn wait(sources: &mut Sources, limit: PollTimeout) -> Result<Option<Event>> {
                     return Ok(Some(event));
                 }
             }
-            Ok(_) => return Ok(Some(Event::Changed)),
+            Ok(_) => return Ok(Some(RulesEvent::Changed)),
             Err(nix::errno::Errno::EINTR) => {}
             Err(e) => return Err(Error::from(e).step("wait for changes of the firewall")),
         }
@@ -261,21 +261,21 @@ fn wait(sources: &mut Sources, limit: PollTimeout) -> Result<Option<Event>> {
 }
 
 /// Takes the server's messages.
-fn listen(sources: &mut Sources) -> Result<Option<Event>> {
+fn listen(sources: &mut Sources) -> Result<Option<RulesEvent>> {
     let messages = match receive(&sources.server) {
         Ok(Some(messages)) => messages,
-        Ok(None) => return Ok(Some(Event::ServerEnded)),
+        Ok(None) => return Ok(Some(RulesEvent::ServerEnded)),
         Err(nix::errno::Errno::EINTR) => return Ok(None),
         Err(e) => return Err(Error::from(e).step("receive from the server")),
     };
     for message in messages {
         match message {
-            Message::RestartOnCrash => sources.restart_on_crash = true,
-            Message::Stop => sources.restart_on_crash = false,
-            Message::Leased(address, mac) => _ = sources.holders.insert(address, mac),
+            WatchdogMessage::RestartOnCrash => sources.restart_on_crash = true,
+            WatchdogMessage::Stop => sources.restart_on_crash = false,
+            WatchdogMessage::Leased(address, mac) => _ = sources.holders.insert(address, mac),
         }
     }
-    Ok((!sources.holders.is_empty()).then_some(Event::HandedOn))
+    Ok((!sources.holders.is_empty()).then_some(RulesEvent::HandedOn))
 }
 
 /// Takes what the kernel has said; says whether it concerns us.

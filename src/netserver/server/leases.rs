@@ -3,10 +3,10 @@
 use std::net::Ipv4Addr;
 use std::time::{Duration, Instant};
 
-use super::super::dhcp4::Outcome;
+use super::super::dhcp4::DhcpAction;
 use super::super::frame;
 use super::super::reply::Packet;
-use super::super::request::Request;
+use super::super::request::DhcpRequest;
 use super::super::state;
 use super::pending::Probe;
 use super::{BATCH, Server, receive};
@@ -34,7 +34,7 @@ impl Server {
             };
             let (length, Some(source)) = received else { continue };
             let datagram = frame::parse_udp(&buffer[..length]);
-            let Some(request) = datagram.and_then(|datagram| Request::parse(datagram.payload)) else { continue };
+            let Some(request) = datagram.and_then(|datagram| DhcpRequest::parse(datagram.payload)) else { continue };
             replies.extend(self.decide(request, source)?);
         }
         // A client is told of a lease only once that is on file.
@@ -44,16 +44,16 @@ impl Server {
     }
 
     /// The answer to a request, unless a probe has to come first.
-    pub(super) fn decide(&mut self, request: Request, source: Mac) -> Result<Option<Packet>> {
+    pub(super) fn decide(&mut self, request: DhcpRequest, source: Mac) -> Result<Option<Packet>> {
         loop {
             let now = state::now();
             let mut state = self.state.borrow_mut();
             let Some(dhcp) = &mut state.dhcp else { return Ok(None) };
             match dhcp.handle(&request, source, now)? {
-                Outcome::Nothing => return Ok(None),
-                Outcome::Reply(packet) => return Ok(Some(packet)),
-                Outcome::Probe(address) if self.probes.len() >= MAX_PROBES => dhcp.found_free(address, now),
-                Outcome::Probe(address) => {
+                DhcpAction::Nothing => return Ok(None),
+                DhcpAction::Reply(packet) => return Ok(Some(packet)),
+                DhcpAction::Probe(address) if self.probes.len() >= MAX_PROBES => dhcp.found_free(address, now),
+                DhcpAction::Probe(address) => {
                     drop(state);
                     let owner = request.mac;
                     self.probe(address, owner, Some((request, source)));
@@ -64,7 +64,7 @@ impl Server {
     }
 
     /// Asks the link for `address`, or waits for the answer that was asked for already.
-    pub(super) fn probe(&mut self, address: Ipv4Addr, owner: Mac, request: Option<(Request, Mac)>) {
+    pub(super) fn probe(&mut self, address: Ipv4Addr, owner: Mac, request: Option<(DhcpRequest, Mac)>) {
         if !self.probes.contains_key(&address) {
             self.probe_ends.push_back((Instant::now() + PROBE_WAIT, address));
             if let Some(socket) = &self.arp {

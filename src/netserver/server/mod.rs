@@ -26,11 +26,11 @@ use super::reply::LeasePolicy;
 use super::resolver::{Resolver, Sockets};
 use super::state::{self, ServerState};
 use super::upstream::Upstreams;
-use super::watchdog::{Message, Watchdog};
+use super::watchdog::{Watchdog, WatchdogMessage};
 use crate::config::bridge::BridgeSettings;
 use crate::error::{Context, Result};
 use crate::sys::packet::PacketSocket;
-use crate::sys::ready::Ready;
+use crate::sys::ready::ReadableFd;
 use crate::types::Mac;
 use pending::{PendingProbe, Probe};
 
@@ -47,7 +47,7 @@ const SAID_FOR: Duration = Duration::from_secs(10);
 const MAX_SAID: usize = 256;
 
 /// What a server starts with: all that is opened while it is root.
-pub(super) struct Parts {
+pub(super) struct ServerParts {
     pub settings: BridgeSettings,
     pub link: BridgeLink,
     /// The directory of the guests' files, and the watch on it.
@@ -65,12 +65,12 @@ pub(super) struct Server {
     link: BridgeLink,
     guests_dir: OwnedFd,
     watch: OwnedFd,
-    watch_ready: Ready,
+    watch_ready: ReadableFd,
     state_dir: OwnedFd,
     journal: Journal,
-    dhcp: Option<Packets>,
-    arp: Option<Packets>,
-    solicitations: Option<Packets>,
+    dhcp: Option<PollablePackets>,
+    arp: Option<PollablePackets>,
+    solicitations: Option<PollablePackets>,
     state: Rc<RefCell<ServerState>>,
     resolver: Rc<Resolver>,
     addresses: Vec<IpAddr>,
@@ -89,7 +89,7 @@ pub(super) struct Server {
 }
 
 /// What the loop woke up for.
-enum Event {
+enum ServerEvent {
     Dhcp,
     Arp,
     Solicitation,
@@ -110,8 +110,8 @@ pub(super) fn name_addresses(settings: &BridgeSettings) -> Vec<IpAddr> {
 
 impl Server {
     /// Takes up the work: reads leases and guests, and begins to serve names. Within a `LocalSet`.
-    pub(super) fn new(parts: Parts) -> Result<Self> {
-        let Parts { settings, mut link, guests_dir, watch, state_dir, names, watchdog } = parts;
+    pub(super) fn new(parts: ServerParts) -> Result<Self> {
+        let ServerParts { settings, mut link, guests_dir, watch, state_dir, names, watchdog } = parts;
         let (journal, leases) = Journal::open(state_dir.try_clone()?)?;
         let addresses = name_addresses(&settings);
         let mut upstreams = Upstreams::new(&settings.upstream, addresses.clone());
@@ -134,10 +134,10 @@ impl Server {
         let mut server = Server {
             watchdog,
             advertisement: Advertisement::new(&settings, names.is_ok()),
-            dhcp: link.dhcp.take().map(Packets::new).transpose()?,
-            arp: link.arp.take().map(Packets::new).transpose()?,
-            solicitations: link.solicitations.take().map(Packets::new).transpose()?,
-            watch_ready: Ready::new(&watch)?,
+            dhcp: link.dhcp.take().map(PollablePackets::new).transpose()?,
+            arp: link.arp.take().map(PollablePackets::new).transpose()?,
+            solicitations: link.solicitations.take().map(PollablePackets::new).transpose()?,
+            watch_ready: ReadableFd::new(&watch)?,
             watch,
             settings,
             link,
@@ -172,38 +172,38 @@ impl Server {
     pub(super) async fn run(&mut self) -> Result<()> {
         loop {
             let event = tokio::select! {
-                () = readable(&self.dhcp) => Event::Dhcp,
-                () = readable(&self.arp) => Event::Arp,
-                () = readable(&self.solicitations) => Event::Solicitation,
-                () = self.watch_ready.readable() => Event::Guests,
-                () = at(self.probe_ends.front().map(|(end, _)| *end)) => Event::ProbeEnd,
-                () = at(self.pending_probes.iter().map(PendingProbe::due).min()) => Event::PendingProbes,
-                () = at(self.advertise_at) => Event::Advertise,
-                () = at(self.names_at) => Event::Names,
-                () = at(self.status_at) => Event::Status,
-                _ = self.terminate.recv() => Event::Stop,
-                _ = self.interrupt.recv() => Event::Stop,
+                () = readable(&self.dhcp) => ServerEvent::Dhcp,
+                () = readable(&self.arp) => ServerEvent::Arp,
+                () = readable(&self.solicitations) => ServerEvent::Solicitation,
+                () = self.watch_ready.readable() => ServerEvent::Guests,
+                () = at(self.probe_ends.front().map(|(end, _)| *end)) => ServerEvent::ProbeEnd,
+                () = at(self.pending_probes.iter().map(PendingProbe::due).min()) => ServerEvent::PendingProbes,
+                () = at(self.advertise_at) => ServerEvent::Advertise,
+                () = at(self.names_at) => ServerEvent::Names,
+                () = at(self.status_at) => ServerEvent::Status,
+                _ = self.terminate.recv() => ServerEvent::Stop,
+                _ = self.interrupt.recv() => ServerEvent::Stop,
             };
             let worked = match event {
-                Event::Dhcp => self.take_requests(),
-                Event::Arp => self.take_arp(),
-                Event::Solicitation => self.take_solicitations(),
-                Event::Guests => self.take_guests(),
-                Event::ProbeEnd => self.end_probes(),
-                Event::PendingProbes => {
+                ServerEvent::Dhcp => self.take_requests(),
+                ServerEvent::Arp => self.take_arp(),
+                ServerEvent::Solicitation => self.take_solicitations(),
+                ServerEvent::Guests => self.take_guests(),
+                ServerEvent::ProbeEnd => self.end_probes(),
+                ServerEvent::PendingProbes => {
                     self.ask_strangers();
                     Ok(())
                 }
-                Event::Advertise => {
+                ServerEvent::Advertise => {
                     self.advertise_to_all(Presence::Here);
                     Ok(())
                 }
-                Event::Names => self.retry_names(),
-                Event::Status => {
+                ServerEvent::Names => self.retry_names(),
+                ServerEvent::Status => {
                     self.write_status();
                     Ok(())
                 }
-                Event::Stop => {
+                ServerEvent::Stop => {
                     self.advertise_to_all(Presence::Leaving);
                     self.write_status();
                     return Ok(());
@@ -240,7 +240,7 @@ impl Server {
                 .holders
                 .take_changed()
                 .into_iter()
-                .try_for_each(|(mac, address)| self.watchdog.send(Message::Leased(address, mac)));
+                .try_for_each(|(mac, address)| self.watchdog.send(WatchdogMessage::Leased(address, mac)));
             notes = dhcp.take_notes();
             let changed = dhcp.leases.take_changed();
             let ours: Vec<Mac> = changed.iter().copied().filter(|mac| dhcp.guests().contains_key(mac)).collect();
@@ -327,18 +327,18 @@ impl Server {
 }
 
 /// A packet socket that can be waited for.
-struct Packets {
+struct PollablePackets {
     socket: PacketSocket,
-    ready: Ready,
+    ready: ReadableFd,
 }
 
-impl Packets {
+impl PollablePackets {
     fn new(socket: PacketSocket) -> Result<Self> {
-        Ok(Packets { ready: Ready::new(&socket)?, socket })
+        Ok(PollablePackets { ready: ReadableFd::new(&socket)?, socket })
     }
 }
 
-async fn readable(packets: &Option<Packets>) {
+async fn readable(packets: &Option<PollablePackets>) {
     match packets {
         Some(packets) => packets.ready.readable().await,
         None => std::future::pending().await,
@@ -353,7 +353,7 @@ async fn at(when: Option<Instant>) {
 }
 
 /// The length and the sender of the next packet, if one waits.
-fn receive(packets: &Option<Packets>, buffer: &mut [u8]) -> io::Result<Option<(usize, Option<Mac>)>> {
+fn receive(packets: &Option<PollablePackets>, buffer: &mut [u8]) -> io::Result<Option<(usize, Option<Mac>)>> {
     let Some(packets) = packets else { return Ok(None) };
     let received = packets.ready.take(|| packets.socket.receive(buffer))?;
     Ok(received.map(|received| (received.length, received.source)))

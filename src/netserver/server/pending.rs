@@ -3,7 +3,7 @@
 use std::net::Ipv4Addr;
 use std::time::{Duration, Instant};
 
-use crate::netserver::request::Request;
+use crate::netserver::request::DhcpRequest;
 use crate::types::Mac;
 
 /// A probe under way.
@@ -12,7 +12,7 @@ pub(super) struct Probe {
     /// Who the address is for.
     pub(super) owner: Mac,
     /// What waits for the outcome, each with the sender of its frame.
-    pub(super) requests: Vec<(Request, Mac)>,
+    pub(super) requests: Vec<(DhcpRequest, Mac)>,
 }
 
 /// A guest that has its lease and was not heard at its address yet.

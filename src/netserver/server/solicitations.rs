@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use super::super::frame::{self, NEIGHBOUR_SOLICITATION, Solicitation};
 use super::super::names::Neighbours;
 use super::super::ra::{self, Presence};
-use super::super::status::Status;
+use super::super::status::ServerStatus;
 use super::{BATCH, Server, receive};
 use crate::error::{Context, Result};
 use crate::types::Mac;
@@ -74,7 +74,7 @@ impl Server {
     /// Takes the guests' IPv6 addresses from what an earlier server wrote: they are claimed once,
     /// and not again because we were restarted.
     pub(super) fn recall_neighbours(&mut self) {
-        let Ok(Some(status)) = Status::read(&self.state_dir) else { return };
+        let Ok(Some(status)) = ServerStatus::read(&self.state_dir) else { return };
         let mut neighbours = Neighbours::default();
         for guest in status.guests {
             for address in guest.addresses {

@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::Path;
 
-use super::{Check, Verdict};
+use super::{CheckResult, CheckVerdict};
 use crate::cgroup::{CgroupLayout, Hierarchies};
 use crate::error::Result;
 use crate::systemd;
@@ -17,7 +17,7 @@ const CONTROLLERS: [(&str, &str, &str); 5] = [
     ("io", "blkio", "`limits.io-weight`, and the input and output in `info`"),
 ];
 
-pub(super) fn checks() -> Result<Vec<Check>> {
+pub(super) fn checks() -> Result<Vec<CheckResult>> {
     let hierarchies = Hierarchies::detect()?;
     let mut checks = vec![layout(&hierarchies)];
     let Some(unified) = &hierarchies.unified else { return Ok(checks) };
@@ -26,31 +26,31 @@ pub(super) fn checks() -> Result<Vec<Check>> {
     checks.extend(CONTROLLERS.map(|(name, v1, what)| {
         let id = format!("cgroup-{name}");
         if v2.split_whitespace().any(|controller| controller == name) {
-            Check::ok("cgroups", id, "v2")
+            CheckResult::ok("cgroups", id, "v2")
         } else if hierarchies.v1.contains_key(v1) {
-            Check::ok("cgroups", id, "v1")
+            CheckResult::ok("cgroups", id, "v1")
         } else {
             let remedy = format!("boot with a kernel that has it, without `cgroup_disable={name}`");
-            Check::not(Verdict::Lacks, "cgroups", id, format!("without it: {what}"), remedy)
+            CheckResult::not(CheckVerdict::Lacks, "cgroups", id, format!("without it: {what}"), remedy)
         }
     }));
     checks.extend(stray(&hierarchies));
     Ok(checks)
 }
 
-fn layout(hierarchies: &Hierarchies) -> Check {
+fn layout(hierarchies: &Hierarchies) -> CheckResult {
     match hierarchies.layout() {
-        CgroupLayout::Unified => Check::ok("cgroups", "cgroup-layout", "version 2"),
-        CgroupLayout::Hybrid if systemd::is_running() => Check::not(
-            Verdict::Lacks,
+        CgroupLayout::Unified => CheckResult::ok("cgroups", "cgroup-layout", "version 2"),
+        CgroupLayout::Hybrid if systemd::is_running() => CheckResult::not(
+            CheckVerdict::Lacks,
             "cgroups",
             "cgroup-layout",
             "hybrid: systemd cannot hold all limits for lxm",
             "boot with `systemd.unified_cgroup_hierarchy=1`",
         ),
-        CgroupLayout::Hybrid => Check::ok("cgroups", "cgroup-layout", "hybrid: version 2 beside version 1"),
-        CgroupLayout::Legacy => Check::not(
-            Verdict::Missing,
+        CgroupLayout::Hybrid => CheckResult::ok("cgroups", "cgroup-layout", "hybrid: version 2 beside version 1"),
+        CgroupLayout::Legacy => CheckResult::not(
+            CheckVerdict::Missing,
             "cgroups",
             "cgroup-layout",
             "version 1 alone",
@@ -60,13 +60,13 @@ fn layout(hierarchies: &Hierarchies) -> Check {
     }
 }
 
-fn writable(unified: &Path) -> Check {
+fn writable(unified: &Path) -> CheckResult {
     use nix::unistd::{AccessFlags, access};
     if !nix::unistd::geteuid().is_root() || access(unified, AccessFlags::W_OK).is_ok() {
-        return Check::ok("cgroups", "cgroup-tree", unified.display().to_string());
+        return CheckResult::ok("cgroups", "cgroup-tree", unified.display().to_string());
     }
-    Check::not(
-        Verdict::Missing,
+    CheckResult::not(
+        CheckVerdict::Missing,
         "cgroups",
         "cgroup-tree",
         format!("`{}` is read-only", unified.display()),
@@ -76,11 +76,11 @@ fn writable(unified: &Path) -> Check {
 
 /// A VPN client or an old script that mounts a v1 hierarchy beside version 2 takes its controller
 /// away from everybody (PEERS 2, item 1).
-fn stray(hierarchies: &Hierarchies) -> Option<Check> {
+fn stray(hierarchies: &Hierarchies) -> Option<CheckResult> {
     let on_unified_host = hierarchies.unified.as_deref() == Some(Path::new("/sys/fs/cgroup"));
     let (controller, mount) = hierarchies.v1.first_key_value().filter(|_| on_unified_host)?;
-    Some(Check::not(
-        Verdict::Lacks,
+    Some(CheckResult::not(
+        CheckVerdict::Lacks,
         "cgroups",
         "cgroup-stray",
         format!("somebody has mounted the v1 hierarchy of `{controller}` at `{}`", mount.display()),

@@ -1,6 +1,6 @@
 //! Which containers are confined less than new ones.
 
-use super::{Check, Verdict};
+use super::{CheckResult, CheckVerdict};
 use crate::error::Result;
 use crate::ops::trust;
 use crate::store::Layout;
@@ -9,21 +9,21 @@ use crate::store::Layout;
 const NAMED: usize = 10;
 
 /// Lists them. It is no fault: the admin has chosen it.
-pub(super) fn check(layout: &Layout) -> Check {
+pub(super) fn check(layout: &Layout) -> CheckResult {
     let loose = match loose(layout) {
         Ok(loose) => loose,
         Err(e) => {
             let remedy = e.hint_text().unwrap_or("run `lxm check` as root").to_owned();
-            return Check::not(Verdict::Unknown, "host", "confinement", e.to_string(), remedy);
+            return CheckResult::not(CheckVerdict::Unknown, "host", "confinement", e.to_string(), remedy);
         }
     };
     if loose.is_empty() {
-        return Check::ok("host", "confinement", "every container is confined as a new one, or more");
+        return CheckResult::ok("host", "confinement", "every container is confined as a new one, or more");
     }
     let more = loose.len().saturating_sub(NAMED);
     let named = loose.into_iter().take(NAMED).collect::<Vec<_>>().join("; ");
     let more = if more > 0 { format!("; and {more} more") } else { String::new() };
-    Check::ok("host", "confinement", format!("confined less than a new container: {named}{more}"))
+    CheckResult::ok("host", "confinement", format!("confined less than a new container: {named}{more}"))
 }
 
 fn loose(layout: &Layout) -> Result<Vec<String>> {

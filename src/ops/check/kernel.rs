@@ -4,20 +4,20 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
 
-use super::{Check, Verdict};
+use super::{CheckResult, CheckVerdict};
 
 /// Linux 6.1, the kernel of Debian 12.
 const FLOOR: (u32, u32) = (6, 1);
 
 /// What the running kernel was built with, as far as that can be known.
-pub(super) struct Config {
+pub(super) struct KernelConfig {
     /// `BRIDGE`, without `CONFIG_`, built in or as a module; `None` where no file tells.
     options: Option<BTreeSet<String>>,
     /// Modules that can be loaded or are built in, without `.ko` and with `_` for `-`.
     modules: BTreeSet<String>,
 }
 
-impl Config {
+impl KernelConfig {
     pub(super) fn read() -> Self {
         let release = release();
         let text = read_gzip("/proc/config.gz")
@@ -26,7 +26,7 @@ impl Config {
         let list = |file: &str| fs::read_to_string(format!("/lib/modules/{release}/{file}")).unwrap_or_default();
         let mut modules = modules_in(&list("modules.builtin"));
         modules.extend(modules_in(&list("modules.dep")));
-        Config { options: text.as_deref().map(options_in), modules }
+        KernelConfig { options: text.as_deref().map(options_in), modules }
     }
 
     /// Whether the kernel has a feature: by its option, by its module, or loaded already.
@@ -49,19 +49,19 @@ impl Config {
         section: &'static str,
         option: &str,
         module: &str,
-        without: Verdict,
+        without: CheckVerdict,
         for_what: &str,
-    ) -> Check {
+    ) -> CheckResult {
         let id = module.replace('_', "-");
         match self.has(option, module) {
-            Some(true) => Check::ok(section, id, for_what),
+            Some(true) => CheckResult::ok(section, id, for_what),
             Some(false) => {
                 let remedy = format!("install a kernel with CONFIG_{option}, or its modules and `modprobe {module}`");
-                Check::not(without, section, id, format!("not possible: {for_what}"), remedy)
+                CheckResult::not(without, section, id, format!("not possible: {for_what}"), remedy)
             }
             None => {
                 let remedy = format!("`modprobe {module}` tells; no configuration of the kernel can be read here");
-                Check::not(Verdict::Unknown, section, id, for_what, remedy)
+                CheckResult::not(CheckVerdict::Unknown, section, id, for_what, remedy)
             }
         }
     }
@@ -91,36 +91,42 @@ fn modules_in(list: &str) -> BTreeSet<String> {
     list.lines().filter_map(name).collect()
 }
 
-pub(super) fn checks(config: &Config) -> Vec<Check> {
+pub(super) fn checks(config: &KernelConfig) -> Vec<CheckResult> {
     let mut checks = vec![version(&release()), rights()];
     checks.extend(["mnt", "pid", "net", "uts", "ipc", "cgroup"].map(namespace));
     checks.push(user_namespaces());
     checks.push(if Path::new("/proc/sys/kernel/seccomp/actions_avail").exists() {
-        Check::ok("kernel", "seccomp", "filters of system calls")
+        CheckResult::ok("kernel", "seccomp", "filters of system calls")
     } else {
         missing("seccomp", "no filters of system calls", "install a kernel with CONFIG_SECCOMP_FILTER")
     });
     checks.extend(confinement());
     let filesystems = fs::read_to_string("/proc/filesystems").unwrap_or_default();
     checks.push(if filesystems.lines().any(|line| line.trim_start_matches("nodev").trim() == "devpts") {
-        Check::ok("kernel", "devpts", "terminals of its own for each guest")
+        CheckResult::ok("kernel", "devpts", "terminals of its own for each guest")
     } else {
         missing("devpts", "no terminals", "install a kernel with CONFIG_UNIX98_PTYS")
     });
-    checks.push(config.module("kernel", "CGROUP_BPF", "cgroup_bpf", Verdict::Missing, "the closed list of devices"));
-    checks.push(config.module("kernel", "TUN", "tun", Verdict::Lacks, "tunnels (VPN) in guests"));
-    checks.push(config.module("kernel", "FUSE_FS", "fuse", Verdict::Lacks, "FUSE file systems in guests"));
+    checks.push(config.module(
+        "kernel",
+        "CGROUP_BPF",
+        "cgroup_bpf",
+        CheckVerdict::Missing,
+        "the closed list of devices",
+    ));
+    checks.push(config.module("kernel", "TUN", "tun", CheckVerdict::Lacks, "tunnels (VPN) in guests"));
+    checks.push(config.module("kernel", "FUSE_FS", "fuse", CheckVerdict::Lacks, "FUSE file systems in guests"));
     checks
 }
 
-fn missing(id: impl Into<String>, detail: impl Into<String>, remedy: impl Into<String>) -> Check {
-    Check::not(Verdict::Missing, "kernel", id, detail, remedy)
+fn missing(id: impl Into<String>, detail: impl Into<String>, remedy: impl Into<String>) -> CheckResult {
+    CheckResult::not(CheckVerdict::Missing, "kernel", id, detail, remedy)
 }
 
-fn version(release: &str) -> Check {
+fn version(release: &str) -> CheckResult {
     let mut numbers = release.split(|c: char| !c.is_ascii_digit()).map(str::parse);
     match (numbers.next(), numbers.next()) {
-        (Some(Ok(major)), Some(Ok(minor))) if (major, minor) >= FLOOR => Check::ok("kernel", "version", release),
+        (Some(Ok(major)), Some(Ok(minor))) if (major, minor) >= FLOOR => CheckResult::ok("kernel", "version", release),
         _ => missing(
             "version",
             format!("Linux {release}; lxm needs {}.{}", FLOOR.0, FLOOR.1),
@@ -144,10 +150,10 @@ const RIGHTS: [(u32, &str); 10] = [
     (27, "MKNOD"),
 ];
 
-fn rights() -> Check {
+fn rights() -> CheckResult {
     if !nix::unistd::geteuid().is_root() {
-        return Check::not(
-            Verdict::Unknown,
+        return CheckResult::not(
+            CheckVerdict::Unknown,
             "kernel",
             "rights",
             "not root: some of this is unknown",
@@ -159,7 +165,7 @@ fn rights() -> Check {
     let lacking = |(number, _): &&(u32, &str)| mask.is_some_and(|mask| mask & 1 << number == 0);
     let lacking: Vec<&str> = RIGHTS.iter().filter(lacking).map(|(_, name)| *name).collect();
     if lacking.is_empty() {
-        return Check::ok("kernel", "rights", "root with the capabilities it takes");
+        return CheckResult::ok("kernel", "rights", "root with the capabilities it takes");
     }
     missing(
         "rights",
@@ -168,17 +174,17 @@ fn rights() -> Check {
     )
 }
 
-fn namespace(name: &str) -> Check {
+fn namespace(name: &str) -> CheckResult {
     let id = format!("{name}ns");
     if Path::new("/proc/self/ns").join(name).symlink_metadata().is_ok() {
-        return Check::ok("kernel", id, format!("{name} namespaces"));
+        return CheckResult::ok("kernel", id, format!("{name} namespaces"));
     }
     let option = if name == "mnt" { "NAMESPACES".to_owned() } else { format!("{}_NS", name.to_uppercase()) };
     missing(id, format!("no {name} namespaces"), format!("install a kernel with CONFIG_{option}"))
 }
 
 /// A kernel may have them and an admin may have turned them off.
-fn user_namespaces() -> Check {
+fn user_namespaces() -> CheckResult {
     let limit = fs::read_to_string("/proc/sys/user/max_user_namespaces").ok().and_then(|text| text.trim().parse().ok());
     match limit {
         Some(0) => missing(
@@ -186,39 +192,39 @@ fn user_namespaces() -> Check {
             "user namespaces are turned off: no unprivileged containers",
             "`sysctl user.max_user_namespaces=15000`",
         ),
-        Some(n) => Check::ok("kernel", "userns", format!("unprivileged containers, at most {n} user namespaces")),
+        Some(n) => CheckResult::ok("kernel", "userns", format!("unprivileged containers, at most {n} user namespaces")),
         None => missing("userns", "no user namespaces", "install a kernel with CONFIG_USER_NS"),
     }
 }
 
 /// What of the host's own settings stands behind a guest's confinement.
-fn confinement() -> Vec<Check> {
+fn confinement() -> Vec<CheckResult> {
     let setting = |name: &str| fs::read_to_string(format!("/proc/sys/kernel/{name}")).ok();
     let mut checks = vec![security_module()];
     checks.extend(setting("unprivileged_bpf_disabled").map(|value| match value.trim() {
-        "0" => Check::not(
-            Verdict::Lacks,
+        "0" => CheckResult::not(
+            CheckVerdict::Lacks,
             "kernel",
             "bpf",
             "users without rights can load BPF programs, which has been a way into the kernel",
             "`sysctl kernel.unprivileged_bpf_disabled=1`",
         ),
-        _ => Check::ok("kernel", "bpf", "only root loads BPF programs"),
+        _ => CheckResult::ok("kernel", "bpf", "only root loads BPF programs"),
     }));
     checks.extend(setting("yama/ptrace_scope").map(|value| match value.trim() {
-        "0" => Check::ok("kernel", "ptrace-scope", "each process may look into all others of its user"),
-        _ => Check::ok("kernel", "ptrace-scope", "processes look into their own children alone (yama)"),
+        "0" => CheckResult::ok("kernel", "ptrace-scope", "each process may look into all others of its user"),
+        _ => CheckResult::ok("kernel", "ptrace-scope", "processes look into their own children alone (yama)"),
     }));
     checks.push(module_loading(setting("modules_disabled").as_deref()));
     checks
 }
 
 /// Guests have the kernel load modules by mounting, by making links and by rules of a firewall.
-fn module_loading(disabled: Option<&str>) -> Check {
+fn module_loading(disabled: Option<&str>) -> CheckResult {
     match disabled.map(str::trim) {
-        None => Check::ok("kernel", "module-loading", "the kernel takes no modules"),
-        Some("1") => Check::ok("kernel", "module-loading", "closed (kernel.modules_disabled)"),
-        Some(_) => Check::ok(
+        None => CheckResult::ok("kernel", "module-loading", "the kernel takes no modules"),
+        Some("1") => CheckResult::ok("kernel", "module-loading", "closed (kernel.modules_disabled)"),
+        Some(_) => CheckResult::ok(
             "kernel",
             "module-loading",
             "open: a guest's requests may load modules of file systems, links and firewalls",
@@ -226,12 +232,12 @@ fn module_loading(disabled: Option<&str>) -> Check {
     }
 }
 
-fn security_module() -> Check {
+fn security_module() -> CheckResult {
     use crate::sys::apparmor;
     if fs::exists("/sys/fs/selinux/enforce").unwrap_or(false) {
-        return Check::ok("kernel", "lsm", "SELinux; `security.selinux-label` labels a guest");
+        return CheckResult::ok("kernel", "lsm", "SELinux; `security.selinux-label` labels a guest");
     }
-    let not = |detail: &str, remedy: &str| Check::not(Verdict::Lacks, "kernel", "lsm", detail, remedy);
+    let not = |detail: &str, remedy: &str| CheckResult::not(CheckVerdict::Lacks, "kernel", "lsm", detail, remedy);
     if !apparmor::is_enabled() {
         return not(
             "neither AppArmor nor SELinux: guests run without a profile",
@@ -239,9 +245,9 @@ fn security_module() -> Check {
         );
     }
     match apparmor::PROFILES.iter().all(|profile| apparmor::is_loaded(profile)) {
-        true => Check::ok("kernel", "lsm", "AppArmor, with the profiles of lxm"),
+        true => CheckResult::ok("kernel", "lsm", "AppArmor, with the profiles of lxm"),
         false if !nix::unistd::geteuid().is_root() => {
-            Check::not(Verdict::Unknown, "kernel", "lsm", "AppArmor", "run it with `sudo`")
+            CheckResult::not(CheckVerdict::Unknown, "kernel", "lsm", "AppArmor", "run it with `sudo`")
         }
         false => not(
             "AppArmor is on, the profiles of lxm are not loaded: guests run without",
@@ -257,12 +263,12 @@ mod tests {
     #[test]
     fn kernels_from_6_1_on_will_do() {
         for (release, verdict) in [
-            ("6.1.0-18-amd64", Verdict::Ok),
-            ("6.18.44-fc-v669", Verdict::Ok),
-            ("7.0", Verdict::Ok),
-            ("6.0.9", Verdict::Missing),
-            ("5.15.0-91-generic", Verdict::Missing),
-            ("", Verdict::Missing),
+            ("6.1.0-18-amd64", CheckVerdict::Ok),
+            ("6.18.44-fc-v669", CheckVerdict::Ok),
+            ("7.0", CheckVerdict::Ok),
+            ("6.0.9", CheckVerdict::Missing),
+            ("5.15.0-91-generic", CheckVerdict::Missing),
+            ("", CheckVerdict::Missing),
         ] {
             assert_eq!(version(release).verdict, verdict, "{release}");
         }
@@ -270,7 +276,7 @@ mod tests {
 
     #[test]
     fn features_are_built_in_or_modules_that_are_there() {
-        let config = Config {
+        let config = KernelConfig {
             options: Some(options_in("CONFIG_IN=y\nCONFIG_GONE=m\nCONFIG_THERE=m\n# CONFIG_OFF is not set\n")),
             modules: modules_in("kernel/x/there-it.ko.xz: kernel/y.ko\n"),
         };
@@ -279,7 +285,7 @@ mod tests {
         {
             assert_eq!(config.has(option, module), Some(wanted), "{option}");
         }
-        let unknown = Config { options: None, modules: BTreeSet::new() };
+        let unknown = KernelConfig { options: None, modules: BTreeSet::new() };
         assert_eq!(unknown.has("IN", "no_in"), None);
     }
 }

@@ -12,14 +12,14 @@ mod storage;
 mod tools;
 mod verdict;
 
-pub(crate) use verdict::{Check, Verdict};
+pub(crate) use verdict::{CheckResult, CheckVerdict};
 
 use crate::error::Result;
 use crate::store::Layout;
 
 /// Looks at everything.
-pub(crate) fn check(layout: &Layout) -> Result<Vec<Check>> {
-    let config = kernel::Config::read();
+pub(crate) fn check(layout: &Layout) -> Result<Vec<CheckResult>> {
+    let config = kernel::KernelConfig::read();
     let mut checks = kernel::checks(&config);
     checks.extend(cgroups::checks()?);
     checks.extend(storage::checks(layout, &config));

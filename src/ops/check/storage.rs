@@ -6,8 +6,8 @@ use std::path::{Path, PathBuf};
 
 use nix::unistd::Pid;
 
-use super::kernel::Config;
-use super::{Check, Verdict};
+use super::kernel::KernelConfig;
+use super::{CheckResult, CheckVerdict};
 use crate::error::{Context, Result};
 use crate::storage;
 use crate::store::Layout;
@@ -17,10 +17,10 @@ use crate::types::IdRange;
 /// Less than the root file system of a small guest, its image and what it writes.
 const LITTLE: u64 = 1 << 30;
 
-pub(super) fn checks(layout: &Layout, config: &Config) -> Vec<Check> {
+pub(super) fn checks(layout: &Layout, config: &KernelConfig) -> Vec<CheckResult> {
     let dir = existing(layout.containers());
     vec![
-        config.module("storage", "OVERLAY_FS", "overlay", Verdict::Lacks, "storage `overlay`"),
+        config.module("storage", "OVERLAY_FS", "overlay", CheckVerdict::Lacks, "storage `overlay`"),
         idmap(&dir),
         free(&dir),
     ]
@@ -31,15 +31,15 @@ fn existing(dir: &Path) -> PathBuf {
     dir.ancestors().find(|dir| dir.is_dir()).unwrap_or(Path::new("/")).to_owned()
 }
 
-fn idmap(dir: &Path) -> Check {
+fn idmap(dir: &Path) -> CheckResult {
     let shown = dir.display();
     if !nix::unistd::geteuid().is_root() {
-        return Check::not(Verdict::Unknown, "storage", "idmap", format!("`{shown}`"), "root can try it");
+        return CheckResult::not(CheckVerdict::Unknown, "storage", "idmap", format!("`{shown}`"), "root can try it");
     }
     match maps_ids(dir) {
-        Ok(true) => Check::ok("storage", "idmap", format!("the file system of `{shown}` maps ids")),
-        Ok(false) => Check::not(
-            Verdict::Lacks,
+        Ok(true) => CheckResult::ok("storage", "idmap", format!("the file system of `{shown}` maps ids")),
+        Ok(false) => CheckResult::not(
+            CheckVerdict::Lacks,
             "storage",
             "idmap",
             format!(
@@ -47,8 +47,8 @@ fn idmap(dir: &Path) -> Check {
             ),
             "keep containers on ext4, xfs, btrfs, f2fs or tmpfs: `path` in lxm.toml",
         ),
-        Err(e) => Check::not(
-            Verdict::Missing,
+        Err(e) => CheckResult::not(
+            CheckVerdict::Missing,
             "storage",
             "idmap",
             e.to_string(),
@@ -84,23 +84,23 @@ fn try_mapping(pid: Pid, dir: &Path) -> Result<bool> {
     storage::maps_ids(dir, userns.as_fd())
 }
 
-fn free(dir: &Path) -> Check {
+fn free(dir: &Path) -> CheckResult {
     let free = nix::sys::statvfs::statvfs(dir).map(|stat| stat.blocks_available() * stat.fragment_size());
     match free {
-        Ok(free) if free >= LITTLE => Check::ok(
+        Ok(free) if free >= LITTLE => CheckResult::ok(
             "storage",
             "space",
             format!("{:.1} GiB free for containers in `{}`", free as f64 / f64::from(1 << 30), dir.display()),
         ),
-        Ok(free) => Check::not(
-            Verdict::Lacks,
+        Ok(free) => CheckResult::not(
+            CheckVerdict::Lacks,
             "storage",
             "space",
             format!("{} MiB free for containers in `{}`", free >> 20, dir.display()),
             "`lxm image list` shows what images take; `path` in lxm.toml moves the containers",
         ),
-        Err(e) => Check::not(
-            Verdict::Unknown,
+        Err(e) => CheckResult::not(
+            CheckVerdict::Unknown,
             "storage",
             "space",
             format!("`{}`: {}", dir.display(), e.desc()),

@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use super::{Check, Verdict};
+use super::{CheckResult, CheckVerdict};
 use crate::sys::program::find_program;
 use crate::systemd;
 
@@ -10,25 +10,25 @@ use crate::systemd;
 const SYSTEMD_FLOOR: u32 = 252;
 
 /// One of the programs will do; the Debian package that brings the first; what does not work without.
-const TOOLS: [(&[&str], &str, Verdict, &str); 6] = [
-    (&["nft"], "nftables", Verdict::Missing, "addresses are not translated, ports not published"),
-    (&["mmdebstrap", "debootstrap"], "mmdebstrap", Verdict::Lacks, "no debian and ubuntu systems can be made"),
-    (&["gpgv", "sqv"], "gpgv", Verdict::Lacks, "signatures of archives cannot be checked"),
-    (&["ssh"], "openssh-client", Verdict::Lacks, "no `lxm ssh`"),
-    (&["ssh-keygen"], "openssh-client", Verdict::Lacks, "guests get no ssh host keys"),
-    (&["busybox"], "busybox-static", Verdict::Lacks, "no systems from the template `busybox`"),
+const TOOLS: [(&[&str], &str, CheckVerdict, &str); 6] = [
+    (&["nft"], "nftables", CheckVerdict::Missing, "addresses are not translated, ports not published"),
+    (&["mmdebstrap", "debootstrap"], "mmdebstrap", CheckVerdict::Lacks, "no debian and ubuntu systems can be made"),
+    (&["gpgv", "sqv"], "gpgv", CheckVerdict::Lacks, "signatures of archives cannot be checked"),
+    (&["ssh"], "openssh-client", CheckVerdict::Lacks, "no `lxm ssh`"),
+    (&["ssh-keygen"], "openssh-client", CheckVerdict::Lacks, "guests get no ssh host keys"),
+    (&["busybox"], "busybox-static", CheckVerdict::Lacks, "no systems from the template `busybox`"),
 ];
 
-pub(super) fn checks() -> Vec<Check> {
-    let mut checks: Vec<Check> = TOOLS.iter().map(tool).collect();
+pub(super) fn checks() -> Vec<CheckResult> {
+    let mut checks: Vec<CheckResult> = TOOLS.iter().map(tool).collect();
     checks.push(manager());
     checks
 }
 
-fn tool((programs, package, without, lost): &(&[&str], &str, Verdict, &str)) -> Check {
+fn tool((programs, package, without, lost): &(&[&str], &str, CheckVerdict, &str)) -> CheckResult {
     match programs.iter().find(|program| find_program(program).is_some()) {
-        Some(program) => Check::ok("tools", programs[0], *program),
-        None => Check::not(
+        Some(program) => CheckResult::ok("tools", programs[0], *program),
+        None => CheckResult::not(
             *without,
             "tools",
             programs[0],
@@ -39,22 +39,22 @@ fn tool((programs, package, without, lost): &(&[&str], &str, Verdict, &str)) -> 
 }
 
 /// Who keeps the supervisors here.
-fn manager() -> Check {
+fn manager() -> CheckResult {
     if !systemd::is_running() {
         let init = fs::read_to_string("/proc/1/comm").unwrap_or_default();
-        return Check::ok("host", "manager", format!("a bare host: PID 1 is `{}`, not systemd", init.trim()));
+        return CheckResult::ok("host", "manager", format!("a bare host: PID 1 is `{}`, not systemd", init.trim()));
     }
     let version = systemd_version();
     match version {
-        Some(version) if version < SYSTEMD_FLOOR => Check::not(
-            Verdict::Missing,
+        Some(version) if version < SYSTEMD_FLOOR => CheckResult::not(
+            CheckVerdict::Missing,
             "host",
             "manager",
             format!("systemd {version}; lxm needs {SYSTEMD_FLOOR}"),
             "upgrade the host: Debian 12 and Ubuntu 24.04 will do",
         ),
-        Some(version) => Check::ok("host", "manager", format!("systemd {version}")),
-        None => Check::ok("host", "manager", "systemd"),
+        Some(version) => CheckResult::ok("host", "manager", format!("systemd {version}")),
+        None => CheckResult::ok("host", "manager", "systemd"),
     }
 }
 

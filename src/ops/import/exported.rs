@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex};
 
 use sha2::{Digest, Sha256};
 
-use super::make::{ImportOptions, Imported, Parts, is_known, make};
+use super::make::{ContainerParts, ImportOptions, Imported, is_known, make};
 use crate::config::{self, Config};
 use crate::container::new_identity::renew;
 use crate::distro::HostKeys;
@@ -82,10 +82,10 @@ fn unpack(
     budget: &Budget,
     progress: &Progress,
     notes: &mut Vec<String>,
-) -> Result<Parts> {
+) -> Result<ContainerParts> {
     let mut aside = BTreeMap::new();
-    let digest = Arc::new(Mutex::new(Held::default()));
-    let reader = Hashed { reader: archive, held: Arc::clone(&digest) };
+    let digest = Arc::new(Mutex::new(HeldTail::default()));
+    let reader = HashedReader { reader: archive, held: Arc::clone(&digest) };
     unpack_below(reader, TREE, root, budget, progress, &mut |path, contents| {
         // Kept in memory: these alone, and each once.
         if !KNOWN.contains(&path) {
@@ -115,23 +115,23 @@ fn unpack(
         return Err(Error::host_lacks(format!("it is of {}, and this host runs {}", origin.arch, Arch::host())));
     }
     if !is_known(layout, &config.uuid)? {
-        return Ok(Parts { config_text, origin, keys: HostKeys::Keep });
+        return Ok(ContainerParts { config_text, origin, keys: HostKeys::Keep });
     }
     notes.push("a container of this host has its identity: it got one of its own".to_owned());
     let (config_text, left_out) = renew(&config_text, Path::new(CONFIG))?;
     notes.extend(left_out.iter().map(|setting| format!("left out, because it is the other one's alone: {setting}")));
-    Ok(Parts { config_text, origin, keys: HostKeys::Fresh })
+    Ok(ContainerParts { config_text, origin, keys: HostKeys::Fresh })
 }
 
 /// A digest of all but the last [`TAIL`] bytes.
 #[derive(Default)]
-struct Held {
+struct HeldTail {
     hasher: Sha256,
     /// At most [`TAIL`] bytes, which may yet turn out to be the last.
     tail: Vec<u8>,
 }
 
-impl Held {
+impl HeldTail {
     fn update(&mut self, bytes: &[u8]) {
         let keep = bytes.len().min(TAIL);
         let (front, back) = bytes.split_at(bytes.len() - keep);
@@ -147,12 +147,12 @@ impl Held {
     }
 }
 
-struct Hashed<R> {
+struct HashedReader<R> {
     reader: R,
-    held: Arc<Mutex<Held>>,
+    held: Arc<Mutex<HeldTail>>,
 }
 
-impl<R: Read> Read for Hashed<R> {
+impl<R: Read> Read for HashedReader<R> {
     fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
         let read = self.reader.read(buffer)?;
         self.held.lock().unwrap_or_else(|e| e.into_inner()).update(&buffer[..read]);
@@ -169,7 +169,7 @@ mod tests {
         let bytes: Vec<u8> = (0..10_000u32).map(|n| (n % 251) as u8).collect();
         let expected = hex::encode(Sha256::digest(&bytes[..bytes.len() - TAIL]));
         for piece in [1, 7, 512, TAIL - 1, TAIL, TAIL + 1, 9_999, 10_000] {
-            let mut held = Held::default();
+            let mut held = HeldTail::default();
             bytes.chunks(piece).for_each(|chunk| held.update(chunk));
             assert_eq!(held.digest(), expected, "{piece}");
         }

@@ -10,12 +10,12 @@ use std::path::Path;
 
 use rustix::fs::CWD;
 
-use self::interface::Interface;
+use self::interface::LxcInterface;
 use self::keys::{set, value};
 use self::silent::is_default;
 use self::tree::{Rootfs, id_base, id_maps};
 use super::foreign::{self, Translated};
-use super::make::{ImportOptions, Imported, Parts, fill_from_tree, make};
+use super::make::{ContainerParts, ImportOptions, Imported, fill_from_tree, make};
 use crate::config::{Limits, Mount, MountIds, MountTarget, range};
 use crate::distro::HostKeys;
 use crate::error::{Context, Error, Result};
@@ -60,7 +60,7 @@ pub(super) fn import(layout: &Layout, dir: &Path, options: &ImportOptions) -> Re
     let storage = make(layout, &name, options, &mut notes, &mut |root, place| {
         fill_from_tree(&rootfs, dir, root, place, base)?;
         let config_text = text.clone();
-        Ok(Parts { config_text, origin: foreign::origin("lxc"), keys: HostKeys::Keep })
+        Ok(ContainerParts { config_text, origin: foreign::origin("lxc"), keys: HostKeys::Keep })
     });
     Ok(Imported { name, storage: storage.context(step)?, notes })
 }
@@ -75,7 +75,7 @@ pub(super) fn parse(text: &str) -> Vec<(String, String)> {
 
 pub(super) fn translate(keys: &[(String, String)]) -> Result<Translated> {
     let mut made = Translated::new()?;
-    let mut interfaces: BTreeMap<String, Interface> = BTreeMap::new();
+    let mut interfaces: BTreeMap<String, LxcInterface> = BTreeMap::new();
     // LXC 1 and 2 number interfaces by their order: each begins with its type.
     let mut old = 0;
     for (key, value) in keys {

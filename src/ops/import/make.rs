@@ -37,13 +37,13 @@ pub(crate) struct ImportOptions {
 #[derive(Debug)]
 pub(crate) struct Imported {
     pub name: ContainerName,
-    pub storage: storage::Choice,
+    pub storage: storage::BackendChoice,
     /// What the admin should know: what was changed, left out or not understood.
     pub notes: Vec<String>,
 }
 
 /// What a container is made of, apart from its files.
-pub(super) struct Parts {
+pub(super) struct ContainerParts {
     pub(super) config_text: String,
     pub(super) origin: Origin,
     pub(super) keys: HostKeys,
@@ -71,8 +71,8 @@ pub(super) fn make(
     name: &ContainerName,
     options: &ImportOptions,
     notes: &mut Vec<String>,
-    fill: &mut dyn FnMut(&Path, &Path) -> Result<Parts>,
-) -> Result<storage::Choice> {
+    fill: &mut dyn FnMut(&Path, &Path) -> Result<ContainerParts>,
+) -> Result<storage::BackendChoice> {
     require_free(layout, name)?;
     let choice = storage::choose(layout, &options.storage)?;
     let backend = storage::backend(layout, choice.backend)?;

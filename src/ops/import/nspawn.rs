@@ -5,8 +5,8 @@ use std::path::{Path, PathBuf};
 use rustix::fs::CWD;
 
 use super::foreign::{self, Translated};
-use super::make::{ImportOptions, Imported, Parts, fill_from_tree, make};
-use crate::config::{Mount, MountIds, Network, NetworkType, Publish};
+use super::make::{ContainerParts, ImportOptions, Imported, fill_from_tree, make};
+use crate::config::{Mount, MountIds, Network, NetworkType, PublishedPort};
 use crate::container::random;
 use crate::distro::HostKeys;
 use crate::error::{Context, Error, Result};
@@ -42,7 +42,7 @@ pub(super) fn import(layout: &Layout, dir: &Path, options: &ImportOptions) -> Re
     let storage = make(layout, &name, options, &mut notes, &mut |root, place| {
         fill_from_tree(&tree, dir, root, place, base)?;
         let config_text = text.clone();
-        Ok(Parts { config_text, origin: foreign::origin("nspawn"), keys: HostKeys::Keep })
+        Ok(ContainerParts { config_text, origin: foreign::origin("nspawn"), keys: HostKeys::Keep })
     });
     let storage = storage.context(|| format!("import `{}`", dir.display()))?;
     Ok(Imported { name, storage, notes })
@@ -89,7 +89,7 @@ struct Settings<'a> {
     network: Network,
     /// The setting that its one interface comes from; `None` while it is kept from any network.
     wired_by: Option<String>,
-    ports: Vec<Publish>,
+    ports: Vec<PublishedPort>,
 }
 
 impl Settings<'_> {
@@ -253,7 +253,7 @@ fn split(value: &str) -> Vec<String> {
 }
 
 /// `[PROTOCOL:]HOST[:GUEST]`
-fn port(value: &str) -> Option<Publish> {
+fn port(value: &str) -> Option<PublishedPort> {
     let (protocol, ports) = match value.split_once(':') {
         Some((protocol @ ("tcp" | "udp"), ports)) => (protocol, ports),
         _ => ("tcp", value),

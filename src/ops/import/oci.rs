@@ -12,10 +12,10 @@ use rustix::fs::{Mode, OFlags};
 
 #[cfg(any(test, fuzzing))]
 pub(super) use self::manifest::read_each;
-use self::manifest::{Image, Process, arch, of_docker, of_oci};
+use self::manifest::{OciImage, Process, arch, of_docker, of_oci};
 use super::foreign::{self, Translated};
-use super::make::{ImportOptions, Imported, Parts, make};
-use crate::config::{Init, Publish};
+use super::make::{ContainerParts, ImportOptions, Imported, make};
+use crate::config::{Init, PublishedPort};
 use crate::distro::{self, Extras, HostKeys};
 use crate::error::{Context, Error, Result};
 use crate::image::budget::Budget;
@@ -95,7 +95,7 @@ fn import(
         }
         let mut origin = foreign::origin(image.tag.as_deref().unwrap_or("oci"));
         origin.arch = arch;
-        Ok(Parts { config_text: made.text()?, origin, keys: HostKeys::Fresh })
+        Ok(ContainerParts { config_text: made.text()?, origin, keys: HostKeys::Fresh })
     });
     let storage = storage.context(|| format!("import `{name}`"))?;
     notes.append(&mut said);
@@ -141,7 +141,7 @@ fn run_command_as_init(
     Ok(())
 }
 
-fn translate(layout: &Layout, name: &ContainerName, image: &Image, root: &Path) -> Result<Translated> {
+fn translate(layout: &Layout, name: &ContainerName, image: &OciImage, root: &Path) -> Result<Translated> {
     let mut made = Translated::new()?;
     let process = image.config.config.as_ref();
     let default = Process::default();
@@ -176,7 +176,7 @@ fn translate(layout: &Layout, name: &ContainerName, image: &Image, root: &Path) 
         let number = port.split('/').next().unwrap_or(port);
         let published = format!("{number}:{port}");
         // What is proposed to be typed is a port and nothing else.
-        match published.parse::<Publish>() {
+        match published.parse::<PublishedPort>() {
             Ok(published) => made.notes.push(format!(
                 "it listens on {port}: `{}` leads there",
                 layout

@@ -27,7 +27,7 @@ pub(super) enum Rights<'a> {
     Callers,
 }
 
-pub(super) struct Copy<'a> {
+pub(super) struct Transfer<'a> {
     pub rights: Rights<'a>,
     pub progress: &'a Progress,
     /// Where what replaces another file is made: the root of the tree, see [`store::place`].
@@ -40,7 +40,7 @@ pub(super) struct Copy<'a> {
     pub left_out: RefCell<Vec<PathBuf>>,
 }
 
-pub(super) struct Attributes {
+pub(super) struct NewAttributes {
     pub uid: u32,
     pub gid: u32,
     pub mode: u32,
@@ -50,7 +50,7 @@ pub(super) struct Attributes {
 /// Deeper than any real tree, and not so deep that the open directories run out of descriptors.
 const DEEPEST: usize = 400;
 
-impl Copy<'_> {
+impl Transfer<'_> {
     pub(super) fn entry(&self, from: BorrowedFd<'_>, name: &OsStr, to: BorrowedFd<'_>, as_name: &OsStr) -> Result<()> {
         self.entry_at_depth(from, name, to, as_name, 0)
     }
@@ -103,7 +103,7 @@ impl Copy<'_> {
         }
     }
 
-    fn attributes(&self, stat: &Stat) -> Attributes {
+    fn attributes(&self, stat: &Stat) -> NewAttributes {
         let (uid, gid, mode) = match &self.rights {
             Rights::AsSource { ids, owner } => {
                 let (uid, gid) = owner.unwrap_or((stat.st_uid, stat.st_gid));
@@ -115,7 +115,7 @@ impl Copy<'_> {
             }
         };
         let time = |sec, nsec| Timespec { tv_sec: sec, tv_nsec: nsec as _ };
-        Attributes {
+        NewAttributes {
             uid,
             gid,
             mode,
@@ -200,7 +200,7 @@ pub(super) fn place_file(
     dir: BorrowedFd<'_>,
     aside: Option<BorrowedFd<'_>>,
     name: &OsStr,
-    attributes: &Attributes,
+    attributes: &NewAttributes,
     fill: &mut dyn FnMut(&File) -> Result<()>,
 ) -> Result<()> {
     refuse_other(dir, name)?;
@@ -239,7 +239,7 @@ fn refuse_other(dir: BorrowedFd<'_>, name: &OsStr) -> Result<()> {
 }
 
 /// Owner before mode: a change of owner takes the set-id bits away.
-fn apply(file: impl AsFd, attributes: &Attributes) -> Result<()> {
+fn apply(file: impl AsFd, attributes: &NewAttributes) -> Result<()> {
     let file = file.as_fd();
     rustix::fs::fchown(file, Some(Uid::from_raw(attributes.uid)), Some(Gid::from_raw(attributes.gid)))?;
     rustix::fs::fchmod(file, Mode::from_raw_mode(attributes.mode))?;

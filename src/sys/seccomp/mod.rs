@@ -4,12 +4,12 @@ mod program;
 #[cfg(test)]
 pub(crate) mod simulate;
 
-pub(crate) use program::{Architecture, Choice, Program, Verdict};
+pub(crate) use program::{Architecture, ArgumentChoice, BpfProgram, Verdict};
 
 use crate::error::{Context, Error, Result};
 
 /// Installs a filter. Needs CAP_SYS_ADMIN in this process's user namespace, or `no_new_privs`.
-pub(crate) fn install(program: &Program) -> Result<()> {
+pub(crate) fn install(program: &BpfProgram) -> Result<()> {
     let code = program.instructions();
     let len = u16::try_from(code.len()).map_err(|_| Error::failed("the system call filter is too long"))?;
     let program = libc::sock_fprog { len, filter: code.as_ptr().cast_mut() };

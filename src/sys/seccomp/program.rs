@@ -18,12 +18,12 @@ pub(crate) enum Verdict {
     Refuse(i32),
     /// The process is killed.
     Kill,
-    Depends(Box<Choice>),
+    Depends(Box<ArgumentChoice>),
 }
 
 /// A choice by one argument, of which the kernel takes the low half (an `int`) in all calls that are looked at.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Choice {
+pub(crate) struct ArgumentChoice {
     /// 0 to 5.
     pub argument: u8,
     /// The bits of it that are compared.
@@ -47,7 +47,7 @@ pub(crate) struct Architecture {
 
 /// A program that the kernel takes.
 #[derive(Debug, Clone)]
-pub(crate) struct Program(Vec<sock_filter>);
+pub(crate) struct BpfProgram(Vec<sock_filter>);
 
 // Offsets in struct seccomp_data (linux/seccomp.h).
 const NUMBER: u32 = 0;
@@ -62,7 +62,7 @@ pub(super) const IF_EQUAL: u16 = (libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K) a
 pub(super) const IF_AT_LEAST: u16 = (libc::BPF_JMP | libc::BPF_JGE | libc::BPF_K) as u16;
 pub(super) const RETURN: u16 = (libc::BPF_RET | libc::BPF_K) as u16;
 
-impl Program {
+impl BpfProgram {
     /// What `architectures` say; `foreign` becomes of the calls of all others.
     pub(crate) fn new(architectures: &[Architecture], foreign: &Verdict) -> Self {
         let mut code = vec![op(LOAD, ARCHITECTURE)];
@@ -72,7 +72,7 @@ impl Program {
             code.extend(if_any_of(&[architecture.audit_arch], body));
         }
         code.extend(foreign.code());
-        Program(code)
+        BpfProgram(code)
     }
 
     pub(crate) fn instructions(&self) -> &[sock_filter] {
@@ -113,7 +113,7 @@ impl Verdict {
     }
 }
 
-impl Choice {
+impl ArgumentChoice {
     fn code(&self) -> Vec<sock_filter> {
         let mut code = vec![op(LOAD, ARGUMENTS + 8 * u32::from(self.argument))];
         if self.mask != u32::MAX {
@@ -177,10 +177,10 @@ mod tests {
         Verdict::Refuse(errno)
     }
 
-    fn program(calls: impl IntoIterator<Item = (u32, Verdict)>) -> Program {
+    fn program(calls: impl IntoIterator<Item = (u32, Verdict)>) -> BpfProgram {
         let calls = calls.into_iter().collect();
         let known = vec![0..=300, 1000..=1001];
-        Program::new(&[Architecture { audit_arch: 7, known, calls, unknown: refuse(38) }], &Verdict::Kill)
+        BpfProgram::new(&[Architecture { audit_arch: 7, known, calls, unknown: refuse(38) }], &Verdict::Kill)
     }
 
     fn call(number: u32, arguments: [u64; 6]) -> Call {
@@ -212,8 +212,9 @@ mod tests {
     #[test]
     fn choices_look_at_the_low_half_and_the_first_case() {
         let wide: Vec<u32> = (0..255).collect();
-        let inner = Choice { argument: 5, mask: 0xf, cases: vec![(wide, refuse(2))], otherwise: Verdict::Allow };
-        let choice = Choice {
+        let inner =
+            ArgumentChoice { argument: 5, mask: 0xf, cases: vec![(wide, refuse(2))], otherwise: Verdict::Allow };
+        let choice = ArgumentChoice {
             argument: 1,
             mask: u32::MAX,
             // Its body is longer than a conditional jump reaches.

@@ -1,6 +1,6 @@
 //! Runs programs of seccomp(2) as the kernel does, for tests: every number and argument can be tried.
 
-use super::program::{AND, IF_AT_LEAST, IF_EQUAL, JUMP, LOAD, Program, RETURN, Verdict};
+use super::program::{AND, BpfProgram, IF_AT_LEAST, IF_EQUAL, JUMP, LOAD, RETURN, Verdict};
 
 /// What the kernel shows of a system call (struct seccomp_data).
 #[derive(Debug, Clone, Copy)]
@@ -23,7 +23,7 @@ impl Call {
 }
 
 /// What becomes of `call`.
-pub(crate) fn run(program: &Program, call: &Call) -> Verdict {
+pub(crate) fn run(program: &BpfProgram, call: &Call) -> Verdict {
     let (mut at, mut loaded) = (0, 0);
     loop {
         let instruction = &program.instructions()[at];

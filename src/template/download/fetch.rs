@@ -20,7 +20,7 @@ const ATTEMPTS: u32 = 4;
 pub(super) struct Fetcher {
     agent: ureq::Agent,
     /// How long a server may be silent.
-    patience: Duration,
+    timeout: Duration,
 }
 
 /// A file that has been downloaded and checked; nobody else works on it.
@@ -53,23 +53,23 @@ impl Fetcher {
     }
 
     #[cfg(test)]
-    fn with_patience(patience: Duration) -> Self {
-        Self::with(patience, false)
+    fn with_timeout(timeout: Duration) -> Self {
+        Self::with(timeout, false)
     }
 
-    fn with(patience: Duration, https_only: bool) -> Self {
+    fn with(timeout: Duration, https_only: bool) -> Self {
         // The host's own certificates: a company's proxy is trusted there, and nowhere else.
         let tls = TlsConfig::builder().root_certs(RootCerts::PlatformVerifier).build();
         let config = ureq::Agent::config_builder()
             .tls_config(tls)
             .proxy(ureq::Proxy::try_from_env())
             .user_agent(concat!("lxm/", env!("CARGO_PKG_VERSION")))
-            .timeout_connect(Some(patience))
-            .timeout_recv_response(Some(patience))
+            .timeout_connect(Some(timeout))
+            .timeout_recv_response(Some(timeout))
             .http_status_as_error(false)
             .https_only(https_only)
             .build();
-        Fetcher { agent: config.into(), patience }
+        Fetcher { agent: config.into(), timeout }
     }
 
     /// Reads a small file.
@@ -170,7 +170,7 @@ impl Fetcher {
         }
     }
 
-    fn get(&self, url: &str, from: u64) -> Result<Answer> {
+    fn get(&self, url: &str, from: u64) -> Result<Response> {
         let mut request = self.agent.get(url);
         if from > 0 {
             request = request.header("Range", format!("bytes={from}-"));
@@ -179,7 +179,7 @@ impl Fetcher {
         let range = response.headers().get("content-range").and_then(|value| value.to_str().ok());
         // `bytes 100-199/200`
         let begin = range.and_then(|range| range.strip_prefix("bytes ")?.split('-').next()?.parse().ok());
-        Ok(Answer { status: response.status(), from: begin, body: response.into_body() })
+        Ok(Response { status: response.status(), from: begin, body: response.into_body() })
     }
 
     /// Passes a body on; fails with `Kind::TimedOut` when it is cut off or the server is silent too long.
@@ -202,7 +202,7 @@ impl Fetcher {
         });
         let mut total = 0;
         loop {
-            match chunks.recv_timeout(self.patience) {
+            match chunks.recv_timeout(self.timeout) {
                 Ok(Ok(chunk)) if chunk.is_empty() => return Ok(()),
                 Ok(Ok(chunk)) => {
                     total += chunk.len() as u64;
@@ -213,7 +213,7 @@ impl Fetcher {
                 }
                 Ok(Err(e)) => return Err(Error::timed_out(format!("the connection was cut: {e}"))),
                 Err(RecvTimeoutError::Timeout) => {
-                    let seconds = self.patience.as_secs();
+                    let seconds = self.timeout.as_secs();
                     return Err(Error::timed_out(format!("the server sent nothing for {seconds} s")));
                 }
                 Err(RecvTimeoutError::Disconnected) => return Err(Error::failed("the reading thread failed")),
@@ -222,7 +222,7 @@ impl Fetcher {
     }
 }
 
-struct Answer {
+struct Response {
     status: StatusCode,
     /// Where the part begins that was sent.
     from: Option<u64>,

@@ -104,11 +104,11 @@ fn shift_killed(sandbox: &Sandbox) {
     let ids = Ids::new();
     let userns = ids.open();
     let mut killed = 0;
-    for patience in 0.. {
+    for delay_ms in 0.. {
         let witness = sys::clone::SingleThreaded::check().unwrap();
         let mount = || u8::from(backend.mount(&place, Some(userns.as_fd())).is_err());
         let child = sys::clone::clone(witness, 0, None, mount).unwrap();
-        std::thread::sleep(Duration::from_millis(patience));
+        std::thread::sleep(Duration::from_millis(delay_ms));
         nix::sys::signal::kill(child.pid, nix::sys::signal::Signal::SIGKILL).unwrap();
         match nix::sys::wait::waitpid(child.pid, None).unwrap() {
             nix::sys::wait::WaitStatus::Exited(_, status) => {

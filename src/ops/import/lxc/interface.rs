@@ -8,14 +8,14 @@ use crate::types::Mac;
 
 /// `lxc.net.N`, or `lxc.network` of LXC 1 and 2.
 #[derive(Default)]
-pub(super) struct Interface {
+pub(super) struct LxcInterface {
     pub name: Option<String>,
     kind: String,
     link: String,
     network: Network,
 }
 
-impl Interface {
+impl LxcInterface {
     /// Takes over a setting; says whether it could.
     pub(super) fn set(&mut self, setting: &str, value: &str) -> bool {
         match setting {

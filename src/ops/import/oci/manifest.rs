@@ -81,7 +81,7 @@ pub(super) struct Process {
 }
 
 /// What an archive has for us.
-pub(super) struct Image {
+pub(super) struct OciImage {
     /// Files of the archive, lowest first, with their digest where it is known.
     pub layers: Vec<(PathBuf, Option<String>)>,
     pub config: ImageConfig,
@@ -91,18 +91,18 @@ pub(super) struct Image {
 
 const LIMIT: u64 = 16 << 20;
 
-pub(super) fn of_docker(archive: &OwnedFd) -> Result<Image> {
+pub(super) fn of_docker(archive: &OwnedFd) -> Result<OciImage> {
     let manifests: Vec<DockerManifest> = json(archive, Path::new("manifest.json"))?;
     let [manifest] = <[DockerManifest; 1]>::try_from(manifests)
         .map_err(|all| Error::failed(format!("there are {} images in it", all.len())).hint("save one at a time"))?;
-    Ok(Image {
+    Ok(OciImage {
         config: json(archive, Path::new(&manifest.config))?,
         layers: manifest.layers.into_iter().map(|layer| (PathBuf::from(layer), None)).collect(),
         tag: manifest.repo_tags.and_then(|tags| tags.into_iter().next()),
     })
 }
 
-pub(super) fn of_oci(archive: &OwnedFd) -> Result<Image> {
+pub(super) fn of_oci(archive: &OwnedFd) -> Result<OciImage> {
     let mut manifest: Manifest = json(archive, Path::new("index.json"))?;
     let mut tag = None;
     // An index may lead to indexes, but no honest one goes deep.
@@ -122,7 +122,7 @@ pub(super) fn of_oci(archive: &OwnedFd) -> Result<Image> {
     }
     let config = manifest.config.ok_or_else(|| Error::failed("there is no manifest of an image in it"))?;
     let layers = manifest.layers.iter().map(|layer| Ok((blob_path(&layer.digest)?, Some(layer.digest.clone()))));
-    Ok(Image { layers: layers.collect::<Result<_>>()?, config: blob_json(archive, &config.digest)?, tag })
+    Ok(OciImage { layers: layers.collect::<Result<_>>()?, config: blob_json(archive, &config.digest)?, tag })
 }
 
 /// Whether this host runs programs of the system and the architecture, where they are said.

@@ -72,7 +72,7 @@ fn sha(bytes: &[u8]) -> String {
 }
 
 fn fetcher() -> Fetcher {
-    Fetcher::with_patience(Duration::from_millis(300))
+    Fetcher::with_timeout(Duration::from_millis(300))
 }
 
 #[test]
