@@ -8,7 +8,7 @@ use crate::store::{AliveLock, BootRecord, Layout};
 use crate::sys::socket::Packets;
 use crate::types::ContainerName;
 
-/// How long a supervisor may live without its socket: it is being started, or ends.
+/// How long a supervisor may run without its socket: while it starts or ends.
 const SOCKET: Duration = Duration::from_secs(10);
 
 /// Connects to the supervisor; fails with `Kind::Conflict` when the container does not run.
@@ -38,7 +38,7 @@ pub(crate) fn connect(layout: &Layout, name: &ContainerName) -> Result<Packets> 
     }
 }
 
-/// The next reply; the supervisor's end before it is a failure, and so is a refusal.
+/// The next reply; fails if the supervisor ends before it, or refuses.
 pub(crate) fn reply(packets: &Packets) -> Result<(Reply, Vec<std::os::fd::OwnedFd>)> {
     match packets.recv::<Reply>()? {
         Some((Reply::Failed(e), _)) => Err(e),
@@ -57,17 +57,17 @@ pub(crate) fn status(layout: &Layout, name: &ContainerName, limit: Duration) -> 
     }
 }
 
-/// How long a supervisor may say nothing until it is taken for stuck.
+/// How long a supervisor may send nothing before it counts as stuck.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct ReplyTimeout {
-    /// Until its first word.
+    /// Until its first reply.
     pub first: Duration,
-    /// Until each further one: it clears up behind the guest, and may boot it again.
+    /// Until each further one: it cleans up after the guest, and may boot it again.
     pub then: Duration,
 }
 
-/// Asks for the guest's end and waits for it; says what it took. `tell` hears of each step. Fails with
-/// `Kind::TimedOut` where the supervisor says nothing for as long as `timeout`.
+/// Asks for the guest's end and waits for it; returns the stop stage that was needed. `tell` is called at
+/// each stage. Fails with `Kind::TimedOut` where the supervisor sends nothing for that long.
 pub(crate) fn end(
     layout: &Layout,
     name: &ContainerName,
@@ -85,7 +85,7 @@ pub(crate) fn ask(layout: &Layout, name: &ContainerName, request: &Request) -> R
     Ok(packets)
 }
 
-/// A supervisor that is about to end takes no request any more: what is received then is its end.
+/// A supervisor that is about to end accepts no request: end of file is received then.
 fn send(packets: &Packets, request: &Request) -> Result<()> {
     match packets.send(request, &[]) {
         Err(e) if matches!(e.errno(), Some(libc::EPIPE | libc::ECONNRESET)) => Ok(()),
@@ -93,8 +93,8 @@ fn send(packets: &Packets, request: &Request) -> Result<()> {
     }
 }
 
-/// Waits for the end that was asked for. A supervisor that ends without a word has ended: that is
-/// `StopStage::Exited`, whether somebody else had asked before or it was killed.
+/// Waits for the end that was requested. A supervisor that closes the connection without a reply has ended:
+/// that is `StopStage::Exited`, whether another client had asked before or it was killed.
 pub(crate) fn follow_end(
     layout: &Layout,
     name: &ContainerName,

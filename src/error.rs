@@ -1,8 +1,8 @@
 //! One error type for the whole program, whole across process boundaries.
 //!
-//! A function returns an error or reports it, never both; only [`crate::cli::main`] and the
-//! supervisor's top report. The same value is serialised into the boot socket, the control socket
-//! and `failure.toml`, so the admin reads the true cause whichever process met it.
+//! A function returns an error or reports it, never both; only [`crate::cli::main`] and the supervisor's top
+//! report. The same value is serialised into the boot socket, the control socket and `failure.toml`, so the
+//! admin reads the true cause whichever process it happened in.
 
 use std::fmt;
 

@@ -1,9 +1,9 @@
-//! Everything of lxm that takes apart what strangers write, by name: what `fuzz/` fuzzes, and what
-//! [`tests`] replays of its corpora. Built for these two alone. docs/FUZZING.md says how.
+//! Every parser of untrusted input, by name: the targets that `fuzz/` fuzzes and whose corpora [`tests`]
+//! replays. Built for these two alone. See docs/FUZZING.md.
 
 use crate::terminal::{Colours, Filter};
 
-/// Something that takes bytes apart. It panics when it is at fault, and for nothing else.
+/// A parser of untrusted bytes. That it panics is a fault of it.
 pub struct FuzzTarget {
     pub name: &'static str,
     pub run: fn(&[u8]),

@@ -8,18 +8,18 @@
 //! |---|---|
 //! | [`cli`] | one file a verb: flags become a request, `ops` does it, `render.rs` alone writes to standard output; `verbs.rs` is the table of all |
 //! | [`ops`] | one file a verb: its steps in order, each with its undo; neither parses nor prints |
-//! | [`container`] | what verbs share about one container: its status, its guest's files, holding it still, giving a copy an identity of its own, clearing away |
+//! | [`container`] | what verbs share about one container: its status, its guest's files, quiescing it, giving a copy its own identity, removing what is left over |
 //! | [`attach`] | the command line's side of `attach` and `console`: bytes between the streams here and those of a guest |
-//! | [`host`] | trait `Host`: who keeps supervisors alive, systemd or, on a *bare* host, the command that starts them |
+//! | [`host`] | trait `ServiceManager`: what keeps supervisors alive, systemd or, on a *bare* host, the command that starts them |
 //! | [`supervisor`] | the parent of a guest's init: the boot sequence, the event loop, the console, the stop stages |
-//! | [`identity`] | what only one container may have: the table of all, and the locks of those that run |
+//! | [`identity`] | what only one container may have: the table of all, and the locks of running containers |
 //! | [`net`] | links and bridges over rtnetlink, the firewall's rules, published ports, starting a bridge's server |
 //! | [`storage`] | where a container's root file system lives: trait `Backend` (dir, overlay, btrfs) |
 //! | [`template`] | how a root file system is made: bootstrap, download, archive, script |
-//! | [`client`] | speaking to a running supervisor over its control socket |
-//! | [`image`] | root file systems on their way: unpacked, packed, copied, kept as images |
+//! | [`client`] | requests to a running supervisor over its control socket |
+//! | [`image`] | root file systems: unpacked, packed, copied, kept as images |
 //! | [`netserver`] | the lease, router and name server of a bridge: one process each, which names nothing of `net` |
-//! | [`systemd`] | systemd and its daemons over D-Bus and sockets, behind a blocking face; knows nothing of a container's life |
+//! | [`systemd`] | systemd and its daemons over D-Bus and sockets, as blocking calls; knows nothing of a container's life |
 //! | [`cgroup`] | where the hierarchies are (v1, v2, hybrid), placing, freezing, killing, limits, devices, reading |
 //! | [`distro`] | what a root file system is, and the edits that make it a guest |
 //! | [`inside`] | what runs between clone and exec of init |
@@ -29,14 +29,14 @@
 //! | [`sys`] | safe wrappers of the system calls that no crate has; the only `unsafe` code |
 //! | [`types`] | names, sizes, ids, addresses: right once they exist |
 //! | [`error`] | the one error type: steps, errno, hint, exit status |
-//! | [`progress`] | what is being done and how far it is, for who waits |
-//! | [`terminal`] | text made harmless for a terminal, words quoted for a shell; the only writer of standard error |
+//! | [`progress`] | what is being done and how far it is, for the user who waits |
+//! | [`terminal`] | text without control characters for a terminal, words quoted for a shell; the only writer of standard error |
 //!
 //! Where to start reading: a start is `ops::start`, then [`host`], then `supervisor::run`, `supervisor::boot`
 //! and `inside::init`; an attach is `attach::command`, then `supervisor::attach`; the network of a guest
 //! is `net::connect`; an image is `template`, then `image::cache`; a configuration key is `config::container`.
 
-// What nothing outside names is private, and so what nothing names at all is found to be dead.
+// Modules that nothing outside names are private, so that the compiler finds dead code in them.
 #![warn(unreachable_pub)]
 
 mod attach;

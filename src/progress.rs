@@ -54,7 +54,7 @@ impl Progress {
         Self::new(label.into(), total, template)
     }
 
-    /// Shows work of unknown size: that it goes on, and for how long it has.
+    /// Shows work of unknown size: that it is running, and for how long it has been.
     pub fn spinner(label: impl Into<String>) -> Self {
         Self::new(label.into(), 0, "{prefix} {spinner} {elapsed} {wide_msg}")
     }

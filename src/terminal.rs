@@ -64,7 +64,7 @@ pub(crate) fn json(text: &str) -> Cow<'_, str> {
     Cow::Owned(shown)
 }
 
-/// A word as a shell reads it back, for commands that the admin is told to type.
+/// A word as a shell reads it back, for commands that a message proposes.
 pub(crate) fn quoted(word: &str) -> Cow<'_, str> {
     shell_words::quote(word)
 }
@@ -73,7 +73,7 @@ pub(crate) fn quoted(word: &str) -> Cow<'_, str> {
 ///
 /// On a systemd host the supervisor's and the servers' go to the journal from there.
 pub(crate) fn say(text: impl Display) {
-    // Nobody can be told that standard error is closed.
+    // That standard error is closed cannot be reported.
     let _ = std::io::stderr().write_all(format!("{}\n", message(&text.to_string())).as_bytes());
 }
 

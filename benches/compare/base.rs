@@ -69,7 +69,7 @@ fn busybox(sides: &[Side; 2]) {
     compare("    one straight after another", Unit::Milliseconds, "ratio <= 0.5", sides, 40, attach);
     let memory = |side: &Side| {
         let supervisor = side.supervisor(name)?;
-        // Nobody has asked it anything for a while.
+        // It has been idle for a while.
         std::thread::sleep(Duration::from_secs(2));
         proportional_kib(&supervisor)
     };

@@ -136,7 +136,7 @@ fn greeting(address: IpAddr) -> Measured<()> {
         }
         std::thread::sleep(Duration::from_millis(2));
     }
-    Err(format!("nobody greets at {address} within {TIMEOUT:?}"))
+    Err(format!("nothing greets at {address} within {TIMEOUT:?}"))
 }
 
 fn first_word(sides: &[Side; 2], made: &[Measured<()>; 2]) {

@@ -226,7 +226,7 @@ impl Fresh {
         Fresh { stem, given: Cell::new(0) }
     }
 
-    /// One that nobody had.
+    /// One that was never used.
     pub fn name(&self) -> String {
         self.given.set(self.given.get() + 1);
         format!("{}-{}", self.stem, self.given.get())

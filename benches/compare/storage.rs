@@ -81,7 +81,7 @@ impl Drop for Btrfs {
 }
 
 fn clone(sides: &[Side; 2]) {
-    // Of the same guest on an overlay: what is written to it since is copied by nobody.
+    // Of the same guest on an overlay: what is written to it since is not copied.
     let source = "bench-overlay";
     if let Err(e) = sides[0].create(source, "debian", "overlay") {
         println!("    lxm: {e}");

@@ -74,12 +74,12 @@ pub(crate) fn run(layout: &Layout, name: &ContainerName, command: Command) -> Re
         false => Pipes::for_all()?,
     };
     if tty {
-        packets.send(&Request::Attach(request), &pipes.theirs())?;
+        packets.send(&Request::Attach(request), &pipes.guest_ends())?;
         return terminal::relay(&packets, pipes.into_flows());
     }
     // From the moment that the command may run, signals are for it.
     let signals = sys::signals::descriptor(&PASSED_ON)?;
-    packets.send(&Request::Attach(request), &pipes.theirs())?;
+    packets.send(&Request::Attach(request), &pipes.guest_ends())?;
     without_terminal(&packets, signals, pipes.into_flows())
 }
 
@@ -113,11 +113,11 @@ struct Terminations {
 }
 
 impl Terminations {
-    const ONE_WISH: Duration = Duration::from_secs(1);
+    const ONE_REQUEST: Duration = Duration::from_secs(1);
 
     /// Whether one that comes now is a wish of its own, after the first.
     fn again(&mut self) -> bool {
-        self.first.get_or_insert_with(Instant::now).elapsed() >= Self::ONE_WISH
+        self.first.get_or_insert_with(Instant::now).elapsed() >= Self::ONE_REQUEST
     }
 }
 
@@ -138,12 +138,12 @@ fn without_terminal(packets: &Packets, signals: SignalFd, carried: Carried) -> R
         }
     };
     if let Some(unread) = unread {
-        unread.give_back(&relay.flows[pipes::INPUT]);
+        unread.rewind(&relay.flows[pipes::INPUT]);
     }
     // The supervisor hangs a command up whose client has gone.
     let Some(answer) = answer else { return Ok((128 + libc::SIGTERM) as u8) };
     // It has ended: what it wrote is still in the pipes, and only that is waited for, not end of file,
-    // which a daemon that it left behind would hold up for ever.
+    // which a daemon that it left behind would hold up forever.
     let mut is_same_wish = |signal| signal == libc::SIGTERM && terminations.first.is_some() && !terminations.again();
     if let Some(signal) = relay.finish(&outputs, |signal| is_to_end(signal) && !is_same_wish(signal))? {
         return Ok((128 + signal) as u8);
@@ -155,7 +155,7 @@ fn without_terminal(packets: &Packets, signals: SignalFd, carried: Carried) -> R
 
 fn pass_on(packets: &Packets, signal: i32) {
     if let Some(signal) = Signal::from_number(signal) {
-        // A supervisor that has ended has told so already.
+        // A supervisor that has ended has closed the connection, which was reported already.
         let _ = packets.send(&Request::Signal(signal), &[]);
     }
 }

@@ -67,7 +67,7 @@ impl End {
         }
     }
 
-    /// An open file of our own, of which nobody else has a descriptor: made not to block.
+    /// An open file of our own, of which no other process has a descriptor: made non-blocking.
     pub(super) fn own(fd: OwnedFd) -> Result<Self> {
         rustix::io::ioctl_fionbio(&fd, true)?;
         Ok(End { kind: kind_of(&fd), fd, non_blocking: true })
@@ -140,10 +140,10 @@ impl End {
         }
     }
 
-    /// Says to the other side of a connection that no more comes.
+    /// Shuts down the sending side of a connection.
     pub(super) fn close_writing(&self) {
         if self.kind == EndKind::Socket {
-            // Its other side may be gone altogether.
+            // The other side may have closed it already.
             let _ = nix::sys::socket::shutdown(self.fd.as_raw_fd(), nix::sys::socket::Shutdown::Write);
         }
     }

@@ -15,7 +15,7 @@ use crate::sys;
 const BUFFER: usize = 64 << 10;
 /// Most bytes that the kernel moves at a time.
 const PIECE: usize = 1 << 20;
-/// How soon a terminal is looked at again whose keys are for somebody else.
+/// Poll interval of a terminal whose input another program reads.
 const OTHERS_KEYS: Duration = Duration::from_millis(200);
 
 /// What becomes of bytes on their way.
@@ -24,7 +24,7 @@ pub(super) type ByteFilter = Box<dyn FnMut(&[u8]) -> Filtered>;
 /// What a [`ByteFilter`] makes of them.
 pub(super) enum Filtered {
     Pass(Vec<u8>),
-    /// The person wants to leave.
+    /// The user wants to leave.
     Leave,
 }
 
@@ -105,7 +105,7 @@ impl Flow {
         self.buffer.len() - self.written
     }
 
-    /// What went wrong with its ends, that nobody wanted.
+    /// A failure of one of its ends, other than a closed one.
     pub(super) fn take_error(&mut self) -> Option<Error> {
         self.error.take()
     }
@@ -129,7 +129,7 @@ impl Flow {
         self.buffer.extend(data);
     }
 
-    /// Nobody writes to the source any more but what does not matter: takes what is there now.
+    /// No writer that matters has the source open any more: takes what is in it now.
     pub(super) fn finish(&mut self) {
         if let Some(source) = &self.source {
             self.left = Some(source.holds());
@@ -172,7 +172,7 @@ impl Flow {
                 if step == FlowStep::GoesOn && self.has_ended() { FlowStep::Ended } else { step }
             }
             Err(e) => {
-                // Whoever reads it has had enough: so has whoever writes it.
+                // The sink's reader has closed it, so the source is closed for its writer.
                 if !self.sink.as_ref().is_some_and(|sink| sink.is_hung_up(&e)) {
                     self.error = Some(Error::from(e).step(format!("write {}", self.what)));
                 }
@@ -249,7 +249,7 @@ impl Flow {
         Ok(FlowStep::GoesOn)
     }
 
-    /// Reads into the empty buffer; `false` if the person leaves.
+    /// Reads into the empty buffer; `false` if the user leaves.
     fn fill(&mut self) -> bool {
         let Some(source) = &self.source else { return true };
         self.buffer.resize(self.left.map_or(BUFFER, |left| BUFFER.min(left as usize)), 0);
@@ -289,7 +289,7 @@ impl Flow {
         }
     }
 
-    /// Says to the sink that no more comes.
+    /// Signals end of file to the sink.
     pub(super) fn close_sink(&mut self) {
         if let Some(sink) = self.sink.take() {
             sink.close_writing();

@@ -51,11 +51,11 @@ impl Pipes {
     }
 
     /// The guest's ends, to be sent.
-    pub(super) fn theirs(&self) -> Vec<RawFd> {
+    pub(super) fn guest_ends(&self) -> Vec<RawFd> {
         self.theirs.iter().map(AsRawFd::as_raw_fd).collect()
     }
 
-    /// Lets go of the guest's ends, which it has by now.
+    /// Closes the guest's ends, which the supervisor has received by now.
     pub(super) fn into_flows(self) -> Carried {
         Carried { flows: self.flows, unread: self.unread }
     }
@@ -86,8 +86,8 @@ fn is_same_file(a: impl AsFd, b: impl AsFd) -> bool {
     }
 }
 
-/// A file as standard input that our caller goes on to read: what the command has not read is not
-/// taken away from it (`while read NAME; do lxm attach "$NAME" -- CMD; done < list`).
+/// A file as standard input that our caller reads on afterwards: what the command has not read is left to it
+/// (`while read NAME; do lxm attach "$NAME" -- CMD; done < list`).
 pub(super) struct Unread {
     stdin: OwnedFd,
     /// The guest's end of the pipe: the only way to ask what is still in it when ours is closed.
@@ -102,7 +102,7 @@ impl Unread {
     }
 
     /// Sets the file back to what the command has read.
-    pub(super) fn give_back(self, flow: &Flow) {
+    pub(super) fn rewind(self, flow: &Flow) {
         let in_pipe = rustix::io::ioctl_fionread(&self.pipe).unwrap_or(0);
         let back = in_pipe + flow.unwritten();
         if back > 0 {

@@ -27,7 +27,7 @@ pub(super) enum RelayEvent {
     Packet,
     /// The flow of this index has moved its last byte.
     Ended(usize),
-    /// The person wants to leave.
+    /// The user wants to leave.
     Leave,
     /// The time is over.
     Nothing,
@@ -92,8 +92,8 @@ impl Relay {
         Ok((happened(SIGNALS), happened(PACKETS), ready))
     }
 
-    /// Moves what is left in `outputs` of a writer that has ended: what is there now, and no more, be
-    /// there others who still write. A signal that `ends` it is given.
+    /// Moves what is left in `outputs` of a writer that has ended: what is there now and no more, even if
+    /// other writers have them open. Returns a signal that `ends` it.
     pub(super) fn finish(&mut self, outputs: &[usize], mut ends: impl FnMut(i32) -> bool) -> Result<Option<i32>> {
         for index in 0..self.flows.len() {
             match outputs.contains(&index) {
@@ -114,15 +114,15 @@ impl Relay {
         }
     }
 
-    /// The first failure of a flow that nobody wanted.
+    /// The first failure of a flow, other than a closed end.
     pub(super) fn failure(&mut self) -> Result<()> {
         let error: Option<Error> = self.flows.iter_mut().find_map(Flow::take_error);
         error.map_or(Ok(()), Err)
     }
 }
 
-/// How soon it is looked again whether a source has run dry. It matters only where somebody else has
-/// taken what was there: what is there wakes us.
+/// Poll interval for a source that may be empty. Needed only where another reader has taken its data: data
+/// that is there wakes us.
 const DRY: Duration = Duration::from_millis(20);
 
 /// Whether it asks a program to end.

@@ -19,8 +19,8 @@ pub(super) fn flows(stream: OwnedFd) -> Result<[Flow; 2]> {
     ])
 }
 
-/// Joins standard input and output to `stream` until the other side has said all it had: a client that
-/// says no more may still listen.
+/// Joins standard input and output to `stream` until the other side has sent its last byte: a client that
+/// sends no more may still receive.
 pub(crate) fn join(stream: OwnedFd) -> Result<()> {
     const INPUT: usize = 0;
     let mut relay = Relay::new(&[], flows(stream)?.into())?;

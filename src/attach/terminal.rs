@@ -56,13 +56,13 @@ pub(super) fn relay(packets: &Packets, carried: Carried) -> Result<u8> {
                 stop_or_go_on(signal, raw.as_ref());
                 resize(guest.as_ref());
             }
-            // Our terminal is gone, or somebody wants us gone: closing the master hangs the command up.
+            // Our terminal is gone, or a signal ends us: closing the master hangs the command up.
             RelayEvent::Signal(signal) => return Ok((128 + signal) as u8),
             RelayEvent::Packet => break reply(packets),
             RelayEvent::Ended(INPUT) if relay.flows[INPUT].has_sink() => {
                 end_of_input.get_or_insert_with(EndOfInput::new);
             }
-            // Nobody reads it any more: the command is hung up on, as by a terminal that is closed.
+            // Its output has no reader any more: the command gets SIGHUP, as from a terminal that is closed.
             RelayEvent::Ended(OUTPUT) => {
                 relay.flows[INPUT].close();
                 (guest, end_of_input) = (None, None);

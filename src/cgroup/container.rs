@@ -177,26 +177,26 @@ impl ContainerCgroup {
         crate::sys::bpf::attach_device_program(payload, &super::devices::program(rules))
     }
 
-    /// Whether groups are here that a supervisor left which was killed.
-    pub(crate) fn has_remains(&self) -> Result<bool> {
+    /// Whether there are groups that a killed supervisor has left.
+    pub(crate) fn has_leftovers(&self) -> Result<bool> {
         let in_v1 = || self.hierarchies.v1_mounts().into_iter().any(|mount| mount.join(&self.group).exists());
         Ok(self.payload()?.exists() || in_v1())
     }
 
-    /// Takes the limits away that the container had, before it gets those that it has now.
+    /// Lifts the limits of an earlier run before the present ones are set.
     pub(crate) fn lift_limits(&self) -> Result<()> {
         limits::lift(&self.hierarchies, &self.group)
     }
 
     /// Makes the group that a supervisor is cloned into, and opens it.
     pub(crate) fn make_supervisor(&self) -> Result<OwnedFd> {
-        if self.has_remains()? {
-            // They may be what the last one died of, and would be this one's.
+        if self.has_leftovers()? {
+            // A limit of the last run may be what killed it, and would apply to this supervisor.
             self.lift_limits()?;
         }
         let dir = self.unified()?.join("supervisor");
-        // An empty one was left by a supervisor that was killed, perhaps by its group: since Linux 6.14
-        // what is cloned into that is killed as well. One that is not empty stays.
+        // An empty group was left by a supervisor that was killed, perhaps by `cgroup.kill`: since Linux 6.14
+        // what is cloned into such a group is killed as well. A group that is not empty stays.
         let _ = fs::remove_dir(&dir);
         persist(|| fs::create_dir_all(&dir).context(|| format!("make cgroup `{}`", dir.display())))?;
         crate::sys::fs::open_dir(dir)
@@ -257,7 +257,7 @@ impl ContainerCgroup {
         Ok(self.event("frozen")? == Some(true))
     }
 
-    /// Fails with `Kind::Conflict` if the guest of `name` is frozen; `unfreeze` is the command against it.
+    /// Fails with `Kind::Conflict` if the guest of `name` is frozen; `unfreeze` is the command that thaws it.
     pub(crate) fn require_thawed(&self, name: &ContainerName, unfreeze: &str) -> Result<()> {
         if !self.is_frozen()? {
             return Ok(());
@@ -278,8 +278,8 @@ impl ContainerCgroup {
 
     /// Takes this program out of the container's groups, so that they can be removed.
     ///
-    /// Within version 2 it goes on in a child that was born in the root group, and this process
-    /// ends: to be born elsewhere costs nothing, a move waits for an RCU grace period.
+    /// In the v2 tree the program continues in a child that is born in the root group, and this process ends:
+    /// to be born elsewhere costs nothing, a move waits for an RCU grace period.
     pub(crate) fn leave(&self) -> Result<()> {
         if self.owner == CgroupManager::Systemd {
             return Ok(());
@@ -311,8 +311,8 @@ impl ContainerCgroup {
         for mount in self.hierarchies.all_v1_mounts() {
             result = result.and(super::tree::remove(&mount.join(&self.group)));
         }
-        // The group above all containers goes with the last of them; others keep it, and so does
-        // systemd its slices.
+        // The group above all containers is removed with the last of them; other containers keep it, and
+        // systemd keeps its slices.
         let base = Path::new(&self.group).parent().filter(|base| base.to_string_lossy().starts_with("lxm"));
         let Some(base) = base else { return result };
         for mount in self.hierarchies.all_v1_mounts().into_iter().chain(self.hierarchies.unified.as_deref()) {
@@ -322,7 +322,7 @@ impl ContainerCgroup {
     }
 }
 
-/// Runs `make` again if the end of the last other container has just taken away the group above all.
+/// Runs `make` again if the group above all containers was removed meanwhile with the last other container.
 fn persist(make: impl Fn() -> Result<()>) -> Result<()> {
     let gone = |result: &Result<()>| result.as_ref().is_err_and(|e| e.errno() == Some(libc::ENOENT));
     (0..10).map(|_| make()).find(|result| !gone(result)).unwrap_or_else(make)
@@ -368,8 +368,8 @@ fn make_v1(mount: &Path, group: &str) -> Result<()> {
     Ok(())
 }
 
-/// Gives a v1 cpuset what its parent has: it is born empty, and takes nobody until it has
-/// processors and memory (cpuset(7)).
+/// Gives a v1 cpuset what its parent has: a new one is empty, and accepts no process until it has processors
+/// and memory (cpuset(7)).
 fn inherit_cpuset(parent: &Path, dir: &Path) -> Result<()> {
     for file in ["cpuset.cpus", "cpuset.mems"] {
         let set_up = || -> std::io::Result<()> {

@@ -4,8 +4,8 @@
 //! a few compares for each rule, in the shape that the kernel's documentation of
 //! `BPF_PROG_TYPE_CGROUP_DEVICE` gives and runc, systemd and LXC use.
 
-/// A device that the guest may use: read, write, make nodes of. Who may open a device by the node that
-/// lxm made gains nothing by another node of it.
+/// A device that the guest may use: read, write, make nodes of. A guest that may open a device by lxm's node
+/// of it gains nothing by another node.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct DeviceRule {
     pub kind: DeviceKind,

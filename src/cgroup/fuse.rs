@@ -80,7 +80,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_guests_ids_are_told_from_the_hosts() {
+    fn guest_ids_are_distinguished_from_the_hosts() {
         assert_eq!(parse_ids("         0     524288      65536\n"), Some(524_288..589_824));
         assert_eq!(parse_ids("         0          0 4294967295\n"), None);
         assert_eq!(parse_ids(""), None);
@@ -88,7 +88,7 @@ mod tests {
     }
 
     #[test]
-    fn fuse_mounts_are_told_by_their_type() {
+    fn fuse_mounts_are_recognised_by_their_type() {
         assert_eq!(minor_of_fuse("275 75 0:93 / /mnt rw,relatime shared:243 - fuse none rw"), Some(93));
         assert_eq!(minor_of_fuse("275 75 0:94 / /m rw - fuse.sshfs h rw"), Some(94));
         assert_eq!(minor_of_fuse("275 75 0:95 / /sys rw - fusectl h rw"), None);

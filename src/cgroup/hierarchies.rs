@@ -122,7 +122,7 @@ mod tests {
         35 30 0:24 / /sys/fs/cgroup/unified rw - cgroup2 cgroup2 rw\n";
 
     #[test]
-    fn the_layout_is_told_from_the_mount_table() {
+    fn the_layout_is_read_from_the_mount_table() {
         let hybrid = Hierarchies::parse(HYBRID);
         assert_eq!(hybrid.layout(), CgroupLayout::Hybrid);
         assert_eq!(hybrid.unified.as_deref(), Some(Path::new("/sys/fs/cgroup/unified")));

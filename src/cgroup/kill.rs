@@ -1,4 +1,4 @@
-//! Ending all that is in a container's groups, whatever it does against that.
+//! Kills all that is in a container's groups, whatever the guest does against it.
 
 use std::fs;
 use std::path::Path;
@@ -7,15 +7,15 @@ use std::time::{Duration, Instant};
 use super::ContainerCgroup;
 use crate::error::{Context, Error, Result};
 
-/// Killed processes that are still there then wait for something.
-const RELUCTANT: Duration = Duration::from_secs(1);
+/// Killed processes that still exist after this wait for something, perhaps a FUSE server.
+const STUCK_AFTER: Duration = Duration::from_secs(1);
 
-/// How long the kernel may take to bury processes that were killed.
+/// How long the kernel may take to end processes that were killed.
 const REAP_TIMEOUT: Duration = Duration::from_secs(10);
 
 impl ContainerCgroup {
-    /// Kills every process of the guest, frozen ones too; nothing can fork away from it
-    /// (cgroup.kill, Linux 5.14). A missing group has nobody to kill.
+    /// Kills every process of the guest, frozen ones too; nothing can fork away from it (cgroup.kill, Linux
+    /// 5.14). A missing group has no process to kill.
     pub(crate) fn kill(&self) -> Result<()> {
         kill_all(&self.payload()?)?;
         // A privileged guest may have frozen itself where the v2 kill does not reach.
@@ -29,7 +29,7 @@ impl ContainerCgroup {
         kill_all(&self.unified()?.join("supervisor"))
     }
 
-    /// The processes beside the guest: its supervisor and that one's helpers.
+    /// The processes beside the guest: its supervisor and the supervisor's helpers.
     pub(crate) fn supervisors(&self) -> Result<Vec<i32>> {
         let file = self.unified()?.join("supervisor/cgroup.procs");
         match fs::read_to_string(&file) {
@@ -39,12 +39,12 @@ impl ContainerCgroup {
         }
     }
 
-    /// Kills what is left of the guest and waits until it is buried.
+    /// Kills what is left of the guest and waits until its group is empty.
     pub(crate) fn kill_and_wait(&self) -> Result<()> {
         let (begun, deadline) = (Instant::now(), Instant::now() + REAP_TIMEOUT);
         while self.event("populated")? == Some(true) {
             self.kill()?;
-            if begun.elapsed() > RELUCTANT {
+            if begun.elapsed() > STUCK_AFTER {
                 super::fuse::abort(&self.payload()?)?;
                 std::thread::sleep(Duration::from_millis(50));
             }

@@ -8,12 +8,12 @@
 //! lxm/web/payload/guest  the guest; the root of its cgroup namespace
 //! ```
 //!
-//! The device program and the bounds of depth and number are on `payload`, which the guest does not
-//! see. Version 1 knows no rule of inner groups: there guest and supervisor share `lxm/web`, which is
-//! closed to a guest whose ids are mapped; a privileged one is in `lxm/web/payload` of every hierarchy
-//! of the host, below its limits. Nobody but the
-//! supervisor itself is ever moved, and it does so without the RCU grace period of 7 to 15 ms that
-//! moving another process costs; the guest and attached commands are born where they belong.
+//! The device program and the bounds of depth and number are on `payload`, which the guest does not see.
+//! Version 1 knows no rule of inner groups: there guest and supervisor share `lxm/web`, which is closed to a
+//! guest whose ids are mapped; a privileged one is in `lxm/web/payload` of every hierarchy of the host, below
+//! its limits. No process but the supervisor itself is ever moved, and it does so without the RCU grace
+//! period of 7 to 15 ms that moving another process costs; the guest and attached commands are born where
+//! they belong.
 //!
 //! It may name `sys`, `config` and what stands below them. Start reading at `container`.
 

@@ -18,7 +18,7 @@ use crate::error::{Context, Error, Result};
 
 const DIRECTORY: OFlags = OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
 
-/// How long the last process of a group may be dead but not yet buried.
+/// How long the last process of a group may be dead but not yet reaped.
 const BUSY: Duration = Duration::from_secs(2);
 
 /// Calls `leave` with the parent and the name of every group below `top`, the deepest first. Goes on
@@ -105,7 +105,7 @@ pub(super) fn remove(top: &Path) -> Result<()> {
     below.and(own.context(|| format!("remove cgroup `{}`", top.display())))
 }
 
-/// The last process may be dead but not yet buried: its group is busy for a moment.
+/// The last process may be dead but not yet reaped: its group is busy for a moment.
 fn while_busy(deadline: Instant, remove: impl Fn() -> rustix::io::Result<()>) -> rustix::io::Result<()> {
     loop {
         match remove() {

@@ -1,6 +1,6 @@
 use super::{Context, for_each, name, require_root};
 use crate::error::{Error, Result};
-use crate::ops::adopt::{As, adopt, strangers};
+use crate::ops::adopt::{As, adopt, not_at_home};
 use crate::types::ContainerName;
 
 /// Register containers that were copied, moved or restored by hand
@@ -36,7 +36,7 @@ impl Adopt {
         if !layout.containers().is_dir() {
             return Err(Error::not_found(format!("there is no directory `{}`", layout.containers().display())));
         }
-        let names = if self.all { strangers(layout)? } else { self.names };
+        let names = if self.all { not_at_home(layout)? } else { self.names };
         let who = if self.new_identity { As::Another } else { As::Itself };
         for_each::for_each(&names, |name| {
             for setting in adopt(layout, name, who)? {

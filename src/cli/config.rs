@@ -201,7 +201,7 @@ fn run_editor(file: &Path) -> Result<()> {
     }
 }
 
-/// Shows what is wrong and asks whether to go on editing; where nobody can answer, not.
+/// Shows what is wrong and asks whether to edit again; `false` where there is no terminal to ask on.
 fn again(e: &Error) -> Result<bool> {
     let stdin = std::io::stdin();
     if !stdin.is_terminal() {

@@ -54,7 +54,7 @@ impl Context {
         Ok(Context { layout: layout(path)?, format, quiet, command })
     }
 
-    /// Says something to the person at the terminal.
+    /// Writes a note for the user.
     pub(crate) fn say(&self, message: &str) {
         if !self.quiet {
             terminal::say(message);
@@ -93,7 +93,7 @@ pub(super) fn with_rights(e: Error) -> Error {
     }
 }
 
-/// Tells the person at the terminal what went wrong and what to do about it.
+/// Tells the user what went wrong and what to do about it.
 pub(super) fn report(e: &Error) {
     terminal::say(format_args!("error: {e}"));
     if let Some(hint) = e.hint_text() {

@@ -11,7 +11,7 @@ use crate::types::ContainerName;
 /// How many are worked on at a time.
 const AT_ONCE: usize = 32;
 
-/// Does `work` for each of `names`; gives the exit status.
+/// Does `work` for each of `names`; returns the exit status.
 ///
 /// The failure of one does not keep the others from being done: each is reported when it comes,
 /// and the exit status is that of the first.
@@ -25,7 +25,7 @@ pub(super) fn for_each(names: &[ContainerName], work: impl Fn(&ContainerName) ->
     loop {
         for name in waiting.by_ref().take(AT_ONCE - working.len()) {
             working.push(ChildWork::begin(|| {
-                // Several bars on one terminal would be none.
+                // One terminal cannot show several progress bars.
                 progress::be_quiet();
                 work(name)
             })?);

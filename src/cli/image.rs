@@ -103,7 +103,7 @@ fn available(context: &Context, template: Option<&str>, all: bool, insecure: boo
             }),
         )?,
     }
-    // What was learnt is shown; that something could not be asked is a failure all the same.
+    // What is known is shown; that a server could not be asked is a failure all the same.
     failed.into_iter().next().map_or(Ok(0), Err)
 }
 
@@ -125,7 +125,7 @@ struct ImageFacts<'a> {
     size_bytes: u64,
     /// Of that, in common with containers.
     shared_bytes: u64,
-    /// A newer one has taken its place.
+    /// A newer one has replaced it.
     superseded: bool,
     /// Containers and snapshots that are layered on it.
     used_by: Vec<String>,

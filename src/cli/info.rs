@@ -132,7 +132,7 @@ impl Lines {
         }
     }
 
-    /// What `lxc-info` does not tell.
+    /// What `lxc-info` does not show.
     fn more(&mut self, seen: &Observation) {
         seen.links().iter().flat_map(|link| &link.publish).for_each(|port| self.add("Published", port));
         if let Some(pids) = seen.stats().pids {
@@ -207,7 +207,7 @@ impl Lines {
         }
     }
 
-    /// What the guest's init says of itself.
+    /// What the guest's init reports of its boot.
     fn boot(&mut self, seen: &Observation) {
         let Some(status) = seen.boot_status() else { return };
         let ready = match (status.ready, status.boot_us) {

@@ -191,7 +191,7 @@ impl List {
         }
     }
 
-    /// Whether nothing but the names is asked for, so that no container need be looked at.
+    /// Whether nothing but the names is asked for, so that no container need be examined.
     fn is_of_names(&self) -> bool {
         let filters =
             [self.running, self.frozen, self.stopped, self.active, self.privileged, self.unprivileged, self.autostart];

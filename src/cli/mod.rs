@@ -68,12 +68,12 @@ fn run(parsed: Parsed) -> Result<u8> {
 
 /// Parses the command line and runs it. Every error of the program is reported here.
 pub fn main() -> ExitCode {
-    // Executed by its magic link the kernel calls it `exe`, and so would those who name the holder of
-    // a port.
+    // Executed by its magic link the kernel calls it `exe`, and so would messages that name the
+    // holder of a port.
     let _ = rustix::thread::set_name(c"lxm");
     sys::umask::take_own();
     sys::birth::wait_for_children();
-    if let Some(asked) = supervise::Supervise::asked() {
+    if let Some(asked) = supervise::Supervise::from_args() {
         return finish(asked, supervise::Supervise::run);
     }
     // Answers a shell's question for completions, if `COMPLETE` says that this is one.
@@ -82,7 +82,7 @@ pub fn main() -> ExitCode {
     finish(tree::parse(&words), run)
 }
 
-/// Runs what was parsed, or says why it could not be; gives the exit status.
+/// Runs what was parsed, or says why it could not be; returns the exit status.
 fn finish<T>(parsed: clap::error::Result<T>, run: impl FnOnce(T) -> Result<u8>) -> ExitCode {
     let parsed = match parsed {
         Ok(parsed) => parsed,

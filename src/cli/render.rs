@@ -32,7 +32,7 @@ pub(crate) fn line(line: impl std::fmt::Display) -> Result<()> {
     bytes(format!("{}\n", terminal::line(&line.to_string())).as_bytes()).map(drop)
 }
 
-/// Writes `bytes`; says whether somebody still reads.
+/// Writes `bytes`; returns whether the output still has a reader.
 pub(crate) fn bytes(bytes: &[u8]) -> Result<bool> {
     let mut stdout = std::io::stdout().lock();
     match stdout.write_all(bytes).and_then(|()| stdout.flush()) {

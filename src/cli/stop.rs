@@ -41,8 +41,8 @@ impl HowArgs {
     }
 }
 
-/// What the container's configuration gives its guest to shut down. One that cannot be read is told
-/// of, and keeps no guest running.
+/// The container's `boot.stop-timeout`. A configuration that cannot be parsed is reported, and must
+/// not keep the guest running.
 fn stop_timeout(context: &Context, name: &ContainerName) -> Result<Duration> {
     let boot = match context.layout.config(name) {
         Err(e) if e.kind() == Kind::Config => {
@@ -54,7 +54,7 @@ fn stop_timeout(context: &Context, name: &ContainerName) -> Result<Duration> {
     Ok(boot.stop_timeout.get())
 }
 
-/// Says what is being done to the guest, for whoever waits.
+/// Tells the user who waits what is being done to the guest.
 pub(super) fn tell(context: &Context, name: &ContainerName, stop_stage: StopStage) {
     match stop_stage {
         StopStage::Signalled(signal) => {

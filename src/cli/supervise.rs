@@ -32,7 +32,7 @@ pub(super) struct Supervise {
 
 impl Supervise {
     /// What this program is called with, if that is a supervisor's command line.
-    pub(super) fn asked() -> Option<clap::error::Result<Self>> {
+    pub(super) fn from_args() -> Option<clap::error::Result<Self>> {
         let mut words = std::env::args_os().skip(1);
         (words.next().as_deref() == Some(OsStr::new("supervise"))).then(|| {
             let program = std::iter::once("lxm supervise".into());

@@ -40,8 +40,8 @@ pub struct BridgeSettings {
     /// Whether guests reach the outside under the host's address.
     #[serde(default = "yes")]
     pub nat: bool,
-    /// Whether others than this host and its guests reach the guests by routing; what is published they
-    /// reach in any case. Unset means that they do where guests have no translation.
+    /// Whether other hosts can reach the guests by routing; published ports they reach in any case. Unset
+    /// means that they can where guests have no NAT.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub routed: Option<bool>,
     /// Whether leases, router advertisements and names are served.
@@ -56,16 +56,16 @@ pub struct BridgeSettings {
     /// How long a lease lasts; a guest renews it at half of that.
     #[serde(default = "default_lease_time")]
     pub lease_time: Timeout,
-    /// Servers that names of others are asked from; none means the host's own.
+    /// Upstream DNS servers; none means the host's own.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub upstream: Vec<IpAddr>,
-    /// Domains of others whose names may stand for private addresses; `*` stands for all.
+    /// Other domains whose names may resolve to private addresses; `*` stands for all.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub private_names: Vec<String>,
-    /// Time servers that guests are told of.
+    /// Time servers that leases name.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub ntp: Vec<Ipv4Addr>,
-    /// Routes besides the default one that guests are told of.
+    /// Routes that leases name besides the default one.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub route: Vec<Route>,
     /// Unset means the kernel's default, 1500.
@@ -106,7 +106,7 @@ impl Default for BridgeSettings {
 }
 
 impl BridgeSettings {
-    /// Whether whoever has a route to its guests reaches them.
+    /// Whether other hosts with a route to its guests can reach them.
     pub fn is_routed(&self) -> bool {
         self.routed.unwrap_or(!self.nat)
     }

@@ -94,7 +94,7 @@ pub struct Boot {
     /// The guest's init; unset means `/sbin/init`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub init: Option<PathBuf>,
-    /// What kind of init it is, where it cannot be told from the root file system.
+    /// What kind of init it is, where the root file system does not show it.
     pub init_type: Init,
 }
 
@@ -112,7 +112,7 @@ impl Default for Boot {
     }
 }
 
-/// When a container counts as started for those that wait for it.
+/// When a container counts as started for what waits for it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum ReadyCondition {

@@ -63,7 +63,7 @@ impl Document {
         Ok(())
     }
 
-    /// Takes a setting away, so that its default is in force; says whether it was there.
+    /// Takes a setting away, so that its default is in force; returns whether it was there.
     pub(crate) fn unset(&mut self, key: &KeyPath) -> Result<bool> {
         if !self.knows(key)? {
             return Ok(false);
@@ -119,7 +119,7 @@ impl Document {
         Ok(Some(value))
     }
 
-    /// Fails unless `key` names a setting; says whether it is set.
+    /// Fails unless `key` names a setting; returns whether it is set.
     fn knows(&self, key: &KeyPath) -> Result<bool> {
         let mut text = self.text.clone();
         let set = match find(text.as_table_mut(), &key.0, false) {

@@ -45,7 +45,7 @@ pub struct HostNetwork {
     pub ipv6: Option<Ipv6Network>,
     /// Domain of the guests' names.
     pub domain: String,
-    /// Servers that names of others are asked from; unset means the host's own.
+    /// Upstream DNS servers; unset means the host's own.
     pub upstream: Vec<std::net::IpAddr>,
 }
 

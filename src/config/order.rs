@@ -27,7 +27,7 @@ impl StartOrder {
         Ok(order)
     }
 
-    /// Adds a container, or puts its new wishes in place of the old ones.
+    /// Adds a container, or replaces its dependencies.
     pub(crate) fn insert(&mut self, name: &ContainerName, config: &Config) -> Result<()> {
         let names = |key: &str, list: &[String]| -> Result<BTreeSet<ContainerName>> {
             let parse = |text: &String| text.parse().map_err(|e: Error| Error::config(format!("`boot.{key}`: {e}")));
@@ -66,7 +66,7 @@ impl StartOrder {
         seen: &mut BTreeSet<&'a ContainerName>,
         way: &mut Vec<ContainerName>,
     ) -> bool {
-        for next in self.0.get(at).into_iter().flat_map(|wishes| &wishes.after) {
+        for next in self.0.get(at).into_iter().flat_map(|dependencies| &dependencies.after) {
             way.push(next.clone());
             if next == goal || seen.insert(next) && self.walk(next, goal, seen, way) {
                 return true;
@@ -76,9 +76,12 @@ impl StartOrder {
         false
     }
 
-    /// What `name` waits for, and what of that it cannot do without.
+    /// What `name` waits for, and which of those it requires.
     pub(crate) fn of(&self, name: &ContainerName) -> (BTreeSet<ContainerName>, BTreeSet<ContainerName>) {
-        self.0.get(name).map(|wishes| (wishes.after.clone(), wishes.requires.clone())).unwrap_or_default()
+        self.0
+            .get(name)
+            .map(|dependencies| (dependencies.after.clone(), dependencies.requires.clone()))
+            .unwrap_or_default()
     }
 
     /// The plan to start `wanted` and what they require.
@@ -89,23 +92,23 @@ impl StartOrder {
             queue.extend(self.of(&name).1.into_iter().filter(|required| !members.contains(required)));
             members.insert(name);
         }
-        let wishes = |name: &ContainerName| {
+        let dependencies = |name: &ContainerName| {
             let (mut after, requires) = self.of(name);
             after.retain(|other| members.contains(other));
             (name.clone(), Dependencies { after, requires })
         };
-        Plan { waiting: members.iter().map(wishes).collect(), ended: BTreeMap::new() }
+        Plan { waiting: members.iter().map(dependencies).collect(), ended: BTreeMap::new() }
     }
 
     /// The plan to stop `running`: each before what it was started after.
     pub(crate) fn stop(&self, running: impl IntoIterator<Item = ContainerName>) -> Plan {
         let mut waiting: BTreeMap<ContainerName, Dependencies> =
             running.into_iter().map(|name| (name, Dependencies::default())).collect();
-        for (name, wishes) in &self.0 {
+        for (name, dependencies) in &self.0 {
             if !waiting.contains_key(name) {
                 continue;
             }
-            for earlier in &wishes.after {
+            for earlier in &dependencies.after {
                 if let Some(entry) = waiting.get_mut(earlier) {
                     entry.after.insert(name.clone());
                 }
@@ -136,12 +139,13 @@ pub(crate) enum NextStep {
 impl Plan {
     /// The next container whose turn it is; each is given once.
     pub(crate) fn take_next(&mut self) -> NextStep {
-        let turn = |wishes: &Dependencies| wishes.after.iter().all(|other| self.ended.contains_key(other));
-        let Some(name) = self.waiting.iter().find(|(_, wishes)| turn(wishes)).map(|(name, _)| name.clone()) else {
+        let turn = |dependencies: &Dependencies| dependencies.after.iter().all(|other| self.ended.contains_key(other));
+        let Some(name) = self.waiting.iter().find(|(_, dependencies)| turn(dependencies)).map(|(name, _)| name.clone())
+        else {
             return NextStep::Wait;
         };
-        let wishes = self.waiting.remove(&name).unwrap_or_default();
-        match wishes.requires.into_iter().find(|other| self.ended.get(other) == Some(&false)) {
+        let dependencies = self.waiting.remove(&name).unwrap_or_default();
+        match dependencies.requires.into_iter().find(|other| self.ended.get(other) == Some(&false)) {
             Some(failed) => {
                 self.ended.insert(name.clone(), false);
                 NextStep::Skip(name, failed)

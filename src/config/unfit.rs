@@ -1,12 +1,12 @@
 //! Settings that a file can hold and no container can be started with.
 //!
-//! An earlier lxm, or somebody else, wrote them. They are read, so that they can be looked at, changed
-//! and taken away; what writes one anew, and what starts a container, refuses them.
+//! An earlier lxm or another program wrote them. They are read, so that they can be shown, changed and unset;
+//! to write one anew is refused, and so is a start with one.
 
 use super::{Config, KeyPath, is_interface_name, is_link_name};
 use crate::error::Error;
 
-/// A setting, and why it cannot be.
+/// A setting, and why it is refused.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Unfit {
     pub key: KeyPath,
@@ -157,7 +157,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_unfit_can_be_taken_away_by_the_name_that_is_told() {
+    fn what_is_unfit_can_be_unset_by_the_reported_name() {
         for (text, other) in [
             ("[limits]\nmemory = '0'\npids = 7", "limits.pids"),
             ("[network.'../../x']\ntype = 'none'\n[network.eth0]\ntype = 'none'", "network.eth0.type"),

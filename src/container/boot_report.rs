@@ -1,4 +1,4 @@
-//! How the starts at the host's boot went, and in what order they are.
+//! How the starts at the host's boot went, and their order.
 
 use serde::{Deserialize, Serialize};
 

@@ -1,5 +1,5 @@
-//! What verbs share about one container: its status, its guest's files, holding it still for a moment,
-//! giving a copy an identity of its own, the key to log in with, and clearing away.
+//! What verbs share about one container: its status, its guest's files, quiescing it, giving a copy its own
+//! identity, the key to log in with, and removing what is left over.
 //!
 //! It may name the rooms below itself. Start reading at `status`.
 

@@ -1,4 +1,4 @@
-//! A configuration of one container made that of another: what no two may share is made anew.
+//! A container's configuration made that of another one: what no two may share is made anew.
 
 use toml_edit::{DocumentMut, Item, value};
 
@@ -8,7 +8,7 @@ use crate::error::{Error, Result};
 
 /// The text of a `config.toml` with an identity of its own; comments and order stay.
 ///
-/// Also says what of the other one's was left out because only one can have it.
+/// Also returns the settings that were left out because only one container can have them.
 pub(crate) fn renew(text: &str, file: &std::path::Path) -> Result<(String, Vec<String>)> {
     let config: Config = config::parse(text, file)?;
     let mut document: DocumentMut = text.parse().map_err(|e: toml_edit::TomlError| Error::config(e.to_string()))?;
@@ -42,7 +42,7 @@ pub(crate) fn renew(text: &str, file: &std::path::Path) -> Result<(String, Vec<S
         }
     }
     if let Some(boot) = document.get_mut("boot").and_then(Item::as_table_like_mut) {
-        // Enabled is what an admin has enabled by name.
+        // Only containers that an admin has enabled by name start at boot.
         boot.remove("autostart");
         if config.boot.autostart {
             left_out.push("`boot.autostart`".to_owned());

@@ -21,13 +21,13 @@ pub(crate) struct Still {
 }
 
 impl Still {
-    /// The caller holds the operation lock, so that nobody starts the container meanwhile.
+    /// The caller holds the operation lock, so that the container is not started meanwhile.
     pub(crate) fn begin(layout: &Layout, name: &ContainerName) -> Result<Self> {
         if !AliveLock::is_held(layout, name)? {
             return Ok(Still { frozen: None, running: false });
         }
         let cgroup = ContainerCgroup::new(Hierarchies::detect()?, BootRecord::cgroup_of(layout, name)?);
-        // One that an admin froze stays so.
+        // A guest that an admin has frozen stays frozen.
         let frozen = if cgroup.is_frozen()? { None } else { Some(Frozen::begin(cgroup)?) };
         Ok(Still { frozen, running: true })
     }
@@ -36,7 +36,7 @@ impl Still {
         if self.running { Activity::Running } else { Activity::Idle }
     }
 
-    /// Lets the guest go on.
+    /// Thaws the guest.
     pub(crate) fn end(self) -> Result<()> {
         self.frozen.map_or(Ok(()), Frozen::end)
     }
@@ -44,13 +44,13 @@ impl Still {
 
 struct Frozen {
     cgroup: ContainerCgroup,
-    /// Its end of file tells the watchman that this process has died.
+    /// Its end of file tells the helper that this process has died.
     lifeline: Option<OwnedFd>,
 }
 
 impl Frozen {
     fn begin(cgroup: ContainerCgroup) -> Result<Self> {
-        let lifeline = post_watchman(&cgroup)?;
+        let lifeline = spawn_thaw_helper(&cgroup)?;
         let frozen = Frozen { cgroup, lifeline: Some(lifeline) };
         frozen.cgroup.set_frozen(true, TIMEOUT)?;
         Ok(frozen)
@@ -63,22 +63,21 @@ impl Frozen {
 
 impl Drop for Frozen {
     fn drop(&mut self) {
-        // Thawed twice after `end`, which does nothing. The watchman would, but not at once.
+        // Thawed twice after `end`, which does nothing. The helper would do it too, but not at once.
         let _ = self.cgroup.set_frozen(false, Duration::ZERO);
         self.lifeline.take();
     }
 }
 
 /// Starts a process that thaws the guest when this one dies, however it does.
-fn post_watchman(cgroup: &ContainerCgroup) -> Result<OwnedFd> {
+fn spawn_thaw_helper(cgroup: &ContainerCgroup) -> Result<OwnedFd> {
     let (reader, writer) = std::io::pipe().context(|| "make a pipe")?;
     let inherited = std::os::fd::AsRawFd::as_raw_fd(&writer);
-    // Its status interests nobody: as a child of this process that nobody waits for, it is buried
-    // with it.
+    // Its exit status is not needed: init reaps a child that this process has not waited for.
     sys::clone::clone(sys::clone::SingleThreaded::check()?, 0, None, move || {
         // Else it would keep the pipe open itself.
         let _ = nix::unistd::close(inherited);
-        // A key typed at the terminal ends the command, not the one who cleans up after it.
+        // Ctrl-C at the terminal is to end the command, not the helper that cleans up after it.
         let _ = nix::unistd::setsid();
         let mut reader = reader;
         let _ = reader.read(&mut [0]);

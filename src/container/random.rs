@@ -6,7 +6,7 @@ use std::io::Read;
 use crate::error::{Context, Result};
 use crate::types::Mac;
 
-/// Bytes that nobody can guess.
+/// Unpredictable bytes.
 pub(crate) fn bytes<const N: usize>() -> Result<[u8; N]> {
     let mut bytes = [0; N];
     File::open("/dev/urandom").and_then(|mut f| f.read_exact(&mut bytes)).context(|| "read /dev/urandom")?;

@@ -1,6 +1,6 @@
 //! The host's own ssh key, `/etc/lxm/ssh_key`: for guests whose maker gave neither key nor password.
 //!
-//! `lxm ssh` logs in with it. It is root's, who may do as he likes in a guest without it too.
+//! `lxm ssh` logs in with it. It belongs to root, who has full access to a guest without it too.
 
 use std::fs::File;
 use std::io::ErrorKind;
@@ -25,7 +25,7 @@ pub(crate) fn public(layout: &Layout) -> Result<String> {
     keygen(&["-y"], &file).context(|| format!("read `{}`", file.display()))
 }
 
-/// The key's file, if it opens the door that these `authorized_keys` guard.
+/// The key's file, if these `authorized_keys` accept it.
 pub(crate) fn that_opens(layout: &Layout, authorized_keys: &str) -> Option<PathBuf> {
     let file = file(layout);
     if !file.exists() {
@@ -42,7 +42,7 @@ fn make(layout: &Layout) -> Result<()> {
     if file.exists() {
         return Ok(());
     }
-    // Of one who was killed.
+    // Left behind by a process that was killed.
     store::remove_tree(&scratch)?;
     std::fs::create_dir_all(&scratch)?;
     let made = scratch.join("key");
@@ -58,12 +58,12 @@ fn scratch(layout: &Layout) -> PathBuf {
     layout.etc().join(".ssh_key.new")
 }
 
-/// Whoever makes the key has it.
+/// Held by the process that makes the key.
 fn lock_file(layout: &Layout) -> PathBuf {
     layout.lock_dir().join(".ssh_key")
 }
 
-/// Removes what one left who was killed while he made the key; says whether there was anything.
+/// Removes what a process left that was killed while it made the key; returns whether there was anything.
 pub(crate) fn sweep(layout: &Layout) -> Result<bool> {
     let scratch = scratch(layout);
     if !scratch.exists() {
@@ -109,7 +109,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_killed_maker_left_is_swept_and_in_nobody_s_way() {
+    fn what_a_killed_maker_left_is_swept_and_not_in_the_way() {
         let root = tempfile::tempdir().unwrap();
         let layout = Layout::new(root.path());
         let leave = || {
@@ -118,7 +118,7 @@ mod tests {
         };
         leave();
         let maker = FileLock::acquire(&lock_file(&layout)).unwrap();
-        assert!(!sweep(&layout).unwrap(), "somebody makes it");
+        assert!(!sweep(&layout).unwrap(), "another process makes it");
         drop(maker);
         assert!(sweep(&layout).unwrap());
         leave();

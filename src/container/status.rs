@@ -62,7 +62,7 @@ impl fmt::Display for ContainerState {
 impl FromStr for ContainerState {
     type Err = Error;
 
-    /// Takes it in capitals, as LXC users write it, or not.
+    /// Accepts upper and lower case: LXC users write capitals.
     fn from_str(s: &str) -> Result<Self> {
         ContainerState::ALL.into_iter().find(|state| s.eq_ignore_ascii_case(state.name())).ok_or_else(|| {
             let known = ContainerState::ALL.map(|state| format!("`{}`", state.name())).join(", ");
@@ -104,7 +104,7 @@ impl<'a> Observer<'a> {
     /// Looks at all, in the order of their names.
     pub(crate) fn all(&self) -> Result<Vec<Observation<'_>>> {
         let seen = self.layout.names()?.into_iter().map(|name| self.look(&name));
-        // One that was destroyed since its name was read is none.
+        // A container destroyed since its name was read is left out.
         seen.filter(|seen| seen.as_ref().err().is_none_or(|e| e.kind() != crate::error::Kind::NotFound)).collect()
     }
 
@@ -127,7 +127,7 @@ impl<'a> Observer<'a> {
         if !AliveLock::is_held(self.layout, name)? {
             return Ok((ContainerState::Stopped, None));
         }
-        // A record of an earlier supervisor's is none.
+        // A record of an earlier supervisor does not count.
         let Some(record) = BootRecord::read(self.layout, name)? else { return Ok((ContainerState::Starting, None)) };
         if !process::is_same(&record.leader) {
             let ends = process::is_same(&record.supervisor);
@@ -151,7 +151,7 @@ impl Guest {
     }
 }
 
-/// A container as it was when it was looked at.
+/// What was observed of a container at one time.
 pub(crate) struct Observation<'a> {
     observer: &'a Observer<'a>,
     pub name: ContainerName,
@@ -202,7 +202,7 @@ impl Observation<'_> {
         }
     }
 
-    /// What the guest's init says of its boot. A supervisor too busy to answer is not waited for.
+    /// What the guest's init reports of its boot. A supervisor too busy to answer is not waited for.
     pub(crate) fn boot_status(&self) -> Option<SupervisorStatus> {
         let layout = self.observer.layout;
         // One that reboots again and again is starting, and its supervisor says so.
@@ -235,7 +235,7 @@ impl Observation<'_> {
         seen.collect()
     }
 
-    /// What its files take up on the disk. Takes a look at each of them, so it is for who asks.
+    /// What its files take up on the disk. Visits every file, so it is measured only on request.
     pub(crate) fn usage(&self) -> Result<&Usage, &Error> {
         let measure = || {
             let backend = storage::backend(self.observer.layout, &self.origin().map_err(Clone::clone)?.storage)?;
@@ -244,7 +244,7 @@ impl Observation<'_> {
         self.usage.get_or_init(measure).as_ref()
     }
 
-    /// The same if somebody has asked.
+    /// The same if it was requested.
     pub(crate) fn measured(&self) -> Option<&Usage> {
         self.usage.get()?.as_ref().ok()
     }
@@ -254,7 +254,7 @@ impl Observation<'_> {
         self.record.as_ref().map(|record| Pid::from_raw(record.leader.pid))
     }
 
-    /// How long the guest runs, by a clock that nobody sets.
+    /// How long the guest has run, by a clock that cannot be set.
     pub(crate) fn uptime(&self) -> Option<Duration> {
         let record = self.record.as_ref()?;
         let ticks = nix::unistd::sysconf(nix::unistd::SysconfVar::CLK_TCK).ok()??;
@@ -290,7 +290,7 @@ impl Observation<'_> {
             return None;
         }
         let report = || {
-            // Where it cannot be had, the rest of what is known is shown all the same.
+            // Where it is not known, everything else is shown all the same.
             let entries = boot_report::report(self.observer.layout).unwrap_or_default();
             entries.into_iter().map(|entry| (entry.name, entry.state)).collect()
         };

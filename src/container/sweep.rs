@@ -10,7 +10,7 @@ use crate::storage;
 use crate::store::{self, AliveLock, BootRecord, Layout, OperationLock, Origin};
 use crate::types::ContainerName;
 
-/// One thing of ours that was left over and is gone.
+/// A leftover that was removed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Removed {
     /// `cgroup`, `links`, `records`, `staging`, `trash`, `key`, `image`, `layers`
@@ -18,8 +18,8 @@ pub(crate) struct Removed {
     pub which: String,
 }
 
-/// Removes what a supervisor of `name` left when it died: processes and groups, links, its run
-/// directory. Says what there was; nothing is normal.
+/// Removes what a supervisor of `name` left when it died: processes and groups, links, its run directory.
+/// Returns what there was, normally nothing.
 ///
 /// Fails with `Kind::Conflict` if it runs. The caller holds the operation lock.
 pub(crate) fn sweep_run(
@@ -29,7 +29,8 @@ pub(crate) fn sweep_run(
     _lock: &OperationLock,
 ) -> Result<Vec<Removed>> {
     Stray::refuse(layout, name)?;
-    // Held to the end: nobody starts it from beside the operation lock, as systemd may.
+    // Held to the end, so that a start that does not take the operation lock, such as systemd's, is refused
+    // meanwhile.
     let Some(_alive) = AliveLock::take(layout, name)? else {
         return Err(Error::conflict(format!("container `{name}` is running")));
     };
@@ -81,7 +82,7 @@ pub(crate) fn empty(layout: &Layout, place: &Path) -> Result<()> {
     store::remove_tree(place).context(|| "remove what was destroyed")
 }
 
-/// Removes the tree of a place; where nothing says whose it is, every backend removes what it knows.
+/// Removes the tree of a place; where no origin names the backend, every backend removes what it knows.
 fn discard_tree(layout: &Layout, place: &Path) -> Result<()> {
     if discard(layout, place).is_ok() && !place.join("rootfs").exists() {
         return Ok(());

@@ -15,7 +15,7 @@ use crate::types::{ContainerName, SnapshotName};
 pub(crate) struct Reading {
     pub config_text: String,
     pub origin: Origin,
-    /// Before what it is the tree of: fields go in their order.
+    /// Before what it is the tree of: fields are dropped in order.
     tree: Tree,
     _copy: Option<TemporaryCopy>,
     _lock: Option<OperationLock>,
@@ -47,7 +47,7 @@ impl Reading {
         };
         let config_file = place.join("config.toml");
         let config_text = fs::read_to_string(&config_file).context(|| format!("read `{}`", config_file.display()))?;
-        // What is not understood is not given on.
+        // A configuration that cannot be parsed is not passed on.
         config::parse::<Config>(&config_text, &config_file)?;
         let origin = Origin::read_file(&place.join("origin.toml"))?;
 
@@ -91,7 +91,7 @@ impl TemporaryCopy {
         let busy = || Error::conflict(format!("another command reads `{name}`")).hint("try again when it has ended");
         let lock = FileLock::try_acquire(&lock_file(layout, name))?.ok_or_else(busy)?;
         let place = layout.snapshots(name).join(PLACE);
-        // Of one that was killed.
+        // Left behind by a process that was killed.
         backend.destroy(&place)?;
         store::remove_tree(&place)?;
         let copy = TemporaryCopy { backend, place, _lock: lock };
@@ -111,7 +111,7 @@ fn lock_file(layout: &Layout, name: &ContainerName) -> PathBuf {
     layout.operation_locks().join(format!(".{name}.reading"))
 }
 
-/// Whether `place`, among the snapshots of `name`, is a copy that somebody is reading.
+/// Whether `place`, among the snapshots of `name`, is a copy that a command is reading.
 pub(crate) fn is_read(layout: &Layout, name: &ContainerName, place: &Path) -> Result<bool> {
     Ok(place.file_name().is_some_and(|file| file == PLACE) && FileLock::is_held(&lock_file(layout, name))?)
 }

@@ -142,8 +142,8 @@ struct EditTarget<'a> {
 }
 
 impl EditTarget<'_> {
-    /// Where the new is made before it takes the old one's place. A left-over of a killed command
-    /// is overwritten by the next edit of that directory.
+    /// Where the new file is made before it replaces the old one. A left-over of a killed command is
+    /// overwritten by the next edit of that directory.
     const TEMPORARY: &'static str = ".lxm-edit";
 
     fn write(&self, contents: &[u8], mode: Option<u32>, owner: Option<OwnerIds>) -> Result<()> {
@@ -186,7 +186,7 @@ impl EditTarget<'_> {
 
     /// The regular file of this name, if that is what is there.
     fn open_file(&self) -> Result<Option<File>> {
-        // Non-blocking: opening a fifo that somebody put here must not wait for its other end.
+        // Non-blocking: opening a fifo must not wait for its other end.
         let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
         match rustix::fs::openat(&self.dir, self.name, flags, Mode::empty()) {
             Ok(fd) => {
@@ -207,7 +207,7 @@ impl EditTarget<'_> {
 
     fn put_in_place(&self) -> Result<()> {
         rustix::fs::renameat(&self.dir, Self::TEMPORARY, &self.dir, self.name).inspect_err(|_| {
-            // The rename's own error is the one to tell.
+            // The rename's own error is the one to report.
             let _ = self.clear_temporary();
         })?;
         Ok(())

@@ -9,7 +9,7 @@ use crate::config::Init;
 use crate::error::{Context, Error, Kind, Result};
 use crate::sys::fs::{open_in_root, read_in_root};
 
-/// What a root file system says of itself.
+/// What is known of a root file system.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct GuestSystem {
     /// Never `Init::Auto`.
@@ -111,7 +111,7 @@ fn kind_of(rootfs: BorrowedFd<'_>, path: &Path, file: &OwnedFd) -> Result<Init> 
     if let Some(kind) = by_name {
         return Ok(kind);
     }
-    // A copy or a hard link named `init` is told by what it says of itself.
+    // A copy or a hard link named `init` is recognised by its contents.
     let contents = read_in_root(rootfs, path, INIT_LIMIT)?;
     let marks: [(&[u8], Init); 5] = [
         (b"INIT_VERSION=sysvinit", Init::Sysvinit),
@@ -238,7 +238,7 @@ mod tests {
     }
 
     #[test]
-    fn the_inits_are_told_apart_by_name_or_by_contents() {
+    fn inits_are_recognised_by_name_or_contents() {
         let cases: [(&str, &str, Init); 8] = [
             ("bin/busybox", "\x7fELF", Init::Busybox),
             ("sbin/openrc-init", "\x7fELF", Init::Openrc),

@@ -1,7 +1,7 @@
 //! A host without systemd: a child of `lxm start` is the supervisor, in a session and groups of its own.
 //!
-//! It goes on from there without an exec: all that the supervisor needs is loaded, and a program of
-//! this size takes a millisecond to load again.
+//! The supervisor runs in that child without an exec: all that it needs is loaded, and to load a program of
+//! this size again takes a millisecond.
 
 use std::ffi::CString;
 use std::os::fd::{AsFd, AsRawFd};
@@ -22,7 +22,7 @@ use crate::sys::clone::{SingleThreaded, clone};
 use crate::sys::socket::Packets;
 use crate::types::ContainerName;
 
-/// How long a supervisor may take to clear up behind its guest.
+/// How long a supervisor may take to clean up after its guest.
 const CLEARING: Duration = Duration::from_secs(20);
 
 /// No service manager: the command line clones the supervisor, and the supervisor does the rest.

@@ -1,8 +1,7 @@
-//! Ending a container without its supervisor's help: that one is stopped, hung, or has lost its run
-//! directory.
+//! Ends a container without its supervisor, which is stopped, hung, or has lost its run directory.
 //!
-//! Nothing is killed by a number alone. The guest is what is in its group, and a supervisor is what is
-//! in its group or what the record names by pid and start time.
+//! No process is killed by its pid alone. The guest is what is in its group, and a supervisor is what is in
+//! its group or what the record names by pid and start time.
 
 use std::os::fd::OwnedFd;
 use std::time::{Duration, Instant};
@@ -17,22 +16,22 @@ use crate::store::{AliveLock, BootRecord, Layout};
 use crate::sys::{pidfd, process};
 use crate::types::{ContainerName, Signal};
 
-/// How long a supervisor whose guest has been killed may take to clear up.
+/// How long a supervisor whose guest has been killed may take to clean up.
 const CLEARING: Duration = Duration::from_secs(5);
-/// How long a killed supervisor may take to be gone.
+/// How long a killed supervisor may take to end.
 const REAP_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Kills the guest, and its supervisor if that does not end by itself then. What is left is for the
-/// next sweep. `refused` is what the supervisor was asked in vain with; it is given back where there is
-/// nothing to be forced: the container does not run, or its supervisor has spoken.
+/// Kills the guest, then its supervisor if that does not end by itself. The next sweep removes what is left.
+/// `refused` is the failure of the request to the supervisor; it is returned where force is not needed: the
+/// container does not run, or its supervisor has answered.
 pub(crate) fn end(layout: &Layout, name: &ContainerName, how: StopMode, refused: Error) -> Result<StopStage> {
     if !AliveLock::is_held(layout, name)? {
         let Some(stray) = Stray::find(layout, name)? else { return Err(refused) };
         stray.cgroup.kill_with_supervisor()?;
-        return if stray.wait_gone(REAP_TIMEOUT) { Ok(StopStage::Killed) } else { Err(undead(name)) };
+        return if stray.wait_gone(REAP_TIMEOUT) { Ok(StopStage::Killed) } else { Err(has_not_ended(name)) };
     }
     let silent = refused.kind() == Kind::TimedOut || refused.errno() == Some(libc::EAGAIN);
-    // One whose socket is gone may be well: who wants an orderly end is told how to ask for it.
+    // A supervisor whose socket is gone may work: the hint says how to ask it for an orderly shutdown.
     let unreachable = how == StopMode::Kill && matches!(refused.errno(), Some(libc::ECONNREFUSED | libc::ENOENT));
     if !silent && !unreachable {
         return Err(refused);
@@ -44,7 +43,7 @@ pub(crate) fn end(layout: &Layout, name: &ContainerName, how: StopMode, refused:
 /// Kills what holds the alive lock of `name`, its guest first.
 pub(crate) fn kill(layout: &Layout, name: &ContainerName) -> Result<()> {
     crate::terminal::say(format!("note: the supervisor of `{name}` does not answer; killing its guest without it"));
-    // One that cannot be read names nobody.
+    // A record that cannot be read names no process.
     let record = BootRecord::read(layout, name).ok().flatten();
     let group = record.as_ref().map_or_else(|| layout.cgroup(name), |record| record.cgroup.clone());
     let cgroup = ContainerCgroup::new(Hierarchies::detect()?, group);
@@ -56,7 +55,7 @@ pub(crate) fn kill(layout: &Layout, name: &ContainerName) -> Result<()> {
         Some(supervisor) => pidfd::send_signal(&supervisor, Signal::KILL)?,
         None => cgroup.kill_with_supervisor()?,
     }
-    if AliveLock::wait_released(layout, name, REAP_TIMEOUT)? { Ok(()) } else { Err(undead(name)) }
+    if AliveLock::wait_released(layout, name, REAP_TIMEOUT)? { Ok(()) } else { Err(has_not_ended(name)) }
 }
 
 fn same(record: &BootRecord) -> Option<OwnedFd> {
@@ -65,12 +64,12 @@ fn same(record: &BootRecord) -> Option<OwnedFd> {
     process::is_same(&record.supervisor).then_some(supervisor)
 }
 
-fn undead(name: &ContainerName) -> Error {
+fn has_not_ended(name: &ContainerName) -> Error {
     Error::timed_out(format!("the supervisor of `{name}` was killed and has not ended"))
         .hint("a process in uninterruptible sleep waits for a device or a network file system")
 }
 
-/// A supervisor that runs although its run directory is gone: somebody has emptied /run/lxm.
+/// A supervisor that runs although its run directory was removed, for example by `rm -r /run/lxm`.
 pub(crate) struct Stray {
     cgroup: ContainerCgroup,
     processes: Vec<OwnedFd>,
@@ -82,7 +81,7 @@ impl Stray {
         let cgroup = ContainerCgroup::new(Hierarchies::detect()?, layout.cgroup(name));
         let mut processes = Vec::new();
         for pid in cgroup.supervisors()? {
-            // First the descriptor, then the look: what was looked at is what it refers to.
+            // The pidfd is opened before the process is examined, so that both are the same process.
             let Ok(pidfd) = pidfd::open(Pid::from_raw(pid)) else { continue };
             if holds_deleted(pid, &format!("/{name}/{}", AliveLock::FILE)) {
                 processes.push(pidfd);
@@ -103,7 +102,7 @@ impl Stray {
         }
     }
 
-    /// Has it shut its guest down in order; says whether it has ended within `limit`.
+    /// Asks it to shut its guest down; returns whether it has ended within `limit`.
     pub(crate) fn stop(&self, limit: Duration) -> Result<bool> {
         for process in &self.processes {
             pidfd::send_signal(process, Signal::plain(nix::sys::signal::Signal::SIGTERM))?;
@@ -115,10 +114,10 @@ impl Stray {
         Ok(true)
     }
 
-    /// It goes on in another process while it removes its groups; what it does not remove is swept.
+    /// It continues in another process while it removes its groups; the next sweep removes what is left.
     fn wait_cleared(&self) -> Result<()> {
         let deadline = Instant::now() + CLEARING;
-        while self.cgroup.has_remains()? && Instant::now() < deadline {
+        while self.cgroup.has_leftovers()? && Instant::now() < deadline {
             std::thread::sleep(Duration::from_millis(2));
         }
         Ok(())

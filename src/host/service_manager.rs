@@ -1,4 +1,4 @@
-//! What is asked of the host's service manager.
+//! The host's service manager, and what lxm asks of it.
 
 use std::time::Duration;
 
@@ -11,7 +11,7 @@ use crate::types::ContainerName;
 /// How a container is started.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct StartMode {
-    /// Rows and columns of the console until somebody joins it.
+    /// Rows and columns of the console until a client connects to it.
     pub window: (u16, u16),
     /// How long the execution of init may take.
     pub limit: Duration,
@@ -20,18 +20,18 @@ pub(crate) struct StartMode {
 /// How a guest is ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum StopMode {
-    /// In order, killed when it takes longer.
+    /// An orderly shutdown; a kill when that takes longer.
     Graceful {
         limit: Duration,
     },
     Kill,
 }
 
-/// How long a boot takes at most on a busy host: the supervisor itself gives its steps up earlier.
+/// How long a boot takes at most on a busy host: the timeouts of the supervisor's own steps are shorter.
 const BOOT: Duration = Duration::from_secs(240);
 
 impl StopMode {
-    /// As the supervisor is told.
+    /// The request to the supervisor.
     pub(super) fn message(self) -> control::StopRequest {
         match self {
             StopMode::Kill => control::StopRequest { timeout_ms: 0 },
@@ -42,8 +42,8 @@ impl StopMode {
         }
     }
 
-    /// How long the supervisor may say nothing at a time: one that kills does so at once, and one that
-    /// does not kill when the guest's time is over is stuck.
+    /// How long the supervisor may send nothing: a kill is immediate, and a supervisor that does not kill the
+    /// guest at its deadline is stuck.
     pub(super) fn reply_timeout(self) -> ReplyTimeout {
         let first = match self {
             StopMode::Kill => Duration::from_secs(10),
@@ -52,13 +52,13 @@ impl StopMode {
         ReplyTimeout { first, then: first }
     }
 
-    /// The same where it boots the guest again, which it says nothing of until init runs.
+    /// The same for a reboot, during which the supervisor sends nothing until init runs.
     pub(super) fn reboot_reply_timeout(self) -> ReplyTimeout {
         let ReplyTimeout { first, then } = self.reply_timeout();
         ReplyTimeout { first, then: then.saturating_add(BOOT) }
     }
 
-    /// How long the guest may take in order.
+    /// How long the guest's own shutdown may take.
     pub(super) fn limit(self) -> Duration {
         match self {
             StopMode::Kill => Duration::ZERO,
@@ -74,9 +74,9 @@ pub(crate) trait ServiceManager {
     /// Fails with the supervisor's own reason, and then nothing of the container is left running.
     fn start(&self, layout: &Layout, name: &ContainerName, how: StartMode) -> Result<()>;
 
-    /// Stops the container and returns when nothing of it is left; says what it took. `tell` hears
-    /// of each step. Fails with `Kind::Conflict` if it does not run. To kill needs no supervisor that
-    /// answers; the caller then sweeps what is left.
+    /// Stops the container and returns when nothing of it is left; returns the stop stage that was needed.
+    /// `tell` is called at each stage. Fails with `Kind::Conflict` if it does not run. A kill works without a
+    /// supervisor that answers; the caller sweeps what is left.
     fn stop(&self, layout: &Layout, name: &ContainerName, how: StopMode, tell: &dyn Fn(StopStage))
     -> Result<StopStage>;
 

@@ -15,7 +15,7 @@ use crate::store::{self, BootRecord, Layout};
 use crate::sys::process;
 use crate::systemd::bus;
 use crate::systemd::properties;
-use crate::systemd::unit::{TIMEOUT, is_installed, manager, unit_name, why, write_order};
+use crate::systemd::unit::{TIMEOUT, failure_reason, is_installed, manager, unit_name, write_order};
 use crate::types::ContainerName;
 
 /// What a start may take before init runs; the unit has its own limit, which comes first.
@@ -239,7 +239,7 @@ fn started(layout: &Layout, name: &ContainerName, outcome: Outcome) -> Result<()
         Outcome::Running => Ok(()),
         Outcome::Job(result) if result == "done" => Ok(()),
         Outcome::Job(result) => {
-            let error = why(layout, name, &result);
+            let error = failure_reason(layout, name, &result);
             stop(layout, name, TIMEOUT, || ())?;
             Err(error)
         }

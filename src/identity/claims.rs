@@ -47,7 +47,7 @@ impl Claim {
         }
     }
 
-    /// What the second one who wants it, with this configuration, is told to do.
+    /// The hint for the second container that wants it, with this configuration.
     pub(super) fn remedy(
         &self,
         layout: &Layout,
@@ -116,7 +116,7 @@ fn of_network(layout: &Layout, name: &ContainerName, config: &Config) -> Result<
     for (guest, network) in &config.network {
         let has_mac = match network.kind {
             NetworkType::None | NetworkType::Host => continue,
-            // It keeps the address that it has, unless told otherwise.
+            // It keeps the address that it has, unless another one is set.
             NetworkType::Physical => network.mac.is_some(),
             // Guests of one ipvlan have their link's address.
             NetworkType::Ipvlan => false,
@@ -182,7 +182,7 @@ mod tests {
     }
 
     #[test]
-    fn a_port_published_twice_is_told() {
+    fn a_port_published_twice_is_reported() {
         assert_eq!(claimed_twice(&[port("80:80"), port("81:80")]), None);
         let twice = [port("80:80"), port("81:80"), port("127.0.0.1:80:81")];
         assert_eq!(claimed_twice(&twice), Some(&twice[2]));

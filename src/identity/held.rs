@@ -26,8 +26,8 @@ impl ClaimLocks {
         Ok(ClaimLocks { numbers, directories: Vec::new() })
     }
 
-    /// Takes the locks for a boot with this configuration, and gives up those that only an earlier
-    /// boot needed. Fails with `Kind::Conflict`, naming who has what.
+    /// Takes the locks for a boot with this configuration, and gives up those that only an earlier boot
+    /// needed. Fails with `Kind::Conflict`, naming the holder and what it holds.
     pub(crate) fn take(
         &mut self,
         layout: &Layout,
@@ -35,7 +35,7 @@ impl ClaimLocks {
         config: &Config,
         origin: &Origin,
     ) -> Result<()> {
-        // To look for another one means to read them all: the memory for that is not to stay with us.
+        // To name another holder all containers are read: in a child, so that this process does not keep the memory.
         if !Home::is_here(layout, name)? {
             fork::run(|| home::require_own(layout, name))?;
         }
@@ -44,7 +44,7 @@ impl ClaimLocks {
         for claim in &claims {
             let Some((start, length)) = number(claim) else { continue };
             let mut try_lock = || Ok(self.numbers.try_lock(start, length)?.then_some(()));
-            // Looked for in a child, too: it is the table that names who has it.
+            // Looked for in a child, too: the table names the holder.
             let holder = || fork::run(|| Ok(taken(layout, name, config, claim))).ok().flatten();
             retry(&mut try_lock, holder)?
                 .ok_or_else(|| Error::conflict(format!("another running container has {claim}")))?;
@@ -58,7 +58,7 @@ impl ClaimLocks {
         self.lock_directories(layout, name, std::iter::once(layout.container(name)).chain(upper).collect())
     }
 
-    /// The tree itself, by whatever path or state directory (`LXM_ROOT`) somebody else sees it.
+    /// The tree itself, by whatever path or state directory (`LXM_ROOT`) another supervisor reaches it.
     fn lock_directories(&mut self, layout: &Layout, name: &ContainerName, wanted: Vec<PathBuf>) -> Result<()> {
         self.directories.retain(|(dir, _)| wanted.contains(dir));
         for dir in wanted {
@@ -76,7 +76,7 @@ impl ClaimLocks {
 /// How long what a killed supervisor has left may take to end: its children have its locks.
 const PREDECESSOR: Duration = Duration::from_secs(2);
 
-/// Takes a lock, waiting for a moment; fails at once where `holder` knows who has it.
+/// Takes a lock, waiting for a moment; fails at once where `holder` finds the holder.
 fn retry<T>(try_lock: &mut dyn FnMut() -> Result<Option<T>>, holder: impl Fn() -> Option<Error>) -> Result<Option<T>> {
     let deadline = Instant::now() + PREDECESSOR;
     let mut pauses = 0;
@@ -84,7 +84,7 @@ fn retry<T>(try_lock: &mut dyn FnMut() -> Result<Option<T>>, holder: impl Fn() -
         if let Some(lock) = try_lock()? {
             return Ok(Some(lock));
         }
-        if pauses == LOOK_AFTER
+        if pauses == TRIES_BEFORE_LOOKUP
             && let Some(error) = holder()
         {
             return Err(error);
@@ -97,8 +97,8 @@ fn retry<T>(try_lock: &mut dyn FnMut() -> Result<Option<T>>, holder: impl Fn() -
     }
 }
 
-/// After so many tries the holder is looked for: it is no remnant.
-const LOOK_AFTER: u32 = 10;
+/// After so many tries the holder is looked up: it is no dying child.
+const TRIES_BEFORE_LOOKUP: u32 = 10;
 
 fn in_use(layout: &Layout, name: &ContainerName, dir: &Path) -> Error {
     Error::conflict(format!("another process writes to the files of `{name}`, in `{}`", dir.display())).hint(format!(
@@ -108,7 +108,7 @@ fn in_use(layout: &Layout, name: &ContainerName, dir: &Path) -> Error {
     ))
 }
 
-/// Who has a claim that is locked, as the refusal; `None` where no running container is known to.
+/// The refusal that names the holder of a locked claim; `None` where no running container is known to have it.
 fn taken(layout: &Layout, name: &ContainerName, config: &Config, claim: &Claim) -> Option<Error> {
     let clashes = table::clashes(layout, name, std::slice::from_ref(claim)).unwrap_or_default();
     let runs = |clash: &Clash| crate::store::AliveLock::is_held(&clash.holder.layout, &clash.holder.name);

@@ -1,6 +1,5 @@
-//! Whether a container is at home. One that is found elsewhere was moved or copied by hand; which of
-//! the two is decided by looking for the other one: what is lone was moved, and is the container as
-//! before.
+//! Whether a container is at home. One that is found elsewhere was moved or copied by hand; which of the two
+//! is decided by looking for the other one: without another one it was moved, and is the container as before.
 
 use super::{ClaimOwner, Clash, claims, table};
 use crate::error::{Error, Result};
@@ -29,8 +28,8 @@ pub(crate) fn require_own(layout: &Layout, name: &ContainerName) -> Result<()> {
 
 /// Why a container that came from `home` is not the only one of its kind; `None` where it is.
 ///
-/// One of before there was this record came from nowhere: it is the original unless another one is
-/// known for that, by its home or because it runs.
+/// A container made before this record existed has no known home: it is the original unless another one is
+/// known to be, by its home or because it runs.
 fn original(layout: &Layout, name: &ContainerName, home: Option<&Home>) -> Result<Option<Error>> {
     let origin = Origin::read(layout, name)?;
     let claims = claims::of(layout, name, &layout.config(name)?, &origin)?;

@@ -1,11 +1,11 @@
-//! Who a container is, and that nobody else is: one table of what only one container may have, read
-//! from all that are known.
+//! A container's identity, which no other one has: one table of what only one container may have, read from
+//! all that are known.
 //!
 //! | file | idea |
 //! |---|---|
 //! | `claims` | what a container claims for itself alone, and when two claims clash |
 //! | `table` | the claims of all containers, and who else has one |
-//! | `home` | whether a container is where it was made, by which a copy of it is told |
+//! | `home` | whether a container is where it was made, by which a copy of it is recognised |
 //! | `held` | what a running container has locked: never two at once, whatever the files say |
 //!
 //! It may name `net`, `storage` and what stands below them. Start reading at `claims`.

@@ -17,7 +17,7 @@ pub(crate) struct ClaimOwner {
 }
 
 impl ClaimOwner {
-    /// As it is told to somebody who works with the containers of `layout`.
+    /// Its name in messages to who works with the containers of `layout`.
     pub(crate) fn seen_from(&self, layout: &Layout) -> String {
         if self.layout.containers() == layout.containers() {
             return format!("`{}`", self.name);
@@ -83,8 +83,8 @@ pub(super) fn clashes_in(
     Ok(found)
 }
 
-/// Refuses a configuration that claims what another container has, or one thing twice. What the one
-/// `before` claims already is no reason: who mends one clash is not kept from it by another.
+/// Refuses a configuration that claims what another container has, or one thing twice. What the configuration
+/// `before` claims already does not count: one clash must not keep an admin from mending another.
 pub(crate) fn require_free(
     layout: &Layout,
     name: &ContainerName,
@@ -110,7 +110,7 @@ pub(crate) fn require_free(
 }
 
 impl Clash {
-    /// Tells the second who wants it, with this configuration.
+    /// The refusal for the second container that wants it, with this configuration.
     pub(crate) fn refusal(&self, layout: &Layout, name: &ContainerName, config: &Config) -> Error {
         let holder = self.holder.seen_from(layout);
         let remedy = self.claim.remedy(layout, name, config, &self.holder.name);
@@ -188,7 +188,7 @@ mod tests {
     }
 
     #[test]
-    fn the_second_who_wants_a_thing_is_told_who_has_it() {
+    fn a_second_claim_is_refused_with_its_holder() {
         let dir = tempfile::tempdir().unwrap();
         let layout = Layout::new(dir.path());
         make(&layout, "db", 1, |config| {
@@ -216,7 +216,7 @@ mod tests {
             let e = require_free(&layout, &web, &config, Some(&before)).unwrap_err();
             assert_eq!(e.to_string(), format!("container `db` has {what} already"));
             assert!(e.kind().exit_status() == 4 && e.hint_text().is_some());
-            // Who had it before is not kept from changing something else.
+            // A container that claimed it before can still change other settings.
             assert!(require_free(&layout, &web, &config, Some(&config)).is_ok());
         }
         let mut twice = before.clone();
@@ -238,7 +238,7 @@ mod tests {
         std::fs::create_dir_all(layout.containers().join("broken")).unwrap();
         std::fs::write(layout.containers().join("broken/origin.toml"), "?").unwrap();
         let (web, config) = make(&layout, "web", 1, |_| ());
-        assert!(require_free(&layout, &web, &config, None).is_ok(), "nobody knows of the other directory");
+        assert!(require_free(&layout, &web, &config, None).is_ok(), "the other directory is not known");
         elsewhere.note().unwrap();
         elsewhere.note().unwrap();
         let e = require_free(&layout, &web, &config, None).unwrap_err();

@@ -66,8 +66,8 @@ pub(super) struct Archive<'b> {
 
 /// Decompresses `reader` in a thread of its own and has `consume` read the archive in it.
 ///
-/// All of the stream is read, also what follows the archive: its checksum comes last. `read_bytes`
-/// is told how much of `reader` has been read. What comes out of it is spent of `budget`.
+/// All of the stream is read, also what follows the archive: its checksum comes last. `read_bytes` is called
+/// with how much of `reader` has been read. What comes out of it is spent of `budget`.
 pub(super) fn read<T>(
     reader: impl Read + Send,
     budget: &Budget,
@@ -102,7 +102,7 @@ impl Archive<'_> {
         loop {
             // A borrow of the buffer cannot outlive the match, so the entry is made in it.
             let wanted = match self.parser.parse(self.source.buffered()) {
-                // tar-core may name no more than it has been given, and would be asked for ever: where the
+                // tar-core may name no more than it has been given, and would be asked forever: where the
                 // map of a sparse file has a line of more than a block.
                 Ok(ParseEvent::NeedData { min_bytes }) => min_bytes.max(self.source.buffered().len() + 1),
                 Ok(ParseEvent::End { consumed }) => {

@@ -110,7 +110,7 @@ impl Attributor {
             remove_lists(|list| rustix::fs::lremovexattr(in_dir(dir, name), list))?;
         }
         if has_mode && (self.inherits || attributes.mode != attributes.mode & 0o777 & !self.umask) {
-            // fchmodat(2) has no nofollow before Linux 6.6; nobody else reaches this directory.
+            // fchmodat(2) has no nofollow before Linux 6.6; no other process reaches this directory.
             rustix::fs::chmodat(dir, name, Mode::from_raw_mode(attributes.mode), AtFlags::empty())
                 .context(|| "set the permissions")?;
         }

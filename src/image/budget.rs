@@ -97,7 +97,7 @@ pub(crate) struct Room {
 }
 
 impl Room {
-    /// To be told before `bytes` are written below `dir`.
+    /// To be called before `bytes` are written below `dir`.
     pub(crate) fn take(&mut self, dir: impl AsFd, bytes: u64) -> Result<()> {
         if bytes > self.bytes {
             self.bytes = left(dir)?;
@@ -106,7 +106,7 @@ impl Room {
         Ok(())
     }
 
-    /// To be told of each entry; the first looks before anything is written.
+    /// To be called for each entry; the first call looks before anything is written.
     pub(crate) fn take_entry(&mut self, dir: impl AsFd) -> Result<()> {
         self.entries += 1;
         if self.entries % 1024 == 1 { left(dir).map(drop) } else { Ok(()) }

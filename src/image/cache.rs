@@ -4,10 +4,10 @@
 //! be layered on it. Made anew, it gets another directory beside the old one (`<id>.2`, `<id>.3`,
 //! …), the highest is taken from then on, and older ones go when nothing needs them any more.
 //!
-//! Two locks an image. `build`: whoever makes or removes it has it, and all of `.staging/<id>`
-//! belongs to them. A builder's processes inherit it: it is free when the last of them is gone,
-//! which is a moment after us where we are killed. `use`: shared by those who read it, so that
-//! nobody removes it meanwhile.
+//! Two locks an image. `build`: held by the process that makes or removes it, which owns all of
+//! `.staging/<id>`. A builder's processes inherit it: it is free when the last of them has ended, which is a
+//! moment later than this process if that is killed. `use`: shared by its readers, so that it is not removed
+//! meanwhile.
 
 mod place;
 
@@ -40,7 +40,7 @@ pub(crate) struct Image {
 }
 
 impl Image {
-    /// Its tree, which nobody may write to.
+    /// Its tree, which must not be written to.
     pub(crate) fn rootfs(&self) -> PathBuf {
         self.place.join(ROOTFS)
     }
@@ -51,7 +51,7 @@ impl Image {
 pub(crate) struct Listed {
     pub id: String,
     pub record: ImageRecord,
-    /// Whether a newer one has taken its place.
+    /// Whether a newer one has replaced it.
     pub superseded: bool,
 }
 
@@ -83,7 +83,7 @@ impl ImageStore {
             return Ok(image);
         }
         let lock = self.lock_build(&id)?;
-        // Somebody may have built it while we waited.
+        // Another process may have built it while we waited.
         match self.newest(&id)? {
             Some(image) => Ok(image),
             None => self.build(spec, &lock, build),
@@ -248,14 +248,14 @@ impl ImageStore {
         let id = spec.id();
         let staging = self.layout.image_staging().join(&id);
         let step = || format!("make image `{id}`");
-        // Nobody is to remove it between its appearance and our return.
+        // It must not be removed between its appearance and our return.
         let _use = FileLock::acquire_shared(&self.lock_file(&id, "use"))?;
         remove_image(&staging).context(step)?;
         rustix::io::fcntl_setfd(lock.file(), FdFlags::empty()).context(step)?;
         let made = self.fill(spec, &staging, build);
         rustix::io::fcntl_setfd(lock.file(), FdFlags::CLOEXEC).context(step)?;
         if made.is_err() {
-            // The failure is what is told; what cannot be removed now is swept later.
+            // The failure is what is reported; what cannot be removed now is swept later.
             let _ = remove_image(&staging);
         }
         made.context(step)?;
@@ -264,7 +264,7 @@ impl ImageStore {
     }
 
     fn fill(&self, spec: &ImageSpec, staging: &Path, build: impl FnOnce(&Path) -> Result<()>) -> Result<()> {
-        // 0700: there are set-user-id programs in images, which nobody of the host may reach.
+        // 0700: images hold set-user-id programs, which users of the host must not reach.
         let made = fs::DirBuilder::new().recursive(true).mode(0o700).create(staging);
         made.context(|| format!("make `{}`", staging.display()))?;
         let rootfs = staging.join(ROOTFS);

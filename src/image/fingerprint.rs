@@ -52,7 +52,7 @@ fn describe(
     let (mode, nanos) = (stat.st_mode & 0o7777, stat.st_mtime_nsec);
     let mut line = format!("{kind:?} {mode:04o} {}:{} {}.{nanos:09}", stat.st_uid, stat.st_gid, stat.st_mtime);
     if kind != FileType::Directory {
-        // Hard links are told by their first path, in the order of the walk.
+        // Hard links are recorded by their first path, in the order of the walk.
         let first = links.entry((stat.st_dev, stat.st_ino)).or_insert_with(|| path.to_vec());
         write!(line, " links {} to {}", stat.st_nlink, shown(first)).unwrap();
     }

@@ -10,7 +10,7 @@ use crate::error::{Context, Result};
 
 const PREFIX: &[u8] = b"trusted.overlay.";
 
-/// Removes overlayfs's own attributes from a tree that somebody else made and that is to be a layer.
+/// Removes overlayfs's own attributes from an untrusted tree that is to be a layer.
 ///
 /// An archive can have any, and the kernel believes them: directories hidden, or shown elsewhere.
 pub(crate) fn remove_overlay_marks(root: &Path) -> Result<()> {

@@ -1,4 +1,4 @@
-//! Root file systems on their way: out of archives and into them, copied, and kept as images.
+//! Root file systems: unpacked from archives, packed into them, copied, and kept as images.
 //!
 //! It may name `store` and what stands below it. Start reading at `cache`, `unpack` and `pack`.
 

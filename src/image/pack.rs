@@ -104,7 +104,7 @@ impl<'a, W: Write> Packer<'a, W> {
         self.writer.into_inner().map_err(|e| e.into_error()).context(|| "end the archive")
     }
 
-    /// Adds one entry; says whether it is a directory.
+    /// Adds one entry; returns whether it is a directory.
     fn entry(&mut self, tree: &mut Tree, dir: &OwnedFd, name: &[u8], path: &[u8]) -> Result<bool> {
         let stat = match rustix::fs::statat(dir, name, AtFlags::SYMLINK_NOFOLLOW) {
             // Removed since the directory was read: a running guest does that.

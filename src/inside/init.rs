@@ -14,18 +14,18 @@ use crate::error::{Context, Error, Result};
 use crate::sys;
 use crate::sys::socket::Packets;
 
-/// Becomes the guest's init. Gives an exit status only when that failed, after telling why.
+/// Becomes the guest's init. Returns an exit status only when that failed, after reporting why.
 ///
-/// `locker` leads to who locks the mounts of a guest with ids of its own (`lock`); a privileged one's
-/// root is the host's, whom the kernel refuses nothing.
+/// `locker` leads to the helper that locks the mounts of a guest with ids of its own (`lock`); a privileged
+/// guest's root is the host's, whom the kernel refuses nothing.
 pub(crate) fn boot(plan: &BootPlan, supervisor: &Packets, locker: Option<&Packets>) -> u8 {
     let Err(error) = run(plan, supervisor, locker);
     refuse(supervisor, error)
 }
 
-/// Tells why there is no guest; gives the exit status.
+/// Reports why there is no guest; returns the exit status.
 pub(crate) fn refuse(supervisor: &Packets, error: Error) -> u8 {
-    // If this fails the supervisor is gone, and with it everybody who would want to know.
+    // If this fails the supervisor is gone, and there is no one left to report it to.
     let _ = supervisor.send(&FromChild::Failed(error), &[]);
     1
 }

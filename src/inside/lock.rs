@@ -15,8 +15,8 @@
 //! ```
 //!
 //! The mount that the emptied namespace has left stays below the guest's root, as the initial root file
-//! system does below the host's: setns(2) goes on to what is mounted on it, and to look below a locked mount
-//! is what nobody can.
+//! system does below the host's: setns(2) goes on to what is mounted on it, and no process can look below a
+//! locked mount.
 //!
 //! systemd-nspawn attaches in an outer child instead, which leaves what only the inner one can mount
 //! (/proc and what covers it) unlocked.
@@ -35,13 +35,13 @@ use crate::sys::socket::Packets;
 
 /// The helper's part: takes the tree from `guest`, gives the locked copy of it, or says why not.
 ///
-/// To be run in a child of the supervisor, whose user namespace is the host's; `leader` is the guest's
-/// first process.
+/// Runs in a child of the supervisor, whose user namespace is the host's; `leader` is the guest's first
+/// process.
 pub(crate) fn lock_mounts(guest: &Packets, leader: &Child) -> Result<()> {
     sys::creds::die_with_parent(libc::SIGKILL)?;
     let helper = Helper::prepare(leader);
     let Some(((), tree)) = guest.recv::<()>()? else {
-        // The guest's first process has failed, and told the supervisor why.
+        // The guest's first process has failed, and reported to the supervisor why.
         return Ok(());
     };
     // What the helper holds goes when this process ends: see there.
@@ -55,8 +55,8 @@ pub(crate) fn lock_mounts(guest: &Packets, leader: &Child) -> Result<()> {
 /// What can be done before the tree is there, while it is built: to take the host's tree off waits for a grace
 /// period of the kernel's, which the guest does not wait for here.
 ///
-/// Who lets go of a mount namespace last waits for the kernel to take it apart, a grace period long: so
-/// handles of those that are left on the way are kept until nobody waits for us.
+/// The last process that leaves a mount namespace waits for the kernel to take it apart, a grace period long:
+/// so handles of the namespaces that are left on the way are kept until no process waits for us.
 struct Helper {
     /// /proc/self/ns: of the tree that follows nothing is looked up by a path.
     namespaces: OwnedFd,
@@ -96,8 +96,8 @@ impl Helper {
     }
 }
 
-/// The part of the guest's first process: hands its whole tree to the helper and goes on in the
-/// locked copy, at its root.
+/// The part of the guest's first process: hands its whole tree to the helper and continues in the locked
+/// copy, at its root.
 pub(super) fn enter_locked(helper: &Packets) -> Result<()> {
     let exchange = || -> Result<()> {
         let tree = sys::mount::copy_tree("/", true)?;

@@ -49,9 +49,9 @@ impl Labels {
 
     /// Opens the files that take them, while /proc is the host's.
     ///
-    /// A guest's /proc is what its root has mounted there, and a label written to a file of his would confine
-    /// nobody (CVE-2025-52881, CVE-2015-1334). The kernel takes them from the process that has opened the
-    /// file alone, so that this is done in the child.
+    /// A guest's /proc is what its root has mounted there, and a label written to a file of the guest's would
+    /// confine no process (CVE-2025-52881, CVE-2015-1334). The kernel takes them from the process that has
+    /// opened the file alone, so that this is done in the child.
     pub(crate) fn open(&self) -> Result<OpenLabels> {
         let open = |label: &Label| {
             let path = format!("/proc/thread-self/attr/{}", label.file);

@@ -96,7 +96,7 @@ pub(super) fn mount_all(kernel: KernelFilesystems, dev: BorrowedFd<'_>) -> Resul
         attach(security, "/sys/kernel/security")?;
     }
     // Group 5 is `tty` on every distribution. Of terminals there are 4096 for all guests and the host
-    // (kernel.pty.max): who forgets to close them takes no more than a part.
+    // (kernel.pty.max): a guest that does not close them takes no more than a part.
     let pts = new_filesystem("devpts", &["mode=620", "gid=5", "ptmxmode=0666", "max=1024"], NOSUID | NOEXEC)?;
     attach(pts, "/dev/pts")?;
     attach(new_filesystem("tmpfs", &["mode=1777", "size=10%", "nr_inodes=400k"], NOSUID | NODEV)?, "/dev/shm")?;
@@ -117,7 +117,7 @@ fn keep_whole(proc: &OwnedFd, sys: &OwnedFd) -> Result<()> {
     attach(read_only("/dev/.lxm/empty")?, "/dev/.lxm")
 }
 
-/// A detached copy of one mount that nobody can write to.
+/// A detached copy of one mount, read-only.
 fn read_only(path: &str) -> Result<OwnedFd> {
     let tree = copy_tree(path, false)?;
     let change = MountAttributes { set: libc::MOUNT_ATTR_RDONLY, ..MountAttributes::default() };

@@ -1,4 +1,4 @@
-//! What the guest's first process is told: computed before it exists, or sent to it.
+//! What the guest's first process gets: computed before it exists, or sent to it.
 
 use std::ffi::CString;
 
@@ -29,7 +29,7 @@ pub(crate) struct BootPlan {
     pub host_os_release: String,
     /// System credentials by name.
     pub credentials: Vec<(String, String)>,
-    /// A socket at /run/host/notify is told of the guest's readiness.
+    /// The guest's readiness is reported to a socket at /run/host/notify.
     pub notify: bool,
     pub confinement: Confinement,
     pub rows: u16,

@@ -90,8 +90,8 @@ fn notify_socket() -> Result<OwnedFd> {
         let fd = socket(AddressFamily::Unix, SockType::Datagram, flags, None)?;
         // Who sent a message: only init is believed.
         setsockopt(&fd, sockopt::PassCred, &true)?;
-        // Whoever receives them lets go of them, which may take as long as their sender likes; where the
-        // kernel cannot refuse them the supervisor sees to that (notify.rs).
+        // The receiver has to close them, which may take as long as their sender likes; where the kernel
+        // cannot refuse them the supervisor sees to that (notify.rs).
         crate::sys::socket::refuse_descriptors(&fd);
         bind(fd.as_raw_fd(), &UnixAddr::new(path)?)?;
         fs::set_permissions(path, fs::Permissions::from_mode(0o600))?;

@@ -74,8 +74,8 @@ pub(super) fn check(
     Ok(())
 }
 
-/// A guest with another network's address reaches nobody by this bridge, unless it is told a gateway
-/// and others a route.
+/// A guest with another network's address reaches no other machine by this bridge, unless it has a gateway
+/// and others have a route.
 fn check_within(address: IpAddr, net: IpNetwork, bridge: &str, interface: &PlannedInterface) -> Result<()> {
     let told = interface.gateways.iter().any(|gateway| gateway.is_ipv4() == address.is_ipv4());
     if !net.contains(address) && !told {

@@ -1,4 +1,4 @@
-//! A guest is made known to its bridges: to their servers and to the firewall's rules.
+//! Announces a guest to its bridges' servers and to the firewall's rules.
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -14,8 +14,8 @@ use crate::netserver::GuestEntry;
 use crate::store::Layout;
 use crate::types::ContainerName;
 
-/// Refuses the reservation of an address that no server would lease to this guest, and that nobody
-/// would hear of again.
+/// Refuses the reservation of an address that no server would lease to this guest, which would never be
+/// reported later.
 pub(super) fn check_reservation(
     layout: &Layout,
     name: &ContainerName,
@@ -32,7 +32,7 @@ pub(super) fn check_reservation(
         return refused("only a bridge of lxm's has a server for that".into());
     };
     let Some(settings) = bridges[bridge].settings.as_ref().filter(|settings| settings.dhcp) else {
-        return refused(format!("nobody gives leases on `{bridge}`"));
+        return refused(format!("no server of lxm's gives leases on `{bridge}`"));
     };
     let net = settings.ipv4.ok_or_else(|| Error::failed(format!("`{bridge}` has no IPv4 network")))?;
     if !crate::types::subnet::is_for_guests(net, address) {
@@ -53,7 +53,7 @@ pub(super) fn check_reservation(
     }
 }
 
-/// Tells the bridges' servers and rules of the guest.
+/// Announces the guest to the bridges' servers and rules.
 pub(super) fn announce(
     layout: &Layout,
     name: &ContainerName,

@@ -73,7 +73,7 @@ pub fn connect(layout: &Layout, name: &ContainerName, config: &Config, leader: P
         if publishes { publish::spawn(layout, name) } else { Ok(()) }
     });
     if let Err(e) = wired {
-        // The first failure is the one worth reading.
+        // The first failure is the one worth reporting.
         let _ = disconnect(layout, name, &[], Some(netns.as_fd()));
         return Err(e.step(format!("network of `{name}`")));
     }

@@ -15,7 +15,7 @@ use crate::net::netlink::Netlink;
 use crate::store::Layout;
 use crate::types::ContainerName;
 
-/// Keeps the guest's network namespace until [`disconnect`], if a link of the host is lent to it.
+/// Keeps the guest's network namespace until [`disconnect`], if a link of the host was moved into it.
 ///
 /// A link that is not hardware dies with its namespace, and hardware would come back under whatever
 /// name the guest has given it.
@@ -23,7 +23,7 @@ pub fn hold(config: &Config, leader: Pid) -> Option<OwnedFd> {
     if config.network.values().all(|network| network.kind != NetworkType::Physical) {
         return None;
     }
-    // A guest that is gone already has given its links up.
+    // A guest that has ended has returned its links.
     open_netns(leader).ok().map(OwnedFd::from)
 }
 

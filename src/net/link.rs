@@ -47,7 +47,7 @@ pub(super) async fn make_veth(
     bridge: u32,
     group: u32,
 ) -> Result<u32> {
-    neighbours::forget(namespaces.host, bridge, |_, station| station == interface.mac).await?;
+    neighbours::delete_entries(namespaces.host, bridge, |_, mac| mac == interface.mac).await?;
     let mut ours = LinkMessageBuilder::<LinkUnspec>::new_with_info_kind(InfoKind::Veth)
         .name(host_link)
         // A bridge without an address of its own takes the lowest of its ports': this is never it.
@@ -67,8 +67,8 @@ pub(super) async fn make_veth(
     // Not in the message above: a veth refuses to come up before it has a peer (ENOTCONN).
     bring_up(namespaces.guest, &interface.guest).await?;
     let index = index_of(namespaces.host, host_link).await?;
-    // Before the station is named: the kernel knows it in the VLANs that the port is in then, and a
-    // locked port carries frames of known stations alone.
+    // Before the MAC address is added: the kernel adds it in the VLANs that the port is in then, and a locked
+    // port carries frames of known addresses alone.
     if let Some(vlan) = interface.vlan {
         set_access_vlan(namespaces.host, index, bridge, vlan).await?;
     }
@@ -81,11 +81,11 @@ pub(super) async fn make_veth(
     Ok(index)
 }
 
-/// Lets the port carry frames of this one station: others' are dropped before they are learned.
+/// Lets the port carry frames of this MAC address alone: others are dropped before they are learned.
 async fn guard_port(host: &Handle, port: u32, mac: Mac) -> Result<()> {
-    let station =
+    let neighbour =
         host.neighbours().add_bridge(port, &mac.0).state(NeighbourState::Noarp).flags(NeighbourFlags::Controller);
-    station.replace().execute().await.context(|| format!("tie `{mac}` to its bridge port"))?;
+    neighbour.replace().execute().await.context(|| format!("tie `{mac}` to its bridge port"))?;
     let locked = LinkBridgePort::new(port).locked(true);
     // A port has no use for an address of its own, nor for the packets that would find it free. The
     // kernel takes this neither in the message that makes the link nor once it is up.
@@ -208,7 +208,7 @@ pub(super) async fn add_replacing(host: &Handle, link: LinkMessage, name: &str) 
     }
 }
 
-/// Moves the host's link `parent` into the guest; an alternative name says from then on whose it is.
+/// Moves the host's link `parent` into the guest; an alternative name says from then on which guest has it.
 pub(super) async fn move_into_guest(
     namespaces: Namespaces<'_>,
     interface: &PlannedInterface,
@@ -232,7 +232,7 @@ pub(super) async fn move_into_guest(
     bring_up(namespaces.guest, &interface.guest).await
 }
 
-/// Brings a lent link back from the guest's namespace to `home`, under its old name.
+/// Moves a link of the host back from the guest's namespace to `home`, under its old name.
 pub(super) async fn return_to_host(guest: &Handle, home: RawFd, full_name: &str, old_name: &str) -> Result<()> {
     let Some(link) = link_by_name(guest, full_name).await? else { return Ok(()) };
     let back =
@@ -241,7 +241,7 @@ pub(super) async fn return_to_host(guest: &Handle, home: RawFd, full_name: &str,
     moved.context(|| format!("move the link `{old_name}` back from the guest"))
 }
 
-/// Gives a link that the kernel has returned its old name; says whether it was there.
+/// Gives a link that the kernel has returned its old name; returns whether it was there.
 pub(super) async fn rename_returned(host: &Handle, full_name: &str, old_name: &str) -> Result<bool> {
     let Some(link) = link_by_name(host, full_name).await? else { return Ok(false) };
     let index = link.header.index;

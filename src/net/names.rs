@@ -42,7 +42,7 @@ pub(crate) fn full_name(name: &ContainerName, guest: &str) -> String {
     format!("{PREFIX}-{name}-{guest}")
 }
 
-/// The hardware address that belongs to these words for ever: locally administered, unicast.
+/// The hardware address that belongs to these words forever: locally administered, unicast.
 pub(crate) fn derived_mac(words: &[&str]) -> Mac {
     let digest = Sha256::digest(words.join("\0"));
     let mut bytes = [0; 6];
@@ -53,7 +53,7 @@ pub(crate) fn derived_mac(words: &[&str]) -> Mac {
 }
 
 /// The name of a link that tells most: its alternative name where it has one of ours.
-pub(crate) fn telling(link: &LinkMessage) -> Option<&str> {
+pub(crate) fn best_name(link: &LinkMessage) -> Option<&str> {
     let ours = link.attributes.iter().find_map(|attribute| match attribute {
         LinkAttribute::PropList(props) => props.iter().find_map(|prop| match prop {
             Prop::AltIfName(name) if name.starts_with("lxm-") => Some(name.as_str()),

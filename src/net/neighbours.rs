@@ -1,4 +1,4 @@
-//! What the host knows of its neighbours on a bridge: which station has which address (arp(7)).
+//! The host's neighbour table on a bridge: which MAC address has which IP address (arp(7)).
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -12,15 +12,15 @@ use rtnetlink::packet_route::neighbour::{
 use crate::error::{Context, Result};
 use crate::types::Mac;
 
-/// Makes the host forget those of its neighbours on `bridge` that `is_stale` says so of.
+/// Deletes the entries of the host's neighbour table on `bridge` that `is_stale` selects.
 ///
-/// What the host knows it sends at once, and what comes to a station that does not have the address,
-/// or not yet, is lost: a first SYN is sent again after a second. What it does not know it asks for,
-/// and keeps what is to be sent.
-pub(super) async fn forget(host: &Handle, bridge: u32, is_stale: impl Fn(IpAddr, Mac) -> bool) -> Result<()> {
+/// To an address in the table the host sends at once, and what comes to a MAC address that does not have the
+/// address, or not yet, is lost: a first SYN is sent again after a second. For an address that is not in the
+/// table it asks, and queues what is to be sent.
+pub(super) async fn delete_entries(host: &Handle, bridge: u32, is_stale: impl Fn(IpAddr, Mac) -> bool) -> Result<()> {
     for neighbour in list(host, bridge).await? {
-        if entry(&neighbour).is_some_and(|(address, station)| is_stale(address, station)) {
-            // It may have gone by itself.
+        if entry(&neighbour).is_some_and(|(address, mac)| is_stale(address, mac)) {
+            // It may have expired meanwhile.
             let _ = host.neighbours().del(neighbour).execute().await;
         }
     }
@@ -32,7 +32,7 @@ pub(super) async fn known(host: &Handle, bridge: u32) -> Result<BTreeMap<IpAddr,
     Ok(list(host, bridge).await?.iter().filter_map(entry).collect())
 }
 
-/// Has the host ask whose an address on `bridge` is, if it does not know.
+/// Has the host ask for the MAC address of an address on `bridge`, if it is not in the table.
 pub(super) async fn ask(host: &Handle, bridge: u32, address: IpAddr) -> Result<()> {
     // NTF_USE is what a packet to the address would do, without one (neigh_add in net/core/neighbour.c).
     let asked = host.neighbours().add(bridge, address).state(NeighbourState::None).flags(NeighbourFlags::Use);
@@ -46,16 +46,16 @@ async fn list(host: &Handle, bridge: u32) -> Result<Vec<NeighbourMessage>> {
     Ok(all.into_iter().filter(|neighbour| neighbour.header.ifindex == bridge).collect())
 }
 
-/// The address and the station of a neighbour that has one.
+/// The IP and the MAC address of an entry that has both.
 fn entry(neighbour: &NeighbourMessage) -> Option<(IpAddr, Mac)> {
     let address = neighbour.attributes.iter().find_map(|attribute| match attribute {
         NeighbourAttribute::Destination(NeighbourAddress::Inet(address)) => Some(IpAddr::V4(*address)),
         NeighbourAttribute::Destination(NeighbourAddress::Inet6(address)) => Some(IpAddr::V6(*address)),
         _ => None,
     })?;
-    let station = neighbour.attributes.iter().find_map(|attribute| match attribute {
-        NeighbourAttribute::LinkLayerAddress(station) => <[u8; 6]>::try_from(&station[..]).ok().map(Mac),
+    let mac = neighbour.attributes.iter().find_map(|attribute| match attribute {
+        NeighbourAttribute::LinkLayerAddress(mac) => <[u8; 6]>::try_from(&mac[..]).ok().map(Mac),
         _ => None,
     })?;
-    Some((address, station))
+    Some((address, mac))
 }

@@ -1,4 +1,4 @@
-//! rtnetlink with a blocking face: one current-thread runtime, one socket a network namespace.
+//! Blocking rtnetlink: one current-thread runtime, one socket a network namespace.
 //!
 //! A socket stays in the namespace it was made in, so nothing is ever awaited while this thread is
 //! in another namespace than its own.

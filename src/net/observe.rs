@@ -11,7 +11,7 @@ use nix::unistd::Pid;
 pub(crate) struct GuestAddresses {
     pub ipv4: Vec<Ipv4Addr>,
     pub ipv6: Vec<Ipv6Addr>,
-    /// Those that only its neighbours can reach.
+    /// Addresses that only its neighbours can reach.
     pub link_local: Vec<Ipv6Addr>,
 }
 
@@ -21,7 +21,7 @@ impl GuestAddresses {
         !self.ipv4.is_empty() || !self.ipv6.is_empty()
     }
 
-    /// All of IPv6, those that are worth least last.
+    /// All IPv6 addresses, the least useful last.
     pub(crate) fn all_ipv6(&self) -> Vec<Ipv6Addr> {
         [&self.ipv6[..], &self.link_local].concat()
     }

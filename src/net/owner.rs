@@ -1,4 +1,4 @@
-//! Whose a bridge is, where several state directories (`LXM_ROOT`) share a host.
+//! Which state directory (`LXM_ROOT`) a bridge belongs to, where several share a host.
 //!
 //! The first that has a bridge on a host has the plain names: `lxmbr0`, the tables `lxm`, the domain
 //! `lxm`. Another one has names with a key of its own, and so another bridge, network and tables; which
@@ -15,10 +15,10 @@ use crate::config::bridge::NetworkFile;
 use crate::error::{Error, Result};
 use crate::store::Layout;
 
-/// The bridge that lxm makes when nobody says otherwise.
+/// The bridge that lxm makes by default.
 pub(crate) const DEFAULT_BRIDGE: &str = "lxmbr0";
 
-/// The names of who was first.
+/// The names of the first owner.
 const PLAIN: &str = "lxm";
 
 /// The links of the network namespace that sysfs was mounted in, which is the host's.
@@ -80,8 +80,8 @@ pub(crate) fn mark(layout: &Layout) -> Result<String> {
 
 /// The mark on a link: names and state directory of its owner.
 fn mark_of(link: &str) -> Option<(String, String)> {
-    // Read as a file and not by netlink: some of those who ask have an event loop of their own, in which
-    // a second one cannot run.
+    // Read as a file and not by netlink: some callers have an event loop of their own, in which a second one
+    // cannot run.
     parse(&fs::read_to_string(Path::new(LINKS).join(link).join("ifalias")).ok()?)
 }
 
@@ -113,7 +113,7 @@ pub(crate) fn require_own(layout: &Layout, name: &str) -> Result<()> {
     }
 }
 
-/// Whether this host has a link of this name, and it is nobody else's.
+/// Whether this host has a link of this name that belongs to no other owner.
 pub(crate) fn has(layout: &Layout, name: &str) -> bool {
     bridge::exists(name) && other_owner(layout, name).is_none()
 }

@@ -20,14 +20,14 @@ use crate::sys;
 use crate::types::ContainerName;
 use crate::types::Generation;
 
-/// How often to look again for what the kernel does not tell of.
+/// Poll interval for what the kernel does not report.
 const PAUSE: Duration = Duration::from_millis(5);
 /// How far an IPv4 address is behind an IPv6 one at most where both are given: autoconfiguration is
 /// the kernel's, while a lease takes a client in the guest, which a busy host runs late.
 const IPV4_BEHIND: Duration = Duration::from_secs(3);
 /// A guest's own kernel answers at once, or not at all.
 const CONNECT_TIME: Duration = Duration::from_millis(500);
-/// How long a server may take to say its first word.
+/// How long a server may take to send its greeting.
 const GREETING_TIME: Duration = Duration::from_secs(5);
 
 /// Waits until the guest has an address that others can reach; fails with `Kind::TimedOut`.
@@ -91,7 +91,7 @@ fn still_there(name: &ContainerName, leader: &Generation) -> Result<()> {
     if sys::process::is_same(leader) { Ok(()) } else { Err(Error::failed(format!("container `{name}` has ended"))) }
 }
 
-/// Connects to a port of the guest, trying until somebody listens, at most for `limit`.
+/// Connects to a port of the guest, retrying until it is accepted, at most for `limit`.
 ///
 /// With root's rights from inside the guest's network namespace, else by the guest's addresses.
 pub(crate) fn connect(layout: &Layout, name: &ContainerName, port: u16, limit: Duration) -> Result<TcpStream> {

@@ -1,4 +1,4 @@
-//! Tells the host's resolver of a bridge's names, where that is systemd-resolved.
+//! Registers a bridge's names with the host's resolver, where that is systemd-resolved.
 
 use std::net::IpAddr;
 use std::time::Duration;
@@ -50,7 +50,7 @@ fn servers(settings: &BridgeSettings) -> Vec<IpAddr> {
     ipv4.into_iter().chain(settings.ipv6.map(|net| IpAddr::V6(net.ip()))).collect()
 }
 
-/// The guests' domain, and those that their addresses' names are in (RFC 1035, RFC 3596).
+/// The guests' domain, and the reverse domains of their addresses (RFC 1035, RFC 3596).
 fn domains(settings: &BridgeSettings) -> Vec<String> {
     let mut domains = vec![settings.domain.clone()];
     if let Some(net) = settings.ipv4 {

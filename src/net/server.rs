@@ -22,10 +22,10 @@ use crate::systemd::notify::Notifier;
 /// How long the group of a server that has ended may be busy still.
 const GROUP_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// Who waits for the server to be ready.
+/// What waits for the server to be ready.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Readiness {
-    /// systemd, or nobody.
+    /// systemd, or no process.
     Notify,
     /// `spawn`, at the other end of standard output.
     Stdout,
@@ -39,7 +39,7 @@ pub(crate) fn ensure(layout: &Layout, bridge: &str) -> Result<()> {
     if has_unit(layout) { systemctl("start", bridge) } else { spawn(layout, bridge) }
 }
 
-/// Ends the bridge's server, which tells the guests so; one that does not run has ended.
+/// Ends the bridge's server, which advertises that to the guests; one that does not run has ended.
 pub fn stop(layout: &Layout, bridge: &str) -> Result<()> {
     if has_unit(layout) {
         systemctl("stop", bridge)?;
@@ -129,7 +129,7 @@ fn remove_cgroup(layout: &Layout) {
     let Ok(hierarchies) = Hierarchies::detect() else { return };
     let Ok(unified) = hierarchies.require_unified() else { return };
     let deadline = Instant::now() + GROUP_TIMEOUT;
-    // A process that has let go of its lock may be in its group for a moment still.
+    // A process that has released its lock may be in its group for a moment still.
     while matches!(fs::remove_dir(unified.join(cgroup(layout))), Err(e) if e.kind() == ErrorKind::ResourceBusy) {
         if Instant::now() >= deadline || other_servers(layout) {
             return;
@@ -144,7 +144,7 @@ fn other_servers(layout: &Layout) -> bool {
     bridges.iter().any(|bridge| is_running(layout, bridge).unwrap_or(false))
 }
 
-/// Is the bridge's server until it is told to stop or the bridge is gone: `lxm network serve`.
+/// Runs as the bridge's server until a signal stops it or the bridge is gone: `lxm network serve`.
 pub(crate) fn run(layout: &Layout, bridge: &str, readiness: Readiness) -> Result<()> {
     let served = match readiness {
         Readiness::Notify => serve(layout, bridge, |_| {

@@ -34,7 +34,7 @@ fn read(path: &str) -> Option<String> {
     std::fs::read_to_string(format!("/proc/sys/{path}")).ok().map(|value| value.trim().to_owned())
 }
 
-/// Whether this kernel speaks IPv6 at all.
+/// Whether this kernel has IPv6 at all.
 pub(super) fn has_ipv6() -> bool {
     std::path::Path::new("/proc/sys/net/ipv6").is_dir()
 }

@@ -20,7 +20,7 @@ use crate::types::subnet;
 
 /// How long an offered address is kept for its client.
 const OFFER_TIME: Time = 60;
-/// How long an address that somebody else uses is given to nobody.
+/// How long an address that another machine uses is not leased.
 const BLOCK_TIME: Time = 600;
 /// How long a probe's silence counts.
 const PROBE_VALID: Time = 300;
@@ -32,11 +32,11 @@ const MAX_DECLINED: usize = 8;
 pub(super) enum DhcpAction {
     Nothing,
     Reply(Packet),
-    /// First see whether somebody uses this address, then ask again.
+    /// First probe whether this address is in use, then handle the request again.
     Probe(Ipv4Addr),
 }
 
-/// An address that is somebody's who has no lease of it.
+/// An address in use by a machine that has no lease of it.
 #[derive(Debug)]
 struct Block {
     until: Time,
@@ -102,13 +102,13 @@ impl Dhcp4 {
         self.last - self.first + 1
     }
 
-    /// What the admin should hear of, since the last call.
+    /// Messages for the admin since the last call.
     pub(super) fn take_notes(&mut self) -> Vec<String> {
         std::mem::take(&mut self.notes)
     }
 
-    /// Takes the guests that run now. Leases of those that do no more end; answers those that are
-    /// new and will ask for a lease.
+    /// Takes the guests that run now. Ends the leases of guests that have stopped; returns the new ones that
+    /// will ask for a lease.
     pub(super) fn set_guests(&mut self, guests: Guests, now: Time) -> Vec<Mac> {
         let gone: Vec<Mac> = self.guests.keys().filter(|mac| !guests.contains_key(mac)).copied().collect();
         gone.into_iter().for_each(|mac| self.leases.end(mac, now));
@@ -122,21 +122,21 @@ impl Dhcp4 {
             });
             self.reserved.extend(fixed.chain(guest.reserved).map(|address| (address, guest.mac)));
         }
-        // One that had a lease of it may not use it any more, though nobody leases it to this one.
+        // A client that had a lease of it must not use it any more, even if this guest gets no lease of it.
         self.reserved.iter().for_each(|(address, mac)| self.holders.pass_on(*address, *mac));
         self.guests = guests;
         new
     }
 
-    /// Picks a guest's address before it asks; answers the address where it should be probed, so
-    /// that the guest's first request is answered at once.
+    /// Picks a guest's address before it asks; returns the address where it should be probed, so that the
+    /// guest's first request is answered at once.
     pub(super) fn prepare(&mut self, mac: Mac, now: Time) -> Option<Ipv4Addr> {
         let address = self.choose(mac, None, now)?;
         self.hold(mac, address, now);
         self.needs_probe(mac, address, now).then_some(address)
     }
 
-    /// Notes that a probe of `address` was answered by nobody.
+    /// Notes that a probe of `address` got no answer.
     pub(super) fn found_free(&mut self, address: Ipv4Addr, now: Time) {
         if self.probed.len() > 4096 {
             self.probed.retain(|_, until| *until > now);
@@ -171,7 +171,7 @@ impl Dhcp4 {
         if relayed && !self.subnet.contains(request.giaddr) {
             return Ok(DhcpAction::Nothing);
         }
-        // A guest speaks for itself alone; with invented MACs it could take the whole pool.
+        // A guest may ask for itself alone: with invented MACs it could take the whole pool.
         if source != request.mac && self.guests.contains_key(&source) {
             self.notes.push(format!("{} asks for a lease in the name of {}; ignored", self.who(source), request.mac));
             return Ok(DhcpAction::Nothing);
@@ -226,7 +226,7 @@ impl Dhcp4 {
                 None => return Ok(DhcpAction::Nothing),
             },
         };
-        if let Err(why) = self.entitled(request.mac, wanted, now) {
+        if let Err(why) = self.may_have(request.mac, wanted, now) {
             self.notes.push(format!("{} may not have {wanted}: {why}", self.who(request.mac)));
             return self.reply(request, source, Answer::Nak(why));
         }
@@ -294,7 +294,7 @@ impl Dhcp4 {
             && self.blocked.get(&address).is_none_or(|block| block.until <= now)
     }
 
-    /// Whether nobody else has or may still want `address`.
+    /// Whether no other client has `address` or may still ask for it.
     fn is_takeable(&self, mac: Mac, address: Ipv4Addr, now: Time) -> bool {
         self.leases
             .holder(address)
@@ -306,7 +306,7 @@ impl Dhcp4 {
     }
 
     /// Whether the client may have exactly this address; where not, why.
-    fn entitled(&self, mac: Mac, address: Ipv4Addr, now: Time) -> Result<(), &'static str> {
+    fn may_have(&self, mac: Mac, address: Ipv4Addr, now: Time) -> Result<(), &'static str> {
         if !self.subnet.contains(address) {
             return Err("the address is not of this network");
         }
@@ -336,8 +336,8 @@ impl Dhcp4 {
         guest.reserved.or_else(|| guest.addresses.iter().find_map(of_subnet))
     }
 
-    /// Picks the address to offer: the reserved one, the one it has or had, the one it asks for,
-    /// else one that nobody had yet, else the one that somebody had longest ago.
+    /// Picks the address to offer: the reserved one, the one it has or had, the one it asks for, else one
+    /// that was never leased, else the one whose lease ended longest ago.
     fn choose(&mut self, mac: Mac, requested: Option<Ipv4Addr>, now: Time) -> Option<Ipv4Addr> {
         let reserved = self.reserved_for(mac);
         if let Some(address) = reserved.filter(|address| !self.is_usable(mac, *address, now)) {
@@ -355,8 +355,8 @@ impl Dhcp4 {
         chosen
     }
 
-    /// An address that nobody ever had; the first try follows from the MAC, so that even a server
-    /// that lost its leases gives the same one again.
+    /// An address that was never leased; the first try follows from the MAC, so that even a server that lost
+    /// its leases gives the same one again.
     fn unused(&self, mac: Mac, now: Time) -> Option<Ipv4Addr> {
         let size = u64::from(self.pool_size());
         // FNV-1a, which stays the same whatever the program is built with.
@@ -370,12 +370,12 @@ impl Dhcp4 {
     }
 
     fn reclaimed(&self, mac: Mac, now: Time) -> Option<Ipv4Addr> {
-        let is_stranger = |lease: &&Lease| !self.guests.contains_key(&lease.mac);
+        let is_unknown = |lease: &&Lease| !self.guests.contains_key(&lease.mac);
         let possible = |lease: &&Lease| self.is_possible(mac, lease.address, now);
-        let ended = self.leases.ended(now).filter(is_stranger).find(possible);
-        // A guest of ours comes before strangers that asked and did not take.
+        let ended = self.leases.ended(now).filter(is_unknown).find(possible);
+        // A running guest comes before unknown clients that have not taken their offer.
         let ours = self.guests.contains_key(&mac);
-        let offered = || self.leases.offers().filter(|_| ours).filter(is_stranger).find(possible);
+        let offered = || self.leases.offers().filter(|_| ours).filter(is_unknown).find(possible);
         ended.or_else(offered).map(|lease| lease.address)
     }
 

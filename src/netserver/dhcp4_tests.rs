@@ -128,7 +128,7 @@ fn a_request_for_what_is_not_the_clients_is_refused() {
 #[test]
 fn a_reserved_address_goes_to_its_guest_alone() {
     let mut server = server(2, 3);
-    // Outside the pool is allowed: nobody else can have it there.
+    // Outside the pool is allowed: no other client can have it there.
     server.set_guests(Guests::from([guest(1, Some(ip(3))), guest(2, Some(ip(99)))]), NOW);
     assert_eq!(lease(&mut server, mac(50), NOW), Some(ip(2)), "the other one of the pool is reserved");
     assert_eq!(lease(&mut server, mac(51), NOW), None);
@@ -202,7 +202,7 @@ fn a_guest_cannot_ask_in_the_name_of_another() {
 }
 
 #[test]
-fn a_used_address_is_found_by_the_probe_and_given_to_nobody() {
+fn an_address_in_use_is_found_by_the_probe_and_not_leased() {
     let mut server = server(2, 254);
     let request = parse(MessageType::Discover, mac(1), &[]);
     let DhcpAction::Probe(first) = server.handle(&request, mac(1), NOW).unwrap() else { panic!("no probe") };
@@ -273,7 +273,7 @@ fn a_released_lease_ends_and_only_its_owner_can_release_it() {
 }
 
 #[test]
-fn a_client_with_an_address_of_its_own_is_told_the_rest() {
+fn a_client_with_an_address_of_its_own_gets_the_rest() {
     let mut server = server(2, 254);
     let mut inform = parse(MessageType::Inform, mac(1), &[]);
     inform.ciaddr = ip(200);

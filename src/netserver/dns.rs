@@ -1,4 +1,4 @@
-//! What a DNS query is answered from the guests' names, and what is somebody else's to answer.
+//! Answers DNS queries from the guests' names, and decides which are forwarded.
 
 use std::net::IpAddr;
 
@@ -28,7 +28,7 @@ pub(super) enum QueryVerdict {
     /// It is not a query at all.
     Drop,
     Answer(Vec<u8>),
-    /// Somebody else's name.
+    /// A name of another domain.
     Forward(Question),
 }
 
@@ -69,7 +69,7 @@ pub(super) fn answers(reply: &[u8], id: u16, question: &Question) -> bool {
     })
 }
 
-/// A number that nobody can guess, for the id of a query of our own.
+/// An unpredictable id for a query of our own.
 pub(super) fn random_id() -> u16 {
     Message::query().metadata.id
 }
@@ -185,7 +185,7 @@ impl Zone {
         reply
     }
 
-    /// Goes with every "there is no such": it says for how long that may be believed, 0 s.
+    /// Goes with every negative answer: it says for how long that may be cached, 0 s.
     fn authority(&self, zone: &Name) -> Record {
         let contact = self.domain.prepend_label("hostmaster").unwrap_or_else(|_| self.domain.clone());
         record(zone, RData::SOA(SOA::new(self.domain.clone(), contact, 1, 3600, 600, 86400, 0)))
@@ -196,7 +196,7 @@ fn wants(query: &Query, kind: RecordType) -> bool {
     query.query_type() == kind || query.query_type() == RecordType::ANY
 }
 
-/// A record to be believed for no time at all: containers come and go.
+/// A record with a TTL of 0: containers come and go.
 fn record(name: &Name, data: RData) -> Record {
     Record::from_rdata(name.clone(), 0, data)
 }
@@ -282,7 +282,7 @@ mod tests {
     }
 
     #[test]
-    fn all_else_is_somebody_elses() {
+    fn all_else_is_forwarded() {
         for name in
             ["example.com.", "web.", "xlxm.", "lxm.example.", ".", "9.4.0.10.in-addr.arpa.", "3.0.10.in-addr.arpa."]
         {

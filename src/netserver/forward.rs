@@ -1,4 +1,4 @@
-//! Asking the host's servers for names of others.
+//! Forwards queries for names of other domains to the upstream servers.
 
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
@@ -13,7 +13,7 @@ use super::dns::{self, Question};
 const TIMEOUT: Duration = Duration::from_millis(1500);
 /// How long one server has over TCP: connection, question and a long answer.
 const TCP_TIMEOUT: Duration = Duration::from_secs(4);
-/// How often the list is gone through.
+/// How often the whole list is tried.
 const ROUNDS: usize = 2;
 const SERVER_FAILURE: u8 = 2;
 const REFUSED: u8 = 5;
@@ -74,7 +74,7 @@ async fn udp(server: SocketAddr, query: &[u8], id: u16, question: &Question) -> 
         SocketAddr::V6(_) => SocketAddr::from((Ipv6Addr::UNSPECIFIED, 0)),
     };
     let socket = UdpSocket::bind(any).await?;
-    // Connected: nobody else's datagrams arrive, and a closed port is seen at once.
+    // Connected: only this server's datagrams arrive, and a closed port is seen at once.
     socket.connect(server).await?;
     socket.send(query).await?;
     let mut buffer = vec![0; 65535];

@@ -74,7 +74,7 @@ pub(super) struct Datagram<'a> {
 
 /// Parses an IPv4 packet that holds a whole UDP datagram.
 ///
-/// The UDP checksum is not looked at: a sender on a veth leaves it to hardware that is not there.
+/// The UDP checksum is not checked: a sender on a veth leaves it to hardware that does not exist.
 pub(super) fn parse_udp(packet: &[u8]) -> Option<Datagram<'_>> {
     let header = usize::from(packet.first()? & 0xf) * 4;
     if packet[0] >> 4 != 4 || header < 20 || packet.len() < header + 8 || packet[9] != 17 {
@@ -121,13 +121,13 @@ pub(super) fn udp(from: SocketAddrV4, to: SocketAddrV4, payload: &[u8]) -> Vec<u
     packet
 }
 
-/// Builds the question who has `address`, asked by nobody (RFC 5227's probe), so that no table of
-/// any neighbour changes by it.
+/// Builds an ARP probe for `address` (RFC 5227): it names no sender's address, so that it changes no
+/// neighbour's table.
 pub(super) fn arp_probe(own: Mac, address: Ipv4Addr) -> Vec<u8> {
     arp_request(own, Ipv4Addr::UNSPECIFIED, address)
 }
 
-/// Builds the question who has `address`, asked by `from` at `own`.
+/// Builds an ARP request for `address`, sent by `from` at `own`.
 pub(super) fn arp_request(own: Mac, from: Ipv4Addr, address: Ipv4Addr) -> Vec<u8> {
     let mut packet = vec![0, 1, 8, 0, 6, 4, 0, 1];
     packet.extend(own.0);
@@ -137,7 +137,7 @@ pub(super) fn arp_request(own: Mac, from: Ipv4Addr, address: Ipv4Addr) -> Vec<u8
     packet
 }
 
-/// Who an ARP packet of any kind says to have which address.
+/// The sender of an ARP packet of any kind: MAC and IP address.
 pub(super) fn parse_arp(packet: &[u8]) -> Option<(Mac, Ipv4Addr)> {
     let packet: &[u8; 28] = packet.get(..28)?.try_into().ok()?;
     if packet[..6] != [0, 1, 8, 0, 6, 4] {
@@ -217,7 +217,7 @@ mod tests {
     }
 
     #[test]
-    fn an_arp_answer_names_its_sender_and_a_probe_nobody() {
+    fn an_arp_answer_names_its_sender_and_a_probe_none() {
         let mac = Mac([0x10, 0x66, 0x6a, 0, 0, 1]);
         let mut packet = arp_probe(mac, *TO.ip());
         assert_eq!(parse_arp(&packet), None);

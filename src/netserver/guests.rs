@@ -45,7 +45,7 @@ fn file(layout: &Layout, bridge: &str, mac: Mac) -> PathBuf {
     directory(layout, bridge).join(mac.to_string())
 }
 
-/// Tells the bridge's server of a guest, before its init runs; again with other facts replaces them.
+/// Announces a guest to the bridge's server before its init runs; repeated, it replaces what was announced.
 ///
 /// Needs no running server: one that starts later reads the file.
 pub fn announce(layout: &Layout, bridge: &str, entry: &GuestEntry) -> Result<()> {

@@ -1,5 +1,4 @@
-//! Who was answered with which address last, so that the rules of the bridge stop to believe whoever
-//! had it before.
+//! Which client was given each address last, so that the bridge's rules drop the client that had it before.
 
 use std::collections::HashMap;
 use std::net::Ipv4Addr;
@@ -23,14 +22,14 @@ impl Holders {
         }
     }
 
-    /// An address is this station's from now on.
+    /// The address belongs to this MAC address from now on.
     pub(super) fn pass_on(&mut self, address: Ipv4Addr, mac: Mac) {
         if self.of.insert(address, mac).is_some_and(|before| before != mac) {
             self.changed.push((Some(mac), address));
         }
     }
 
-    /// A client is answered with an address; it has one, and what it had before is nobody's.
+    /// A client is given an address; the one that it had before is free.
     pub(super) fn answer(&mut self, mac: Mac, address: Ipv4Addr) {
         self.pass_on(address, mac);
         let former = self.answered.insert(mac, address).filter(|former| *former != address);
@@ -40,8 +39,8 @@ impl Holders {
         }
     }
 
-    /// Addresses that another client was answered with before, with whose they are now if anybody's,
-    /// since the last call.
+    /// Addresses that were given to another client before, each with its present holder if it has one, since
+    /// the last call.
     pub(super) fn take_changed(&mut self) -> Vec<(Option<Mac>, Ipv4Addr)> {
         std::mem::take(&mut self.changed)
     }
@@ -58,7 +57,7 @@ mod tests {
         let mut holders = Holders::new(&Leases::default());
         holders.answer(a, one);
         holders.answer(a, one);
-        assert_eq!(holders.take_changed(), [], "it was nobody's");
+        assert_eq!(holders.take_changed(), [], "it was free");
         holders.answer(a, two);
         assert_eq!(holders.take_changed(), [(None, one)]);
         holders.pass_on(two, b);

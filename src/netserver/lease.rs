@@ -45,7 +45,7 @@ impl Leases {
         self.by_address.get(&address).and_then(|mac| self.by_mac.get(mac))
     }
 
-    /// How many addresses are remembered as somebody's.
+    /// How many addresses have a lease, ended ones included.
     pub(super) fn len(&self) -> usize {
         self.by_mac.len()
     }
@@ -64,7 +64,7 @@ impl Leases {
         self.by_end.iter().filter_map(|(_, address)| self.holder(*address)).filter(|lease| lease.offered)
     }
 
-    /// Sets a client's lease, taking the address from whoever had it.
+    /// Sets a client's lease, taking the address from its earlier holder.
     pub(super) fn set(&mut self, lease: Lease) {
         if let Some(loser) = self.by_address.get(&lease.address).copied().filter(|mac| *mac != lease.mac) {
             self.remove(loser);
@@ -142,7 +142,7 @@ mod tests {
     }
 
     #[test]
-    fn an_offer_is_not_kept_but_what_it_replaces_is_told_of() {
+    fn an_offer_is_not_kept_but_what_it_replaces_is_reported() {
         let mut leases = Leases::default();
         let offer = |address| Lease { mac: A, address, expires: 60, offered: true };
         leases.set(offer(ONE));

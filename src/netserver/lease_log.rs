@@ -1,9 +1,9 @@
 //! The lease file: a line for every change, rewritten whole when most lines are old.
 //!
-//! A line reads `EXPIRES MAC ADDRESS`, the first in seconds since 1970; a later line of a MAC
-//! replaces an earlier one, and `0 MAC -` forgets it. A change is written before its client is
-//! told, so that a killed server has lost nothing. It is not synced each time: what a crash of the
-//! host loses is at most seconds old, and of guests that the crash ended.
+//! A line reads `EXPIRES MAC ADDRESS`, the first in seconds since 1970; a later line of a MAC replaces an
+//! earlier one, and `0 MAC -` forgets it. A change is written before its client is answered, so that a killed
+//! server has lost nothing. It is not synced each time: what a crash of the host loses is at most seconds
+//! old, and of guests that the crash ended.
 
 use std::fs::File;
 use std::io::{Read, Write};

@@ -65,8 +65,8 @@ impl BridgeLink {
     }
 }
 
-/// A socket on the DHCP port that takes nothing: renewals come by unicast, and with nobody on the
-/// port the kernel would tell the client so. Another server may have the port; it does the same.
+/// A socket on the DHCP port that takes nothing: renewals come by unicast, and without a socket on the port
+/// the kernel would answer "port unreachable". Another server may have the port; it does the same.
 fn hold_dhcp_port(bridge: &str) -> Result<Socket> {
     let socket = Socket::new(Domain::IPV4, Type::DGRAM.cloexec(), Some(Protocol::UDP))?;
     const NOTHING: SockFilter = SockFilter::new(0x06, 0, 0, 0);

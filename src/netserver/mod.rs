@@ -6,7 +6,7 @@
 //!
 //! | file | idea |
 //! |---|---|
-//! | `guests` | which containers run on the bridge, told by whoever wires them |
+//! | `guests` | which containers run on the bridge: a file each, written when they are wired |
 //! | `frame`, `request`, `reply` | packets and messages, parsed and built |
 //! | `dhcp4`, `lease`, `holders`, `lease_log` | who gets which address; how that is remembered |
 //! | `ra` | router advertisements |
@@ -15,7 +15,7 @@
 //! | `resolver`, `share` | the name server's sockets, and how much of it one guest may have |
 //! | `link`, `privileges`, `state`, `status`, `server` | the process |
 //! | `serve`, `running` | the process from its start; whether it runs, and its status |
-//! | `watchdog` | what it tells the process that keeps the rules and starts it again |
+//! | `watchdog` | its messages to the process that keeps the rules and starts it again |
 //!
 //! It may name `store` and what stands below it. Start reading at `serve`.
 

@@ -9,8 +9,8 @@ use crate::types::Mac;
 
 /// Most IPv6 addresses remembered of one guest; a guest can claim as many as it likes.
 const MAX_ADDRESSES: usize = 4;
-/// Most addresses whose station is remembered; beyond, all are met again.
-const MAX_STATIONS: usize = 65_536;
+/// Most addresses whose MAC address is remembered; beyond, all are learnt anew.
+const MAX_SENDERS: usize = 65_536;
 
 /// What the name server answers from: made anew whenever a guest or its lease changes.
 #[derive(Debug, Default)]
@@ -67,12 +67,12 @@ impl Names {
 #[derive(Debug, Default)]
 pub(super) struct Neighbours {
     named: HashMap<Mac, Vec<Ipv6Addr>>,
-    /// Who speaks from which address, link-local ones too.
-    stations: HashMap<Ipv6Addr, Mac>,
+    /// The MAC address that sends from each address, link-local ones too.
+    senders: HashMap<Ipv6Addr, Mac>,
 }
 
 impl Neighbours {
-    /// Notes that `mac` claims `address`, one to be known by; says whether that is news.
+    /// Notes that `mac` claims `address`, to be answered with its name; returns whether that is new.
     pub(super) fn learn(&mut self, mac: Mac, address: Ipv6Addr) -> bool {
         let known = self.named.entry(mac).or_default();
         if known.contains(&address) {
@@ -85,22 +85,22 @@ impl Neighbours {
         true
     }
 
-    /// Notes that `mac` speaks from `address`. The rules of the bridge give a station 64 in an hour.
-    pub(super) fn meet(&mut self, mac: Mac, address: Ipv6Addr) {
-        if self.stations.len() >= MAX_STATIONS {
-            self.stations.clear();
+    /// Notes that `mac` sends from `address`. The rules of the bridge give a MAC address 64 in an hour.
+    pub(super) fn note_sender(&mut self, mac: Mac, address: Ipv6Addr) {
+        if self.senders.len() >= MAX_SENDERS {
+            self.senders.clear();
         }
-        self.stations.insert(address, mac);
+        self.senders.insert(address, mac);
     }
 
-    pub(super) fn station(&self, address: Ipv6Addr) -> Option<Mac> {
-        self.stations.get(&address).copied()
+    pub(super) fn mac_of(&self, address: Ipv6Addr) -> Option<Mac> {
+        self.senders.get(&address).copied()
     }
 
     /// Keeps those of running guests alone.
     pub(super) fn retain(&mut self, guests: &Guests) {
         self.named.retain(|mac, _| guests.contains_key(mac));
-        self.stations.retain(|_, mac| guests.contains_key(mac));
+        self.senders.retain(|_, mac| guests.contains_key(mac));
     }
 
     pub(super) fn of(&self, mac: Mac) -> Vec<Ipv6Addr> {

@@ -6,7 +6,7 @@ use nix::unistd::{Gid, Uid, User, setgroups, setresgid, setresuid};
 use crate::error::{Context, Error, Result};
 use crate::sys::privileges;
 
-/// The package's own user; where it was not made, nobody's.
+/// The package's own user; where it was not made, `nobody`.
 const USERS: [&str; 2] = ["lxm-net", "nobody"];
 /// Port 53 may come free later; nothing else is needed any more.
 const KEPT: Capability = Capability::CAP_NET_BIND_SERVICE;

@@ -27,7 +27,7 @@ const INITIAL_INTERVAL: Duration = Duration::from_secs(16);
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Presence {
     Here,
-    /// We go: guests look for another router at once.
+    /// This router ends: guests look for another one at once.
     Leaving,
 }
 
@@ -132,7 +132,7 @@ mod tests {
     }
 
     #[test]
-    fn it_tells_of_prefix_route_resolver_and_domain() {
+    fn it_advertises_prefix_route_resolver_and_domain() {
         let packet = advertisement(true).packet(FROM, None, OWN, Presence::Here);
         assert_eq!((packet[7], packet[40], &packet[46..48]), (255, 134, &1800u16.to_be_bytes()[..]));
         assert_eq!(packet[24..40], ALL_NODES.octets());

@@ -1,5 +1,5 @@
-//! Private addresses under names of others: what a web page needs to make a browser speak to machines
-//! behind the firewall ("DNS rebinding"), and what honest names of the world do not have.
+//! DNS rebinding: private addresses under foreign names, by which a web page makes a browser connect to
+//! machines behind the firewall. Honest public names have none.
 
 use std::net::{IpAddr, Ipv4Addr};
 
@@ -11,8 +11,8 @@ const TYPE_HTTPS: u16 = 65;
 const IPV4_HINT: u16 = 4;
 const IPV6_HINT: u16 = 6;
 
-/// Names that nobody can register, and whose addresses are private by their meaning (RFC 6761, RFC 6762,
-/// RFC 8375, ICANN's reservation of `internal`, and those of SAC045 that will never be delegated).
+/// Names that cannot be registered, and whose addresses are private by their meaning (RFC 6761, RFC 6762, RFC
+/// 8375, ICANN's reservation of `internal`, and those of SAC045 that will never be delegated).
 const NEVER_PUBLIC: [&str; 12] = [
     "internal",
     "home.arpa",
@@ -45,8 +45,8 @@ impl Allowed {
         Allowed { everything, domains: domains.collect() }
     }
 
-    /// Whether `name`, in lower case and without the dot at its end, may. One without any dot is
-    /// nobody's in the world.
+    /// Whether `name`, in lower case and without the dot at its end, may. One without a dot is no public
+    /// name.
     pub(super) fn covers(&self, name: &str) -> bool {
         let is_in = |domain: &String| {
             name.strip_suffix(domain.as_str()).is_some_and(|rest| rest.is_empty() || rest.ends_with('.'))
@@ -55,8 +55,8 @@ impl Allowed {
     }
 }
 
-/// The domains of the `search` and `domain` lines of a resolv.conf(5), which the host believes its own.
-/// A top-level domain is nobody's own.
+/// The domains of the `search` and `domain` lines of a resolv.conf(5), which the host believes its own. A
+/// top-level domain is not the host's own.
 pub(super) fn own_domains(resolv_conf: &str) -> Vec<String> {
     let of_line = |line: &str| -> Vec<String> {
         let mut words = line.split_whitespace();

@@ -195,7 +195,7 @@ mod tests {
     }
 
     #[test]
-    fn an_acknowledgement_tells_of_the_whole_network() {
+    fn an_acknowledgement_describes_the_whole_network() {
         let request = DhcpRequest::parse(&message(MessageType::Request, MAC, &[61, 2, 7, 7, 82, 2, 1, 0])).unwrap();
         let packet = build(&policy(), &request, SOURCE, Answer::Ack(ADDRESS, Some("web"))).unwrap();
         let (to, reply, length) = decode(&packet);

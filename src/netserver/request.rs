@@ -60,7 +60,7 @@ impl DhcpRequest {
             rapid_commit: false,
         };
         let overload = request.take_options(message.opts());
-        // Options may go on in the fields of the file and server names (RFC 2132, 9.3).
+        // Options may continue in the fields of the file and server names (RFC 2132, 9.3).
         if overload & 1 != 0 {
             request.take_options(DhcpOptionIterator::new(&bytes[108..236]));
         }

@@ -22,7 +22,7 @@ use crate::error::{Error, Result};
 use crate::sys::ports;
 
 pub(super) const PORT: u16 = 53;
-/// Queries of others' names that may wait for an answer at a time: in all, and of one client.
+/// Forwarded queries that may wait at a time: in all, and of one client.
 const MAX_FORWARDED: usize = 512;
 const MAX_FORWARDED_EACH: usize = 64;
 /// The same question from the host itself so often at a time means that it asks us what we ask it.
@@ -31,8 +31,8 @@ const MAX_LOOPED: usize = 3;
 const MAX_CONNECTIONS: usize = 128;
 const MAX_CONNECTIONS_EACH: usize = 16;
 const IDLE: Duration = Duration::from_secs(10);
-/// How often the admin is told of an answer that was kept from a guest.
-const TELL_AGAIN: Duration = Duration::from_secs(10);
+/// How often a dropped answer is logged.
+const LOG_INTERVAL: Duration = Duration::from_secs(10);
 
 /// The bound sockets.
 #[derive(Debug)]
@@ -42,7 +42,7 @@ pub(super) struct Sockets {
 }
 
 impl Sockets {
-    /// Binds port 53 of every address or of none; fails with the name of who has it.
+    /// Binds port 53 of every address or of none; fails naming the program that has it.
     pub(super) fn bind(addresses: &[IpAddr]) -> Result<Self> {
         let mut sockets = Sockets { udp: Vec::new(), tcp: Vec::new() };
         for &address in addresses {
@@ -95,7 +95,7 @@ pub(super) struct Resolver {
     pub upstreams: RefCell<Upstreams>,
     /// Which names of others may stand for private addresses.
     private_names: Vec<String>,
-    told: Cell<Option<Instant>>,
+    logged_at: Cell<Option<Instant>>,
     forwarded: Rc<Counts<Requester>>,
     looped: Rc<Counts<Question>>,
     connections: Rc<Counts<Requester>>,
@@ -115,7 +115,7 @@ impl Resolver {
             state,
             upstreams: RefCell::new(upstreams),
             private_names,
-            told: Cell::new(None),
+            logged_at: Cell::new(None),
             forwarded: Counts::new(MAX_FORWARDED, MAX_FORWARDED_EACH),
             looped: Counts::new(usize::MAX, MAX_LOOPED),
             connections: Counts::new(MAX_CONNECTIONS, MAX_CONNECTIONS_EACH),
@@ -210,10 +210,10 @@ impl Resolver {
         if self.own.contains(&client) || client.is_loopback() {
             return Requester::Host;
         }
-        self.state.borrow().station(client).map_or(Requester::PendingProbe, Requester::Station)
+        self.state.borrow().mac_of(client).map_or(Requester::Unknown, Requester::Guest)
     }
 
-    /// Passes a query on; the answer "could not find out" where nobody answers or too many wait.
+    /// Passes a query on; SERVFAIL where no server answers or too many queries wait.
     async fn forward(
         &self,
         query: &[u8],
@@ -231,17 +231,17 @@ impl Resolver {
         };
         match reply {
             Some(reply) => {
-                // Whoever stood before the one that answered did not.
+                // The servers before the one that answered did not answer.
                 let before = servers.iter().take_while(|server| **server != reply.server);
                 before.for_each(|server| self.upstreams.borrow_mut().demote(*server));
-                self.believe(query, &question, reply.message)
+                self.without_rebinding(query, &question, reply.message)
             }
             None => dns::failure(query, ResponseCode::ServFail),
         }
     }
 
     /// The answer that a client is given: none with private addresses under a name of others.
-    fn believe(&self, query: &[u8], question: &Question, reply: Vec<u8>) -> Option<Vec<u8>> {
+    fn without_rebinding(&self, query: &[u8], question: &Question, reply: Vec<u8>) -> Option<Vec<u8>> {
         let address = match rebind::private_address(&reply) {
             Ok(None) => return Some(reply),
             Ok(Some(address)) => address,
@@ -251,8 +251,8 @@ impl Resolver {
         if Allowed::new(&self.private_names, self.upstreams.borrow().own_domains()).covers(&name) {
             return Some(reply);
         }
-        if self.told.get().is_none_or(|at| at.elapsed() >= TELL_AGAIN) {
-            self.told.set(Some(Instant::now()));
+        if self.logged_at.get().is_none_or(|at| at.elapsed() >= LOG_INTERVAL) {
+            self.logged_at.set(Some(Instant::now()));
             let name = name.escape_default();
             crate::sys::log::line(&format!(
                 "`{name}` stands for {address}, which is private: kept from who asked; \

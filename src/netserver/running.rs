@@ -1,4 +1,4 @@
-//! Whether a bridge's server runs, and what it says of itself.
+//! Whether a bridge's server runs, and its status.
 //!
 //! Directories of a bridge: `run/lxm/.network/BRIDGE/` belongs to root and has the lock and the
 //! guests' files; `var/lib/lxm/.network/BRIDGE/` belongs to the server, which has no rights, and has
@@ -31,7 +31,7 @@ pub fn is_running(layout: &Layout, bridge: &str) -> Result<bool> {
     FileLock::is_held(&lock_file(layout, bridge))
 }
 
-/// What the bridge's server says of itself; `None` while none runs.
+/// The status of the bridge's server; `None` while none runs.
 pub fn status(layout: &Layout, bridge: &str) -> Result<Option<ServerStatus>> {
     if !is_running(layout, bridge)? {
         return Ok(None);

@@ -19,7 +19,7 @@ use crate::error::{Context, Error, Result};
 use crate::store::{FileLock, Layout, replace_run_file};
 use crate::sys;
 
-/// Serves the bridge until it is told to stop or the bridge is gone.
+/// Serves the bridge until a signal stops it or the bridge is gone.
 ///
 /// `settings` are the bridge's; `ready` is called when it serves.
 pub(crate) fn serve(

@@ -1,6 +1,6 @@
-//! Who has how much of what there is a limited number of: waiting queries, connections.
+//! Shares of what is limited: waiting queries, connections.
 //!
-//! By station and not by address: a guest has as many addresses as it likes.
+//! Counted by MAC address and not by IP address: a guest has as many of those as it likes.
 
 use std::cell::RefCell;
 use std::collections::HashMap;
@@ -9,23 +9,23 @@ use std::rc::Rc;
 
 use crate::types::Mac;
 
-/// Who asks.
+/// Who sends a query.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(super) enum Requester {
     Host,
-    Station(Mac),
-    /// Nobody whose station is known. All of them together are one client, so that nobody gains by being
-    /// one: a guest that asks who has its gateway's address, as every guest does, is none for long.
-    PendingProbe,
+    Guest(Mac),
+    /// A sender whose MAC address is not known yet. All of these count as one client, so that none gains by
+    /// it: a guest that resolves its gateway's address, as every guest does, is known soon.
+    Unknown,
 }
 
 /// How many of each are under way.
 #[derive(Debug)]
 pub(super) struct Counts<T> {
     by: RefCell<HashMap<T, usize>>,
-    /// In all.
+    /// For all together.
     limit: usize,
-    /// Of each.
+    /// For each.
     limit_each: usize,
 }
 
@@ -34,8 +34,8 @@ impl<T: Hash + Eq + Clone> Counts<T> {
         Rc::new(Counts { by: RefCell::new(HashMap::new()), limit, limit_each })
     }
 
-    /// Counts one more, unless `what` has its limit, or as much as is left for all others: one alone leaves
-    /// much, and of what many have taken the next that is given back is for one who has nothing yet.
+    /// Counts one more for `what`, unless it is at its limit or has as many as are left for all others. So
+    /// one client alone leaves half, and what is freed goes to a client that has none yet.
     pub(super) fn enter(self: &Rc<Self>, what: T) -> Option<Ticket<T>> {
         let mut by = self.by.borrow_mut();
         let left = self.limit.saturating_sub(by.values().sum());

@@ -27,16 +27,16 @@ impl ServerState {
         self.names = Names::new(&self.guests, self.dhcp.as_ref().map(|dhcp| &dhcp.leases), &self.neighbours);
     }
 
-    /// The station that speaks from an address of the bridge's: whose it is by lease or configuration, or
-    /// who has shown that it has it.
-    pub(super) fn station(&self, address: IpAddr) -> Option<Mac> {
+    /// The MAC address behind an address of the bridge's network: by lease or configuration, or as it was
+    /// seen on the link.
+    pub(super) fn mac_of(&self, address: IpAddr) -> Option<Mac> {
         let set = |guest: &&super::GuestEntry| guest.addresses.contains(&address);
         let has = match address {
             IpAddr::V4(leased) => self.dhcp.as_ref().and_then(|dhcp| dhcp.leases.holder(leased)).map(|lease| lease.mac),
             // The rules of the bridge keep an address that is made of a guest's MAC for that guest.
             IpAddr::V6(claimed) => {
                 let made = Mac::of_address(claimed).filter(|mac| self.guests.contains_key(mac));
-                made.or_else(|| self.neighbours.station(claimed))
+                made.or_else(|| self.neighbours.mac_of(claimed))
             }
         };
         has.or_else(|| self.guests.values().find(set).map(|guest| guest.mac))

@@ -1,4 +1,4 @@
-//! What a bridge's server says of itself, for `lxm network show`, `info` and `list`.
+//! The status of a bridge's server, for `lxm network show`, `info` and `list`.
 
 use std::fs::File;
 use std::io::{Read, Write};
@@ -22,7 +22,7 @@ pub struct ServerStatus {
     pub names_fault: Option<String>,
     /// Addresses that leases are given from.
     pub pool_size: u32,
-    /// How many of them are somebody's now.
+    /// How many of them are leased now.
     pub leased: usize,
     /// Why the last client that got no address got none, until one gets one again.
     pub exhausted: Option<String>,

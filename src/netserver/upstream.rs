@@ -1,4 +1,4 @@
-//! Which servers names of others are asked from: the configured ones, else the host's own.
+//! The upstream DNS servers: the configured ones, else the host's own.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, SocketAddrV6};
 use std::path::{Path, PathBuf};

@@ -1,7 +1,7 @@
-//! The server's messages to its watchdog: the process beside it that has the rights which it gave up.
+//! The server's messages to its watchdog, the process beside it that has the rights which the server gave up.
 //!
-//! The watchdog keeps the firewall's tables and starts a server again that was killed; what it does is
-//! `net`'s, what it is told is here.
+//! The watchdog keeps the firewall's tables and starts a server again that was killed; its work is in `net`,
+//! its messages are here.
 
 use std::net::Ipv4Addr;
 use std::os::fd::{AsFd, OwnedFd};
@@ -17,12 +17,12 @@ const STOP: u8 = b'.';
 const HANDED_ON: u8 = b'>';
 const TAKEN_BACK: u8 = b'<';
 
-/// What a server tells its watchdog.
+/// A message of a server to its watchdog.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum WatchdogMessage {
-    /// From now on the server is started again when it ends without a word.
+    /// From now on the server is started again when it ends without [`Self::Stop`].
     RestartOnCrash,
-    /// The server ends because it was told to.
+    /// The server ends because it was stopped.
     Stop,
     /// From now on the leased address belongs to the client of this MAC address, or to none.
     Leased(Ipv4Addr, Option<Mac>),

@@ -1,4 +1,4 @@
-//! `lxm adopt`: makes a directory that was copied or moved by hand a container of its own right.
+//! `lxm adopt`: makes a container of a directory that was copied or moved by hand.
 
 use crate::config::Config;
 use crate::container::new_identity::renew;
@@ -9,7 +9,7 @@ use crate::storage::{self, Tree, is_mount_point};
 use crate::store::{self, AliveLock, Home, Layout, OperationLock, Origin, ids};
 use crate::types::ContainerName;
 
-/// Who an adopted container is.
+/// The identity of an adopted container.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum As {
     /// The container that it was: moved, or restored from a backup.
@@ -18,7 +18,7 @@ pub(crate) enum As {
     Another,
 }
 
-/// Adopts a stopped container; gives the settings that were left out because only one container can
+/// Adopts a stopped container; returns the settings that were left out because only one container can
 /// have them.
 ///
 /// As itself it is refused where another container has its identity. As another one it is given a
@@ -45,14 +45,14 @@ pub(crate) fn adopt(layout: &Layout, name: &ContainerName, who: As) -> Result<Ve
 }
 
 /// The containers of this directory that are not at home.
-pub(crate) fn strangers(layout: &Layout) -> Result<Vec<ContainerName>> {
-    let mut strangers = Vec::new();
+pub(crate) fn not_at_home(layout: &Layout) -> Result<Vec<ContainerName>> {
+    let mut not_at_home = Vec::new();
     for name in layout.names()? {
         if !Home::is_here(layout, &name)? {
-            strangers.push(name);
+            not_at_home.push(name);
         }
     }
-    Ok(strangers)
+    Ok(not_at_home)
 }
 
 fn as_itself(layout: &Layout, name: &ContainerName) -> Result<()> {
@@ -82,7 +82,7 @@ fn as_another(layout: &Layout, name: &ContainerName) -> Result<Vec<String>> {
     let place = layout.container(name);
     let origin = Origin::read(layout, name)?;
     require_reason(layout, name, &origin)?;
-    // Before it is marked: it is refused while somebody writes there, and nothing has changed then. A
+    // Before it is marked: it is refused while another process writes there, and nothing has changed then. A
     // copy with layers of its own is a copy still.
     storage::backend(layout, &origin.storage)?.separate(&place)?;
     Home { adopting: true, ..Home::of(layout, name) }.write(&place)?;
@@ -123,7 +123,7 @@ fn require_reason(layout: &Layout, name: &ContainerName, origin: &Origin) -> Res
     Ok(())
 }
 
-/// Writes who it is into its files.
+/// Writes its identity into its files.
 fn write_names(layout: &Layout, name: &ContainerName, keys: HostKeys) -> Result<()> {
     let backend = storage::of_container(layout, name)?;
     let place = layout.container(name);

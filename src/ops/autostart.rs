@@ -87,8 +87,8 @@ fn set(layout: &Layout, name: &ContainerName, autostart: bool) -> Result<()> {
     replace_file(&file, text.as_bytes(), 0o644)
 }
 
-/// Starts what a bare host shall start at boot, in its order: independent containers at once, each
-/// when those before it are ready. Gives how it went; `tell` hears of each end.
+/// Starts what a bare host shall start at boot, in its order: independent containers at once, each when those
+/// before it are ready. Returns how it went; `tell` is called at each end.
 ///
 /// Fails with `Kind::Conflict` where systemd does it.
 pub(crate) fn start_all(layout: &Layout, tell: &dyn Fn(&BootEntry)) -> Result<Vec<BootEntry>> {
@@ -151,8 +151,8 @@ pub(crate) fn start_all(layout: &Layout, tell: &dyn Fn(&BootEntry)) -> Result<Ve
     }
 }
 
-/// Stops all running containers, each before those it was started after, and kills what has not
-/// stopped when the host's time for it is over. Gives those that could not be stopped, and why.
+/// Stops all running containers, each before those it was started after, and kills what has not stopped when
+/// the host's time for it is over. Returns the containers that could not be stopped, and why.
 pub(crate) fn stop_all(layout: &Layout) -> Result<Vec<(ContainerName, Error)>> {
     let budget = layout.host_config()?.shutdown_budget();
     let deadline = Instant::now() + budget;
@@ -232,7 +232,7 @@ impl Task {
     }
 }
 
-/// Waits until a job is done or a pause is over; takes those that are done.
+/// Waits until a job is done or a pause is over; takes the jobs that are done.
 fn wait_any(running: &mut Vec<PendingJob>) -> Result<Vec<PendingJob>> {
     let pauses = running.iter().filter_map(|job| match job.task {
         Task::Pause(until) => Some(until.saturating_duration_since(Instant::now())),

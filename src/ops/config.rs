@@ -62,9 +62,9 @@ fn make(layout: &Layout, name: &ContainerName, changes: &[SettingChange]) -> Res
     write(layout, name, &old, &new)
 }
 
-/// Replaces the text `before`, which the admin has looked at, by `after`.
+/// Replaces the text `before`, which the admin has edited, by `after`.
 ///
-/// Fails with `Kind::Conflict` if somebody else has changed it meanwhile.
+/// Fails with `Kind::Conflict` if another command has changed it meanwhile.
 pub(crate) fn replace(layout: &Layout, name: &ContainerName, before: &str, after: &str) -> Result<Effect> {
     layout.require(name)?;
     put(layout, name, before, after).context(|| format!("configure `{name}`"))
@@ -95,7 +95,7 @@ fn put(layout: &Layout, name: &ContainerName, before: &str, after: &str) -> Resu
 pub(crate) fn warnings(layout: &Layout, name: &ContainerName) -> Result<Vec<String>> {
     let document = document(layout, name)?;
     let config = document.config();
-    // What is missing or another's to read is told at the start.
+    // A source that is missing or cannot be read is reported at the start.
     let owner = |mount: &Mount| std::fs::metadata(&mount.source).map_or(u32::MAX, |meta| meta.uid());
     let acts = |mount: &&Mount| !config.security.privileged && mount.acts_as_host_root(owner(mount));
     let text = |mount: &Mount| {
@@ -124,7 +124,7 @@ fn write(layout: &Layout, name: &ContainerName, old: &Document, new: &Document) 
     }
     let changed = store(layout, name, new).and_then(|()| autostart::changed(layout, name, new.config()));
     if let Err(e) = changed {
-        // The kernel or systemd refuses it: back to what was. The first error is the one to tell.
+        // The kernel or systemd refuses it: back to what was. The first error is the one to report.
         let _ = store(layout, name, old).and_then(|()| autostart::changed(layout, name, old.config()));
         let _ = limit_size(layout, name, old.config());
         return Err(e);

@@ -153,7 +153,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn covers_are_told_from_what_a_guest_may_write_to() {
+    fn covers_are_distinguished_from_writable_mounts() {
         let table = "1 0 0:5 / / rw,relatime - ext4 /dev/a rw\n\
                      2 1 0:6 / /proc rw,nosuid - proc proc rw\n\
                      3 2 0:6 /sys /proc/sys ro,nosuid - proc proc rw\n\

@@ -19,7 +19,7 @@ use crate::types::{ContainerName, SnapshotName};
 #[derive(Debug, Clone)]
 pub(crate) struct CopyRequest {
     pub from: ContainerName,
-    /// Its state then, rather than now.
+    /// The state of this snapshot instead of the current one.
     pub snapshot: Option<SnapshotName>,
     pub to: ContainerName,
     /// Takes over also what of the snapshot's settings gives more than the container has now.
@@ -28,8 +28,8 @@ pub(crate) struct CopyRequest {
     pub storage: Option<String>,
 }
 
-/// Makes the copy: its files, with an identity of its own. Says which settings were left out
-/// because only one container can have them.
+/// Makes the copy: its files, with an identity of its own. Returns the settings that were left out because
+/// only one container can have them.
 ///
 /// A running container is frozen for the moment. A failure, or a kill at any point, leaves none.
 pub(crate) fn copy(layout: &Layout, request: &CopyRequest) -> Result<Vec<String>> {
@@ -50,7 +50,7 @@ fn make(layout: &Layout, request: &CopyRequest) -> Result<Vec<String>> {
     }
     layout.require(from)?;
     require_free(layout, to)?;
-    // In one order whoever asks, or two copies there and back would wait for one another.
+    // In the same order always, or two copies in opposite directions would wait for each other.
     let (lock_of_from, lock_of_to);
     if from < to {
         lock_of_from = OperationLock::acquire(layout, from)?;

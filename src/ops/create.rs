@@ -112,7 +112,7 @@ fn login(layout: &Layout, request: &CreateRequest, name: String) -> (Login, Acce
     if !login.keys.is_empty() || login.password.is_some() || login.name == "root" {
         return (login, Access::Given);
     }
-    // Without it the container is as good; who made it is told.
+    // The container works without it; its maker gets a note.
     login.keys.extend(ssh_key::public(layout).ok());
     let access = if login.keys.is_empty() { Access::Locked } else { Access::OwnKey };
     (login, access)

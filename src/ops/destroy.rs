@@ -57,7 +57,7 @@ pub(crate) fn destroy(layout: &Layout, name: &ContainerName, in_use: InUse) -> R
     sweep::empty(layout, &trash_path).context(step)
 }
 
-/// Sees to it that nobody uses the container.
+/// Makes sure that the container is not in use.
 fn release(layout: &Layout, name: &ContainerName, in_use: InUse, lock: &OperationLock) -> Result<()> {
     let rootfs = layout.rootfs(name);
     let running = AliveLock::is_held(layout, name)? || Stray::find(layout, name)?.is_some();

@@ -8,7 +8,7 @@ use crate::types::ContainerName;
 /// How long the kernel may take: one of the guest's processes may wait for a disk.
 const TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Stops all processes of a guest where they are, or has them go on; done already is done.
+/// Freezes or thaws all processes of a guest; done already is done.
 ///
 /// Fails with `Kind::Conflict` if it does not run, with `Kind::TimedOut` after 10 s.
 pub(crate) fn set_frozen(layout: &Layout, name: &ContainerName, frozen: bool) -> Result<()> {

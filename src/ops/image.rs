@@ -17,7 +17,7 @@ pub(crate) struct Overview {
     pub id: String,
     pub record: ImageRecord,
     rootfs: PathBuf,
-    /// Whether a newer one has taken its place: it is kept for those who need it.
+    /// Whether a newer one has replaced it: it is kept while something needs it.
     pub superseded: bool,
     /// Containers and snapshots whose files are stored as changes to it.
     pub used_by: Vec<PathBuf>,
@@ -35,7 +35,7 @@ impl Overview {
 pub(crate) struct Refreshed {
     pub old: String,
     pub new: String,
-    /// Who keeps the old one from being removed, if somebody does.
+    /// What keeps the old one from being removed, if anything does.
     pub kept: Option<String>,
 }
 

@@ -8,8 +8,8 @@ use crate::store::{AliveLock, Layout, OperationLock};
 use crate::sys::{pidfd, process};
 use crate::types::{ContainerName, Signal};
 
-/// How long the supervisor of a killed guest may take to remove what is left of it; then it is done
-/// without that one.
+/// How long the supervisor of a killed guest may take to remove what is left of it; then this is done without
+/// the supervisor.
 const CLEARING: Duration = Duration::from_secs(10);
 
 /// Sends a signal to a guest's init. One that kills it is waited for.

@@ -32,7 +32,7 @@ pub(crate) fn keys_of_caller() -> Vec<String> {
     let mut files: Vec<PathBuf> =
         entries.map(|e| e.path()).filter(|p| p.extension().is_some_and(|e| e == "pub")).collect();
     files.sort();
-    // What cannot be read is no key of theirs; nobody asked for it by name.
+    // A file that cannot be read is skipped: it was not named on the command line.
     files.iter().filter_map(|file| read(file).ok()).flat_map(|text| public_keys(&text)).collect()
 }
 
@@ -64,7 +64,7 @@ pub(crate) fn hash_password(password: &str) -> Result<String> {
     if password.is_empty() || password.contains(|c: char| c.is_control()) {
         return Err(Error::usage("a password is neither empty nor has it control characters"));
     }
-    // 12 bytes become 16 characters of salt: crypt(3) cuts longer ones, and nobody could log in.
+    // 12 bytes become 16 characters of salt: crypt(3) cuts longer ones, and no login would succeed.
     let salt = crate::container::random::bytes::<12>()?;
     let hash = ShaCrypt::SHA512.hash_password_with_salt(password.as_bytes(), &salt);
     hash.map(|hash| hash.as_str().to_owned()).map_err(|e| Error::failed(format!("hash the password: {e}")))
@@ -75,7 +75,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn public_keys_are_told_from_all_else() {
+    fn public_keys_are_distinguished_from_all_else() {
         let text = "# mine\nssh-ed25519 AAAAC3Nza me@here\n\necdsa-sha2-nistp256 AAAAE2 x\nssh-ed25519-cert-v01@openssh.com AAAA y\n\
                     -----BEGIN X-----\nssh-rsa not-base64\nssh-rsa AAAAB3\x1b[2J\n";
         assert_eq!(public_keys(text), ["ssh-ed25519 AAAAC3Nza me@here", "ecdsa-sha2-nistp256 AAAAE2 x"]);

@@ -26,8 +26,8 @@ pub(crate) enum Part {
     LastLines(usize),
 }
 
-/// Gives what the log holds to `show`, and goes on with what comes until the container has stopped
-/// if `follow` says so. `show` says whether it wants more.
+/// Gives what the log holds to `show`, then what is added until the container has stopped if `follow` says
+/// so. `show` says whether it wants more.
 pub(crate) fn logs(
     layout: &Layout,
     name: &ContainerName,

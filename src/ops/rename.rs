@@ -1,4 +1,4 @@
-//! `lxm rename`: the directory, and what goes by the name.
+//! `lxm rename`: the directory, and what is named after it.
 
 use rustix::fs::{CWD, RenameFlags, renameat_with};
 
@@ -50,7 +50,7 @@ fn give_name(layout: &Layout, from: &ContainerName, to: &ContainerName) -> Resul
     let renamed = renameat_with(CWD, &old, CWD, &new, RenameFlags::NOREPLACE)
         .context(|| format!("rename `{}` to `{}`", old.display(), new.display()));
     if let Err(e) = renamed {
-        // The first error is the one to tell.
+        // The first error is the one to report.
         let _ = set_hostname(layout, from, to, from);
         return Err(e);
     }

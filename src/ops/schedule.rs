@@ -1,4 +1,4 @@
-//! When a scheduled snapshot is due, and which have had their time.
+//! When a scheduled snapshot is due, and which have expired.
 
 use jiff::Timestamp;
 use jiff::tz::TimeZone;

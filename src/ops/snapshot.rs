@@ -79,7 +79,7 @@ fn bring_back(layout: &Layout, name: &ContainerName, snapshot: &SnapshotName, tr
         store::sync_dir(&container)
     };
     if let Err(e) = put_back() {
-        // The error is the one to tell; what stays is swept by the next command.
+        // The error is the one to report; what stays is swept by the next command.
         let _ = work.discard(&place);
         return Err(e);
     }
@@ -126,7 +126,7 @@ pub struct Ticked {
     pub failed: Vec<(ContainerName, Error)>,
 }
 
-/// Makes the snapshots that are due at `now` and removes those that have had their time.
+/// Makes the snapshots that are due at `now` and removes the expired ones.
 ///
 /// One container's failure does not keep the others from theirs.
 pub fn tick(layout: &Layout, now: Timestamp) -> Result<Ticked> {
@@ -227,7 +227,7 @@ impl<'a> SnapshotWork<'a> {
         let record = match record {
             Ok(record) => record,
             Err(e) => {
-                // The error is the one to tell; what stays is swept by the next command.
+                // The error is the one to report; what stays is swept by the next command.
                 let _ = self.discard(&place);
                 return Err(e);
             }

@@ -141,7 +141,7 @@ pub(crate) fn config(layout: &Layout) -> Result<String> {
     ))
 }
 
-/// Writes that configuration where the host's ssh reads it; gives the file.
+/// Writes that configuration where the host's ssh reads it; returns the file.
 pub(crate) fn install_config(layout: &Layout) -> Result<PathBuf> {
     let file = layout.root().join("etc/ssh/ssh_config.d/50-lxm.conf");
     replace_file(&file, config(layout)?.as_bytes(), 0o644)?;

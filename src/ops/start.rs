@@ -50,7 +50,7 @@ pub(crate) fn start_and_wait(layout: &Layout, name: &ContainerName, request: Sta
         (Begun::Before, Some(_)) if changes == GuestChanges::Vanish && !layout.ephemeral_mark(name).exists() => {
             return Err(Error::conflict(format!("container `{name}` is already running, and not with `--ephemeral`")));
         }
-        // For those who may not look into the guest; whoever needs them and lacks them is told.
+        // For users who may not read the guest's files; a command that lacks the keys reports it.
         (Begun::Now, _) => drop(ssh::note_host_keys(layout, name)),
         (Begun::Before, Some(_)) => {}
     }
@@ -96,7 +96,7 @@ fn start(layout: &Layout, name: &ContainerName, how: StartMode, changes: GuestCh
     let marked = std::fs::create_dir_all(layout.run_dir(name)).and_then(|()| std::fs::write(&mark, ""));
     marked.context(|| format!("write `{}`", mark.display()))?;
     host::detect().start(layout, name, how).inspect_err(|_| {
-        // The failure to start is what is told; the next start puts back what this does not.
+        // The failure to start is what is reported; the next start puts back what this does not.
         let _ = store::remove_tree(&mark).and_then(|()| storage::ephemeral::end(layout, name));
     })?;
     Ok(Begun::Now)
@@ -111,7 +111,7 @@ fn runs(layout: &Layout, name: &ContainerName) -> Result<bool> {
     Ok(status(layout, name, ENDING).is_ok() || !AliveLock::wait_released(layout, name, ENDING)?)
 }
 
-/// How long a supervisor that answers nobody may take to end.
+/// How long a supervisor that answers no request may take to end.
 const ENDING: Duration = Duration::from_secs(5);
 
 /// Waits until the guest has booted: its init said so, or cannot say it.

@@ -10,9 +10,9 @@ use crate::types::ContainerName;
 
 pub(crate) use crate::host::StopMode;
 
-/// Stops a container and waits until nothing of it is left; says what it took.
+/// Stops a container and waits until nothing of it is left; returns the stop stage that was needed.
 ///
-/// `tell` hears of each step. Fails with `Kind::Conflict` if it does not run.
+/// `tell` is called at each stage. Fails with `Kind::Conflict` if it does not run.
 pub(crate) fn stop(
     layout: &Layout,
     name: &ContainerName,
@@ -24,8 +24,8 @@ pub(crate) fn stop(
     end(layout, name, how, &lock, &tell)
 }
 
-/// The same for who holds the operation lock. One that was killed leaves nothing, even if its
-/// supervisor could not clear up.
+/// The same for who holds the operation lock. One that was killed leaves nothing, even if its supervisor
+/// could not clean up.
 pub(crate) fn end(
     layout: &Layout,
     name: &ContainerName,
@@ -35,9 +35,9 @@ pub(crate) fn end(
 ) -> Result<StopStage> {
     let stop_stage = host::detect().stop(layout, name, how, tell)?;
     let hierarchies = Hierarchies::detect()?;
-    let remains = || ContainerCgroup::new(hierarchies.clone(), layout.cgroup(name)).has_remains();
+    let leftovers = || ContainerCgroup::new(hierarchies.clone(), layout.cgroup(name)).has_leftovers();
     // They are left where the supervisor was killed as well.
-    if !AliveLock::is_held(layout, name)? && (layout.boot_record(name).exists() || remains()?) {
+    if !AliveLock::is_held(layout, name)? && (layout.boot_record(name).exists() || leftovers()?) {
         sweep_run(layout, name, &hierarchies, lock)?;
     }
     Ok(stop_stage)

@@ -90,7 +90,7 @@ fn linked_in_guest(guest: &GuestTree, path: &Path) -> Result<Option<File>> {
         Err(e) if e.errno() != Some(libc::ENOENT) => return Err(e),
         _ => return Ok(None),
     }
-    // Non-blocking: what it leads to is the guest's choice, a pipe that nobody reads for one.
+    // Non-blocking: what it leads to is the guest's choice, for example a pipe without a reader.
     let flags = OFlags::WRONLY | OFlags::NONBLOCK | OFlags::NOCTTY;
     let file = File::from(open_in_root(guest.root(), path, flags, Mode::empty())?);
     if !file.metadata()?.is_file() {
@@ -109,8 +109,8 @@ pub(crate) enum Pulled {
     AsInGuest,
 }
 
-/// Copies files of a guest to the host. They keep their times, and owner, group and mode if so wished:
-/// an owner that only the guest knows as its number in the guest.
+/// Copies files of a guest to the host. They keep their times, and owner, group and mode if asked for: an
+/// owner that only the guest knows as its number in the guest.
 ///
 /// A link that is named as a source is followed in the guest, as cp(1) does: where the admin said that
 /// a file shall be, no link of the guest's making appears, through which the next pull would write.
@@ -210,7 +210,7 @@ pub(crate) fn pull_stream(guest: &GuestTree, source: &Path, output: &mut dyn Wri
     Ok(())
 }
 
-/// Progress for somebody who looks on; most of what is copied is done before it could be told.
+/// Progress for a user who waits; most copies are done before it is shown.
 fn shown(label: &str) -> Progress {
     use std::io::IsTerminal;
     if std::io::stderr().is_terminal() { Progress::bytes(label, 0) } else { Progress::hidden() }

@@ -1,9 +1,9 @@
 //! What of a configuration that others wrote gives a guest more than it would have otherwise.
 //!
-//! Archives, directories and snapshots bring configurations with them, and who makes one chooses what
-//! is in it (CVE-2026-34178, CVE-2026-40226, CVE-2026-48751). The rule is one: what gives a guest more
-//! than a fresh `lxm create` does, or than it has now, takes an admin's word. Every setting is named
-//! here, so that a new one does not compile until somebody has decided about it.
+//! Archives, directories and snapshots bring configurations with them, and who makes one chooses what is in
+//! it (CVE-2026-34178, CVE-2026-40226, CVE-2026-48751). The rule is one: what gives a guest more than a fresh
+//! `lxm create` does, or than it has now, takes an admin's word. Every setting is named here, so that a new
+//! one does not compile until it is decided about.
 
 use std::fmt::Display;
 use std::path::Path;
@@ -26,7 +26,7 @@ pub(super) struct Base<'a> {
     pub fresh: Option<&'a Network>,
 }
 
-/// Puts what gives more than `base` back to what it is there; says what that was.
+/// Puts what gives more than `base` back to what it is there; returns what that was.
 pub(super) fn restrict(document: &mut Document, base: &Base) -> Result<Vec<String>> {
     let excess = excess(document.config(), base);
     for (key, _) in &excess {
@@ -67,7 +67,7 @@ pub(super) fn loosened(security: &Security) -> Vec<String> {
 /// Settings that give more than `base`, with their values.
 fn excess(config: &Config, base: &Base) -> Vec<(KeyPath, String)> {
     let Config {
-        // They say who it is; who has the same one already is told and gets another.
+        // They are its identity; an identity that exists here already is replaced by a new one.
         version: _,
         uuid: _,
         description: _,

@@ -41,10 +41,10 @@ impl FromStr for Goal {
     }
 }
 
-/// How long nothing that a descriptor would tell may go unseen.
+/// Poll interval where no descriptor reports a change.
 const POLL_INTERVAL: Duration = Duration::from_millis(10);
 
-/// Waits until the container is what one of `goals` says; for ever without a `limit`.
+/// Waits until the container is what one of `goals` says; forever without a `limit`.
 ///
 /// Fails with `Kind::TimedOut`. One that is destroyed meanwhile has stopped.
 pub(crate) fn wait(layout: &Layout, name: &ContainerName, goals: &[Goal], limit: Option<Duration>) -> Result<()> {
@@ -94,7 +94,7 @@ fn wait_state(layout: &Layout, name: &ContainerName, goals: &[Goal], limit: Opti
                     return Ok(());
                 }
             }
-            // Nobody is there yet to be asked.
+            // There is no supervisor to ask yet.
             None => std::thread::sleep(POLL_INTERVAL.min(left)),
         }
     }

@@ -70,7 +70,7 @@ pub(crate) struct AttachRequest {
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub(crate) enum Reply {
     Status(SupervisorStatus),
-    /// Supervisors that were started by an older lxm call it so.
+    /// The name that supervisors started by an older lxm use.
     #[serde(rename = "rung")]
     StopStage(StopStage),
     Stopped(StopStage),
@@ -121,7 +121,7 @@ pub(crate) struct SupervisorStatus {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub(crate) enum StopStage {
-    /// It went down by itself.
+    /// It ended by itself.
     Exited,
     /// It shut down in order after its init's own signal.
     Signalled(Signal),

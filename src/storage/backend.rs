@@ -7,7 +7,7 @@ use super::usage::Usage;
 use crate::error::{Context, Result};
 use crate::progress::Progress;
 
-/// Whether somebody may write to a tree while it is duplicated.
+/// Whether a tree may be written to while it is duplicated.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Activity {
     /// It is mounted nowhere.
@@ -61,9 +61,8 @@ pub trait Backend: Send + Sync {
 
     /// Makes a detached mount of a place's tree, with ids mapped as `userns` maps them.
     ///
-    /// Called in a mount namespace of the caller's own, so nothing it mounts outlives it; from
-    /// elsewhere use [`super::Tree::open`]. The mount is private and has no submounts; nobody may write to
-    /// a snapshot's.
+    /// Called in a mount namespace of the caller's own, so nothing it mounts outlives it; from elsewhere use
+    /// [`super::Tree::open`]. The mount is private and has no submounts; a snapshot's must not be written to.
     fn mount(&self, place: &Path, userns: Option<BorrowedFd<'_>>) -> Result<OwnedFd>;
 
     /// Makes a detached mount of the tree of a container in the making, ids from 0. A power cut may take
@@ -101,13 +100,13 @@ pub trait Backend: Send + Sync {
         Ok(None)
     }
 
-    /// Makes what the tree of `place` writes to its own, where a copy of the place's directory, made by
-    /// hand, leads to it too. Fails with `Kind::Conflict` while somebody writes to it.
+    /// Makes what the tree of `place` writes to its own, where a copy of the place's directory, made by hand,
+    /// leads to it too. Fails with `Kind::Conflict` while another process writes to it.
     fn separate(&self, _place: &Path) -> Result<()> {
         Ok(())
     }
 
-    /// Removes a place's tree; it is used by nobody.
+    /// Removes a place's tree, which is not in use.
     fn destroy(&self, place: &Path) -> Result<()>;
 }
 

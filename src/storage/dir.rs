@@ -43,7 +43,7 @@ pub(super) fn mount_rootfs(place: &Path, userns: Option<BorrowedFd<'_>>) -> Resu
     Ok(mount)
 }
 
-/// The tree of a place that nobody has mounted, ids from 0.
+/// The tree of a place that is not mounted, ids from 0.
 pub(super) fn idle_rootfs(place: &Path) -> Result<PathBuf> {
     let rootfs = rootfs(place);
     shift::ensure(place, &rootfs, 0)?;

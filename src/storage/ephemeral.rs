@@ -15,7 +15,7 @@ use crate::progress::Progress;
 use crate::store::{self, Layout, Origin};
 use crate::types::ContainerName;
 
-/// Beside the kept tree: the inode of what holds it, by which it is told from the changed one.
+/// Beside the kept tree: the inode of what holds it, which distinguishes it from the changed one.
 const KEPT: &str = "kept";
 
 fn before(layout: &Layout, name: &ContainerName) -> PathBuf {

@@ -26,7 +26,7 @@ impl<'a> From<Option<BorrowedFd<'a>>> for Ids<'a> {
 /// Makes a detached mount fit to be a guest's: private, free of the host's own restrictions, ids
 /// as `ids` says, and without device nodes where the guest has ids of its own.
 ///
-/// Says `false` where the file system cannot map ids; the mount is then as it was.
+/// Returns `false` where the file system cannot map ids; the mount is then as it was.
 pub(super) fn prepare_mount(mount: impl AsFd, ids: Ids<'_>) -> Result<bool> {
     let change = MountAttributes {
         // A tree made elsewhere may hold device nodes, which root of a user namespace could open.

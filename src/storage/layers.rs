@@ -137,7 +137,7 @@ impl Layers {
     }
 
     fn make_dir(&self, parent: &Path) -> Result<PathBuf> {
-        // 0700: there are set-user-id programs in layers, which nobody of the host may reach.
+        // 0700: layers hold set-user-id programs, which users of the host must not reach.
         let make = || {
             fs::DirBuilder::new().recursive(true).mode(0o700).create(parent)?;
             tempfile::Builder::new().prefix("l").rand_bytes(15).tempdir_in(parent)

@@ -37,7 +37,7 @@ impl Overlay {
 
     /// Gives `place` and its snapshots a copy of the layer `id` instead of it.
     fn replace(&self, place: &Path, id: &str) -> Result<()> {
-        // Whoever writes to it meanwhile would be copied in the middle of it.
+        // What a process writes to it meanwhile would be copied half-way.
         let _writes = store::DirectoryLock::acquire(&self.layers.dir().join(id))?;
         let prepared = self.layers.prepare(place)?;
         let copied = copy_tree(&self.layers.tree(id), &prepared.join("fs"), &Progress::hidden());

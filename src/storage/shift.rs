@@ -1,8 +1,8 @@
 //! Ids shifted in the files themselves, for file systems that cannot map them at the mount.
 //!
-//! `ids.toml` in the place says which host id the tree's id 0 is stored as, and which it is being
-//! changed to: a shift that was killed goes on where it was, because an id in the new range has
-//! been shifted already (the ranges do not overlap).
+//! `ids.toml` in the place says which host id the tree's id 0 is stored as, and which it is being changed to:
+//! a shift that was killed is continued where it was, because an id in the new range has been shifted already
+//! (the ranges do not overlap).
 
 use std::fs::{self, File};
 use std::os::fd::AsFd;

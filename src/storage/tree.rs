@@ -14,12 +14,12 @@ pub struct Tree {
     path: PathBuf,
     /// Its mount, attached nowhere, where it takes one.
     mount: Option<OwnedFd>,
-    /// Keeps others from mounting what it writes to. After the mount: fields go in their order.
+    /// Keeps others from mounting what it writes to. After the mount: fields are dropped in order.
     _exclusive: Option<DirectoryLock>,
 }
 
 impl Tree {
-    /// Opens the tree of `place`, which nobody else has mounted.
+    /// Opens the tree of `place`, which is mounted nowhere else.
     pub fn open(backend: &dyn Backend, place: &Path) -> Result<Self> {
         Self::open_as(backend, place, || backend.mount(place, None))
     }
@@ -43,7 +43,7 @@ impl Tree {
             mount: Some(mount),
             _exclusive: exclusive,
         };
-        // Nobody else has it: what is there was left.
+        // No other process uses it: what is there is a leftover.
         store::sweep_aside(tree.dir()?)?;
         Ok(tree)
     }

@@ -44,8 +44,8 @@ fn replace(path: &Path, contents: &[u8], mode: u32, sync: fn(&File) -> Result<()
 /// Makes the file `name` of `dir`, in place of one that has the name, of what `fill` writes: whole or
 /// not at all. It is root's alone until `fill` says otherwise.
 ///
-/// While it is filled it has no name, where the file system can do that (`O_TMPFILE`): of who is killed
-/// nothing stays. What replaces another file has one for a moment, in `aside`; see [`place`].
+/// While it is filled it has no name, where the file system can do that (`O_TMPFILE`): a process that is
+/// killed leaves nothing. What replaces another file has one for a moment, in `aside`; see [`place`].
 pub(crate) fn place_file(
     dir: BorrowedFd<'_>,
     aside: Option<BorrowedFd<'_>>,
@@ -98,7 +98,7 @@ pub(crate) fn place(
 fn put(at: BorrowedFd<'_>, temporary: &OsStr, dir: BorrowedFd<'_>, name: &OsStr, made: Result<()>) -> Result<()> {
     let put = made.and_then(|()| Ok(rustix::fs::renameat(at, temporary, dir, name)?));
     if put.is_err() {
-        // The failure is what is told; it may have made nothing.
+        // The failure is what is reported; it may have made nothing.
         let _ = rustix::fs::unlinkat(at, temporary, AtFlags::empty());
     }
     put

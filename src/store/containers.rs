@@ -61,8 +61,8 @@ impl Layout {
         Ok(names)
     }
 
-    /// Whatever is named like a container, sorted: one that is renamed at this moment is told from one
-    /// that is none by who looks again.
+    /// What is named like a container, sorted. One may be renamed at this moment: the caller looks again to
+    /// tell that from what is no container.
     pub(super) fn named(&self) -> Result<Vec<ContainerName>> {
         let entries = match std::fs::read_dir(&self.containers) {
             Ok(entries) => entries,
@@ -85,11 +85,11 @@ impl Layout {
 /// Whether a directory is a container's: `origin.toml` says so, which lxm writes before anything
 /// else and never removes. One that has lost it is known by what else only a container has.
 pub(crate) fn is_container(place: &Path) -> bool {
-    // A link leads to what is somebody else's, or another container's.
+    // A link leads out of this directory, or to another container.
     if place.symlink_metadata().is_ok_and(|meta| !meta.is_dir()) {
         return false;
     }
-    // What cannot be looked at (EACCES) may be there.
+    // What cannot be examined (EACCES) may exist.
     let is_absent = |e: &std::io::Error| matches!(e.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory);
     let has = |file: &str| !place.join(file).symlink_metadata().is_err_and(|e| is_absent(&e));
     has("origin.toml") || has("config.toml") && (has("rootfs") || has("overlay.toml"))

@@ -1,4 +1,4 @@
-//! `home.toml`: where a container was made, by which a copy is told.
+//! `home.toml`: where a container was made, by which a copy is recognised.
 
 use std::path::{Path, PathBuf};
 
@@ -37,8 +37,8 @@ impl Home {
         place.join("home.toml")
     }
 
-    /// Reads it; `None` where nothing can be told of it: lxm wrote none at first, and a power cut may
-    /// have taken it.
+    /// Reads it; `None` where there is none: early versions of lxm wrote none, and a power cut may have taken
+    /// it.
     pub(crate) fn read(place: &Path) -> Result<Option<Self>> {
         let file = Self::file(place);
         match std::fs::read_to_string(&file) {

@@ -9,8 +9,8 @@ use crate::config::IdMap;
 use crate::error::{Context, Error, Result};
 use crate::types::{IdRange, account};
 
-/// A range that nobody else takes while this lives: until `origin.toml`, which says that it is
-/// taken, has been written.
+/// A range that no other process takes while this lives: until `origin.toml`, which says that it is taken,
+/// has been written.
 #[derive(Debug)]
 pub(crate) struct ReservedIds {
     pub range: IdRange,
@@ -64,7 +64,7 @@ fn of_directory(layout: &Layout) -> Result<Vec<IdRange>> {
     Ok(taken)
 }
 
-/// Adds those of the containers; says whether each that was listed was still there under its name.
+/// Adds those of the containers; returns whether each that was listed was still there under its name.
 fn add_finished(layout: &Layout, taken: &mut Vec<IdRange>) -> Result<bool> {
     let mut all_there = true;
     for name in layout.named()? {

@@ -42,10 +42,10 @@ impl Layout {
         self
     }
 
-    /// Whether these are the containers that are meant where nobody names a directory: those of
-    /// `path` in `lxm.toml`, else of the default directory.
+    /// Whether these are the containers that commands mean without `--path`: those of `path` in `lxm.toml`,
+    /// else of the default directory.
     pub fn is_home(&self) -> bool {
-        // A file that cannot be read is reported by whom it keeps from working.
+        // A file that cannot be read is reported by the command that needs it.
         match self.host_config().unwrap_or_default().path {
             Some(path) => Layout::new(&self.root).with_containers(path).key == self.key,
             None => self.key.is_none(),

@@ -1,6 +1,6 @@
-//! The two locks: the operation lock (a command changing a container) and the alive lock (its
-//! supervisor). A lock on a deleted file locks nobody out: operation locks are never unlinked, the
-//! alive lock only by who holds it, and who takes it makes sure that it is still there.
+//! The two locks: the operation lock (a command changing a container) and the alive lock (its supervisor). A
+//! lock on a deleted file excludes no process: operation locks are never unlinked, the alive lock only by who
+//! holds it, and who takes it makes sure that it is still there.
 //!
 //! They are open-file-description locks (fcntl_locking(2)) rather than flock(2) ones, because
 //! those can be tested without being taken: a `list` must not make a `start` fail.
@@ -39,7 +39,7 @@ pub struct FileLock {
 }
 
 impl FileLock {
-    /// Takes the lock on `path`, or says that somebody has it (`None`).
+    /// Takes the lock on `path`; `None` where another process has it.
     pub fn try_acquire(path: &Path) -> Result<Option<Self>> {
         loop {
             let file = open_lock_file(path)?;
@@ -63,7 +63,7 @@ impl FileLock {
     /// Takes the lock on `path` together with others who take it so, waiting for whoever has it
     /// exclusively.
     ///
-    /// `None` where nobody has ever locked it and its file system is read-only: nobody can either.
+    /// `None` where it was never locked and its file system is read-only: then no process can lock it.
     pub fn acquire_shared(path: &Path) -> Result<Option<Self>> {
         let file = match open_lock_file(path) {
             Err(e) if e.errno() == Some(libc::EROFS) => match File::open(path) {
@@ -87,7 +87,7 @@ impl FileLock {
         }
     }
 
-    /// Whether somebody holds the lock on `path`; a missing file is locked by nobody.
+    /// Whether the lock on `path` is held; a missing file is not locked.
     pub fn is_held(path: &Path) -> Result<bool> {
         let file = match File::open(path) {
             Ok(file) => file,
@@ -166,8 +166,8 @@ impl AliveLock {
         layout.run_dir(name).join(Self::FILE)
     }
 
-    /// Whether its file is still where others look for it. Where it is not, somebody has removed the
-    /// run directory, and what is there now is not of whoever holds this.
+    /// Whether its file is still where others look for it. Where it is not, the run directory was removed,
+    /// and what is there now does not belong to the holder of this.
     pub fn is_in_place(&self) -> bool {
         self.0.is_in_place()
     }
@@ -186,7 +186,7 @@ impl AliveLock {
         FileLock::is_held(&Self::path(layout, name))
     }
 
-    /// Waits until no supervisor holds it, at most `limit`; says whether that came to pass.
+    /// Waits until no supervisor holds it, at most `limit`; returns whether that came to pass.
     pub fn wait_released(layout: &Layout, name: &ContainerName, limit: Duration) -> Result<bool> {
         let deadline = Instant::now() + limit;
         while Self::is_held(layout, name)? {
@@ -251,7 +251,7 @@ fn range(kind: i32, start: u64, length: u64) -> libc::flock {
 pub(crate) struct DirectoryLock(#[expect(dead_code, reason = "held, not read")] LockFile);
 
 impl DirectoryLock {
-    /// Takes it; `None` where somebody has it.
+    /// Takes it; `None` where another process has it.
     pub(crate) fn try_acquire(dir: &Path) -> Result<Option<Self>> {
         let file = File::open(dir).map_err(|e| missing(e, dir))?;
         match rustix::fs::flock(&file, rustix::fs::FlockOperation::NonBlockingLockExclusive) {
@@ -297,7 +297,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("sub/lock");
         assert!(!FileLock::is_held(&path).unwrap());
-        let lock = FileLock::try_acquire(&path).unwrap().expect("nobody has it");
+        let lock = FileLock::try_acquire(&path).unwrap().expect("it is free");
         assert!(FileLock::is_held(&path).unwrap());
         assert!(FileLock::try_acquire(&path).unwrap().is_none());
         drop(lock);
@@ -325,14 +325,14 @@ mod tests {
         let (real, link) = (dir.path().join("real"), dir.path().join("link"));
         std::fs::create_dir(&real).unwrap();
         std::os::unix::fs::symlink("real", &link).unwrap();
-        let lock = DirectoryLock::try_acquire(&real).unwrap().expect("nobody has it");
+        let lock = DirectoryLock::try_acquire(&real).unwrap().expect("it is free");
         assert!(DirectoryLock::try_acquire(&link).unwrap().is_none());
         drop(lock);
         assert!(DirectoryLock::try_acquire(&link).unwrap().is_some());
     }
 
     #[test]
-    fn a_lock_whose_file_was_deleted_is_not_had() {
+    fn a_lock_whose_file_was_deleted_does_not_count() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("run/alive");
         let lock = FileLock::try_acquire(&path).unwrap().unwrap();
@@ -354,6 +354,6 @@ mod tests {
         drop(first);
         assert!(FileLock::try_acquire(&path).unwrap().is_none());
         drop(second);
-        assert!(FileLock::try_acquire(&path).unwrap().is_some(), "nobody shares it any more");
+        assert!(FileLock::try_acquire(&path).unwrap().is_some(), "it is not shared any more");
     }
 }

@@ -37,8 +37,8 @@ impl<'a> Staging<'a> {
         std::fs::create_dir_all(layout.staging()).context(|| format!("make `{}`", layout.staging().display()))?;
         layout.note()?;
         lay_out_apart(&layout.staging());
-        // 0700: a guest's root can make set-user-id programs of root's in its tree, which nobody of
-        // the host may reach.
+        // 0700: a guest's root can make set-user-id programs of root's in its tree, which users of the host
+        // must not reach.
         std::fs::DirBuilder::new().mode(0o700).create(&place).context(|| format!("make `{}`", place.display()))?;
         Ok(Staging { layout, name, place, discard, committed: false })
     }
@@ -61,7 +61,7 @@ impl<'a> Staging<'a> {
 impl Drop for Staging<'_> {
     fn drop(&mut self) {
         if !self.committed {
-            // The error that led here is the one to tell; what stays is swept by the next command.
+            // The error that led here is the one to report; what stays is swept by the next command.
             let _ = remove(&self.place, self.discard);
         }
     }
@@ -135,7 +135,7 @@ mod tests {
     }
 
     #[test]
-    fn only_what_nobody_is_making_is_swept() {
+    fn what_is_being_made_is_not_swept() {
         let dir = tempfile::tempdir().unwrap();
         let layout = Layout::new(dir.path());
         for name in ["left", "being-made"] {

@@ -44,7 +44,7 @@ pub(crate) fn target(dir: BorrowedFd<'_>, name: &OsStr) -> Result<Target> {
         let said = format!("`{}` is a {what} of another user's (uid {})", name.display(), stat.st_uid);
         return Err(Error::conflict(said).hint("remove it, or write to standard output (`-`) and redirect that"));
     }
-    // By what was looked at: its name may mean another file by now.
+    // By the descriptor that was examined: its name may mean another file by now.
     let write = OFlags::WRONLY | OFlags::NOCTTY | OFlags::CLOEXEC;
     let opened = match kind {
         FileType::Symlink => {

@@ -1,4 +1,4 @@
-//! Answers for a terminal that nobody is looking at.
+//! Answers queries to the console's terminal while no client is connected.
 //!
 //! systemd from 258 on asks the console for its size before it does anything else, twice, and
 //! waits a third of a second each time. A terminal emulator would answer at once; while there is

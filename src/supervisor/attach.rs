@@ -3,12 +3,12 @@
 //! They are cloned here rather than by the command line because here they are born in the guest's
 //! groups: a process that joins them later waits for an RCU grace period in every v1 hierarchy.
 //!
-//! Two processes bring a command in ([`super::enter`]), because a guest may freeze, stop and trace what
-//! it sees, and a privileged one may then look into it (/proc/PID/root, fd, mem). The *helper* enters
-//! everything but the guest's pid namespace: no guest sees it. When nothing of the host is left to it,
-//! neither rights nor open files, it clones the command's process, which is born in the guest's pid
-//! namespace and has nothing to do but to execute the command. The supervisor waits for neither: it is
-//! told by a pipe, whose end of file means that the command has been executed.
+//! Two processes bring a command in ([`super::enter`]), because a guest may freeze, stop and trace what it
+//! sees, and a privileged one may then look into it (/proc/PID/root, fd, mem). The *helper* enters everything
+//! but the guest's pid namespace: no guest sees it. When nothing of the host is left to it, neither rights
+//! nor open files, it clones the command's process, which is born in the guest's pid namespace and has
+//! nothing to do but to execute the command. The supervisor waits for neither: end of file of a pipe tells it
+//! that the command has been executed.
 
 use std::fs::File;
 use std::io::Read;
@@ -28,7 +28,7 @@ use crate::sys::socket::Packets;
 use crate::types::Signal;
 
 /// More than any failure is long. What is in the pipe may be the guest's.
-const LONGEST_NEWS: usize = 64 << 10;
+const LONGEST_REPORT: usize = 64 << 10;
 
 /// How long a command may be on its way in before it is looked whether the guest holds it up.
 const TIMEOUT: Duration = Duration::from_secs(5);
@@ -39,11 +39,11 @@ const LIMIT: Duration = Duration::from_secs(60);
 pub(super) struct Entering {
     helper: Child,
     /// Written by neither process unless it fails; ends when the command is executed.
-    news: File,
+    report: File,
     text: Vec<u8>,
     pid: SiblingPid,
     since: Instant,
-    /// Whoever asked for it has gone.
+    /// The client that asked for it has gone.
     abandoned: bool,
 }
 
@@ -66,16 +66,16 @@ pub(super) fn spawn(
 ) -> Result<Entering> {
     fds.iter().try_for_each(require_pipe)?;
     let group = setup.cgroup.open_attach(setup.ids)?;
-    let (news, told) = pipe_with(PipeFlags::CLOEXEC).context(|| "make a pipe")?;
-    rustix::io::ioctl_fionbio(&news, true).context(|| "set up a pipe")?;
+    let (report, told) = pipe_with(PipeFlags::CLOEXEC).context(|| "make a pipe")?;
+    rustix::io::ioctl_fionbio(&report, true).context(|| "set up a pipe")?;
     let pid = SiblingPid::new()?;
     let witness = SingleThreaded::check()?;
     let childs = witness.of_child();
     let order = enter::EnterRequest { setup, leader, request, client, fds, told: told.as_fd(), pid: &pid };
     let helper = clone(witness, 0, Some(group.as_fd()), || enter::run(order, childs));
     let helper = helper.map_err(|e| no_process(setup, e))?;
-    let news = File::from(news);
-    Ok(Entering { helper, news, text: Vec::new(), pid, since: Instant::now(), abandoned: false })
+    let report = File::from(report);
+    Ok(Entering { helper, report, text: Vec::new(), pid, since: Instant::now(), abandoned: false })
 }
 
 /// A client is root's and believed in much, but a guest gets pipes and nothing else.
@@ -90,17 +90,17 @@ fn require_pipe(fd: &OwnedFd) -> Result<()> {
 }
 
 impl Entering {
-    pub(super) fn news(&self) -> BorrowedFd<'_> {
-        self.news.as_fd()
+    pub(super) fn report(&self) -> BorrowedFd<'_> {
+        self.report.as_fd()
     }
 
-    /// Takes the news that has come; `None` while it is still under way.
+    /// Reads its report; `None` while it is still under way.
     pub(super) fn look(&mut self) -> Option<Entered> {
         let mut buffer = [0; 4096];
         loop {
-            match self.news.read(&mut buffer) {
+            match self.report.read(&mut buffer) {
                 Ok(0) => return Some(self.outcome()),
-                Ok(length) if self.text.len() + length <= LONGEST_NEWS => self.text.extend(&buffer[..length]),
+                Ok(length) if self.text.len() + length <= LONGEST_REPORT => self.text.extend(&buffer[..length]),
                 Ok(_) => return Some(not_run(Error::failed("the command was tampered with"))),
                 Err(e) if e.kind() == std::io::ErrorKind::WouldBlock => return None,
                 Err(e) if e.kind() == std::io::ErrorKind::Interrupted => {}
@@ -109,7 +109,7 @@ impl Entering {
         }
     }
 
-    /// Nothing in here is an error of the supervisor's: the guest goes on, whatever became of a command.
+    /// Nothing in here is an error of the supervisor's: the guest runs on, whatever became of a command.
     fn outcome(&self) -> Entered {
         if !self.text.is_empty() {
             return match serde_json::from_slice(&self.text) {
@@ -121,7 +121,7 @@ impl Entering {
             Ok(Some(child)) => Entered::Running(child),
             Ok(None) => not_run(Error::failed("the process that was to run the command was killed")),
             Err(e) => {
-                // Our own child, not reaped: nobody else has the pid.
+                // Our own child, not reaped: the pid is not used again.
                 self.pid.get().map(|pid| nix::sys::signal::kill(pid, nix::sys::signal::SIGKILL));
                 not_run(e)
             }
@@ -134,7 +134,7 @@ impl Entering {
         self.pid.get().map(|pid| Ok(Child { pid, pidfd: pidfd::open(pid)? })).transpose()
     }
 
-    /// Nobody wants it any more.
+    /// Kills it: its client has gone, or was told that it takes too long.
     pub(super) fn abandon(&mut self) {
         self.abandoned = true;
         let _ = pidfd::send_signal(&self.helper.pidfd, Signal::KILL);
@@ -147,9 +147,9 @@ impl Entering {
         self.abandoned
     }
 
-    /// When it is to be looked at next, should no news come.
+    /// When to look at it next, if no report comes.
     pub(super) fn due(&self) -> Duration {
-        if self.abandoned { Duration::MAX } else { TIMEOUT.saturating_sub(self.since.elapsed()).max(LOOK) }
+        if self.abandoned { Duration::MAX } else { TIMEOUT.saturating_sub(self.since.elapsed()).max(POLL_INTERVAL) }
     }
 
     /// Why it is not waited for any longer, if it is not.
@@ -192,7 +192,7 @@ fn not_run(error: Error) -> Entered {
 }
 
 /// How often to look at a command that is late.
-const LOOK: Duration = Duration::from_secs(1);
+const POLL_INTERVAL: Duration = Duration::from_secs(1);
 
 fn thaw(setup: &Setup) -> String {
     let restart = setup.layout.command(format_args!("restart {}", setup.name));

@@ -26,8 +26,8 @@ pub(super) struct Booted {
     pub notify: Option<OwnedFd>,
     /// Host-side names of its links.
     pub links: Vec<String>,
-    /// Who has locked its mounts, to be reaped: the kernel takes mount namespaces apart when it ends, and no
-    /// start waits for that.
+    /// The helper that locked its mounts, to be reaped: the kernel takes mount namespaces apart when it ends,
+    /// and no start waits for that.
     pub locker: Option<Child>,
     pub at: Instant,
 }
@@ -122,7 +122,7 @@ fn bring_up(
     let locking = locker.map(|locker| lock(locker, leader)).transpose()?;
     let up = wire_and_release(setup, timeline, leader, boot);
     if up.is_err() {
-        // Who locks the mounts ends with that work, or with the guest's first process.
+        // The helper that locks the mounts ends with that work, or with the guest's first process.
         pidfd::send_signal(&leader.pidfd, Signal::KILL)?;
     }
     let (locked, locker) = locking.map(fork::ChildWork::outcome).unzip();
@@ -221,7 +221,7 @@ fn connect(setup: &Setup, leader: Pid) -> Result<Vec<String>> {
         return Ok(Vec::new());
     }
     let connect = || {
-        // What it starts goes on by itself.
+        // What it starts runs on by itself.
         sys::oom::make_ordinary(nix::unistd::getpid())?;
         let links = net::connect(&setup.layout, &setup.name, &setup.config, leader)?;
         Ok(links.into_iter().filter_map(|link| link.host).collect())
@@ -229,7 +229,7 @@ fn connect(setup: &Setup, leader: Pid) -> Result<Vec<String>> {
     fork::run(connect).context(|| "connect the network")
 }
 
-/// Waits for the end of a child that is about to end; an error is met already and is the one to report.
+/// Waits for the end of a child that is about to end; an error has occurred already and is the one to report.
 fn reap(child: &Child) {
     let _ = pidfd::wait_exit(&child.pidfd, CHILD_TIMEOUT);
     let _ = pidfd::try_reap(&child.pidfd);

@@ -44,12 +44,12 @@ impl Client {
         Client { packets, waits_for: WaitsFor::Request, closed: false }
     }
 
-    /// Sends a reply; a client that is gone is closed, and so is one that has stopped to listen.
+    /// Sends a reply; a client that is gone is closed, and so is one that does not receive.
     pub(super) fn tell(&mut self, reply: &Reply) {
         self.closed |= self.packets.send_now(reply).is_err();
     }
 
-    /// Takes the news of its command on the way in; gives what is to be reaped of that.
+    /// Reads the report of its command on the way in; returns what is to be reaped of that.
     pub(super) fn look_at_command(&mut self) -> Vec<Child> {
         let WaitsFor::Entering(entering) = &mut self.waits_for else { return Vec::new() };
         let Some(entered) = entering.look() else { return Vec::new() };
@@ -118,14 +118,14 @@ impl Client {
 }
 
 impl Clients {
-    /// Forgets those that are closed; says whether the last one has just gone.
+    /// Drops closed connections; returns whether the last one was just closed.
     pub(super) fn drop_closed(&mut self) -> bool {
         let before = self.0.len();
         self.0.retain(|client| !client.closed);
         before > 0 && self.0.is_empty()
     }
 
-    /// Gives up commands that do not come to run; says when to look again.
+    /// Gives up commands that do not come to run; returns when to look again.
     pub(super) fn give_up_late(&mut self, setup: &Setup) -> (Vec<Entering>, Duration) {
         let late = self.0.iter_mut().filter_map(|client| client.give_up_late(setup)).collect();
         let due = self.0.iter().filter_map(|client| match &client.waits_for {
@@ -135,21 +135,21 @@ impl Clients {
         (late, due.min().unwrap_or(Duration::MAX))
     }
 
-    /// Tells everybody who follows the state.
+    /// Sends the state to every client that watches it.
     pub(super) fn tell_changes(&mut self, status: &SupervisorStatus) {
         for client in self.0.iter_mut().filter(|client| matches!(client.waits_for, WaitsFor::Changes)) {
             client.tell(&Reply::Status(status.clone()));
         }
     }
 
-    /// Tells everybody who waits for the end how far the escalation is.
+    /// Sends the stop stage to every client that waits for the end.
     pub(super) fn tell_stop_stage(&mut self, stop_stage: StopStage) {
         for client in self.0.iter_mut().filter(|c| matches!(c.waits_for, WaitsFor::Stopped | WaitsFor::Rebooted)) {
             client.tell(&Reply::StopStage(stop_stage));
         }
     }
 
-    /// The guest is dead, and with it every command in it: buries those.
+    /// The guest is dead, and with it every command in it: reaps these.
     pub(super) fn reap_commands(&mut self) {
         for client in &mut self.0 {
             let ended = || Error::failed("the container ended before the command ran in it");

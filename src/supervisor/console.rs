@@ -1,4 +1,4 @@
-//! The guest's console: one terminal, a log of all it said, and whoever is looking.
+//! The guest's console: one terminal, a log of all its output, and its clients.
 
 use std::collections::VecDeque;
 use std::fs::File;
@@ -31,7 +31,7 @@ struct ConsolePty {
     _slave: OwnedFd,
 }
 
-/// Somebody looking at the console over a stream socket.
+/// A client of the console, over a stream socket.
 struct ConsoleClient {
     stream: File,
     /// From the guest, not yet taken.
@@ -40,7 +40,7 @@ struct ConsoleClient {
 }
 
 impl Console {
-    /// The log is at `path` and twice as long as `limit` at most; `journal` hears of it too.
+    /// The log is at `path` and twice as long as `limit` at most; `journal` gets it too.
     pub(super) fn new(path: PathBuf, limit: u64, journal: Option<ConsoleJournal>) -> Result<Self> {
         Ok(Console { log: Log::open(path, limit)?, terminal: None, clients: Vec::new(), journal })
     }
@@ -53,7 +53,7 @@ impl Console {
         Ok(())
     }
 
-    /// Lets go of the terminal of a guest that has ended, after logging its last words.
+    /// Closes the terminal of a guest that has ended, after logging its last output.
     pub(super) fn disconnect(&mut self) {
         self.take_output();
         self.terminal = None;

@@ -23,7 +23,7 @@ pub(super) struct EnterRequest<'a> {
     pub request: &'a AttachRequest,
     pub client: Option<&'a Packets>,
     pub fds: Vec<OwnedFd>,
-    /// Where a failure is told.
+    /// Where a failure is reported.
     pub told: BorrowedFd<'a>,
     /// Where the kernel puts the pid of the command's process.
     pub pid: &'a SiblingPid,
@@ -38,10 +38,10 @@ pub(super) fn run(order: EnterRequest<'_>, witness: SingleThreaded) -> u8 {
     }
 }
 
-/// Tells why the command was not executed; gives the exit status for that.
+/// Reports why the command was not executed; returns the exit status for that.
 fn tell(told: BorrowedFd<'_>, (status, error): Failure) -> u8 {
     let text = serde_json::to_vec(&News { status, error }).unwrap_or_default();
-    // A supervisor that is gone hears nothing, and takes us with it.
+    // If the supervisor is gone nothing is reported, and this process ends with it.
     let _ = rustix::io::write(told, &text);
     status
 }
@@ -179,7 +179,7 @@ fn take_pipes(fds: &[OwnedFd]) -> Result<()> {
             };
             standard().context(|| "take standard input and output")
         }
-        // A command of our own (a guest's shutdown) has nobody to talk to.
+        // A command of our own (a guest's shutdown) has no client.
         [] => {
             let null = rustix::fs::open("/dev/null", rustix::fs::OFlags::RDWR, rustix::fs::Mode::empty())
                 .context(|| "open /dev/null")?;

@@ -23,8 +23,8 @@ use crate::sys::clone::Child;
 use crate::sys::pidfd;
 use crate::sys::socket::PacketListener;
 
-/// How long after the start, or the last client, memory is given back: to read it again for the next
-/// one of a loop takes longer than what that one wants.
+/// How long after the start, or the last client, memory is given back: to read it again for the next client
+/// of a script's loop would take longer than to serve it.
 const REST: Duration = Duration::from_secs(1);
 
 /// How the guest ended.
@@ -39,7 +39,8 @@ pub(super) struct RunningGuest<'a> {
     setup: &'a Setup,
     booted: Booted,
     escalation: Option<Escalation>,
-    /// Commands of our own in the guest, those whose client has gone, and who has locked its mounts: to be reaped.
+    /// Processes to be reaped: commands of our own in the guest, commands whose client has gone, the helper
+    /// that locked its mounts.
     orphans: Vec<Child>,
     /// The same that are still on their way in.
     unattended: Unattended,
@@ -93,7 +94,7 @@ impl<'a> RunningGuest<'a> {
         self.escalation.as_ref().map_or(StopStage::Exited, Escalation::stop_stage)
     }
 
-    /// Whether somebody outside has asked for its end.
+    /// Whether its end was requested from outside.
     pub(super) fn was_asked(&self) -> bool {
         self.escalation.is_some()
     }
@@ -179,12 +180,12 @@ impl<'a> RunningGuest<'a> {
             set.add(EventSource::Client(index), client.packets.as_fd(), input);
             match &client.waits_for {
                 WaitsFor::Command(child) => set.add(EventSource::Command(index), child.pidfd.as_fd(), input),
-                WaitsFor::Entering(entering) => set.add(EventSource::Entering(index), entering.news(), input),
+                WaitsFor::Entering(entering) => set.add(EventSource::Entering(index), entering.report(), input),
                 _ => {}
             }
         }
-        for news in self.unattended.news() {
-            set.add(EventSource::Unattended, news, input);
+        for report in self.unattended.report() {
+            set.add(EventSource::Unattended, report, input);
         }
         for orphan in &self.orphans {
             set.add(EventSource::Orphan, orphan.pidfd.as_fd(), input);
@@ -194,12 +195,12 @@ impl<'a> RunningGuest<'a> {
         set.wait(timeout, at_rest, &self.booted.leader.pidfd)
     }
 
-    /// Takes the steps of a shutdown that are due; says how long until the next one.
+    /// Takes the steps of a shutdown that are due; returns how long until the next one.
     fn escalate(&mut self, clients: &mut Clients) -> Duration {
         loop {
             let Some(escalation) = &mut self.escalation else { return Duration::MAX };
             let step = escalation.step(self.booted.leader.pid, self.signals_installed);
-            // A frozen guest hears nothing; cgroup.kill needs no thaw.
+            // A frozen guest handles no signal; cgroup.kill needs no thaw.
             if matches!(step, EscalationStep::Signal(_) | EscalationStep::Command(_)) {
                 let _ = self.setup.cgroup.set_frozen(false, Duration::from_secs(1));
             }
@@ -209,7 +210,7 @@ impl<'a> RunningGuest<'a> {
                 EscalationStep::Kill => self.setup.cgroup.kill(),
                 EscalationStep::Command(command) => self.run_command(command),
             };
-            // What cannot be done has the next stop_stage of the escalation behind it.
+            // What cannot be done is followed by the next stop stage.
             if done.is_err()
                 && let Some(escalation) = &mut self.escalation
             {
@@ -232,7 +233,7 @@ impl<'a> RunningGuest<'a> {
     fn begin_stop(&mut self, goal: StopGoal, limit: Duration, clients: &mut Clients) {
         let escalation = Escalation::new(self.setup.guest.init, goal, limit);
         match &mut self.escalation {
-            Some(climbing) => climbing.join(escalation),
+            Some(current) => current.join(escalation),
             None => self.escalation = Some(escalation),
         }
         self.status.state = GuestState::Stopping;
@@ -242,9 +243,9 @@ impl<'a> RunningGuest<'a> {
     fn take_signals(&mut self, around: &mut Surroundings<'_>) {
         while let Ok(Some(info)) = around.signals.read_signal() {
             let number = info.ssi_signo as i32;
-            // machined of systemd 258 and newer ends the supervisor of a machine whose leader has ended, and is
-            // often the first to see that. It is no goal: of a guest that reboots the unit starts again, and a
-            // stop that somebody did ask for systemd remembers itself.
+            // machined of systemd 258 and newer ends the supervisor of a machine whose leader has ended, and
+            // is often the first to see that. That is no request to stop: if the guest reboots the unit
+            // starts again, and a stop that was requested is remembered by systemd itself.
             if around.manager.restarts_us() && self.has_ended() {
                 continue;
             }
@@ -286,7 +287,7 @@ impl<'a> RunningGuest<'a> {
         }
     }
 
-    /// Serves what client `index` has sent; a client that sends nonsense is told so and closed.
+    /// Serves what client `index` has sent; a client that sends nonsense gets an error and is closed.
     fn serve(&mut self, index: usize, around: &mut Surroundings<'_>) {
         let received = around.clients.0[index].packets.recv::<Request>();
         let (request, fds) = match received {
@@ -299,13 +300,13 @@ impl<'a> RunningGuest<'a> {
         }
     }
 
-    /// A command whose client has gone is hung up on, as by a terminal that is closed; what ignores
-    /// that runs on, and somebody must reap it.
+    /// A command whose client has gone gets SIGHUP, as from a terminal that is closed; one that ignores it
+    /// runs on, and is reaped here.
     fn client_gone(&mut self, client: &mut Client) {
         client.closed = true;
         match std::mem::replace(&mut client.waits_for, WaitsFor::Request) {
             WaitsFor::Command(child) => {
-                // Its session's group, which has its number: not reaped yet, so nobody else has it.
+                // Its session's group, which has its number: not reaped yet, so the number is not used again.
                 let _ = nix::sys::signal::killpg(child.pid, Sig::SIGHUP);
                 self.orphans.push(child);
             }
@@ -366,8 +367,8 @@ impl<'a> RunningGuest<'a> {
         Ok(())
     }
 
-    /// What the leader's end means (reboot(2) in a pid namespace: pid_namespaces(7)), unless
-    /// somebody outside had decided already.
+    /// What the leader's end means (reboot(2) in a pid namespace: pid_namespaces(7)), unless its end was
+    /// requested from outside.
     fn reap_leader(&mut self) -> Ending {
         let status = pidfd::try_reap(&self.booted.leader.pidfd).unwrap_or(None);
         let asked_inside = match status {

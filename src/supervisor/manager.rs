@@ -1,4 +1,4 @@
-//! Who started this supervisor and hears of it: a command line on a bare host, or systemd.
+//! What started this supervisor and is notified by it: a command line on a bare host, or systemd.
 
 use std::time::Duration;
 
@@ -17,14 +17,14 @@ use crate::types::ContainerName;
 #[derive(Debug)]
 pub(crate) struct Manager {
     link: Starter,
-    /// The console's window size until somebody joins it.
+    /// The console's window size until a client connects to it.
     pub rows: u16,
     pub cols: u16,
 }
 
 #[derive(Debug)]
 enum Starter {
-    /// The command line that cloned us, until it has heard that the guest has started.
+    /// The command line that cloned us, until it was notified that the guest has started.
     Command(Option<Packets>),
     Systemd(Box<Service>),
 }
@@ -60,7 +60,7 @@ impl Manager {
         }
     }
 
-    /// Has the limits set that are not for us to set.
+    /// Sets the limits that belong to systemd.
     pub(super) fn prepare(&self, setup: &Setup) -> Result<()> {
         match &self.link {
             Starter::Command(_) => Ok(()),
@@ -72,21 +72,21 @@ impl Manager {
     pub(super) fn started(&mut self, setup: &Setup, leader: &Child, links: &[String]) {
         match &mut self.link {
             Starter::Command(command) => {
-                // Nobody may be listening any more: the guest runs all the same.
+                // The command may have ended: the guest runs all the same.
                 let _ = command.take().map(|command| command.send(&Started::Ok(leader.pid.as_raw()), &[]));
             }
             Starter::Systemd(service) => service.started(setup, leader, links),
         }
     }
 
-    /// The guest's init has said something.
+    /// The guest's init has sent a message.
     pub(super) fn notified(&mut self, setup: &Setup, message: &Notification) {
         if let Starter::Systemd(service) = &mut self.link {
             service.notified(setup, message);
         }
     }
 
-    /// Does what is due `booted` after the guest's boot; says when to be called again at the latest.
+    /// Does what is due `booted` after the guest's boot; returns when to be called again at the latest.
     pub(super) fn tick(&mut self, setup: &Setup, leader: &Child, booted: Duration) -> Duration {
         match &mut self.link {
             Starter::Command(_) => Duration::MAX,

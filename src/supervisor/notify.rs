@@ -1,7 +1,7 @@
 //! What the guest's init says on its notify socket (sd_notify(3), and systemd's container interface).
 //!
-//! The socket is the guest's to write to, so it is read with care: only init is believed, descriptors
-//! are never taken, and who talks without end is listened to at a pace of ours ([`RateLimit`]).
+//! The socket is the guest's to write to, so it is read with care: only init is believed, descriptors are
+//! never taken, and messages are read at a limited rate ([`RateLimit`]).
 
 use std::io::IoSliceMut;
 use std::os::fd::{AsRawFd, OwnedFd};
@@ -29,7 +29,7 @@ pub(super) struct Notification {
 /// The next waiting message: `None` when there is none, `Some(None)` for one that is not `leader`'s.
 ///
 /// There is room for the sender's credentials and nothing else, so that no descriptor is ever
-/// installed: closing one may wait for ever for the guest (a FUSE file is flushed by close(2)), and
+/// installed: closing one may wait forever for the guest (a FUSE file is flushed by close(2)), and
 /// enough of them fill our table. The kernel then drops them, and with them the message is not believed.
 ///
 /// To drop the last reference of a socket that lingers takes as long as its sender has set (socket(7),
@@ -44,7 +44,7 @@ pub(super) fn receive(socket: &OwnedFd, leader: Pid) -> Option<Option<Notificati
     Some((sender == Some(leader)).then(|| parse(&String::from_utf8_lossy(&data[..length]))))
 }
 
-/// A message's length and who has sent it; `None` when there is none.
+/// A message's length and its sender; `None` when there is none.
 fn read(socket: &OwnedFd, data: &mut [u8]) -> Option<(usize, Option<Pid>)> {
     let mut control = nix::cmsg_space!(libc::ucred);
     let mut buffers = [IoSliceMut::new(data)];
@@ -69,9 +69,9 @@ fn parse(text: &str) -> Notification {
     message
 }
 
-/// How many messages are read: a burst, which a booting systemd stays far below, and then some a
-/// second. The others wait in the socket, and who sends them waits with them; so the host's service
-/// manager, to whom they go on, hears no more of them either.
+/// How many messages are read: a burst, which a booting systemd stays far below, and then some a second. The
+/// others wait in the socket, and who sends them waits with them; so the host's service manager, to which
+/// they are passed on, gets no more of them either.
 #[derive(Debug)]
 pub(super) struct RateLimit {
     /// Messages that may be read now.
@@ -117,9 +117,9 @@ mod tests {
 
     use super::*;
 
-    /// The last reference to a connection that lingers for a minute over what nobody reads.
+    /// The last reference to a connection that lingers for a minute over what is never read.
     #[test]
-    fn a_socket_that_lingers_holds_nobody_up() {
+    fn a_lingering_socket_delays_nothing() {
         let (ours, theirs) = socketpair(AddressFamily::Unix, SockType::Datagram, None, SockFlag::SOCK_CLOEXEC).unwrap();
         setsockopt(&ours, sockopt::PassCred, &true).unwrap();
         let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();

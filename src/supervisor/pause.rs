@@ -38,7 +38,7 @@ impl RebootDelay {
         }
     }
 
-    /// Waits with the next boot; says whether there is to be one.
+    /// Waits with the next boot; returns whether there is to be one.
     pub(super) fn wait(&self, pause: Duration, boots: u32, around: &mut Surroundings<'_>) -> bool {
         if pause.is_zero() {
             return true;
@@ -93,7 +93,7 @@ impl Waiting {
         }
     }
 
-    /// Waits for somebody; gives the clients that have said something.
+    /// Waits for clients; returns those that have sent something.
     fn poll(&self, left: Duration, around: &Surroundings<'_>) -> Vec<usize> {
         let signals = PollFd::new(around.signals.as_fd(), PollFlags::POLLIN);
         let listener = PollFd::new(around.listener.as_fd(), PollFlags::POLLIN);

@@ -6,7 +6,7 @@ use super::setup::Setup;
 use crate::error::Result;
 use crate::sys::privileges;
 
-/// What it takes to boot a guest again, to enter it, and to clear up behind it.
+/// What it takes to boot a guest again, to enter it, and to clean up after it.
 const KEPT: [Capability; 20] = [
     // Mounts, namespaces, cgroups and the device program of the next boot; entering the guest.
     Capability::CAP_SYS_ADMIN,

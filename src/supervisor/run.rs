@@ -1,4 +1,4 @@
-//! A supervisor's life: it boots the guest, watches it, and clears up behind it.
+//! A supervisor's life: it boots the guest, watches it, and cleans up after it.
 
 use std::os::fd::{AsFd, OwnedFd};
 use std::time::Duration;
@@ -34,9 +34,9 @@ const CONSOLE_LOG_SIZE: u64 = 1 << 20;
 /// The exit status that asks systemd to start the unit again: the guest has rebooted.
 const REBOOT_STATUS: u8 = 133;
 
-/// Runs the supervisor of `name` until its guest has ended for good; gives the exit status.
+/// Runs the supervisor of `name` until its guest has ended for good; returns the exit status.
 ///
-/// A failure to start is told to the manager and kept in `failure.toml`.
+/// A failure to start is reported to the manager and kept in `failure.toml`.
 pub(crate) fn run(layout: &Layout, name: &ContainerName, mut manager: Manager) -> u8 {
     match supervise(layout, name, &mut manager) {
         Ok(status) => status,
@@ -52,7 +52,7 @@ fn supervise(layout: &Layout, name: &ContainerName, manager: &mut Manager) -> Re
     let timeline = Timeline::start();
     let kept = |e: Error| {
         let error = e.step(format!("start `{name}`"));
-        // Whoever can be told is told; the exit status tells the rest.
+        // The manager is notified where it can be; the exit status says the rest.
         store::write_failure(layout, name, &error);
         error
     };
@@ -70,7 +70,7 @@ fn supervise(layout: &Layout, name: &ContainerName, manager: &mut Manager) -> Re
     boot_until_off(layout, name, manager, (&signals, &alive), timeline).map_err(kept)
 }
 
-/// Boots the guest, and again whenever it reboots; gives the exit status.
+/// Boots the guest, and again whenever it reboots; returns the exit status.
 fn boot_until_off(
     layout: &Layout,
     name: &ContainerName,
@@ -82,7 +82,7 @@ fn boot_until_off(
     let mut mounted = Some(rootfs);
     loop {
         let boot = supervisor.boot(mounted.take(), timeline)?;
-        if let Some(status) = supervisor.clear_up(boot)? {
+        if let Some(status) = supervisor.clean_up(boot)? {
             return Ok(status);
         }
         mounted = supervisor.prepare_reboot()?;
@@ -110,7 +110,7 @@ struct Supervisor<'a> {
 /// A boot that is over.
 struct FinishedBoot {
     ending: Ending,
-    /// How long it lasted; `None` where somebody outside has asked for its end.
+    /// How long it lasted; `None` where its end was requested from outside.
     lived: Option<Duration>,
     wires: Wires,
     /// Whether all its processes are gone.
@@ -131,7 +131,7 @@ impl<'a> Supervisor<'a> {
             // Of an ephemeral run that the host did not survive.
             storage::ephemeral::end(layout, name)?;
         }
-        // Before anything is mounted, be it to be looked at.
+        // Before anything is mounted, even to be examined.
         own_mount_namespace()?;
         let cgroup = manager.cgroup(layout, name)?;
         timeline.reached(Stage::Locked);
@@ -201,8 +201,8 @@ impl<'a> Supervisor<'a> {
         Ok(FinishedBoot { ending, lived, wires, killed })
     }
 
-    /// Removes what a boot leaves; gives the exit status, unless the guest is to be booted again.
-    fn clear_up(&mut self, boot: FinishedBoot) -> Result<Option<u8>> {
+    /// Removes what a boot leaves; returns the exit status, unless the guest is to be booted again.
+    fn clean_up(&mut self, boot: FinishedBoot) -> Result<Option<u8>> {
         let FinishedBoot { mut ending, lived, wires, killed: mut cleared } = boot;
         if ending == Ending::Reboot && !self.manager.restarts_us() && cleared.is_ok() {
             cleared = self.clear_for_reboot(&wires);
@@ -212,7 +212,7 @@ impl<'a> Supervisor<'a> {
                 false => ending = Ending::Off,
             }
         }
-        // Those who wait are told when everything is gone, not before.
+        // Clients that wait are answered when everything is removed, not before.
         let mut removed = cleared.and(remove_traces(&self.setup, self.alive, &wires));
         if ending == Ending::Off {
             removed = removed.and(forget_ephemeral(&self.setup.layout, &self.setup.name));
@@ -231,7 +231,7 @@ impl<'a> Supervisor<'a> {
         policy::remove_namespace(self.setup.cgroup.group())
     }
 
-    /// Holds up a guest that reboots all the time; says whether it is to be booted again.
+    /// Holds up a guest that reboots all the time; returns whether it is to be booted again.
     fn wait_for_reboot(&mut self, lived: Option<Duration>) -> bool {
         let pause = lived.map_or(Duration::ZERO, |lived| self.pace.after(lived));
         if !pause.is_zero() {
@@ -248,7 +248,7 @@ impl<'a> Supervisor<'a> {
         self.pace.wait(pause, self.boots, &mut around)
     }
 
-    /// Reads the configuration again, which may have changed; gives the mounted root file system with it.
+    /// Reads the configuration again, which may have changed; returns the mounted root file system with it.
     fn prepare_reboot(&mut self) -> Result<Option<OwnedFd>> {
         let (layout, name) = (self.setup.layout.clone(), self.setup.name.clone());
         let again = self.setup.read_again(&mut self.held);
@@ -258,7 +258,7 @@ impl<'a> Supervisor<'a> {
                 store::forget_failure(&layout, &name);
                 Some(rootfs)
             }
-            // It has worked so far, and nobody may be here to mend it.
+            // It has worked so far, and no admin may be present to mend it.
             Err(e) => {
                 sys::log::line(&format!("warning: {e}"));
                 store::write_failure(&layout, &name, &e);
@@ -271,7 +271,7 @@ impl<'a> Supervisor<'a> {
     }
 }
 
-/// Takes the alive lock. Whoever started us has seen that nobody had it; if somebody has it now, it
+/// Takes the alive lock. The command that started us has seen that it was free; if it is held now, its holder
 /// is a supervisor whose own command was killed, which ends as soon as it notices.
 fn take_alive(layout: &Layout, name: &ContainerName) -> Result<AliveLock> {
     AliveLock::wait_released(layout, name, PREDECESSOR)?;
@@ -295,8 +295,8 @@ fn sweep(layout: &Layout, name: &ContainerName, cgroup: &ContainerCgroup) -> Res
     remove_records(layout, name)
 }
 
-/// Leaves the host's mount namespace: what storage mounts for the guest is seen by nobody else and
-/// goes with us, however we end.
+/// Leaves the host's mount namespace: what storage mounts for the guest is seen by no other process and goes
+/// with us, however we end.
 fn own_mount_namespace() -> Result<()> {
     nix::sched::unshare(CloneFlags::CLONE_NEWNS).context(|| "make a mount namespace")?;
     // Slave: what the admin mounts later, for a bind into a rebooted guest, still comes in.
@@ -324,7 +324,7 @@ fn write_record(setup: &Setup, booted: &boot::Booted, links: &[String], timeline
 struct Wires {
     /// The host's ends of its links.
     links: Vec<String>,
-    /// Its network namespace, where a link of the host is lent to it.
+    /// Its network namespace, if a link of the host was moved into it.
     held: Option<OwnedFd>,
 }
 
@@ -337,7 +337,7 @@ fn disconnect(setup: &Setup, wires: &Wires) -> Result<()> {
     sys::fork::run(disconnect).context(|| "disconnect the network")
 }
 
-/// Removes everything of a run but the lock file and the failure record. Goes on after a failure
+/// Removes everything of a run but the lock file and the failure record. Continues after a failure
 /// and gives the first.
 fn remove_traces(setup: &Setup, alive: &AliveLock, wires: &Wires) -> Result<()> {
     let steps = [
@@ -374,5 +374,5 @@ fn remove_records(layout: &Layout, name: &ContainerName) -> Result<()> {
     Ok(())
 }
 
-/// How long a supervisor that nobody wants may take to end.
+/// How long a supervisor whose command was killed may take to end.
 const PREDECESSOR: Duration = Duration::from_secs(5);

@@ -17,7 +17,7 @@ use crate::systemd::unit;
 use crate::types::ContainerName;
 
 /// How long a guest may take to say that it is ready before the unit is active without it: what
-/// waits for it at boot must not wait for ever, and a slow guest is not killed for it.
+/// waits for it at boot must not wait forever, and a slow guest is not killed for it.
 const READY_TIMEOUT: Duration = Duration::from_secs(120);
 
 /// What stopping takes beside the guest's own shutdown.
@@ -30,7 +30,7 @@ const REGISTER_AGAIN: Duration = Duration::from_secs(10);
 #[derive(Debug)]
 pub(super) struct Service {
     notifier: Notifier,
-    /// Whether systemd has been told that we are ready.
+    /// Whether readiness was reported to systemd.
     ready: bool,
     watched: Instant,
     registered: Registered,
@@ -47,7 +47,7 @@ pub(super) struct Service {
 enum Registered {
     Yes,
     No,
-    /// It could not be told, and is told again.
+    /// It could not be registered, and is tried again.
     Later {
         at: Instant,
         pause: Duration,
@@ -113,7 +113,7 @@ impl Service {
         machined::register(&machine, timeout)
     }
 
-    /// Tries again what failed at the start, when it is due; says how long until it is.
+    /// Tries again what failed at the start, when it is due; returns how long until it is.
     fn register_again(&mut self, setup: &Setup, leader: &Child) -> Duration {
         let Registered::Later { at, pause } = self.registered else { return Duration::MAX };
         let left = at.saturating_duration_since(Instant::now());
@@ -131,7 +131,7 @@ impl Service {
         pause
     }
 
-    /// The guest's init has said something.
+    /// The guest's init has sent a message.
     pub(super) fn notified(&mut self, setup: &Setup, message: &Notification) {
         let passed = passed_on(&message.text);
         if message.ready {
@@ -156,7 +156,7 @@ impl Service {
         self.notifier.tell(&format!("READY=1\n{more}"));
     }
 
-    /// Does what is due `booted` after the guest's boot; says when to be called again at the latest.
+    /// Does what is due `booted` after the guest's boot; returns when to be called again at the latest.
     pub(super) fn tick(&mut self, setup: &Setup, leader: &Child, booted: Duration) -> Duration {
         let register = self.register_again(setup, leader);
         if !self.ready && booted >= READY_TIMEOUT {

@@ -1,4 +1,4 @@
-//! Shutting a guest down: the way its init understands, then the hard way.
+//! Shuts a guest down: in the way that its init understands, then by force.
 
 use std::time::{Duration, Instant};
 
@@ -9,20 +9,20 @@ use crate::proto::control::StopStage;
 use crate::sys;
 use crate::types::Signal;
 
-/// What is wanted of the guest.
+/// What a stop leads to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum StopGoal {
     PowerOff,
     Reboot,
 }
 
-/// How an init is told.
+/// How an init is asked to shut down.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum ShutdownRequest {
     Signal(Signal),
     /// A command run in the guest: sysvinit and runit listen to their own `init` program.
     Command(&'static [&'static str]),
-    /// It understands nothing but the end.
+    /// It understands no request and is killed.
     Kill,
 }
 
@@ -75,7 +75,7 @@ impl Escalation {
         Escalation { goal, message, deadline: Instant::now() + limit, reached: None }
     }
 
-    /// How long it may still take in order.
+    /// How long the orderly shutdown may still take.
     pub(super) fn left(&self) -> Duration {
         self.deadline.saturating_duration_since(Instant::now())
     }
@@ -92,7 +92,7 @@ impl Escalation {
         self.goal
     }
 
-    /// The stop_stage that was needed, once the guest has ended.
+    /// The stop stage that was needed, once the guest has ended.
     pub(super) fn stop_stage(&self) -> StopStage {
         self.reached.unwrap_or(StopStage::Exited)
     }
@@ -142,7 +142,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn each_init_is_told_in_its_own_words() {
+    fn each_init_is_asked_in_its_own_way() {
         for (init, goal, expected) in [
             (Init::Systemd, StopGoal::PowerOff, ShutdownRequest::Signal(Signal::realtime(4))),
             (Init::Systemd, StopGoal::Reboot, ShutdownRequest::Signal(Signal::realtime(5))),
@@ -155,12 +155,12 @@ mod tests {
     }
 
     #[test]
-    fn the_ladder_signals_once_waits_and_kills_at_its_deadline() {
+    fn an_escalation_signals_once_waits_and_kills_at_its_deadline() {
         // Not this process: glibc blocks all signals for the moment in which it makes a thread.
         let mut init = std::process::Command::new("sleep").arg("60").spawn().unwrap();
         let me = Pid::from_raw(init.id() as i32);
         let mut escalation = Escalation::new(Init::Systemd, StopGoal::PowerOff, Duration::from_secs(60));
-        assert!(matches!(escalation.step(me, false), EscalationStep::Wait(_)), "nobody handles the signal yet");
+        assert!(matches!(escalation.step(me, false), EscalationStep::Wait(_)), "the signal is not handled yet");
         assert_eq!(escalation.step(me, true), EscalationStep::Signal(Signal::realtime(4)));
         assert!(matches!(escalation.step(me, true), EscalationStep::Wait(_)));
         escalation.deadline = Instant::now();

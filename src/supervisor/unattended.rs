@@ -1,5 +1,5 @@
-//! Commands on their way into the guest that no client waits for: the supervisor's own, and those
-//! whose client has gone or was told that it takes too long.
+//! Commands on their way into the guest that no client waits for: the supervisor's own, and those whose
+//! client has gone, or got the answer that it takes too long.
 
 use std::os::fd::BorrowedFd;
 
@@ -16,12 +16,12 @@ impl Unattended {
         self.0.extend(entering);
     }
 
-    pub(super) fn news(&self) -> impl Iterator<Item = BorrowedFd<'_>> {
-        self.0.iter().map(Entering::news)
+    pub(super) fn report(&self) -> impl Iterator<Item = BorrowedFd<'_>> {
+        self.0.iter().map(Entering::report)
     }
 
-    /// Takes their news; gives the processes that are to be reaped. A command that nobody wants any
-    /// more ends, be it thawed only now.
+    /// Reads their reports; returns the processes that are to be reaped. A command without a client ends,
+    /// even if it is thawed only now.
     pub(super) fn look(&mut self) -> Vec<Child> {
         let mut left = Vec::new();
         for mut entering in std::mem::take(&mut self.0) {

@@ -7,8 +7,8 @@ use nix::sys::resource::{RLIM_INFINITY, Resource, getrlimit, setrlimit};
 
 use crate::error::{Context, Result};
 
-/// What systemd gives services (`DefaultLimitNOFILE=`): select(2) takes no more than the first, and
-/// who wants more raises it to the second.
+/// What systemd gives services (`DefaultLimitNOFILE=`): select(2) takes no more than the first, and a program
+/// that wants more raises it to the second.
 const OPEN_FILES: (u64, u64) = (1024, 524_288);
 
 /// The rest as the kernel gives it to the first process (INIT_RLIMITS), with the sizes of today:
@@ -34,9 +34,9 @@ pub(crate) fn wait_for_children() {
     unsafe { libc::signal(libc::SIGCHLD, libc::SIG_DFL) };
 }
 
-/// Known values for a process that nobody but us configures: one cloned by a command line, which has
-/// taken [a umask](super::umask) of its own. What a service manager has started has its unit's values,
-/// which are the admin's.
+/// Known values for a process that only we configure: one cloned by a command line, which has taken [a
+/// umask](super::umask) of its own. What a service manager has started has its unit's values, which are the
+/// admin's.
 pub(crate) fn as_a_daemon() -> Result<()> {
     super::signals::reset().context(|| "reset the signals")?;
     ignore_broken_pipes();

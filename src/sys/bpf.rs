@@ -48,7 +48,7 @@ pub(crate) fn attach_device_program(cgroup: impl AsFd, code: &[u64]) -> Result<(
     // kernel verifies the program itself.
     let fd = unsafe { libc::syscall(libc::SYS_bpf, BPF_PROG_LOAD, &raw const load, size_of::<Load>()) };
     let fd = nix::errno::Errno::result(fd).context(|| "load the device program")?;
-    // SAFETY: the kernel has just made this descriptor for us; nobody else owns it.
+    // SAFETY: the kernel has just made this descriptor for us; it has no other owner.
     let program = unsafe { OwnedFd::from_raw_fd(fd as i32) };
     let attach = Attach {
         target_fd: cgroup.as_fd().as_raw_fd() as u32,

@@ -194,7 +194,7 @@ pub(crate) fn children(path: &Path) -> Result<Vec<PathBuf>> {
     loop {
         // SAFETY: the kernel fills one `RootRefs`, whose layout is linux/btrfs.h's.
         let result = unsafe { subvol_rootrefs(root.as_raw_fd(), &raw mut *refs) };
-        // EOVERFLOW: there are more, and `min_tree` says where to go on.
+        // EOVERFLOW: there are more, and `min_tree` says where to continue.
         let more = match result {
             Ok(_) => false,
             Err(nix::errno::Errno::EOVERFLOW) => true,

@@ -15,8 +15,8 @@ const CLONE_INTO_CGROUP: u64 = 0x2_0000_0000;
 
 /// Proof that this process has one thread, consumed by the clone that relies on it.
 ///
-/// A child of a process with more threads has the locks (malloc's, stdio's) as they happened to
-/// be and nobody to unlock them; `setns` and `unshare` of user and mount namespaces refuse threads.
+/// A child of a process with more threads has the locks (malloc's, stdio's) as they happened to be and no
+/// thread to unlock them; `setns` and `unshare` of user and mount namespaces refuse threads.
 #[derive(Debug)]
 pub struct SingleThreaded(());
 
@@ -60,7 +60,7 @@ pub fn clone(
     match clone_raw(&witness, flags, cgroup, &mut pidfd).context(|| "clone3")? {
         0 => exit(child()),
         pid => {
-            // SAFETY: the kernel has stored a new descriptor there, which nobody else owns.
+            // SAFETY: the kernel has stored a new descriptor there, which has no other owner.
             let pidfd = unsafe { OwnedFd::from_raw_fd(pidfd) };
             Ok(Child { pid: Pid::from_raw(pid), pidfd })
         }
@@ -111,7 +111,7 @@ impl Holder {
 
 impl Drop for Holder {
     fn drop(&mut self) {
-        // Neither fails for a child of ours that nobody else reaps.
+        // Neither fails for a child of ours that only we reap.
         let _ = super::pidfd::send_signal(&self.child.pidfd, Signal::KILL);
         let _ = super::pidfd::reap(&self.child.pidfd);
     }
@@ -144,7 +144,7 @@ pub fn clone_holder(_witness: SingleThreaded, flags: i32) -> Result<Holder> {
         libc::clone(wait, top.cast(), flags, this, &raw mut pidfd)
     };
     let pid = nix::errno::Errno::result(pid).context(|| "clone")?;
-    // SAFETY: the kernel has stored a new descriptor there, which nobody else owns.
+    // SAFETY: the kernel has stored a new descriptor there, which has no other owner.
     let pidfd = unsafe { OwnedFd::from_raw_fd(pidfd) };
     Ok(Holder { child: Child { pid: Pid::from_raw(pid), pidfd }, _stack: stack })
 }
@@ -204,8 +204,8 @@ pub(crate) fn clone_sibling(_witness: SingleThreaded, pid: &SiblingPid, sibling:
     }
 }
 
-/// Goes on in a child that is born in the v2 cgroup `cgroup`, and ends this process; `false` if the
-/// kernel lets nobody be born there, and nothing has happened.
+/// Goes on in a child that is born in the v2 cgroup `cgroup`, and ends this process; `false` if the kernel
+/// lets no process be born there, and nothing has happened.
 ///
 /// Everything of this process but its pid and its children is the child's: memory, descriptors, locks.
 pub(crate) fn go_on_in(cgroup: BorrowedFd<'_>) -> Result<bool> {

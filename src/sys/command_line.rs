@@ -24,12 +24,12 @@ struct MemoryMap {
     exe_fd: u32,
 }
 
-/// Shows `words` as this process's command line, for a child that goes on as what they would have
+/// Shows `words` as this process's command line, for a child that acts as the program that they would have
 /// executed. Fails on a kernel without CONFIG_CHECKPOINT_RESTORE; nothing depends on it.
 pub(crate) fn show(words: &[CString]) -> Result<()> {
     let mut map = current()?;
     let text: Vec<u8> = words.iter().flat_map(|word| word.as_bytes_with_nul()).copied().collect();
-    // For as long as the process lives: the kernel reads it whenever somebody looks.
+    // For as long as the process lives: the kernel reads it at each read of /proc/PID/cmdline.
     let text = text.leak().as_ptr_range();
     (map.arg_start, map.arg_end) = (text.start as u64, text.end as u64);
     // SAFETY: changes what the kernel reports of this process (PR_SET_MM_MAP, prctl(2)) and no

@@ -78,7 +78,7 @@ pub(crate) fn wait_any<'a, T: 'a>(
 /// Runs `work` in a child process and gives its result.
 ///
 /// For what must not leave traces in this process: threads, a runtime, other namespaces, memory. A
-/// supervisor waits for it, and nothing that the child may wait for is to keep the supervisor for ever.
+/// supervisor waits for it, and nothing that the child may wait for is to keep the supervisor forever.
 pub fn run<T: Serialize + DeserializeOwned>(work: impl FnOnce() -> Result<T>) -> Result<T> {
     run_within(LONGEST, work)
 }

@@ -1,4 +1,4 @@
-//! Opening paths of a tree that somebody else controls.
+//! Opens paths of an untrusted tree.
 
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::path::Path;

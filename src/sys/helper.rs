@@ -19,7 +19,7 @@ use crate::types::Generation;
 const START_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long it may take to end, before it is killed and after.
 const STOP_TIMEOUT: Duration = Duration::from_secs(2);
-/// How often a lock is looked at.
+/// Poll interval of a lock.
 const POLL_INTERVAL: Duration = Duration::from_millis(1);
 const READY: &str = "ready\n";
 

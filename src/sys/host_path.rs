@@ -15,11 +15,11 @@ use crate::error::{Context, Error, Result};
 /// As many as the kernel follows (path_resolution(7)).
 const MOST_LINKS: u32 = 40;
 
-/// Opens `path` (`O_PATH`) following such symbolic links alone as root made in a directory that nobody
-/// but root can change. `None` where it does not exist.
+/// Opens `path` (`O_PATH`) following only symbolic links that root made in a directory that only root can
+/// change. `None` where it does not exist.
 ///
-/// A user who can put a link into the path, or another name of a file of root's, would otherwise choose
-/// what root opens here. What comes back is what was looked at: use the descriptor, not the path again.
+/// A user who can put a link into the path, or another name of a file of root's, would otherwise choose what
+/// root opens here. What is returned is what was examined: use the descriptor, not the path again.
 pub(crate) fn open_host_path(path: &Path) -> Result<Option<OwnedFd>> {
     match walk(path) {
         Err(e) if e.errno() == Some(libc::ENOENT) => Ok(None),

@@ -17,13 +17,13 @@ pub(crate) fn line(text: &str) {
     append(&mut File::from(own), &crate::terminal::message(text), LIMIT);
 }
 
-/// The file is open for appending, so that it goes on at its new end after it was cut.
+/// The file is open for appending, so that it is written at its new end after it was cut.
 fn append(file: &mut File, text: &str, limit: u64) {
     let full = file.metadata().is_ok_and(|meta| meta.is_file() && meta.len() + text.len() as u64 >= limit);
     if full && file.set_len(0).is_ok() {
         let _ = file.write_all(b"(what was here was dropped: the log was full)\n");
     }
-    // Nobody can be told that the log cannot be written.
+    // That the log cannot be written cannot be reported.
     let _ = file.write_all(format!("{text}\n").as_bytes());
 }
 

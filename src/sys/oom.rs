@@ -8,7 +8,7 @@ use nix::unistd::Pid;
 use crate::error::{Context, Result};
 
 /// The last to be chosen, but not never (-1000): a process that cannot be killed and whose group has too little
-/// memory for itself alone repeats its page fault for ever.
+/// memory for itself alone repeats its page fault forever.
 const LAST: &str = "-999";
 
 /// What this process had before it was made the last.

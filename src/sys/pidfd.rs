@@ -55,7 +55,7 @@ pub fn reap(pidfd: impl AsFd) -> Result<WaitStatus> {
     }
 }
 
-/// Waits until the process behind `pidfd` has ended, at most `limit`; says whether it has.
+/// Waits until the process behind `pidfd` has ended, at most `limit`; returns whether it has.
 pub(crate) fn wait_exit(pidfd: impl AsFd, limit: Duration) -> Result<bool> {
     super::poll::wait_readable(pidfd, limit).context(|| "wait for a process")
 }

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
-/// Waits until `fd` is readable or at its end, at most `limit`; says whether it is.
+/// Waits until `fd` is readable or at its end, at most `limit`; returns whether it is.
 pub(crate) fn wait_readable(fd: impl AsFd, limit: Duration) -> nix::Result<bool> {
     let deadline = Instant::now() + limit;
     loop {

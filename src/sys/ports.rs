@@ -26,8 +26,8 @@ pub(crate) enum Transport {
 
 /// Finds the program whose socket keeps us from binding `address`, in this network namespace.
 ///
-/// `None` where nobody has it, or where the owner cannot be seen: it lives in another process
-/// namespace, or is the kernel itself. Needs the rights to see other users' descriptors.
+/// `None` where no program has it, or where the owner cannot be seen: it lives in another process namespace,
+/// or is the kernel itself. Needs the rights to see other users' descriptors.
 pub(crate) fn owner(transport: Transport, address: SocketAddr) -> Option<PortOwner> {
     let tables = match transport {
         Transport::Tcp => ["tcp", "tcp6"],
@@ -55,7 +55,7 @@ fn inode_of(table: &str, transport: Transport, address: SocketAddr) -> Option<u6
 fn conflicts(bound: IpAddr, wanted: IpAddr) -> bool {
     match (bound.to_canonical(), wanted.to_canonical()) {
         (bound, wanted) if bound == wanted => true,
-        // The IPv6 wildcard takes IPv4 too, unless told otherwise, which the table does not show.
+        // The IPv6 wildcard takes IPv4 too, unless IPV6_V6ONLY is set, which the table does not show.
         (IpAddr::V6(bound), _) if bound.is_unspecified() => true,
         (IpAddr::V4(bound), IpAddr::V4(wanted)) => bound.is_unspecified() || wanted.is_unspecified(),
         (IpAddr::V6(_), IpAddr::V6(wanted)) => wanted.is_unspecified(),

@@ -44,7 +44,7 @@ pub(crate) fn takes_signal(pid: Pid, signal: crate::types::Signal) -> Result<boo
     Ok(waits_in.contains("sigtimedwait"))
 }
 
-/// Has `command` signalled when this process dies, however it dies: nobody is left to wait for it.
+/// Has `command` signalled when this process dies, however it dies: nothing is left to wait for it.
 ///
 /// To be called in the thread that spawns it and stays: the kernel watches the thread
 /// (PR_SET_PDEATHSIG, prctl(2)).

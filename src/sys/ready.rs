@@ -28,7 +28,7 @@ impl ReadableFd {
 
     /// Waits until there is something to read; stays ready until [`Self::take`] meets the end.
     pub(crate) async fn readable(&self) {
-        // Fails only when the runtime shuts down, and then nobody waits any more.
+        // Fails only when the runtime shuts down, and then no task waits any more.
         let _ = self.0.ready(INTEREST).await;
     }
 

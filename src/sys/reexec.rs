@@ -1,4 +1,4 @@
-//! Running from a copy of the program that nobody can change.
+//! Runs from a copy of the program that cannot be changed.
 //!
 //! A process of a privileged guest can open /proc/PID/exe of a process of ours that has entered the
 //! guest and, once that has executed something else, write to the program file of the host
@@ -39,7 +39,7 @@ fn sealed_copy(mut program: File) -> std::io::Result<File> {
     // SAFETY: the name is a C string and the flags are valid.
     let fd = unsafe { libc::memfd_create(c"lxm".as_ptr(), libc::MFD_CLOEXEC | libc::MFD_ALLOW_SEALING) };
     nix::errno::Errno::result(fd)?;
-    // SAFETY: the kernel has just made this descriptor for us; nobody else owns it.
+    // SAFETY: the kernel has just made this descriptor for us; it has no other owner.
     let mut copy = unsafe { File::from_raw_fd(fd) };
     std::io::copy(&mut program, &mut copy)?;
     // SAFETY: takes integers only.

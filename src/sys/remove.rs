@@ -1,5 +1,5 @@
-//! Removing trees that somebody else has made: of any depth and width, with bounded memory and
-//! descriptors, past immutable files, and never across a mount.
+//! Removes untrusted trees: of any depth and width, with bounded memory and descriptors, past immutable
+//! files, and never across a mount.
 
 use std::ffi::{CStr, CString};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -22,8 +22,8 @@ const DIRECTORY: OFlags =
 /// Removes the file or the whole tree `name` in the directory `parent`, following no symbolic link; a
 /// missing one is removed already.
 ///
-/// What cannot be removed does not keep the rest from it, and is named in the error. A mount point is
-/// such a thing: what is mounted is somebody's.
+/// What cannot be removed does not keep the rest from it, and is named in the error. A mount point is such a
+/// thing: what is mounted is not part of the tree.
 pub(crate) fn remove_at(parent: impl AsFd, name: &CStr) -> Result<()> {
     let parent = parent.as_fd();
     match rustix::fs::statat(parent, name, AtFlags::SYMLINK_NOFOLLOW) {

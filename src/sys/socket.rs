@@ -20,10 +20,10 @@ use crate::error::{Context, Error, Result};
 const MAX_MESSAGE: usize = 128 * 1024;
 /// Most descriptors beside one message.
 const MAX_FDS: usize = 8;
-/// What the kernel lets anybody send at once (SCM_MAX_FD).
+/// What the kernel lets a process send at once (SCM_MAX_FD).
 const KERNELS_MOST_FDS: usize = 253;
-/// How long a peer may not take what it is sent, and a listener not take connections: one that is
-/// stopped or hung keeps nobody.
+/// How long a peer may not take what it is sent, and a listener not take connections: one that is stopped or
+/// hung blocks no process for long.
 const SEND_TIMEOUT: i64 = 10; // seconds
 
 /// One end of a connection that carries whole messages.
@@ -162,7 +162,7 @@ impl PacketListener {
     /// and says nothing of the listener; the connection waits on.
     pub(crate) fn accept(&self) -> Result<Option<Packets>> {
         match accept4(self.0.as_raw_fd(), SockFlag::SOCK_CLOEXEC) {
-            // SAFETY: the kernel has just made this descriptor for us; nobody else owns it.
+            // SAFETY: the kernel has just made this descriptor for us; it has no other owner.
             Ok(fd) => Ok(Some(Packets(unsafe { OwnedFd::from_raw_fd(fd) }))),
             Err(nix::errno::Errno::EAGAIN) => Ok(None),
             Err(e) => Err(e).context(|| "accept a connection"),

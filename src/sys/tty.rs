@@ -63,7 +63,7 @@ impl Drop for RawMode {
 /// Whether what is typed on `terminal` is for this process: it is in the foreground, and no other
 /// program (`less` in the same pipeline) has taken the terminal to read single keys.
 pub(crate) fn types_for_us(terminal: impl AsFd) -> bool {
-    // Not our controlling terminal: nobody's foreground then, and reading it stops nobody.
+    // Not our controlling terminal: it has no foreground group for us then, and to read it stops no process.
     let foreground = nix::unistd::tcgetpgrp(&terminal).map_or(true, |group| group == nix::unistd::getpgrp());
     foreground && tcgetattr(&terminal).is_ok_and(|mode| mode.local_flags.contains(LocalFlags::ICANON))
 }
@@ -122,7 +122,7 @@ pub(crate) fn open_pty(ptmx: &str) -> Result<(OwnedFd, OwnedFd, String)> {
         Ok(path.to_string_lossy().into_owned())
     };
     let path = unlock().context(|| "open a terminal")?;
-    // By descriptor: the path may lead elsewhere in a tree that somebody else controls.
+    // By descriptor: the path may lead elsewhere in an untrusted tree.
     let slave = open_slave(&master)?;
     Ok((master, slave, path))
 }

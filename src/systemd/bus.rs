@@ -1,4 +1,4 @@
-//! D-Bus behind a blocking face.
+//! Blocking calls over D-Bus.
 //!
 //! Each piece of work has a connection and a current-thread runtime of its own, gone when it is
 //! done: a supervisor must stay one thread, and must outlive every restart of the bus.
@@ -62,11 +62,11 @@ pub(crate) fn run_with<T>(
 
 const SOCKET: &str = "/run/dbus/system_bus_socket";
 
-/// How long a bus that has just gone is left in peace.
+/// How long to wait after the bus has gone.
 const RESTART: Duration = Duration::from_millis(50);
 
-/// Whether a bus has hung up on who was just connecting, as one does that is restarted. Where there
-/// is none, nobody hangs up.
+/// Whether a bus has closed a connection that was just being made, as one does that is restarted. Where there
+/// is no bus, no connection is closed.
 fn is_ending(e: &zbus::Error) -> bool {
     use std::io::ErrorKind::{BrokenPipe, ConnectionReset, UnexpectedEof};
     match e {

@@ -47,7 +47,7 @@ impl ConsoleJournal {
         }
     }
 
-    /// Adds to the line; says whether it is complete.
+    /// Adds to the line; returns whether it is complete.
     fn take(&mut self, c: char) -> bool {
         match c {
             '\n' => return true,

@@ -23,7 +23,7 @@ pub(crate) const TIMEOUT: Duration = Duration::from_secs(5);
 /// Who we are to machined.
 const SERVICE: &str = "lxm";
 
-/// What machined is told of a guest.
+/// A guest's entry in machined's register.
 #[derive(Debug)]
 pub(crate) struct Machine<'a> {
     pub name: &'a ContainerName,
@@ -36,8 +36,8 @@ pub(crate) struct Machine<'a> {
     pub links: Vec<i32>,
 }
 
-/// Registers a guest, by the newest method that machined has. A host without machined is none
-/// the worse for it. Waits at most for `timeout`.
+/// Registers a guest, by the newest method that machined has. A host without machined has no register, which
+/// is no failure. Waits at most for `timeout`.
 pub(crate) fn register(machine: &Machine<'_>, timeout: Duration) -> Result<()> {
     let told = bus::run(timeout, async |connection| {
         let manager = proxy(connection).await?;
@@ -45,9 +45,9 @@ pub(crate) fn register(machine: &Machine<'_>, timeout: Duration) -> Result<()> {
             Err(e) if bus::has_name(&e, "org.freedesktop.machine1.MachineExists") => {
                 match service_of(connection, &manager, machine.name).await {
                     Some(service) if service != SERVICE => return Err(taken(machine.name, &service)),
-                    // An earlier supervisor of this container was killed before it could say goodbye.
+                    // An earlier supervisor of this container was killed before it could unregister it.
                     Some(_) => drop(manager.unregister_machine(machine.name.to_string()).await),
-                    // It is gone, or it is not known whose it is.
+                    // It is gone, or its owner is not known.
                     None => {}
                 }
                 try_register(&manager, machine).await
@@ -76,8 +76,8 @@ fn taken(name: &ContainerName, service: &str) -> Error {
 pub(crate) fn unregister(name: &ContainerName) -> Result<()> {
     let told = bus::run(TIMEOUT, async |connection| {
         let proxy = proxy(connection).await?;
-        // machined is not started for it: our unit comes after machined's, so that one's start would
-        // wait for our end. When it starts it sees for itself that the guest is gone.
+        // machined is not started for it: our unit comes after machined's, so its start would wait for our
+        // end. When it starts it sees for itself that the guest is gone.
         let flags = MethodFlags::NO_AUTO_START;
         match proxy.inner().call_with_flags::<_, _, ()>("UnregisterMachine", flags, &(name.as_str(),)).await {
             Err(e) if !bus::is_missing(&e) && !bus::has_name(&e, "org.freedesktop.machine1.NoSuchMachine") => {

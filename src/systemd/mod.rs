@@ -1,4 +1,4 @@
-//! systemd and its daemons as seen over D-Bus and sockets. It knows units, and no supervisor.
+//! systemd and its daemons over D-Bus and sockets. It knows units, and no supervisor.
 //!
 //! It may name `store` and what stands below it. Start reading at `bus`.
 

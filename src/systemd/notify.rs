@@ -32,7 +32,7 @@ impl Notifier {
         Ok(Some(Notifier { socket, to, watchdog: watchdog()? }))
     }
 
-    /// Sends one message. If systemd cannot take it, nobody can be told.
+    /// Sends one message. If systemd cannot take it, that cannot be reported.
     pub(crate) fn tell(&self, message: &str) {
         let _ = self.socket.send_to_addr(message.as_bytes(), &self.to);
     }

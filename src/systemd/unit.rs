@@ -248,7 +248,7 @@ pub(crate) fn reason(layout: &Layout, name: &ContainerName) -> Option<String> {
 }
 
 /// The reason of a start that failed: the supervisor's own, if it has left one.
-pub(crate) fn why(layout: &Layout, name: &ContainerName, result: &str) -> Error {
+pub(crate) fn failure_reason(layout: &Layout, name: &ContainerName, result: &str) -> Error {
     let unit = unit_name(layout, name);
     store::read_failure(layout, name).unwrap_or_else(|| {
         Error::failed(format!("systemd could not start `{unit}`: {result}"))

@@ -1,4 +1,4 @@
-//! Builder `archive`: a root file system that somebody packed.
+//! Builder `archive`: a packed root file system.
 
 use std::path::Path;
 

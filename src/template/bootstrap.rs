@@ -328,7 +328,7 @@ mod tests {
     fn an_unreachable_mirror_fails_within_seconds() {
         let begun = Instant::now();
         let dir = tempfile::tempdir().unwrap();
-        // Port 9 of the loopback: nobody answers.
+        // Port 9 of the loopback: nothing answers.
         let e = probe("http://127.0.0.1:9/debian", "trixie", dir.path());
         assert!(begun.elapsed() < PROBE_LIMIT + Duration::from_secs(1));
         if Path::new("/usr/lib/apt/apt-helper").exists() {

@@ -15,8 +15,8 @@ const SHOWN: usize = 12;
 
 /// Runs `command` to its end; fails with the last lines of its output if it does.
 ///
-/// It and all that it starts die with us, whatever kills us, and what they mounted goes with them:
-/// they must not go on writing to a directory that somebody else fills by then.
+/// It and all that it starts die with us, whatever kills us, and what they mounted goes with them: they must
+/// not keep writing to a directory that another build fills by then.
 pub(super) fn run(command: Command, log: &Path, progress: &Progress) -> Result<()> {
     let program = command.get_program().to_string_lossy().into_owned();
     let step = || format!("run `{program}`");
@@ -28,7 +28,7 @@ pub(super) fn run(command: Command, log: &Path, progress: &Progress) -> Result<(
     command.stdin(Stdio::null()).stdout(writer.try_clone().context(step)?).stderr(writer);
     end_with_parent(&mut command, nix::sys::signal::Signal::SIGKILL);
     let mut child = command.spawn().context(step)?;
-    // The command holds the pipe's write end; without it we wait for the end of output in vain.
+    // The command holds the pipe's write end: while it does, the output has no end.
     drop(command);
     let mut last = Vec::new();
     for line in BufReader::new(reader).split(b'\n') {

@@ -1,4 +1,4 @@
-//! Builder `download`: a root file system that somebody else made, from a simplestreams server.
+//! Builder `download`: a ready-made root file system, from a simplestreams server.
 //!
 //! The server's index says what there is and the digest of each file. The index is believed because
 //! it came by https, or because it is signed with a key of the template's; a file because of its digest.

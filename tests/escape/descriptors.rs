@@ -85,7 +85,7 @@ fn redirected_output(sandbox: &Sandbox) {
     sandbox.boot("p", Guest::Busybox, &[]);
     let log = sandbox.path("log");
     fs::write(&log, "secret of the host\n").unwrap();
-    // A pipe is read by whoever opens it: the attack waits for itself, and the host for nobody.
+    // A pipe is read by the process that opens it: the attack waits for itself, and the host for none.
     attached(sandbox, &format!("timeout 2 sh -c \"{SPOIL}\"; true"), ">>log 2>/dev/null").ok();
     assert_eq!(fs::read_to_string(&log).unwrap(), "secret of the host\n");
     assert!(!in_guest(sandbox, "cat /root/read").contains("secret"));

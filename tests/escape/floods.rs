@@ -126,7 +126,7 @@ fn processes(sandbox: &Sandbox) {
     eventually("it has all that it gets", SOON, || line().is_some());
     let (count, why) = took(&line().unwrap());
     assert!(count < 100 && why == "Resource temporarily unavailable", "{count} {why}");
-    // What enters is counted too, and is told so; nobody waits.
+    // What enters is counted too, and gets an error; nothing waits.
     inside(sandbox, "a", "true").fails(125).complains("limits.pids");
     inside(sandbox, "b", "true").ok();
     sandbox.lxm(&["info", "a"]).ok();

@@ -17,11 +17,11 @@ pub use self::pack::{ORIGIN, docker as docker_archive, export_of as export_with,
 pub fn trials() -> Vec<Trial> {
     let own = vec![
         Trial::new("escape::foreign::an_export_gives_no_more_than_a_fresh_container", exported).guest(Guest::Probe),
-        Trial::new("escape::foreign::containers_of_lxc_nspawn_and_docker_neither", others).guest(Guest::Probe),
+        Trial::new("escape::foreign::containers_of_lxc_nspawn_and_docker_give_no_more", others).guest(Guest::Probe),
         Trial::new("escape::foreign::a_snapshot_does_not_bring_back_what_was_taken_away", snapshot).guest(Guest::Probe),
         Trial::new("escape::foreign::links_in_place_of_what_is_read_are_not_followed", links).guest(Guest::Probe),
         Trial::new("escape::foreign::a_server_that_proves_nothing_is_not_believed", server).guest(Guest::Probe),
-        Trial::new("escape::foreign::a_mount_that_cannot_be_is_told_and_can_be_taken_away", unfit).guest(Guest::Probe),
+        Trial::new("escape::foreign::an_impossible_mount_is_reported_and_can_be_unset", unfit).guest(Guest::Probe),
         Trial::new("escape::foreign::settings_that_no_start_takes_are_not_taken_over", unusable).guest(Guest::Probe),
         Trial::new("escape::foreign::files_that_the_guest_could_not_have_are_refused", too_much).guest(Guest::Probe),
         Trial::new("escape::foreign::the_callers_umask_opens_and_closes_nothing", umask).guest(Guest::Probe),
@@ -138,7 +138,7 @@ fn too_much(sandbox: &Sandbox) {
     let archive = write(sandbox, "evil.tar", &theirs);
     sandbox.lxm(&["import", &archive, "-n", "evil"]).fails(1).complains("`srv/theirs` belongs to the id 100000");
     nothing_left(sandbox, &sandbox.path("var/lib/lxm"));
-    // A tree of nspawn's, whose ids nobody counts on the way.
+    // A tree of nspawn's, whose ids are not counted on the way.
     let strange = rootfs(sandbox).join("srv/theirs");
     fs::create_dir_all(strange.parent().unwrap()).unwrap();
     fs::write(&strange, "").unwrap();

@@ -20,7 +20,7 @@ pub fn trials() -> Vec<Trial> {
     let probe = |name, body| Trial::new(name, body).guest(Guest::Probe).limit(120);
     let own = vec![
         probe("escape::identity::one_name_in_two_directories_is_two_containers", two_directories),
-        probe("escape::identity::what_cannot_be_read_is_told", unreadable),
+        probe("escape::identity::what_cannot_be_read_is_reported", unreadable),
         probe("escape::identity::a_link_to_a_container_is_none", linked),
         probe("escape::identity::what_another_one_has_is_refused_with_its_name", taken),
         probe("escape::identity::what_another_one_runs_with_is_refused_at_start", locked),
@@ -201,7 +201,7 @@ fn locked(sandbox: &Sandbox) {
             told.complains("`lxm config unset web security.idmap`");
         }
     }
-    // Ids that nobody has chosen cannot be unset.
+    // Ids that were not chosen cannot be unset.
     let record = place(sandbox, "web").join("origin.toml");
     let own_record = std::fs::read_to_string(&record).unwrap();
     let copied = own_record
@@ -235,7 +235,7 @@ fn no_container(sandbox: &Sandbox) {
     assert!(dir.join("photos/2026").is_dir() && dir.join("hosts").is_file());
     assert_eq!(elsewhere(sandbox, &dir, &["list"]).ok().stdout, "");
 
-    // What strays into the directory of containers is in nobody's way but its namesake's.
+    // A foreign file in the directory of containers is in the way of its namesake alone.
     let containers = sandbox.layout().containers().to_owned();
     std::fs::create_dir_all(containers.join("notes")).unwrap();
     std::fs::write(containers.join("stray"), "").unwrap();

@@ -60,7 +60,7 @@ fn shared_pages(sandbox: &Sandbox) {
     assert_eq!(of_guest("b"), before);
 }
 
-/// Copies on XFS have their blocks in common until somebody writes to them.
+/// Copies on XFS share their blocks until one is written to.
 fn shared_blocks(sandbox: &Sandbox) {
     let disk = Mounted::of_size(sandbox, "xfs", &["mkfs.xfs", "-q"], 400 << 20);
     let at = disk.0.to_str().unwrap();
@@ -89,7 +89,7 @@ fn shared_blocks(sandbox: &Sandbox) {
     ["a", "b"].iter().for_each(|name| drop(lxm(&["destroy", "-f", name])));
 }
 
-/// In user namespaces within the guest's, nobody is whom the maps do not make him.
+/// In user namespaces within the guest's, a process has only the ids that the maps give it.
 fn many_extents(sandbox: &Sandbox) {
     let secret = sandbox.path("secret");
     fs::write(&secret, "the host's\n").unwrap();

@@ -18,7 +18,7 @@ use lxm::testing::types::Mac;
 
 use crate::support::sandbox::run_checked;
 use crate::support::{Sandbox, Trial, eventually};
-use crate::wiring::{Station, ip, managed_bridge, own_bridge};
+use crate::wiring::{WiredGuest, ip, managed_bridge, own_bridge};
 use frames::{ALL_NODES, ARP, BROADCAST, Frame, IPV4, IPV6, VLAN, frame};
 
 const SOON: Duration = Duration::from_secs(10);
@@ -37,8 +37,8 @@ pub fn trials() -> Vec<Trial> {
 
 /// An attacker and its victim, and what they are called.
 struct Pair<'a> {
-    attacker: Station<'a>,
-    victim: Station<'a>,
+    attacker: WiredGuest<'a>,
+    victim: WiredGuest<'a>,
     mac: Mac,
     victim_mac: Mac,
     own4: Ipv4Addr,
@@ -50,10 +50,10 @@ struct Pair<'a> {
 
 impl<'a> Pair<'a> {
     fn new(sandbox: &'a Sandbox, bridge: &str, net: &str) -> Self {
-        let (attacker, victim) = (Station::new(sandbox, "attacker"), Station::new(sandbox, "victim"));
-        let wire = |station: &Station, last: u8| {
+        let (attacker, victim) = (WiredGuest::new(sandbox, "attacker"), WiredGuest::new(sandbox, "victim"));
+        let wire = |guest: &WiredGuest, last: u8| {
             let config = format!("[network.eth0]\nbridge = \"{bridge}\"\nipv4 = \"{net}.{last}/24\"");
-            station.connect(&config)[0].mac
+            guest.connect(&config)[0].mac
         };
         let (mac, victim_mac) = (wire(&attacker, 5), wire(&victim, 6));
         let four = |last: u8| format!("{net}.{last}").parse().unwrap();
@@ -117,11 +117,11 @@ fn send(frame: &Frame) {
 fn assert_stopped(sandbox: &Sandbox, frames_of: impl Fn(&Pair) -> Vec<Frame>) {
     // Else iptables looks at what a bridge carries, and at its checksums.
     for tables in ["iptables", "ip6tables", "arptables"] {
-        // Where the module is not there, nobody looks.
+        // Without the module nothing is checked.
         let _ = std::fs::write(format!("/proc/sys/net/bridge/bridge-nf-call-{tables}"), "0");
     }
     own_bridge();
-    // So that the bridge forwards to a group what nobody there has asked for.
+    // So that the bridge forwards to a group what no port has asked for.
     ip("link set br0 type bridge mcast_snooping 0");
     let bare = Pair::new(sandbox, "br0", "10.99.0");
     let frames = frames_of(&bare);
@@ -274,7 +274,7 @@ fn protocols(sandbox: &Sandbox) {
 fn from_its_start(sandbox: &Sandbox) {
     let (settings, _) = managed_bridge(sandbox);
     let net = settings.ipv6.unwrap();
-    let (attacker, victim) = (Station::new(sandbox, "attacker"), Station::new(sandbox, "victim"));
+    let (attacker, victim) = (WiredGuest::new(sandbox, "attacker"), WiredGuest::new(sandbox, "victim"));
     // It knows the victim's hardware address from its last run.
     let mac = victim.connect("[network.eth0]")[0].mac;
     victim.disconnect();
@@ -285,9 +285,9 @@ fn from_its_start(sandbox: &Sandbox) {
     attacker.ip(&format!("address add {global}/64 dev eth0 nodad")).ok();
     attacker.ip(&format!("address add {link_local}/64 dev eth0 nodad")).ok();
     let gateway = net.ip().to_string();
-    let reaches = |station: &Station| station.run(&format!("ping -c 1 -W 1 -I {global} {gateway}")).status == 0;
-    eventually("the means are there: nobody has the address, so it may", SOON, || reaches(&attacker));
-    let victim = Station::new(sandbox, "victim");
+    let reaches = |guest: &WiredGuest| guest.run(&format!("ping -c 1 -W 1 -I {global} {gateway}")).status == 0;
+    eventually("the means are there: the address is free, so it may", SOON, || reaches(&attacker));
+    let victim = WiredGuest::new(sandbox, "victim");
     assert_eq!(victim.connect("[network.eth0]")[0].mac, mac);
     assert!(!reaches(&attacker), "it is another's now");
     // Its kernel makes the address by itself, from the bridge's advertisement.
@@ -297,19 +297,19 @@ fn from_its_start(sandbox: &Sandbox) {
 
 fn until_its_end(sandbox: &Sandbox) {
     let (settings, net) = managed_bridge(sandbox);
-    let station = Station::new(sandbox, "web");
+    let guest = WiredGuest::new(sandbox, "web");
     let six = settings.ipv6.unwrap().network();
     let config = format!("[network.eth0]\nipv4 = \"{net}.6/24\"\nipv6 = \"{six}6/64\"");
     let lists = || ["fixed", "fixed6", "held6"].map(|set| run_checked("nft", &["list", "set", "bridge", "lxm", set]));
     let before = lists();
     for _ in 0..3 {
-        station.connect(&config);
+        guest.connect(&config);
         assert!(lists().iter().zip(&before).all(|(now, before)| now.len() > before.len()), "{:?}", lists());
-        station.disconnect();
-        assert_eq!(lists(), before, "what it had is nobody's");
+        guest.disconnect();
+        assert_eq!(lists(), before, "what it had is free");
     }
-    station.connect(&config);
+    guest.connect(&config);
     // Another way in which a guest ends: whoever sweeps up after it.
-    lxm::testing::net::sweep(&sandbox.layout(), &station.name).unwrap();
+    lxm::testing::net::sweep(&sandbox.layout(), &guest.name).unwrap();
     assert_eq!(lists(), before);
 }

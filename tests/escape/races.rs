@@ -144,7 +144,7 @@ fn loader_of(program: &[u8]) -> String {
 }
 
 /// A guest that has lxm execute itself there (`#!/proc/self/exe`), with a loader of its own, holds its
-/// program, and writes to it when nobody runs it any more. Only on a copy, lest it succeed.
+/// program, and writes to it when no process runs it any more. Only on a copy, lest it succeed.
 fn program_of_the_host(sandbox: &Sandbox) {
     let lxm = sandbox.path("lxm");
     fs::copy(crate::support::sandbox::program(), &lxm).unwrap();

@@ -142,7 +142,7 @@ fn users_of_the_host(sandbox: &Sandbox) {
     assert_ne!(find(&nobody, "set-user-id"), "");
 }
 
-/// What a guest's console shows and what lxm is told of it is root's to read.
+/// What a guest's console shows and what lxm records of it only root can read.
 fn records_and_logs(sandbox: &Sandbox) {
     fs::set_permissions(sandbox.root(), PermissionsExt::from_mode(0o755)).unwrap();
     sandbox.boot("g", Guest::Busybox, &[]);
@@ -160,7 +160,7 @@ fn records_and_logs(sandbox: &Sandbox) {
     assert_eq!(read(&["setpriv", "--reuid", "65534", "--regid", "65534", "--clear-groups"]), "");
 }
 
-/// A guest's lists of users, as something that has no end, or that nobody ever writes to.
+/// A guest's lists of users, as something that has no end, or that is never written to.
 fn odd_files(sandbox: &Sandbox) {
     sandbox.create("g", Guest::Busybox, &["--storage", "dir"]);
     sandbox.lxm(&["start", "g"]).ok();

@@ -15,16 +15,16 @@ pub fn trials() -> Vec<Trial> {
     let probe = |name, body| Trial::new(name, body).guest(Guest::Probe);
     vec![
         trial("escape::supervisor::takes_no_file_of_the_guests", takes_no_file, Guest::Bookworm).limit(180),
-        trial("escape::supervisor::hears_its_guests_init_alone", hears_init_alone, Guest::Bookworm).limit(180),
+        trial("escape::supervisor::its_guests_init_alone_is_believed", hears_init_alone, Guest::Bookworm).limit(180),
         trial("escape::supervisor::groups_of_a_guest_are_bounded_and_removed", bounded_groups, Guest::Busybox),
         trial("escape::supervisor::v1_groups_as_deep_as_they_like_are_removed", deep_v1_groups, Guest::Busybox),
         trial("escape::supervisor::a_privileged_guest_sees_no_root_of_a_hierarchy", no_v1_root, Guest::Busybox),
         trial("escape::supervisor::a_privileged_guest_keeps_its_device_program", device_program, Guest::Busybox),
         trial("escape::supervisor::starts_from_known_values", known_values, Guest::Busybox),
-        probe("escape::supervisor::a_stopped_one_keeps_no_guest", stopped_supervisor).limit(180),
-        probe("escape::supervisor::a_guest_that_reboots_for_ever_is_slowed_down", reboots_for_ever).limit(120),
+        probe("escape::supervisor::a_stopped_supervisor_keeps_no_guest", stopped_supervisor).limit(180),
+        probe("escape::supervisor::a_guest_that_reboots_forever_is_slowed_down", reboots_forever).limit(120),
         probe("escape::supervisor::without_descriptors_it_lives_on", without_descriptors),
-        probe("escape::supervisor::one_without_a_run_directory_is_found", without_run_directory).limit(180),
+        probe("escape::supervisor::without_a_run_directory_it_is_found", without_run_directory).limit(180),
         probe("escape::supervisor::it_and_its_helpers_keep_few_rights", few_rights),
         Trial::new("escape::supervisor::a_deep_tree_with_fixed_files_is_destroyed", deep_tree).guest(Guest::Probe),
     ]
@@ -257,7 +257,7 @@ fn stopped_supervisor(sandbox: &Sandbox) {
 }
 
 /// Each boot ends in a reboot; the first few are free.
-fn reboots_for_ever(sandbox: &Sandbox) {
+fn reboots_forever(sandbox: &Sandbox) {
     sandbox.boot("g", Guest::Probe, &[]);
     let reports = || sandbox.console_log("g").matches("PROBE {").count();
     let waits = || {
@@ -290,7 +290,7 @@ fn without_descriptors(sandbox: &Sandbox) {
     let mut clients: Vec<_> =
         (0..3).map(|_| sandbox.command().args(["wait", "g", "--for", "stopped"]).spawn().unwrap()).collect();
     let connected = || fs::read_to_string("/proc/net/unix").unwrap().matches("control.sock").count() >= 2;
-    eventually("somebody has connected", Duration::from_secs(20), connected);
+    eventually("a process has connected", Duration::from_secs(20), connected);
     std::thread::sleep(Duration::from_secs(1));
     assert!(Path::new(&format!("/proc/{leader}/exe")).exists(), "the guest has ended");
     let ticks = || {
@@ -308,7 +308,7 @@ fn without_descriptors(sandbox: &Sandbox) {
     clients.iter_mut().for_each(|client| drop(client.wait()));
 }
 
-/// Somebody has emptied /run/lxm.
+/// /run/lxm was emptied.
 fn without_run_directory(sandbox: &Sandbox) {
     sandbox.create("g", Guest::Probe, &[]);
     let lost = || {
@@ -369,10 +369,10 @@ fn few_rights(sandbox: &Sandbox) {
     // It answers before it has bound itself.
     let carrier = || named("network publish g").iter().all(|pid| confined(pid, NET_ADMIN));
     eventually("the carrier is confined", Duration::from_secs(20), carrier);
-    // The server has no filter; the keeper beside it has one, and administers no more than the network.
-    let keeper =
+    // The server has no filter; the watchdog beside it has one, and administers no more than the network.
+    let watchdog =
         || named("network serve lxmbr0").iter().any(|pid| confined(pid, all & !(SYS_MODULE | SYS_RAWIO | SYS_ADMIN)));
-    eventually("the keeper is confined", Duration::from_secs(20), keeper);
+    eventually("the watchdog is confined", Duration::from_secs(20), watchdog);
     sandbox.lxm(&["destroy", "-f", "g"]).ok();
 }
 

@@ -19,7 +19,7 @@ pub fn trials() -> Vec<Trial> {
         probe("attach::does_not_hang_on_a_frozen_guest", does_not_hang_on_a_frozen_guest),
         busybox("attach::a_command_that_does_not_hear_a_signal_is_left", second_signal),
         busybox("attach::signal_before_the_news", signal_before_the_news),
-        busybox("attach::two_signals_at_once_are_one_wish", two_signals_at_once),
+        busybox("attach::two_signals_at_once_count_as_one", two_signals_at_once),
         probe("attach::users_outside_of_the_guests_range_are_named", users_outside),
         probe("attach::needs_a_running_container", needs_a_running_container),
         probe("attach::a_command_ends_with_its_terminal", a_terminal_that_is_gone),
@@ -176,7 +176,7 @@ fn second_signal(sandbox: &Sandbox) {
     kill(pid, Signal::SIGTERM).unwrap();
     eventually("the first signal is passed on", Duration::from_secs(20), || has_taken_sigterm(pid));
     assert!(client.try_wait().unwrap().is_none() && sleeps(), "one signal is for the command");
-    // Those within a second of it are the same wish; a later one ends it.
+    // Those within a second of it count as one; a later one ends it.
     let mut status = None;
     eventually("attach ends", Duration::from_secs(20), || {
         let _ = kill(pid, Signal::SIGTERM);
@@ -276,7 +276,7 @@ fn a_terminal_that_is_gone(sandbox: &Sandbox) {
     let terminal = Terminal::open(sandbox, &["attach", "p", "--", "/bin/probe", "sleep", "600"], 24, 80);
     let processes = || sandbox.lxm(&["attach", "p", "--", "/bin/probe", "report"]).ok().json()["processes"].clone();
     eventually("the command runs", Duration::from_secs(5), || processes().as_array().unwrap().len() == 3);
-    // `kill -9` of lxm, as when somebody's connection is cut.
+    // `kill -9` of lxm, as when a connection is cut.
     drop(terminal);
     eventually("the command has ended", Duration::from_secs(5), || processes().as_array().unwrap().len() == 2);
 }

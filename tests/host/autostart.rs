@@ -10,7 +10,7 @@ pub fn trials() -> Vec<Trial> {
     let probe = |name, body| Trial::new(name, body).guest(Guest::Probe);
     vec![
         probe("autostart::starts_in_order_and_stops_in_the_reverse", in_order),
-        probe("autostart::a_failure_is_tried_again_and_told", failures),
+        probe("autostart::a_failure_is_retried_and_reported", failures),
         probe("autostart::circles_are_refused_when_set", circles),
     ]
 }

@@ -18,7 +18,7 @@ pub fn trials() -> Vec<Trial> {
         probe("boot::reboot_in_the_guest_boots_it_again", reboot_in_the_guest),
         probe("boot::an_init_that_exits_or_crashes_has_stopped", an_init_that_ends),
         probe("boot::stop_asks_first_and_kills_after_the_timeout", stop_asks_first),
-        probe("boot::stop_kills_at_once_when_told_to", stop_kills_at_once),
+        probe("boot::stop_kills_at_once_on_request", stop_kills_at_once),
         probe("boot::a_frozen_guest_can_be_stopped", a_frozen_guest_can_be_stopped),
         probe("boot::restart_boots_again", restart_boots_again),
         probe("boot::the_foreground_is_the_console", the_foreground_is_the_console),

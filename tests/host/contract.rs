@@ -106,8 +106,8 @@ fn init_is_like_a_fresh_boot_s(sandbox: &Sandbox) {
     ] {
         assert_eq!(text(&report, key), expected, "{key}");
     }
-    // SIGPIPE is ignored by the probe's own runtime; 32 and 33 are glibc's own, which its
-    // posix_spawn ignores in every child and lets nobody change back.
+    // SIGPIPE is ignored by the probe's own runtime; 32 and 33 are glibc's own, which its posix_spawn ignores
+    // in every child and does not let a child change back.
     assert_eq!(hex(&report, "signals_ignored") & !(1 << 12 | 1 << 31 | 1 << 32), 0);
     assert_eq!(report["argv"], serde_json::json!(["/sbin/init"]));
     assert_eq!(report["links"], serde_json::json!(["lo"]));

@@ -14,7 +14,7 @@ pub fn trials() -> Vec<Trial> {
         Trial::new("distributions::a_privileged_bookworm_boots", privileged).guest(Guest::Bookworm).limit(180),
         Trial::new("distributions::sysvinit_boots_and_goes_down", sysvinit).guest(Guest::Sysvinit).limit(180),
         Trial::new("distributions::a_debian_console_lets_root_log_in", console_login).guest(Guest::Bookworm).limit(180),
-        Trial::new("distributions::two_containers_of_one_image_are_strangers", strangers)
+        Trial::new("distributions::two_containers_of_one_image_share_no_identity", strangers)
             .guest(Guest::Bookworm)
             .limit(180),
     ]

@@ -21,7 +21,7 @@ pub fn trials() -> Vec<Trial> {
             .guest(Guest::Probe)
             .needs(Need::Tool("gpg"))
             .needs(Need::Tool("gpgv")),
-        Trial::new("download::servers_that_do_not_answer_are_told_by_name", unreachable),
+        Trial::new("download::servers_that_do_not_answer_are_named", unreachable),
     ]
 }
 
@@ -220,7 +220,7 @@ fn signed(sandbox: &Sandbox) {
     sign(&theirs);
     create(sandbox, "one").fails(1).complains("not signed by a key of");
     sign(&ours);
-    // Text around what is signed, as somebody on the way would put it there.
+    // Text around what is signed, as an attacker on the way would put it there.
     let index = server.root.join("streams/v1/index.sjson");
     let text = fs::read_to_string(&index).unwrap();
     fs::write(&index, text.replace("images.json", "others.json")).unwrap();

@@ -13,7 +13,7 @@ use crate::support::sandbox::run_checked;
 use crate::support::{Guest, Outcome, Sandbox, Trial, command, eventually, guest};
 
 const SOON: Duration = Duration::from_secs(5);
-/// The old iptables tells nobody of its changes.
+/// The old iptables does not report its changes.
 const LOOKED_AT: Duration = Duration::from_secs(4);
 
 pub fn trials() -> Vec<Trial> {
@@ -106,8 +106,8 @@ fn works(sandbox: &Sandbox, outside: &Outside) -> bool {
     inside(sandbox, "web", out).status == 0 && outside.inside(|| ask("192.0.2.1:8080")).is_some()
 }
 
-/// `lxm check` names what stands in the way, and the command that it gives helps. Without a server,
-/// nobody repairs anything by itself.
+/// `lxm check` names what stands in the way, and the command that it gives helps. Without a server, nothing
+/// is repaired by itself.
 fn check_helps(sandbox: &Sandbox, outside: &Outside, words: &str) {
     let told = sandbox.lxm(&["check"]).stdout;
     assert!(told.contains(words), "{told}");

@@ -10,7 +10,7 @@ use crate::support::{Guest, Need, Sandbox, Trial, command, eventually};
 
 pub fn trials() -> Vec<Trial> {
     vec![
-        Trial::new("image::one_that_a_container_is_layered_on_stays", in_use),
+        Trial::new("image::an_image_that_a_container_is_layered_on_stays", in_use),
         Trial::new("image::a_killed_build_dies_with_all_it_started", killed_build),
         Trial::new("image::hostile_archives_are_refused_and_leave_nothing", hostile),
         Trial::new("image::a_full_or_read_only_disk_fails_clearly_and_leaves_nothing", no_room),
@@ -158,7 +158,7 @@ fn read_only(s: &Sandbox) {
     let images = images.to_str().unwrap();
     run_checked("mount", &["--bind", images, images]);
     run_checked("mount", &["-o", "remount,ro,bind", images]);
-    // Where nobody has locked it yet, too: images that another host has filled.
+    // Where it was never locked, too: images that another host has filled.
     for storage in ["auto", "dir", "overlay"] {
         s.create("web", Guest::Busybox, &["--storage", storage]);
         s.lxm(&["start", "web"]).ok();

@@ -15,7 +15,7 @@ pub fn trials() -> Vec<Trial> {
         Trial::new("import::archives_of_images_that_skopeo_made", skopeo)
             .guest(Guest::Probe)
             .needs(Need::Tool("skopeo")),
-        Trial::new("import::what_is_not_had_here_is_told_or_refused", lost).guest(Guest::Probe),
+        Trial::new("import::what_lxm_lacks_is_reported_or_refused", lost).guest(Guest::Probe),
         Trial::new("import::what_holds_the_store_is_refused", holds_the_store).guest(Guest::Probe),
         Trial::new("import::a_damaged_image_leaves_nothing", damaged).guest(Guest::Probe),
     ]

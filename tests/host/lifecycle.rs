@@ -77,7 +77,7 @@ fn list(sandbox: &Sandbox) {
     for alias in ["ls", "ps"] {
         sandbox.lxm(&[alias]).ok().says("a");
     }
-    // It is data: names alone, one a line, where nobody looks.
+    // It is data: names alone, one a line, where there is no terminal.
     assert_eq!(sandbox.lxm(&["list"]).ok().stdout.split_whitespace().collect::<Vec<_>>(), ["a", "b", "c"]);
 }
 

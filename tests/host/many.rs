@@ -135,7 +135,7 @@ fn lives(sandbox: &Sandbox) {
     live();
     // What follows the last guest's end is done by then, and settles again each time.
     let mut before = ours();
-    eventually("server and keeper have settled", Duration::from_secs(10), || {
+    eventually("server and watchdog have settled", Duration::from_secs(10), || {
         std::thread::sleep(Duration::from_millis(500));
         let last = std::mem::replace(&mut before, ours());
         last == before

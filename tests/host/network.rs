@@ -251,7 +251,7 @@ fn slow_reboot(sandbox: &Sandbox) {
 }
 
 fn static_address(sandbox: &Sandbox) {
-    // A bridge of the host's own, where nobody gives leases.
+    // A bridge of the host's own, where lxm gives no leases.
     ip("link add br0 type bridge");
     ip("address add 10.99.0.1/24 dev br0");
     ip("link set br0 up");
@@ -319,7 +319,7 @@ fn acquainted(sandbox: &Sandbox) {
     let speak = || UdpSocket::bind("0.0.0.0:0").unwrap().send_to(b"hello", (address.as_str(), 9)).unwrap();
     let known = || ip(&format!("neigh show to {address} dev lxmbr0"));
     speak();
-    eventually("the host knows its station", SOON, || known().contains("lladdr"));
+    eventually("the host knows its MAC address", SOON, || known().contains("lladdr"));
     sandbox.lxm(&["stop", "-k", "web"]).ok();
     assert!(known().contains("lladdr"), "it is remembered: {}", known());
     // The kernel asks once, and not again while this trial runs.
@@ -332,7 +332,7 @@ fn acquainted(sandbox: &Sandbox) {
         let shown = inside(sandbox, "web", "ip -4 addr show eth0");
         shown.stdout.contains(&address)
     });
-    eventually("the host knows its station again", SOON, || known().contains("REACHABLE"));
+    eventually("the host knows its MAC address again", SOON, || known().contains("REACHABLE"));
 }
 
 fn login(sandbox: &Sandbox) {

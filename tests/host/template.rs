@@ -38,7 +38,7 @@ pub fn trials() -> Vec<Trial> {
         Trial::new("create::two_at_once_share_one_build", two_at_once),
         Trial::new("create::siblings_share_nothing_that_tells_them_apart", siblings).guest(Guest::Trixie).limit(120),
         Trial::new("create::a_password_is_what_crypt_checks", password),
-        Trial::new("create::wrong_wishes_are_refused_with_their_status", wrong_wishes),
+        Trial::new("create::wrong_options_are_refused_with_their_status", wrong_options),
         Trial::new("create::a_full_or_read_only_disk_changes_nothing", bad_disk),
         Trial::new("create::killed_at_any_point_the_next_one_works", killed).limit(240),
     ]
@@ -188,7 +188,7 @@ fn debootstrap(s: &Sandbox) {
 }
 
 fn unreachable(s: &Sandbox) {
-    // Port 9 of the loopback: nobody answers. And an address that no packet comes back from.
+    // Port 9 of the loopback: nothing answers. And an address that no packet comes back from.
     for mirror in ["http://127.0.0.1:9/debian", "http://192.0.2.1/debian"] {
         let told = s.lxm(&["create", "-t", "debian", "web", "--mirror", mirror]).fails(1);
         assert!(told.took < Duration::from_secs(15), "{told}");
@@ -307,14 +307,14 @@ fn password(s: &Sandbox) {
     };
     let crypt =
         |password: &str, hash: &str| run_checked("perl", &["-e", "print crypt($ARGV[0], $ARGV[1])", password, hash]);
-    let wishes = ["create", "-t", "busybox", "--storage", "dir"];
-    s.lxm(&[&wishes[..], &["given", "--password=tr0ub4dor"]].concat()).ok();
+    let options = ["create", "-t", "busybox", "--storage", "dir"];
+    s.lxm(&[&options[..], &["given", "--password=tr0ub4dor"]].concat()).ok();
     assert_eq!(crypt("tr0ub4dor", &hash("given")), hash("given"));
-    s.lxm_with(&[&wishes[..], &["asked", "--password"]].concat(), b"correct horse\n", Duration::from_secs(30)).ok();
+    s.lxm_with(&[&options[..], &["asked", "--password"]].concat(), b"correct horse\n", Duration::from_secs(30)).ok();
     assert_eq!(crypt("correct horse", &hash("asked")), hash("asked"));
 }
 
-fn wrong_wishes(s: &Sandbox) {
+fn wrong_options(s: &Sandbox) {
     s.create("taken", Guest::Busybox, &[]);
     let cases: [(&[&str], i32, &str); 9] = [
         (&["taken", "-t", "busybox"], 4, "exists already"),
@@ -327,9 +327,9 @@ fn wrong_wishes(s: &Sandbox) {
         (&["web", "-t", "busybox", "--network", "a bridge"], 2, "bridge"),
         (&["web", "-t", "busybox", "--ssh-key", "/none"], 1, "/none"),
     ];
-    for (wish, status, complaint) in cases {
-        s.lxm(&[&["create"][..], wish].concat()).fails(status).complains(complaint);
-        assert!(!s.path("var/lib/lxm/web").exists(), "{wish:?}");
+    for (option, status, complaint) in cases {
+        s.lxm(&[&["create"][..], option].concat()).fails(status).complains(complaint);
+        assert!(!s.path("var/lib/lxm/web").exists(), "{option:?}");
     }
 }
 

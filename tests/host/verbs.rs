@@ -220,7 +220,7 @@ fn changed_configuration(sandbox: &Sandbox) {
     set("environment.COLOUR", "green").complains("when it is started again");
     sandbox.lxm(&["restart", "web"]).ok();
     inside("tr '\\0' '\\n' < /proc/1/environ").ok().says("COLOUR=green\n");
-    // A guest that reboots by itself boots as it did, if nobody is there to be told.
+    // A guest that reboots by itself boots as it did: there is no command to report to.
     let leader = sandbox.leader("web");
     let mend = break_configuration(sandbox);
     inside("reboot").ok();

@@ -25,9 +25,9 @@ pub fn trials() -> Vec<Trial> {
         Trial::new("wiring::what_a_killed_supervisor_left_is_replaced_and_swept", leftovers),
         Trial::new("wiring::static_addresses_and_routes_are_there_before_init_runs", static_addresses),
         Trial::new("wiring::a_guest_may_have_several_interfaces_or_none", several_interfaces),
-        Trial::new("wiring::macvlan_works_and_what_the_kernel_lacks_is_told", other_kinds),
-        Trial::new("wiring::a_lent_link_comes_back_under_its_name", lent_link),
-        Trial::new("wiring::a_lent_link_that_the_kernel_gave_back_gets_its_name_again", returned_link),
+        Trial::new("wiring::macvlan_works_and_what_the_kernel_lacks_is_reported", other_kinds),
+        Trial::new("wiring::a_moved_link_comes_back_under_its_name", lent_link),
+        Trial::new("wiring::a_link_that_the_kernel_returned_gets_its_name_again", returned_link),
         Trial::new("wiring::what_cannot_be_wired_leaves_nothing", failures_leave_nothing),
         Trial::new("wiring::a_guest_cannot_have_another_s_mac_or_ipv4_address", spoofing4),
         Trial::new("wiring::a_guest_cannot_keep_an_address_that_it_refused", refused),
@@ -45,20 +45,20 @@ pub fn ip(args: &str) -> String {
 }
 
 /// A process that has a network namespace of its own.
-pub struct Station<'a> {
+pub struct WiredGuest<'a> {
     sandbox: &'a Sandbox,
     pub name: ContainerName,
     process: Child,
 }
 
-impl<'a> Station<'a> {
+impl<'a> WiredGuest<'a> {
     pub fn new(sandbox: &'a Sandbox, name: &str) -> Self {
         let process = Command::new("unshare").args(["-n", "sleep", "1000"]).spawn().unwrap();
-        let station = Station { sandbox, name: name.parse().unwrap(), process };
+        let guest = WiredGuest { sandbox, name: name.parse().unwrap(), process };
         let namespace = |pid: &str| std::fs::read_link(format!("/proc/{pid}/ns/net")).unwrap();
-        eventually("it has a namespace", SOON, || namespace(&station.pid().to_string()) != namespace("self"));
-        station.ip("link set lo up").ok();
-        station
+        eventually("it has a namespace", SOON, || namespace(&guest.pid().to_string()) != namespace("self"));
+        guest.ip("link set lo up").ok();
+        guest
     }
 
     pub fn pid(&self) -> Pid {
@@ -111,7 +111,7 @@ impl<'a> Station<'a> {
     }
 }
 
-impl Drop for Station<'_> {
+impl Drop for WiredGuest<'_> {
     fn drop(&mut self) {
         let layout = self.sandbox.layout();
         let _ = net::disconnect(&layout, &self.name, &[], None);
@@ -143,10 +143,10 @@ fn host_links() -> String {
 fn restarts(sandbox: &Sandbox) {
     own_bridge();
     for _ in 0..200 {
-        let station = Station::new(sandbox, "web");
-        let links = station.connect("[network.eth0]\nbridge = \"br0\"");
+        let guest = WiredGuest::new(sandbox, "web");
+        let links = guest.connect("[network.eth0]\nbridge = \"br0\"");
         assert!(host_links().contains(links[0].host.as_deref().unwrap()));
-        drop(station);
+        drop(guest);
     }
     assert!(!host_links().contains("lxm"), "{}", host_links());
     ip("link del br0");
@@ -155,7 +155,7 @@ fn restarts(sandbox: &Sandbox) {
 fn leftovers(sandbox: &Sandbox) {
     own_bridge();
     let config = "[network.eth0]\nbridge = \"br0\"\negress = \"100Mbit\"";
-    let (mut first, second) = (Station::new(sandbox, "web"), Station::new(sandbox, "web"));
+    let (mut first, second) = (WiredGuest::new(sandbox, "web"), WiredGuest::new(sandbox, "web"));
     let links = first.connect(config);
     let host = links[0].host.clone().unwrap();
     assert!(ip(&format!("link show {host}")).contains("altname lxm-web-eth0"));
@@ -167,7 +167,7 @@ fn leftovers(sandbox: &Sandbox) {
     assert!(!net::is_wired(&sandbox.layout(), &second.name));
     assert!(!host_links().contains("lxm"), "{}", host_links());
     first.end();
-    first = Station::new(sandbox, "other");
+    first = WiredGuest::new(sandbox, "other");
     drop((first, second));
     ip("link del br0");
 }
@@ -175,33 +175,33 @@ fn leftovers(sandbox: &Sandbox) {
 fn static_addresses(sandbox: &Sandbox) {
     own_bridge();
     ip("address add fd99::1/64 dev br0 nodad");
-    let station = Station::new(sandbox, "web");
-    station.connect(
+    let guest = WiredGuest::new(sandbox, "web");
+    guest.connect(
         "[network.eth0]\nbridge = \"br0\"\nmtu = 1400\nmac = \"02:00:00:00:00:05\"\n\
          ipv4 = \"10.99.0.5/24\"\nipv6 = \"fd99::5/64\"\ngateway = [\"10.99.0.1\", \"fd99::1\"]",
     );
-    let shown = station.ip("address show eth0").ok();
+    let shown = guest.ip("address show eth0").ok();
     for fact in ["mtu 1400", "02:00:00:00:00:05", "10.99.0.5/24", "fd99::5/64"] {
         assert!(shown.stdout.contains(fact), "{fact}: {shown}");
     }
-    station.ip("route").ok().says("default via 10.99.0.1 dev eth0");
-    station.ip("-6 route").ok().says("default via fd99::1 dev eth0");
-    assert!(station.reaches("10.99.0.1") && station.reaches("fd99::1"));
+    guest.ip("route").ok().says("default via 10.99.0.1 dev eth0");
+    guest.ip("-6 route").ok().says("default via fd99::1 dev eth0");
+    assert!(guest.reaches("10.99.0.1") && guest.reaches("fd99::1"));
     // On the way to a gateway elsewhere nothing is missing either.
-    let far = Station::new(sandbox, "far");
+    let far = WiredGuest::new(sandbox, "far");
     far.connect(
         "[network.eth0]\nbridge = \"br0\"\nipv4 = \"192.0.2.7/32\"\nipv6 = \"none\"\ngateway = [\"10.99.0.1\"]",
     );
     far.ip("route").ok().says("default via 10.99.0.1 dev eth0");
     assert!(!far.ip("address").ok().stdout.contains("fe80::"), "IPv6 is off");
-    drop((station, far));
+    drop((guest, far));
     ip("link del br0");
 }
 
 fn several_interfaces(sandbox: &Sandbox) {
     own_bridge();
-    let station = Station::new(sandbox, "web");
-    let links = station.connect(
+    let guest = WiredGuest::new(sandbox, "web");
+    let links = guest.connect(
         "[network.eth0]\nbridge = \"br0\"\nipv4 = \"10.99.0.5/24\"\n[network.eth1]\nbridge = \"br0\"\n\
          [network.lan0]\ntype = \"macvlan\"\nparent = \"br0\"\n[network.off]\ntype = \"none\"",
     );
@@ -209,20 +209,20 @@ fn several_interfaces(sandbox: &Sandbox) {
     assert_eq!(names, ["eth0", "eth1", "lan0"]);
     assert_ne!(links[0].mac, links[1].mac);
     assert_ne!(links[0].host, links[1].host);
-    let shown = station.ip("-br link").ok();
+    let shown = guest.ip("-br link").ok();
     names.iter().for_each(|name| assert!(shown.stdout.contains(name), "{shown}"));
-    let lonely = Station::new(sandbox, "lonely");
+    let lonely = WiredGuest::new(sandbox, "lonely");
     assert!(lonely.connect("[network.eth0]\ntype = \"none\"").is_empty());
     assert!(lonely.connect("[network.eth0]\ntype = \"host\"").is_empty());
     assert!(lonely.reaches("127.0.0.1"));
     assert_eq!(lonely.ip("-br link").ok().stdout.lines().count(), 1);
-    drop((station, lonely));
+    drop((guest, lonely));
     ip("link del br0");
 }
 
 fn other_kinds(sandbox: &Sandbox) {
     own_bridge();
-    let (a, b) = (Station::new(sandbox, "a"), Station::new(sandbox, "b"));
+    let (a, b) = (WiredGuest::new(sandbox, "a"), WiredGuest::new(sandbox, "b"));
     a.connect("[network.eth0]\ntype = \"macvlan\"\nparent = \"br0\"\nipv4 = \"10.99.0.5/24\"");
     b.connect("[network.eth0]\ntype = \"macvlan\"\nparent = \"br0\"\nipv4 = \"10.99.0.6/24\"");
     assert!(a.reaches("10.99.0.6"), "macvlans of one parent see each other");
@@ -231,9 +231,9 @@ fn other_kinds(sandbox: &Sandbox) {
         ("type = \"macvlan\"\nparent = \"br0\"\nvlan = 7", "8021q"),
         ("bridge = \"br0\"\nvlan = 7", "VLAN_8021Q"),
     ] {
-        let station = Station::new(sandbox, "c");
-        match station.try_connect(&format!("[network.eth0]\n{keys}")) {
-            Ok(_) => assert!(station.ip("-br link").ok().stdout.contains("eth0")),
+        let guest = WiredGuest::new(sandbox, "c");
+        match guest.try_connect(&format!("[network.eth0]\n{keys}")) {
+            Ok(_) => assert!(guest.ip("-br link").ok().stdout.contains("eth0")),
             Err(e) => {
                 assert_eq!(e.kind().exit_status(), 5, "{e}");
                 assert!(e.hint_text().is_some_and(|hint| hint.contains(module)), "{e}");
@@ -249,15 +249,15 @@ fn lent_link(sandbox: &Sandbox) {
     let config = "[network.net0]\ntype = \"physical\"\nparent = \"lan7\"\nipv4 = \"10.88.0.2/24\"";
     let parsed: Config = toml::from_str(config).unwrap();
     for _ in 0..3 {
-        let mut station = Station::new(sandbox, "web");
-        station.connect(config);
+        let mut guest = WiredGuest::new(sandbox, "web");
+        guest.connect(config);
         assert!(!host_links().contains("lan7@"), "it is the guest's now");
         // A guest may call it what it likes.
-        station.ip("link set net0 down").ok();
-        station.ip("link set net0 name mine").ok();
-        let held = net::hold(&parsed, station.pid()).expect("its namespace is held");
-        station.end();
-        net::disconnect(&sandbox.layout(), &station.name, &[], Some(held.as_fd())).unwrap();
+        guest.ip("link set net0 down").ok();
+        guest.ip("link set net0 name mine").ok();
+        let held = net::hold(&parsed, guest.pid()).expect("its namespace is held");
+        guest.end();
+        net::disconnect(&sandbox.layout(), &guest.name, &[], Some(held.as_fd())).unwrap();
         let shown = ip("link show lan7");
         assert!(!shown.contains("altname"), "{shown}");
     }
@@ -267,38 +267,38 @@ fn lent_link(sandbox: &Sandbox) {
 fn returned_link(sandbox: &Sandbox) {
     ip("link add lan7 type veth peer name far7");
     ip("link property add dev lan7 altname wan");
-    let mut station = Station::new(sandbox, "web");
-    // Lent by its other name, it has its first one again at the end.
-    station.connect("[network.net0]\ntype = \"physical\"\nparent = \"wan\"");
-    station.ip("link set net0 down").ok();
-    station.ip("link set net0 name mine").ok();
+    let mut guest = WiredGuest::new(sandbox, "web");
+    // Moved by its other name, it has its first one again at the end.
+    guest.connect("[network.net0]\ntype = \"physical\"\nparent = \"wan\"");
+    guest.ip("link set net0 down").ok();
+    guest.ip("link set net0 name mine").ok();
     // The kernel brings hardware back under the guest's name for it when the supervisor was killed…
-    station.ip(&format!("link set mine netns {}", std::process::id())).ok();
-    station.end();
+    guest.ip(&format!("link set mine netns {}", std::process::id())).ok();
+    guest.end();
     // …and udev notes what it would have called it.
     ip("link property add dev mine altname lan7");
-    net::sweep(&sandbox.layout(), &station.name).unwrap();
+    net::sweep(&sandbox.layout(), &guest.name).unwrap();
     let shown = ip("link show lan7");
     assert!(shown.contains(": lan7@") && shown.contains("altname wan") && !shown.contains("lxm-"), "{shown}");
-    drop(station);
+    drop(guest);
     ip("link del lan7");
 }
 
 fn failures_leave_nothing(sandbox: &Sandbox) {
     own_bridge();
-    let station = Station::new(sandbox, "web");
+    let guest = WiredGuest::new(sandbox, "web");
     for (config, status) in [
         ("[network.eth0]\nbridge = \"nosuch\"", 3),
         ("[network.eth0]\nbridge = \"lo\"", 6),
         ("[network.a]\nbridge = \"br0\"\n[network.b]\ntype = \"macvlan\"\nparent = \"nosuch\"", 3),
         ("[network.a]\nbridge = \"br0\"\nipv4 = \"10.99.0.5/24\"\ngateway = [\"fd00::1\", \"::\"]", 1),
     ] {
-        let e = station.try_connect(config).unwrap_err();
+        let e = guest.try_connect(config).unwrap_err();
         assert_eq!(e.kind().exit_status(), status, "{config}: {e}");
         assert!(!host_links().contains("lxm"), "{config}: {}", host_links());
-        assert!(!net::is_wired(&sandbox.layout(), &station.name), "{config}");
+        assert!(!net::is_wired(&sandbox.layout(), &guest.name), "{config}");
     }
-    drop(station);
+    drop(guest);
     ip("link del br0");
 }
 
@@ -319,13 +319,13 @@ fn lease(mac: Mac, address: Ipv4Addr) {
 fn spoofing4(sandbox: &Sandbox) {
     let (settings, net) = managed_bridge(sandbox);
     let gateway = settings.ipv4.unwrap().ip().to_string();
-    let (leased, fixed) = (Station::new(sandbox, "leased"), Station::new(sandbox, "fixed"));
+    let (leased, fixed) = (WiredGuest::new(sandbox, "leased"), WiredGuest::new(sandbox, "fixed"));
     let mac = leased.connect("[network.eth0]")[0].mac;
     fixed.connect(&format!("[network.eth0]\nipv4 = \"{net}.6/24\""));
     fixed.ip("route").ok().says(&format!("default via {gateway}"));
     assert!(fixed.reaches(&gateway), "a static address is its owner's");
     leased.ip(&format!("address add {net}.5/24 dev eth0")).ok();
-    assert!(!leased.reaches(&gateway), "an address that nobody gave it");
+    assert!(!leased.reaches(&gateway), "an address that was not given to it");
     lease(mac, format!("{net}.5").parse().unwrap());
     // Its neighbours are asked again a moment after they could not be found.
     let reaches_both = || leased.reaches(&gateway) && leased.reaches(&format!("{net}.6"));
@@ -346,7 +346,7 @@ fn spoofing4(sandbox: &Sandbox) {
 }
 
 /// Says one thing to the lease server as a client with `mac`; gives the address of the answer.
-pub fn ask_for_lease(station: &Station, mac: Mac, kind: u8, options: &[u8]) -> Option<Ipv4Addr> {
+pub fn ask_for_lease(guest: &WiredGuest, mac: Mac, kind: u8, options: &[u8]) -> Option<Ipv4Addr> {
     let mut message = vec![1, 1, 6, 0, 1, 2, 3, 4, 0, 0, 0x80, 0];
     message.resize(28, 0);
     message.extend(mac.0);
@@ -354,7 +354,7 @@ pub fn ask_for_lease(station: &Station, mac: Mac, kind: u8, options: &[u8]) -> O
     message.extend([99, 130, 83, 99, 53, 1, kind]);
     message.extend(options);
     message.push(255);
-    station.inside(|| {
+    guest.inside(|| {
         let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::DGRAM, None).unwrap();
         socket.set_broadcast(true).unwrap();
         socket.bind_device(Some(b"eth0")).unwrap();
@@ -382,10 +382,10 @@ pub fn wants(address: Ipv4Addr) -> Vec<u8> {
 fn refused(sandbox: &Sandbox) {
     let (settings, net) = managed_bridge(sandbox);
     let gateway = settings.ipv4.unwrap().ip().to_string();
-    let (greedy, honest) = (Station::new(sandbox, "greedy"), Station::new(sandbox, "honest"));
+    let (greedy, honest) = (WiredGuest::new(sandbox, "greedy"), WiredGuest::new(sandbox, "honest"));
     let mac = greedy.connect("[network.eth0]")[0].mac;
-    // It takes one address after the other, and says of each that somebody else uses it. Of a few of
-    // those it is believed.
+    // It takes one address after the other, and says of each that another machine uses it. Of a few of those
+    // it is believed.
     let mut had = Vec::new();
     for _ in 0..9 {
         let offered = ask_for_lease(&greedy, mac, DISCOVER, &[]).expect("an offer");
@@ -413,14 +413,14 @@ fn spoofing6(sandbox: &Sandbox) {
     let (settings, _) = managed_bridge(sandbox);
     let gateway = settings.ipv6.unwrap().ip().to_string();
     let prefix = gateway.strip_suffix('1').unwrap();
-    let (a, b) = (Station::new(sandbox, "a"), Station::new(sandbox, "b"));
+    let (a, b) = (WiredGuest::new(sandbox, "a"), WiredGuest::new(sandbox, "b"));
     a.connect("[network.eth0]");
     b.connect("[network.eth0]");
-    let add = |station: &Station, address: &str| {
-        station.ip(&format!("address add {address}/64 dev eth0 nodad")).ok();
+    let add = |guest: &WiredGuest, address: &str| {
+        guest.ip(&format!("address add {address}/64 dev eth0 nodad")).ok();
     };
-    let remove = |station: &Station, address: &str| {
-        station.ip(&format!("address del {address}/64 dev eth0")).ok();
+    let remove = |guest: &WiredGuest, address: &str| {
+        guest.ip(&format!("address del {address}/64 dev eth0")).ok();
     };
     let (of_a, of_b) = (format!("{prefix}a"), format!("{prefix}b"));
     add(&a, &of_a);
@@ -432,7 +432,7 @@ fn spoofing6(sandbox: &Sandbox) {
     add(&a, &gateway);
     assert_ne!(a.run(&format!("ping -c 1 -W 1 -I {gateway} {of_b}")).status, 0, "the gateway's address");
     b.ip("neighbour flush dev eth0").ok();
-    assert!(b.reaches(&gateway), "nobody else answers for the gateway");
+    assert!(b.reaches(&gateway), "no other machine answers for the gateway");
     remove(&a, &gateway);
     ip("address add 2001:db8::1/64 dev lxmbr0 nodad");
     add(&a, "2001:db8::a");
@@ -442,7 +442,7 @@ fn spoofing6(sandbox: &Sandbox) {
 
 fn no_servers(sandbox: &Sandbox) {
     let (_, net) = managed_bridge(sandbox);
-    let (rogue, victim) = (Station::new(sandbox, "rogue"), Station::new(sandbox, "victim"));
+    let (rogue, victim) = (WiredGuest::new(sandbox, "rogue"), WiredGuest::new(sandbox, "victim"));
     rogue.connect(&format!("[network.eth0]\nipv4 = \"{net}.5/24\""));
     victim.connect(&format!("[network.eth0]\nipv4 = \"{net}.6/24\""));
     eventually("it reaches it", SOON, || rogue.reaches(&format!("{net}.6")));
@@ -464,15 +464,15 @@ fn isolated(sandbox: &Sandbox) {
     let (settings, net) = managed_bridge(sandbox);
     let gateway = settings.ipv4.unwrap().ip().to_string();
     let guest = |name: &str, last: u8, more: &str| {
-        let station = Station::new(sandbox, name);
-        station.connect(&format!("[network.eth0]\nipv4 = \"{net}.{last}/24\"\n{more}"));
-        station
+        let guest = WiredGuest::new(sandbox, name);
+        guest.connect(&format!("[network.eth0]\nipv4 = \"{net}.{last}/24\"\n{more}"));
+        guest
     };
     let (open, other) = (guest("open", 5, ""), guest("other", 6, ""));
     let (alone, apart) = (guest("alone", 7, "isolated = true"), guest("apart", 8, "isolated = true"));
     assert!(open.reaches(&format!("{net}.6")));
-    for station in [&open, &other, &alone, &apart] {
-        assert!(station.reaches(&gateway), "`{}` reaches the host", station.name);
+    for guest in [&open, &other, &alone, &apart] {
+        assert!(guest.reaches(&gateway), "`{}` reaches the host", guest.name);
     }
     for (from, to) in [(&open, 7), (&alone, 5), (&alone, 8)] {
         assert!(!from.reaches(&format!("{net}.{to}")), "`{}` reaches {to}", from.name);
@@ -482,10 +482,10 @@ fn isolated(sandbox: &Sandbox) {
 
 fn bandwidth(sandbox: &Sandbox) {
     own_bridge();
-    let station = Station::new(sandbox, "web");
+    let guest = WiredGuest::new(sandbox, "web");
     let shaped =
         "[network.eth0]\nbridge = \"br0\"\nipv4 = \"10.99.0.5/24\"\ningress = \"100Mbit\"\negress = \"20Mbit\"";
-    let host = station.connect(shaped)[0].host.clone();
+    let host = guest.connect(shaped)[0].host.clone();
     let shapers = run_checked("tc", &["qdisc"]);
     assert!(shapers.contains(&format!("dev {} root refcnt 3 rate 100Mbit", host.clone().unwrap())), "{shapers}");
     assert!(shapers.contains("rate 20Mbit"), "{shapers}");
@@ -493,16 +493,16 @@ fn bandwidth(sandbox: &Sandbox) {
     let mut server = Command::new("iperf3").args(["-s", "-B", "10.99.0.1"]).stdout(Stdio::null()).spawn().unwrap();
     eventually("the server listens", SOON, || run_checked("ss", &["-ltn"]).contains("10.99.0.1:5201"));
     for (direction, most) in [("", 20.0), ("-R", 100.0)] {
-        let measured = station.run(format!("iperf3 -c 10.99.0.1 -t 3 -J {direction}").trim()).ok().json();
+        let measured = guest.run(format!("iperf3 -c 10.99.0.1 -t 3 -J {direction}").trim()).ok().json();
         let rate = measured["end"]["sum_received"]["bits_per_second"].as_f64().unwrap() / 1e6;
         // Both bounds: what is a burst at first is little after three seconds.
         assert!((most * 0.5..most * 1.2).contains(&rate), "{direction}: {rate} Mbit/s where {most} are allowed");
     }
     server.kill().unwrap();
     server.wait().unwrap();
-    station.disconnect();
+    guest.disconnect();
     assert!(!host_links().contains("lxm"), "{}", host_links());
-    drop(station);
+    drop(guest);
     ip("link del br0");
 }
 

@@ -246,7 +246,7 @@ fn furnish(upper: &Path) {
     copy("units/tmpfiles.d", "usr/lib/tmpfiles.d");
     copy("units/sysusers.d", "usr/lib/sysusers.d");
     copy("templates", "usr/share/lxm/templates");
-    // The journal is kept over a reboot, as on a host that somebody looks after.
+    // The journal is kept over a reboot, as on a host with an admin.
     fs::create_dir_all(upper.join("var/log/journal")).expect("make the journal's directory");
 }
 
@@ -289,7 +289,7 @@ fn remove_cgroups(dir: &Path) {
             remove_cgroups(&entry.path());
         }
     }
-    // The dead are buried within moments; until then their group is busy.
+    // The dead are reaped within moments; until then their group is busy.
     let deadline = Deadline::after(Duration::from_secs(5));
     while dir.exists() && fs::remove_dir(dir).is_err() && !deadline.has_passed() {
         std::thread::sleep(Duration::from_millis(5));

@@ -12,7 +12,7 @@ pub fn trials() -> Vec<Trial> {
         trial("trouble::the_bus_restarts_in_the_middle", &[Guest::Busybox], the_bus_restarts),
         trial("trouble::a_killed_command_leaves_the_start_to_systemd", &[Guest::Bookworm], a_killed_command),
         trial("trouble::a_killed_machined_knows_its_machines_again", &[Guest::Busybox], a_killed_machined),
-        trial("trouble::a_machined_that_comes_late_is_told_again", &[Guest::Busybox], late_machined),
+        trial("trouble::a_guest_is_registered_with_a_late_machined", &[Guest::Busybox], late_machined),
         trial("trouble::frozen_guests_are_seen_and_stopped", &[Guest::Bookworm], frozen_guests),
         trial("trouble::signals_from_outside_end_a_guest_for_good", &[Guest::Bookworm], signals),
         trial("trouble::restarts_by_hand_have_no_limit", &[Guest::Busybox], restarts_by_hand),
@@ -37,8 +37,8 @@ fn the_bus_restarts(host: &mut SystemdHost) {
         assert_eq!((host.state("web"), host.property("web", "Result")), ("stopped".into(), "success".into()));
         meanwhile(host, pause, "start");
         assert_eq!(host.state("web"), "running");
-        // A machined that was just being started when its bus went never comes, and is started again
-        // as an admin would; then it is told again.
+        // A machined that was just being started when its bus went never comes, and is started again as an
+        // admin would; then the guest is registered again.
         let list = "timeout 2 machinectl list --no-legend || systemctl restart systemd-machined";
         eventually("it is known", Duration::from_secs(60), || host.shell(list).starts_with("web "));
     }
@@ -62,7 +62,7 @@ fn a_killed_command(host: &mut SystemdHost) {
     assert_eq!((told.as_str(), host.state("web").as_str()), ("4", "running"));
     host.shell("systemctl stop lxm@web & lxm stop web; wait");
     assert_eq!(host.state("web"), "stopped");
-    // The operation lock of a killed command is nobody's.
+    // The operation lock of a killed command is free.
     host.shell("lxm start web --wait booted & sleep 0.2; kill -9 $!; lxm stop web");
     assert_eq!(host.property("web", "Result"), "success");
 }
@@ -76,7 +76,7 @@ fn a_killed_machined(host: &mut SystemdHost) {
         let told = list(host);
         told.status == 0 && told.stdout.starts_with("web ")
     });
-    // It does not run when the guest ends: nobody waits for it, and nothing of the guest is left there.
+    // It does not run when the guest ends: nothing waits for it, and nothing of the guest is left there.
     host.shell("systemctl kill -s KILL systemd-machined; systemctl stop systemd-machined");
     let stopped = host.try_shell("lxm stop web", Duration::from_secs(20)).ok();
     assert!(stopped.took < Duration::from_secs(4), "{stopped}");

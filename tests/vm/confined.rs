@@ -70,9 +70,9 @@ fn privileged(machine: &mut Machine) {
     machine.shell("lxm destroy -f priv");
 }
 
-/// Whoever fills the memory of a guest is killed, and not its supervisor, which the same limit holds and which is
-/// larger; nobody in the guest is exempt, and its root exempts nothing. (A container, and some machines that CI runs
-/// on, have no CAP_SYS_RESOURCE: so it is tried here.)
+/// Whoever fills the memory of a guest is killed, and not its supervisor, which the same limit holds and
+/// which is larger; no process of the guest is exempt, and its root exempts nothing. (A container, and some
+/// machines that CI runs on, have no CAP_SYS_RESOURCE: so it is tried here.)
 pub fn from_want_of_memory(machine: &mut Machine) {
     machine.shell("lxm create full -t busybox --network none; lxm config set full limits.memory 64MiB limits.swap 0");
     machine.shell("lxm start full; lxm attach full -- chmod 1777 /dev/shm");

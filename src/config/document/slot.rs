@@ -34,7 +34,7 @@ impl Elements<'_> {
         there
     }
 
-    /// Puts a value there, or at the end; says whether that can be.
+    /// Puts a value there, or at the end; returns whether that can be.
     pub(super) fn put(self, at: usize, value: Value) -> bool {
         match self {
             Elements::Values(array) if at < array.len() => drop(array.replace(at, value)),

@@ -23,8 +23,8 @@ pub(super) struct ArchiveStream<'b> {
 }
 
 impl<'b> ArchiveStream<'b> {
-    /// Makes one, and what is to be run in another thread for it: it ends with the stream, or when
-    /// the source is dropped. `read_bytes` is told how much of `reader` has been read.
+    /// Makes one, and what is to be run in another thread for it: it ends with the stream, or when the source
+    /// is dropped. `read_bytes` is called with how much of `reader` has been read.
     pub(super) fn new<R: Read + Send, F: Fn(u64) + Send>(
         reader: R,
         budget: &'b Budget,
@@ -60,8 +60,8 @@ impl<'b> ArchiveStream<'b> {
         &self.chunk[taken]
     }
 
-    /// Buffers `wanted` bytes, and twice what was there so that one who asks for ever more does
-    /// not go through the same bytes too often; says whether the stream has that many.
+    /// Buffers `wanted` bytes, and twice what was there, so that a caller that asks for more and more does
+    /// not go through the same bytes too often; returns whether the stream has that many.
     pub(super) fn fill(&mut self, wanted: usize) -> Result<bool> {
         let comfortable = wanted.max(self.buffered().len().saturating_mul(2));
         while self.buffered().len() < comfortable {

@@ -22,5 +22,5 @@ fn mounts_of_a_killed_build_are_unmounted_and_not_emptied() {
         });
     });
     assert!(outside.join("file").exists());
-    assert!(host.remains().is_empty());
+    assert!(host.leftovers().is_empty());
 }

@@ -45,7 +45,7 @@ impl Host {
     }
 
     /// What lies about in the images' directory beside images.
-    pub(super) fn remains(&self) -> Vec<String> {
+    pub(super) fn leftovers(&self) -> Vec<String> {
         read_names(&self.dir.path().join("var/cache/lxm/images/.staging")).unwrap()
     }
 }
@@ -92,7 +92,7 @@ fn a_failed_build_leaves_nothing_and_the_next_one_works() {
     };
     let error = host.store.get_or_build(&spec("a"), failing).unwrap_err().to_string();
     assert!(error.ends_with(": no mirror"), "{error}");
-    assert!(host.ids().is_empty() && host.remains().is_empty());
+    assert!(host.ids().is_empty() && host.leftovers().is_empty());
     let image = host.store.get_or_build(&spec("a"), write("one")).unwrap();
     assert_eq!(fs::read_dir(image.rootfs()).unwrap().count(), 1);
 }
@@ -111,12 +111,12 @@ fn what_a_killed_build_left_is_swept_by_the_next_one_or_by_gc() {
     assert!(!image.rootfs().join("half").exists());
     leave();
     assert_eq!(host.store.sweep(&nobody).unwrap(), vec![id.clone()]);
-    assert_eq!((host.ids(), host.remains()), (vec![id.clone()], vec![]));
+    assert_eq!((host.ids(), host.leftovers()), (vec![id.clone()], vec![]));
     // One that is still being built is not.
     leave();
     let _build = FileLock::acquire(&host.store.lock_file(&id, "build")).unwrap();
     assert!(host.store.sweep(&nobody).unwrap().is_empty());
-    assert_eq!(host.remains(), [id]);
+    assert_eq!(host.leftovers(), [id]);
 }
 
 #[test]
@@ -131,7 +131,7 @@ fn an_image_in_use_is_not_removed() {
     assert_eq!(error.kind(), Kind::Conflict);
     assert!(error.to_string().contains("in use by `web`, `db/snapshots/1`"), "{error}");
     host.store.remove(&id, &nobody).unwrap();
-    assert!(host.ids().is_empty() && host.remains().is_empty());
+    assert!(host.ids().is_empty() && host.leftovers().is_empty());
     assert_eq!(host.store.find(&id).unwrap_err().kind(), Kind::NotFound);
 }
 

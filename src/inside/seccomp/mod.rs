@@ -47,7 +47,7 @@ impl SeccompFilter {
 }
 
 /// What becomes of those calls of an architecture that are not simply allowed. Each answer is chosen so that
-/// what meets it goes on as on a kernel without the call.
+/// a program that gets it continues as on a kernel without the call.
 fn calls(table: &SyscallTable, security: &Security) -> BTreeMap<u32, Verdict> {
     use CallGroup::{Bpf, IoUring, Keyring, MountApi, UserNamespaces, Userfaultfd};
     let groups: [(CallGroup, &[u32], Verdict); 7] = [

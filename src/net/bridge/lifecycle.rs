@@ -22,7 +22,7 @@ pub(crate) fn default_name(host: &HostConfig) -> &str {
     }
 }
 
-/// Orders those that make, change or remove a bridge.
+/// Serialises commands that make, change or remove a bridge.
 pub(crate) fn lock(layout: &Layout) -> Result<FileLock> {
     FileLock::acquire(&layout.network_run().join("lock"))
 }
@@ -58,8 +58,8 @@ pub(crate) fn ensure(layout: &Layout, name: &str) -> Result<Bridge> {
     }
 }
 
-/// Notes the settings of a bridge that is to be lxm's, with networks chosen where they leave them
-/// open; gives those that it had before.
+/// Notes the settings of a bridge that is to be lxm's, with networks chosen where they leave them open;
+/// returns those that it had before.
 pub(crate) fn add(layout: &Layout, name: &str, settings: BridgeSettings) -> Result<Option<BridgeSettings>> {
     let _lock = lock(layout)?;
     let netlink = Netlink::new()?;

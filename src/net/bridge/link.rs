@@ -35,7 +35,7 @@ pub(crate) async fn ports(host: &Handle, bridge: u32) -> Result<Vec<String>> {
     let links: Vec<LinkMessage> =
         host.link().get().execute().try_collect().await.context(|| "list the links of this host")?;
     let on_it = |link: &&LinkMessage| link.attributes.contains(&LinkAttribute::Controller(bridge));
-    Ok(links.iter().filter(on_it).filter_map(|link| names::telling(link).map(str::to_owned)).collect())
+    Ok(links.iter().filter(on_it).filter_map(|link| names::best_name(link).map(str::to_owned)).collect())
 }
 
 /// The bridge's hardware address: without one of its own it would change with every port.

@@ -24,7 +24,7 @@ impl Bridge {
         self.group | checked | isolated
     }
 
-    /// A static address in the bridge's own network goes by the bridge, unless told otherwise.
+    /// A static address in the bridge's own network has the bridge as gateway, unless another one is set.
     pub(in crate::net) fn complete_gateways(&self, interface: &mut PlannedInterface) {
         let Some(settings) = &self.settings else { return };
         let ipv4 = settings.ipv4.map(IpNetwork::V4);

@@ -18,7 +18,7 @@ use crate::types::subnet;
 /// Fills in what the settings of a new bridge leave open: networks that nothing of the host overlaps.
 ///
 /// `tag` is the owner's ([`owner::tag`]). Fails with `Kind::Conflict` where one that they name overlaps a
-/// route of the host: the bridge would take the host from whoever is behind that.
+/// route of the host: the bridge would cut the host off from what is behind that.
 pub(crate) async fn choose(
     layout: &Layout,
     tag: &str,

@@ -1,8 +1,8 @@
 //! iptables' filter tables: docker's, ufw's, an administrator's own.
 //!
-//! iptables keeps them in one of two ways. What iptables-nft writes is a table of nftables, and is
-//! read and changed by nft; the tables of the old iptables are its own, and the kernel tells nobody
-//! when they change.
+//! iptables keeps them in one of two ways. What iptables-nft writes is a table of nftables, and is read and
+//! changed by nft; the tables of the old iptables are its own, and the kernel does not report when they
+//! change.
 
 use std::fs;
 use std::process::{Command, Stdio};
@@ -105,7 +105,7 @@ impl<Rule> FilterTable<Rule> {
         WANTED.iter().filter_map(lacking).collect()
     }
 
-    /// Who has written it, for people.
+    /// The program that has written it, for messages.
     fn owner(&self) -> &'static str {
         let of = |prefix: &str| self.0.iter().any(|chain| chain.name.starts_with(prefix));
         match (of("DOCKER-USER"), of("ufw-"), of("ufw6-")) {
@@ -200,7 +200,7 @@ pub(super) fn close_legacy(bridge: &str) {
     }
 }
 
-/// A chain that may drop what a bridge's guests send, and who has written it.
+/// A chain that may drop what a bridge's guests send, and the program that has written it.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Gate {
     pub chain: String,

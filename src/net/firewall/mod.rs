@@ -1,8 +1,8 @@
 //! Firewalls of others, where they would keep guests from the network.
 //!
-//! An `accept` in a table of ours ends our chain alone: a `drop` in another table still drops. So
-//! where iptables' tables (docker's, ufw's) or firewalld rule, the bridge is let through there, at
-//! run time only. Tables that an administrator wrote for nft are theirs: `lxm check` tells of them.
+//! An `accept` in a table of ours ends our chain alone: a `drop` in another table still drops. So where
+//! iptables' tables (docker's, ufw's) or firewalld rule, the bridge is let through there, at run time only.
+//! Tables that an administrator wrote for nft are theirs: `lxm check` reports them.
 
 mod firewalld;
 mod iptables;
@@ -28,7 +28,7 @@ pub(super) fn open(layout: &Layout) -> Result<()> {
     bridges.iter().try_for_each(|bridge| firewalld::trust(bridge))
 }
 
-/// The same for the tables of the old iptables alone, of whose changes the kernel does not tell.
+/// The same for the tables of the old iptables alone, whose changes the kernel does not report.
 pub(super) fn open_legacy(layout: &Layout) -> Result<()> {
     let _lock = rules::lock(layout)?;
     iptables::open_legacy(&bridges(layout)?);

@@ -1,4 +1,4 @@
-//! The sockets of published ports, and who has one that is taken.
+//! The sockets of published ports, and which program has a port that is taken.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::Path;

@@ -22,14 +22,14 @@ use crate::config::PublishProtocol;
 const CONNECT_TIME: Duration = Duration::from_secs(10);
 /// Most connections at a time through one port.
 const MAX_CONNECTIONS: usize = 1024;
-/// How long a client of a datagram port is remembered after its last word.
+/// How long a client of a datagram port is remembered after its last datagram.
 const UDP_MEMORY: Duration = Duration::from_secs(60);
 /// Most clients of a datagram port at a time.
 const MAX_CLIENTS: usize = 1024;
 
 type Shared = Rc<RefCell<InterfaceAddresses>>;
 
-/// Carries what arrives at a bound port to the guest and back, for ever.
+/// Carries what arrives at a bound port to the guest and back, forever.
 pub(super) async fn carry(port: Bound, addresses: Shared) {
     let Bound { publish, interface, socket } = port;
     let to = Rc::new(Destination { interface, port: publish.guest_port, addresses });
@@ -88,11 +88,11 @@ async fn connect(mut client: TcpStream, from: IpAddr, to: &Destination) {
             return;
         }
     }
-    // A reset says "nobody is here", as the guest itself would have said.
+    // A reset, as the guest itself would have sent.
     let _ = client.set_zero_linger();
 }
 
-/// A client of a datagram port, and the socket that speaks to the guest for it.
+/// A client of a datagram port, and the socket that sends to the guest for it.
 struct Conversation {
     guest: Rc<UdpSocket>,
     last: Rc<RefCell<Instant>>,
@@ -135,7 +135,7 @@ async fn converse(host: &Rc<Datagrams>, from: DatagramClient, to: &Destination) 
                     *last.borrow_mut() = Instant::now();
                     let _ = host.answer(&buffer[..length], from).await;
                 }
-                // The guest has nobody on the port: the client asks again or not.
+                // Nothing listens on the guest's port: the client retries or not.
                 Ok(Err(_)) => {}
                 Err(_) if last.borrow().elapsed() >= UDP_MEMORY => return,
                 Err(_) => {}

@@ -1,13 +1,13 @@
 //! Published ports of a guest: one process a container that has some.
 //!
-//! It binds the ports, so that nobody else can have them, and carries what this host and its guests
-//! send to them. What comes from outside the kernel translates, once the guest has an address: the
-//! process listens in the guest's network namespace for addresses, writes them down and has the
-//! rules made anew. It ends with the guest.
+//! It binds the ports, so that no other program can have them, and carries what this host and its guests send
+//! to them. What comes from outside the kernel translates, once the guest has an address: the process listens
+//! in the guest's network namespace for addresses, writes them down and has the rules made anew. It ends with
+//! the guest.
 //!
 //! | file | idea |
 //! |---|---|
-//! | `bind` | the sockets, and who has a port that is taken |
+//! | `bind` | the sockets, and which program has a port that is taken |
 //! | `carry` | what arrives is carried to the guest and back |
 //! | `given` | which of the guest's addresses a port may lead to |
 //! | `process` | its start, its life and its end |

@@ -31,7 +31,7 @@ impl InterfaceAddresses {
         self.0.get(interface).map_or(&[], Vec::as_slice)
     }
 
-    /// Keeps the addresses that are fit; says whether all are.
+    /// Keeps the addresses that are fit; returns whether all are.
     pub(super) fn keep(&mut self, is_fit: impl Fn(&str, IpAddr) -> Result<bool>) -> Result<bool> {
         let mut all = true;
         for (interface, addresses) in &mut self.0 {

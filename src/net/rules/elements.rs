@@ -38,7 +38,7 @@ pub(super) struct Element {
     key: Vec<u8>,
 }
 
-/// The elements that make `holding` its station's alone.
+/// The elements that reserve `holding` for its MAC address.
 pub(super) fn of(holding: &Holding) -> Vec<Element> {
     match holding.address {
         IpAddr::V4(address) => vec![pair4("fixed", holding.mac, address)],
@@ -48,7 +48,7 @@ pub(super) fn of(holding: &Holding) -> Vec<Element> {
     }
 }
 
-/// What says, one or the other, that the rules believe the station to have the address.
+/// The elements of which either lets the MAC address use the IP address.
 pub(super) fn proofs(holding: &Holding) -> [Element; 2] {
     match holding.address {
         IpAddr::V4(address) => ["fixed", "leased"].map(|set| pair4(set, holding.mac, address)),
@@ -56,12 +56,12 @@ pub(super) fn proofs(holding: &Holding) -> [Element; 2] {
     }
 }
 
-/// The mark of an address that a station has taken for itself.
+/// The element for an address that a MAC address has claimed by itself.
 pub(super) fn claimed(address: Ipv6Addr) -> Element {
     Element { set: "owned6", key: address.octets().to_vec() }
 }
 
-/// The count of addresses that a station has taken for itself.
+/// The count of the addresses that a MAC address has claimed by itself.
 pub(super) fn count(mac: Mac) -> Element {
     Element { set: "claims6", key: mac.0.to_vec() }
 }
@@ -89,7 +89,7 @@ pub(super) fn number6(address: Ipv6Addr) -> String {
     format!("{:#034x}", u128::from(address))
 }
 
-/// A conversation with the kernel about one owner's table.
+/// A netlink connection for one owner's table.
 pub(super) struct Kernel {
     socket: Socket,
     table: String,
@@ -110,12 +110,12 @@ impl Kernel {
         Ok(Kernel { socket, table: table.to_owned(), sequence: 0 })
     }
 
-    /// Adds elements, all or none; says whether the sets are there to have them.
+    /// Adds elements, all or none; returns whether the sets exist.
     pub(super) fn add(&mut self, elements: &[Element]) -> Result<bool> {
         self.change(NEWSETELEM, NLM_F_CREATE, elements)
     }
 
-    /// Takes away those of the elements that are there; says whether any was.
+    /// Removes those of the elements that exist; returns whether any did.
     ///
     /// It asks first: a change that fails costs a grace period of RCU (`__nf_tables_abort`), many
     /// milliseconds, and one that has nothing to take would fail.

@@ -1,13 +1,13 @@
 //! The text of the table that keeps guests honest: what a port of ours may send, whoever's bridge it
 //! is on, as a pure function of what is known.
 //!
-//! No rule names a guest. Ports are told by their link group, which is the owner's: on bridges of another
-//! state directory (`LXM_ROOT`) other addresses are the right ones. A port carries its guest's hardware
-//! address alone because the bridge locks it. What is filtered is what a victim accepts, not what an
-//! honest sender does. An address is a station's when lxm has given it: leased (the chain `learn` sees
-//! the answer pass), set, or made of the hardware address that lxm has chosen; such are nobody else's
-//! from its start to its end. Any other IPv6 address is the first speaker's for as long as it is used,
-//! and of those a station has a few.
+//! No rule names a guest. Ports are recognised by their link group, which is the owner's: on bridges of
+//! another state directory (`LXM_ROOT`) other addresses are the right ones. A port carries its guest's
+//! hardware address alone because the bridge locks it. What is filtered is what a victim accepts, not what an
+//! honest sender does. A MAC address may use an address that lxm has given it: leased (the chain `learn` sees
+//! the answer pass), set, or made of the hardware address that lxm has chosen; no other guest may use such an
+//! address from its start to its end. Any other IPv6 address belongs to its first sender for as long as it is
+//! used, and a MAC address has a few of those.
 
 use std::fmt::Write as _;
 use std::net::IpAddr;
@@ -28,7 +28,7 @@ pub(super) fn bridge_table(facts: &RuleInputs) -> String {
     sets4(&mut text, facts);
     sets6(&mut text, facts);
     let group = groups::of_owner(tag);
-    // A mask and a comparison cost a packet less than a look into a set.
+    // A mask and a comparison cost a packet less than a lookup in a set.
     let some = |which: &str, flag: u32| format!("meta {which} & {:#x} == {:#x}", !(GROUP_ALL ^ flag), group | flag);
     let any = |which: &str| format!("meta {which} & {:#x} == {group:#x}", !GROUP_ALL);
     let (from_isolated, to_isolated) = (some("iifgroup", GROUP_ISOLATED), some("oifgroup", GROUP_ISOLATED));
@@ -113,8 +113,8 @@ fn sets6(text: &mut String, facts: &RuleInputs) {
     let own = facts.bridges.iter().filter_map(|(_, bridge)| bridge.ipv6);
     prefixes.extend(own.map(|net| format!("{:#018x}", prefix_of(net.network()))));
     set(text, "prefixes6", "typeof @nh,64,64;", &prefixes);
-    let stations = facts.bridges.iter().map(|(name, bridge)| number_of(bridge::mac(name, bridge)));
-    set(text, "gateway_macs", "typeof @ll,0,48;", &stations.collect::<Vec<_>>());
+    let macs = facts.bridges.iter().map(|(name, bridge)| number_of(bridge::mac(name, bridge)));
+    set(text, "gateway_macs", "typeof @ll,0,48;", &macs.collect::<Vec<_>>());
     text.push_str(
         "  set owned6 { typeof @nh,64,128; size 65535; flags dynamic,timeout; timeout 1h; }\n  \
            set bound6 { typeof @nh,64,128 . @ll,48,48; size 65535; flags dynamic,timeout; timeout 1h; }\n  \
@@ -122,10 +122,10 @@ fn sets6(text: &mut String, facts: &RuleInputs) {
     );
 }
 
-/// Offsets in bits. Of an IPv4 header: 96 source. Of ARP: 64 sender's station, 112 sender's address, 192
-/// the address that is asked for. Of IPv6: 48 the next header, 64 source, 192 destination. Of a neighbour solicitation and
-/// advertisement: 64 its target. Of a BOOTP reply in UDP: 64 its kind, 192 the client's address, 288
-/// the client's station.
+/// Offsets in bits. Of an IPv4 header: 96 source. Of ARP: 64 sender's MAC address, 112 sender's address, 192
+/// the address that is asked for. Of IPv6: 48 the next header, 64 source, 192 destination. Of a neighbour
+/// solicitation and advertisement: 64 its target. Of a BOOTP reply in UDP: 64 its kind, 192 the client's
+/// address, 288 the client's MAC address.
 ///
 /// `ether type` and not `meta protocol`: of a frame with a VLAN tag the latter is what the tag hides, but
 /// nft's own rules for a protocol match the former, and would all pass such a frame by.
@@ -133,8 +133,8 @@ fn sets6(text: &mut String, facts: &RuleInputs) {
 /// `l4proto != 255` matches every packet whose headers the kernel could follow to their end, and none
 /// else: programs that listen on the link itself, as DHCP clients do, read those too.
 ///
-/// `owned6` are the IPv6 addresses in use that lxm has not given, `bound6` by whom; `claims6` counts
-/// them: a station has 32 at once, and 32 more in an hour.
+/// `owned6` are the IPv6 addresses in use that lxm has not given, `bound6` by whom; `claims6` counts them: a
+/// MAC address has 32 at once, and 32 more in an hour.
 const CHAINS: &str = "  \
   chain lease {
     @th,192,32 0 return
@@ -225,7 +225,7 @@ mod tests {
     use crate::types::Mac;
 
     #[test]
-    fn stations_and_addresses_are_written_as_raw_payload() {
+    fn addresses_are_written_as_raw_payload() {
         let settings: BridgeSettings =
             toml::from_str("ipv4 = \"10.99.0.1/24\"\nipv6 = \"fd00:1::1/64\"\nroute = [\"10.7.0.0/16 via 10.99.0.9\"]")
                 .unwrap();

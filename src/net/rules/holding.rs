@@ -6,16 +6,16 @@ use crate::config::bridge::BridgeSettings;
 use crate::netserver::GuestEntry;
 use crate::types::Mac;
 
-/// An address, and the station that it is the one's of.
+/// An address, and the MAC address that alone may use it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Holding {
     pub mac: Mac,
     pub address: IpAddr,
 }
 
-/// What a guest on a bridge of lxm's has from its start to its end, besides leases: the addresses that
-/// lxm sets, and those that its kernel makes of the hardware address that lxm chose (RFC 4291,
-/// appendix A), which anybody can know beforehand.
+/// What a guest on a bridge of lxm's has from its start to its end, besides leases: the addresses that lxm
+/// sets, and those that its kernel makes of the hardware address that lxm chose (RFC 4291, appendix A), which
+/// others can know beforehand.
 pub(crate) fn holdings(settings: &BridgeSettings, guest: &GuestEntry) -> Vec<Holding> {
     let link_local = guest.mac.link_local();
     let identifier = u128::from(link_local) & u128::from(u64::MAX);

@@ -17,7 +17,7 @@ fn pairs(tag: &str, set: &str) -> Result<Vec<(u128, u128)>> {
     Ok(listing.sets.iter().flat_map(|set| set.pairs()).collect())
 }
 
-fn station(number: u128) -> Option<Mac> {
+fn mac_of(number: u128) -> Option<Mac> {
     let [0, 0, a, b, c, d, e, f] = u64::try_from(number).ok()?.to_be_bytes() else { return None };
     Some(Mac([a, b, c, d, e, f]))
 }
@@ -26,12 +26,12 @@ fn station(number: u128) -> Option<Mac> {
 pub(super) fn leased(tag: &str) -> Result<Vec<Holding>> {
     let holding = |(mac, address)| {
         let address = Ipv4Addr::from(u32::try_from(address).ok()?).into();
-        Some(Holding { mac: station(mac)?, address })
+        Some(Holding { mac: mac_of(mac)?, address })
     };
     Ok(pairs(tag, "leased")?.into_iter().filter_map(holding).collect())
 }
 
-/// Makes addresses their station's alone, before its first packet; its guest's file is there already, so
+/// Reserves addresses for their MAC address, before its first packet; the guest's file exists already, so
 /// that tables that are written later have them too.
 pub(crate) fn give(layout: &Layout, holdings: &[Holding]) -> Result<()> {
     let _lock = lock(layout)?;
@@ -39,12 +39,12 @@ pub(crate) fn give(layout: &Layout, holdings: &[Holding]) -> Result<()> {
     let mut kernel = Kernel::new(&tag)?;
     let all: Vec<_> = holdings.iter().flat_map(elements::of).collect();
     if !kernel.add(&all)? {
-        // Somebody has flushed the tables; whoever writes them again reads the guest's file.
+        // The tables were flushed; they are written again from the guest's file.
         return Ok(());
     }
     let mut taken = Vec::new();
     for holding in holdings {
-        // What the guest has taken beyond that in an earlier run is not held against it.
+        // What the guest has claimed beyond that in an earlier run does not count.
         kernel.take(&[elements::count(holding.mac)])?;
         if let IpAddr::V6(address) = holding.address
             && kernel.take(&[elements::claimed(address)])?
@@ -55,13 +55,13 @@ pub(crate) fn give(layout: &Layout, holdings: &[Holding]) -> Result<()> {
     if taken.is_empty() { Ok(()) } else { evict(&tag, &taken) }
 }
 
-/// Takes addresses from those who took them before their station was there.
+/// Takes addresses from guests that claimed them before their holder ran.
 fn evict(tag: &str, taken: &[Ipv6Addr]) -> Result<()> {
     let bound = pairs(tag, "bound6")?.into_iter();
     let of_taken = bound.filter(|(address, _)| taken.contains(&Ipv6Addr::from(*address)));
     let mut kernel = Kernel::new(tag)?;
     for (address, mac) in of_taken {
-        let Some(mac) = station(mac) else { continue };
+        let Some(mac) = mac_of(mac) else { continue };
         let [_, bound] = elements::proofs(&Holding { mac, address: Ipv6Addr::from(address).into() });
         kernel.take(&[bound])?;
     }
@@ -75,7 +75,7 @@ pub(crate) fn take_back(layout: &Layout, holdings: &[Holding]) -> Result<()> {
     kernel.take(&holdings.iter().flat_map(elements::of).collect::<Vec<_>>()).map(drop)
 }
 
-/// Whether the rules let a station use an address: lxm gave it, or nobody else has it.
+/// Whether the rules let a MAC address use an address: lxm gave it, or no other has claimed it.
 pub fn is_held(layout: &Layout, holding: &Holding) -> Result<bool> {
     let mut kernel = Kernel::new(&owner::tag(layout)?)?;
     for proof in elements::proofs(holding) {
@@ -86,9 +86,9 @@ pub fn is_held(layout: &Layout, holding: &Holding) -> Result<bool> {
     Ok(false)
 }
 
-/// Takes leased addresses from every station but the one that each belongs to now, if to any. A station
-/// that had one before would else be believed for as long as the set remembers.
-pub(super) fn hand_on(layout: &Layout, holders: &BTreeMap<Ipv4Addr, Option<Mac>>) -> Result<()> {
+/// Takes leased addresses from every MAC address but their present holder, if they have one. An earlier
+/// holder could else use them for as long as the set keeps its element.
+pub(super) fn reassign(layout: &Layout, holders: &BTreeMap<Ipv4Addr, Option<Mac>>) -> Result<()> {
     let is_another_s = |holding: &Holding| {
         let IpAddr::V4(address) = holding.address else { return false };
         holders.get(&address).is_some_and(|holder| *holder != Some(holding.mac))
@@ -105,7 +105,7 @@ pub(super) fn hand_on(layout: &Layout, holders: &BTreeMap<Ipv4Addr, Option<Mac>>
         let [_, leased] = elements::proofs(&holding);
         leased
     });
-    kernel.add(&held.collect::<Vec<_>>()).map(drop).context(|| "take addresses from those who had them")
+    kernel.add(&held.collect::<Vec<_>>()).map(drop).context(|| "take addresses from their earlier holders")
 }
 
 #[cfg(test)]
@@ -113,8 +113,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_number_is_a_station_s_if_it_is_short_enough() {
-        assert_eq!(station(0x0200_0000_0007), Some(Mac([2, 0, 0, 0, 0, 7])));
-        assert_eq!(station(1 << 48), None);
+    fn a_number_of_48_bits_is_a_mac_address() {
+        assert_eq!(mac_of(0x0200_0000_0007), Some(Mac([2, 0, 0, 0, 0, 7])));
+        assert_eq!(mac_of(1 << 48), None);
     }
 }

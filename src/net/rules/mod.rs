@@ -1,5 +1,5 @@
 //! The tables `inet lxm` and `bridge lxm`, or those of another owner's names ([`super::owner`]): written
-//! whole each time, and again when somebody has flushed them. Nothing else is ever touched here.
+//! whole each time, and again when they were flushed. Nothing else is ever touched here.
 //!
 //! | file | idea |
 //! |---|---|

@@ -1,7 +1,7 @@
 //! The text of the table that routes, a pure function of what is known; [`super::guard`] is the other.
 //!
-//! It is nft's own language and not its JSON, which has no form for the sets that tie addresses to
-//! stations (`typeof` of raw payload).
+//! It is nft's own language and not its JSON, which has no form for the sets that tie IP to MAC addresses
+//! (`typeof` of raw payload).
 
 use std::fmt::Write as _;
 use std::net::IpAddr;
@@ -16,7 +16,7 @@ pub(super) struct RuleInputs {
     /// Name of both tables: each state directory of the host has its own ([`crate::net::owner`]).
     pub tag: String,
     pub bridges: Vec<(String, BridgeSettings)>,
-    /// Addresses that are not leased: they are their station's for as long as it runs.
+    /// Addresses that are not leased: reserved for a MAC address for as long as its guest runs.
     pub fixed: Vec<Holding>,
     /// Addresses under lease. New leases add themselves, see the chain `learn`.
     pub leased: Vec<Holding>,

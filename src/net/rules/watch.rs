@@ -1,9 +1,9 @@
 //! Watches over the tables, and the server: a process beside each bridge's server, with the rights that the
 //! server gave up.
 //!
-//! Firewalls of others flush everything when they are reloaded, and docker makes its chains when it
-//! is started: the kernel tells of both, and what is missing is written again. A server that was
-//! killed is started again, where no service manager does that.
+//! Firewalls of others flush everything when they are reloaded, and docker makes its chains when it is
+//! started: the kernel reports both, and what is missing is written again. A server that was killed is
+//! started again, where no service manager does that.
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -32,7 +32,7 @@ use crate::types::Mac;
 const QUIET: u8 = 50; // milliseconds
 /// …or has talked for so long.
 const BURST_TIMEOUT: Duration = Duration::from_millis(400);
-/// How often to look whether the old iptables filters anything, of which the kernel does not tell.
+/// How often to look whether the old iptables filters anything, which the kernel does not report.
 const POLL_INTERVAL: u16 = 2000; // milliseconds
 /// How long a killed server stays away, and how much longer each time that it cannot be started.
 const RESTART_DELAY: Duration = Duration::from_millis(200);
@@ -51,7 +51,7 @@ const CAPABILITIES: [Capability; 11] = [
     Capability::CAP_CHOWN,
     Capability::CAP_FOWNER,
     Capability::CAP_DAC_OVERRIDE,
-    // names who has port 53, ends a predecessor,
+    // names the program that has port 53, ends a predecessor,
     Capability::CAP_SYS_PTRACE,
     Capability::CAP_KILL,
     // becomes that user, and drops the rest itself.
@@ -66,7 +66,7 @@ const NFTABLES_GROUP: u32 = 1 << (7 - 1);
 const NFNL_SUBSYS_NFTABLES: u16 = 10;
 /// Tables and chains made and deleted, rules deleted (NFT_MSG_*): elements of sets come and go all
 /// day and take nothing of ours away.
-const TELLING: [u16; 5] = [0, 2, 3, 5, 8];
+const RELEVANT: [u16; 5] = [0, 2, 3, 5, 8];
 
 /// Starts the watchdog of a bridge's server, which is this process. `restart` starts that server again.
 pub(crate) fn spawn(layout: &Layout, bridge: &str, restart: impl Fn() -> Result<()>) -> Result<Watchdog> {
@@ -129,16 +129,17 @@ struct Sources {
     socket: Socket,
 }
 
-/// Takes addresses from who had them, in what the host knows and in what its rules believe.
-fn hand_on(layout: &Layout, bridge: &str, holders: &BTreeMap<Ipv4Addr, Option<Mac>>) -> Result<()> {
-    let is_stale = |address: IpAddr, station: Mac| {
+/// Takes addresses from their earlier holders, in the host's neighbour table and in its rules.
+fn reassign(layout: &Layout, bridge: &str, holders: &BTreeMap<Ipv4Addr, Option<Mac>>) -> Result<()> {
+    let is_stale = |address: IpAddr, mac: Mac| {
         let IpAddr::V4(address) = address else { return false };
-        holders.get(&address).is_some_and(|holder| *holder != Some(station))
+        holders.get(&address).is_some_and(|holder| *holder != Some(mac))
     };
     let netlink = Netlink::new()?;
     let host = netlink.open()?;
-    let forgotten = netlink.run(async { neighbours::forget(&host, index_of(&host, bridge).await?, is_stale).await });
-    learnt::hand_on(layout, holders).and(forgotten)
+    let forgotten =
+        netlink.run(async { neighbours::delete_entries(&host, index_of(&host, bridge).await?, is_stale).await });
+    learnt::reassign(layout, holders).and(forgotten)
 }
 
 /// Repairs after every change, for as long as the server lives.
@@ -152,8 +153,8 @@ fn watch(layout: &Layout, bridge: &str, sources: &mut Sources) {
                 repaired = if firewall::has_legacy() { firewall::open_legacy(layout) } else { Ok(()) };
                 continue;
             }
-            Ok(RulesEvent::HandedOn) => {
-                repaired = hand_on(layout, bridge, &std::mem::take(&mut sources.holders));
+            Ok(RulesEvent::Reassigned) => {
+                repaired = reassign(layout, bridge, &std::mem::take(&mut sources.holders));
                 continue;
             }
             Ok(RulesEvent::Changed) => said.clear(),
@@ -168,7 +169,7 @@ fn watch(layout: &Layout, bridge: &str, sources: &mut Sources) {
                     return;
                 }
                 if !sources.holders.is_empty() {
-                    repaired = hand_on(layout, bridge, &std::mem::take(&mut sources.holders));
+                    repaired = reassign(layout, bridge, &std::mem::take(&mut sources.holders));
                     continue;
                 }
             }
@@ -198,9 +199,9 @@ fn subscribe() -> Result<Socket> {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum RulesEvent {
     Changed,
-    /// Nothing was told of for a while.
+    /// No change was reported for a while.
     Looked,
-    HandedOn,
+    Reassigned,
     ServerEnded,
 }
 
@@ -236,7 +237,7 @@ fn pause(sources: &mut Sources) -> bool {
         match wait(sources, timeout(left)) {
             Ok(Some(RulesEvent::ServerEnded)) => return false,
             Ok(Some(RulesEvent::Changed)) if drain(&sources.socket).is_ok() => {}
-            Ok(Some(RulesEvent::HandedOn | RulesEvent::Looked) | None) => {}
+            Ok(Some(RulesEvent::Reassigned | RulesEvent::Looked) | None) => {}
             // What cannot be read now cannot be waited for either.
             Ok(Some(RulesEvent::Changed)) | Err(_) => std::thread::sleep(left),
         }
@@ -275,20 +276,20 @@ fn listen(sources: &mut Sources) -> Result<Option<RulesEvent>> {
             WatchdogMessage::Leased(address, mac) => _ = sources.holders.insert(address, mac),
         }
     }
-    Ok((!sources.holders.is_empty()).then_some(RulesEvent::HandedOn))
+    Ok((!sources.holders.is_empty()).then_some(RulesEvent::Reassigned))
 }
 
-/// Takes what the kernel has said; says whether it concerns us.
+/// Takes what the kernel has said; returns whether it concerns us.
 fn drain(socket: &Socket) -> Result<bool> {
-    let mut telling = false;
+    let mut relevant = false;
     let mut buffer = Vec::with_capacity(64 << 10);
     loop {
         buffer.clear();
         match socket.recv_from(&mut buffer, 0) {
-            Ok((length, _)) => telling |= messages(&buffer[..length.min(buffer.len())]).any(is_telling),
-            Err(e) if e.kind() == std::io::ErrorKind::WouldBlock => return Ok(telling),
+            Ok((length, _)) => relevant |= messages(&buffer[..length.min(buffer.len())]).any(is_relevant),
+            Err(e) if e.kind() == std::io::ErrorKind::WouldBlock => return Ok(relevant),
             // The kernel said more than the socket holds: we do not know what.
-            Err(e) if e.raw_os_error() == Some(libc::ENOBUFS) => telling = true,
+            Err(e) if e.raw_os_error() == Some(libc::ENOBUFS) => relevant = true,
             Err(e) if e.kind() == std::io::ErrorKind::Interrupted => {}
             Err(e) => return Err(Error::from(e).step("receive changes of the firewall")),
         }
@@ -309,8 +310,8 @@ fn messages(mut datagram: &[u8]) -> impl Iterator<Item = u16> {
     })
 }
 
-fn is_telling(kind: u16) -> bool {
-    kind >> 8 == NFNL_SUBSYS_NFTABLES && TELLING.contains(&(kind & 0xff))
+fn is_relevant(kind: u16) -> bool {
+    kind >> 8 == NFNL_SUBSYS_NFTABLES && RELEVANT.contains(&(kind & 0xff))
 }
 
 #[cfg(test)]
@@ -324,9 +325,9 @@ mod tests {
     }
 
     #[test]
-    fn deleted_tables_are_telling_and_new_elements_are_not() {
+    fn deleted_tables_are_relevant_and_new_elements_are_not() {
         let datagram = [message(0x0a0c, 18, 20), message(0x0a02, 20, 20)].concat();
-        assert_eq!(messages(&datagram).map(is_telling).collect::<Vec<_>>(), [false, true]);
+        assert_eq!(messages(&datagram).map(is_relevant).collect::<Vec<_>>(), [false, true]);
     }
 
     #[test]

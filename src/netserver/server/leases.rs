@@ -37,7 +37,7 @@ impl Server {
             let Some(request) = datagram.and_then(|datagram| DhcpRequest::parse(datagram.payload)) else { continue };
             replies.extend(self.decide(request, source)?);
         }
-        // A client is told of a lease only once that is on file.
+        // A lease is written to the file before its client is answered.
         let settled = self.settle(false);
         replies.iter().for_each(|reply| self.send(reply));
         taken.and(settled)
@@ -68,7 +68,7 @@ impl Server {
         if !self.probes.contains_key(&address) {
             self.probe_ends.push_back((Instant::now() + PROBE_WAIT, address));
             if let Some(socket) = &self.arp {
-                // A lost probe is as good as one that nobody answered.
+                // A lost probe counts as one without an answer.
                 let ask = |own| socket.socket.send(&frame::arp_probe(own, address), Mac::BROADCAST);
                 let _ = socket.socket.own_mac().and_then(ask);
             }
@@ -86,7 +86,7 @@ impl Server {
         for _ in 0..BATCH {
             let Some((length, _)) = receive(&self.arp, &mut buffer).context(|| "receive ARP")? else { break };
             let Some((mac, address)) = frame::parse_arp(&buffer[..length]) else { continue };
-            self.met(mac, address);
+            self.probe_answered(mac, address);
             if self.probes.get(&address).is_some_and(|probe| probe.owner != mac) {
                 if let Some(dhcp) = &mut self.state.borrow_mut().dhcp {
                     dhcp.found_used(address, mac, state::now());
@@ -114,7 +114,7 @@ impl Server {
         Ok(())
     }
 
-    /// Goes on with what waited for a probe of `address`, whose outcome is noted.
+    /// Handles the requests that waited for a probe of `address`, whose outcome is noted.
     pub(super) fn end_probe(&mut self, address: Ipv4Addr) -> Result<()> {
         let Some(probe) = self.probes.remove(&address) else { return Ok(()) };
         let mut replies = Vec::new();

@@ -43,8 +43,8 @@ const STATUS_INTERVAL: Duration = Duration::from_millis(100);
 /// How often it is written where nothing but pending_probes' leases changed.
 const STATUS_REFRESH: Duration = Duration::from_secs(5);
 /// How long the same line is not said again, and how many are remembered.
-const SAID_FOR: Duration = Duration::from_secs(10);
-const MAX_SAID: usize = 256;
+const REPEAT_AFTER: Duration = Duration::from_secs(10);
+const MAX_REMEMBERED: usize = 256;
 
 /// What a server starts with: all that is opened while it is root.
 pub(super) struct ServerParts {
@@ -156,7 +156,7 @@ impl Server {
             status_at: None,
             status_written: Instant::now(),
             said: HashMap::new(),
-            // Before anybody is told that we are ready, and may tell us to end.
+            // Before readiness is reported: from then on we may be told to end.
             terminate: signal(SignalKind::terminate()).context(|| "wait for signals")?,
             interrupt: signal(SignalKind::interrupt()).context(|| "wait for signals")?,
         };
@@ -168,7 +168,7 @@ impl Server {
         Ok(server)
     }
 
-    /// Serves until told to stop or the bridge is gone.
+    /// Serves until a signal stops it or the bridge is gone.
     pub(super) async fn run(&mut self) -> Result<()> {
         loop {
             let event = tokio::select! {
@@ -191,7 +191,7 @@ impl Server {
                 ServerEvent::Guests => self.take_guests(),
                 ServerEvent::ProbeEnd => self.end_probes(),
                 ServerEvent::PendingProbes => {
-                    self.ask_strangers();
+                    self.send_neighbour_probes();
                     Ok(())
                 }
                 ServerEvent::Advertise => {
@@ -219,23 +219,23 @@ impl Server {
         }
     }
 
-    /// Says a line to the admin, once in a while.
+    /// Logs a line for the admin, once in a while.
     fn say(&mut self, line: String) {
         let now = Instant::now();
-        self.said.retain(|_, at| now.duration_since(*at) < SAID_FOR);
-        if self.said.len() < MAX_SAID && !self.said.contains_key(&line) {
+        self.said.retain(|_, at| now.duration_since(*at) < REPEAT_AFTER);
+        if self.said.len() < MAX_REMEMBERED && !self.said.contains_key(&line) {
             crate::sys::log::line(&line);
             self.said.insert(line, now);
         }
     }
 
-    /// Does what follows every change: notes said, leases written, names made.
+    /// Does what follows every change: notes logged, leases written, names made.
     fn settle(&mut self, renamed: bool) -> Result<()> {
         let mut state = self.state.borrow_mut();
         let mut of_guests = renamed;
         let (mut notes, mut bound, mut recorded, mut told) = (Vec::new(), Vec::new(), Ok(()), Ok(()));
         if let Some(dhcp) = &mut state.dhcp {
-            // Before the new holder hears of it, so that nobody else can use it as well.
+            // Before the new holder is answered, so that no other guest can use it as well.
             told = dhcp
                 .holders
                 .take_changed()
@@ -280,7 +280,7 @@ impl Server {
         self.settle(true)
     }
 
-    /// Serves names on `sockets`, or says why not and goes on without.
+    /// Serves names on `sockets`, or logs why not and continues without.
     fn take_names(&mut self, sockets: Result<Sockets>) -> Result<()> {
         match sockets {
             Ok(sockets) => {

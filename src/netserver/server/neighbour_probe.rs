@@ -1,9 +1,9 @@
-//! Acquaints the host with a guest that has just got its address.
+//! Has the host's kernel learn the MAC address of a guest that has just got its address.
 //!
-//! A program of the host that speaks to a guest before it has its address waits for it: the kernel
-//! asks for the guest's station, once a second (`retrans_time_ms` of arp(7)), and keeps what is to be
-//! sent. We know when the guest takes its address, and ask in the host's name in that moment; the
-//! guest's answer goes to the kernel, which takes it whoever has asked, and goes on at once.
+//! A program of the host that sends to a guest before it has its address has to wait: the kernel asks for the
+//! guest's MAC address once a second (`retrans_time_ms` of arp(7)), and queues what is to be sent. The server
+//! knows when the guest takes its address, and asks in the host's name in that moment; the guest's answer
+//! goes to the kernel, which takes it whichever process has asked, and sends at once.
 
 use std::net::Ipv4Addr;
 use std::time::{Duration, Instant};
@@ -31,8 +31,8 @@ impl Server {
         self.pending_probes.push(PendingProbe { mac, address, asked_at: Instant::now(), wait: FIRST });
     }
 
-    /// Asks those whose time has come.
-    pub(super) fn ask_strangers(&mut self) {
+    /// Sends the probes that are due.
+    pub(super) fn send_neighbour_probes(&mut self) {
         let (Some(socket), Some(net)) = (&self.arp, self.settings.ipv4) else { return };
         let Ok(own) = socket.socket.own_mac() else { return };
         let now = Instant::now();
@@ -45,7 +45,7 @@ impl Server {
     }
 
     /// A guest was heard at its address.
-    pub(super) fn met(&mut self, mac: Mac, address: Ipv4Addr) {
+    pub(super) fn probe_answered(&mut self, mac: Mac, address: Ipv4Addr) {
         self.pending_probes.retain(|pending| (pending.mac, pending.address) != (mac, address));
     }
 }

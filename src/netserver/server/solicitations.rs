@@ -27,8 +27,8 @@ impl Server {
             if solicitation.kind == NEIGHBOUR_SOLICITATION {
                 learnt |= self.learn(source, &solicitation);
             } else {
-                // To that guest's MAC alone, though it may have no address yet (RFC 6085), so that
-                // every guest is answered at once and none hears the answers to the others.
+                // To that guest's MAC alone, though it may have no address yet (RFC 6085), so that every
+                // guest is answered at once and none receives the answers to the others.
                 let to = (!solicitation.from.is_unspecified()).then_some(solicitation.from);
                 self.advertise(to, source, Presence::Here);
             }
@@ -36,7 +36,7 @@ impl Server {
         if learnt { self.settle(true) } else { Ok(()) }
     }
 
-    /// Notes the address that a guest claims or speaks from; says whether it is news.
+    /// Notes the address that a guest claims or sends from; returns whether it is new.
     pub(super) fn learn(&mut self, source: Mac, solicitation: &Solicitation) -> bool {
         let claimed = if solicitation.from.is_unspecified() { solicitation.target } else { Some(solicitation.from) };
         let of_the_bridge = |address: &Ipv6Addr| self.settings.ipv6.is_some_and(|net| net.contains(*address));
@@ -44,7 +44,7 @@ impl Server {
         if let Some(address) = claimed
             && state.guests.contains_key(&source)
         {
-            state.neighbours.meet(source, address);
+            state.neighbours.note_sender(source, address);
         }
         match claimed.filter(of_the_bridge) {
             Some(address) if state.guests.contains_key(&source) => state.neighbours.learn(source, address),
@@ -52,7 +52,7 @@ impl Server {
         }
     }
 
-    /// Sends an advertisement; says whether there was an address to send it from.
+    /// Sends an advertisement; returns whether there was an address to send it from.
     pub(super) fn advertise(&self, to: Option<Ipv6Addr>, mac: Mac, presence: Presence) -> bool {
         let (Some(socket), Some(advertisement)) = (&self.solicitations, &self.advertisement) else { return true };
         let (Some(from), Ok(own)) = (self.link.link_local(), socket.socket.own_mac()) else { return false };
@@ -82,7 +82,7 @@ impl Server {
                     && self.settings.ipv6.is_some_and(|net| net.contains(address))
                 {
                     neighbours.learn(guest.mac, address);
-                    neighbours.meet(guest.mac, address);
+                    neighbours.note_sender(guest.mac, address);
                 }
             }
         }

@@ -34,7 +34,7 @@ pub(super) fn checks() -> Result<Vec<CheckResult>> {
             CheckResult::not(CheckVerdict::Lacks, "cgroups", id, format!("without it: {what}"), remedy)
         }
     }));
-    checks.extend(stray(&hierarchies));
+    checks.extend(stray_v1_mount(&hierarchies));
     Ok(checks)
 }
 
@@ -74,16 +74,16 @@ fn writable(unified: &Path) -> CheckResult {
     )
 }
 
-/// A VPN client or an old script that mounts a v1 hierarchy beside version 2 takes its controller
-/// away from everybody (PEERS 2, item 1).
-fn stray(hierarchies: &Hierarchies) -> Option<CheckResult> {
+/// A VPN client or an old script that mounts a v1 hierarchy beside version 2 takes its controller away from
+/// the v2 tree (PEERS 2, item 1).
+fn stray_v1_mount(hierarchies: &Hierarchies) -> Option<CheckResult> {
     let on_unified_host = hierarchies.unified.as_deref() == Some(Path::new("/sys/fs/cgroup"));
     let (controller, mount) = hierarchies.v1.first_key_value().filter(|_| on_unified_host)?;
     Some(CheckResult::not(
         CheckVerdict::Lacks,
         "cgroups",
         "cgroup-stray",
-        format!("somebody has mounted the v1 hierarchy of `{controller}` at `{}`", mount.display()),
+        format!("the v1 hierarchy of `{controller}` is mounted at `{}`", mount.display()),
         format!("`umount {}`, and have its owner not do it again", mount.display()),
     ))
 }

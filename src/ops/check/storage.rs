@@ -57,7 +57,7 @@ fn idmap(dir: &Path) -> CheckResult {
     }
 }
 
-/// Tries it on a mount that nobody sees, with a user namespace as a guest would have.
+/// Tries it on a detached mount, with a user namespace as a guest would have.
 fn maps_ids(dir: &Path) -> Result<bool> {
     let (reader, writer) = std::io::pipe().context(|| "make a pipe")?;
     let writer_in_child = std::os::fd::AsRawFd::as_raw_fd(&writer);

@@ -8,7 +8,7 @@ pub(crate) enum CheckVerdict {
     Lacks,
     /// lxm does not work without it.
     Missing,
-    /// It cannot be told.
+    /// It is not known.
     Unknown,
 }
 

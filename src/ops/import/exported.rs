@@ -119,7 +119,9 @@ fn unpack(
     }
     notes.push("a container of this host has its identity: it got one of its own".to_owned());
     let (config_text, left_out) = renew(&config_text, Path::new(CONFIG))?;
-    notes.extend(left_out.iter().map(|setting| format!("left out, because it is the other one's alone: {setting}")));
+    notes.extend(
+        left_out.iter().map(|setting| format!("not taken over, because only the original can have it: {setting}")),
+    );
     Ok(ContainerParts { config_text, origin, keys: HostKeys::Fresh })
 }
 

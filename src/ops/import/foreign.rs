@@ -129,6 +129,6 @@ pub(super) fn link_exists(name: &str) -> bool {
 pub(super) fn base_of(rootfs: &Path) -> Result<u32> {
     use std::os::unix::fs::MetadataExt;
     let meta = rootfs.metadata().map_err(|e| Error::from(e).step(format!("look at `{}`", rootfs.display())))?;
-    // Below are owners of the host's own, which nobody shifts ids to.
+    // Below are owners of the host's own, to which ids are never shifted.
     Ok(if meta.uid() >= IdRange::LEN { meta.uid() } else { 0 })
 }

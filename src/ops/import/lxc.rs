@@ -112,7 +112,7 @@ pub(super) fn translate(keys: &[(String, String)]) -> Result<Translated> {
     Ok(made)
 }
 
-/// Takes over one key; says whether it could.
+/// Takes over one key; returns whether it could.
 fn one(made: &mut Translated, key: &str, value: &str) -> bool {
     // What may be spent of a controller is named alike for both versions.
     if let Some(control) = key.strip_prefix("lxc.cgroup2.").or_else(|| key.strip_prefix("lxc.cgroup.")) {
@@ -152,7 +152,7 @@ fn one(made: &mut Translated, key: &str, value: &str) -> bool {
     }
 }
 
-/// Takes over one limit of a control group; says whether it could.
+/// Takes over one limit of a control group; returns whether it could.
 fn limit(limits: &mut Limits, control: &str, value: &str) -> bool {
     match control {
         "memory.max" | "memory.limit_in_bytes" => set(&mut limits.memory, lxc_size(value).map(Some)),
@@ -246,7 +246,7 @@ lxc.arch = sparc
 "#;
 
     #[test]
-    fn what_has_a_counterpart_is_taken_over_and_the_rest_is_told() {
+    fn what_has_a_counterpart_is_taken_over_the_rest_is_reported() {
         let keys = parse(CONFIG);
         let made = translate(&keys).unwrap();
         let config = &made.config;
@@ -284,7 +284,7 @@ lxc.arch = sparc
     }
 
     #[test]
-    fn what_is_not_read_is_told() {
+    fn what_is_not_read_is_reported() {
         let text = "lxc.include = /root/mine.conf\nlxc.cgroup.devices.allow = c 10:200 rwm\nlxc.net.0.type = veth\n\
                     lxc.net.0.ipv4.address = 10.0.3.7/24\nlxc.net.0.ipv4.address = 10.0.3.8/24\n\
                     lxc.net.0.hwaddr = 00:16:3e:xx:xx:xx\n";
@@ -297,7 +297,7 @@ lxc.arch = sparc
     }
 
     #[test]
-    fn ids_that_are_others_here_are_told() {
+    fn ids_mapped_otherwise_here_are_reported() {
         let told = |text: &str| translate(&parse(text)).unwrap().notes.join("\n");
         let usual = "lxc.include = /usr/share/lxc/config/debian.userns.conf\nlxc.idmap = u 0 100000 65536\nlxc.idmap = g 0 100000 65536\n";
         assert_eq!(told(usual), "");

@@ -141,8 +141,8 @@ pub(super) fn is_known(layout: &Layout, uuid: &str) -> Result<bool> {
     Ok(false)
 }
 
-/// The configuration as it is taken: checked as `lxm config set` does, and without what gives more
-/// than a fresh container has, unless that is wished for.
+/// The configuration as it is taken: checked as `lxm config set` does, and without what gives more than a
+/// fresh container has, unless `trust` says so.
 fn accepted(
     layout: &Layout,
     name: &ContainerName,

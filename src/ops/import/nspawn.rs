@@ -279,7 +279,7 @@ mod tests {
     }
 
     #[test]
-    fn settings_are_taken_over_and_what_cannot_be_is_told() {
+    fn settings_are_taken_over_and_the_rest_is_reported() {
         let mut made = Translated::new().unwrap();
         let text = "[Exec]\nBoot=yes\nEnvironment=A=b=c\nCapability=CAP_SYS_TIME\nLimitNOFILE=1024\n; no\n[Files]\nBind=/srv\n\
                     BindReadOnly=-/data:/mnt\nTemporaryFileSystem=/tmp\n[Network]\nVirtualEthernet=yes\nPort=udp:53\nPort=8080:80\nZone=x\n";
@@ -295,7 +295,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_another_way_here_is_told() {
+    fn what_differs_here_is_reported() {
         let told = |text: &str| {
             let mut made = Translated::new().unwrap();
             translate(&mut made, "web", text).unwrap();

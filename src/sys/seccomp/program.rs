@@ -21,7 +21,7 @@ pub(crate) enum Verdict {
     Depends(Box<ArgumentChoice>),
 }
 
-/// A choice by one argument, of which the kernel takes the low half (an `int`) in all calls that are looked at.
+/// A choice by one argument, of which the kernel takes the low half (an `int`) in all calls that are checked.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct ArgumentChoice {
     /// 0 to 5.
@@ -144,7 +144,7 @@ fn search(ranges: &[(u32, &Verdict)]) -> Vec<sock_filter> {
     code
 }
 
-/// Runs `body` if what is loaded is one of `values`, and goes on behind it if not.
+/// Runs `body` if what is loaded is one of `values`, and continues after it if not.
 fn if_any_of(values: &[u32], body: Vec<sock_filter>) -> Vec<sock_filter> {
     let near = u8::try_from(body.len()).ok();
     let mut code = Vec::new();

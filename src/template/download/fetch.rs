@@ -23,7 +23,7 @@ pub(super) struct Fetcher {
     timeout: Duration,
 }
 
-/// A file that has been downloaded and checked; nobody else works on it.
+/// A file that has been downloaded and checked; no other process works on it.
 #[derive(Debug)]
 pub(super) struct Downloaded {
     path: PathBuf,
@@ -96,8 +96,8 @@ impl Fetcher {
         }
     }
 
-    /// Downloads the file of `size` bytes with this digest into `dir`, going on with what an earlier
-    /// attempt left there.
+    /// Downloads the file of `size` bytes with this digest into `dir`, continuing what an earlier attempt
+    /// left there.
     pub(super) fn download(&self, url: &str, label: &str, sha256: &str, size: u64, dir: &Path) -> Result<Downloaded> {
         let step = || format!("download `{url}`");
         std::fs::create_dir_all(dir).context(|| format!("make `{}`", dir.display()))?;
@@ -116,7 +116,7 @@ impl Fetcher {
             if !resumed || digest(lock.file()).context(step)? != sha256 {
                 lock.file().set_len(0).context(step)?;
                 let error = Error::failed("its contents do not have the digest that the server's list gives");
-                return Err(error.hint("the server is being updated, or somebody changes what it sends").step(step()));
+                return Err(error.hint("the server is being updated, or its data is changed on the way").step(step()));
             }
         }
         progress.finish();

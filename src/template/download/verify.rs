@@ -25,7 +25,7 @@ pub(super) fn signed_text(signed: &[u8], keyring: &Path) -> Result<Vec<u8>> {
     };
     let mut input = gpgv.stdin.take().expect("it is a pipe");
     let ran = std::thread::scope(|scope| {
-        // One that ends before it has read all has the last word by its status.
+        // The status of one that ends before it has read all decides.
         scope.spawn(move || drop(input.write_all(signed)));
         gpgv.wait_with_output()
     });

@@ -85,7 +85,7 @@ fn absurd(sandbox: &Sandbox) {
         ("a configuration of 64 MiB", |tar| file(tar, "lxm/config.toml", &vec![b'#'; 64 << 20]), "larger than"),
         ("two configurations", |tar| (0..2).for_each(|_| file(tar, "lxm/config.toml", CONFIG.as_bytes())), "twice"),
         (
-            "files of nobody's",
+            "files of an id that the guest has not",
             |tar| (0..100).for_each(|n| file(tar, &format!("lxm/{n}"), b"x")),
             "not what `lxm export`",
         ),

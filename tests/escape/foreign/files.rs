@@ -109,7 +109,7 @@ fn of_others(sandbox: &Sandbox) {
     fs::write(sandbox.path("victim"), "of the host").unwrap();
     symlink(sandbox.path("victim"), path("link")).unwrap();
     run("mkfifo", &[&path("fifo")]).ok();
-    // Somebody reads what comes.
+    // A process reads what comes.
     let reader = fs::File::options().read(true).write(true).open(path("fifo")).unwrap();
     for name in ["link", "fifo"] {
         std::os::unix::fs::lchown(path(name), Some(NOBODY), Some(NOBODY)).unwrap();

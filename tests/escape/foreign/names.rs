@@ -1,4 +1,4 @@
-//! Names and words that somebody else chose, where lxm makes paths, arguments, lines and settings of them.
+//! Untrusted names and words, where lxm makes paths, arguments, lines and settings of them.
 
 use std::fs;
 use std::path::Path;
@@ -101,7 +101,7 @@ fn members(sandbox: &Sandbox) {
         assert_ne!(said.status, 0, "{member}: {said}");
         nothing_left(sandbox, &sandbox.path("var/lib/lxm"));
     }
-    // The means: a link that is the guest's own is a file as any other, and leads nobody out.
+    // The means: a link that is the guest's own is a file as any other, and leads no path out.
     let archive = export(sandbox, CONFIG, |tar| link(tar, "rootfs/etc/console.log", &victim));
     sandbox.lxm(&["import", &write(sandbox, "link.tar", &archive), "-n", "evil"]).ok();
     sandbox.lxm(&["start", "evil"]).ok();
@@ -117,7 +117,7 @@ fn lines(sandbox: &Sandbox) {
         sandbox.lxm(&["config", "set", "g", key, value]).ok();
         assert_eq!(sandbox.lxm(&["config", "get", "g", key]).ok().line(), value);
     }
-    // What becomes a line of somebody else's file is no line with another one in it.
+    // What becomes a line of another program's file is no line with another one in it.
     for key in ["network.eth0.bridge", "network.eth0.mac", "limits.cpuset", "boot.init", "uuid", "boot.requires"] {
         let said = sandbox.lxm(&["config", "set", "g", key, evil]);
         assert_eq!(said.status, 6, "{key}: {said}");

@@ -114,7 +114,7 @@ fn moved(sandbox: &Sandbox) {
     copy_by_hand(&place(sandbox, "app"), &sandbox.path("backup"));
     sandbox.lxm(&["start", "app"]).ok();
     sandbox.lxm(&["destroy", "-f", "app"]).ok();
-    // From a backup, with nobody else who has its identity.
+    // From a backup, and no other container has its identity.
     copy_by_hand(&sandbox.path("backup"), &place(sandbox, "restored"));
     sandbox.lxm(&["adopt", "--all"]).ok().complains("adopted `restored`");
     sandbox.lxm(&["start", "restored"]).ok();

@@ -12,7 +12,7 @@ pub fn trials() -> Vec<Trial> {
     let busybox = |name, body| Trial::new(name, body).guest(Guest::Busybox);
     vec![
         busybox("escape::mounts::set_user_id_programs_and_devices_do_not_count", suid_and_dev),
-        busybox("escape::mounts::root_of_a_guest_is_nobody_on_the_host_s_files", nobody_by_default),
+        busybox("escape::mounts::root_of_a_guest_has_no_rights_on_the_host_s_files", nobody_by_default),
         busybox("escape::mounts::ids_are_mapped_as_asked_for_and_no_others", ids_as_asked_for),
         busybox("escape::mounts::a_source_is_not_moved_by_a_user_of_the_host", sources),
         Trial::new("escape::mounts::targets_of_lxm_s_own_are_refused", targets).guest(Guest::Probe),
@@ -48,8 +48,8 @@ fn suid_and_dev(sandbox: &Sandbox) {
     remove_host_tree(&tree);
 }
 
-/// Files of the host's root are nobody's in a bind mount. What the same guest can do
-/// where it is asked for is seen in the next trial.
+/// Files of the host's root have the overflow id in a bind mount. What the same guest can do where it is
+/// asked for is seen in the next trial.
 fn nobody_by_default(sandbox: &Sandbox) {
     let dir = owned_dir(sandbox, "data", 0);
     fs::write(dir.join("tool"), "#!/bin/sh\n").unwrap();

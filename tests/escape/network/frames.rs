@@ -57,10 +57,10 @@ pub fn ipv6(from: Ipv6Addr, to: Ipv6Addr, next: u8, data: &[u8]) -> Vec<u8> {
 }
 
 /// A message about neighbours with a target: a solicitation (135), an advertisement (136), a redirect (137).
-pub fn neighbour(kind: u8, target: Ipv6Addr, station: Mac) -> Vec<u8> {
+pub fn neighbour(kind: u8, target: Ipv6Addr, sender: Mac) -> Vec<u8> {
     let flags = if kind == 136 { 0x20 } else { 0 };
     let option = if kind == 136 { 2 } else { 1 };
-    [&[kind, 0, 0, 0, flags, 0, 0, 0][..], &target.octets(), &[option, 1], &station.0].concat()
+    [&[kind, 0, 0, 0, flags, 0, 0, 0][..], &target.octets(), &[option, 1], &sender.0].concat()
 }
 
 /// A router advertisement: I am your gateway for half an hour.
@@ -79,7 +79,7 @@ pub fn fragment(next: u8, offset: u16, more: bool) -> Vec<u8> {
 }
 
 /// ARP: `kind` 1 asks, 2 answers.
-pub fn arp(kind: u8, station: Mac, from: Ipv4Addr, of: Ipv4Addr) -> Vec<u8> {
+pub fn arp(kind: u8, sender: Mac, from: Ipv4Addr, of: Ipv4Addr) -> Vec<u8> {
     let head = [0, 1, 8, 0, 6, 4, 0, kind];
-    [&head[..], &station.0, &from.octets(), &[0; 6], &of.octets()].concat()
+    [&head[..], &sender.0, &from.octets(), &[0; 6], &of.octets()].concat()
 }

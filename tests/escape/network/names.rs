@@ -12,7 +12,7 @@ use lxm::testing::types::Mac;
 
 use super::SOON;
 use crate::support::{Sandbox, Trial, eventually};
-use crate::wiring::{DISCOVER, REQUEST, Station, ask_for_lease, managed_bridge, wants};
+use crate::wiring::{DISCOVER, REQUEST, WiredGuest, ask_for_lease, managed_bridge, wants};
 
 pub fn trials() -> Vec<Trial> {
     vec![
@@ -75,9 +75,9 @@ fn query(name: &str) -> Vec<u8> {
     message.to_vec().unwrap()
 }
 
-/// What the server answers a station.
-fn answer(station: &Station, server: &str, name: &str) -> Option<(ResponseCode, Vec<String>)> {
-    station.inside(|| {
+/// What the server answers a guest.
+fn answer(guest: &WiredGuest, server: &str, name: &str) -> Option<(ResponseCode, Vec<String>)> {
+    guest.inside(|| {
         let socket = UdpSocket::bind("0.0.0.0:0").unwrap();
         socket.set_read_timeout(Some(Duration::from_secs(2))).unwrap();
         socket.send_to(&query(name), (server, 53)).unwrap();
@@ -97,7 +97,7 @@ fn flood(sandbox: &Sandbox) {
     let gateway6 = settings.ipv6.unwrap().ip();
     let prefix = gateway6.to_string();
     let prefix = prefix.strip_suffix('1').unwrap();
-    let (greedy, honest) = (Station::new(sandbox, "greedy"), Station::new(sandbox, "honest"));
+    let (greedy, honest) = (WiredGuest::new(sandbox, "greedy"), WiredGuest::new(sandbox, "honest"));
     greedy.connect(&format!("[network.eth0]\nipv4 = \"{net}.5/24\""));
     honest.connect(&format!("[network.eth0]\nipv4 = \"{net}.6/24\""));
     eventually("it is answered", SOON, || {
@@ -108,7 +108,7 @@ fn flood(sandbox: &Sandbox) {
         greedy.ip(&format!("address add {prefix}5:{number:x}/64 dev eth0 nodad")).ok();
         let own: Ipv6Addr = format!("{prefix}5:{number:x}").parse().unwrap();
         let socket = greedy.inside(|| UdpSocket::bind((own, 0)).unwrap());
-        eventually("the host knows its station", SOON, || {
+        eventually("the host knows its MAC address", SOON, || {
             greedy.run(&format!("ping -c 1 -W 1 -I {own} {gateway6}")).status == 0
         });
         sockets.push(socket);
@@ -130,12 +130,12 @@ fn rebinding(sandbox: &Sandbox) {
     let (_, net) = managed_bridge(sandbox);
     sandbox.lxm(&["network", "set", "lxmbr0", "upstream", UPSTREAM]).ok();
     let server = format!("{net}.1");
-    let station = Station::new(sandbox, "web");
-    station.connect(&format!("[network.eth0]\nipv4 = \"{net}.5/24\""));
+    let guest = WiredGuest::new(sandbox, "web");
+    guest.connect(&format!("[network.eth0]\nipv4 = \"{net}.5/24\""));
     let mut told = None;
     let mut ask = |name: &str| {
         eventually("it is answered", SOON, || {
-            told = answer(&station, &server, name);
+            told = answer(&guest, &server, name);
             told.is_some()
         });
         told.take().unwrap()
@@ -154,24 +154,24 @@ fn rebinding(sandbox: &Sandbox) {
 fn leases(sandbox: &Sandbox) {
     let (_, net) = managed_bridge(sandbox);
     let server = format!("{net}.1");
-    let (station, other) = (Station::new(sandbox, "web"), Station::new(sandbox, "db"));
-    let mac = station.connect("[network.eth0]")[0].mac;
+    let (guest, other) = (WiredGuest::new(sandbox, "web"), WiredGuest::new(sandbox, "db"));
+    let mac = guest.connect("[network.eth0]")[0].mac;
     other.connect(&format!("[network.eth0]\nipv4 = \"{net}.200/24\""));
     let mut own = None;
     eventually("it is offered an address", SOON, || {
-        own = ask_for_lease(&station, mac, DISCOVER, &[]);
+        own = ask_for_lease(&guest, mac, DISCOVER, &[]);
         own.is_some()
     });
     let own = own.unwrap();
     for name in ["db", "wpad", "localhost", "*", "isatap", "a.b\n", &"x".repeat(255)] {
         let option = [&[12, name.len() as u8][..], name.as_bytes(), &wants(own)].concat();
-        assert_eq!(ask_for_lease(&station, mac, REQUEST, &option), Some(own), "the lease is taken: {name}");
+        assert_eq!(ask_for_lease(&guest, mac, REQUEST, &option), Some(own), "the lease is taken: {name}");
     }
-    station.ip(&format!("address add {own}/24 dev eth0")).ok();
+    guest.ip(&format!("address add {own}/24 dev eth0")).ok();
     let ask = |name: &str| {
         let mut told = None;
         eventually("it is answered", SOON, || {
-            told = answer(&station, &server, name);
+            told = answer(&guest, &server, name);
             told.is_some()
         });
         told.unwrap()
@@ -183,10 +183,10 @@ fn leases(sandbox: &Sandbox) {
     }
     // In the names of others it is offered nothing, and the pool stays as it is.
     for last in 0..40 {
-        // Of an answer to another's station nothing would come here; what counts is the server's book.
-        station.inside(|| shout(Mac([2, 0x66, 0, 0, 0, last])));
+        // Of an answer to another's MAC address nothing would come here; what counts is the server's book.
+        guest.inside(|| shout(Mac([2, 0x66, 0, 0, 0, last])));
     }
-    assert_eq!(ask_for_lease(&station, mac, REQUEST, &wants(own)), Some(own), "all that came before is done");
+    assert_eq!(ask_for_lease(&guest, mac, REQUEST, &wants(own)), Some(own), "all that came before is done");
     let leased = || netserver::status(&sandbox.layout(), "lxmbr0").unwrap().unwrap().leased;
     eventually("its own lease is in the book", SOON, || leased() > 0);
     assert_eq!(leased(), 1, "and no other is");

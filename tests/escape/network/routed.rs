@@ -9,7 +9,7 @@ use super::SOON;
 use crate::network::{Outside, ask, create, in_network_of, inside, start};
 use crate::support::sandbox::run_checked;
 use crate::support::{Guest, Sandbox, Trial, eventually, run};
-use crate::wiring::{Station, ip, managed_bridge};
+use crate::wiring::{WiredGuest, ip, managed_bridge};
 
 pub fn trials() -> Vec<Trial> {
     vec![
@@ -25,9 +25,9 @@ pub fn trials() -> Vec<Trial> {
     ]
 }
 
-/// Whether a datagram from one arrives at an address of the other by the gateway's station. What comes
+/// Whether a datagram from one arrives at an address of the other by the gateway's MAC address. What comes
 /// after it, to where it may go, shows when it would have.
-fn arrives(from: &Station, to: &Station, address: &str) -> bool {
+fn arrives(from: &WiredGuest, to: &WiredGuest, address: &str) -> bool {
     let ear = to.inside(|| UdpSocket::bind("[::]:6800").unwrap());
     ear.set_read_timeout(Some(Duration::from_secs(1))).unwrap();
     let at: SocketAddr =
@@ -46,17 +46,17 @@ fn isolated(sandbox: &Sandbox) {
     let prefix = settings.ipv6.unwrap().ip().to_string();
     let prefix = prefix.strip_suffix('1').unwrap();
     let guest = |name: &str, last: u8, more: &str| {
-        let station = Station::new(sandbox, name);
+        let guest = WiredGuest::new(sandbox, name);
         let addresses = format!("ipv4 = \"{net}.{last}/24\"\nipv6 = \"{prefix}{last}/64\"");
-        station.connect(&format!("[network.eth0]\n{addresses}\n{more}"));
-        eventually("it reaches the host", SOON, || station.reaches(&format!("{net}.1")));
-        assert!(station.reaches(&format!("{prefix}1")), "by IPv6 too");
+        guest.connect(&format!("[network.eth0]\n{addresses}\n{more}"));
+        eventually("it reaches the host", SOON, || guest.reaches(&format!("{net}.1")));
+        assert!(guest.reaches(&format!("{prefix}1")), "by IPv6 too");
         // All others by the host, as an attacker sends.
-        station.ip(&format!("route replace {net}.0/24 via {net}.1 dev eth0 onlink")).ok();
-        station.ip(&format!("route add {net}.1/32 dev eth0")).ok();
-        station.ip(&format!("-6 route add {prefix}1/128 dev eth0")).ok();
-        station.ip(&format!("-6 route add {prefix}/65 via {prefix}1 dev eth0 metric 1")).ok();
-        station
+        guest.ip(&format!("route replace {net}.0/24 via {net}.1 dev eth0 onlink")).ok();
+        guest.ip(&format!("route add {net}.1/32 dev eth0")).ok();
+        guest.ip(&format!("-6 route add {prefix}1/128 dev eth0")).ok();
+        guest.ip(&format!("-6 route add {prefix}/65 via {prefix}1 dev eth0 metric 1")).ok();
+        guest
     };
     let (open, other) = (guest("open", 5, ""), guest("other", 6, ""));
     let alone = guest("alone", 7, "isolated = true");
@@ -74,9 +74,9 @@ fn from_the_lan(sandbox: &Sandbox) {
     let (settings, net) = managed_bridge(sandbox);
     let six = settings.ipv6.unwrap();
     let prefix = six.ip().to_string();
-    let station = Station::new(sandbox, "web");
+    let guest = WiredGuest::new(sandbox, "web");
     let address6 = format!("{}6", prefix.strip_suffix('1').unwrap());
-    station.connect(&format!("[network.eth0]\nipv4 = \"{net}.6/24\"\nipv6 = \"{address6}/64\""));
+    guest.connect(&format!("[network.eth0]\nipv4 = \"{net}.6/24\"\nipv6 = \"{address6}/64\""));
     outside.run(&format!("ip route add {net}.0/24 via 192.0.2.1")).ok();
     outside.run(&format!("ip -6 route add {}/64 via 2001:db8:1::1", six.network())).ok();
     let pings = |address: &str| outside.run(&format!("ping -c 1 -W 1 {address}")).status == 0;
@@ -86,7 +86,7 @@ fn from_the_lan(sandbox: &Sandbox) {
         assert!(!pings(address), "{address} is published nowhere");
     }
     // What the guest asks for comes back.
-    assert!(station.reaches("192.0.2.9") && station.reaches("2001:db8:1::9"));
+    assert!(guest.reaches("192.0.2.9") && guest.reaches("2001:db8:1::9"));
     sandbox.lxm(&["network", "set", "lxmbr0", "routed", "true"]).ok();
     for address in &both {
         eventually("the means are there: routed, it is reached", SOON, || pings(address));
@@ -114,8 +114,8 @@ fn known(link: &str) -> usize {
 }
 
 fn neighbours(sandbox: &Sandbox) {
-    let flood = |station: &Station, prefix: &str| {
-        station.inside(|| {
+    let flood = |guest: &WiredGuest, prefix: &str| {
+        guest.inside(|| {
             let mouth = UdpSocket::bind("[::]:0").unwrap();
             for number in 0..300 {
                 // The kernel may be out of room for what waits.
@@ -123,10 +123,10 @@ fn neighbours(sandbox: &Sandbox) {
             }
         });
     };
-    let by_the_host = |station: &Station, prefix: &str| {
-        eventually("it reaches the host", SOON, || station.reaches(&format!("{prefix}1")));
-        station.ip(&format!("-6 route add {prefix}1/128 dev eth0")).ok();
-        station.ip(&format!("-6 route add {prefix}/65 via {prefix}1 dev eth0 metric 1")).ok();
+    let by_the_host = |guest: &WiredGuest, prefix: &str| {
+        eventually("it reaches the host", SOON, || guest.reaches(&format!("{prefix}1")));
+        guest.ip(&format!("-6 route add {prefix}1/128 dev eth0")).ok();
+        guest.ip(&format!("-6 route add {prefix}/65 via {prefix}1 dev eth0 metric 1")).ok();
     };
     let (settings, _) = managed_bridge(sandbox);
     let prefix = settings.ipv6.unwrap().ip().to_string();
@@ -134,24 +134,24 @@ fn neighbours(sandbox: &Sandbox) {
     ip("link add br0 type bridge");
     ip("address add fd99::1/64 dev br0 nodad");
     ip("link set br0 up");
-    let bare = Station::new(sandbox, "bare");
+    let bare = WiredGuest::new(sandbox, "bare");
     bare.connect("[network.eth0]\nbridge = \"br0\"\nipv6 = \"fd99::5/64\"");
     by_the_host(&bare, "fd99::");
     flood(&bare, "fd99::");
     assert!(known("br0") > 100, "the means are there: {}", known("br0"));
     drop(bare);
     ip("link del br0");
-    let station = Station::new(sandbox, "web");
-    let mac = station.connect(&format!("[network.eth0]\nipv6 = \"{prefix}5/64\""))[0].mac;
-    by_the_host(&station, prefix);
-    flood(&station, prefix);
+    let guest = WiredGuest::new(sandbox, "web");
+    let mac = guest.connect(&format!("[network.eth0]\nipv6 = \"{prefix}5/64\""))[0].mac;
+    by_the_host(&guest, prefix);
+    flood(&guest, prefix);
     assert!(known("lxmbr0") < 10, "where it sends to: {}", ip("-6 neighbour show dev lxmbr0"));
     // As many addresses as it likes: the rules give it a few.
     for number in 0..80 {
-        station.ip(&format!("address add {prefix}2:{number:x}/64 dev eth0 nodad")).ok();
+        guest.ip(&format!("address add {prefix}2:{number:x}/64 dev eth0 nodad")).ok();
     }
     let speak = |number: u16| {
-        station.inside(|| {
+        guest.inside(|| {
             let mouth = UdpSocket::bind(format!("[{prefix}2:{number:x}]:0")).unwrap();
             mouth.send_to(b"word", format!("[{prefix}1]:9")).unwrap();
         });
@@ -163,7 +163,7 @@ fn neighbours(sandbox: &Sandbox) {
     let count = (0..80).filter(held).count();
     assert!((16..=33).contains(&count), "{count} addresses");
     let own = format!("ping -c 1 -W 1 -I {prefix}5 {prefix}1");
-    assert_eq!(station.run(&own).status, 0, "its own still works");
+    assert_eq!(guest.run(&own).status, 0, "its own still works");
 }
 
 fn published(sandbox: &Sandbox) {
@@ -201,7 +201,7 @@ fn lan_addresses(sandbox: &Sandbox) {
     for command in ["link add br0 type bridge", "address add 10.99.0.1/24 dev br0", "link set br0 up"] {
         ip(command);
     }
-    let machine = Station::new(sandbox, "machine");
+    let machine = WiredGuest::new(sandbox, "machine");
     ip(&format!("link add lan0 master br0 type veth peer name lan1 netns {}", machine.pid()));
     ip("link set lan0 up");
     machine.inside(|| ["address add 10.99.0.50/24 dev lan1", "link set lan1 up"].map(ip));
@@ -218,7 +218,7 @@ fn lan_addresses(sandbox: &Sandbox) {
     // There is no table before there is a rule.
     let translated = || run("nft", &["list", "chain", "inet", "lxm", "prerouting"]).stdout;
     let leads_to = |address: &str| translated().contains(&format!("dnat ip to {address}:80"));
-    // The means: one of the LAN's that nobody has, it may choose.
+    // The means: a free one of the LAN's it may choose.
     set("address add 10.99.0.9/24 dev eth0");
     eventually("its own is followed", SOON, || leads_to("10.99.0.9"));
     set("route replace default via 10.99.0.1");

@@ -17,9 +17,9 @@ pub(super) fn trials() -> Vec<Trial> {
         Trial::new("netserve::dhclient_gets_a_lease_and_renews_it", dhclient).needs(Need::Tool("dhclient")),
         Trial::new("netserve::dhcpcd_gets_a_lease_and_renews_it", dhcpcd).needs(Need::Tool("dhcpcd")),
         Trial::new("netserve::networkd_gets_a_lease_and_renews_it", networkd).needs(Need::Tool("systemd-run")),
-        Trial::new("netserve::a_lease_that_is_given_back_has_ended", released).needs(Need::Tool("udhcpc")),
+        Trial::new("netserve::a_released_lease_has_ended", released).needs(Need::Tool("udhcpc")),
         Trial::new("netserve::a_client_with_an_address_of_its_own_is_informed", informed).needs(Need::Tool("dhcpcd")),
-        Trial::new("netserve::a_client_is_told_of_routes_mtu_domain_and_time", told).needs(Need::Tool("udhcpc")),
+        Trial::new("netserve::a_client_gets_routes_mtu_domain_and_time", told).needs(Need::Tool("udhcpc")),
         Trial::new("netserve::a_client_from_another_network_is_refused_at_once", stranger)
             .needs(Need::Tool("dhclient")),
     ]

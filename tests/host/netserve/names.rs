@@ -18,7 +18,7 @@ pub(super) fn trials() -> Vec<Trial> {
     vec![
         dig("netserve::names_appear_with_the_lease_and_go_with_the_guest", names_come_and_go),
         dig("netserve::names_of_others_are_asked_from_the_hosts_servers", names_of_others),
-        dig("netserve::a_taken_port_53_is_told_of_and_leases_are_given", taken_port),
+        dig("netserve::a_taken_port_53_is_reported_and_leases_are_given", taken_port),
         dig("netserve::guests_get_an_ipv6_address_route_and_name", ipv6),
     ]
 }

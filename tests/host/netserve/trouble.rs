@@ -17,13 +17,13 @@ use crate::support::{Need, Sandbox, Trial, command, eventually};
 pub(super) fn trials() -> Vec<Trial> {
     let dig = |name, body: fn(&Sandbox)| Trial::new(name, body).needs(Need::Tool("dig")).needs(Need::Tool("udhcpc"));
     vec![
-        dig("netserve::an_address_in_use_is_not_given_away", used_address),
+        dig("netserve::an_address_in_use_is_not_leased", used_address),
         Trial::new("netserve::a_killed_server_has_lost_no_lease", killed_server).needs(Need::Tool("udhcpc")),
-        Trial::new("netserve::a_server_whose_keeper_was_killed_gives_leases", killed_keeper)
+        Trial::new("netserve::a_server_whose_watchdog_was_killed_gives_leases", killed_watchdog)
             .needs(Need::Tool("udhcpc")),
         Trial::new("netserve::a_watchdog_that_cannot_repair_ends_with_its_server", failing_watchdog)
             .needs(Need::Tool("nft")),
-        Trial::new("netserve::a_full_pool_is_told_of_in_words", full_pool).needs(Need::Tool("udhcpc")),
+        Trial::new("netserve::a_full_pool_is_reported_in_words", full_pool).needs(Need::Tool("udhcpc")),
         dig("netserve::hostile_packets_change_nothing", hostile_packets),
         Trial::new("netserve::a_hundred_leases_a_second_are_given", load).needs(Need::Tool("perfdhcp")),
         Trial::new("netserve::a_spawned_server_outlives_its_spawner_until_it_is_stopped", spawned),
@@ -68,7 +68,7 @@ fn killed_server(sandbox: &Sandbox) {
     assert_eq!((1..=8).map(|n| lab.leased(n)).collect::<Vec<_>>(), given);
 }
 
-fn killed_keeper(sandbox: &Sandbox) {
+fn killed_watchdog(sandbox: &Sandbox) {
     let mut lab = Lab::new(sandbox, "range = \"10.77.3.10-10.77.3.11\"");
     (1..=3).for_each(|n| lab.known_guest(n));
     let kill_keeper = |pid: i32| {
@@ -78,7 +78,7 @@ fn killed_keeper(sandbox: &Sandbox) {
     kill_keeper(lab.pid());
     let first = lab.lease(1).unwrap();
     lab.lease(2).unwrap();
-    // An address that changes hands, which the keeper would have been told of.
+    // An address that changes its holder, which is reported to the watchdog.
     lab.retract(1);
     eventually("the guest is gone", SOON, || lab.status().guests.len() == 2);
     assert_eq!(lab.lease(3), Some(first));
@@ -147,7 +147,7 @@ fn hostile_packets(sandbox: &Sandbox) {
         let mut noise = Noise(7);
         let socket = UdpSocket::bind("0.0.0.0:68").unwrap();
         socket.set_broadcast(true).unwrap();
-        // A whole request of a stranger, then the same cut, changed and followed by noise.
+        // A whole request of an unknown client, then the same cut, changed and followed by noise.
         let mut request = vec![1, 1, 6, 0, 1, 2, 3, 4, 0, 0, 0x80, 0];
         request.resize(28, 0);
         request.extend([0x10, 0x66, 0x6a, 0, 0, 2]);
@@ -208,7 +208,7 @@ fn spawned(sandbox: &Sandbox) {
     lab.end(Signal::SIGTERM);
     let layout = sandbox.layout();
     let mut command = sandbox.command();
-    // From within the cgroup of somebody whose end is not the server's.
+    // From within the cgroup of a process whose end is not the server's.
     command.args(["network", "serve", BRIDGE, "--spawned"]).stdout(Stdio::piped()).stderr(Stdio::null());
     let mut server = command.spawn().unwrap();
     let mut told = String::new();

@@ -7,7 +7,7 @@ use crate::support::{Guest, Sandbox, Trial};
 pub(super) fn trials() -> Vec<Trial> {
     let busybox = |name, body| Trial::new(name, body).guest(Guest::Busybox);
     vec![
-        busybox("network::what_stands_in_the_way_is_told_with_a_remedy", findings),
+        busybox("network::what_stands_in_the_way_is_reported_with_a_remedy", findings),
         Trial::new("network::bridges_are_made_changed_and_removed", bridges),
     ]
 }

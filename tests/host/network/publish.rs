@@ -23,7 +23,7 @@ fn published(sandbox: &Sandbox) {
     start(sandbox, "web");
     // A child of theirs that is about to execute a program goes by their name for a moment, with all signals
     // blocked (posix_spawn(3)); what is deaf itself stays so.
-    eventually("server, its keeper and the carrier hear signals", SOON, || {
+    eventually("server, watchdog and carrier receive signals", SOON, || {
         let (helpers, deaf) = helpers_and_deaf_ones();
         helpers.len() >= 3 && deaf.is_empty()
     });

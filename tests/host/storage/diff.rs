@@ -8,8 +8,8 @@ use crate::support::{Guest, Need, Sandbox, Trial, run};
 
 pub(super) fn trials() -> Vec<Trial> {
     vec![
-        Trial::new("storage::what_has_changed_is_told", differences),
-        Trial::new("storage::packages_of_rpm_that_have_changed_are_told", rpm_packages).needs(Need::Tool("rpmbuild")),
+        Trial::new("storage::changed_files_are_listed", differences),
+        Trial::new("storage::changed_packages_of_rpm_are_listed", rpm_packages).needs(Need::Tool("rpmbuild")),
     ]
 }
 

@@ -17,7 +17,7 @@ use crate::support::{Sandbox, Trial, run};
 pub(super) fn trials() -> Vec<Trial> {
     vec![
         Trial::new("storage::ids_are_shifted_in_the_files_where_they_cannot_be_mapped", shifted),
-        Trial::new("storage::a_shift_that_is_killed_is_carried_on_with", shift_killed),
+        Trial::new("storage::a_shift_that_is_killed_is_continued", shift_killed),
     ]
 }
 

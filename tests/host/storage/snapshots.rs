@@ -22,7 +22,7 @@ pub(super) fn trials() -> Vec<Trial> {
         }),
         on_btrfs(Trial::new("storage::snapshots_on_btrfs", |s| snapshots(&btrfs(s).layout(), "btrfs"))),
         Trial::new("storage::verbs_of_snapshots_and_mounts", verbs),
-        Trial::new("storage::a_running_guest_is_snapshotted_and_put_back", snapshot_running).guest(Guest::Probe),
+        Trial::new("storage::a_running_guest_is_snapshotted_and_restored", snapshot_running).guest(Guest::Probe),
         Trial::new("storage::what_an_ephemeral_run_changes_is_undone", ephemeral_run).guest(Guest::Probe),
         Trial::new("storage::an_ephemeral_container_is_gone_when_it_stops", ephemeral_container).guest(Guest::Probe),
         Trial::new("storage::scheduled_snapshots_are_made_and_expire", scheduled),
@@ -85,7 +85,7 @@ fn verbs(sandbox: &Sandbox) {
     assert_eq!(fs::read_to_string(Path::new(&mounted).join("etc/motd")).unwrap(), "image");
     fs::write(Path::new(&mounted).join("etc/motd"), "through the mount").unwrap();
     sandbox.lxm(&["mount", "-n", "web"]).ok().says(&mounted);
-    // What is mounted must not be taken for what nobody writes to.
+    // What is mounted must not be taken for what is not written to.
     let config = layout.config_file(&"web".parse().unwrap());
     let (then, now) = (fs::read_to_string(&config).unwrap(), "version = 1\n[boot]\nautostart = true\n");
     fs::write(&config, now).unwrap();
@@ -146,7 +146,7 @@ fn ephemeral_run(sandbox: &Sandbox) {
         sandbox.lxm(&["snapshot", "create", "web", "during"]).ok();
         sandbox.lxm(&["stop", "-k", "web"]).ok();
         assert_eq!(get(), "kept");
-        // A run that nobody survives is undone by the next start.
+        // A run that no process survives is undone by the next start.
         sandbox.lxm(&["start", "web", "--ephemeral", "--wait", "booted"]).ok();
         set("changed");
         let supervisor = nix::unistd::Pid::from_raw(sandbox.supervisor("web"));

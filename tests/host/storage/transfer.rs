@@ -17,7 +17,7 @@ pub(super) fn trials() -> Vec<Trial> {
         Trial::new("storage::no_copy_goes_into_itself", copies_into_themselves).guest(Guest::Probe),
         Trial::new("storage::files_go_into_a_running_guest_and_out_of_it", transfer_running).guest(Guest::Probe),
         Trial::new("storage::what_a_killed_push_left_is_gone", left_aside).guest(Guest::Probe),
-        Trial::new("storage::a_guest_that_swaps_directories_for_links_leads_nobody_out", swapping).limit(240),
+        Trial::new("storage::a_guest_that_swaps_directories_for_links_leads_no_copy_out", swapping).limit(240),
     ]
 }
 
@@ -109,7 +109,7 @@ fn swapping(sandbox: &Sandbox) {
             assert_ne!(fs::read_to_string(pulled.join("tree/dir/file")).unwrap_or_default(), "of the host", "{pull}");
         }
     }
-    assert!(met > 0, "in {rounds} rounds and {} swaps the guest was in nobody's way", swaps());
+    assert!(met > 0, "in {rounds} rounds and {} swaps the guest was in no copy's way", swaps());
     assert_eq!(fs::read_to_string(outside.join("file")).unwrap(), "of the host");
     assert_eq!(fs::read_dir(&outside).unwrap().count(), 1);
     sandbox.lxm(&["destroy", "-f", "web"]).ok();
@@ -161,7 +161,8 @@ fn transfers(sandbox: &Sandbox) {
     sandbox.lxm(&["pull", "web:/etc", "-"]).fails(2);
     sandbox.lxm(&["push", &path("source/file"), "/etc/pushed"]).fails(2);
     sandbox.lxm(&["push", &path("source/file"), "nobody:/etc/pushed"]).fails(3);
-    // Ids that the guest has not are refused where they are said, and nobody's where a file has them.
+    // Ids that the guest does not have are refused on the command line, and become the overflow id where a
+    // file has them.
     for outside in ["70000", "0:70000"] {
         let told = sandbox.lxm(&["push", "--owner", outside, &path("source/file"), "web:/new/outside"]).fails(3);
         told.complains("70000 is not an id of the guest, which has 0 to 65535");

@@ -56,7 +56,7 @@ pub fn links() -> BTreeSet<String> {
     entries.map(|entry| entry.file_name().to_string_lossy().into_owned()).collect()
 }
 
-/// Mounts by their ids: their paths change when somebody renames a directory above them.
+/// Mounts by their ids: their paths change when a directory above them is renamed.
 fn mounts() -> BTreeMap<u32, String> {
     let table = fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
     table.lines().filter_map(describe_mount).collect()
@@ -93,7 +93,7 @@ fn cgroups() -> Vec<String> {
     let is_cgroup = |line: &&String| line.ends_with(" - cgroup") || line.ends_with(" - cgroup2");
     let points = mounts.values().filter(is_cgroup).filter_map(|line| line.split(' ').nth(1));
     let mut found = Vec::new();
-    // What somebody has mounted elsewhere shows more than this host's own.
+    // What is mounted elsewhere shows more than this host's own.
     for point in points.filter(|point| point.starts_with("/sys/fs/cgroup")) {
         let dirs = directories(Path::new(point)).into_iter().filter(|dir| !dir.ends_with("harness"));
         found.extend(dirs.map(|dir| dir.display().to_string()));
@@ -135,7 +135,7 @@ fn has_name(path: &str, names: &[&str]) -> bool {
     Path::new(path).file_name().and_then(|name| name.to_str()).is_some_and(|name| names.contains(&name))
 }
 
-/// Files below `dir` that somebody holds a lock on.
+/// Files below `dir` that a process holds a lock on.
 fn locks(dir: &Path) -> Vec<String> {
     let mut held = Vec::new();
     for entry in fs::read_dir(dir).into_iter().flatten().flatten() {

@@ -1,4 +1,4 @@
-//! A terminal with somebody in front of it.
+//! A terminal with a user in front of it.
 
 use std::ffi::OsString;
 use std::fs::File;
@@ -46,7 +46,7 @@ impl Terminal {
         let (sender, screen) = channel();
         std::thread::spawn(move || {
             let mut buffer = [0; 4096];
-            // EIO says that nobody has the other end open any more (pty(7)).
+            // EIO says that no process has the other end open any more (pty(7)).
             while let Ok(n @ 1..) = reader.read(&mut buffer) {
                 if sender.send(buffer[..n].to_vec()).is_err() {
                     return;

@@ -16,7 +16,7 @@ pub(super) struct LxcInterface {
 }
 
 impl LxcInterface {
-    /// Takes over a setting; says whether it could.
+    /// Takes over a setting; returns whether it could.
     pub(super) fn set(&mut self, setting: &str, value: &str) -> bool {
         match setting {
             "type" => self.kind = value.to_owned(),

@@ -1,4 +1,4 @@
-//! Settings of LXC that say what lxm does by itself, and so are not worth a word.
+//! Settings of LXC that say what lxm does by itself, and so are not reported.
 
 use std::path::Path;
 

@@ -48,7 +48,7 @@ fn the_newest_whole_version_is_taken_tar_before_squashfs() {
 }
 
 #[test]
-fn what_is_not_there_is_told_with_what_is() {
+fn a_missing_release_is_reported_with_what_there_is() {
     for (os, release, variant) in [("alpine", "3.9", "default"), ("alpine", "3.22", "x"), ("beos", "5", "default")] {
         let e = sample().choose(&wanted(os, release, variant)).unwrap_err();
         assert_eq!(e.kind(), Kind::NotFound);
