@@ -80,7 +80,7 @@ fn absolute<'de, D: serde::Deserializer<'de>>(deserializer: D) -> std::result::R
 /// Which ids the files of a mount have in a guest with ids of its own.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum MountIds {
-    /// Those that they have on the host; those that are not in the guest's range are nobody's.
+    /// Those that they have on the host; ids outside the guest's range appear as nobody's.
     #[default]
     None,
     /// The source's owner is who owns the target in the guest; all others are nobody.
@@ -188,7 +188,7 @@ impl TryFrom<&Path> for MountTarget {
             OWN_TREES.iter().any(|own| path.starts_with(own)) || path.strip_prefix("/dev").is_ok_and(is_device);
         let is_of_lxcfs = PROC_FILES.iter().any(|file| path == Path::new(file));
         if (is_own || is_below_own) && !is_of_lxcfs {
-            return refused("what lxm itself mounts there is needed");
+            return refused("lxm mounts its own file system there");
         }
         Ok(MountTarget(path))
     }

@@ -47,9 +47,9 @@ impl Config {
         let limits = &self.limits;
         let cpuset = limits.cpuset.as_deref().filter(|list| !is_cpu_list(list));
         add(&["limits", "cpuset"], cpuset.map(|list| format!("`{list}` is no list of CPUs such as `0-3,8`")));
-        add(&["limits", "pids"], (limits.pids == 0).then(|| "with 0 not even the guest's init runs".to_owned()));
+        add(&["limits", "pids"], (limits.pids == 0).then(|| "must be at least 1: with 0 init cannot run".to_owned()));
         let memory = limits.memory.filter(|memory| memory.bytes() < LEAST_MEMORY);
-        add(&["limits", "memory"], memory.map(|memory| format!("`{memory}` is not even enough to be started with")));
+        add(&["limits", "memory"], memory.map(|memory| format!("`{memory}` is too small to start the container")));
         for (name, network) in &self.network {
             let why = || format!("`{}` cannot be the name of an interface", name.escape_default());
             add(&["network", name], (!is_interface_name(name)).then(why));

@@ -46,7 +46,7 @@ fn original(layout: &Layout, name: &ContainerName, home: Option<&Home>) -> Resul
     Ok(clashes.find(counts).map(|clash| {
         let holder = clash.holder.seen_from(layout);
         Error::conflict(format!("`{name}` is a copy of {holder}: both have {}", clash.claim)).hint(format!(
-            "`{}` makes it a container of its own; with the other one gone it is the original",
+            "`{}` makes it a separate container; if the other one is deleted, this one starts without that",
             layout.adopt_command(name)
         ))
     }))

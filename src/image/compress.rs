@@ -69,7 +69,8 @@ impl FromStr for Compression {
             "xz" => Ok(Compression::Xz),
             "zst" | "zstd" => Ok(Compression::Zstd),
             _ => {
-                Err(Error::usage(format!("`{s}` is not a known compression")).hint("known are zstd, xz, gzip and none"))
+                Err(Error::usage(format!("`{s}` is not a known compression"))
+                    .hint("valid values: zstd, xz, gzip, none"))
             }
         }
     }

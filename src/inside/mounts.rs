@@ -146,7 +146,7 @@ pub(super) fn bind(mount: BorrowedFd<'_>, place: &Path, directory: bool) -> Resu
     let open = |path: &Path, flags| {
         open_in_root_no_links(&root, path, OFlags::PATH | flags, Mode::empty()).map_err(|e| match e.errno() {
             Some(libc::ELOOP) => e.hint(
-                "on the way is a symbolic link on another mount, where others may have made it: name the place itself",
+                "the path has a symbolic link on another mount, which others may have made: use the real path as target",
             ),
             _ => e,
         })

@@ -36,7 +36,7 @@ pub(super) fn check_reservation(
     };
     let net = settings.ipv4.ok_or_else(|| Error::failed(format!("`{bridge}` has no IPv4 network")))?;
     if !crate::types::subnet::is_for_guests(net, address) {
-        return refused(format!("it is none of those of `{bridge}`, which is {net}"));
+        return refused(format!("it is outside {net}, the network of `{bridge}`"));
     }
     // What has a lease is read from a file that may be a moment old; who runs is not.
     let leases = crate::netserver::status(layout, bridge)?.unwrap_or_default().guests;

@@ -83,7 +83,7 @@ fn why_no_address(layout: &Layout, name: &ContainerName) -> String {
     };
     match netserver::status(layout, bridge) {
         Ok(Some(status)) if status.exhausted.is_some() => status.exhausted.unwrap_or_default(),
-        _ => "`lxm check` tells what stands in the way".to_owned(),
+        _ => "`lxm check` shows what blocks it".to_owned(),
     }
 }
 
@@ -163,7 +163,7 @@ pub(crate) fn wait_ssh(layout: &Layout, name: &ContainerName, limit: Duration) -
             return Ok(());
         }
         if Instant::now() >= deadline {
-            return Err(Error::timed_out(format!("port 22 of `{name}` does not greet as an ssh server")));
+            return Err(Error::timed_out(format!("what listens on port 22 of `{name}` is not an ssh server")));
         }
         std::thread::sleep(PAUSE);
     }

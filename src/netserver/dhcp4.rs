@@ -311,10 +311,10 @@ impl Dhcp4 {
             return Err("the address is not of this network");
         }
         if !self.is_possible(mac, address, now) {
-            return Err("the address is not to be had");
+            return Err("the address is not available");
         }
         if !self.is_takeable(mac, address, now) {
-            return Err("the address is another's");
+            return Err("the address belongs to another client");
         }
         let usable = |address: &Ipv4Addr| self.is_usable(mac, *address, now);
         let reserved = self.reserved_for(mac).filter(usable);

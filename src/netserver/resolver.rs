@@ -255,7 +255,7 @@ impl Resolver {
             self.logged_at.set(Some(Instant::now()));
             let name = name.escape_default();
             crate::sys::log::line(&format!(
-                "`{name}` stands for {address}, which is private: kept from who asked; \
+                "the answer for `{name}` was dropped: {address} is private; \
                  `private-names` of the bridge lets its domain through"
             ));
         }

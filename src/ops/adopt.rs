@@ -60,7 +60,7 @@ fn as_itself(layout: &Layout, name: &ContainerName) -> Result<()> {
     let home = Home::read(&place)?;
     let half_done = home.as_ref().is_some_and(|home| home.adopting);
     if half_done {
-        return Err(Error::conflict("it was being given a new identity, and has half of one")
+        return Err(Error::conflict("an earlier `lxm adopt --new-identity` was interrupted")
             .hint(format!("`{}` gives it one", layout.adopt_command(name))));
     }
     let claims = identity::of(layout, name, &layout.config(name)?, &Origin::read(layout, name)?)?;
@@ -108,10 +108,8 @@ fn require_reason(layout: &Layout, name: &ContainerName, origin: &Origin) -> Res
     let clashes = identity::clashes(layout, name, &claims)?;
     let is_at_home = Home::is_here(layout, name)?;
     if is_at_home && clashes.is_empty() {
-        return Err(Error::conflict(
-            "it is no copy: it is at home, and no other container has anything of its identity",
-        )
-        .hint("`lxm copy` makes another container of it"));
+        return Err(Error::conflict("nothing to do: no other container shares its identity")
+            .hint("`lxm copy` makes another container of it"));
     }
     for clash in clashes.iter().filter(|clash| matches!(clash.claim, Claim::Upper(_))) {
         let holder = &clash.holder;

@@ -48,7 +48,7 @@ pub(crate) fn import_path(layout: &Layout, path: &Path, options: &ImportOptions)
         () if lxc::is_container(&dir) => lxc::import(layout, &dir, options),
         () if nspawn::is_tree(&dir) => nspawn::import(layout, &dir, options),
         () => Err(Error::usage(format!("`{}` is no container that is known here", path.display()))
-            .hint("known are LXC's (`config` and `rootfs`), trees of systemd-nspawn, and OCI images")),
+            .hint("lxm imports containers of LXC (`config` and `rootfs`), trees of systemd-nspawn, and OCI images")),
     };
     with_clashes(layout, imported?)
 }

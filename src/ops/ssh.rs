@@ -19,7 +19,7 @@ const KEY_KINDS: [&str; 4] = ["ed25519", "ecdsa", "rsa", "dsa"];
 
 /// The guest's public host keys, as `KIND KEY` (known_hosts(5)).
 ///
-/// Read from its files, over no network: nobody can have stepped in between.
+/// Read from its files, not over a network: there is no one in the middle.
 pub(crate) fn host_keys(layout: &Layout, name: &ContainerName) -> Result<Vec<String>> {
     let root = BootRecord::of_running(layout, name)?.open_root(name)?;
     let file = |kind: &&str| format!("etc/ssh/ssh_host_{kind}_key.pub");

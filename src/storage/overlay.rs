@@ -90,7 +90,7 @@ impl Overlay {
                 place.display(),
                 stack.layers.len() + 1
             ))
-            .hint("`lxm copy --storage dir` makes a container of it that has none"));
+            .hint("`lxm copy --storage dir` makes a copy without layers"));
         }
         match activity {
             Activity::Idle => {

@@ -18,7 +18,7 @@ pub fn backend(layout: &Layout, name: &str) -> Result<Box<dyn Backend>> {
         dir::NAME => Ok(Box::new(dir::Dir)),
         overlay::NAME => Ok(Box::new(overlay::Overlay::new(layout))),
         _ => Err(Error::usage(format!("there is no storage backend `{name}`"))
-            .hint(format!("there are `auto`, {}", BACKENDS.map(|b| format!("`{b}`")).join(", ")))),
+            .hint(format!("valid values: `auto`, {}", BACKENDS.map(|b| format!("`{b}`")).join(", ")))),
     }
 }
 

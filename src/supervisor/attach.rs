@@ -85,7 +85,7 @@ fn require_pipe(fd: &OwnedFd) -> Result<()> {
     if is_pipe {
         return Ok(());
     }
-    Err(Error::failed("a command in a guest gets pipes, and something else came")
+    Err(Error::failed("the streams of a command in a guest must be pipes")
         .hint("the running supervisor may be of another version of lxm: restart the container"))
 }
 
@@ -160,7 +160,7 @@ impl Entering {
             return None;
         }
         if setup.cgroup.is_attach_frozen() {
-            let error = Error::timed_out(format!("`{name}` keeps the command frozen that was to run in it"));
+            let error = Error::timed_out(format!("`{name}` has frozen the cgroup of the command"));
             return Some(error.hint(thaw(setup)));
         }
         (waited >= LIMIT).then(|| Error::timed_out(format!("the command was not started in `{name}` in time")))

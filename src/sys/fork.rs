@@ -37,7 +37,7 @@ impl<T: Serialize + DeserializeOwned> ChildWork<T> {
             pidfd::send_signal(&self.child.pidfd, Signal::KILL)?;
             pidfd::wait_exit(&self.child.pidfd, Duration::from_secs(60))?;
             pidfd::try_reap(&self.child.pidfd)?;
-            return Err(Error::timed_out(format!("it was not done within {} s", limit.as_secs_f32()))
+            return Err(Error::timed_out(format!("it was not finished within {} s", limit.as_secs_f32()))
                 .hint("try again; a lock of another command, or a disk, may have kept it waiting"));
         }
         self.finish()
@@ -56,7 +56,7 @@ impl<T: Serialize + DeserializeOwned> ChildWork<T> {
     pub(crate) fn outcome(self) -> (Result<T>, Child) {
         let result = match self.answer.recv::<Result<T>>() {
             Ok(Some((result, _))) => result,
-            Ok(None) => Err(Error::failed("the child doing it died")),
+            Ok(None) => Err(Error::failed("the helper process died")),
             Err(e) => Err(e),
         };
         (result, self.child)

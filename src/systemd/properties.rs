@@ -46,7 +46,7 @@ pub(crate) fn of(config: &Config) -> Result<Vec<Property>> {
     let pids = Some(limits.pids).filter(|pids| *pids != Limits::default().pids);
     let cpus = match &limits.cpuset {
         Some(list) => cpu_mask(list)?,
-        // Told of no processors, systemd leaves a running group with those that it has.
+        // Without a list, systemd leaves a running group with the processors that it has.
         None => cpu_mask(std::fs::read_to_string(POSSIBLE).context(|| format!("read `{POSSIBLE}`"))?.trim())?,
     };
     let mut devices = devices();

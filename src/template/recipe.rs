@@ -190,7 +190,7 @@ fn parse_args(found: &FoundTemplate, args: &[String]) -> Result<BTreeMap<String,
         if !option.value.is_empty() && !option.value.contains_key(&value) {
             let valid: Vec<_> = option.value.keys().map(String::as_str).collect();
             return Err(Error::usage(format!("its argument `--{name}` cannot be `{}`", value.escape_default()))
-                .hint(format!("it can be {}", valid.join(", "))));
+                .hint(format!("valid values: {}", valid.join(", "))));
         }
         values.insert(name.to_owned(), value);
     }
@@ -299,7 +299,7 @@ mod tests {
     fn wrong_choices_are_usage_errors_that_name_the_right_ones() {
         let cases: [(Option<&str>, &[&str], &str); 5] = [
             (Some("z"), &[], "it has a, b"),
-            (None, &["--init", "upstart"], "it can be runit, systemd"),
+            (None, &["--init", "upstart"], "valid values: runit, systemd"),
             (None, &["--colour", "red"], "it takes `--init`"),
             (None, &["runit"], "it takes `--init`"),
             (None, &["--init"], ""),

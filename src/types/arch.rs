@@ -44,7 +44,8 @@ impl FromStr for Arch {
     fn from_str(s: &str) -> Result<Self> {
         NAMES.iter().find(|(_, debian, kernel)| s == *debian || s == *kernel).map(|(arch, ..)| *arch).ok_or_else(|| {
             let known: Vec<_> = NAMES.iter().map(|(_, debian, _)| *debian).collect();
-            Error::usage(format!("`{s}` is not a known architecture")).hint(format!("known are {}", known.join(", ")))
+            Error::usage(format!("`{s}` is not a known architecture"))
+                .hint(format!("valid values: {}", known.join(", ")))
         })
     }
 }

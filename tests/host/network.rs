@@ -202,8 +202,8 @@ fn stable_address(sandbox: &Sandbox) {
     let sane = std::fs::read_to_string(&file).unwrap();
     let (outside, bridges, of_web) = ("10.255.255.9".to_owned(), format!("{net}.1"), format!("{net}.200"));
     for (address, status, when_set, at_start) in [
-        (&outside, 6, "is outside", "none of those of `lxmbr0`"),
-        (&bridges, 6, "the bridge `lxmbr0` itself", "none of those of `lxmbr0`"),
+        (&outside, 6, "is outside", "the network of `lxmbr0`"),
+        (&bridges, 6, "the bridge `lxmbr0` itself", "the network of `lxmbr0`"),
         (&of_web, 4, "container `web` has the address", "the address of container `web`"),
     ] {
         let set = sandbox.lxm(&["config", "set", "other", "network.eth0.ipv4", address]);

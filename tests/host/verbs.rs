@@ -72,7 +72,7 @@ fn refused_limit(sandbox: &Sandbox) {
 fn low_limit(sandbox: &Sandbox) {
     sandbox.create("p", Guest::Probe, &[]);
     for none in ["0", "1KiB"] {
-        sandbox.lxm(&["config", "set", "p", "limits.memory", none]).fails(6).complains("not even enough");
+        sandbox.lxm(&["config", "set", "p", "limits.memory", none]).fails(6).complains("too small to start");
     }
     sandbox.lxm(&["config", "set", "p", "limits.memory", "100KiB", "limits.cpus", "0.5"]).ok();
     sandbox.lxm(&["start", "p"]).fails(1).complains("`limits.memory` is too small").complains("limits.memory");

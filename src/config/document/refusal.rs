@@ -34,7 +34,7 @@ impl Refusal {
                 let meant = key.0.iter().map(|part| if part == typed { near.as_str() } else { part.as_str() });
                 error.hint(format!("did you mean `{}`?", meant.collect::<Vec<_>>().join(".")))
             }
-            (None, Some((_, known @ [_, ..]))) => error.hint(format!("settings there are {}", known.join(", "))),
+            (None, Some((_, known @ [_, ..]))) => error.hint(format!("valid settings: {}", known.join(", "))),
             _ => error,
         }
     }

@@ -28,7 +28,7 @@ pub(super) type HostHolders = BTreeMap<IpAddr, Option<Mac>>;
 /// Finds out whose the addresses `seen` of an interface on a bridge of the host's own are.
 pub(super) async fn holders(host: &Handle, bridge: &str, seen: &[IpAddr]) -> Result<HostHolders> {
     let index = match index_of(host, bridge).await {
-        // Nobody is found on a bridge that is gone.
+        // On a bridge that is gone there is no neighbour.
         Err(e) if e.kind() == Kind::NotFound => return Ok(HostHolders::new()),
         index => index?,
     };
@@ -52,9 +52,9 @@ pub(super) fn is_at_the_hosts(layout: &Layout, link: &LinkRecord) -> Result<bool
 }
 
 /// Whether the address is the guest's: lxm has set or leased it, or it is one of the bridge's IPv6 network
-/// that the guest has made itself and nobody else has. On a bridge of the host's own, where lxm gives
+/// that the guest has made itself and no other machine has. On a bridge of the host's own, where lxm gives
 /// no leases, it must be one of the networks that the host itself has there, and the host must find the
-/// guest at it and not another machine (`holders`); one that it `had` stays while nobody is found.
+/// guest at it and not another machine (`holders`); one that it `had` stays while no other is found.
 pub(super) fn is_given(
     layout: &Layout,
     link: &LinkRecord,

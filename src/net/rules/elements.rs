@@ -106,7 +106,7 @@ impl Kernel {
             set_socket_timeout(&socket, Timeout::Recv, Some(ANSWER))?;
             Ok(socket)
         };
-        let socket = open().context(|| "speak to the kernel's firewall")?;
+        let socket = open().context(|| "send to the kernel's firewall")?;
         Ok(Kernel { socket, table: table.to_owned(), sequence: 0 })
     }
 
@@ -159,7 +159,7 @@ impl Kernel {
         let (mut answered, mut found) = (0, true);
         while answered < messages {
             let mut buffer = Vec::with_capacity(16 << 10);
-            self.socket.recv(&mut buffer, 0).context(|| "hear the kernel's firewall")?;
+            self.socket.recv(&mut buffer, 0).context(|| "receive from the kernel's firewall")?;
             for (kind, sequence, body) in Messages(&buffer) {
                 if kind != NLMSG_ERROR || !(first..=self.sequence).contains(&sequence) {
                     continue;

@@ -70,7 +70,7 @@ fn writable(unified: &Path) -> CheckResult {
         "cgroups",
         "cgroup-tree",
         format!("`{}` is read-only", unified.display()),
-        "whoever started this system (a container?) must delegate its cgroup",
+        "if this host is a container, its manager must delegate a cgroup to it",
     )
 }
 

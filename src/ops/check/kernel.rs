@@ -60,7 +60,7 @@ impl KernelConfig {
                 CheckResult::not(without, section, id, format!("not possible: {for_what}"), remedy)
             }
             None => {
-                let remedy = format!("`modprobe {module}` tells; no configuration of the kernel can be read here");
+                let remedy = format!("the kernel's configuration cannot be read; try `modprobe {module}`");
                 CheckResult::not(CheckVerdict::Unknown, section, id, for_what, remedy)
             }
         }
@@ -130,7 +130,7 @@ fn version(release: &str) -> CheckResult {
         _ => missing(
             "version",
             format!("Linux {release}; lxm needs {}.{}", FLOOR.0, FLOOR.1),
-            "install a newer kernel: Debian 12 and Ubuntu 24.04 have one that will do",
+            "install a newer kernel: those of Debian 12 and Ubuntu 24.04 are new enough",
         ),
     }
 }
@@ -170,7 +170,7 @@ fn rights() -> CheckResult {
     missing(
         "rights",
         format!("root without {}", lacking.join(", ")),
-        "whoever started this system (a container?) must leave them",
+        "if this host is a container, its manager must grant them",
     )
 }
 

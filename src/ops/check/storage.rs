@@ -43,7 +43,7 @@ fn idmap(dir: &Path) -> CheckResult {
             "storage",
             "idmap",
             format!(
-                "the file system of `{shown}` cannot map ids: those of a container's files are changed, which takes time"
+                "the file system of `{shown}` cannot map ids: the owner of every file is changed when a container is created, which is slow"
             ),
             "keep containers on ext4, xfs, btrfs, f2fs or tmpfs: `path` in lxm.toml",
         ),

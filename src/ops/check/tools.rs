@@ -12,7 +12,12 @@ const SYSTEMD_FLOOR: u32 = 252;
 /// One of the programs will do; the Debian package that brings the first; what does not work without.
 const TOOLS: [(&[&str], &str, CheckVerdict, &str); 6] = [
     (&["nft"], "nftables", CheckVerdict::Missing, "addresses are not translated, ports not published"),
-    (&["mmdebstrap", "debootstrap"], "mmdebstrap", CheckVerdict::Lacks, "no debian and ubuntu systems can be made"),
+    (
+        &["mmdebstrap", "debootstrap"],
+        "mmdebstrap",
+        CheckVerdict::Lacks,
+        "the templates `debian` and `ubuntu` do not work",
+    ),
     (&["gpgv", "sqv"], "gpgv", CheckVerdict::Lacks, "signatures of archives cannot be checked"),
     (&["ssh"], "openssh-client", CheckVerdict::Lacks, "no `lxm ssh`"),
     (&["ssh-keygen"], "openssh-client", CheckVerdict::Lacks, "guests get no ssh host keys"),

@@ -170,7 +170,10 @@ fn accepted(
     let what = if options.trust { "taken over on trust" } else { "not taken over" };
     notes.extend(excess.iter().map(|setting| format!("{what}: {setting}")));
     if !options.trust && !excess.is_empty() {
-        notes.push("a new container has none of that; `--trust` takes it over from whom you trust".to_owned());
+        notes.push(
+            "a new container has none of these; `--trust` keeps them: use it only for sources that you trust"
+                .to_owned(),
+        );
     }
     autostart::check(layout, name, document.config())?;
     Ok(document)

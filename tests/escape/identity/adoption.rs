@@ -84,7 +84,11 @@ fn restored(sandbox: &Sandbox) {
 fn not_adopted(sandbox: &Sandbox) {
     sandbox.create("web", Guest::Probe, &["--storage", "overlay"]);
     let uuid = config(sandbox, "web", "uuid");
-    sandbox.lxm(&["adopt", "web", "--new-identity"]).fails(4).complains("it is no copy").complains("`lxm copy`");
+    sandbox
+        .lxm(&["adopt", "web", "--new-identity"])
+        .fails(4)
+        .complains("no other container shares its identity")
+        .complains("`lxm copy`");
     assert_eq!(config(sandbox, "web", "uuid"), uuid);
     // Moved without its layers, it has lost its files.
     let dir = sandbox.path("srv");
