@@ -17,7 +17,7 @@ use crate::types::ContainerName;
 /// Show and change the settings of a container
 ///
 /// A setting is its section and key with dots between, as in `limits.memory` or `network.eth0.type`.
-/// Sizes and durations need a unit: 512MiB, 60s. New limits apply to a running container at once,
+/// Sizes and durations need a unit: 512MiB (or 512M), 60s. New limits apply to a running container at once,
 /// other changes at its next start.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\

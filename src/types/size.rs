@@ -5,7 +5,10 @@ use std::str::FromStr;
 
 use crate::error::{Error, Result};
 
-/// A quantity of bytes, always written with its unit (`512MiB`, `2GB`); `0` needs none.
+/// A quantity of bytes, always written with its unit; `0` needs none.
+///
+/// `512MiB` and `512M` are powers of two, as the letters alone are for LXC, systemd and docker; `512MB` is
+/// a power of ten.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Size(u64);
 
@@ -28,9 +31,19 @@ impl FromStr for Size {
             return Err(Error::usage(format!("`{s}` is not a size: it has no unit"))
                 .hint("write for example `512MiB` or `2GiB`"));
         }
-        s.parse::<bytesize::ByteSize>()
-            .map(|size| Size(size.as_u64()))
-            .map_err(|_| Error::usage(format!("`{s}` is not a size")).hint("write for example `512MiB` or `2GiB`"))
+        let is_letter = |c: char| "kKmMgGtTpPeE".contains(c);
+        let whole = match s.strip_suffix(is_letter) {
+            Some(number) if !number.ends_with(|c: char| c.is_ascii_alphabetic()) => format!("{s}iB"),
+            _ => s.to_owned(),
+        };
+        match whole.parse::<bytesize::ByteSize>().map(|size| size.as_u64()) {
+            // What is more, it takes for the most that there is.
+            Ok(u64::MAX) => Err(Error::usage(format!("`{s}` is more than a size can be"))),
+            Ok(bytes) => Ok(Size(bytes)),
+            Err(_) => {
+                Err(Error::usage(format!("`{s}` is not a size")).hint("write for example `512MiB`, `512M` or `2GB`"))
+            }
+        }
     }
 }
 
@@ -54,7 +67,18 @@ mod tests {
 
     #[test]
     fn sizes_read_back_as_written() {
-        for (text, bytes) in [("0", 0), ("1B", 1), ("512MiB", 512 << 20), ("2GiB", 2 << 30), ("2GB", 2_000_000_000)] {
+        for (text, bytes) in [
+            ("0", 0),
+            ("1B", 1),
+            ("512MiB", 512 << 20),
+            ("2GiB", 2 << 30),
+            ("2GB", 2_000_000_000),
+            ("5G", 5 << 30),
+            ("512M", 512 << 20),
+            ("1.5k", 1536),
+            ("2 T", 2 << 40),
+            ("7kB", 7000),
+        ] {
             let size: Size = text.parse().unwrap();
             assert_eq!(size.bytes(), bytes);
             assert_eq!(size.to_string().parse::<Size>().unwrap(), size);
@@ -62,8 +86,8 @@ mod tests {
     }
 
     #[test]
-    fn a_size_without_a_unit_is_refused() {
-        for text in ["", "5", "-1MiB", "2 parsecs", "MiB"] {
+    fn what_is_no_size_or_too_large_is_refused() {
+        for text in ["", "5", "-1MiB", "2 parsecs", "MiB", "M", "99999999999G", "1e30GB", "nanG", "5X"] {
             assert!(text.parse::<Size>().is_err(), "{text}");
         }
     }
