@@ -49,6 +49,9 @@ fn run(plan: &BootPlan, supervisor: &Packets, locker: Option<&Packets>) -> Resul
     let kernel = mounts::KernelFilesystems::make(plan)?;
     mounts::change_root(root.as_fd())?;
     mounts::mount_all(kernel, dev.as_fd())?;
+    if plan.network == NetworkView::Own {
+        let_all_groups_ping(plan.last_group);
+    }
     let notify = run_host::fill(plan)?;
     let (master, mut console, terminal) = open_console(plan)?;
     drop((root, dev));
@@ -109,6 +112,14 @@ fn become_root(plan: &BootPlan) -> Result<()> {
         Ok(())
     };
     take().context(|| "become the guest's root")
+}
+
+/// Lets every user of the guest open ICMP sockets (icmp(7), ping_group_range), as systemd does at its boot
+/// since 243: ping(8) of Debian 13, Fedora and Arch has no other right. A new network namespace lets none,
+/// and what systemd would write ends beyond the ids of the guest, which the kernel refuses.
+fn let_all_groups_ping(last: u32) {
+    // Not had where the kernel has no IPv4; no guest is kept from starting by it.
+    let _ = std::fs::write("/proc/sys/net/ipv4/ping_group_range", format!("0 {last}"));
 }
 
 /// A terminal of the guest's own devpts, bound over /dev/console. Returns both sides and the slave's path.

@@ -16,6 +16,8 @@ pub(crate) struct BootPlan {
     pub environment: Vec<CString>,
     /// The guest has ids of its own (a user namespace).
     pub mapped: bool,
+    /// The highest id of a group that the guest has.
+    pub last_group: u32,
     pub network: NetworkView,
     /// Container managers may run inside: they need an unmasked /proc and /sys to be visible.
     pub nesting: bool,

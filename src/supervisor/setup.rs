@@ -1,5 +1,6 @@
 //! What a supervisor knows of its container before it boots it: read, checked, not changed.
 
+use std::collections::BTreeMap;
 use std::ffi::CString;
 use std::fs::File;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -17,6 +18,9 @@ use crate::inside::{BootPlan, CapabilitySet, Confinement, NetworkView};
 use crate::storage::{self, Backend};
 use crate::store::{self, Layout, Origin};
 use crate::types::{ContainerName, IdRange};
+
+/// Of a guest with the host's ids: the most that the kernel takes (GROUP_RANGE_MAX).
+const LAST_GROUP: u32 = i32::MAX as u32;
 
 /// Where a guest's programs are, for its init and for attached commands.
 pub(super) const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
@@ -129,29 +133,32 @@ impl Setup {
             // For a guest without a hostname in its files, which come first.
             credentials.entry("system.hostname".to_owned()).or_insert_with(|| self.name.to_string());
         }
-        let mut environment = vec![
-            "container=lxm".to_owned(),
-            format!("container_uuid={uuid}"),
-            "TERM=xterm-256color".to_owned(),
-            format!("PATH={PATH}"),
-            "HOME=/root".to_owned(),
-            "USER=root".to_owned(),
-            "LOGNAME=root".to_owned(),
-        ];
+        let mut environment = BTreeMap::from([
+            ("container", "lxm"),
+            ("container_uuid", uuid),
+            ("TERM", "xterm-256color"),
+            ("PATH", PATH),
+            ("HOME", "/root"),
+            ("USER", "root"),
+            ("LOGNAME", "root"),
+        ]);
         if systemd {
-            environment.push("NOTIFY_SOCKET=/run/host/notify".to_owned());
+            environment.insert("NOTIFY_SOCKET", "/run/host/notify");
         }
         if !credentials.is_empty() {
-            environment.push("CREDENTIALS_DIRECTORY=/run/host/credentials".to_owned());
+            environment.insert("CREDENTIALS_DIRECTORY", "/run/host/credentials");
         }
-        environment.extend(self.config.environment.iter().map(|(key, value)| format!("{key}={value}")));
+        // Each name has one value: of two, getenv(3) finds the first and a shell takes the last.
+        environment.extend(self.config.environment.iter().map(|(key, value)| (key.as_str(), value.as_str())));
+        let environment = environment.into_iter().map(|(key, value)| format!("{key}={value}"));
         let c_string =
             |text: String| CString::new(text).map_err(|_| Error::new(Kind::Config, "a setting holds a NUL byte"));
         Ok(BootPlan {
             hostname: self.name.to_string(),
             init: c_string(self.guest.init_path.to_string_lossy().into_owned())?,
-            environment: environment.into_iter().map(c_string).collect::<Result<_>>()?,
+            environment: environment.map(c_string).collect::<Result<_>>()?,
             mapped: self.ids.is_some(),
+            last_group: self.ids.map_or(LAST_GROUP, |ids| ids.len - 1),
             network: self.network,
             nesting: self.config.security.nesting,
             own_policy: self.confinement.labels.has_policy(),

@@ -14,6 +14,7 @@ pub fn trials() -> Vec<Trial> {
     vec![
         probe("contract::init_is_a_process_like_a_fresh_boot_s", init_is_like_a_fresh_boot_s),
         probe("contract::environment_tells_the_manager_and_nothing_of_the_host", environment),
+        probe("contract::every_user_can_ping", ping),
         probe("contract::ids_are_a_range_of_its_own", ids_are_a_range_of_its_own),
         probe("contract::two_containers_never_share_ids", two_containers_never_share_ids),
         probe("contract::mounts_are_those_of_the_container_interface", mounts),
@@ -121,8 +122,11 @@ fn init_is_like_a_fresh_boot_s(sandbox: &Sandbox) {
 
 fn environment(sandbox: &Sandbox) {
     sandbox.create("p", Guest::Probe, &[]);
-    sandbox.lxm(&["config", "set", "p", "environment.COLOUR", "green"]).ok();
+    sandbox.lxm(&["config", "set", "p", "environment.COLOUR", "green", "environment.HOME", "/srv"]).ok();
     let report = report_of_init(sandbox);
+    let all = std::fs::read(format!("/proc/{}/environ", sandbox.leader("p"))).unwrap();
+    let homes: Vec<_> = all.split(|byte| *byte == 0).filter(|line| line.starts_with(b"HOME=")).collect();
+    assert_eq!(homes, [b"HOME=/srv"], "each name has one value, the setting's");
     let environment = &report["env"];
     let uuid = sandbox.lxm(&["config", "get", "p", "uuid"]).ok();
     for (name, expected) in [("container", "lxm"), ("container_uuid", uuid.line()), ("COLOUR", "green")] {
@@ -133,6 +137,17 @@ fn environment(sandbox: &Sandbox) {
     let foreign: Vec<_> =
         names.filter(|name| !known.contains(&name.as_str()) && !name.starts_with("container")).collect();
     assert!(foreign.is_empty(), "{foreign:?} came from the host");
+}
+
+/// ICMP sockets are for all users, of guests with ids of their own and with the host's.
+fn ping(sandbox: &Sandbox) {
+    // socket(AF_INET, SOCK_DGRAM, IPPROTO_ICMP)
+    let call = ["/bin/probe", "syscall", "41", "2", "2", "1"];
+    for (name, more) in [("p", &[][..]), ("q", &["--privileged"])] {
+        sandbox.boot(name, Guest::Probe, more);
+        let told = sandbox.lxm(&[&["exec", "--user", "1234:4321", name], &call[..]].concat()).ok();
+        assert!(told.stdout.starts_with("ok "), "{told}");
+    }
 }
 
 /// First id on the host, and how many, of a report.
