@@ -24,8 +24,8 @@ build:
 deps:
 	$(SUDO) tests/install-packages
 
-# What `make install` copies: the program, its templates and keys, its units, the AppArmor profiles of
-# guests, its manual, and the completions of shells.
+# What `make install` copies: the program, its templates and keys, its units, what keeps other managers
+# of networks and services off, the AppArmor profiles of guests, its manual, and the completions of shells.
 install: build
 	install -D -m 0755 target/release/lxm $(DESTDIR)$(PREFIX)/bin/lxm
 	install -d $(DESTDIR)$(PREFIX)/share/lxm/templates/keyrings
@@ -39,6 +39,9 @@ install: build
 	for kind in tmpfiles.d sysusers.d; do \
 	    install -D -m 0644 -t $(DESTDIR)$(PREFIX)/lib/$$kind units/$$kind/*; \
 	done
+	install -D -m 0644 -t $(DESTDIR)$(PREFIX)/lib/systemd/network units/network/*
+	install -D -m 0644 -t $(DESTDIR)$(PREFIX)/lib/NetworkManager/conf.d packaging/NetworkManager/*
+	install -D -m 0644 -t $(DESTDIR)/etc/needrestart/conf.d packaging/needrestart/*
 	install -D -m 0644 -t $(DESTDIR)/etc/apparmor.d packaging/apparmor.d/*
 	target/release/lxm generate man $(DESTDIR)$(PREFIX)/share/man/man1
 	target/release/lxm generate completions target/completions

@@ -243,6 +243,7 @@ fn furnish(upper: &Path) {
     };
     copy("units/system", "usr/lib/systemd/system");
     copy("units/system-preset", "usr/lib/systemd/system-preset");
+    copy("units/network", "usr/lib/systemd/network");
     copy("units/tmpfiles.d", "usr/lib/tmpfiles.d");
     copy("units/sysusers.d", "usr/lib/sysusers.d");
     copy("templates", "usr/share/lxm/templates");

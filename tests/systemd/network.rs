@@ -9,6 +9,7 @@ use crate::support::{Guest, eventually};
 pub fn trials() -> Vec<Trial> {
     vec![
         Trial::new("network::the_host_resolves_the_names_of_guests", &[Guest::Busybox], names),
+        Trial::new("network::networkd_with_a_pattern_for_all_leaves_links_alone", &[Guest::Busybox], networkd),
         Trial::new("network::firewalld_trusts_the_bridge_after_every_reload", &[Guest::Busybox], firewalld),
     ]
 }
@@ -33,6 +34,29 @@ fn names(host: &mut SystemdHost) {
     host.shell("lxm stop -k web");
     let limit = Duration::from_secs(10);
     assert_ne!(host.try_shell("resolvectl --cache=no query web.lxm", limit).status, 0, "the name goes with the guest");
+}
+
+fn networkd(host: &mut SystemdHost) {
+    start_guest(host);
+    // networkd takes links that udev has seen, which does not run on these hosts: this is what it notes.
+    host.shell(
+        "printf '[Match]\\nName=*\\n[Network]\\nDHCP=yes\\n' >/etc/systemd/network/50-all.network
+         ip link add other0 type veth peer name other1; mkdir -p /run/udev/data
+         for link in /sys/class/net/*; do echo I:1 >/run/udev/data/n$(cat $link/ifindex); done
+         systemctl restart systemd-networkd",
+    );
+    let state = |link: &str| host.shell(&format!("networkctl list --no-legend {link} | awk '{{print $NF}}'"));
+    let is_taken = |link: &str| !["pending", "unmanaged"].contains(&state(link).as_str());
+    eventually("the others are networkd's", Duration::from_secs(10), || is_taken("other0"));
+    let port = host.shell("ls /sys/class/net/lxmbr0/brif");
+    for link in ["lxmbr0", &port] {
+        eventually("it is not networkd's", Duration::from_secs(10), || state(link) == "unmanaged");
+    }
+    host.shell("networkctl reload; networkctl reconfigure other0");
+    assert_eq!(host.shell("ls /sys/class/net/lxmbr0/brif"), port);
+    assert_ne!(host.shell("ip -4 -brief address show dev lxmbr0 | awk '{print $3}'"), "");
+    host.shell("lxm stop -k web; lxm network down; systemctl stop systemd-networkd systemd-networkd.socket; ip link delete other0");
+    assert_eq!(host.shell("systemctl --failed --plain --no-legend"), "");
 }
 
 fn firewalld(host: &mut SystemdHost) {

@@ -28,6 +28,7 @@ fn an_upgrade_leaves_guests_running(host: &mut SystemdHost) {
     assert_eq!(host.shell("systemctl is-active lxm.target"), "active");
     assert_eq!(host.shell("systemctl is-enabled lxm-net.service || true"), "disabled");
     assert_eq!(host.shell("id -un lxm-net; stat -c %a /var/lib/lxm"), "lxm-net\n711");
+    host.shell("ls /usr/lib/systemd/network/10-lxm.network /usr/lib/NetworkManager/conf.d/10-lxm.conf");
     host.shell("zcat /usr/share/man/man1/lxm.1.gz >/dev/null; bash -n /usr/share/bash-completion/completions/lxm");
     host.boot_guest("web", Guest::Bookworm, "");
     host.shell("lxm enable web");
