@@ -168,7 +168,7 @@ async fn make(
             bridge.complete_gateways(&mut interface);
             let host_link = on_host(Role::Veth);
             let group = bridge.group(&interface);
-            let port = link::make_veth(namespaces, &interface, &host_link, &full_name, bridge.index, group).await?;
+            let port = link::make_veth(namespaces, &interface, &host_link, &full_name, bridge, group).await?;
             if let Some(rate) = interface.ingress {
                 limit::limit_into_guest(namespaces.host, port, rate).await?;
             }

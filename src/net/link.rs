@@ -16,6 +16,7 @@ use rtnetlink::{
     RouteMessageBuilder,
 };
 
+use super::bridge::port::Bridge;
 use super::neighbours;
 use super::netlink::{delete_link, index_of, link_by_name, name_of};
 use super::plan::PlannedInterface;
@@ -44,22 +45,26 @@ pub(super) async fn make_veth(
     interface: &PlannedInterface,
     host_link: &str,
     full_name: &str,
-    bridge: u32,
+    bridge: &Bridge,
     group: u32,
 ) -> Result<u32> {
-    neighbours::delete_entries(namespaces.host, bridge, |_, mac| mac == interface.mac).await?;
+    neighbours::delete_entries(namespaces.host, bridge.index, |_, mac| mac == interface.mac).await?;
     let mut ours = LinkMessageBuilder::<LinkUnspec>::new_with_info_kind(InfoKind::Veth)
         .name(host_link)
         // A bridge without an address of its own takes the lowest of its ports': this is never it.
         .address([&[0xfe], &interface.mac.0[1..]].concat())
         .link_group(group)
-        .controller(bridge);
+        .controller(bridge.index);
     let mut theirs = LinkMessageBuilder::<LinkUnspec>::new()
         .name(interface.guest.clone())
         .address(interface.mac.0.to_vec())
         .setns_by_fd(namespaces.netns);
-    if let Some(mtu) = interface.mtu {
+    // A bridge takes the smallest MTU of its ports, and with it the host and all others on it: the port
+    // is not below the bridge, whatever the guest's end has.
+    if let Some(mtu) = bridge.mtu.max(interface.mtu) {
         ours = ours.mtu(mtu);
+    }
+    if let Some(mtu) = interface.mtu.or(bridge.mtu) {
         theirs = theirs.mtu(mtu);
     }
     let pair = ours.set_info_data(InfoData::Veth(InfoVeth::Peer(theirs.build()))).build();
@@ -70,7 +75,7 @@ pub(super) async fn make_veth(
     // Before the MAC address is added: the kernel adds it in the VLANs that the port is in then, and a locked
     // port carries frames of known addresses alone.
     if let Some(vlan) = interface.vlan {
-        set_access_vlan(namespaces.host, index, bridge, vlan).await?;
+        set_access_vlan(namespaces.host, index, bridge.index, vlan).await?;
     }
     guard_port(namespaces.host, index, interface.mac).await?;
     match namespaces.host.link().property_add(index).alt_ifname(&[full_name]).execute().await.map_err(Error::from) {

@@ -11,6 +11,7 @@ use super::rules;
 use crate::cgroup::Hierarchies;
 use crate::config::bridge::NetworkFile;
 use crate::error::{Context, Error, Result};
+use crate::net::bridge::link::usable;
 use crate::netserver::watchdog::WatchdogMessage;
 use crate::netserver::{self, Watchdog, guests, is_running, process_file};
 use crate::store::{FileLock, Layout, remove_tree};
@@ -167,7 +168,7 @@ pub(crate) fn run(layout: &Layout, bridge: &str, readiness: Readiness) -> Result
 }
 
 fn serve(layout: &Layout, bridge: &str, ready: impl FnOnce(&Watchdog) -> Result<()>) -> Result<()> {
-    let mut settings = NetworkFile::load(layout)?.get(bridge)?.clone();
+    let mut settings = usable(bridge, NetworkFile::load(layout)?.get(bridge)?.clone());
     if settings.ipv4.is_none() && settings.ipv6.is_none() {
         return Err(Error::config(format!("bridge `{bridge}` has no address to serve leases from")));
     }

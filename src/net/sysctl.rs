@@ -34,6 +34,12 @@ fn read(path: &str) -> Option<String> {
     std::fs::read_to_string(format!("/proc/sys/{path}")).ok().map(|value| value.trim().to_owned())
 }
 
+/// Whether a link of this namespace has IPv6: an administrator may have turned it off
+/// (`net.ipv6.conf.all.disable_ipv6`), or for links that are made from now on (`…default…`).
+pub(super) fn has_ipv6_on(link: &str) -> bool {
+    read(&format!("net/ipv6/conf/{link}/disable_ipv6")).is_some_and(|value| value == "0")
+}
+
 /// Whether this kernel has IPv6 at all.
 pub(super) fn has_ipv6() -> bool {
     std::path::Path::new("/proc/sys/net/ipv6").is_dir()

@@ -2,7 +2,7 @@
 
 use rtnetlink::LinkUnspec;
 
-use super::link::{address, is_bridge, is_up, make, ports, settings_of_kernel};
+use super::link::{address, is_bridge, is_up, make, mtu, ports, settings_of_kernel, usable};
 use super::port::Bridge;
 use super::subnet::choose;
 use crate::config::HostConfig;
@@ -44,13 +44,13 @@ pub(crate) fn ensure(layout: &Layout, name: &str) -> Result<Bridge> {
         // A bridge of ours is brought up last of all, so up means that everything else is done.
         (Some(settings), Some(link)) if is_up(&link) => {
             server::ensure(layout, name)?;
-            Ok(Bridge { index: link.header.index, group: group()?, settings: Some(settings) })
+            Ok(Bridge { index: link.header.index, mtu: mtu(&link), group: group()?, settings: Some(settings) })
         }
         (None, Some(link)) if !is_default => {
             if !is_bridge(&link) {
                 return Err(Error::config(format!("the link `{name}` is not a bridge")));
             }
-            Ok(Bridge { index: link.header.index, group: group()?, settings: None })
+            Ok(Bridge { index: link.header.index, mtu: mtu(&link), group: group()?, settings: None })
         }
         (None, None) if !is_default => Err(Error::not_found(format!("this host has no bridge `{name}`"))
             .hint(format!("`lxm network create {name}` makes one"))),
@@ -94,6 +94,7 @@ pub(crate) fn up(layout: &Layout, name: &str) -> Result<Bridge> {
         };
         owner::require_own(layout, name)?;
         let index = netlink.run(make(&owner::mark(layout)?, &host, name, &settings))?;
+        let settings = usable(name, settings);
         settings_of_kernel(name, &settings)?;
         netlink.run(address(&host, index, &settings))?;
         rules::apply(layout)?;
@@ -103,7 +104,8 @@ pub(crate) fn up(layout: &Layout, name: &str) -> Result<Bridge> {
         })?;
         server::ensure(layout, name)?;
         resolved::announce(index, &settings);
-        Ok(Bridge { index, group: groups::of_owner(&owner::tag(layout)?), settings: Some(settings) })
+        let mtu = settings.mtu.map(u32::from);
+        Ok(Bridge { index, mtu, group: groups::of_owner(&owner::tag(layout)?), settings: Some(settings) })
     };
     bring_up().context(|| format!("bridge `{name}`"))
 }

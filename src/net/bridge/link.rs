@@ -12,7 +12,7 @@ use crate::config::bridge::BridgeSettings;
 use crate::error::{Context, Error, Result};
 use crate::net::names;
 use crate::net::netlink::{index_of, link_by_name};
-use crate::net::sysctl::{self, has_ipv6};
+use crate::net::sysctl;
 use crate::types::Mac;
 
 /// Whether the host has a link of this name.
@@ -71,6 +71,19 @@ pub(super) async fn make(mark: &str, host: &Handle, name: &str, settings: &Bridg
     Ok(index)
 }
 
+/// The settings as far as the kernel has what they ask for: without IPv6 where that is off on the bridge.
+pub(crate) fn usable(name: &str, settings: BridgeSettings) -> BridgeSettings {
+    let ipv6 = settings.ipv6.filter(|_| sysctl::has_ipv6_on(name));
+    BridgeSettings { ipv6, ..settings }
+}
+
+pub(super) fn mtu(link: &LinkMessage) -> Option<u32> {
+    link.attributes.iter().find_map(|attribute| match attribute {
+        LinkAttribute::Mtu(mtu) => Some(*mtu),
+        _ => None,
+    })
+}
+
 pub(super) async fn address(host: &Handle, index: u32, settings: &BridgeSettings) -> Result<()> {
     let wanted: Vec<IpNetwork> =
         settings.ipv4.map(IpNetwork::V4).into_iter().chain(settings.ipv6.map(IpNetwork::V6)).collect();
@@ -88,9 +101,6 @@ pub(super) async fn address(host: &Handle, index: u32, settings: &BridgeSettings
         }
     }
     for net in wanted {
-        if net.is_ipv6() && !has_ipv6() {
-            continue;
-        }
         let mut add = host.address().add(index, net.ip(), net.prefix()).replace();
         if net.is_ipv6() {
             add.message_mut().attributes.push(AddressAttribute::Flags(AddressFlags::Nodad));
@@ -104,7 +114,7 @@ pub(super) fn settings_of_kernel(name: &str, settings: &BridgeSettings) -> Resul
     if settings.ipv4.is_some() {
         sysctl::set("net/ipv4/ip_forward", "1")?;
     }
-    if settings.ipv6.is_some() && has_ipv6() {
+    if settings.ipv6.is_some() {
         // The address is ours alone, and the server binds it before the bridge has its first port.
         sysctl::set(&format!("net/ipv6/conf/{name}/accept_dad"), "0")?;
         sysctl::set(&format!("net/ipv6/conf/{name}/addr_gen_mode"), "0")?;

@@ -1,6 +1,6 @@
 //! Bridges and their settings, and what `lxm check` finds about them.
 
-use super::{address, ip, links, start, tables};
+use super::{address, create, inside, ip, links, start, tables};
 use crate::support::sandbox::run_checked;
 use crate::support::{Guest, Sandbox, Trial};
 
@@ -8,8 +8,46 @@ pub(super) fn trials() -> Vec<Trial> {
     let busybox = |name, body| Trial::new(name, body).guest(Guest::Busybox);
     vec![
         busybox("network::what_stands_in_the_way_is_reported_with_a_remedy", findings),
+        busybox("network::a_host_without_ipv6_has_a_bridge_and_guests", no_ipv6),
+        busybox("network::a_guest_takes_the_mtu_of_its_bridge", bridge_mtu),
         Trial::new("network::bridges_are_made_changed_and_removed", bridges),
     ]
+}
+
+/// `net.ipv6.conf.all.disable_ipv6=1`, as hardening guides write it.
+fn no_ipv6(sandbox: &Sandbox) {
+    for links in ["all", "default"] {
+        std::fs::write(format!("/proc/sys/net/ipv6/conf/{links}/disable_ipv6"), "1").unwrap();
+    }
+    create(sandbox, "web", "");
+    start(sandbox, "web");
+    inside(sandbox, "web", "nslookup web.lxm").ok();
+    sandbox.lxm(&["restart", "web"]).ok();
+    sandbox.lxm(&["stop", "-k", "web"]).ok();
+    sandbox.lxm(&["network", "down"]).ok();
+    start(sandbox, "web");
+}
+
+/// A bridge takes the smallest MTU of its links: a guest with another must not cut the host's.
+fn bridge_mtu(sandbox: &Sandbox) {
+    ip("link add br0 type bridge");
+    ip("link add up0 mtu 9000 type veth peer name far0 mtu 9000");
+    ip("link set up0 master br0 up");
+    ip("link set br0 up");
+    let mtu = |link: &str| std::fs::read_to_string(format!("/sys/class/net/{link}/mtu")).unwrap();
+    create(sandbox, "web", "");
+    sandbox.lxm(&["config", "set", "web", "network.eth0.bridge", "br0"]).ok();
+    sandbox.lxm(&["start", "web"]).ok();
+    assert_eq!(mtu("br0"), "9000\n");
+    assert_eq!(inside(sandbox, "web", "cat /sys/class/net/eth0/mtu").ok().stdout, "9000\n");
+    // A setting is the guest's end's: the host's keeps to the bridge.
+    sandbox.lxm(&["config", "set", "web", "network.eth0.mtu", "1400"]).ok();
+    sandbox.lxm(&["restart", "web"]).ok();
+    assert_eq!(mtu("br0"), "9000\n");
+    assert_eq!(inside(sandbox, "web", "cat /sys/class/net/eth0/mtu").ok().stdout, "1400\n");
+    sandbox.lxm(&["stop", "-k", "web"]).ok();
+    ip("link delete up0");
+    ip("link delete br0");
 }
 
 fn findings(sandbox: &Sandbox) {
