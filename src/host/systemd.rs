@@ -259,11 +259,15 @@ fn transient(layout: &Layout, name: &ContainerName) -> Result<Vec<(String, Owned
     let seconds = |seconds: u64| Variant::from(seconds * 1_000_000);
     let reboot = || Variant::from((vec![133i32], Vec::<i32>::new()));
     let refused: (Vec<i32>, Vec<i32>) = (vec![2, 3, 4, 5, 6], Vec::new());
+    let mounts = layout.config(name).map(|config| config.mount).unwrap_or_default();
+    let sources = mounts.into_iter().filter(|mount| !mount.optional).map(|mount| mount.source);
+    let mounts_for = std::iter::once(layout.container(name)).chain(sources);
+    let mounts_for: Vec<String> = mounts_for.map(|path| path.to_string_lossy().into_owned()).collect();
     let fields: Vec<Vec<u8>> = vec![format!("CONTAINER_NAME={}", layout.name_on_host(name)).into_bytes()];
     let properties: Vec<(&str, Variant<'_>)> = vec![
         ("Description", format!("Container {name}").into()),
         ("CollectMode", "inactive-or-failed".into()),
-        ("RequiresMountsFor", vec![layout.container(name).to_string_lossy().into_owned()].into()),
+        ("RequiresMountsFor", mounts_for.into()),
         ("After", vec!["network.target", "dbus.service", "systemd-machined.service"].into()),
         ("Type", "notify".into()),
         ("NotifyAccess", "main".into()),

@@ -137,13 +137,28 @@ fn order_lines(layout: &Layout, name: &ContainerName, config: &Config) -> String
     lines.extend(requires.iter().map(|unit| format!("Requires={unit}")));
     // The unit file itself names the default place.
     if prefix(layout) == INSTALLED && layout.containers() != Layout::new(layout.root()).containers() {
-        let place = layout.container(name).display().to_string();
-        lines.push(format!("RequiresMountsFor=\"{}\"", place.replace('%', "%%")));
+        lines.push(requires_mounts_for(&layout.container(name)));
     }
+    // A disk or share that comes late would be mounted over what the guest has got instead of it, the
+    // empty directory below. An optional one is started without.
+    lines.extend(config.mount.iter().filter(|mount| !mount.optional).map(|mount| requires_mounts_for(&mount.source)));
     if lines.is_empty() {
         return String::new();
     }
     format!("# Made by lxm from the container's config.toml.\n[Unit]\n{}\n", lines.join("\n"))
+}
+
+/// In the words of a unit file (systemd.syntax(7), "Quoting"; systemd.unit(5), "Specifiers").
+fn requires_mounts_for(path: &Path) -> String {
+    let quoted = |c: char| match c {
+        '"' | '\\' => format!("\\{c}"),
+        '%' => "%%".to_owned(),
+        // A newline would end the line.
+        c if c.is_ascii_control() => format!("\\x{:02x}", c as u32),
+        c => c.to_string(),
+    };
+    let path: String = path.to_string_lossy().chars().map(quoted).collect();
+    format!("RequiresMountsFor=\"{path}\"")
 }
 
 /// Makes the host start the container at boot.
@@ -255,4 +270,17 @@ pub(crate) fn failure_reason(layout: &Layout, name: &ContainerName, result: &str
             .step(format!("start `{name}`"))
             .hint(format!("see `journalctl -u {unit}`"))
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn paths_of_mounts_are_quoted_for_units() {
+        for (path, quoted) in [("/srv/a b", "/srv/a b"), ("/a\"b\\c", r#"/a\"b\\c"#), ("/100%\n[x]", r"/100%%\x0a[x]")]
+        {
+            assert_eq!(requires_mounts_for(Path::new(path)), format!("RequiresMountsFor=\"{quoted}\""));
+        }
+    }
 }

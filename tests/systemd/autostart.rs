@@ -12,6 +12,7 @@ pub fn trials() -> Vec<Trial> {
     vec![
         trial("autostart::enable_is_systemctl_enable", enable_is_one_truth),
         trial("autostart::circles_are_refused", circles_are_refused),
+        trial("autostart::what_is_mounted_late_is_waited_for", mounts_come_first),
         trial("autostart::the_host_boots_and_stops_them_in_order", in_order_with_the_host),
         trial("autostart::a_failure_is_retried_and_seen", a_failure_is_seen),
         trial("autostart::the_shutdown_of_a_host_has_a_budget", shutdown_has_a_budget),
@@ -50,6 +51,19 @@ fn circles_are_refused(host: &mut SystemdHost) {
 /// Monotonic time of a change of a unit, in microseconds.
 fn time(host: &SystemdHost, name: &str, what: &str) -> u64 {
     host.property(name, &format!("{what}TimestampMonotonic")).parse().expect("a time is a number")
+}
+
+fn mounts_come_first(host: &mut SystemdHost) {
+    host.create("web", Guest::Busybox, "");
+    host.shell(
+        "mkdir -p /var/disk '/srv/a b'; echo kept >/var/disk/file; cd /etc/systemd/system
+         printf '[Mount]\\nWhat=/var/disk\\nWhere=/srv/a b\\nType=none\\nOptions=bind\\n' >'srv-a\\x20b.mount'
+         systemctl daemon-reload
+         lxm config set web mount.0.source '/srv/a b' mount.0.target /mnt",
+    );
+    host.shell("lxm start web");
+    assert_eq!(host.shell("lxm exec web cat /mnt/file"), "kept");
+    host.shell("lxm stop -k web");
 }
 
 fn in_order_with_the_host(host: &mut SystemdHost) {
