@@ -17,7 +17,7 @@ use crate::types::ContainerName;
 #[command(override_usage = "lxm push [OPTIONS] <FILE>... <NAME>:<PATH>")]
 pub(super) struct Push {
     /// Files to copy, then the target in the container, such as web:/etc/motd
-    #[arg(value_name = "FILE", required = true, num_args = 2..)]
+    #[arg(value_name = "FILE", required = true)]
     paths: Vec<String>,
 
     /// Owner of the copies: a user of the container, UID or UID:GID [default: the sources' ids]
@@ -35,7 +35,7 @@ pub(super) struct Push {
 #[command(override_usage = "lxm pull [OPTIONS] <NAME>:<PATH>... <FILE>")]
 pub(super) struct Pull {
     /// Files to copy, such as web:/etc/motd, then the target on the host
-    #[arg(value_name = "NAME:PATH", required = true, num_args = 2..)]
+    #[arg(value_name = "NAME:PATH", required = true)]
     paths: Vec<String>,
 
     /// Keep owner, group and the whole mode, with the ids of the container: set-user-id programs of
@@ -115,7 +115,8 @@ fn left_out(context: &Context, names: &[PathBuf]) {
 fn ends(paths: &[String]) -> Result<(&String, &[String])> {
     match paths.split_last() {
         Some((target, sources)) if !sources.is_empty() => Ok((target, sources)),
-        _ => Err(Error::usage("the target is missing")),
+        _ => Err(Error::usage("the target is missing")
+            .hint("`lxm push FILE... NAME:PATH` and `lxm pull NAME:PATH... FILE`: the target comes last")),
     }
 }
 

@@ -175,7 +175,7 @@ fn endless_child(_: &Sandbox) {
     };
     let error = lxm::testing::sys::fork::run_within(Duration::from_millis(200), endless).unwrap_err();
     assert_eq!(error.kind(), lxm::testing::error::Kind::TimedOut, "{error}");
-    assert!(error.to_string().contains("not done within 0.2 s"), "{error}");
+    assert!(error.to_string().contains("not finished within 0.2 s"), "{error}");
     assert!(begun.elapsed() < Duration::from_secs(300), "it was waited for");
     assert!(nix::sys::wait::wait().is_err(), "it is reaped");
     assert_eq!(lxm::testing::sys::fork::run(|| Ok(7)).unwrap(), 7);
