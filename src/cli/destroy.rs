@@ -1,5 +1,6 @@
 use super::{Context, NamesArg, for_each, require_root};
 use crate::error::Result;
+use crate::ops::dependants::requiring;
 use crate::ops::destroy::{InUse, destroy};
 
 /// Delete containers with their files, snapshots and logs
@@ -21,6 +22,10 @@ impl Destroy {
         for_each::for_each(&names, |name| {
             destroy(&context.layout, name, in_use)?;
             context.say(&format!("destroyed `{name}`"));
+            for other in requiring(&context.layout, name)? {
+                context
+                    .say(&format!("warning: `{other}` requires `{name}` (`boot.requires`) and does not start at boot"));
+            }
             Ok(())
         })
     }

@@ -18,16 +18,7 @@ struct Dependencies {
 }
 
 impl StartOrder {
-    /// The order of these containers. Names that are no container names are refused.
-    pub(crate) fn new<'a>(configs: impl IntoIterator<Item = (&'a ContainerName, &'a Config)>) -> Result<Self> {
-        let mut order = StartOrder::default();
-        for (name, config) in configs {
-            order.insert(name, config)?;
-        }
-        Ok(order)
-    }
-
-    /// Adds a container, or replaces its dependencies.
+    /// Adds a container, or replaces its dependencies. Names that are no container names are refused.
     pub(crate) fn insert(&mut self, name: &ContainerName, config: &Config) -> Result<()> {
         let names = |key: &str, list: &[String]| -> Result<BTreeSet<ContainerName>> {
             let parse = |text: &String| text.parse().map_err(|e: Error| Error::config(format!("`boot.{key}`: {e}")));

@@ -114,9 +114,14 @@ pub(crate) fn is_enabled(layout: &Layout, name: &ContainerName, config: &Config)
     if systemd::is_running() { unit::is_enabled(layout, name) } else { config.boot.autostart }
 }
 
-/// The order of all containers; what has an unreadable configuration is not in it.
+/// The order of all containers; what has an unreadable configuration, or names what is no container's
+/// name, is not in it: no container keeps others from starting.
 pub(crate) fn order(layout: &Layout) -> Result<StartOrder> {
     let names = layout.names()?;
     let configs: Vec<_> = names.iter().filter_map(|name| Some((name, layout.config(name).ok()?))).collect();
-    StartOrder::new(configs.iter().map(|(name, config)| (*name, config)))
+    let mut order = StartOrder::default();
+    for (name, config) in &configs {
+        let _ = order.insert(name, config);
+    }
+    Ok(order)
 }

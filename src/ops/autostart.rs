@@ -97,7 +97,6 @@ pub(crate) fn start_all(layout: &Layout, tell: &dyn Fn(&BootEntry)) -> Result<Ve
             .hint("`lxm enable NAME` enables one, `systemctl start lxm.target` starts them all"));
     }
     let order = order(layout)?;
-    order.check()?;
     let wanted = layout.names()?.into_iter();
     let wanted = wanted.filter(|name| layout.config(name).is_ok_and(|config| config.boot.autostart));
     let mut plan = order.start(wanted);
@@ -112,29 +111,29 @@ pub(crate) fn start_all(layout: &Layout, tell: &dyn Fn(&BootEntry)) -> Result<Ve
     let mut running: Vec<PendingJob> = Vec::new();
     loop {
         match plan.take_next() {
-            NextStep::Begin(name) if AliveLock::is_held(layout, &name)? => plan.ended(&name, true),
+            NextStep::Begin(name) if AliveLock::is_held(layout, &name).unwrap_or(false) => plan.ended(&name, true),
             NextStep::Begin(name) => running.push(PendingJob::start(layout, name)?),
             NextStep::Skip(name, because) => {
                 let error = Some(format!("it requires `{because}`, which did not start"));
                 let began_us = since(Instant::now());
-                done(
-                    &mut report,
-                    BootEntry { name, state: BootState::Skipped, attempts: 0, began_us, took_us: 0, error },
-                )?;
+                done(&mut report, skipped(name, error, began_us))?;
             }
-            NextStep::Wait if running.is_empty() => return Ok(report.container),
+            NextStep::Wait if running.is_empty() => {
+                // They wait for each other.
+                let error = order.check().err().map(|e| e.to_string());
+                for name in plan.waiting() {
+                    let (name, error, began_us) = (name.clone(), error.clone(), since(Instant::now()));
+                    done(&mut report, skipped(name, error, began_us))?;
+                }
+                return Ok(report.container);
+            }
             NextStep::Wait => {
                 for job in wait_any(&mut running)? {
                     let (name, began, attempt) = (job.name.clone(), job.began, job.attempt);
-                    let (state, error) = match job.result() {
-                        Ok(()) => (BootState::Started, None),
-                        Err(e) if e.kind() == Kind::TimedOut => (BootState::Slow, Some(e.to_string())),
-                        Err(e) if e.kind() == Kind::Failed && attempt < ATTEMPTS => {
-                            let until = Instant::now() + Duration::from_secs(1 << (attempt - 1));
-                            running.push(PendingJob { name, began, attempt, task: Task::Pause(until) });
-                            continue;
-                        }
-                        Err(e) => (BootState::Failed, Some(e.to_string())),
+                    let Some((state, error)) = outcome(job.result(), attempt) else {
+                        let until = Instant::now() + Duration::from_secs(1 << (attempt - 1));
+                        running.push(PendingJob { name, began, attempt, task: Task::Pause(until) });
+                        continue;
                     };
                     plan.ended(&name, state != BootState::Failed);
                     let took_us = began.elapsed().as_micros() as u64;
@@ -184,6 +183,20 @@ pub(crate) fn stop_all(layout: &Layout) -> Result<Vec<(ContainerName, Error)>> {
     }
 }
 
+/// What the end of a start means for the report; `None` where it is tried again.
+fn outcome(result: Result<()>, attempt: u32) -> Option<(BootState, Option<String>)> {
+    match result {
+        Ok(()) => Some((BootState::Started, None)),
+        Err(e) if e.kind() == Kind::TimedOut => Some((BootState::Slow, Some(e.to_string()))),
+        Err(e) if e.kind() == Kind::Failed && attempt < ATTEMPTS => None,
+        Err(e) => Some((BootState::Failed, Some(e.to_string()))),
+    }
+}
+
+fn skipped(name: ContainerName, error: Option<String>, began_us: u64) -> BootEntry {
+    BootEntry { name, state: BootState::Skipped, attempts: 0, began_us, took_us: 0, error }
+}
+
 /// A start or a stop of one container.
 struct PendingJob {
     name: ContainerName,
@@ -225,10 +238,13 @@ impl PendingJob {
 
 impl Task {
     fn start(layout: &Layout, name: &ContainerName) -> Result<Self> {
-        let booted = layout.config(name)?.boot.ready == ReadyCondition::Booted;
-        let wait = booted.then_some(WaitFor::Booted);
-        let request = StartRequest { window: (24, 80), limit: READY, changes: GuestChanges::Stay, wait };
-        fork::ChildWork::begin(|| start_and_wait(layout, name, request)).map(Task::Work)
+        let start = || {
+            let booted = layout.config(name)?.boot.ready == ReadyCondition::Booted;
+            let wait = booted.then_some(WaitFor::Booted);
+            let request = StartRequest { window: (24, 80), limit: READY, changes: GuestChanges::Stay, wait };
+            start_and_wait(layout, name, request)
+        };
+        fork::ChildWork::begin(start).map(Task::Work)
     }
 }
 

@@ -9,6 +9,7 @@ pub(crate) mod config;
 pub(crate) mod confined;
 pub(crate) mod copy;
 pub(crate) mod create;
+pub(crate) mod dependants;
 pub(crate) mod destroy;
 pub(crate) mod diff;
 pub(crate) mod export;

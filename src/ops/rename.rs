@@ -2,7 +2,7 @@
 
 use rustix::fs::{CWD, RenameFlags, renameat_with};
 
-use super::autostart;
+use super::{autostart, dependants};
 use crate::cgroup::Hierarchies;
 use crate::container::{boot_report, sweep};
 use crate::distro::{self, HostKeys, Identity};
@@ -63,7 +63,8 @@ fn give_name(layout: &Layout, from: &ContainerName, to: &ContainerName) -> Resul
     }
     autostart::forget(layout, from)?;
     drop((first_lock, second_lock));
-    if starts_with_host { autostart::enable(layout, to) } else { Ok(()) }
+    let renamed = dependants::rename(layout, from, to);
+    if starts_with_host { autostart::enable(layout, to).and(renamed) } else { renamed }
 }
 
 /// Has the guest of `container` called `to` in its own files, if that is by now called `from` there.

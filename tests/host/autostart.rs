@@ -11,6 +11,8 @@ pub fn trials() -> Vec<Trial> {
     vec![
         probe("autostart::starts_in_order_and_stops_in_the_reverse", in_order),
         probe("autostart::a_failure_is_retried_and_reported", failures),
+        probe("autostart::a_missing_or_circular_dependency_stops_no_other", independent),
+        probe("autostart::a_rename_is_followed_and_a_destroy_is_said", dependants),
         probe("autostart::circles_are_refused_when_set", circles),
     ]
 }
@@ -69,6 +71,48 @@ fn in_order(sandbox: &Sandbox) {
     }
     sandbox.lxm(&["disable", "web"]).ok();
     assert_eq!(sandbox.info("web", "autostart"), false);
+    forget_report(sandbox);
+}
+
+/// Files that were edited by hand, or restored without one of them.
+fn independent(sandbox: &Sandbox) {
+    for name in ["free", "needy", "a", "b", "odd", "broken"] {
+        sandbox.create(name, Guest::Probe, &[]);
+        sandbox.lxm(&["enable", name]).ok();
+    }
+    let write = |name: &str, line: &str| {
+        let file = sandbox.layout().config_file(&name.parse().unwrap());
+        let text = std::fs::read_to_string(&file).unwrap();
+        std::fs::write(&file, text.replace("[boot]\n", &format!("[boot]\n{line}\n"))).unwrap();
+    };
+    write("needy", "requires = [\"missing\"]");
+    write("a", "autostart-after = [\"b\"]");
+    write("b", "autostart-after = [\"a\"]");
+    write("odd", "requires = [\"../x\"]");
+    write("broken", "nonsense = 1");
+    sandbox.lxm(&["autostart"]).fails(1).complains("`missing`").complains("ordering cycle");
+    assert_eq!(sandbox.info("free", "state"), "running");
+    for name in ["needy", "a", "b"] {
+        assert_eq!(sandbox.info(name, "state"), "stopped", "{name}");
+    }
+    assert_eq!(row(sandbox, "a")["state"], "skipped");
+    assert_eq!(row(sandbox, "needy")["state"], "skipped");
+    sandbox.lxm(&["autostart", "--stop"]).ok();
+    forget_report(sandbox);
+}
+
+fn dependants(sandbox: &Sandbox) {
+    for name in ["db", "web", "mail"] {
+        sandbox.create(name, Guest::Probe, &[]);
+    }
+    sandbox.lxm(&["config", "set", "web", "boot.requires", "db", "boot.autostart-after", "mail,db"]).ok();
+    sandbox.lxm(&["rename", "db", "sql"]).ok();
+    let get = |key: &str| sandbox.lxm(&["config", "get", "web", key]).ok().line().to_owned();
+    assert_eq!((get("boot.requires"), get("boot.autostart-after")), ("[\"sql\"]".into(), "[\"mail\", \"sql\"]".into()));
+    sandbox.lxm(&["destroy", "mail"]).ok();
+    sandbox.lxm(&["destroy", "sql"]).ok().complains("`web` requires `sql`");
+    sandbox.lxm(&["enable", "web"]).ok();
+    sandbox.lxm(&["autostart"]).fails(1).complains("`sql`");
     forget_report(sandbox);
 }
 
