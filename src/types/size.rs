@@ -13,6 +13,9 @@ use crate::error::{Error, Result};
 pub struct Size(u64);
 
 impl Size {
+    /// The kernel counts files and limits in 63 bits.
+    pub const MOST: u64 = i64::MAX as u64;
+
     pub const fn from_bytes(bytes: u64) -> Self {
         Size(bytes)
     }
@@ -31,14 +34,19 @@ impl FromStr for Size {
             return Err(Error::usage(format!("`{s}` is not a size: it has no unit"))
                 .hint("write for example `512MiB` or `2GiB`"));
         }
+        // Whole numbers as they are: the library reads them as floating point.
+        if let Some(bytes) = s.strip_suffix('B').and_then(|number| number.parse::<u64>().ok())
+            && bytes <= Self::MOST
+        {
+            return Ok(Size(bytes));
+        }
         let is_letter = |c: char| "kKmMgGtTpPeE".contains(c);
         let whole = match s.strip_suffix(is_letter) {
             Some(number) if !number.ends_with(|c: char| c.is_ascii_alphabetic()) => format!("{s}iB"),
             _ => s.to_owned(),
         };
         match whole.parse::<bytesize::ByteSize>().map(|size| size.as_u64()) {
-            // What is more, it takes for the most that there is.
-            Ok(u64::MAX) => Err(Error::usage(format!("`{s}` is more than a size can be"))),
+            Ok(bytes) if bytes > Self::MOST => Err(Error::usage(format!("`{s}` is more than a size can be"))),
             Ok(bytes) => Ok(Size(bytes)),
             Err(_) => {
                 Err(Error::usage(format!("`{s}` is not a size")).hint("write for example `512MiB`, `512M` or `2GB`"))
@@ -78,6 +86,8 @@ mod tests {
             ("1.5k", 1536),
             ("2 T", 2 << 40),
             ("7kB", 7000),
+            ("9007199254740993B", 9_007_199_254_740_993),
+            ("9223372036854775807B", Size::MOST),
         ] {
             let size: Size = text.parse().unwrap();
             assert_eq!(size.bytes(), bytes);
@@ -87,7 +97,9 @@ mod tests {
 
     #[test]
     fn what_is_no_size_or_too_large_is_refused() {
-        for text in ["", "5", "-1MiB", "2 parsecs", "MiB", "M", "99999999999G", "1e30GB", "nanG", "5X"] {
+        for text in
+            ["", "5", "-1MiB", "2 parsecs", "MiB", "M", "99999999999G", "9223372036854775808B", "1e30GB", "nanG", "5X"]
+        {
             assert!(text.parse::<Size>().is_err(), "{text}");
         }
     }

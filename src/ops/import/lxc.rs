@@ -190,7 +190,8 @@ fn lxc_size(value: &str) -> Option<Size> {
         (at, 'G' | 'g') => (&value[..at], 30),
         _ => (value, 0),
     };
-    Some(Size::from_bytes(number.parse::<u64>().ok()?.checked_mul(1 << unit)?))
+    let bytes = number.parse::<u64>().ok()?.checked_mul(1 << unit)?;
+    (bytes <= Size::MOST).then(|| Size::from_bytes(bytes))
 }
 
 /// `/srv/www var/www none bind,ro,create=dir 0 0`
