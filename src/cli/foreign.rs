@@ -61,6 +61,15 @@ pub(super) const VERBS: &[(&str, Ours)] = &[
 
 /// Options of another program's verb that lxm does not have, and what to type.
 const OPTIONS: &[(&str, &[&str], &str)] = &[
+    (
+        "attach",
+        &["-i", "--interactive"],
+        "not needed: standard input is connected, and with a terminal here there is one there",
+    ),
+    ("attach", &["-w", "--workdir"], "`lxm exec --cwd DIR NAME COMMAND`"),
+    ("destroy", &["-r", "-rf"], "`lxm destroy NAME`, and `-f` for one that is running"),
+    ("list", &["-a", "--all", "-l", "--long"], "all containers are listed; `lxm list -f` prints a table"),
+    ("stop", &["-f", "--force"], "`lxm stop -k NAME` kills a container at once"),
     ("autostart", &["-g", "--group"], "lxm has no groups; `boot.autostart-after` and `boot.requires` order containers"),
     ("copy", &["-s", "--snapshot-only"], "copies share their files where `--storage` is overlay or btrfs"),
     ("copy", &["-e", "--ephemeral"], "`lxm copy NAME NEW`, then `lxm start --ephemeral NEW`"),

@@ -62,7 +62,10 @@ impl From<Reached> for WaitFor {
 impl Start {
     pub(super) fn run(self, context: &Context) -> Result<u8> {
         require_root("start a container")?;
-        let names = self.names.get(context, |state| state == ContainerState::Stopped)?;
+        let names = self.names.get(context, |state| {
+            // One that runs is waited for as well.
+            state == ContainerState::Stopped || self.wait.is_some() && state == ContainerState::Running
+        })?;
         let request = StartRequest {
             window: sys::tty::window_size(std::io::stdin().as_fd()),
             limit: self.timeout.get(),

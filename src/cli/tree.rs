@@ -26,7 +26,8 @@ pub(super) struct Parsed {
 /// Parses the words of a command line, the program's name first.
 pub(super) fn parse(words: &[OsString]) -> clap::error::Result<Parsed> {
     let words = &as_ours(words)?[..];
-    let verb = position_of_verb(words).and_then(|at| find(words[at].to_str()?));
+    let asks_general = |at: usize| words[1..at].iter().any(|word| ["-h", "--help"].iter().any(|help| word == help));
+    let verb = position_of_verb(words).filter(|at| !asks_general(*at)).and_then(|at| find(words[at].to_str()?));
     let alone =
         verb.map(|verb| matches(root().subcommand(verb.command()), words).map_err(|e| with_advice(e, verb.name)));
     let all = || {
@@ -53,6 +54,18 @@ fn position_of_verb(words: &[OsString]) -> Option<usize> {
     (1..words.len()).find(|at| !word(*at).starts_with(b"-") && !takes_next(word(at - 1)))
 }
 
+/// Behind the verb and those below it: `lxm snapshot create`.
+fn end_of_verb(words: &[OsString]) -> usize {
+    let Some(mut end) = position_of_verb(words) else { return words.len() };
+    let mut command = words[end].to_str().and_then(find).map(Verb::command);
+    end += 1;
+    while let (Some(verb), Some(word)) = (&command, words.get(end)) {
+        command = verb.find_subcommand(word).cloned();
+        end += usize::from(command.is_some());
+    }
+    end
+}
+
 /// The words with `help`, `version` and the verbs of other programs as lxm has them; fails with what to
 /// type for a verb that it has not.
 fn as_ours(words: &[OsString]) -> clap::error::Result<Vec<OsString>> {
@@ -62,8 +75,12 @@ fn as_ours(words: &[OsString]) -> clap::error::Result<Vec<OsString>> {
     match word.as_str() {
         "help" => {
             words.remove(at);
+            let mut words = as_ours(&words)?;
+            let end = end_of_verb(&words);
+            // What follows may be a command for a guest.
+            words.truncate(end);
             words.push("--help".into());
-            return as_ours(&words);
+            return Ok(words);
         }
         "version" if words.len() == at + 1 => words[at] = "--version".into(),
         _ => match foreign::verb(&word) {

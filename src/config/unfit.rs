@@ -6,6 +6,9 @@
 use super::{Config, KeyPath, is_interface_name, is_link_name};
 use crate::error::Error;
 
+/// One below PID_MAX_LIMIT: the kernel refuses a limit above, and one more is set for what attaches.
+const MOST_PIDS: u64 = (4 << 20) - 1;
+
 /// A setting, and why it is refused.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Unfit {
@@ -48,6 +51,10 @@ impl Config {
         let cpuset = limits.cpuset.as_deref().filter(|list| !is_cpu_list(list));
         add(&["limits", "cpuset"], cpuset.map(|list| format!("`{list}` is no list of CPUs such as `0-3,8`")));
         add(&["limits", "pids"], (limits.pids == 0).then(|| "must be at least 1: with 0 init cannot run".to_owned()));
+        add(
+            &["limits", "pids"],
+            (limits.pids > MOST_PIDS).then(|| format!("must be at most {MOST_PIDS}, as many as the kernel has")),
+        );
         let memory = limits.memory.filter(|memory| memory.bytes() < LEAST_MEMORY);
         add(&["limits", "memory"], memory.map(|memory| format!("`{memory}` is too small to start the container")));
         for (name, network) in &self.network {
@@ -135,6 +142,7 @@ mod tests {
             ("limits.cpuset = 'foo'", "limits.cpuset"),
             ("limits.cpuset = '0,,1'", "limits.cpuset"),
             ("limits.pids = 0", "limits.pids"),
+            ("limits.pids = 4194304", "limits.pids"),
             ("limits.memory = '0'", "limits.memory"),
             ("limits.memory = '1KiB'", "limits.memory"),
             ("network.lo.type = 'none'", "network.lo"),

@@ -15,7 +15,7 @@ use crate::store::{self, BootRecord, Layout};
 use crate::sys::process;
 use crate::systemd::bus;
 use crate::systemd::properties;
-use crate::systemd::unit::{TIMEOUT, failure_reason, is_installed, manager, unit_name, write_order};
+use crate::systemd::unit::{TIMEOUT, failure_reason, is_installed, manager, required_sources, unit_name, write_order};
 use crate::types::ContainerName;
 
 /// What a start may take before init runs; the unit has its own limit, which comes first.
@@ -259,10 +259,11 @@ fn transient(layout: &Layout, name: &ContainerName) -> Result<Vec<(String, Owned
     let seconds = |seconds: u64| Variant::from(seconds * 1_000_000);
     let reboot = || Variant::from((vec![133i32], Vec::<i32>::new()));
     let refused: (Vec<i32>, Vec<i32>) = (vec![2, 3, 4, 5, 6], Vec::new());
-    let mounts = layout.config(name).map(|config| config.mount).unwrap_or_default();
-    let sources = mounts.into_iter().filter(|mount| !mount.optional).map(|mount| mount.source);
-    let mounts_for = std::iter::once(layout.container(name)).chain(sources);
-    let mounts_for: Vec<String> = mounts_for.map(|path| path.to_string_lossy().into_owned()).collect();
+    // It writes them down without quotes: one with a space would be two after a `daemon-reload`.
+    let is_plain = |path: &String| !path.contains([' ', '%', '"', '\\']);
+    let sources = layout.config(name).map(|config| required_sources(&config)).unwrap_or_default();
+    let place = layout.container(name).to_string_lossy().into_owned();
+    let mounts_for: Vec<String> = [place].into_iter().chain(sources.into_iter().filter(is_plain)).collect();
     let fields: Vec<Vec<u8>> = vec![format!("CONTAINER_NAME={}", layout.name_on_host(name)).into_bytes()];
     let properties: Vec<(&str, Variant<'_>)> = vec![
         ("Description", format!("Container {name}").into()),

@@ -61,12 +61,9 @@ pub(super) async fn make_veth(
         .setns_by_fd(namespaces.netns);
     // A bridge takes the smallest MTU of its ports, and with it the host and all others on it: the port
     // is not below the bridge, whatever the guest's end has.
-    if let Some(mtu) = bridge.mtu.max(interface.mtu) {
-        ours = ours.mtu(mtu);
-    }
-    if let Some(mtu) = interface.mtu.or(bridge.mtu) {
-        theirs = theirs.mtu(mtu);
-    }
+    let mtu = interface.mtu.unwrap_or(bridge.mtu);
+    ours = ours.mtu(mtu.max(bridge.mtu));
+    theirs = theirs.mtu(mtu);
     let pair = ours.set_info_data(InfoData::Veth(InfoVeth::Peer(theirs.build()))).build();
     add_replacing(namespaces.host, pair, host_link).await?;
     // Not in the message above: a veth refuses to come up before it has a peer (ENOTCONN).

@@ -48,7 +48,8 @@ pub(crate) fn wait_address(layout: &Layout, name: &ContainerName, limit: Duratio
         }
         still_there(name, &leader)?;
         if Instant::now() >= deadline {
-            let error = Error::timed_out(format!("container `{name}` has no address within {} s", limit.as_secs()));
+            let error =
+                Error::timed_out(format!("container `{name}` has no address within {} s", limit.as_secs_f64().round()));
             return Err(error.hint(why_no_address(layout, name)));
         }
         std::thread::sleep(PAUSE);

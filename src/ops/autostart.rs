@@ -78,6 +78,8 @@ pub(crate) fn forget(layout: &Layout, name: &ContainerName) -> Result<()> {
 fn set(layout: &Layout, name: &ContainerName, autostart: bool) -> Result<()> {
     let file = layout.config_file(name);
     let text = std::fs::read_to_string(&file).context(|| format!("read `{}`", file.display()))?;
+    // Its error names the line.
+    config::parse::<Config>(&text, &file)?;
     let mut document: toml_edit::DocumentMut =
         text.parse().map_err(|e| Error::config(format!("{}: {e}", file.display())))?;
     let boot = document.entry("boot").or_insert(toml_edit::table());

@@ -32,11 +32,15 @@ impl FromStr for Goal {
     type Err = Error;
 
     fn from_str(s: &str) -> Result<Self> {
-        match s {
+        match s.to_ascii_lowercase().as_str() {
             "booted" => Ok(Goal::Booted),
             "network" => Ok(Goal::Network),
             "ssh" => Ok(Goal::Ssh),
-            _ => s.parse().map(Goal::State).map_err(|e: Error| e.hint("`booted`, `network` and `ssh` are valid too")),
+            _ => s.parse().map(Goal::State).map_err(|_: Error| {
+                let known = ContainerState::ALL.map(|state| format!("`{}`", state.name())).join(", ");
+                Error::usage(format!("`{s}` is not a state"))
+                    .hint(format!("valid values: {known}, `booted`, `network`, `ssh`"))
+            }),
         }
     }
 }
@@ -84,7 +88,7 @@ fn wait_state(layout: &Layout, name: &ContainerName, goals: &[Goal], limit: Opti
         }
         let left = deadline.map_or(Duration::from_secs(3600), |d| d.saturating_duration_since(Instant::now()));
         if left.is_zero() {
-            let waited = limit.unwrap_or_default().as_secs_f64();
+            let waited = (limit.unwrap_or_default().as_secs_f64() * 10.0).round() / 10.0;
             return Err(Error::timed_out(format!("container `{name}` is still {} after {waited} s", state.name())));
         }
         match record {

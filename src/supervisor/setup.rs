@@ -133,23 +133,24 @@ impl Setup {
             // For a guest without a hostname in its files, which come first.
             credentials.entry("system.hostname".to_owned()).or_insert_with(|| self.name.to_string());
         }
+        // Each name has one value: of two, getenv(3) finds the first and a shell takes the last.
         let mut environment = BTreeMap::from([
             ("container", "lxm"),
-            ("container_uuid", uuid),
             ("TERM", "xterm-256color"),
             ("PATH", PATH),
             ("HOME", "/root"),
             ("USER", "root"),
             ("LOGNAME", "root"),
         ]);
+        environment.extend(self.config.environment.iter().map(|(key, value)| (key.as_str(), value.as_str())));
+        // What lxm and the guest's systemd agree on is not for settings.
+        environment.insert("container_uuid", uuid);
         if systemd {
             environment.insert("NOTIFY_SOCKET", "/run/host/notify");
         }
         if !credentials.is_empty() {
             environment.insert("CREDENTIALS_DIRECTORY", "/run/host/credentials");
         }
-        // Each name has one value: of two, getenv(3) finds the first and a shell takes the last.
-        environment.extend(self.config.environment.iter().map(|(key, value)| (key.as_str(), value.as_str())));
         let environment = environment.into_iter().map(|(key, value)| format!("{key}={value}"));
         let c_string =
             |text: String| CString::new(text).map_err(|_| Error::new(Kind::Config, "a setting holds a NUL byte"));

@@ -60,6 +60,10 @@ fn find(passwd: &str, group: &str, wanted: &str) -> Result<User> {
 }
 
 fn find_user(passwd: &str, wanted: &str) -> Result<User> {
+    // A guest can have a line without a name.
+    if wanted.is_empty() {
+        return Err(Error::usage("the name of the user is empty"));
+    }
     let uid = parse_id(wanted);
     let entry = passwd
         .lines()
@@ -100,8 +104,9 @@ fn find_group(group: &str, wanted: &str) -> Result<u32> {
 }
 
 fn groups_of(group: &str, user: &str) -> Vec<u32> {
-    let member =
-        |line: &&str| line.rsplit(':').next().is_some_and(|members| members.split(',').any(|name| name == user));
+    let member = |line: &&str| {
+        line.rsplit(':').next().is_some_and(|members| members.split(',').any(|name| !name.is_empty() && name == user))
+    };
     group.lines().filter(member).filter_map(account::id).filter_map(parse_id).collect()
 }
 

@@ -1,7 +1,7 @@
 //! A container's unit: its name, its place in the boot, its limits, its state.
 
 use std::os::unix::process::CommandExt;
-use std::path::Path;
+use std::path::{Component, Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, SystemTime};
 
@@ -137,27 +137,32 @@ fn order_lines(layout: &Layout, name: &ContainerName, config: &Config) -> String
     lines.extend(requires.iter().map(|unit| format!("Requires={unit}")));
     // The unit file itself names the default place.
     if prefix(layout) == INSTALLED && layout.containers() != Layout::new(layout.root()).containers() {
-        lines.push(requires_mounts_for(&layout.container(name)));
+        lines.push(requires_mounts_for(&layout.container(name).to_string_lossy()));
     }
     // A disk or share that comes late would be mounted over what the guest has got instead of it, the
-    // empty directory below. An optional one is started without.
-    lines.extend(config.mount.iter().filter(|mount| !mount.optional).map(|mount| requires_mounts_for(&mount.source)));
+    // empty directory below.
+    lines.extend(required_sources(config).iter().map(|source| requires_mounts_for(source)));
     if lines.is_empty() {
         return String::new();
     }
     format!("# Made by lxm from the container's config.toml.\n[Unit]\n{}\n", lines.join("\n"))
 }
 
+/// The sources of mounts that must be mounted first. An optional one is started without.
+///
+/// systemd refuses what has `..` in it, and no quoting is read the same by all its releases: a source with
+/// that, or with a control character, is not waited for.
+pub(crate) fn required_sources(config: &Config) -> Vec<String> {
+    let sources = config.mount.iter().filter(|mount| !mount.optional).map(|mount| &mount.source);
+    let plain = sources.filter(|source| !source.components().any(|part| part == Component::ParentDir));
+    // `/srv//www/./` is `/srv/www`.
+    let texts = plain.filter_map(|source| source.components().collect::<PathBuf>().to_str().map(str::to_owned));
+    texts.filter(|source| !source.chars().any(|c| c.is_control())).collect()
+}
+
 /// In the words of a unit file (systemd.syntax(7), "Quoting"; systemd.unit(5), "Specifiers").
-fn requires_mounts_for(path: &Path) -> String {
-    let quoted = |c: char| match c {
-        '"' | '\\' => format!("\\{c}"),
-        '%' => "%%".to_owned(),
-        // A newline would end the line.
-        c if c.is_ascii_control() => format!("\\x{:02x}", c as u32),
-        c => c.to_string(),
-    };
-    let path: String = path.to_string_lossy().chars().map(quoted).collect();
+fn requires_mounts_for(path: &str) -> String {
+    let path = path.replace('\\', r"\\").replace('"', "\\\"").replace('%', "%%");
     format!("RequiresMountsFor=\"{path}\"")
 }
 
@@ -277,10 +282,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn paths_of_mounts_are_quoted_for_units() {
-        for (path, quoted) in [("/srv/a b", "/srv/a b"), ("/a\"b\\c", r#"/a\"b\\c"#), ("/100%\n[x]", r"/100%%\x0a[x]")]
-        {
-            assert_eq!(requires_mounts_for(Path::new(path)), format!("RequiresMountsFor=\"{quoted}\""));
-        }
+    fn sources_of_mounts_are_named_as_every_systemd_reads_them() {
+        let text = "[[mount]]\nsource = '/srv//a b/./'\ntarget = '/a'\n[[mount]]\nsource = '/srv/../x'\ntarget = '/b'\n\
+                    [[mount]]\nsource = '/opt'\ntarget = '/c'\noptional = true\n[[mount]]\nsource = \"/x\\ny\"\ntarget = '/d'\n";
+        let config: Config = toml::from_str(&format!("version = 1\nuuid = ''\n{text}")).unwrap();
+        assert_eq!(required_sources(&config), ["/srv/a b"]);
+        assert_eq!(requires_mounts_for("/100%\"b\\c"), r#"RequiresMountsFor="/100%%\"b\\c""#);
     }
 }

@@ -10,6 +10,10 @@ fn help_and_version_are_also_verbs() {
         (&["help", "start"], &["start", "--help"]),
         (&["help", "snapshot", "create"], &["snapshot", "create", "--help"]),
         (&["help", "poweroff"], &["stop", "--help"]),
+        (&["help", "exec", "web", "id"], &["exec", "--help"]),
+        (&["help", "exec", "web", "--", "reboot"], &["exec", "--help"]),
+        (&["help", "config", "set", "web"], &["config", "set", "--help"]),
+        (&["-h", "start"], &["--help"]),
         (&["version"], &["--version"]),
     ] {
         assert_eq!(place.lxm(args).ok().stdout, place.lxm(same).ok().stdout, "{args:?}");

@@ -2,7 +2,7 @@
 
 use rtnetlink::LinkUnspec;
 
-use super::link::{address, is_bridge, is_up, make, mtu, ports, settings_of_kernel, usable};
+use super::link::{address, is_bridge, is_up, make, mtu, mtu_of, ports, settings_of_kernel, usable};
 use super::port::Bridge;
 use super::subnet::choose;
 use crate::config::HostConfig;
@@ -44,7 +44,7 @@ pub(crate) fn ensure(layout: &Layout, name: &str) -> Result<Bridge> {
         // A bridge of ours is brought up last of all, so up means that everything else is done.
         (Some(settings), Some(link)) if is_up(&link) => {
             server::ensure(layout, name)?;
-            Ok(Bridge { index: link.header.index, mtu: mtu(&link), group: group()?, settings: Some(settings) })
+            Ok(Bridge { index: link.header.index, mtu: mtu_of(&settings), group: group()?, settings: Some(settings) })
         }
         (None, Some(link)) if !is_default => {
             if !is_bridge(&link) {
@@ -104,8 +104,12 @@ pub(crate) fn up(layout: &Layout, name: &str) -> Result<Bridge> {
         })?;
         server::ensure(layout, name)?;
         resolved::announce(index, &settings);
-        let mtu = settings.mtu.map(u32::from);
-        Ok(Bridge { index, mtu, group: groups::of_owner(&owner::tag(layout)?), settings: Some(settings) })
+        Ok(Bridge {
+            index,
+            mtu: mtu_of(&settings),
+            group: groups::of_owner(&owner::tag(layout)?),
+            settings: Some(settings),
+        })
     };
     bring_up().context(|| format!("bridge `{name}`"))
 }

@@ -15,6 +15,8 @@ use crate::net::netlink::{index_of, link_by_name};
 use crate::net::sysctl;
 use crate::types::Mac;
 
+const DEFAULT_MTU: u32 = 1500;
+
 /// Whether the host has a link of this name.
 pub(crate) fn exists(name: &str) -> bool {
     nix::net::if_::if_nametoindex(name).is_ok()
@@ -51,22 +53,18 @@ pub(super) async fn make(mark: &str, host: &Handle, name: &str, settings: &Bridg
         if !is_bridge(&link) {
             return Err(Error::conflict("a link of this name is there and is not a bridge"));
         }
-        let mut change = LinkUnspec::new_with_index(link.header.index).address(mac).alias(mark);
-        if let Some(mtu) = settings.mtu {
-            change = change.mtu(mtu.into());
-        }
+        let change = LinkUnspec::new_with_index(link.header.index).address(mac).alias(mark).mtu(mtu_of(settings));
         host.link().change(change.build()).execute().await.context(|| "set its hardware address")?;
         return Ok(link.header.index);
     }
     // No spanning tree: a port would be deaf for its first thirty seconds.
-    let mut link = LinkBridge::new(name).address(mac).forward_delay(0);
-    if let Some(mtu) = settings.mtu {
-        link = link.mtu(mtu.into());
-    }
+    // A bridge takes the smallest MTU of its ports, and with it all others on it, until its own is *changed*
+    // to something (br_change_mtu, BROPT_MTU_SET_BY_USER): so it is made with another than it gets.
+    let link = LinkBridge::new(name).address(mac).forward_delay(0).mtu(mtu_of(settings) - 1);
     host.link().add(link.build()).execute().await.context(|| "make it")?;
     let index = index_of(host, name).await?;
     // The kernel takes no alias in the message that makes a link.
-    let marked = LinkUnspec::new_with_index(index).alias(mark).build();
+    let marked = LinkUnspec::new_with_index(index).alias(mark).mtu(mtu_of(settings)).build();
     host.link().change(marked).execute().await.context(|| "mark it as ours")?;
     Ok(index)
 }
@@ -77,11 +75,18 @@ pub(crate) fn usable(name: &str, settings: BridgeSettings) -> BridgeSettings {
     BridgeSettings { ipv6, ..settings }
 }
 
-pub(super) fn mtu(link: &LinkMessage) -> Option<u32> {
-    link.attributes.iter().find_map(|attribute| match attribute {
+/// The MTU of a bridge of lxm's; the default is Ethernet's, as the kernel's.
+pub(super) fn mtu_of(settings: &BridgeSettings) -> u32 {
+    settings.mtu.map_or(DEFAULT_MTU, u32::from)
+}
+
+/// The MTU of a bridge of the host's own.
+pub(super) fn mtu(link: &LinkMessage) -> u32 {
+    let of_kernel = link.attributes.iter().find_map(|attribute| match attribute {
         LinkAttribute::Mtu(mtu) => Some(*mtu),
         _ => None,
-    })
+    });
+    of_kernel.unwrap_or(DEFAULT_MTU)
 }
 
 pub(super) async fn address(host: &Handle, index: u32, settings: &BridgeSettings) -> Result<()> {

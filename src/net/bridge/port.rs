@@ -10,8 +10,7 @@ use crate::net::plan::PlannedInterface;
 #[derive(Debug, Clone)]
 pub(crate) struct Bridge {
     pub index: u32,
-    /// `None` where it was not looked at: the kernel's default, 1500.
-    pub mtu: Option<u32>,
+    pub mtu: u32,
     /// That of its ports, without what it says of each (`groups::of_owner`).
     pub(super) group: u32,
     /// Set where lxm made it, and serves leases and names on it.
@@ -50,7 +49,7 @@ mod tests {
     #[test]
     fn a_static_address_of_the_bridge_s_network_goes_by_the_bridge() {
         let settings: BridgeSettings = toml::from_str("ipv4 = \"10.9.8.1/24\"\nipv6 = \"fd00::1/64\"").unwrap();
-        let bridge = Bridge { index: 1, mtu: None, group: groups::of_owner("lxm"), settings: Some(settings) };
+        let bridge = Bridge { index: 1, mtu: 1500, group: groups::of_owner("lxm"), settings: Some(settings) };
         let gateways = |keys: &str| {
             let config = toml::from_str(&format!("[network.eth0]\n{keys}")).unwrap();
             let mut interface =

@@ -30,11 +30,30 @@ fn no_ipv6(sandbox: &Sandbox) {
 
 /// A bridge takes the smallest MTU of its links: a guest with another must not cut the host's.
 fn bridge_mtu(sandbox: &Sandbox) {
+    let mtu = |link: &str| std::fs::read_to_string(format!("/sys/class/net/{link}/mtu")).unwrap();
+    for name in ["small", "db"] {
+        create(sandbox, name, "");
+    }
+    // The one that makes lxm's own, and one above it.
+    for (own, bridge) in [("1400", None), ("9000", None), ("1400", Some("3000"))] {
+        if let Some(bridge) = bridge {
+            sandbox.lxm(&["network", "set", "lxmbr0", "mtu", bridge]).ok();
+        }
+        sandbox.lxm(&["config", "set", "small", "network.eth0.mtu", own]).ok();
+        sandbox.lxm(&["start", "small", "db"]).ok();
+        let wanted = format!("{}\n", bridge.unwrap_or("1500"));
+        assert_eq!(
+            (mtu("lxmbr0"), inside(sandbox, "small", "cat /sys/class/net/eth0/mtu").ok().stdout.trim()),
+            (wanted.clone(), own)
+        );
+        assert_eq!(inside(sandbox, "db", "cat /sys/class/net/eth0/mtu").ok().stdout, wanted);
+        sandbox.lxm(&["stop", "-k", "small", "db"]).ok();
+        assert_eq!(mtu("lxmbr0"), wanted, "the last one has gone");
+    }
     ip("link add br0 type bridge");
     ip("link add up0 mtu 9000 type veth peer name far0 mtu 9000");
     ip("link set up0 master br0 up");
     ip("link set br0 up");
-    let mtu = |link: &str| std::fs::read_to_string(format!("/sys/class/net/{link}/mtu")).unwrap();
     create(sandbox, "web", "");
     sandbox.lxm(&["config", "set", "web", "network.eth0.bridge", "br0"]).ok();
     sandbox.lxm(&["start", "web"]).ok();
