@@ -117,6 +117,11 @@ impl Error {
         self.errno
     }
 
+    /// Outermost first; the last is what is wrong.
+    pub fn steps(&self) -> &[String] {
+        &self.steps
+    }
+
     pub fn hint_text(&self) -> Option<&str> {
         self.hint.as_deref()
     }

@@ -9,6 +9,7 @@ mod filter;
 use std::borrow::Cow;
 use std::fmt::Display;
 use std::io::Write;
+use std::sync::Mutex;
 
 pub(crate) use filter::{Colours, Filter};
 
@@ -69,12 +70,37 @@ pub(crate) fn quoted(word: &str) -> Cow<'_, str> {
     shell_words::quote(word)
 }
 
+/// What is said while a verb answers in the machine's form, where it becomes part of the answer.
+static NOTES: Mutex<Option<Vec<String>>> = Mutex::new(None);
+
+/// From now on keeps for [`take_notes`] what is said.
+pub(crate) fn keep_notes() {
+    *NOTES.lock().unwrap_or_else(|e| e.into_inner()) = Some(Vec::new());
+}
+
+/// What has been said and is kept; none where it was written at once.
+pub(crate) fn take_notes() -> Vec<String> {
+    NOTES.lock().unwrap_or_else(|e| e.into_inner()).as_mut().map(std::mem::take).unwrap_or_default()
+}
+
 /// Writes a message to standard error, in one piece: several of us may write at a time.
 ///
 /// On a systemd host the supervisor's and the servers' go to the journal from there.
 pub(crate) fn say(text: impl Display) {
+    match &mut *NOTES.lock().unwrap_or_else(|e| e.into_inner()) {
+        Some(notes) => notes.push(text.to_string()),
+        None => to_stderr(&message(&text.to_string())),
+    }
+}
+
+/// Writes a document of [`json()`] to standard error.
+pub(crate) fn say_json(text: &str) {
+    to_stderr(&json(text));
+}
+
+fn to_stderr(text: &str) {
     // That standard error is closed cannot be reported.
-    let _ = std::io::stderr().write_all(format!("{}\n", message(&text.to_string())).as_bytes());
+    let _ = std::io::stderr().write_all(format!("{text}\n").as_bytes());
 }
 
 /// Writes a question to standard error; the answer is typed behind it.

@@ -38,7 +38,7 @@ impl Adopt {
         }
         let names = if self.all { not_at_home(layout)? } else { self.names };
         let who = if self.new_identity { As::Another } else { As::Itself };
-        for_each::for_each(&names, |name| {
+        for_each::for_each(context, &names, |name| {
             for setting in adopt(layout, name, who)? {
                 context.say(&format!("not taken over, because only the original can have it: {setting}"));
             }

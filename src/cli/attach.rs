@@ -67,7 +67,7 @@ impl Attach {
             terminal,
         };
         attach::run(&context.layout, &self.name.name, request).or_else(|e| {
-            super::context::report(&e);
+            context.report(&e, attach::OUR_FAILURE);
             Ok(attach::OUR_FAILURE)
         })
     }

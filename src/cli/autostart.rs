@@ -1,5 +1,6 @@
 //! `lxm enable`, `disable`, `autostart` and `boot-report`: containers and the host's boot.
 
+use super::done::Done;
 use super::{Context, Format, NamesOrAllArg, for_each, render, require_root};
 use crate::container::boot_report::{self, BootEntry, BootState};
 use crate::error::{Error, Result};
@@ -17,7 +18,7 @@ impl Enable {
     pub(super) fn run(self, context: &Context) -> Result<u8> {
         require_root("change what starts at boot")?;
         let names = self.names.get(context, |_| true)?;
-        for_each::for_each(&names, |name| autostart::enable(&context.layout, name))
+        for_each::for_each(context, &names, |name| autostart::enable(&context.layout, name))
     }
 }
 
@@ -32,7 +33,7 @@ impl Disable {
     pub(super) fn run(self, context: &Context) -> Result<u8> {
         require_root("change what starts at boot")?;
         let names = self.names.get(context, |_| true)?;
-        for_each::for_each(&names, |name| autostart::disable(&context.layout, name))
+        for_each::for_each(context, &names, |name| autostart::disable(&context.layout, name))
     }
 }
 
@@ -50,16 +51,33 @@ impl Autostart {
     pub(super) fn run(self, context: &Context) -> Result<u8> {
         require_root("start containers")?;
         if self.stop {
-            let failed = autostart::stop_all(&context.layout)?;
-            for (name, error) in &failed {
-                context.say(&format!("{name}: {error}"));
-            }
-            return outcome(failed.len(), "stop");
+            return self::stop(context);
         }
-        let entries = autostart::start_all(&context.layout, &|entry| context.say(&sentence(entry)))?;
+        // A list in JSON has all that is said of each.
+        let tell = |entry: &BootEntry| match context.format {
+            Format::Text => context.say(&sentence(entry)),
+            Format::Json => {}
+        };
+        let entries = autostart::start_all(&context.layout, &tell)?;
+        if context.format == Format::Json {
+            render::json(&entries.iter().cloned().map(row).collect::<Vec<_>>())?;
+        }
         let failed = entries.iter().filter(|entry| [BootState::Failed, BootState::Skipped].contains(&entry.state));
         outcome(failed.count(), "start")
     }
+}
+
+fn stop(context: &Context) -> Result<u8> {
+    let ended = autostart::stop_all(&context.layout)?;
+    if context.format == Format::Json {
+        let done = ended.into_iter().map(|(name, outcome)| Done::of(name, outcome)).collect::<Result<_>>()?;
+        return for_each::list(context, done);
+    }
+    let failed: Vec<_> = ended.into_iter().filter_map(|(name, outcome)| Some((name, outcome.err()?))).collect();
+    for (name, error) in &failed {
+        context.say(&format!("{name}: {error}"));
+    }
+    outcome(failed.len(), "stop")
 }
 
 fn outcome(failed: usize, what: &str) -> Result<u8> {

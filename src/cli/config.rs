@@ -81,16 +81,15 @@ enum ConfigVerb {
 impl Config {
     pub(super) fn run(self, context: &Context) -> Result<u8> {
         match self.verb {
-            ConfigVerb::Get { name, key } => get(context, &name.name, &key),
+            ConfigVerb::Get { name, key } => get(context, &name.name, &key).map(|()| 0),
             ConfigVerb::Set { name, settings } => set(context, &name.name, &settings),
             ConfigVerb::Unset { name, keys } => {
                 let changes: Vec<_> = keys.into_iter().map(|key| SettingChange::Unset { key }).collect();
                 change(context, &name.name, &changes)
             }
-            ConfigVerb::Show { name, defaults } => show(context, &name.name, defaults),
+            ConfigVerb::Show { name, defaults } => show(context, &name.name, defaults).map(|()| 0),
             ConfigVerb::Edit(name) => edit(context, &name.name),
         }
-        .map(|()| 0)
     }
 }
 
@@ -107,7 +106,7 @@ fn get(context: &Context, name: &ContainerName, key: &KeyPath) -> Result<()> {
     }
 }
 
-fn set(context: &Context, name: &ContainerName, settings: &[String]) -> Result<()> {
+fn set(context: &Context, name: &ContainerName, settings: &[String]) -> Result<u8> {
     let mut changes = Vec::new();
     let mut words = settings.iter().map(String::as_str);
     while let Some(word) = words.next() {
@@ -122,12 +121,15 @@ fn set(context: &Context, name: &ContainerName, settings: &[String]) -> Result<(
     change(context, name, &changes)
 }
 
-fn change(context: &Context, name: &ContainerName, changes: &[SettingChange]) -> Result<()> {
-    tell(context, name, config::change(&context.layout, name, changes)?);
+fn change(context: &Context, name: &ContainerName, changes: &[SettingChange]) -> Result<u8> {
+    let effect = config::change(&context.layout, name, changes)?;
     let is_of_mount = |change: &SettingChange| match change {
         SettingChange::Set { key, .. } | SettingChange::Unset { key } => key.is_below("mount"),
     };
-    if changes.iter().any(is_of_mount) { warn(context, name) } else { Ok(()) }
+    if changes.iter().any(is_of_mount) {
+        warn(context, name)?;
+    }
+    tell(context, name, effect)
 }
 
 fn warn(context: &Context, name: &ContainerName) -> Result<()> {
@@ -136,10 +138,11 @@ fn warn(context: &Context, name: &ContainerName) -> Result<()> {
     Ok(())
 }
 
-fn tell(context: &Context, name: &ContainerName, effect: Effect) {
+fn tell(context: &Context, name: &ContainerName, effect: Effect) -> Result<u8> {
     if effect == Effect::NextStart {
         context.say(&format!("`{name}` is running: the change applies when it is started again"));
     }
+    context.done(name, serde_json::json!({ "restart_needed": effect == Effect::NextStart }))
 }
 
 fn show(context: &Context, name: &ContainerName, defaults: bool) -> Result<()> {
@@ -153,7 +156,7 @@ fn show(context: &Context, name: &ContainerName, defaults: bool) -> Result<()> {
     }
 }
 
-fn edit(context: &Context, name: &ContainerName) -> Result<()> {
+fn edit(context: &Context, name: &ContainerName) -> Result<u8> {
     let layout = &context.layout;
     let before = config::text(layout, name)?;
     let prefix = format!("lxm-{name}-");
@@ -164,14 +167,14 @@ fn edit(context: &Context, name: &ContainerName) -> Result<()> {
         let after = std::fs::read_to_string(copy.path()).context(|| format!("read `{}`", copy.path().display()))?;
         if after == before {
             context.say("nothing was changed");
-            return Ok(());
+            return context.done(name, ());
         }
         // The admin edits the copy: errors name its lines.
         let taken = Document::parse(&after, copy.path()).and_then(|_| config::replace(layout, name, &before, &after));
         match taken {
             Ok(effect) => {
-                tell(context, name, effect);
-                return warn(context, name);
+                warn(context, name)?;
+                return tell(context, name, effect);
             }
             Err(e) if e.kind() == Kind::Config && again(&e)? => {}
             Err(e) => {
@@ -207,7 +210,7 @@ fn again(e: &Error) -> Result<bool> {
     if !stdin.is_terminal() {
         return Ok(false);
     }
-    super::context::report(e);
+    terminal::say(format_args!("error: {e}"));
     let _ = terminal::ask("edit again? [Y/n] ");
     let mut answer = String::new();
     stdin.read_line(&mut answer).context(|| "read the answer")?;

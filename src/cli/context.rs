@@ -1,9 +1,11 @@
 //! What every verb works with, and how its failure is reported.
 
+use std::ffi::OsString;
 use std::path::PathBuf;
 
 use clap::ValueEnum;
 
+use super::done::Done;
 use crate::error::{Error, Kind, Result};
 use crate::store::Layout;
 use crate::terminal;
@@ -11,12 +13,12 @@ use crate::terminal;
 /// What every verb takes.
 #[derive(Debug, clap::Args)]
 #[command(next_help_heading = "Global options")]
-pub(super) struct Global {
+pub(crate) struct Global {
     /// Directory that holds the containers [default: `path` in lxm.toml, or /var/lib/lxm]
     #[arg(short = 'P', long, global = true, value_name = "DIR")]
     pub path: Option<PathBuf>,
 
-    /// Output format
+    /// Output format; with `json` every command prints its result, and its error, as one JSON document
     #[arg(long, global = true, value_enum, default_value_t = Format::Text, value_name = "FORMAT")]
     pub format: Format,
 
@@ -31,9 +33,20 @@ pub(crate) enum Format {
     Json,
 }
 
+impl Format {
+    /// What the words ask for, as far as it can be known of a command line that is not understood.
+    pub(super) fn of_words(words: &[OsString]) -> Self {
+        let ours = || words.iter().take_while(|word| *word != "--");
+        let of_two = ours().zip(ours().skip(1)).any(|(option, value)| option == "--format" && value == "json");
+        if of_two || ours().any(|word| word == "--format=json") { Format::Json } else { Format::Text }
+    }
+}
+
 /// What every verb works with.
 #[derive(Debug)]
 pub(crate) struct Context {
+    /// As it was called, without aliases: `start`, `snapshot create`.
+    pub verb: String,
     pub layout: Layout,
     pub format: Format,
     pub quiet: bool,
@@ -42,16 +55,12 @@ pub(crate) struct Context {
 }
 
 impl Context {
-    pub(crate) fn new(
-        path: Option<PathBuf>,
-        format: Format,
-        quiet: bool,
-        command: fn() -> clap::Command,
-    ) -> Result<Self> {
-        if quiet {
+    pub(crate) fn new(verb: String, global: Global, command: fn() -> clap::Command) -> Result<Self> {
+        let Global { path, format, quiet } = global;
+        if quiet || format == Format::Json {
             crate::progress::be_quiet();
         }
-        Ok(Context { layout: layout(path)?, format, quiet, command })
+        Ok(Context { verb, layout: layout(path)?, format, quiet, command })
     }
 
     /// Writes a note for the user.
@@ -60,8 +69,29 @@ impl Context {
             terminal::say(message);
         }
     }
-}
 
+    /// Shows in the machine's form what was done to `name`, with what `facts` says of it. In text a
+    /// verb that succeeds says only what it has to say.
+    pub(crate) fn done(&self, name: impl std::fmt::Display, facts: impl serde::Serialize) -> Result<u8> {
+        if self.format == Format::Json {
+            super::render::json(&Done::of(name, Ok(facts))?.entry(&self.verb))?;
+        }
+        Ok(0)
+    }
+
+    /// Tells the user what went wrong beside the error that the verb fails with.
+    pub(super) fn report_too(&self, e: &Error) {
+        match self.format {
+            Format::Text => self.report(e, e.kind().exit_status()),
+            Format::Json => terminal::say(e),
+        }
+    }
+
+    /// Tells the user what went wrong; `status` is the exit status that follows from it.
+    pub(super) fn report(&self, e: &Error, status: u8) {
+        report(self.format, e, status);
+    }
+}
 /// Where everything is, with the containers in `path` where that is given.
 pub(super) fn layout(path: Option<PathBuf>) -> Result<Layout> {
     let layout = Layout::from_env()?;
@@ -94,7 +124,10 @@ pub(super) fn with_rights(e: Error) -> Error {
 }
 
 /// Tells the user what went wrong and what to do about it.
-pub(super) fn report(e: &Error) {
+pub(super) fn report(format: Format, e: &Error, status: u8) {
+    if format == Format::Json {
+        return super::done::report(e, status);
+    }
     terminal::say(format_args!("error: {e}"));
     if let Some(hint) = e.hint_text() {
         terminal::say(format_args!("hint: {hint}"));

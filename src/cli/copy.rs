@@ -42,7 +42,7 @@ impl Copy {
         let from = self.name.name;
         nested_is_left_out(context, &from);
         let to = [&self.to[..], &self.as_in_lxc].concat();
-        for_each::for_each(&to, |to| {
+        for_each::for_each(context, &to, |to| {
             let (snapshot, storage) = (self.snapshot.clone(), self.storage.clone());
             let request = CopyRequest { from: from.clone(), snapshot, to: to.clone(), trust: self.trust, storage };
             for setting in copy(&context.layout, &request)? {
@@ -50,7 +50,7 @@ impl Copy {
                     "not copied, because only the original can have it, or it grants more rights: {setting}"
                 ));
             }
-            Ok(())
+            Ok(serde_json::json!({ "from": from }))
         })
     }
 }

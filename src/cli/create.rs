@@ -132,7 +132,7 @@ impl Create {
         let [start, attach, console] =
             ["start", "attach", "console"].map(|verb| ctx.layout.command(format_args!("{verb} {name}")));
         ctx.say(&format!("start it with `{start}`, then `{attach}` or `{console}`"));
-        Ok(0)
+        ctx.done(name, serde_json::json!({ "template": request.template, "storage": created.storage.backend }))
     }
 }
 

@@ -19,7 +19,7 @@ impl Destroy {
         require_root("destroy a container")?;
         let in_use = if self.force { InUse::Force } else { InUse::Refuse };
         let names = self.names.get(context, |_| true)?;
-        for_each::for_each(&names, |name| {
+        for_each::for_each(context, &names, |name| {
             destroy(&context.layout, name, in_use)?;
             context.say(&format!("destroyed `{name}`"));
             for other in requiring(&context.layout, name)? {

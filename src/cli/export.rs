@@ -88,6 +88,6 @@ impl Export {
             .context(step)?,
         }
         context.say(&format!("exported `{name}` to `{}` (contents' sha256 {digest})", path.display()));
-        Ok(0)
+        context.done(name, serde_json::json!({ "file": path, "sha256": digest }))
     }
 }

@@ -21,7 +21,7 @@ impl Freeze {
     pub(super) fn run(self, context: &Context) -> Result<u8> {
         require_root("freeze a container")?;
         let names = self.names.get(context, |state| state == ContainerState::Running)?;
-        for_each::for_each(&names, |name| set_frozen(&context.layout, name, true))
+        for_each::for_each(context, &names, |name| set_frozen(&context.layout, name, true))
     }
 }
 
@@ -29,6 +29,6 @@ impl Unfreeze {
     pub(super) fn run(self, context: &Context) -> Result<u8> {
         require_root("unfreeze a container")?;
         let names = self.names.get(context, |state| state == ContainerState::Frozen)?;
-        for_each::for_each(&names, |name| set_frozen(&context.layout, name, false))
+        for_each::for_each(context, &names, |name| set_frozen(&context.layout, name, false))
     }
 }

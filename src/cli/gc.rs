@@ -33,7 +33,8 @@ impl Gc {
         }
         let mut failed = swept.failed.into_iter();
         let Some(first) = failed.next() else { return Ok(0) };
-        failed.for_each(|e| super::context::report(&e));
+        // In JSON there is one error, and the others are notes beside it.
+        failed.for_each(|e| context.report_too(&e));
         Err(first)
     }
 }

@@ -30,7 +30,7 @@ impl Generate {
             Generated::Man => clap_mangen::generate_to((context.command)(), &self.dir).context(step)?,
             Generated::Completions => self.completions().context(step)?,
         }
-        Ok(0)
+        context.done(self.dir.display(), ())
     }
 
     /// One small script a shell, which asks the program itself: names of containers are live.

@@ -3,8 +3,10 @@
 use clap::Subcommand;
 use clap_complete::engine::{ArgValueCompleter, CompletionCandidate};
 use serde::Serialize;
+use serde_json::{Value, json};
 
-use super::{Context, Format, render, require_root};
+use super::done::Done;
+use super::{Context, Format, for_each, render, require_root};
 use crate::error::{Error, Result};
 use crate::ops::image::{self, Overview};
 use crate::types::Arch;
@@ -157,20 +159,17 @@ impl Image {
         require_root("work on images")?;
         match self.what {
             ImageVerb::Available { .. } => unreachable!("answered above"),
-            ImageVerb::List => list(context)?,
-            ImageVerb::Rm { ids } => {
-                each(&ids, |id| {
-                    let id = image::remove(&context.layout, id)?;
-                    context.say(&format!("removed image `{id}`"));
-                    Ok(())
-                })?;
-            }
+            ImageVerb::List => list(context).map(|()| 0),
+            ImageVerb::Rm { ids } => each(context, &ids, |id| {
+                let id = image::remove(&context.layout, id)?;
+                context.say(&format!("removed image `{id}`"));
+                Ok(json!({ "id": id }))
+            }),
             ImageVerb::Refresh { ids, all, insecure } => {
                 let ids = if all { current(context)? } else { ids };
-                each(&ids, |id| refresh(context, id, insecure))?;
+                each(context, &ids, |id| refresh(context, id, insecure))
             }
         }
-        Ok(0)
     }
 }
 
@@ -202,13 +201,13 @@ fn list(context: &Context) -> Result<()> {
     render::table(&["ID", "TEMPLATE", "RELEASE", "ARCH", "SIZE", "SHARED", "CREATED", "USED BY"], rows)
 }
 
-fn refresh(context: &Context, id: &str, insecure: bool) -> Result<()> {
+fn refresh(context: &Context, id: &str, insecure: bool) -> Result<Value> {
     let done = image::refresh(&context.layout, id, insecure)?;
     context.say(&format!("image `{}` replaces `{}`", done.new, done.old));
-    if let Some(reason) = done.kept {
+    if let Some(reason) = &done.kept {
         context.say(&format!("the old image is kept for now: {reason}"));
     }
-    Ok(())
+    Ok(json!({ "id": done.new, "old_id": done.old, "old_is_kept": done.kept.is_some() }))
 }
 
 fn current(context: &Context) -> Result<Vec<String>> {
@@ -217,10 +216,13 @@ fn current(context: &Context) -> Result<Vec<String>> {
 }
 
 /// Does it to each, and fails at the end with all that failed.
-fn each(ids: &[String], mut what: impl FnMut(&str) -> Result<()>) -> Result<()> {
+fn each(context: &Context, ids: &[String], what: impl Fn(&str) -> Result<Value>) -> Result<u8> {
+    if context.format == Format::Json {
+        return for_each::list(context, ids.iter().map(|id| Done::of(id, what(id))).collect::<Result<_>>()?);
+    }
     let mut failures: Vec<Error> = ids.iter().filter_map(|id| what(id).err()).collect();
     match failures.len() {
-        0 => Ok(()),
+        0 => Ok(0),
         1 => Err(failures.remove(0)),
         _ => {
             let kind = failures[0].kind();

@@ -64,6 +64,6 @@ impl Import {
         }
         let storage = &imported.storage;
         context.say(&format!("imported `{}` (storage {}: {})", imported.name, storage.backend, storage.why));
-        Ok(0)
+        context.done(&imported.name, serde_json::json!({ "storage": storage.backend }))
     }
 }

@@ -22,6 +22,9 @@ impl Kill {
     pub(super) fn run(self, context: &Context) -> Result<u8> {
         require_root("send a signal to a container")?;
         let names = self.names.get(context, |state| state != ContainerState::Stopped)?;
-        for_each::for_each(&names, |name| kill(&context.layout, name, self.signal))
+        for_each::for_each(context, &names, |name| {
+            kill(&context.layout, name, self.signal)?;
+            Ok(serde_json::json!({ "signal": self.signal.to_string() }))
+        })
     }
 }

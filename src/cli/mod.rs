@@ -17,6 +17,7 @@ mod copy;
 mod create;
 mod destroy;
 mod diff;
+mod done;
 mod export;
 mod for_each;
 mod foreign;
@@ -53,17 +54,22 @@ use std::process::ExitCode;
 pub(crate) use context::{Context, Format, require_root};
 pub use tree::command;
 
-use context::{Global, report, with_rights};
+use context::{report, with_rights};
 pub(crate) use name::{NameArg, NamesArg, NamesOrAllArg};
 use tree::Parsed;
 
 use crate::error::Result;
-use crate::sys;
+use crate::{sys, terminal};
 
 fn run(parsed: Parsed) -> Result<u8> {
-    let Global { path, format, quiet } = parsed.global;
-    let context = Context::new(path, format, quiet, command)?;
-    (parsed.verb.run)(&parsed.matches, &context)
+    let verb = parsed.path();
+    if parsed.global.format == Format::Json && !verbs::STREAMS.contains(&verb.as_str()) {
+        terminal::keep_notes();
+    }
+    let context = Context::new(verb, parsed.global, command)?;
+    let status = (parsed.verb.run)(&parsed.matches, &context)?;
+    done::report_notes();
+    Ok(status)
 }
 
 /// Parses the command line and runs it. Every error of the program is reported here.
@@ -74,29 +80,29 @@ pub fn main() -> ExitCode {
     sys::umask::take_own();
     sys::birth::wait_for_children();
     if let Some(asked) = supervise::Supervise::from_args() {
-        return finish(asked, supervise::Supervise::run);
+        return finish(asked, Format::Text, supervise::Supervise::run);
     }
     // Answers a shell's question for completions, if `COMPLETE` says that this is one.
     clap_complete::CompleteEnv::with_factory(command).complete();
     let words: Vec<_> = std::env::args_os().collect();
-    finish(tree::parse(&words), run)
+    finish(tree::parse(&words), Format::of_words(&words), run)
 }
 
 /// Runs what was parsed, or says why it could not be; returns the exit status.
-fn finish<T>(parsed: clap::error::Result<T>, run: impl FnOnce(T) -> Result<u8>) -> ExitCode {
-    let parsed = match parsed {
-        Ok(parsed) => parsed,
+fn finish<T>(parsed: clap::error::Result<T>, format: Format, run: impl FnOnce(T) -> Result<u8>) -> ExitCode {
+    let outcome = match parsed {
+        Ok(parsed) => run(parsed).map_err(with_rights),
+        Err(e) if format == Format::Json && e.use_stderr() => Err(done::of_clap(&e)),
         Err(e) => {
             // A closed pipe is the reader's decision.
             let _ = e.print();
             return ExitCode::from(if e.use_stderr() { 2 } else { 0 });
         }
     };
-    match run(parsed).map_err(with_rights) {
-        Ok(status) => ExitCode::from(status),
-        Err(e) => {
-            report(&e);
-            ExitCode::from(e.kind().exit_status())
-        }
-    }
+    let status = outcome.unwrap_or_else(|e| {
+        let status = e.kind().exit_status();
+        report(format, &e, status);
+        status
+    });
+    ExitCode::from(status)
 }

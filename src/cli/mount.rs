@@ -22,11 +22,10 @@ impl Mount {
     pub(super) fn run(self, context: &Context) -> Result<u8> {
         require_root("mount a container")?;
         let rootfs = mount::mount(&context.layout, &self.name.name)?;
-        match context.format {
-            Format::Text => render::exactly(&format!("{}\n", rootfs.display()))?,
-            Format::Json => render::json(&serde_json::json!({ "rootfs": rootfs }))?,
+        if context.format == Format::Text {
+            render::exactly(&format!("{}\n", rootfs.display()))?;
         }
-        Ok(0)
+        context.done(&self.name.name, serde_json::json!({ "rootfs": rootfs }))
     }
 }
 
@@ -34,6 +33,6 @@ impl Umount {
     pub(super) fn run(self, context: &Context) -> Result<u8> {
         require_root("unmount a container")?;
         mount::umount(&context.layout, &self.name.name)?;
-        Ok(0)
+        context.done(&self.name.name, ())
     }
 }

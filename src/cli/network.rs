@@ -88,16 +88,24 @@ impl Network {
             }
             _ => require_root("change the network")?,
         }
-        match self.verb {
-            NetworkVerb::Up { bridge } => network::up(layout, &known(&bridge)?)?,
-            NetworkVerb::Down { bridge } => network::down(layout, &known(&bridge)?)?,
-            NetworkVerb::Set { bridge, key, value } => set(context, &known(&bridge)?, &key, &value)?,
+        let bridge = match self.verb {
             NetworkVerb::Create(verb) => verb.run(context)?,
-            NetworkVerb::Delete { bridge } => network::delete(layout, &known(&bridge)?)?,
-            NetworkVerb::Show { .. } | NetworkVerb::Serve(_) | NetworkVerb::Publish { .. } => {}
-        }
-        Ok(0)
+            NetworkVerb::Up { bridge } => on(known(&bridge)?, |bridge| network::up(layout, bridge))?,
+            NetworkVerb::Down { bridge } => on(known(&bridge)?, |bridge| network::down(layout, bridge))?,
+            NetworkVerb::Delete { bridge } => on(known(&bridge)?, |bridge| network::delete(layout, bridge))?,
+            NetworkVerb::Set { bridge, key, value } => {
+                on(known(&bridge)?, |bridge| set(context, bridge, &key, &value))?
+            }
+            NetworkVerb::Show { .. } | NetworkVerb::Serve(_) | NetworkVerb::Publish { .. } => return Ok(0),
+        };
+        context.done(bridge, ())
     }
+}
+
+/// The bridge that something was done to.
+fn on(bridge: String, what: impl FnOnce(&str) -> Result<()>) -> Result<String> {
+    what(&bridge)?;
+    Ok(bridge)
 }
 
 fn set(context: &Context, bridge: &str, key: &str, value: &str) -> Result<()> {
@@ -182,9 +190,10 @@ struct CreateBridge {
 }
 
 impl CreateBridge {
-    fn run(self, context: &Context) -> Result<()> {
+    fn run(self, context: &Context) -> Result<String> {
         let new = New { ipv4: self.subnet, ipv6: self.ipv6, without_nat: self.no_nat, without_dhcp: self.no_dhcp };
-        network::create(&context.layout, &self.bridge, &new)
+        network::create(&context.layout, &self.bridge, &new)?;
+        Ok(self.bridge)
     }
 }
 

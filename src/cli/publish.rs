@@ -25,14 +25,13 @@ impl Publish {
         require_root("publish a container")?;
         let image = &self.image;
         let id = publish(&context.layout, &self.name.name, self.snapshot.as_ref(), image)?;
-        match context.format {
-            Format::Text => render::line(&id)?,
-            Format::Json => render::json(&serde_json::json!({ "id": id, "template": image }))?,
+        if context.format == Format::Text {
+            render::line(&id)?;
         }
         context.say(&format!(
             "create containers from it with `{}`",
             context.layout.command(format_args!("create -t {image} NAME"))
         ));
-        Ok(0)
+        context.done(&self.name.name, serde_json::json!({ "id": id, "template": image }))
     }
 }

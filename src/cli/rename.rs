@@ -18,6 +18,6 @@ impl Rename {
     pub(super) fn run(self, context: &Context) -> Result<u8> {
         require_root("rename a container")?;
         rename(&context.layout, &self.name.name, &self.to)?;
-        Ok(0)
+        context.done(&self.to, serde_json::json!({ "from": self.name.name }))
     }
 }

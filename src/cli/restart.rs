@@ -29,7 +29,7 @@ impl Restart {
     pub(super) fn run(self, context: &Context) -> Result<u8> {
         require_root("restart a container")?;
         let names = self.names.get(context, |state| state != ContainerState::Stopped)?;
-        for_each::for_each(&names, |name| {
+        for_each::for_each(context, &names, |name| {
             let how = self.how.get(context, name)?;
             restart(&context.layout, name, how, |stop_stage| tell(context, name, stop_stage))?;
             self.wait.map_or(Ok(()), |wait| wait_for(&context.layout, name, wait.into(), READY))

@@ -2,11 +2,13 @@
 
 use clap::Subcommand;
 use serde::Serialize;
+use serde_json::json;
 
 use super::{Context, Format, NameArg, render, require_root};
 use crate::error::{Error, Result};
 use crate::ops::snapshot::{self, SnapshotOptions};
 use crate::store::Snapshot as Record;
+use crate::terminal;
 use crate::types::SnapshotName;
 
 /// Create, list, restore and delete snapshots of a container
@@ -122,25 +124,33 @@ impl Snapshot {
                 let options = SnapshotOptions { name: create.snapshot, comment: create.comment };
                 super::copy::nested_is_left_out(context, &name);
                 let made = snapshot::create(layout, &name, options)?;
-                match context.format {
-                    Format::Text => render::line(&made.name)?,
-                    Format::Json => render::json(&SnapshotFacts::from(&made))?,
+                if context.format == Format::Text {
+                    render::line(&made.name)?;
                 }
+                context.done(&name, json!({ "snapshot": made.name, "created": made.record.created.to_string() }))
             }
-            SnapshotVerb::List { name } => list(context, &Record::list(layout, &name.name)?)?,
-            SnapshotVerb::Show { name, snapshot } => show(context, &Record::read(layout, &name.name, &snapshot)?)?,
+            SnapshotVerb::List { name } => list(context, &Record::list(layout, &name.name)?).map(|()| 0),
+            SnapshotVerb::Show { name, snapshot } => {
+                show(context, &Record::read(layout, &name.name, &snapshot)?).map(|()| 0)
+            }
             SnapshotVerb::Restore { name, snapshot, trust } => {
                 for setting in snapshot::restore(layout, &name.name, &snapshot, trust)? {
                     context.say(&format!(
                         "not restored, because the container has fewer rights now (`--trust` restores it): {setting}"
                     ));
                 }
+                context.done(&name.name, json!({ "snapshot": snapshot }))
             }
-            SnapshotVerb::Rename { name, snapshot, new } => snapshot::rename(layout, &name.name, &snapshot, &new)?,
-            SnapshotVerb::Delete { name, snapshot } => snapshot::delete(layout, &name.name, &snapshot)?,
-            SnapshotVerb::Tick => tick(context)?,
+            SnapshotVerb::Rename { name, snapshot, new } => {
+                snapshot::rename(layout, &name.name, &snapshot, &new)?;
+                context.done(&name.name, json!({ "snapshot": new, "from": snapshot }))
+            }
+            SnapshotVerb::Delete { name, snapshot } => {
+                snapshot::delete(layout, &name.name, &snapshot)?;
+                context.done(&name.name, json!({ "snapshot": snapshot }))
+            }
+            SnapshotVerb::Tick => tick(context).map(|()| 0),
         }
-        Ok(0)
     }
 }
 
@@ -183,6 +193,12 @@ fn tick(context: &Context) -> Result<()> {
     }
     for (name, snapshot) in &ticked.removed {
         context.say(&format!("removed snapshot `{snapshot}` of `{name}`"));
+    }
+    if context.format == Format::Json {
+        let made = ticked.made.iter().map(|(name, snapshot)| json!({ "name": name, "made": snapshot }));
+        let removed = ticked.removed.iter().map(|(name, snapshot)| json!({ "name": name, "removed": snapshot }));
+        render::json(&made.chain(removed).collect::<Vec<_>>())?;
+        terminal::take_notes();
     }
     let failed = ticked.failed.len();
     let mut failures = ticked.failed.into_iter().map(|(name, e)| (name.to_string(), e));

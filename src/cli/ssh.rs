@@ -3,7 +3,7 @@
 use std::os::unix::process::CommandExt;
 use std::process::Command;
 
-use super::{Context, NameArg, render, require_root};
+use super::{Context, Format, NameArg, render, require_root};
 use crate::error::{Error, Result};
 use crate::ops::ssh;
 
@@ -83,9 +83,14 @@ impl SshConfig {
             require_root("write to /etc/ssh")?;
             let file = ssh::install_config(&context.layout)?;
             context.say(&format!("wrote `{}`", file.display()));
-            return Ok(0);
+            return context.done(file.display(), ());
         }
-        render::text(&ssh::config(&context.layout)?).map(|()| 0)
+        let config = ssh::config(&context.layout)?;
+        match context.format {
+            Format::Text => render::text(&config)?,
+            Format::Json => render::json(&serde_json::json!({ "config": config }))?,
+        }
+        Ok(0)
     }
 }
 

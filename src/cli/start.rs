@@ -73,7 +73,7 @@ impl Start {
             wait: self.wait.map(WaitFor::from),
         };
         if !self.foreground {
-            return for_each::for_each(&names, |name| start_and_wait(&context.layout, name, request));
+            return for_each::for_each(context, &names, |name| start_and_wait(&context.layout, name, request));
         }
         let [name] = &names[..] else {
             return Err(Error::usage("`--foreground` takes one container only"));

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use serde_json::json;
+
 use super::{Context, NamesOrAllArg, for_each, require_root};
 use crate::config::Boot;
 use crate::container::status::ContainerState;
@@ -70,14 +72,14 @@ impl Stop {
     pub(super) fn run(self, context: &Context) -> Result<u8> {
         require_root("stop a container")?;
         let names = self.names.get(context, |state| state != ContainerState::Stopped)?;
-        for_each::for_each(&names, |name| {
+        for_each::for_each(context, &names, |name| {
             let how = self.how.get(context, name)?;
-            let stop_stage = stop(&context.layout, name, how, |stop_stage| tell(context, name, stop_stage))?;
-            if let (StopStage::Killed, stop::StopMode::Graceful { limit }) = (stop_stage, how) {
+            let reached = stop(&context.layout, name, how, |stop_stage| tell(context, name, stop_stage))?;
+            if let (StopStage::Killed, stop::StopMode::Graceful { limit }) = (reached, how) {
                 // It has stopped, which is what was asked for; how may matter to its data.
                 context.say(&format!("`{name}` did not shut down within {}s and was killed", limit.as_secs_f32()));
             }
-            Ok(())
+            Ok(json!({ "killed": reached == StopStage::Killed }))
         })
     }
 }

@@ -72,11 +72,12 @@ impl Push {
         let owner = self.owner.map(|owner| guest.owner(&owner)).transpose()?;
         if sources == ["-"] {
             transfer::push_stream(&guest, &mut std::io::stdin().lock(), &target.path, owner)?;
-        } else {
-            let sources: Vec<PathBuf> = sources.iter().map(PathBuf::from).collect();
-            left_out(context, &transfer::push(&guest, &sources, &target.path, owner)?);
+            return context.done(&target.name, serde_json::json!({ "target": target.path }));
         }
-        Ok(0)
+        let sources: Vec<PathBuf> = sources.iter().map(PathBuf::from).collect();
+        let left_out = transfer::push(&guest, &sources, &target.path, owner)?;
+        tell(context, &left_out);
+        context.done(&target.name, serde_json::json!({ "target": target.path, "left_out": left_out }))
     }
 }
 
@@ -93,18 +94,19 @@ impl Pull {
         let guest = GuestTree::open(&context.layout, name)?;
         let paths: Vec<PathBuf> = sources.iter().map(|source| source.path.clone()).collect();
         match (target.as_str(), paths.as_slice()) {
-            ("-", [path]) => transfer::pull_stream(&guest, path, &mut super::render::Output)?,
-            ("-", _) => return Err(Error::usage("only one file can be written to standard output")),
+            ("-", [path]) => transfer::pull_stream(&guest, path, &mut super::render::Output).map(|()| 0),
+            ("-", _) => Err(Error::usage("only one file can be written to standard output")),
             _ => {
                 let pulled = if self.preserve { Pulled::AsInGuest } else { Pulled::CallersOwn };
-                left_out(context, &transfer::pull(&guest, &paths, target.as_ref(), pulled)?);
+                let left_out = transfer::pull(&guest, &paths, target.as_ref(), pulled)?;
+                tell(context, &left_out);
+                context.done(name, serde_json::json!({ "target": target, "left_out": left_out }))
             }
         }
-        Ok(0)
     }
 }
 
-fn left_out(context: &Context, names: &[PathBuf]) {
+fn tell(context: &Context, names: &[PathBuf]) {
     for name in names {
         context
             .say(&format!("not copied: `{}` is neither a file, nor a directory, nor a symbolic link", name.display()));

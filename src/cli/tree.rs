@@ -23,6 +23,19 @@ pub(super) struct Parsed {
     pub global: Global,
 }
 
+impl Parsed {
+    /// The verb and those below it, as they are called: `snapshot create`.
+    pub(super) fn path(&self) -> String {
+        let mut path = self.verb.name.to_owned();
+        let mut matches = &self.matches;
+        while let Some((name, below)) = matches.subcommand() {
+            path += &format!(" {name}");
+            matches = below;
+        }
+        path
+    }
+}
+
 /// Parses the words of a command line, the program's name first.
 pub(super) fn parse(words: &[OsString]) -> clap::error::Result<Parsed> {
     let words = &as_ours(words)?[..];

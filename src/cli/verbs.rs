@@ -76,3 +76,8 @@ pub(super) const GROUPS: &[Group] = &[
 /// Verbs that programs call: ssh, and what builds the package.
 pub(super) const HIDDEN: &[Verb] =
     &[verb!("ssh-proxy" => ssh::SshProxy), verb!("ssh-keys" => ssh::SshKeys), verb!("generate" => generate::Generate)];
+
+/// Verbs whose standard output is a guest's, a file's or another program's: with `--format json` their
+/// errors alone are in JSON.
+pub(super) const STREAMS: &[&str] =
+    &["attach", "console", "ssh", "ssh-proxy", "ssh-keys", "logs", "network serve", "network publish"];

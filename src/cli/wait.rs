@@ -27,6 +27,6 @@ impl Wait {
         let goals: Vec<Goal> = self.goal.split(['|', ',']).map(|goal| goal.trim().parse()).collect::<Result<_>>()?;
         let limit = self.timeout.map(Timeout::get);
         let names = self.names.get(context, |_| true)?;
-        for_each::for_each(&names, |name| wait(&context.layout, name, &goals, limit))
+        for_each::for_each(context, &names, |name| wait(&context.layout, name, &goals, limit))
     }
 }

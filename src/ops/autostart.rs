@@ -153,14 +153,14 @@ pub(crate) fn start_all(layout: &Layout, tell: &dyn Fn(&BootEntry)) -> Result<Ve
 }
 
 /// Stops all running containers, each before those it was started after, and kills what has not stopped when
-/// the host's time for it is over. Returns the containers that could not be stopped, and why.
-pub(crate) fn stop_all(layout: &Layout) -> Result<Vec<(ContainerName, Error)>> {
+/// the host's time for it is over. Returns what came of each.
+pub(crate) fn stop_all(layout: &Layout) -> Result<Vec<(ContainerName, Result<()>)>> {
     let budget = layout.host_config()?.shutdown_budget();
     let deadline = Instant::now() + budget;
     let names = layout.names()?.into_iter();
     let mut plan = order(layout)?.stop(names.filter(|name| AliveLock::is_held(layout, name).unwrap_or(false)));
     let mut running: Vec<PendingJob> = Vec::new();
-    let mut failed = Vec::new();
+    let mut ended = Vec::new();
     loop {
         match plan.take_next() {
             NextStep::Begin(name) | NextStep::Skip(name, _) => {
@@ -168,17 +168,17 @@ pub(crate) fn stop_all(layout: &Layout) -> Result<Vec<(ContainerName, Error)>> {
                 let limit = own.min(deadline.saturating_duration_since(Instant::now()));
                 running.push(PendingJob::stop(layout, name, limit)?);
             }
-            NextStep::Wait if running.is_empty() => return Ok(failed),
+            NextStep::Wait if running.is_empty() => return Ok(ended),
             NextStep::Wait => {
                 for job in wait_any(&mut running)? {
                     plan.ended(&job.name, true);
                     let name = job.name.clone();
-                    match job.result() {
+                    let outcome = match job.result() {
                         // Killed in the end, which is what was wanted of it.
-                        Ok(()) => {}
-                        Err(e) if [Kind::TimedOut, Kind::Conflict].contains(&e.kind()) => {}
-                        Err(e) => failed.push((name, e)),
-                    }
+                        Err(e) if [Kind::TimedOut, Kind::Conflict].contains(&e.kind()) => Ok(()),
+                        outcome => outcome,
+                    };
+                    ended.push((name, outcome));
                 }
             }
         }

@@ -1,5 +1,7 @@
 //! Bridges as the administrator sees them: shown, made, changed, removed.
 
+use std::net::{IpAddr, Ipv4Addr};
+
 use ipnetwork::{Ipv4Network, Ipv6Network};
 use serde::Serialize;
 
@@ -8,6 +10,7 @@ use crate::error::{Error, Result};
 use crate::net::{bridge, owner, rules, server};
 use crate::netserver::{self, GuestStatus};
 use crate::store::Layout;
+use crate::types::{ContainerName, Mac};
 
 pub(crate) use crate::net::bridge::down;
 pub(crate) use crate::net::owner::{DEFAULT_BRIDGE, bridge_name};
@@ -32,7 +35,28 @@ pub(crate) struct BridgeView {
     pub names_fault: Option<String>,
     pub pool_size: u32,
     pub leased: usize,
-    pub guests: Vec<GuestStatus>,
+    pub guests: Vec<GuestView>,
+}
+
+/// A guest on it.
+#[derive(Debug, Serialize)]
+pub(crate) struct GuestView {
+    pub name: ContainerName,
+    pub mac: Mac,
+    /// The address of its lease.
+    pub leased: Option<Ipv4Addr>,
+    /// When the lease ends: RFC 3339, UTC.
+    pub expires: Option<String>,
+    /// Every address that its name is answered with.
+    pub addresses: Vec<IpAddr>,
+}
+
+impl From<GuestStatus> for GuestView {
+    fn from(guest: GuestStatus) -> Self {
+        let GuestStatus { name, mac, leased, expires, addresses } = guest;
+        let time = |seconds: u64| jiff::Timestamp::from_second(seconds.try_into().ok()?).ok();
+        GuestView { name, mac, leased, expires: expires.and_then(time).map(|time| time.to_string()), addresses }
+    }
 }
 
 /// Every bridge of lxm's, by name.
@@ -61,7 +85,7 @@ fn see(layout: &Layout, name: String, settings: BridgeSettings) -> Result<Bridge
         names_fault: status.names_fault,
         pool_size: status.pool_size,
         leased: status.leased,
-        guests: status.guests,
+        guests: status.guests.into_iter().map(GuestView::from).collect(),
         name,
     })
 }

@@ -18,6 +18,7 @@ mod firewalls;
 mod harness;
 mod image;
 mod import;
+mod json;
 mod lifecycle;
 mod many;
 mod netserve;
@@ -49,6 +50,7 @@ const MAY_NOT_BE_SKIPPED: &[&str] = &[
     "harness::",
     "image::",
     "import::",
+    "json::",
     "lifecycle::",
     "many::",
     "netserve::",
@@ -66,6 +68,7 @@ fn trials() -> Vec<Trial> {
         firewalls::trials(),
         image::trials(),
         import::trials(),
+        json::trials(),
         contract::trials(),
         autostart::trials(),
         boot::trials(),
