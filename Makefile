@@ -32,9 +32,14 @@ install: build
 	install -m 0644 templates/*.toml $(DESTDIR)$(PREFIX)/share/lxm/templates/
 	install -m 0644 templates/keyrings/* $(DESTDIR)$(PREFIX)/share/lxm/templates/keyrings/
 	install -d $(DESTDIR)$(PREFIX)/lib/systemd/system $(DESTDIR)$(PREFIX)/lib/systemd/system-preset
-	for unit in units/system/*; do \
+	for unit in units/system/*.service units/system/*.target units/system/*.timer; do \
 	    sed 's|/usr/bin/lxm|$(PREFIX)/bin/lxm|' $$unit >$(DESTDIR)$(PREFIX)/lib/systemd/system/$${unit##*/}; \
 	done
+	install -D -m 0644 -t $(DESTDIR)$(PREFIX)/lib/systemd/system/lxm@.service.d units/system/lxm@.service.d/*
+	version=$$(systemctl --version 2>/dev/null | sed -n '1s/^systemd \([0-9]*\).*/\1/p'); \
+	if [ "$${version:-0}" -ge 254 ]; then \
+	    install -m 0644 -t $(DESTDIR)$(PREFIX)/lib/systemd/system/lxm@.service.d packaging/systemd/*; \
+	fi
 	install -m 0644 units/system-preset/* $(DESTDIR)$(PREFIX)/lib/systemd/system-preset/
 	for kind in tmpfiles.d sysusers.d; do \
 	    install -D -m 0644 -t $(DESTDIR)$(PREFIX)/lib/$$kind units/$$kind/*; \

@@ -15,7 +15,7 @@ use super::poll_set::{AGAIN, EventSource, PollSet};
 use super::setup::Setup;
 use super::stop::{Escalation, EscalationStep, StopGoal};
 use super::unattended::Unattended;
-use super::{Manager, attach, notify};
+use super::{Manager, attach, notify, stop};
 use crate::config::Init;
 use crate::error::{Error, Result};
 use crate::proto::control::{AttachRequest, GuestState, Reply, Request, StopRequest, StopStage, SupervisorStatus};
@@ -209,6 +209,10 @@ impl<'a> RunningGuest<'a> {
                 EscalationStep::Signal(signal) => pidfd::send_signal(&self.booted.leader.pidfd, signal),
                 EscalationStep::Kill => self.setup.cgroup.kill(),
                 EscalationStep::Command(command) => self.run_command(command),
+                EscalationStep::HangUp => {
+                    self.orphans.extend(stop::hang_up(&self.booted.leader));
+                    continue;
+                }
             };
             // What cannot be done is followed by the next stop stage.
             if done.is_err()
@@ -242,16 +246,16 @@ impl<'a> RunningGuest<'a> {
 
     fn take_signals(&mut self, around: &mut Surroundings<'_>) {
         while let Ok(Some(info)) = around.signals.read_signal() {
-            let number = info.ssi_signo as i32;
             // machined of systemd 258 and newer ends the supervisor of a machine whose leader has ended, and
             // is often the first to see that. That is no request to stop: if the guest reboots the unit
             // starts again, and a stop that was requested is remembered by systemd itself.
             if around.manager.restarts_us() && self.has_ended() {
                 continue;
             }
-            if number == Sig::SIGTERM as i32 || number == Sig::SIGINT as i32 {
-                let limit = around.manager.asked_to_stop(self.setup, self.escalation.as_ref().map(Escalation::left));
-                self.begin_stop(StopGoal::PowerOff, limit, around.clients);
+            if let Some(goal) = stop::asked_by(info.ssi_signo as i32) {
+                let left = self.escalation.as_ref().map(Escalation::left);
+                let limit = around.manager.asked_to_stop(self.setup, goal, left);
+                self.begin_stop(goal, limit, around.clients);
             }
         }
     }

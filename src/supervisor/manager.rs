@@ -5,6 +5,7 @@ use std::time::Duration;
 use super::notify::Notification;
 use super::service::Service;
 use super::setup::Setup;
+use super::stop::StopGoal;
 use crate::cgroup::{ContainerCgroup, Hierarchies};
 use crate::error::{Error, Result};
 use crate::store::Layout;
@@ -96,10 +97,10 @@ impl Manager {
 
     /// A signal asks us to stop: says how long the guest may take. `left` is what an earlier
     /// request has left it, if there was one.
-    pub(super) fn asked_to_stop(&self, setup: &Setup, left: Option<Duration>) -> Duration {
-        match &self.link {
-            Starter::Command(_) => setup.config.boot.stop_timeout.get(),
-            Starter::Systemd(service) => service.asked_to_stop(setup, left),
+    pub(super) fn asked_to_stop(&self, setup: &Setup, goal: StopGoal, left: Option<Duration>) -> Duration {
+        match (&self.link, goal) {
+            (Starter::Systemd(service), StopGoal::PowerOff) => service.asked_to_stop(setup, left),
+            _ => setup.config.boot.stop_timeout.get(),
         }
     }
 

@@ -8,6 +8,7 @@ use nix::poll::{PollFd, PollFlags, poll};
 
 use super::clients::{Client, WaitsFor};
 use super::event_loop::Surroundings;
+use super::stop::{StopGoal, asked_by};
 use crate::error::Error;
 use crate::proto::control::{GuestState, Reply, Request, SupervisorStatus};
 use crate::sys;
@@ -83,8 +84,11 @@ impl Waiting {
                 around.clients.0.push(Client::new(packets));
             }
             while let Ok(Some(info)) = around.signals.read_signal() {
-                let number = info.ssi_signo as i32;
-                self.ends |= [libc::SIGTERM, libc::SIGINT].contains(&number);
+                match asked_by(info.ssi_signo as i32) {
+                    Some(StopGoal::PowerOff) => self.ends = true,
+                    Some(StopGoal::Reboot) => self.boots_now = true,
+                    None => {}
+                }
             }
             for index in ready {
                 self.serve(&mut around.clients.0[index]);

@@ -60,8 +60,10 @@ fn supervise(layout: &Layout, name: &ContainerName, manager: &mut Manager) -> Re
         sys::creds::close_on_exec_from(3)?;
         sys::birth::many_descriptors();
         sys::oom::be_last();
-        // From the first moment: a request to stop that comes during the boot is served after it.
-        let signals = sys::signals::descriptor(&[Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP])?;
+        // From the first moment: a request to stop that comes during the boot is served after it. And what is
+        // sent to the whole unit is meant for the guest's init: its supervisor must not die of it.
+        use Signal::{SIGHUP, SIGINT, SIGPWR, SIGTERM, SIGUSR1, SIGUSR2};
+        let signals = sys::signals::descriptor_with_realtime(&[SIGTERM, SIGINT, SIGPWR, SIGHUP, SIGUSR1, SIGUSR2])?;
         Ok((signals, take_alive(layout, name)?))
     };
     let (signals, alive) = begin().map_err(kept)?;

@@ -1,5 +1,6 @@
 //! Shuts a guest down: in the way that its init understands, then by force.
 
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use nix::unistd::Pid;
@@ -7,6 +8,8 @@ use nix::unistd::Pid;
 use crate::config::Init;
 use crate::proto::control::StopStage;
 use crate::sys;
+use crate::sys::clone::Child;
+use crate::sys::fork::ChildWork;
 use crate::types::Signal;
 
 /// What a stop leads to.
@@ -44,12 +47,28 @@ fn message(init: Init, goal: StopGoal) -> ShutdownRequest {
     }
 }
 
+/// What a signal to the supervisor itself asks of it; `None` where it asks nothing.
+///
+/// `systemctl kill` and `machinectl kill` send it what they send to the guest's init, in that one's words:
+/// systemd(1), and SIGPWR, which is LXC's.
+pub(super) fn asked_by(signal: i32) -> Option<StopGoal> {
+    let realtime = |offset: i32| Signal::realtime(offset).number();
+    match signal {
+        libc::SIGTERM | libc::SIGINT | libc::SIGPWR => Some(StopGoal::PowerOff),
+        _ if [3, 4, 13, 14].map(realtime).contains(&signal) => Some(StopGoal::PowerOff),
+        _ if [5, 15].map(realtime).contains(&signal) => Some(StopGoal::Reboot),
+        _ => None,
+    }
+}
+
 /// A shutdown under way.
 #[derive(Debug)]
 pub(super) struct Escalation {
     goal: StopGoal,
     message: ShutdownRequest,
     deadline: Instant,
+    /// When to look whether init has taken the signal; `None` when it has.
+    look_at: Option<Instant>,
     /// What has been done so far.
     reached: Option<StopStage>,
 }
@@ -60,9 +79,13 @@ pub(super) enum EscalationStep {
     Wait(Duration),
     Signal(Signal),
     Command(&'static [&'static str]),
+    /// Ends what init is connected to: it waits for an answer, and takes no signal meanwhile.
+    HangUp,
     Kill,
 }
 
+/// How long an init may take to take the signal.
+const TAKES_SIGNAL: Duration = Duration::from_secs(1);
 /// How often to look whether a young init has installed its handlers.
 const HANDLER_POLL: Duration = Duration::from_millis(10);
 /// How long a kill may take to be noticed before it is repeated.
@@ -72,7 +95,7 @@ impl Escalation {
     /// `limit` zero kills at once.
     pub(super) fn new(init: Init, goal: StopGoal, limit: Duration) -> Self {
         let message = if limit.is_zero() { ShutdownRequest::Kill } else { message(init, goal) };
-        Escalation { goal, message, deadline: Instant::now() + limit, reached: None }
+        Escalation { goal, message, deadline: Instant::now() + limit, look_at: None, reached: None }
     }
 
     /// How long the orderly shutdown may still take.
@@ -107,8 +130,8 @@ impl Escalation {
             self.reached = Some(StopStage::Killed);
             return EscalationStep::Kill;
         }
-        if self.reached.is_some() {
-            return EscalationStep::Wait(left);
+        if let Some(reached) = self.reached {
+            return self.look_again(leader, reached, left);
         }
         match self.message {
             ShutdownRequest::Signal(signal) => {
@@ -117,6 +140,7 @@ impl Escalation {
                     return EscalationStep::Wait(left.min(HANDLER_POLL));
                 }
                 self.reached = Some(StopStage::Signalled(signal));
+                self.look_at = Some(Instant::now() + TAKES_SIGNAL);
                 EscalationStep::Signal(signal)
             }
             ShutdownRequest::Command(command) => {
@@ -127,10 +151,37 @@ impl Escalation {
         }
     }
 
+    /// The message has been sent. A SIGTERM to the whole unit has also made the guest's systemd execute itself
+    /// anew, which then waits up to 90 s for its message bus that died of the same signal.
+    fn look_again(&mut self, leader: Pid, reached: StopStage, left: Duration) -> EscalationStep {
+        let (Some(at), StopStage::Signalled(signal)) = (self.look_at, reached) else {
+            return EscalationStep::Wait(left);
+        };
+        let now = Instant::now();
+        if now < at {
+            return EscalationStep::Wait(left.min(at - now));
+        }
+        if !sys::process::has_pending(leader, signal).unwrap_or(false) {
+            self.look_at = None;
+            return EscalationStep::Wait(left);
+        }
+        self.look_at = Some(now + TAKES_SIGNAL);
+        EscalationStep::HangUp
+    }
+
     /// A step could not be taken: nothing is left but to kill.
     pub(super) fn step_failed(&mut self) {
         self.message = ShutdownRequest::Kill;
     }
+}
+
+/// Ends the wait of a guest's init for its message bus; returns the process that does it. Nothing else is
+/// lost where that fails.
+pub(super) fn hang_up(leader: &Child) -> Option<Child> {
+    /// The end of the path: it was in /var/run once.
+    const MESSAGE_BUS: &str = "run/dbus/system_bus_socket";
+    let work = || sys::hang_up::connections(leader.pid, &leader.pidfd, Path::new(MESSAGE_BUS));
+    ChildWork::begin(work).ok().map(ChildWork::unattended)
 }
 
 fn handles(leader: Pid, signal: Signal) -> bool {
@@ -152,6 +203,16 @@ mod tests {
         ] {
             assert_eq!(message(init, goal), expected, "{init:?} {goal:?}");
         }
+    }
+
+    #[test]
+    fn a_signal_to_the_supervisor_means_what_it_means_to_init() {
+        let goal = |signal: &str| asked_by(signal.parse::<Signal>().unwrap().number());
+        for signal in ["TERM", "INT", "PWR", "RTMIN+3", "RTMIN+4", "RTMIN+13", "RTMIN+14"] {
+            assert_eq!(goal(signal), Some(StopGoal::PowerOff), "{signal}");
+        }
+        assert_eq!((goal("RTMIN+5"), goal("RTMIN+15")), (Some(StopGoal::Reboot), Some(StopGoal::Reboot)));
+        assert_eq!((goal("HUP"), goal("USR1"), goal("RTMIN+1")), (None, None, None));
     }
 
     #[test]

@@ -43,6 +43,11 @@ impl<T: Serialize + DeserializeOwned> ChildWork<T> {
         self.finish()
     }
 
+    /// Leaves it to itself. The child is the caller's to reap.
+    pub(crate) fn unattended(self) -> Child {
+        self.child
+    }
+
     /// Waits for its result, and for its end.
     pub(crate) fn finish(self) -> Result<T> {
         let (result, child) = self.outcome();

@@ -15,6 +15,7 @@ pub(crate) mod creds;
 pub(crate) mod digest;
 pub(crate) mod fork;
 pub(crate) mod fs;
+pub(crate) mod hang_up;
 pub(crate) mod helper;
 pub(crate) mod host_path;
 pub(crate) mod log;

@@ -31,17 +31,27 @@ pub(crate) fn is_same(generation_then: &Generation) -> bool {
 /// systemd blocks what it reads from a signalfd. busybox's init waits in sigtimedwait(2), during
 /// which the kernel unblocks what is waited for and no mask shows it.
 pub(crate) fn takes_signal(pid: Pid, signal: crate::types::Signal) -> Result<bool> {
-    let status = std::fs::read_to_string(format!("/proc/{pid}/status"))
-        .context(|| format!("read the signals of process {pid}"))?;
-    let mask = |key: &str| {
-        let line = status.lines().find_map(|line| line.strip_prefix(key));
-        line.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok()).unwrap_or(0)
-    };
-    if (mask("SigCgt:") | mask("SigBlk:")) & (1 << (signal.number() - 1)) != 0 {
+    if is_in_mask(pid, &["SigCgt:", "SigBlk:"], signal)? {
         return Ok(true);
     }
     let waits_in = std::fs::read_to_string(format!("/proc/{pid}/wchan")).unwrap_or_default();
     Ok(waits_in.contains("sigtimedwait"))
+}
+
+/// Whether `signal` was sent to a process that has not taken it yet.
+pub(crate) fn has_pending(pid: Pid, signal: crate::types::Signal) -> Result<bool> {
+    is_in_mask(pid, &["SigPnd:", "ShdPnd:"], signal)
+}
+
+/// Whether `signal` is in one of the masks of a process that proc_pid_status(5) has by these names.
+fn is_in_mask(pid: Pid, names: &[&str], signal: crate::types::Signal) -> Result<bool> {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status"))
+        .context(|| format!("read the signals of process {pid}"))?;
+    let mask = |name: &&str| {
+        let line = status.lines().find_map(|line| line.strip_prefix(name));
+        line.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok()).unwrap_or(0)
+    };
+    Ok(names.iter().map(mask).any(|mask| mask & (1 << (signal.number() - 1)) != 0))
 }
 
 /// Has `command` signalled when this process dies, however it dies: nothing is left to wait for it.

@@ -9,7 +9,21 @@ use crate::error::{Context, Result};
 
 /// Blocks `signals` and returns a descriptor to read them from.
 pub(crate) fn descriptor(signals: &[Signal]) -> Result<SignalFd> {
-    let set: SigSet = signals.iter().copied().collect();
+    descriptor_of(signals.iter().copied().collect())
+}
+
+/// The same with all real-time signals.
+pub(crate) fn descriptor_with_realtime(signals: &[Signal]) -> Result<SignalFd> {
+    let mut set = *signals.iter().copied().collect::<SigSet>().as_ref();
+    for number in libc::SIGRTMIN()..=libc::SIGRTMAX() {
+        // SAFETY: `set` was initialised by sigemptyset(3), and the signals are the ones that libc names.
+        unsafe { libc::sigaddset(&raw mut set, number) };
+    }
+    // SAFETY: it is a set of signals.
+    descriptor_of(unsafe { SigSet::from_sigset_t_unchecked(set) })
+}
+
+fn descriptor_of(set: SigSet) -> Result<SignalFd> {
     set.thread_block().context(|| "block signals")?;
     SignalFd::with_flags(&set, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK).context(|| "open a signal descriptor")
 }

@@ -18,6 +18,7 @@ mod machined;
 mod netserve;
 mod network;
 mod package;
+mod signals;
 mod trouble;
 mod unit;
 
@@ -51,6 +52,7 @@ fn trials() -> Vec<Trial> {
         netserve::trials(),
         network::trials(),
         trouble::trials(),
+        signals::trials(),
         unit::trials(),
         autostart::trials(),
         package::trials(),
