@@ -128,7 +128,7 @@ fn show_all(context: &Context, bridges: &[BridgeView]) -> Result<u8> {
     let rows = bridges.iter().map(|bridge| {
         [
             bridge.name.clone(),
-            if bridge.up { "UP" } else { "DOWN" }.to_owned(),
+            state(bridge).to_owned(),
             bridge.ipv4.map_or_else(|| "-".to_owned(), |net| net.to_string()),
             bridge.ipv6.map_or_else(|| "-".to_owned(), |net| net.to_string()),
             bridge.nat.to_string(),
@@ -140,6 +140,14 @@ fn show_all(context: &Context, bridges: &[BridgeView]) -> Result<u8> {
     render::table(&["NAME", "STATE", "IPV4", "IPV6", "NAT", "DHCP", "GUESTS", "LEASES"], rows).map(|()| 0)
 }
 
+fn state(bridge: &BridgeView) -> &'static str {
+    match bridge.up {
+        true if bridge.faults.is_empty() => "UP",
+        true => "FAULTY",
+        false => "DOWN",
+    }
+}
+
 fn show_one(context: &Context, bridge: &BridgeView) -> Result<u8> {
     if context.format == Format::Json {
         return render::json(bridge).map(|()| 0);
@@ -147,7 +155,8 @@ fn show_one(context: &Context, bridge: &BridgeView) -> Result<u8> {
     let mut lines = Vec::new();
     let mut line = |key: &str, value: String| lines.push(format!("{:<16}{value}", format!("{key}:")));
     line("Name", bridge.name.clone());
-    line("State", if bridge.up { "UP" } else { "DOWN" }.into());
+    line("State", state(bridge).into());
+    bridge.faults.iter().for_each(|fault| line("Fault", fault.clone()));
     line("IPv4", bridge.ipv4.map_or_else(|| "-".into(), |net| net.to_string()));
     line("IPv6", bridge.ipv6.map_or_else(|| "-".into(), |net| net.to_string()));
     line("NAT", bridge.nat.to_string());
@@ -159,6 +168,7 @@ fn show_one(context: &Context, bridge: &BridgeView) -> Result<u8> {
         line("Names", format!("not served: {fault}"));
     }
     line("Leases", format!("{} of {}", bridge.leased, bridge.pool_size));
+    bridge.exhausted.iter().for_each(|why| line("Leases", why.clone()));
     for guest in &bridge.guests {
         let addresses: Vec<String> = guest.addresses.iter().map(ToString::to_string).collect();
         line("Guest", format!("{} {} {}", guest.name, guest.mac, addresses.join(" ")));

@@ -5,7 +5,7 @@ use ipnetwork::{Ipv4Network, Ipv6Network};
 use super::firewall::Gate;
 use super::netlink::{Netlink, link_by_name};
 use super::rules::{Chain, Listing};
-use super::{bridge, firewall, rules};
+use super::{bridge, firewall, owner, repair, rules};
 use crate::config::bridge::{BridgeSettings, NetworkFile};
 use crate::error::Result;
 use crate::netserver;
@@ -15,7 +15,7 @@ use crate::types::subnet;
 /// Something that is wrong, and the command that helps.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Finding {
-    /// `route`, `server`, `names`, `leases`, `forwarding`, `rules`, `firewall`; scripts may rely on it.
+    /// `route`, `links`, `server`, `names`, `leases`, `forwarding`, `rules`, `firewall`; scripts may rely on it.
     pub id: &'static str,
     pub what: String,
     pub remedy: String,
@@ -47,6 +47,7 @@ pub fn check(layout: &Layout) -> Result<Vec<Finding>> {
             let what = format!("a route of this host overlaps the network of bridge `{name}`");
             found.push(Finding::new("route", what, format!("lxm network set {name} ipv4 auto")));
         }
+        check_links(layout, &name, &settings, &mut found)?;
         if !netlink.run(link_by_name(&host, &name))?.is_some_and(|link| bridge::is_up(&link)) {
             continue;
         }
@@ -68,6 +69,20 @@ fn crosses4(own: Ipv4Network, other: Ipv4Network) -> bool {
 fn crosses6(own: Ipv6Network, other: Ipv6Network) -> bool {
     let ours = other.network() == own.network() && other.prefix() == own.prefix();
     !ours && other.prefix() < 128 && subnet::overlap6(own, other)
+}
+
+fn check_links(layout: &Layout, name: &str, settings: &BridgeSettings, found: &mut Vec<Finding>) -> Result<()> {
+    if owner::other_owner(layout, name).is_some() {
+        return Ok(());
+    }
+    for fault in repair::look(layout, name, settings)? {
+        found.push(Finding::new("links", format!("bridge `{name}`: {fault}"), fault.remedy(name)));
+    }
+    if repair::given_up(layout, name)? {
+        let what = format!("bridge `{name}` was repaired again and again, and is not any more");
+        found.push(Finding::new("links", what, format!("find what changes it, then `lxm network up {name}`")));
+    }
+    Ok(())
 }
 
 fn check_server(layout: &Layout, name: &str, found: &mut Vec<Finding>) -> Result<()> {

@@ -64,7 +64,7 @@ pub fn connect(layout: &Layout, name: &ContainerName, config: &Config, leader: P
             addresses::check(layout, interface, ipv4, bridge, settings).context(step)?;
         }
     }
-    let record = record_of(layout, name, leader, &interfaces);
+    let record = record_of(layout, name, leader, &interfaces, &bridges);
     record.write(layout, name)?;
     announce(layout, name, config, &record, &bridges)?;
     let netns = open_netns(leader)?;
@@ -81,7 +81,13 @@ pub fn connect(layout: &Layout, name: &ContainerName, config: &Config, leader: P
     Ok(links.map(|link| GuestLink { guest: link.guest, host: link.host, mac: link.mac }).collect())
 }
 
-fn record_of(layout: &Layout, name: &ContainerName, leader: Pid, interfaces: &[PlannedInterface]) -> GuestRecord {
+fn record_of(
+    layout: &Layout,
+    name: &ContainerName,
+    leader: Pid,
+    interfaces: &[PlannedInterface],
+    bridges: &BTreeMap<String, Bridge>,
+) -> GuestRecord {
     let link_of = |interface: &PlannedInterface| {
         let on_host = |role| names::host_link(layout, name, &interface.guest, role);
         let mut link = LinkRecord {
@@ -90,6 +96,8 @@ fn record_of(layout: &Layout, name: &ContainerName, leader: Pid, interfaces: &[P
             host: None,
             helpers: Vec::new(),
             bridge: None,
+            group: None,
+            vlan: None,
             moved: None,
             addresses: interface.addresses.iter().map(|network| network.ip()).collect(),
             publish: interface.publish.clone(),
@@ -98,6 +106,8 @@ fn record_of(layout: &Layout, name: &ContainerName, leader: Pid, interfaces: &[P
             LinkKind::Veth { bridge } => {
                 link.host = Some(on_host(Role::Veth));
                 link.bridge = Some(bridge.clone());
+                link.group = Some(bridges[bridge].group(interface));
+                link.vlan = interface.vlan;
                 if interface.egress.is_some() {
                     link.helpers.push(on_host(Role::Shaper));
                 }

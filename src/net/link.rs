@@ -69,18 +69,23 @@ pub(super) async fn make_veth(
     // Not in the message above: a veth refuses to come up before it has a peer (ENOTCONN).
     bring_up(namespaces.guest, &interface.guest).await?;
     let index = index_of(namespaces.host, host_link).await?;
-    // Before the MAC address is added: the kernel adds it in the VLANs that the port is in then, and a locked
-    // port carries frames of known addresses alone.
-    if let Some(vlan) = interface.vlan {
-        set_access_vlan(namespaces.host, index, bridge.index, vlan).await?;
-    }
-    guard_port(namespaces.host, index, interface.mac).await?;
+    set_up_port(namespaces.host, index, bridge.index, interface.mac, interface.vlan).await?;
     match namespaces.host.link().property_add(index).alt_ifname(&[full_name]).execute().await.map_err(Error::from) {
         // A container of this name elsewhere (`--path`) has it; only the short name must be unique.
         Err(e) if e.errno() == Some(libc::EEXIST) => {}
         result => result.context(|| format!("name the link `{host_link}` `{full_name}`"))?,
     }
     Ok(index)
+}
+
+/// Puts a port that is on its bridge into its VLAN, ties it to its guest and brings it up.
+pub(super) async fn set_up_port(host: &Handle, port: u32, bridge: u32, mac: Mac, vlan: Option<u16>) -> Result<()> {
+    // Before the MAC address is added: the kernel adds it in the VLANs that the port is in then, and a locked
+    // port carries frames of known addresses alone.
+    if let Some(vlan) = vlan {
+        set_access_vlan(host, port, bridge, vlan).await?;
+    }
+    guard_port(host, port, mac).await
 }
 
 /// Lets the port carry frames of this MAC address alone: others are dropped before they are learned.

@@ -40,6 +40,12 @@ pub(crate) struct LinkRecord {
     /// The bridge that the host's end is on.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub bridge: Option<String>,
+    /// The link group of the host's end, by which the rules know it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub group: Option<u32>,
+    /// The VLAN that the host's end is in on its bridge.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub vlan: Option<u16>,
     /// What a link moved to the guest is called on the host.
     #[serde(rename = "lent", default, skip_serializing_if = "Option::is_none")]
     pub moved: Option<String>,

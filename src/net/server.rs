@@ -11,7 +11,8 @@ use super::rules;
 use crate::cgroup::Hierarchies;
 use crate::config::bridge::NetworkFile;
 use crate::error::{Context, Error, Result};
-use crate::net::bridge::link::usable;
+use crate::net::bridge::link::{exists, usable};
+use crate::net::bridge::raise;
 use crate::netserver::watchdog::WatchdogMessage;
 use crate::netserver::{self, Watchdog, guests, is_running, process_file};
 use crate::store::{FileLock, Layout, remove_tree};
@@ -147,20 +148,29 @@ fn other_servers(layout: &Layout) -> bool {
 
 /// Runs as the bridge's server until a signal stops it or the bridge is gone: `lxm network serve`.
 pub(crate) fn run(layout: &Layout, bridge: &str, readiness: Readiness) -> Result<()> {
-    let served = match readiness {
-        Readiness::Notify => serve(layout, bridge, |_| {
-            if let Some(notifier) = Notifier::from_env()? {
-                notifier.tell("READY=1");
-            }
-            Ok(())
-        }),
+    let ready = || -> Result<()> {
+        if let Some(notifier) = Notifier::from_env()? {
+            notifier.tell("READY=1");
+        }
+        Ok(())
+    };
+    // In a process of its own: a runtime that was made before would be a part of the watchdog's process, which
+    // closes all descriptors.
+    let made = sys::fork::run(|| raise::again(layout, bridge));
+    let served = made.and_then(|()| match readiness {
+        // Not a failure, after which systemd would start it again and again.
+        Readiness::Notify if !exists(bridge) => {
+            sys::log::line(&format!("bridge `{bridge}` is gone"));
+            ready()
+        }
+        Readiness::Notify => serve(layout, bridge, |_| ready()),
         Readiness::Stdout => detach(layout).and_then(|()| {
             serve(layout, bridge, |watchdog| {
                 watchdog.send(WatchdogMessage::RestartOnCrash)?;
                 helper::report(None)
             })
         }),
-    };
+    });
     if let (Err(e), Readiness::Stdout) = (&served, readiness) {
         let _ = helper::report(Some(e));
     }
@@ -177,7 +187,8 @@ fn serve(layout: &Layout, bridge: &str, ready: impl FnOnce(&Watchdog) -> Result<
         (settings.ipv4, settings.ipv6) = (None, None);
     }
     // It needs the rights that the server gives up, and none of what the server opens.
-    let watchdog = rules::spawn_watchdog(layout, bridge, || restart(layout, bridge))?;
+    let serves_ipv6 = settings.ipv6.is_some();
+    let watchdog = rules::spawn_watchdog(layout, bridge, serves_ipv6, || restart(layout, bridge))?;
     netserver::serve(layout, bridge, settings, watchdog, ready)
 }
 

@@ -7,7 +7,7 @@ use serde::Serialize;
 
 use crate::config::bridge::{BridgeSettings, NetworkFile};
 use crate::error::{Error, Result};
-use crate::net::{bridge, owner, rules, server};
+use crate::net::{self, bridge, owner, rules, server};
 use crate::netserver::{self, GuestStatus};
 use crate::store::Layout;
 use crate::types::{ContainerName, Mac};
@@ -35,6 +35,10 @@ pub(crate) struct BridgeView {
     pub names_fault: Option<String>,
     pub pool_size: u32,
     pub leased: usize,
+    /// Why the last container that got no address got none.
+    pub exhausted: Option<String>,
+    /// What of the link is not as it should be.
+    pub faults: Vec<String>,
     pub guests: Vec<GuestView>,
 }
 
@@ -73,6 +77,7 @@ pub(crate) fn look(layout: &Layout, name: &str) -> Result<BridgeView> {
 fn see(layout: &Layout, name: String, settings: BridgeSettings) -> Result<BridgeView> {
     let serving = netserver::is_running(layout, &name)?;
     let status = netserver::status(layout, &name)?.unwrap_or_default();
+    let faults = net::link_faults(layout, &name, &settings)?;
     Ok(BridgeView {
         up: owner::has(layout, &name),
         ipv4: settings.ipv4,
@@ -85,6 +90,8 @@ fn see(layout: &Layout, name: String, settings: BridgeSettings) -> Result<Bridge
         names_fault: status.names_fault,
         pool_size: status.pool_size,
         leased: status.leased,
+        exhausted: status.exhausted,
+        faults,
         guests: status.guests.into_iter().map(GuestView::from).collect(),
         name,
     })

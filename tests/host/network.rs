@@ -2,6 +2,7 @@
 //! and firewalls of others.
 
 mod bridges;
+mod healing;
 mod publish;
 mod recovery;
 
@@ -34,7 +35,8 @@ pub fn trials() -> Vec<Trial> {
             .needs(Need::Tool("ssh"))
             .limit(120),
     ];
-    own.into_iter().chain(bridges::trials()).chain(publish::trials()).chain(recovery::trials()).collect()
+    let of_files = [bridges::trials(), healing::trials(), publish::trials(), recovery::trials()];
+    own.into_iter().chain(of_files.into_iter().flatten()).collect()
 }
 
 fn ip(args: &str) -> String {

@@ -1,16 +1,15 @@
 //! Bridges made on first use, brought up after a boot, and taken down.
 
-use rtnetlink::LinkUnspec;
-
-use super::link::{address, is_bridge, is_up, make, mtu, mtu_of, ports, settings_of_kernel, usable};
+use super::link::{is_bridge, is_up, mtu, mtu_of, ports};
 use super::port::Bridge;
+use super::raise::{lock_file, raise};
 use super::subnet::choose;
 use crate::config::HostConfig;
 use crate::config::bridge::{BridgeSettings, NetworkFile};
 use crate::error::{Context, Error, Result};
 use crate::net::netlink::{Netlink, delete_link, link_by_name};
 use crate::net::owner::{self, DEFAULT_BRIDGE};
-use crate::net::{firewall, groups, resolved, rules, server};
+use crate::net::{firewall, groups, repair, resolved, rules, server};
 use crate::store::{FileLock, Layout};
 
 /// The bridge of an interface that names none.
@@ -24,7 +23,7 @@ pub(crate) fn default_name(host: &HostConfig) -> &str {
 
 /// Serialises commands that make, change or remove a bridge.
 pub(crate) fn lock(layout: &Layout) -> Result<FileLock> {
-    FileLock::acquire(&layout.network_run().join("lock"))
+    FileLock::acquire(&lock_file(layout))
 }
 
 /// Makes sure that the bridge is there and works: makes [`DEFAULT_BRIDGE`] on its first use, brings up
@@ -93,15 +92,8 @@ pub(crate) fn up(layout: &Layout, name: &str) -> Result<Bridge> {
             }
         };
         owner::require_own(layout, name)?;
-        let index = netlink.run(make(&owner::mark(layout)?, &host, name, &settings))?;
-        let settings = usable(name, settings);
-        settings_of_kernel(name, &settings)?;
-        netlink.run(address(&host, index, &settings))?;
-        rules::apply(layout)?;
-        netlink.run(async {
-            let link = LinkUnspec::new_with_index(index).up().build();
-            host.link().change(link).execute().await.context(|| format!("bring up `{name}`"))
-        })?;
+        repair::forget(layout, name)?;
+        let (index, settings) = raise(layout, &netlink, &host, name, settings)?;
         server::ensure(layout, name)?;
         resolved::announce(index, &settings);
         Ok(Bridge {

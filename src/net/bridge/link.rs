@@ -1,10 +1,8 @@
 //! A bridge's link in the kernel: made, addressed and looked at by netlink.
 
-use std::net::IpAddr;
-
 use futures_util::TryStreamExt;
 use ipnetwork::IpNetwork;
-use rtnetlink::packet_route::address::{AddressAttribute, AddressFlags};
+use rtnetlink::packet_route::address::{AddressAttribute, AddressFlags, AddressMessage};
 use rtnetlink::packet_route::link::{InfoKind, LinkAttribute, LinkFlags, LinkInfo, LinkMessage};
 use rtnetlink::{Handle, LinkBridge, LinkUnspec};
 
@@ -47,7 +45,7 @@ pub(crate) fn mac(name: &str, settings: &BridgeSettings) -> Mac {
     names::derived_mac(&["bridge", name, &ipv4, &ipv6])
 }
 
-pub(super) async fn make(mark: &str, host: &Handle, name: &str, settings: &BridgeSettings) -> Result<u32> {
+pub(crate) async fn make(mark: &str, host: &Handle, name: &str, settings: &BridgeSettings) -> Result<u32> {
     let mac = mac(name, settings).0.to_vec();
     if let Some(link) = link_by_name(host, name).await? {
         if !is_bridge(&link) {
@@ -76,12 +74,12 @@ pub(crate) fn usable(name: &str, settings: BridgeSettings) -> BridgeSettings {
 }
 
 /// The MTU of a bridge of lxm's; the default is Ethernet's, as the kernel's.
-pub(super) fn mtu_of(settings: &BridgeSettings) -> u32 {
+pub(crate) fn mtu_of(settings: &BridgeSettings) -> u32 {
     settings.mtu.map_or(DEFAULT_MTU, u32::from)
 }
 
 /// The MTU of a bridge of the host's own.
-pub(super) fn mtu(link: &LinkMessage) -> u32 {
+pub(crate) fn mtu(link: &LinkMessage) -> u32 {
     let of_kernel = link.attributes.iter().find_map(|attribute| match attribute {
         LinkAttribute::Mtu(mtu) => Some(*mtu),
         _ => None,
@@ -89,23 +87,42 @@ pub(super) fn mtu(link: &LinkMessage) -> u32 {
     of_kernel.unwrap_or(DEFAULT_MTU)
 }
 
+/// The bridge's own addresses, with the prefix lengths of its networks.
+pub(crate) fn networks(settings: &BridgeSettings) -> Vec<IpNetwork> {
+    settings.ipv4.map(IpNetwork::V4).into_iter().chain(settings.ipv6.map(IpNetwork::V6)).collect()
+}
+
+/// The addresses that a link has.
+pub(crate) async fn addresses(host: &Handle, index: u32) -> Result<Vec<IpNetwork>> {
+    let present: Vec<_> = host.address().get().set_link_index_filter(index).execute().try_collect().await?;
+    Ok(present.iter().filter_map(network_of).collect())
+}
+
+fn network_of(address: &AddressMessage) -> Option<IpNetwork> {
+    let ip = address.attributes.iter().find_map(|attribute| match attribute {
+        AddressAttribute::Address(ip) => Some(*ip),
+        _ => None,
+    });
+    IpNetwork::new(ip?, address.header.prefix_len).ok()
+}
+
+/// Gives the bridge its addresses, and takes from it what it had before.
 pub(super) async fn address(host: &Handle, index: u32, settings: &BridgeSettings) -> Result<()> {
-    let wanted: Vec<IpNetwork> =
-        settings.ipv4.map(IpNetwork::V4).into_iter().chain(settings.ipv6.map(IpNetwork::V6)).collect();
+    let wanted = networks(settings);
     let mut present = host.address().get().set_link_index_filter(index).execute();
     while let Some(address) = present.try_next().await.context(|| "list its addresses")? {
-        let prefix = address.header.prefix_len;
-        let same = |ip: &IpAddr| wanted.iter().any(|net| net.ip() == *ip && net.prefix() == prefix);
-        let ip = address.attributes.iter().find_map(|attribute| match attribute {
-            AddressAttribute::Address(ip) => Some(*ip),
-            _ => None,
-        });
-        let link_local = matches!(ip, Some(IpAddr::V6(ip)) if ip.is_unicast_link_local());
-        if !link_local && !ip.as_ref().is_some_and(same) {
+        let net = network_of(&address);
+        let link_local = matches!(net, Some(IpNetwork::V6(net)) if net.ip().is_unicast_link_local());
+        if !link_local && !net.is_some_and(|net| wanted.contains(&net)) {
             host.address().del(address).execute().await.context(|| "remove an address that it had before")?;
         }
     }
-    for net in wanted {
+    add_addresses(host, index, settings).await
+}
+
+/// Gives the bridge its addresses; those that others have added stay.
+pub(crate) async fn add_addresses(host: &Handle, index: u32, settings: &BridgeSettings) -> Result<()> {
+    for net in networks(settings) {
         let mut add = host.address().add(index, net.ip(), net.prefix()).replace();
         if net.is_ipv6() {
             add.message_mut().attributes.push(AddressAttribute::Flags(AddressFlags::Nodad));
@@ -115,7 +132,7 @@ pub(super) async fn address(host: &Handle, index: u32, settings: &BridgeSettings
     Ok(())
 }
 
-pub(super) fn settings_of_kernel(name: &str, settings: &BridgeSettings) -> Result<()> {
+pub(crate) fn settings_of_kernel(name: &str, settings: &BridgeSettings) -> Result<()> {
     if settings.ipv4.is_some() {
         sysctl::set("net/ipv4/ip_forward", "1")?;
     }

@@ -5,11 +5,13 @@
 //! | `link` | the link in the kernel |
 //! | `subnet` | free networks for a new one |
 //! | `port` | what a guest's port finds |
+//! | `raise` | made in the kernel from its settings, with the ports of guests that run |
 //! | `lifecycle` | make, bring up, take down |
 
 pub(crate) mod lifecycle;
 pub(crate) mod link;
 pub(crate) mod port;
+pub(crate) mod raise;
 pub(crate) mod subnet;
 
 pub(crate) use lifecycle::{add, default_name, down, ensure, up};

@@ -4,8 +4,9 @@ use super::command::{list, lock, run};
 use super::guard;
 use super::holding::{Holding, holdings};
 use super::learnt::leased;
+use super::shape::Shape;
 use super::tables::{self, RuleInputs};
-use crate::config::bridge::NetworkFile;
+use crate::config::bridge::{BridgeSettings, NetworkFile};
 use crate::error::{Context, Result};
 use crate::net::{owner, publish};
 use crate::netserver::{self, guests};
@@ -36,10 +37,7 @@ pub(crate) fn apply_translation(layout: &Layout) -> Result<()> {
 
 fn facts(layout: &Layout) -> Result<RuleInputs> {
     let mut facts = RuleInputs { tag: owner::tag(layout)?, published: publish::all(layout)?, ..RuleInputs::default() };
-    for (name, settings) in NetworkFile::load(layout)?.bridge {
-        if !owner::has(layout, &name) {
-            continue;
-        }
+    for (name, settings) in bridges(layout)? {
         for guest in guests::read(layout, &name)?.into_values() {
             facts.fixed.extend(holdings(&settings, &guest));
         }
@@ -57,12 +55,26 @@ fn facts(layout: &Layout) -> Result<RuleInputs> {
     Ok(facts)
 }
 
-/// Whether both tables are there.
+/// The bridges of lxm's that are there.
+fn bridges(layout: &Layout) -> Result<Vec<(String, BridgeSettings)>> {
+    let all = NetworkFile::load(layout)?.bridge.into_iter();
+    Ok(all.filter(|(name, _)| owner::has(layout, name)).collect())
+}
+
+/// Whether both tables are there with all of their chains, sets and rules: `nft flush table`, and who deletes a
+/// rule, leave the rest.
 pub(crate) fn is_whole(layout: &Layout) -> Result<bool> {
     let tag = owner::tag(layout)?;
-    let tables = list(&["list", "tables"])?.unwrap_or_default().tables;
-    let has = |family: &str| tables.iter().any(|table| table.family == family && table.name == tag);
-    Ok(has("inet") && has("bridge"))
+    let bridges = bridges(layout)?;
+    let shape = RuleInputs { tag: tag.clone(), bridges, published: publish::all(layout)?, ..RuleInputs::default() };
+    for (family, text) in [("inet", tables::inet_table(&shape)), ("bridge", guard::bridge_table(&shape))] {
+        // Without the elements of sets, which may be many.
+        let Some(listing) = list(&["-t", "list", "table", family, &tag])? else { return Ok(false) };
+        if listing.shape() != Shape::of_text(&text) {
+            return Ok(false);
+        }
+    }
+    Ok(true)
 }
 
 /// Removes both tables; absent ones are fine.

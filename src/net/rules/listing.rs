@@ -42,6 +42,8 @@ pub(crate) struct Rule {
 
 #[derive(Debug, PartialEq, Deserialize)]
 pub(crate) struct Set {
+    #[serde(default)]
+    pub name: String,
     /// Absent where it is empty.
     #[serde(default)]
     elem: Vec<Value>,

@@ -7,6 +7,7 @@
 //! | `apply` | what is known is read from records, and the text given to nft |
 //! | `holding`, `learnt`, `elements` | whose an address is: elements of the sets, while the tables stand |
 //! | `watch` | what others have flushed is written again |
+//! | `shape` | what a table has, to see that something is missing |
 //! | `command`, `listing` | the program nft, and what it lists |
 
 mod apply;
@@ -16,6 +17,7 @@ mod guard;
 mod holding;
 mod learnt;
 mod listing;
+mod shape;
 mod tables;
 mod watch;
 

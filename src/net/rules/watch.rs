@@ -1,9 +1,9 @@
-//! Watches over the tables, and the server: a process beside each bridge's server, with the rights that the
-//! server gave up.
+//! Watches over the tables, the links and the server: a process beside each bridge's server, with the rights
+//! that the server gave up.
 //!
 //! Firewalls of others flush everything when they are reloaded, and docker makes its chains when it is
-//! started: the kernel reports both, and what is missing is written again. A server that was killed is
-//! started again, where no service manager does that.
+//! started; network managers take links that they do not know. The kernel reports all of it, and what is
+//! missing is made again. A server that was killed is started again, where no service manager does that.
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -14,19 +14,21 @@ use std::time::{Duration, Instant};
 use caps::Capability;
 use nix::fcntl::OFlag;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::unistd::Pid;
 use rtnetlink::sys::{Socket, SocketAddr};
 
 use super::apply::{apply, is_whole};
 use super::learnt;
 use crate::error::{Context, Error, Result};
 use crate::net::netlink::{Netlink, index_of};
+use crate::net::repair::{self, LinkEvents, messages};
 use crate::net::{bridge, firewall, neighbours};
 use crate::netserver::watchdog::{Watchdog, WatchdogMessage, receive};
 use crate::store::Layout;
 use crate::sys;
 use crate::sys::clone::{SingleThreaded, clone};
 use crate::sys::poll::timeout;
-use crate::types::Mac;
+use crate::types::{Generation, Mac};
 
 /// A change is seldom alone: repair when the kernel has been silent for so long…
 const QUIET: u8 = 50; // milliseconds
@@ -69,22 +71,37 @@ const NFNL_SUBSYS_NFTABLES: u16 = 10;
 const RELEVANT: [u16; 5] = [0, 2, 3, 5, 8];
 
 /// Starts the watchdog of a bridge's server, which is this process. `restart` starts that server again.
-pub(crate) fn spawn(layout: &Layout, bridge: &str, restart: impl Fn() -> Result<()>) -> Result<Watchdog> {
+///
+/// `serves_ipv6` is whether the server has found IPv6 on the bridge.
+pub(crate) fn spawn(
+    layout: &Layout,
+    bridge: &str,
+    serves_ipv6: bool,
+    restart: impl Fn() -> Result<()>,
+) -> Result<Watchdog> {
     let witness = SingleThreaded::check()?;
     let (messages, hold) = nix::unistd::pipe2(OFlag::O_CLOEXEC).context(|| "make a pipe")?;
-    let prepare = || -> Result<Socket> {
+    let served = ServedBy { process: sys::process::generation(Pid::this())?, ipv6: serves_ipv6 };
+    let prepare = || -> Result<Sources> {
         detach(&messages)?;
-        let socket = subscribe()?;
+        let sources = Sources {
+            server: std::io::stdin(),
+            restart_on_crash: false,
+            holders: BTreeMap::new(),
+            socket: subscribe()?,
+            links: LinkEvents::subscribe(bridge)?,
+        };
         sys::privileges::confine_helper(&CAPABILITIES)?;
-        Ok(socket)
+        Ok(sources)
     };
     let watchdog = || match prepare() {
-        Ok(socket) => {
-            let server = std::io::stdin();
-            let mut sources = Sources { server, restart_on_crash: false, holders: BTreeMap::new(), socket };
-            watch(layout, bridge, &mut sources);
+        Ok(mut sources) => {
+            watch(layout, bridge, &served, &mut sources);
             if sources.restart_on_crash {
-                retry(bridge, restart);
+                retry(layout, bridge, restart);
+            } else if !bridge::exists(bridge) {
+                // Who has deleted it has left its rules.
+                let _ = apply(layout);
             }
             0
         }
@@ -106,10 +123,10 @@ fn detach(messages: &OwnedFd) -> Result<()> {
     nix::unistd::dup2_stdout(&null).context(|| "close standard output")
 }
 
-/// Starts the server again, for as long as there is a bridge to serve.
-fn retry(bridge: &str, restart: impl Fn() -> Result<()>) {
+/// Starts the server again, for as long as there is a bridge to serve, or guests whose bridge it has to make.
+fn retry(layout: &Layout, bridge: &str, restart: impl Fn() -> Result<()>) {
     let mut delay = RESTART_DELAY;
-    while bridge::exists(bridge) {
+    while bridge::exists(bridge) || repair::is_made_again(layout, bridge) {
         std::thread::sleep(delay);
         match restart() {
             Ok(()) => return,
@@ -127,6 +144,14 @@ struct Sources {
     /// Addresses handed on, and to whom if to anybody, that the rules do not know yet.
     holders: BTreeMap<Ipv4Addr, Option<Mac>>,
     socket: Socket,
+    links: LinkEvents,
+}
+
+/// The server that is watched.
+struct ServedBy {
+    process: Generation,
+    /// Whether it was started on a bridge with IPv6.
+    ipv6: bool,
 }
 
 /// Takes addresses from their earlier holders, in the host's neighbour table and in its rules.
@@ -142,10 +167,22 @@ fn reassign(layout: &Layout, bridge: &str, holders: &BTreeMap<Ipv4Addr, Option<M
     learnt::reassign(layout, holders).and(forgotten)
 }
 
+/// Puts right what was heard of the bridge and its ports.
+fn mend_links(layout: &Layout, bridge: &str, served: &ServedBy, links: &mut LinkEvents) -> Result<()> {
+    let heard = std::mem::take(&mut links.heard);
+    repair::mend(layout, bridge, (!heard.everything).then_some(&heard.ports))?;
+    if !served.ipv6 && repair::has_ipv6(layout, bridge)? && sys::process::is_same(&served.process) {
+        // What it would need it cannot open any more: another one is started, which can.
+        sys::log::line(&format!("bridge `{bridge}` has IPv6 now: its server is started again"));
+        let _ = nix::sys::signal::kill(Pid::from_raw(served.process.pid), nix::sys::signal::Signal::SIGKILL);
+    }
+    Ok(())
+}
+
 /// Repairs after every change, for as long as the server lives.
-fn watch(layout: &Layout, bridge: &str, sources: &mut Sources) {
+fn watch(layout: &Layout, bridge: &str, served: &ServedBy, sources: &mut Sources) {
     let mut said = String::new();
-    let mut repaired = repair(layout);
+    let mut repaired = repair(layout).and_then(|()| mend_links(layout, bridge, served, &mut sources.links));
     loop {
         match repaired.and_then(|()| wait_for_change(sources)) {
             Ok(RulesEvent::ServerEnded) => return,
@@ -155,6 +192,10 @@ fn watch(layout: &Layout, bridge: &str, sources: &mut Sources) {
             }
             Ok(RulesEvent::Reassigned) => {
                 repaired = reassign(layout, bridge, &std::mem::take(&mut sources.holders));
+                continue;
+            }
+            Ok(RulesEvent::Links) => {
+                repaired = mend_links(layout, bridge, served, &mut sources.links);
                 continue;
             }
             Ok(RulesEvent::Changed) => said.clear(),
@@ -198,7 +239,10 @@ fn subscribe() -> Result<Socket> {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum RulesEvent {
+    /// Of the firewall's rules.
     Changed,
+    /// Of links and addresses.
+    Links,
     /// No change was reported for a while.
     Looked,
     Reassigned,
@@ -207,23 +251,31 @@ enum RulesEvent {
 
 /// Waits for a change that may have taken something of ours, and for the end of its burst.
 fn wait_for_change(sources: &mut Sources) -> Result<RulesEvent> {
-    loop {
+    let first = loop {
         match wait(sources, PollTimeout::from(POLL_INTERVAL))? {
-            Some(RulesEvent::Changed) if drain(&sources.socket)? => break,
+            Some(RulesEvent::Changed) if drain(&sources.socket)? => break RulesEvent::Changed,
             Some(RulesEvent::Changed) => {}
+            Some(RulesEvent::Links) => {
+                sources.links.drain()?;
+                if sources.links.heard.is_anything() {
+                    break RulesEvent::Links;
+                }
+            }
             Some(event) => return Ok(event),
             None => return Ok(RulesEvent::Looked),
         }
-    }
+    };
     let begun = Instant::now();
     while begun.elapsed() < BURST_TIMEOUT {
         match wait(sources, PollTimeout::from(QUIET))? {
-            Some(RulesEvent::Changed) => drop(drain(&sources.socket)?),
+            Some(RulesEvent::Changed) if first == RulesEvent::Changed => drop(drain(&sources.socket)?),
+            Some(RulesEvent::Links) if first == RulesEvent::Links => sources.links.drain()?,
+            // The other kind has its turn after this one.
+            Some(RulesEvent::Changed | RulesEvent::Links) | None => break,
             Some(event) => return Ok(event),
-            None => break,
         }
     }
-    Ok(RulesEvent::Changed)
+    Ok(first)
 }
 
 /// Waits for a moment in which only the server is listened to; false once it has ended.
@@ -237,16 +289,18 @@ fn pause(sources: &mut Sources) -> bool {
         match wait(sources, timeout(left)) {
             Ok(Some(RulesEvent::ServerEnded)) => return false,
             Ok(Some(RulesEvent::Changed)) if drain(&sources.socket).is_ok() => {}
+            Ok(Some(RulesEvent::Links)) if sources.links.drain().is_ok() => {}
             Ok(Some(RulesEvent::Reassigned | RulesEvent::Looked) | None) => {}
             // What cannot be read now cannot be waited for either.
-            Ok(Some(RulesEvent::Changed)) | Err(_) => std::thread::sleep(left),
+            Ok(Some(RulesEvent::Changed | RulesEvent::Links)) | Err(_) => std::thread::sleep(left),
         }
     }
 }
 
 fn wait(sources: &mut Sources, limit: PollTimeout) -> Result<Option<RulesEvent>> {
     loop {
-        let mut fds = [sources.server.as_fd(), sources.socket.as_fd()].map(|fd| PollFd::new(fd, PollFlags::POLLIN));
+        let fds = [sources.server.as_fd(), sources.links.as_fd(), sources.socket.as_fd()];
+        let mut fds = fds.map(|fd| PollFd::new(fd, PollFlags::POLLIN));
         match poll(&mut fds, limit) {
             Ok(0) => return Ok(None),
             Ok(_) if fds[0].any() == Some(true) => {
@@ -254,6 +308,7 @@ fn wait(sources: &mut Sources, limit: PollTimeout) -> Result<Option<RulesEvent>>
                     return Ok(Some(event));
                 }
             }
+            Ok(_) if fds[1].any() == Some(true) => return Ok(Some(RulesEvent::Links)),
             Ok(_) => return Ok(Some(RulesEvent::Changed)),
             Err(nix::errno::Errno::EINTR) => {}
             Err(e) => return Err(Error::from(e).step("wait for changes of the firewall")),
@@ -286,7 +341,9 @@ fn drain(socket: &Socket) -> Result<bool> {
     loop {
         buffer.clear();
         match socket.recv_from(&mut buffer, 0) {
-            Ok((length, _)) => relevant |= messages(&buffer[..length.min(buffer.len())]).any(is_relevant),
+            Ok((length, _)) => {
+                relevant |= messages(&buffer[..length.min(buffer.len())]).any(|(kind, _)| is_relevant(kind))
+            }
             Err(e) if e.kind() == std::io::ErrorKind::WouldBlock => return Ok(relevant),
             // The kernel said more than the socket holds: we do not know what.
             Err(e) if e.raw_os_error() == Some(libc::ENOBUFS) => relevant = true,
@@ -294,20 +351,6 @@ fn drain(socket: &Socket) -> Result<bool> {
             Err(e) => return Err(Error::from(e).step("receive changes of the firewall")),
         }
     }
-}
-
-/// The types of the netlink messages in a datagram (`struct nlmsghdr`: length, type, …).
-fn messages(mut datagram: &[u8]) -> impl Iterator<Item = u16> {
-    std::iter::from_fn(move || {
-        let header = datagram.get(..16)?;
-        let length = u32::from_ne_bytes(header[..4].try_into().ok()?) as usize;
-        let kind = u16::from_ne_bytes(header[4..6].try_into().ok()?);
-        if length < 16 {
-            return None;
-        }
-        datagram = datagram.get(length.next_multiple_of(4)..).unwrap_or_default();
-        Some(kind)
-    })
 }
 
 fn is_relevant(kind: u16) -> bool {
@@ -327,13 +370,6 @@ mod tests {
     #[test]
     fn deleted_tables_are_relevant_and_new_elements_are_not() {
         let datagram = [message(0x0a0c, 18, 20), message(0x0a02, 20, 20)].concat();
-        assert_eq!(messages(&datagram).map(is_relevant).collect::<Vec<_>>(), [false, true]);
-    }
-
-    #[test]
-    fn broken_datagrams_end_the_reading() {
-        for datagram in [vec![], vec![1; 15], message(1, 3, 16), message(1, 4000, 16)] {
-            assert!(messages(&datagram).count() <= 1);
-        }
+        assert_eq!(messages(&datagram).map(|(kind, _)| is_relevant(kind)).collect::<Vec<_>>(), [false, true]);
     }
 }

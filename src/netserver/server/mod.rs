@@ -28,7 +28,7 @@ use super::state::{self, ServerState};
 use super::upstream::Upstreams;
 use super::watchdog::{Watchdog, WatchdogMessage};
 use crate::config::bridge::BridgeSettings;
-use crate::error::{Context, Result};
+use crate::error::{Context, Error, Result};
 use crate::sys::packet::PacketSocket;
 use crate::sys::ready::ReadableFd;
 use crate::types::Mac;
@@ -211,6 +211,10 @@ impl Server {
             };
             if let Err(e) = worked {
                 if !self.link.exists() {
+                    if !self.state.borrow().guests.is_empty() {
+                        // A crash, after which the next server makes the bridge again.
+                        return Err(Error::failed(format!("bridge `{}` is gone under its guests", self.link.name)));
+                    }
                     self.say(format!("bridge `{}` is gone", self.link.name));
                     return Ok(());
                 }
