@@ -97,12 +97,27 @@ pub(super) fn layout(path: Option<PathBuf>) -> Result<Layout> {
     let layout = Layout::from_env()?;
     let containers = match path {
         Some(dir) => Some(std::path::absolute(dir)?),
-        None => layout.host_config()?.path,
+        None => configured(&layout)?,
     };
     Ok(match containers {
         Some(dir) => layout.with_containers(dir),
         None => layout,
     })
+}
+
+/// The directory of containers that `lxm.toml` names. A mistake in that file is told and keeps nothing from
+/// being done that does without it, but for one in this very line.
+fn configured(layout: &Layout) -> Result<Option<PathBuf>> {
+    let error = match layout.host_config() {
+        Ok(host) => return Ok(host.path),
+        Err(error) => error,
+    };
+    let path = layout.host_settings().path;
+    if path.is_none() && layout.names_directory() {
+        return Err(error);
+    }
+    terminal::say(format_args!("warning: {error}"));
+    Ok(path)
 }
 
 /// Fails with `Kind::HostLacks` unless the process has root's rights.

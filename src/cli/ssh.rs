@@ -57,7 +57,7 @@ impl Ssh {
         command
             .env("LXM_ROOT", layout.root())
             .args(["-l", &user, "--"])
-            .arg(ssh::host_name(layout, &name)?)
+            .arg(ssh::host_name(layout, &name))
             .args(self.command);
         let e = command.exec();
         Err(match e.kind() {

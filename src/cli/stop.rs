@@ -43,11 +43,11 @@ impl HowArgs {
     }
 }
 
-/// The container's `boot.stop-timeout`. A configuration that cannot be parsed is reported, and must
-/// not keep the guest running.
+/// The container's `boot.stop-timeout`. A configuration that cannot be read is reported, and must not keep
+/// the guest running.
 fn stop_timeout(context: &Context, name: &ContainerName) -> Result<Duration> {
     let boot = match context.layout.config(name) {
-        Err(e) if e.kind() == Kind::Config => {
+        Err(e) if e.kind() != Kind::NotFound => {
             context.say(&format!("warning: {e}"));
             Boot::default()
         }

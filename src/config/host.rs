@@ -1,9 +1,12 @@
+//! `lxm.toml`: the defaults of a host.
+
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use ipnetwork::{Ipv4Network, Ipv6Network};
 use serde::{Deserialize, Serialize};
+use toml::{Table, Value};
 
 use crate::types::{Size, Timeout};
 
@@ -28,6 +31,22 @@ pub struct HostConfig {
 }
 
 impl HostConfig {
+    /// What can be used of a text that is wrong somewhere: every setting that is right by itself. Of one that
+    /// is no TOML these are lines before the first table.
+    pub(crate) fn salvage(text: &str) -> Self {
+        let is_right = |table: Table| table.try_into::<HostConfig>().is_ok();
+        let of = |key: &str, value: &Value| Table::from_iter([(key.to_owned(), value.clone())]);
+        let mut table = text.parse::<Table>().unwrap_or_else(|_| {
+            let lines = text.lines().take_while(|line| !line.trim_start().starts_with('['));
+            lines.filter_map(|line| line.parse::<Table>().ok()).flatten().collect()
+        });
+        if let Some(Value::Table(network)) = table.get_mut("network") {
+            network.retain(|key, value| is_right(of("network", &of(key, value).into())));
+        }
+        table.retain(|key, value| is_right(of(key, value)));
+        table.try_into().unwrap_or_default()
+    }
+
     /// How long all containers together may take when the host shuts down.
     pub(crate) fn shutdown_budget(&self) -> Duration {
         self.shutdown_timeout.map_or(Duration::from_secs(180), |timeout| timeout.get())
@@ -52,5 +71,22 @@ pub struct HostNetwork {
 impl Default for HostNetwork {
     fn default() -> Self {
         HostNetwork { default: "lxmbr0".into(), ipv4: None, ipv6: None, domain: "lxm".into(), upstream: Vec::new() }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_mistake_takes_no_other_setting_with_it() {
+        let table = "templte = 'x'\npath = '/srv'\nshutdown-timeout = 'soon'\n[network]\ndefault = 'br0'\ndomain = 7\n";
+        let read = HostConfig::salvage(table);
+        assert_eq!((read.path.as_deref(), read.network.default.as_str()), (Some("/srv".as_ref()), "br0"));
+        assert_eq!((read.shutdown_timeout, read.network.domain.as_str()), (None, "lxm"));
+        let broken = "storage = dir\npath = '/srv'\n[network\npath = '/other'\n";
+        let read = HostConfig::salvage(broken);
+        assert_eq!((read.path.as_deref(), read.storage), (Some("/srv".as_ref()), None));
+        assert_eq!(HostConfig::salvage("]]"), HostConfig::default());
     }
 }

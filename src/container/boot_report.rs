@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 use crate::config::{self, Config, StartOrder};
 use crate::error::{Context, Result};
 use crate::store::Layout;
+use crate::sys::fs::read_text;
 use crate::systemd::{self, unit};
 use crate::types::ContainerName;
 
@@ -64,7 +65,7 @@ pub(crate) fn report(layout: &Layout) -> Result<Vec<BootEntry>> {
         return report_of_units(layout);
     }
     let file = report_file(layout);
-    match std::fs::read_to_string(&file) {
+    match read_text(&file) {
         Ok(text) => config::parse::<Report>(&text, &file).map(|report| report.container),
         Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(Vec::new()),
         Err(e) => Err(e).context(|| format!("read `{}`", file.display())),

@@ -75,11 +75,19 @@ pub(crate) fn trash_path(layout: &Layout, name: &ContainerName) -> PathBuf {
 /// Removes a container that is in the trash already, with its snapshots.
 pub(crate) fn empty(layout: &Layout, place: &Path) -> Result<()> {
     let snapshots = place.join("snapshots");
-    for entry in std::fs::read_dir(&snapshots).into_iter().flatten().flatten() {
-        discard_tree(layout, &entry.path())?;
-    }
-    discard_tree(layout, place)?;
-    store::remove_tree(place).context(|| "remove what was destroyed")
+    let entries = std::fs::read_dir(&snapshots).into_iter().flatten().flatten();
+    let places = entries.map(|entry| entry.path()).chain([place.to_owned()]);
+    // What of one cannot be removed keeps nothing else from it.
+    let failed: Vec<Error> = places.filter_map(|place| discard_tree(layout, &place).err()).collect();
+    let removed = store::remove_tree(place);
+    // What the backend says of it knows more than what is left says.
+    failed
+        .into_iter()
+        .map(Err)
+        .chain([removed])
+        .find(Result::is_err)
+        .unwrap_or(Ok(()))
+        .context(|| "remove what was destroyed")
 }
 
 /// Removes the tree of a place; where no origin names the backend, every backend removes what it knows.
@@ -87,15 +95,20 @@ fn discard_tree(layout: &Layout, place: &Path) -> Result<()> {
     if discard(layout, place).is_ok() && !place.join("rootfs").exists() {
         return Ok(());
     }
-    storage::BACKENDS.iter().try_for_each(|name| storage::backend(layout, name)?.destroy(place))
+    discard_any(layout, place)
 }
 
 /// Removes what the backend keeps for a place that never became a container.
 pub(crate) fn discard(layout: &Layout, place: &Path) -> Result<()> {
-    let file = place.join("origin.toml");
-    match file.symlink_metadata() {
+    match Origin::read_file(&place.join("origin.toml")) {
+        Ok(origin) => storage::backend(layout, &origin.storage)?.destroy(place),
         // It is written before the backend makes anything.
-        Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(()),
-        _ => storage::backend(layout, &Origin::read_file(&file)?.storage)?.destroy(place),
+        Err(e) if matches!(e.errno(), Some(libc::ENOENT | libc::ENOTDIR)) => Ok(()),
+        Err(_) => discard_any(layout, place),
     }
+}
+
+/// Every backend removes what it knows.
+fn discard_any(layout: &Layout, place: &Path) -> Result<()> {
+    storage::BACKENDS.iter().try_for_each(|name| storage::backend(layout, name)?.destroy(place))
 }

@@ -9,6 +9,7 @@ use crate::error::{Context, Error, Result};
 use crate::progress::Progress;
 use crate::storage::{self, Activity, Backend, Purpose, Tree};
 use crate::store::{self, FileLock, Layout, OperationLock, Origin, Snapshot};
+use crate::sys::fs::read_text;
 use crate::types::{ContainerName, SnapshotName};
 
 /// What is read: the tree, and the configuration and origin that belong to it.
@@ -46,7 +47,7 @@ impl Reading {
             None => layout.container(name),
         };
         let config_file = place.join("config.toml");
-        let config_text = fs::read_to_string(&config_file).context(|| format!("read `{}`", config_file.display()))?;
+        let config_text = read_text(&config_file).context(|| format!("read `{}`", config_file.display()))?;
         // A configuration that cannot be parsed is not passed on.
         config::parse::<Config>(&config_text, &config_file)?;
         let origin = Origin::read_file(&place.join("origin.toml"))?;

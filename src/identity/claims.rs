@@ -126,7 +126,7 @@ fn of_network(layout: &Layout, name: &ContainerName, config: &Config) -> Result<
             claims.push(Claim::Mac(mac));
         }
         if network.kind == NetworkType::Veth && network.bridge.is_none() && default.is_none() {
-            default = Some(bridge::default_name(&layout.host_config().unwrap_or_default()).to_owned());
+            default = Some(bridge::default_name(&layout.host_settings()).to_owned());
         }
         claims.extend(of_addresses(network, default.as_deref()));
         claims.extend(network.publish.iter().copied().map(Claim::Port));

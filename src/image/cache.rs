@@ -168,19 +168,18 @@ impl ImageStore {
     }
 
     /// Removes what killed commands left, and superseded images that nothing needs; returns their ids.
-    pub(crate) fn sweep(&self, users: Users) -> Result<Vec<String>> {
+    /// One that cannot be removed keeps no other from it.
+    pub(crate) fn sweep(&self, users: Users) -> Result<Vec<Result<String>>> {
         let mut swept = Vec::new();
         for name in read_names(&self.layout.image_staging())? {
             if let Some(_build) = FileLock::try_acquire(&self.lock_file(&name, "build"))? {
-                remove_image(&self.layout.image_staging().join(&name))?;
-                swept.push(name);
+                swept.push(remove_image(&self.layout.image_staging().join(&name)).map(|()| name));
             }
         }
         for image in self.list()?.into_iter().filter(|image| image.superseded) {
             match self.remove(&image.id, users) {
-                Ok(()) => swept.push(image.id),
                 Err(e) if e.kind() == crate::error::Kind::Conflict => {}
-                Err(e) => return Err(e),
+                removed => swept.push(removed.map(|()| image.id)),
             }
         }
         Ok(swept)

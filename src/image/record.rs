@@ -9,6 +9,7 @@ use crate::config;
 use crate::error::{Context, Error, Result};
 use crate::image::measure::{HighestOwner, Measured};
 use crate::store::replace_file;
+use crate::sys::fs::read_text;
 use crate::types::{Arch, IdRange};
 
 /// All that decides what is in an image.
@@ -111,7 +112,7 @@ impl ImageRecord {
     /// Reads that of the image at `place`; `None` where there is no image.
     pub(super) fn read(place: &Path) -> Result<Option<Self>> {
         let file = place.join("image.toml");
-        match std::fs::read_to_string(&file) {
+        match read_text(&file) {
             Ok(text) => config::parse(&text, &file).map(Some),
             Err(e) if matches!(e.kind(), std::io::ErrorKind::NotFound | std::io::ErrorKind::NotADirectory) => Ok(None),
             Err(e) => Err(e).context(|| format!("read `{}`", file.display())),

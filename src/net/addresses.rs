@@ -25,7 +25,7 @@ pub(crate) fn check_addresses(layout: &Layout, name: &ContainerName, config: &Co
         return Ok(());
     }
     let file = NetworkFile::load(layout)?;
-    for interface in plan::interfaces(name, config, bridge::default_name(&layout.host_config()?))? {
+    for interface in plan::interfaces(name, config, &bridge::default_of(layout, config)?)? {
         let LinkKind::Veth { bridge } = &interface.kind else { continue };
         let bridge = owner::bridge_name(layout, bridge)?;
         let Some(settings) = file.bridge.get(&bridge) else { continue };

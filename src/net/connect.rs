@@ -39,8 +39,7 @@ pub fn connect(layout: &Layout, name: &ContainerName, config: &Config, leader: P
     if config.network.values().any(|network| network.kind == NetworkType::Host) {
         return Ok(Vec::new());
     }
-    let host_config = layout.host_config()?;
-    let mut interfaces = plan::interfaces(name, config, bridge::default_name(&host_config))?;
+    let mut interfaces = plan::interfaces(name, config, &bridge::default_of(layout, config)?)?;
     for interface in &mut interfaces {
         if let LinkKind::Veth { bridge } = &mut interface.kind {
             *bridge = owner::bridge_name(layout, bridge)?;

@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 use crate::config::{self, PublishedPort};
 use crate::error::{Context, Error, Result};
 use crate::store::Layout;
+use crate::sys::fs::read_text;
 use crate::types::{ContainerName, Mac};
 
 /// Its name in a container's run directory.
@@ -71,7 +72,7 @@ impl GuestRecord {
     }
 
     fn read_file(file: &Path) -> Result<Option<Self>> {
-        match std::fs::read_to_string(file) {
+        match read_text(file) {
             Ok(text) => config::parse(&text, file).map(Some),
             Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(None),
             Err(e) => Err(e).context(|| format!("read `{}`", file.display())),

@@ -7,6 +7,7 @@ use crate::error::{Context, Error, Result};
 use crate::identity::{self, Claim};
 use crate::storage::{self, Tree, is_mount_point};
 use crate::store::{self, AliveLock, Home, Layout, OperationLock, Origin, ids};
+use crate::sys::fs::read_text;
 use crate::types::ContainerName;
 
 /// The identity of an adopted container.
@@ -92,7 +93,7 @@ fn as_another(layout: &Layout, name: &ContainerName) -> Result<Vec<String>> {
     drop(reserved);
 
     let file = layout.config_file(name);
-    let text = std::fs::read_to_string(&file).context(|| format!("read `{}`", file.display()))?;
+    let text = read_text(&file).context(|| format!("read `{}`", file.display()))?;
     let (text, left_out) = renew(&text, &file)?;
     crate::config::parse::<Config>(&text, &file)?;
     store::replace_file(&file, text.as_bytes(), 0o644)?;

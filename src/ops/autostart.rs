@@ -15,6 +15,7 @@ use crate::error::{Context, Error, Kind, Result};
 use crate::host::StopMode;
 use crate::store::{AliveLock, Layout, OperationLock, replace_file, write_volatile};
 use crate::sys::fork;
+use crate::sys::fs::read_text;
 use crate::systemd::{self, journal_link, unit};
 use crate::types::ContainerName;
 
@@ -77,7 +78,7 @@ pub(crate) fn forget(layout: &Layout, name: &ContainerName) -> Result<()> {
 
 fn set(layout: &Layout, name: &ContainerName, autostart: bool) -> Result<()> {
     let file = layout.config_file(name);
-    let text = std::fs::read_to_string(&file).context(|| format!("read `{}`", file.display()))?;
+    let text = read_text(&file).context(|| format!("read `{}`", file.display()))?;
     // Its error names the line.
     config::parse::<Config>(&text, &file)?;
     let mut document: toml_edit::DocumentMut =
@@ -155,7 +156,7 @@ pub(crate) fn start_all(layout: &Layout, tell: &dyn Fn(&BootEntry)) -> Result<Ve
 /// Stops all running containers, each before those it was started after, and kills what has not stopped when
 /// the host's time for it is over. Returns what came of each.
 pub(crate) fn stop_all(layout: &Layout) -> Result<Vec<(ContainerName, Result<()>)>> {
-    let budget = layout.host_config()?.shutdown_budget();
+    let budget = layout.host_settings().shutdown_budget();
     let deadline = Instant::now() + budget;
     let names = layout.names()?.into_iter();
     let mut plan = order(layout)?.stop(names.filter(|name| AliveLock::is_held(layout, name).unwrap_or(false)));

@@ -9,6 +9,7 @@ use crate::identity;
 use crate::net;
 use crate::storage;
 use crate::store::{AliveLock, Layout, OperationLock, replace_file};
+use crate::sys::fs::read_text;
 use crate::types::ContainerName;
 
 /// One change of a setting.
@@ -33,7 +34,7 @@ pub(crate) enum Effect {
 pub(crate) fn text(layout: &Layout, name: &ContainerName) -> Result<String> {
     layout.require(name)?;
     let file = layout.config_file(name);
-    std::fs::read_to_string(&file).context(|| format!("read `{}`", file.display()))
+    read_text(&file).context(|| format!("read `{}`", file.display()))
 }
 
 pub(crate) fn document(layout: &Layout, name: &ContainerName) -> Result<Document> {

@@ -13,6 +13,7 @@ use crate::image::copy::copy_tree;
 use crate::progress::Progress;
 use crate::storage::{self, Activity, Backend, Purpose, Tree};
 use crate::store::{self, Layout, OperationLock, Origin, Snapshot, Staging, ids, require_free};
+use crate::sys::fs::read_text;
 use crate::types::{ContainerName, SnapshotName};
 
 /// What is to be copied, and as what.
@@ -81,7 +82,7 @@ fn make(layout: &Layout, request: &CopyRequest) -> Result<Vec<String>> {
     origin.write_file(&place.join("origin.toml"))?;
     drop(reserved);
     let config = source.place.join("config.toml");
-    let text = fs::read_to_string(&config).context(|| format!("read `{}`", config.display()))?;
+    let text = read_text(&config).context(|| format!("read `{}`", config.display()))?;
     let (text, raised) = match request.snapshot.is_some() && !request.trust {
         true => trust::no_more_than_now(&text, &config, layout, from)?,
         false => (text, Vec::new()),

@@ -40,7 +40,9 @@ pub(crate) fn gc(layout: &Layout) -> Result<Swept> {
             false => sweep::sweep_run(layout, &name, &hierarchies, lock),
         }));
     }
-    swept.add(store::sweep_staging(layout, &|place| discard(layout, place)).map(|names| all("staging", names)));
+    for staged in store::sweep_staging(layout, &|place| discard(layout, place)) {
+        swept.add(staged.map(|name| all("staging", [name])));
+    }
     for name in names_in(&layout.trash()) {
         swept.add(idle(layout, &name, |_| {
             sweep::empty(layout, &sweep::trash_path(layout, &name))?;
@@ -48,8 +50,17 @@ pub(crate) fn gc(layout: &Layout) -> Result<Swept> {
         }));
     }
     swept.add(ssh_key::sweep(layout).map(|there| all("key", there.then_some("ssh_key"))));
-    swept.add(ImageStore::new(layout).sweep(&storage::users_of_image).map(|ids| all("image", ids)));
-    swept.add(storage::sweep(layout).map(|layers| all("layers", (layers > 0).then_some(layers))));
+    match ImageStore::new(layout).sweep(&storage::users_of_image) {
+        Ok(images) => images.into_iter().for_each(|image| swept.add(image.map(|id| all("image", [id])))),
+        Err(e) => swept.failed.push(e),
+    }
+    match storage::sweep(layout) {
+        Ok(layers) => {
+            swept.removed.extend(all("layers", (layers.removed > 0).then_some(layers.removed)));
+            swept.failed.extend(layers.failed.into_iter().map(|(id, e)| e.step(format!("remove the layer `{id}`"))));
+        }
+        Err(e) => swept.failed.push(e),
+    }
     Ok(swept)
 }
 

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use crate::error::{Context, Kind, Result};
+use crate::error::{Context, Result};
 use crate::image::{ImageRecord, ImageStore, Listed};
 use crate::ops::create;
 use crate::storage::{self, Usage};
@@ -42,7 +42,7 @@ pub(crate) struct Refreshed {
 pub(crate) fn list(layout: &Layout) -> Result<Vec<Overview>> {
     let store = ImageStore::new(layout);
     let overview = |image: Listed| -> Result<Overview> {
-        let used_by = store.users_of(&image, &storage::users_of_image)?;
+        let used_by = store.users_of(&image, &storage::known_users_of_image)?;
         let rootfs = store.rootfs_of(&image);
         Ok(Overview { id: image.id, record: image.record, rootfs, superseded: image.superseded, used_by })
     };
@@ -80,8 +80,8 @@ pub(crate) fn refresh(layout: &Layout, id: &str, insecure: bool) -> Result<Refre
     let new = again().context(|| format!("refresh image `{}`", old.id))?;
     let kept = match store.remove(&old.id, &storage::users_of_image) {
         Ok(()) => None,
-        Err(e) if e.kind() == Kind::Conflict => Some(e.to_string()),
-        Err(e) => return Err(e.step(format!("remove image `{}`", old.id))),
+        // The new one is there; whether the old one is needed may not be known.
+        Err(e) => Some(e.to_string()),
     };
     Ok(Refreshed { old: old.id, new, kept })
 }

@@ -39,10 +39,8 @@ pub(crate) fn publish(
     store::replace_file(&found.file, found.text.as_bytes(), 0o644)?;
     progress.finish();
     if let Some(old) = before {
-        match images.remove(&old, &storage::users_of_image) {
-            Err(e) if !matches!(e.kind(), Kind::Conflict | Kind::NotFound) => return Err(e),
-            _ => {}
-        }
+        // The new one is published. One that is needed, or cannot be removed, is left to `lxm gc`, which says why.
+        let _ = images.remove(&old, &storage::users_of_image);
     }
     Ok(image.id)
 }

@@ -17,6 +17,7 @@ use crate::identity;
 use crate::progress::Progress;
 use crate::storage::{self, Activity, Backend, Purpose};
 use crate::store::{self, AliveLock, Layout, OperationLock, Snapshot, SnapshotRecord};
+use crate::sys::fs::read_text;
 use crate::types::{ContainerName, SnapshotName};
 
 /// What an admin says of a new snapshot.
@@ -61,7 +62,7 @@ fn bring_back(layout: &Layout, name: &ContainerName, snapshot: &SnapshotName, tr
     let mut put_back = || -> Result<()> {
         work.backend.duplicate(&snapshot.place, Activity::Idle, &place, Purpose::Container, &progress)?;
         let (from, config) = (snapshot.place.join("config.toml"), place.join("config.toml"));
-        let mut text = fs::read_to_string(&from).context(|| format!("read `{}`", from.display()))?;
+        let mut text = read_text(&from).context(|| format!("read `{}`", from.display()))?;
         if !trust {
             (text, left_out) = trust::no_more_than_now(&text, &from, layout, name)?;
         }
@@ -246,8 +247,8 @@ impl<'a> SnapshotWork<'a> {
         progress.finish();
         for file in ["config.toml", "origin.toml"] {
             let from = container.join(file);
-            let contents = fs::read(&from).context(|| format!("read `{}`", from.display()))?;
-            store::replace_file(&place.join(file), &contents, 0o644)?;
+            let contents = read_text(&from).context(|| format!("read `{}`", from.display()))?;
+            store::replace_file(&place.join(file), contents.as_bytes(), 0o644)?;
         }
         let record = SnapshotRecord { created: Timestamp::now(), comment, scheduled, running };
         record.write(place)?;

@@ -89,8 +89,8 @@ pub(crate) fn container_of(host: &str) -> Result<ContainerName> {
 }
 
 /// The host name by which ssh knows a guest.
-pub(crate) fn host_name(layout: &Layout, name: &ContainerName) -> Result<String> {
-    Ok(format!("{name}.{}", layout.host_config()?.network.domain))
+pub(crate) fn host_name(layout: &Layout, name: &ContainerName) -> String {
+    format!("{name}.{}", layout.host_settings().network.domain)
 }
 
 /// Waits for the guest's keys, which a first boot may still be making, and writes them down where
@@ -113,7 +113,7 @@ pub(crate) fn note_host_keys(layout: &Layout, name: &ContainerName) -> Result<()
 }
 
 fn note(layout: &Layout, name: &ContainerName, keys: &[String]) -> Result<()> {
-    let host = host_name(layout, name)?;
+    let host = host_name(layout, name);
     let text: String = keys.iter().map(|key| format!("{host} {key}\n")).collect();
     replace_run_file(&layout.ssh_known_hosts(name), text.as_bytes(), 0o644)
 }
@@ -126,7 +126,7 @@ pub(crate) fn noted_keys(layout: &Layout, name: &ContainerName) -> Option<Vec<St
 
 /// What `ssh_config.d` needs for `ssh USER@NAME.DOMAIN` to work, asking nothing at the first time.
 pub(crate) fn config(layout: &Layout) -> Result<String> {
-    let domain = layout.host_config()?.network.domain;
+    let domain = layout.host_settings().network.domain;
     let program = std::env::current_exe().context(|| "find the running program")?;
     let program = program.display();
     Ok(format!(

@@ -13,6 +13,7 @@ use super::{Activity, Purpose, backend};
 use crate::error::{Context, Result};
 use crate::progress::Progress;
 use crate::store::{self, Layout, Origin};
+use crate::sys::fs::read_text;
 use crate::types::ContainerName;
 
 /// Beside the kept tree: the inode of what holds it, which distinguishes it from the changed one.
@@ -57,7 +58,7 @@ pub(crate) fn end(layout: &Layout, name: &ContainerName) -> Result<()> {
     }
     let step = || format!("put back the files of `{name}`");
     let backend = backend(layout, &Origin::read(layout, name)?.storage)?;
-    let recorded = fs::read_to_string(kept.join(KEPT)).context(step)?;
+    let recorded = read_text(&kept.join(KEPT)).context(step)?;
     // Not so where we were killed between this exchange and the next step.
     if recorded.trim() == inode(&backend.holder(&kept))?.to_string() {
         backend.exchange(&kept, &layout.container(name)).context(step)?;

@@ -16,6 +16,7 @@ use super::quota;
 use crate::config;
 use crate::error::{Context, Error, Result};
 use crate::store::{self, FileLock, Layout};
+use crate::sys::fs::read_text;
 
 /// What the tree of a place is made of: its `overlay.toml`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -41,6 +42,14 @@ impl LayerStack {
 #[derive(Debug)]
 pub(super) struct Layers {
     layout: Layout,
+}
+
+/// What came of a sweep.
+#[derive(Debug, Default)]
+pub(crate) struct SweptLayers {
+    pub removed: usize,
+    /// What could not be removed, and why.
+    pub failed: Vec<(String, Error)>,
 }
 
 impl Layers {
@@ -83,7 +92,7 @@ impl Layers {
 
     pub(super) fn read(place: &Path) -> Result<LayerStack> {
         let file = Self::record(place);
-        let text = fs::read_to_string(&file).context(|| format!("read `{}`", file.display()))?;
+        let text = read_text(&file).context(|| format!("read `{}`", file.display()))?;
         let stack: LayerStack = config::parse(&text, &file)?;
         let plain = |id: &String| !id.is_empty() && !id.starts_with('.') && !id.contains('/');
         let image_plain = |image: &String| image.split('/').all(|part| !part.is_empty() && !part.starts_with('.'));
@@ -145,28 +154,39 @@ impl Layers {
         Ok(make().context(|| format!("make a directory in `{}`", parent.display()))?.keep())
     }
 
-    /// Removes the layers that nothing names. Returns how many.
-    pub(super) fn sweep(&self) -> Result<usize> {
-        let Some(entries) = read_dir(&self.dir())? else { return Ok(0) };
+    /// Removes the layers that nothing names. One that cannot be removed keeps no other from it.
+    pub(super) fn sweep(&self) -> Result<SweptLayers> {
+        let mut swept = SweptLayers::default();
+        let Some(entries) = read_dir(&self.dir())? else { return Ok(swept) };
         let _lock = self.lock()?;
         let used: BTreeSet<String> = self.stacks()?.iter().flat_map(|(_, s)| s.ids().cloned()).collect();
-        let mut removed = 0;
         for entry in entries {
             let name = entry.file_name().into_string().unwrap_or_default();
             if name.starts_with('l') && !used.contains(&name) {
-                store::remove_tree(&entry.path())?;
-                removed += 1;
+                match store::remove_tree(&entry.path()) {
+                    Ok(()) => swept.removed += 1,
+                    Err(e) => swept.failed.push((name, e)),
+                }
             }
         }
         // Succeeds when it is empty. Layers are made in it with the lock held.
         let _ = fs::remove_dir(self.dir());
-        Ok(removed)
+        Ok(swept)
     }
 
     /// Every place that has an `overlay.toml`, with it.
     ///
     /// Fails when one cannot be read: what it names must not be taken for unused.
     pub(super) fn stacks(&self) -> Result<Vec<(PathBuf, LayerStack)>> {
+        self.all()?.into_iter().map(|(place, stack)| Ok((place, stack?))).collect()
+    }
+
+    /// The same where nothing is removed for it: one that cannot be read does not hide the others.
+    pub(super) fn readable_stacks(&self) -> Result<Vec<(PathBuf, LayerStack)>> {
+        Ok(self.all()?.into_iter().filter_map(|(place, stack)| Some((place, stack.ok()?))).collect())
+    }
+
+    fn all(&self) -> Result<Vec<(PathBuf, Result<LayerStack>)>> {
         let mut stacks = Vec::new();
         let containers = self.layout.containers();
         for parent in [containers.to_owned(), self.layout.staging(), self.layout.trash()] {
@@ -181,9 +201,9 @@ impl Layers {
     }
 }
 
-fn collect(place: &Path, stacks: &mut Vec<(PathBuf, LayerStack)>) -> Result<()> {
+fn collect(place: &Path, stacks: &mut Vec<(PathBuf, Result<LayerStack>)>) -> Result<()> {
     match Layers::record(place).symlink_metadata() {
-        Ok(_) => stacks.push((place.to_owned(), Layers::read(place)?)),
+        Ok(_) => stacks.push((place.to_owned(), Layers::read(place))),
         Err(e) if matches!(e.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => {}
         Err(e) => return Err(Error::from(e).step(format!("look for a record in `{}`", place.display()))),
     }
@@ -222,7 +242,7 @@ mod tests {
             fs::create_dir_all(&place).unwrap();
             Layers::write(&place, &stack(&ids[id])).unwrap();
         }
-        assert_eq!(layers.sweep().unwrap(), 1);
+        assert_eq!(layers.sweep().unwrap().removed, 1);
         for (i, id) in ids.iter().enumerate() {
             assert_eq!(layers.tree(id).exists(), i != 4, "{i}");
         }

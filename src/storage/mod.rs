@@ -27,7 +27,7 @@ pub use backend::{Activity, Backend, Purpose};
 pub(crate) use choose::BackendChoice;
 pub use choose::choose;
 pub(crate) use idmap::maps_ids;
-pub(crate) use registry::{BACKENDS, upper_layer, usage_of_image, users_of_image};
+pub(crate) use registry::{BACKENDS, known_users_of_image, upper_layer, usage_of_image, users_of_image};
 pub use registry::{backend, of_container};
 pub(crate) use shift::unshift;
 pub(crate) use sweep::sweep;

@@ -216,7 +216,7 @@ impl Backend for Overlay {
         if let Some(image) = &stack.image {
             found.shared += ImageRecord::bytes_of(&self.layers.image(image))?;
         }
-        let stacks = self.layers.stacks()?;
+        let stacks = self.layers.readable_stacks()?;
         for id in stack.ids() {
             let of_layer = usage::of_tree(&self.layers.tree(id))?;
             match stacks.iter().filter(|(_, other)| other.ids().any(|named| named == id)).count() {
@@ -246,10 +246,15 @@ impl Backend for Overlay {
 
     fn destroy(&self, place: &Path) -> Result<()> {
         require_unmounted(place)?;
+        let own: Vec<String> = Layers::read(place).map(|stack| stack.ids().cloned().collect()).unwrap_or_default();
         store::remove_tree(&Layers::record(place))?;
         store::remove_tree(&place.join("rootfs"))?;
         match self.layers.stacks() {
-            Ok(_) => self.layers.sweep().map(drop),
+            Ok(_) => match self.layers.sweep()?.failed.into_iter().find(|(id, _)| own.contains(id)) {
+                Some((_, error)) => Err(error),
+                // What is left of others is named by `lxm gc`.
+                None => Ok(()),
+            },
             // A neighbour whose record cannot be read may name any layer: none is removed now, and
             // `lxm gc` says why. It must not keep others from being destroyed.
             Err(_) => Ok(()),

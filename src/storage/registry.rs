@@ -36,9 +36,17 @@ pub(crate) fn upper_layer(layout: &Layout, backend: &str, place: &Path) -> Resul
 /// The places whose trees are layered on the image with the tree `image`, below the containers'
 /// directory: `web`, `web/snapshots/before`, `.trash/…`.
 pub(crate) fn users_of_image(layout: &Layout, image: &Path) -> Result<Vec<PathBuf>> {
-    let layers = layers::Layers::new(layout);
-    let name = layers.image_name(image)?;
-    let users = layers.stacks()?.into_iter().filter(|(_, stack)| stack.image.as_ref() == Some(&name));
+    using(layout, image, layers::Layers::new(layout).stacks()?)
+}
+
+/// The same, of what can be read: to be shown.
+pub(crate) fn known_users_of_image(layout: &Layout, image: &Path) -> Result<Vec<PathBuf>> {
+    using(layout, image, layers::Layers::new(layout).readable_stacks()?)
+}
+
+fn using(layout: &Layout, image: &Path, stacks: Vec<(PathBuf, layers::LayerStack)>) -> Result<Vec<PathBuf>> {
+    let name = layers::Layers::new(layout).image_name(image)?;
+    let users = stacks.into_iter().filter(|(_, stack)| stack.image.as_ref() == Some(&name));
     let below = |place: PathBuf| place.strip_prefix(layout.containers()).map(Path::to_owned).unwrap_or(place);
     Ok(users.map(|(place, _)| below(place)).collect())
 }

@@ -17,6 +17,7 @@ use crate::config;
 use crate::error::{Context, Error, Result};
 use crate::progress::Progress;
 use crate::store;
+use crate::sys::fs::read_text;
 use crate::types::IdRange;
 
 /// `ids.toml`; a missing one means that ids are stored from 0.
@@ -49,7 +50,7 @@ impl Stored {
 
     fn read(place: &Path) -> Result<Self> {
         let file = Self::file(place);
-        match fs::read_to_string(&file) {
+        match read_text(&file) {
             Ok(text) => config::parse(&text, &file),
             Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(Self::default()),
             Err(e) => Err(e).context(|| format!("read `{}`", file.display())),

@@ -6,25 +6,41 @@ use std::path::Path;
 use super::layout::Layout;
 use crate::config::{self, Config, HostConfig};
 use crate::error::{Context, Error, Kind, Result};
+use crate::sys::fs::read_text;
 use crate::types::ContainerName;
 
 impl Layout {
     /// Reads `lxm.toml`; a missing file is the default one.
     pub fn host_config(&self) -> Result<HostConfig> {
         let file = self.etc().join("lxm.toml");
-        match std::fs::read_to_string(&file) {
+        match read_text(&file) {
             Ok(text) => config::parse(&text, &file),
             Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(HostConfig::default()),
             Err(e) => Err(e).context(|| format!("read `{}`", file.display())),
         }
     }
 
+    /// What can be read of `lxm.toml`, for what works without it: the rest is as if it were not there.
+    pub(crate) fn host_settings(&self) -> HostConfig {
+        self.host_config().unwrap_or_else(|_| {
+            let text = read_text(&self.etc().join("lxm.toml")).unwrap_or_default();
+            HostConfig::salvage(&text)
+        })
+    }
+
+    /// Whether `lxm.toml` has a line that says where the containers are, right or wrong.
+    pub(crate) fn names_directory(&self) -> bool {
+        let text = read_text(&self.etc().join("lxm.toml")).unwrap_or_default();
+        let is_path =
+            |line: &str| line.trim().strip_prefix("path").is_some_and(|rest| rest.trim_start().starts_with('='));
+        text.lines().any(is_path)
+    }
+
     /// Reads a container's configuration; fails with `Kind::NotFound` where there is no container.
     pub fn config(&self, name: &ContainerName) -> Result<Config> {
         let file = self.config_file(name);
-        let text = self
-            .require(name)
-            .and_then(|()| std::fs::read_to_string(&file).context(|| format!("read `{}`", file.display())))?;
+        let text =
+            self.require(name).and_then(|()| read_text(&file).context(|| format!("read `{}`", file.display())))?;
         config::parse(&text, &file)
     }
 

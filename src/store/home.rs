@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{Layout, replace_file};
 use crate::error::{Context, Error, Result};
+use crate::sys::fs::read_text;
 use crate::types::ContainerName;
 
 /// `home.toml`: the directory and name that a container was made in, or last renamed to by lxm. One
@@ -41,7 +42,7 @@ impl Home {
     /// it.
     pub(crate) fn read(place: &Path) -> Result<Option<Self>> {
         let file = Self::file(place);
-        match std::fs::read_to_string(&file) {
+        match read_text(&file) {
             Ok(text) => Ok(toml::from_str(&text).ok()),
             Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(None),
             Err(e) => Err(e).context(|| format!("read `{}`", file.display())),

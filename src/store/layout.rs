@@ -46,7 +46,7 @@ impl Layout {
     /// else of the default directory.
     pub fn is_home(&self) -> bool {
         // A file that cannot be read is reported by the command that needs it.
-        match self.host_config().unwrap_or_default().path {
+        match self.host_settings().path {
             Some(path) => Layout::new(&self.root).with_containers(path).key == self.key,
             None => self.key.is_none(),
         }
@@ -92,7 +92,7 @@ impl Layout {
         let default = Layout::new(&self.root);
         let links = std::fs::read_dir(default.containers.join(ELSEWHERE)).into_iter().flatten().flatten();
         let noted = links.filter_map(|entry| std::fs::read_link(entry.path()).ok());
-        let configured = self.host_config().unwrap_or_default().path;
+        let configured = self.host_settings().path;
         let mut known = vec![default.clone()];
         for dir in configured.into_iter().chain(noted).chain([self.containers.clone()]).filter(|dir| dir.is_dir()) {
             let layout = default.clone().with_containers(dir);

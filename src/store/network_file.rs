@@ -5,12 +5,13 @@ use std::io;
 use super::{Layout, replace_file};
 use crate::config::bridge::NetworkFile;
 use crate::error::{Context, Error, Result};
+use crate::sys::fs::read_text;
 
 impl NetworkFile {
     /// Reads it; a missing file is one without bridges.
     pub fn load(layout: &Layout) -> Result<Self> {
         let path = layout.network_file();
-        match std::fs::read_to_string(&path) {
+        match read_text(&path) {
             Ok(text) => Self::parse(&text, &path),
             Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(Self::default()),
             Err(e) => Err(e).context(|| format!("read `{}`", path.display())),

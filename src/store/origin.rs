@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use super::{Layout, replace_file};
 use crate::config;
 use crate::error::{Context, Error, Result};
+use crate::sys::fs::read_text;
 use crate::types::{Arch, ContainerName, IdRange};
 
 /// A container's provenance, `origin.toml`: written once, at create.
@@ -39,7 +40,7 @@ impl Origin {
     }
 
     pub fn read_file(file: &Path) -> Result<Self> {
-        let text = std::fs::read_to_string(file).context(|| format!("read `{}`", file.display()))?;
+        let text = read_text(file).context(|| format!("read `{}`", file.display()))?;
         config::parse(&text, file)
     }
 

@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use super::Layout;
 use crate::config;
 use crate::error::{Context, Error, Result};
+use crate::sys::fs::read_text;
 use crate::sys::process;
 use crate::types::{ContainerName, Generation, IdRange};
 
@@ -53,7 +54,7 @@ impl BootRecord {
     /// Reads it; `None` where there is none.
     pub(crate) fn read(layout: &Layout, name: &ContainerName) -> Result<Option<Self>> {
         let file = layout.boot_record(name);
-        match std::fs::read_to_string(&file) {
+        match read_text(&file) {
             Ok(text) => config::parse(&text, &file).map(Some),
             Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(None),
             Err(e) => Err(e).context(|| format!("read `{}`", file.display())),
@@ -101,7 +102,7 @@ pub(crate) fn forget_failure(layout: &Layout, name: &ContainerName) {
 
 /// Why the last boot of a container failed, in its supervisor's own words, if it has left some.
 pub(crate) fn read_failure(layout: &Layout, name: &ContainerName) -> Option<Error> {
-    let text = std::fs::read_to_string(layout.failure_record(name)).ok()?;
+    let text = read_text(&layout.failure_record(name)).ok()?;
     toml::from_str(&text).ok()
 }
 

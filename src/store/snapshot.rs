@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use super::{Layout, replace_file};
 use crate::config;
 use crate::error::{Context, Error, Result};
+use crate::sys::fs::read_text;
 use crate::types::{ContainerName, SnapshotName};
 
 /// `snapshot.toml`.
@@ -49,7 +50,7 @@ impl Snapshot {
         layout.require(name)?;
         let place = layout.snapshots(name).join(snapshot);
         let file = place.join(SnapshotRecord::FILE);
-        let text = match std::fs::read_to_string(&file) {
+        let text = match read_text(&file) {
             Err(e) if e.kind() == std::io::ErrorKind::NotFound => {
                 return Err(Error::not_found(format!("`{name}` has no snapshot `{snapshot}`")).hint(format!(
                     "`{}` shows those that it has",

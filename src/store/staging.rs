@@ -85,20 +85,21 @@ pub(crate) fn require_free(layout: &Layout, name: &ContainerName) -> Result<()> 
     }
 }
 
-/// Removes what killed commands left in `.staging`; returns the names. What is still being made
+/// Removes what killed commands left in `.staging`; returns what came of each. What is still being made
 /// has its operation lock held and stays.
-pub(crate) fn sweep_staging(layout: &Layout, discard: &dyn Fn(&Path) -> Result<()>) -> Result<Vec<ContainerName>> {
+pub(crate) fn sweep_staging(layout: &Layout, discard: &dyn Fn(&Path) -> Result<()>) -> Vec<Result<ContainerName>> {
     let mut swept = Vec::new();
     for entry in std::fs::read_dir(layout.staging()).into_iter().flatten().flatten() {
         let Some(name) = entry.file_name().to_str().and_then(|name| name.parse::<ContainerName>().ok()) else {
             continue;
         };
-        if let Some(_lock) = FileLock::try_acquire(&layout.operation_locks().join(&name))? {
-            remove(&entry.path(), discard)?;
-            swept.push(name);
+        match FileLock::try_acquire(&layout.operation_locks().join(&name)) {
+            Ok(Some(_lock)) => swept.push(remove(&entry.path(), discard).map(|()| name)),
+            Ok(None) => {}
+            Err(e) => swept.push(Err(e)),
         }
     }
-    Ok(swept)
+    swept
 }
 
 fn remove(place: &Path, discard: &dyn Fn(&Path) -> Result<()>) -> Result<()> {
@@ -144,7 +145,7 @@ mod tests {
         let busy: ContainerName = "being-made".parse().unwrap();
         let _lock = OperationLock::acquire(&layout, &busy).unwrap();
         // The other's descriptor would share this process's lock were it not an open-file one.
-        assert_eq!(sweep_staging(&layout, &nothing).unwrap(), ["left".parse().unwrap()]);
+        assert_eq!(sweep_staging(&layout, &nothing), [Ok("left".parse().unwrap())]);
         assert!(layout.staging().join("being-made").exists());
     }
 }

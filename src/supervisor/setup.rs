@@ -57,7 +57,7 @@ impl Setup {
             let away = format!("`{}` takes it away", layout.unset_command(name, unfit.element()));
             return Err(unfit.error().hint(away));
         }
-        let host = layout.host_config()?;
+        let host = layout.host_settings();
         let origin = Origin::read(layout, name)?;
         // Before anything of it is mounted.
         held.take(layout, name, &config, &origin)?;

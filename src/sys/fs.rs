@@ -82,6 +82,27 @@ pub(crate) fn read_in_root(root: impl AsFd, path: impl AsRef<Path>, limit: u64) 
     read().context(|| format!("read `{}`", path.display()))
 }
 
+/// Most bytes of a file that somebody edits.
+const MOST_TEXT: u64 = 16 << 20;
+
+/// Reads a file of the host's that an admin or another program may have put something else in place of:
+/// fails on what is not a regular file, and does not wait for the writer of a fifo.
+pub(crate) fn read_text(path: &Path) -> std::io::Result<String> {
+    use std::io::Read;
+    let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
+    let file = std::fs::File::from(rustix::fs::open(path, flags, Mode::empty())?);
+    let meta = file.metadata()?;
+    if !meta.is_file() {
+        return Err(std::io::Error::new(std::io::ErrorKind::InvalidInput, "not a regular file"));
+    }
+    if meta.len() > MOST_TEXT {
+        return Err(std::io::Error::new(std::io::ErrorKind::InvalidData, "too large to be such a file"));
+    }
+    let mut text = String::with_capacity(meta.len() as usize);
+    file.take(MOST_TEXT).read_to_string(&mut text)?;
+    Ok(text)
+}
+
 /// Tells the file system that the directories in `dir` are trees of their own, to be laid out
 /// apart from each other (`chattr +T`, the Orlov allocator of ext4). Others take no notice.
 ///

@@ -65,7 +65,14 @@ pub(crate) fn available(
     let mut asked: Vec<((String, Proof), Result<Streams>)> = Vec::new();
     let mut answers = Vec::new();
     for name in names {
-        let found = find(layout, &name)?;
+        let found = match find(layout, &name) {
+            // What is wrong with one template must not hide what the others offer.
+            Err(e) if only.is_none() => {
+                answers.push((name, Err(e)));
+                continue;
+            }
+            found => found?,
+        };
         let Template { builder: Builder::Download, download, .. } = &found.template else {
             if only.is_some() {
                 return Err(Error::usage(format!("template `{name}` downloads nothing")));

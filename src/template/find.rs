@@ -6,6 +6,7 @@ use super::model::Template;
 use crate::config;
 use crate::error::{Context, Error, Result};
 use crate::store::Layout;
+use crate::sys::fs::read_text;
 
 /// A template and where it came from.
 #[derive(Debug, Clone)]
@@ -33,7 +34,7 @@ pub(crate) fn find(layout: &Layout, name: &str) -> Result<FoundTemplate> {
     let plain = !name.is_empty() && name.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_.".contains(&b));
     let files = layout.template_dirs().into_iter().map(|dir| dir.join(format!("{name}.toml")));
     for file in files.filter(|_| plain && !name.starts_with('.')) {
-        match std::fs::read_to_string(&file) {
+        match read_text(&file) {
             Ok(text) => {
                 let template = config::parse(&text, &file)?;
                 return Ok(FoundTemplate { name: name.to_owned(), file, text, template });

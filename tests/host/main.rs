@@ -21,6 +21,7 @@ mod import;
 mod json;
 mod lifecycle;
 mod many;
+mod neighbours;
 mod netserve;
 mod network;
 mod peers;
@@ -53,6 +54,7 @@ const MAY_NOT_BE_SKIPPED: &[&str] = &[
     "json::",
     "lifecycle::",
     "many::",
+    "neighbours::",
     "netserve::",
     "network::",
     "peers::",
@@ -75,6 +77,7 @@ fn trials() -> Vec<Trial> {
         attach::trials(),
         lifecycle::trials(),
         many::trials(),
+        neighbours::trials(),
         verbs::trials(),
         crash::trials(),
         distributions::trials(),

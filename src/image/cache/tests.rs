@@ -110,7 +110,7 @@ fn what_a_killed_build_left_is_swept_by_the_next_one_or_by_gc() {
     let image = host.store.get_or_build(&spec("a"), write("one")).unwrap();
     assert!(!image.rootfs().join("half").exists());
     leave();
-    assert_eq!(host.store.sweep(&nobody).unwrap(), vec![id.clone()]);
+    assert_eq!(host.store.sweep(&nobody).unwrap(), vec![Ok(id.clone())]);
     assert_eq!((host.ids(), host.leftovers()), (vec![id.clone()], vec![]));
     // One that is still being built is not.
     leave();
@@ -166,7 +166,7 @@ fn an_image_made_anew_leaves_the_old_one_to_those_who_need_it() {
     drop((old, new, taken));
     let user = |_: &Layout, rootfs: &Path| Ok(if rootfs == old_rootfs { vec![PathBuf::from("web")] } else { vec![] });
     assert!(host.store.sweep(&user).unwrap().is_empty(), "`web` is layered on it");
-    assert_eq!(host.store.sweep(&nobody).unwrap(), [old_id]);
+    assert_eq!(host.store.sweep(&nobody).unwrap(), [Ok(old_id)]);
     assert_eq!(host.ids(), vec![new_id.clone()]);
     // The number goes on, so that no container finds another image where its own was.
     assert!(host.store.replace(&spec("a"), write("newer")).unwrap().id.ends_with(".3"));

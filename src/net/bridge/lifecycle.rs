@@ -4,8 +4,8 @@ use super::link::{is_bridge, is_up, mtu, mtu_of, ports};
 use super::port::Bridge;
 use super::raise::{lock_file, raise};
 use super::subnet::choose;
-use crate::config::HostConfig;
 use crate::config::bridge::{BridgeSettings, NetworkFile};
+use crate::config::{Config, HostConfig, NetworkType};
 use crate::error::{Context, Error, Result};
 use crate::net::netlink::{Netlink, delete_link, link_by_name};
 use crate::net::owner::{self, DEFAULT_BRIDGE};
@@ -19,6 +19,27 @@ pub(crate) fn default_name(host: &HostConfig) -> &str {
         "none" | "host" => DEFAULT_BRIDGE,
         bridge => bridge,
     }
+}
+
+/// The same, read only where an interface of `config` names none: a mistake in `lxm.toml` must not keep
+/// others from being wired, nor wire one to another bridge.
+pub(crate) fn default_of(layout: &Layout, config: &Config) -> Result<String> {
+    let mut all = config.network.values();
+    let host = match all.any(|network| network.kind == NetworkType::Veth && network.bridge.is_none()) {
+        true => layout.host_config()?,
+        false => HostConfig::default(),
+    };
+    Ok(default_name(&host).to_owned())
+}
+
+/// The refusal of a bridge that is not there.
+pub(crate) fn missing(name: &str) -> Error {
+    Error::not_found(format!("this host has no bridge `{name}`")).hint(format!("`lxm network create {name}` makes one"))
+}
+
+/// The refusal of a link that is no bridge.
+pub(crate) fn is_none(name: &str) -> Error {
+    Error::config(format!("the link `{name}` is not a bridge"))
 }
 
 /// Serialises commands that make, change or remove a bridge.
@@ -47,12 +68,11 @@ pub(crate) fn ensure(layout: &Layout, name: &str) -> Result<Bridge> {
         }
         (None, Some(link)) if !is_default => {
             if !is_bridge(&link) {
-                return Err(Error::config(format!("the link `{name}` is not a bridge")));
+                return Err(is_none(name));
             }
             Ok(Bridge { index: link.header.index, mtu: mtu(&link), group: group()?, settings: None })
         }
-        (None, None) if !is_default => Err(Error::not_found(format!("this host has no bridge `{name}`"))
-            .hint(format!("`lxm network create {name}` makes one"))),
+        (None, None) if !is_default => Err(missing(name)),
         _ => up(layout, name),
     }
 }

@@ -1,6 +1,5 @@
 //! Where published ports lead: `publish.toml` of each running container that has some.
 
-use std::fs;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
@@ -10,6 +9,7 @@ use crate::config::{self, PublishedPort};
 use crate::error::{Context, Result};
 use crate::net::GuestRecord;
 use crate::store::{FileLock, Layout};
+use crate::sys::fs::read_text;
 use crate::types::{ContainerName, Generation};
 
 /// A published port whose guest has an address.
@@ -60,7 +60,7 @@ pub(super) fn record_file(layout: &Layout, name: &ContainerName) -> PathBuf {
 /// Reads the record of a container's run directory.
 pub(super) fn read(run_dir: &Path) -> Result<Option<Record>> {
     let file = run_dir.join(RECORD);
-    match fs::read_to_string(&file) {
+    match read_text(&file) {
         Ok(text) => config::parse(&text, &file).map(Some),
         Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(None),
         Err(e) => Err(e).context(|| format!("read `{}`", file.display())),
