@@ -118,6 +118,13 @@ impl ContainerCgroup {
         }
     }
 
+    /// Fails with `Kind::HostLacks` where a limit is set that no controller of this host can hold.
+    pub(crate) fn require_controllers(&self, wanted: &Limits) -> Result<()> {
+        let root = self.hierarchies.require_unified()?;
+        let there = fs::read_to_string(root.join("cgroup.controllers")).context(|| "read the cgroup controllers")?;
+        limits::require_controllers(&self.hierarchies, &there, wanted)
+    }
+
     /// A privileged guest may mount any v1 hierarchy, and sees of it what is below its own group: its
     /// limits are above that, and where it had no group it would see, and write, the host's root of it
     /// (`release_agent`, CVE-2022-0492). Others may mount them too, but every file there is the host's.

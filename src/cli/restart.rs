@@ -30,6 +30,8 @@ impl Restart {
         require_root("restart a container")?;
         let names = self.names.get(context, |state| state != ContainerState::Stopped)?;
         for_each::for_each(context, &names, |name| {
+            // Its mistakes are the refusal, and said once.
+            context.layout.config(name)?;
             let how = self.how.get(context, name)?;
             restart(&context.layout, name, how, |stop_stage| tell(context, name, stop_stage))?;
             self.wait.map_or(Ok(()), |wait| wait_for(&context.layout, name, wait.into(), READY))

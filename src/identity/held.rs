@@ -45,7 +45,7 @@ impl ClaimLocks {
             let Some((start, length)) = number(claim) else { continue };
             let mut try_lock = || Ok(self.numbers.try_lock(start, length)?.then_some(()));
             // Looked for in a child, too: the table names the holder.
-            let holder = || fork::run(|| Ok(taken(layout, name, config, claim))).ok().flatten();
+            let holder = || fork::run(|| Ok(taken(layout, name, config, std::slice::from_ref(claim)))).ok().flatten();
             retry(&mut try_lock, holder)?
                 .ok_or_else(|| Error::conflict(format!("another running container has {claim}")))?;
             wanted.push((start, length));
@@ -70,6 +70,17 @@ impl ClaimLocks {
             self.directories.push((dir, lock));
         }
         Ok(())
+    }
+}
+
+/// Fails as [`ClaimLocks::take`] would for what another running container has, and takes nothing: for a guest
+/// that runs and is to be booted with another configuration.
+pub(crate) fn require_unheld(layout: &Layout, name: &ContainerName, config: &Config, origin: &Origin) -> Result<()> {
+    home::require_own(layout, name)?;
+    let claims = claims::of(layout, name, config, origin)?;
+    match taken(layout, name, config, &claims) {
+        Some(error) => Err(error),
+        None => Ok(()),
     }
 }
 
@@ -108,9 +119,9 @@ fn in_use(layout: &Layout, name: &ContainerName, dir: &Path) -> Error {
     ))
 }
 
-/// The refusal that names the holder of a locked claim; `None` where no running container is known to have it.
-fn taken(layout: &Layout, name: &ContainerName, config: &Config, claim: &Claim) -> Option<Error> {
-    let clashes = table::clashes(layout, name, std::slice::from_ref(claim)).unwrap_or_default();
+/// The refusal that names the holder of one of these claims; `None` where no running container is known to have it.
+fn taken(layout: &Layout, name: &ContainerName, config: &Config, claims: &[Claim]) -> Option<Error> {
+    let clashes = table::clashes(layout, name, claims).unwrap_or_default();
     let runs = |clash: &Clash| crate::store::AliveLock::is_held(&clash.holder.layout, &clash.holder.name);
     let clash = clashes.into_iter().find(|clash| runs(clash).unwrap_or(false))?;
     let holder = clash.holder.seen_from(layout);

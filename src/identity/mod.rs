@@ -19,6 +19,6 @@ mod home;
 mod table;
 
 pub(crate) use claims::{Claim, of};
-pub(crate) use held::ClaimLocks;
+pub(crate) use held::{ClaimLocks, require_unheld};
 pub(crate) use home::require_own;
 pub(crate) use table::{ClaimOwner, Clash, all_clashes, clashes, ids_of_all, require_free};

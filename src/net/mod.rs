@@ -22,6 +22,7 @@ mod netlink;
 mod observe;
 pub(crate) mod owner;
 mod plan;
+pub(crate) mod preview;
 pub(crate) mod publish;
 mod rate;
 pub(crate) mod reach;

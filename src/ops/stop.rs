@@ -6,6 +6,7 @@ use crate::error::{Error, Result};
 use crate::host;
 use crate::proto::control::StopStage;
 use crate::store::{self, AliveLock, Layout, OperationLock};
+use crate::supervisor;
 use crate::types::ContainerName;
 
 pub(crate) use crate::host::StopMode;
@@ -52,8 +53,7 @@ pub(crate) fn restart(
 ) -> Result<StopStage> {
     layout.require(name)?;
     let _lock = OperationLock::acquire(layout, name)?;
-    // It is read again when the guest boots, where it is too late to refuse it.
-    layout.config(name)?;
+    supervisor::require_startable(layout, name)?;
     store::forget_failure(layout, name);
     let stop_stage = host::detect().reboot(layout, name, how, &tell)?;
     match (AliveLock::is_held(layout, name)?, store::read_failure(layout, name)) {

@@ -253,7 +253,10 @@ impl<'a> Supervisor<'a> {
     /// Reads the configuration again, which may have changed; returns the mounted root file system with it.
     fn prepare_reboot(&mut self) -> Result<Option<OwnedFd>> {
         let (layout, name) = (self.setup.layout.clone(), self.setup.name.clone());
-        let again = self.setup.read_again(&mut self.held);
+        let again = self.setup.read_again(&mut self.held).and_then(|(now, rootfs)| {
+            sys::fork::run(|| now.require_host(&rootfs))?;
+            Ok((now, rootfs))
+        });
         let mounted = match again.map_err(|e| e.step(format!("`{name}` boots as it did before"))) {
             Ok((now, rootfs)) => {
                 self.setup = now;

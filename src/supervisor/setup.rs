@@ -12,7 +12,7 @@ use crate::cgroup::ContainerCgroup;
 use crate::config::{Config, HostConfig, Init, NetworkType};
 use crate::distro::{self, GuestSystem};
 use crate::error::{Context, Error, Kind, Result};
-use crate::identity::ClaimLocks;
+use crate::identity::{self, ClaimLocks};
 use crate::inside::seccomp::SeccompFilter;
 use crate::inside::{BootPlan, CapabilitySet, Confinement, NetworkView};
 use crate::storage::{self, Backend};
@@ -52,12 +52,7 @@ impl Setup {
         cgroup: ContainerCgroup,
         held: &mut ClaimLocks,
     ) -> Result<(Self, OwnedFd)> {
-        let config = layout.config(name)?;
-        if let Some(unfit) = config.unfit().first() {
-            let away = format!("`{}` takes it away", layout.unset_command(name, unfit.element()));
-            return Err(unfit.error().hint(away));
-        }
-        let host = layout.host_settings();
+        let config = fit_config(layout, name)?;
         let origin = Origin::read(layout, name)?;
         // Before anything of it is mounted.
         held.take(layout, name, &config, &origin)?;
@@ -70,7 +65,35 @@ impl Setup {
         }
         let rootfs = backend.mount(&place, mount_ids.as_ref().map(AsFd::as_fd))?;
         store::sweep_aside(&rootfs)?;
-        let guest = distro::inspect(rootfs.as_fd(), config.boot.init.as_deref())?;
+        let setup = Self::of(layout, name, cgroup, config, (backend, ids, mount_ids), rootfs.as_fd())?;
+        Ok((setup, rootfs))
+    }
+
+    /// Reads the same for a guest that runs, whose root file system is `rootfs`, and changes nothing.
+    pub(super) fn of_running(
+        layout: &Layout,
+        name: &ContainerName,
+        cgroup: ContainerCgroup,
+        rootfs: BorrowedFd<'_>,
+    ) -> Result<Self> {
+        let config = fit_config(layout, name)?;
+        let origin = Origin::read(layout, name)?;
+        identity::require_unheld(layout, name, &config, &origin)?;
+        let backend = storage::backend(layout, &origin.storage)?;
+        let ids = config.security.ids(origin.ids);
+        let mount_ids = ids.map(mount_ids::namespace).transpose()?;
+        Self::of(layout, name, cgroup, config, (backend, ids, mount_ids), rootfs)
+    }
+
+    fn of(
+        layout: &Layout,
+        name: &ContainerName,
+        cgroup: ContainerCgroup,
+        config: Config,
+        (backend, ids, mount_ids): (Box<dyn Backend>, Option<IdRange>, Option<File>),
+        rootfs: BorrowedFd<'_>,
+    ) -> Result<Self> {
+        let guest = distro::inspect(rootfs, config.boot.init.as_deref())?;
         distro::compat::check(&guest)?;
         let guest = match config.boot.init_type {
             Init::Auto => guest,
@@ -86,11 +109,11 @@ impl Setup {
             capabilities.keep(Capability::CAP_MAC_ADMIN);
         }
         let filter = SeccompFilter::compile(security);
-        let setup = Setup {
+        Ok(Setup {
             cgroup,
             layout: layout.clone(),
             name: name.clone(),
-            host,
+            host: layout.host_settings(),
             backend,
             guest,
             ids,
@@ -98,8 +121,7 @@ impl Setup {
             network,
             confinement: Confinement { capabilities, filter, labels },
             config,
-        };
-        Ok((setup, rootfs))
+        })
     }
 
     /// Reads it anew for the next boot: an admin may have changed the configuration, and the guest its
@@ -172,6 +194,18 @@ impl Setup {
             rows,
             cols,
         })
+    }
+}
+
+/// The configuration, without what no container can be started with.
+fn fit_config(layout: &Layout, name: &ContainerName) -> Result<Config> {
+    let config = layout.config(name)?;
+    match config.unfit().first() {
+        None => Ok(config),
+        Some(unfit) => {
+            let away = format!("`{}` takes it away", layout.unset_command(name, unfit.element()));
+            Err(unfit.error().hint(away))
+        }
     }
 }
 

@@ -24,6 +24,7 @@ pub fn trials() -> Vec<Trial> {
         probe("verbs::a_frozen_guest_can_be_looked_at_and_destroyed", frozen),
         Trial::new("verbs::a_changed_configuration_is_in_force_after_a_restart", changed_configuration)
             .guest(Guest::Busybox),
+        probe("verbs::a_restart_looks_before_it_stops_the_guest", restart_looks_first).limit(120),
         probe("verbs::a_broken_configuration_keeps_no_guest_running", broken_configuration),
         probe("verbs::a_supervisor_that_cannot_be_reached_can_be_ended", lost_socket),
         probe("verbs::several_containers_are_worked_on_at_once", several_at_once),
@@ -230,9 +231,17 @@ fn changed_configuration(sandbox: &Sandbox) {
     inside("tr '\\0' '\\n' < /proc/1/environ").ok().says("COLOUR=green\n");
     mend();
     set("boot.init", "/sbin/none");
-    sandbox.lxm(&["restart", "web"]).fails(6).complains("boots as it did before").complains("has no `/sbin/none`");
+    sandbox.lxm(&["restart", "web"]).fails(6).complains("`web` runs on").complains("has no `/sbin/none`");
     assert_eq!(sandbox.info("web", "state"), "running");
     sandbox.lxm(&["config", "unset", "web", "boot.init"]).ok();
+    // Nor does what the host lacks keep it down after a reboot of its own.
+    set("network.eth7.bridge", "nobr");
+    let leader = sandbox.leader("web");
+    inside("reboot").ok();
+    eventually("it has rebooted", Duration::from_secs(20), || {
+        sandbox.info("web", "pid").as_i64().is_some_and(|pid| pid != i64::from(leader))
+    });
+    sandbox.lxm(&["config", "unset", "web", "network.eth7"]).ok();
     sandbox.lxm(&["restart", "web"]).ok();
     set("security.privileged", "true");
     sandbox.lxm(&["restart", "web"]).fails(4).complains("a reboot is not enough");
@@ -331,4 +340,52 @@ fn several_at_once(sandbox: &Sandbox) {
     lines.sort();
     assert_eq!(lines, ["a", "b", "c", "d", "e", "f"].map(|name| format!("destroyed `{name}`")), "each in one piece");
     assert_eq!(sandbox.lxm(&["list"]).ok().stdout, "");
+}
+
+/// What a start refuses before the guest exists, a restart refuses before the guest is shut down.
+fn restart_looks_first(sandbox: &Sandbox) {
+    for name in ["p", "other"] {
+        sandbox.boot(name, Guest::Probe, &[]);
+    }
+    let file = |name: &str| sandbox.layout().config_file(&name.parse().unwrap());
+    let good = fs::read_to_string(file("p")).unwrap();
+    let taken = std::net::TcpListener::bind("0.0.0.0:0").unwrap();
+    let port = taken.local_addr().unwrap().port();
+    let ids = sandbox.info("other", "ids");
+    let ids = ids.as_str().unwrap();
+    for (added, status, says) in [
+        ("[network.eth1]\nbridge = \"nobr\"".to_owned(), 3, "no bridge `nobr`"),
+        ("[network.eth1]\nbridge = \"lo\"".to_owned(), 6, "`lo` is not a bridge"),
+        ("[network.eth1]\ntype = \"macvlan\"\nparent = \"nolink\"".to_owned(), 3, "no link `nolink`"),
+        ("[network.eth1]\ntype = \"macvlan\"".to_owned(), 6, "`parent` is not set"),
+        (format!("[network.eth1]\npublish = [\"{port}:80\"]"), 4, "is taken"),
+        ("[[mount]]\nsource = \"/nonexistent\"\ntarget = \"/mnt\"".to_owned(), 6, "mount `/nonexistent`"),
+        ("[[device]]\npath = \"/dev/nonexistent\"".to_owned(), 6, "/dev/nonexistent"),
+        ("[[device]]\npath = \"/etc/hostname\"".to_owned(), 6, "is not a device"),
+        ("[boot]\ninit = \"/sbin/nonexistent\"".to_owned(), 6, "/sbin/nonexistent"),
+        ("[security]\napparmor = \"nosuch\"".to_owned(), 5, "AppArmor"),
+        (format!("[security]\nidmap = \"{ids}\""), 4, "`other`"),
+        ("[limits]\npids = 0".to_owned(), 6, "limits.pids"),
+        ("[limits]\nmemroy = \"1GiB\"".to_owned(), 6, "memroy"),
+        ("[[".to_owned(), 6, "config.toml:"),
+    ] {
+        let leader = sandbox.leader("p");
+        fs::write(file("p"), format!("{good}\n{added}\n")).unwrap();
+        for restart in [&["restart", "p"][..], &["restart", "-k", "p"], &["restart", "p", "--wait", "booted"]] {
+            let refused = sandbox.lxm(restart).fails(status).complains(says);
+            assert!(!refused.stderr.contains("warning: "), "said twice: {}", refused.stderr);
+            assert!(!refused.stderr.contains("sent SIG"), "{}", refused.stderr);
+            assert_eq!(sandbox.leader("p"), leader, "`{added}`: the guest was stopped");
+        }
+    }
+    // Of several the others are restarted.
+    let (leader, other) = (sandbox.leader("p"), sandbox.leader("other"));
+    sandbox.lxm(&["restart", "--all", "-k"]).fails(6).complains("config.toml:");
+    assert_eq!(sandbox.leader("p"), leader);
+    assert_ne!(sandbox.leader("other"), other);
+    // And what is in order is no obstacle: an optional source, a port that is its own.
+    fs::write(file("p"), format!("{good}\n[[mount]]\nsource = \"/nonexistent\"\ntarget = \"/mnt\"\noptional = true\n"))
+        .unwrap();
+    sandbox.lxm(&["restart", "-k", "p"]).ok();
+    assert_ne!(sandbox.leader("p"), leader);
 }

@@ -14,7 +14,7 @@ pub(crate) mod port;
 pub(crate) mod raise;
 pub(crate) mod subnet;
 
-pub(crate) use lifecycle::{add, default_name, default_of, down, ensure, up};
-pub(crate) use link::{exists, is_up, mac};
+pub(crate) use lifecycle::{add, default_name, default_of, down, ensure, is_none, missing, up};
+pub(crate) use link::{exists, is_bridge, is_up, mac};
 pub(crate) use port::Bridge;
 pub(crate) use subnet::{gateway4, gateway6, taken};

@@ -50,6 +50,16 @@ pub(super) fn bind(
     bound.collect()
 }
 
+/// Fails with `Kind::Conflict` where a port is taken that [`bind`] would bind.
+pub(crate) fn require_free(
+    layout: &Layout,
+    name: &ContainerName,
+    interface: &str,
+    publish: PublishedPort,
+) -> Result<()> {
+    bind(layout, name, interface, publish).map(drop)
+}
+
 fn open(at: SocketAddr, protocol: PublishProtocol) -> std::io::Result<Socket> {
     let (kind, number) = match protocol {
         PublishProtocol::Tcp => (Type::STREAM, Protocol::TCP),

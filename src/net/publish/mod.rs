@@ -22,5 +22,6 @@ mod process;
 mod record;
 mod watch;
 
+pub(crate) use bind::require_free;
 pub(crate) use process::{run, spawn, stop};
 pub(crate) use record::{Published, all};
