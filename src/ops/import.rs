@@ -9,7 +9,7 @@ mod make;
 mod nspawn;
 mod oci;
 
-use std::io::Read;
+use std::io::{ErrorKind, Read};
 use std::path::Path;
 
 pub(crate) use make::{ImportOptions, Imported};
@@ -36,7 +36,10 @@ pub(crate) fn import_stream(layout: &Layout, input: impl Read + Send, options: &
 /// Makes a container of a file as [`import_stream`] does, or of a directory: one of LXC's containers,
 /// a tree of /var/lib/machines, or an image as OCI lays it out.
 pub(crate) fn import_path(layout: &Layout, path: &Path, options: &ImportOptions) -> Result<Imported> {
-    let meta = path.metadata().context(|| format!("look at `{}`", path.display()))?;
+    let meta = path.metadata().map_err(|e| match e.kind() {
+        ErrorKind::NotFound => Error::not_found(format!("`{}` does not exist", path.display())),
+        _ => Error::from(e).step(format!("look at `{}`", path.display())),
+    })?;
     if !meta.is_dir() {
         // A pipe is waited for: it was named by the admin.
         let file = std::fs::File::open(path).context(|| format!("open `{}`", path.display()))?;
