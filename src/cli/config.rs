@@ -9,6 +9,7 @@ use clap::Subcommand;
 use super::{Context, Format, NameArg, render};
 use crate::config::{Document, KeyPath};
 use crate::error::{Context as _, Error, Kind, Result};
+use crate::ops::beside_unit;
 use crate::ops::config::{self, Effect, SettingChange};
 use crate::sys::program::find_program;
 use crate::terminal;
@@ -123,10 +124,17 @@ fn set(context: &Context, name: &ContainerName, settings: &[String]) -> Result<u
 
 fn change(context: &Context, name: &ContainerName, changes: &[SettingChange]) -> Result<u8> {
     let effect = config::change(&context.layout, name, changes)?;
-    let is_of_mount = |change: &SettingChange| match change {
-        SettingChange::Set { key, .. } | SettingChange::Unset { key } => key.is_below("mount"),
+    let is_below = |section: &str| {
+        changes.iter().any(|change| match change {
+            SettingChange::Set { key, .. } | SettingChange::Unset { key } => key.is_below(section),
+        })
     };
-    if changes.iter().any(is_of_mount) {
+    if is_below("limits") {
+        for limit in beside_unit::limits(&context.layout, name) {
+            context.say(&format!("warning: {limit}"));
+        }
+    }
+    if is_below("mount") {
         warn(context, name)?;
     }
     tell(context, name, effect)

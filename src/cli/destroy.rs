@@ -1,7 +1,9 @@
 use super::{Context, NamesArg, for_each, require_root};
 use crate::error::Result;
+use crate::ops::beside_unit;
 use crate::ops::dependants::requiring;
 use crate::ops::destroy::{InUse, destroy};
+use crate::types::ContainerName;
 
 /// Delete containers with their files, snapshots and logs
 #[derive(Debug, clap::Args)]
@@ -22,11 +24,19 @@ impl Destroy {
         for_each::for_each(context, &names, |name| {
             destroy(&context.layout, name, in_use)?;
             context.say(&format!("destroyed `{name}`"));
+            tell_left(context, name);
             for other in requiring(&context.layout, name)? {
                 context
                     .say(&format!("warning: `{other}` requires `{name}` (`boot.requires`) and does not start at boot"));
             }
             Ok(())
         })
+    }
+}
+
+/// A name that is free again still has what the admin has set for its unit.
+pub(super) fn tell_left(context: &Context, name: &ContainerName) {
+    for file in beside_unit::left(&context.layout, name) {
+        context.say(&format!("`{}` stays, and holds for the next container `{name}`", file.display()));
     }
 }

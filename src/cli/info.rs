@@ -4,6 +4,7 @@ use super::json::{self, ContainerFacts};
 use super::{Context, Format, NameArg, render};
 use crate::container::status::{Observation, Observer};
 use crate::error::Result;
+use crate::ops::beside_unit;
 use crate::ops::confined::Confined;
 use crate::terminal;
 
@@ -57,14 +58,14 @@ impl Info {
                 let _ = seen.usage();
                 render::json(&ContainerFacts::of(&seen))?;
             }
-            Format::Text => render::text(&show.lines(&seen))?,
+            Format::Text => render::text(&show.lines(context, &seen))?,
         }
         Ok(0)
     }
 }
 
 impl Show {
-    fn lines(&self, seen: &Observation) -> String {
+    fn lines(&self, context: &Context, seen: &Observation) -> String {
         let all = !(self.state || self.pid || self.ips || self.stats);
         let mut lines = Lines { raw: self.no_humanize, text: String::new() };
         if all {
@@ -86,6 +87,7 @@ impl Show {
         }
         if all {
             lines.more(seen);
+            beside_unit::limits(&context.layout, &seen.name).iter().for_each(|limit| lines.add("Unit", limit));
         }
         lines.text
     }

@@ -1,3 +1,4 @@
+use super::destroy::tell_left;
 use super::{Context, NameArg, require_root};
 use crate::error::Result;
 use crate::ops::rename::rename;
@@ -18,6 +19,7 @@ impl Rename {
     pub(super) fn run(self, context: &Context) -> Result<u8> {
         require_root("rename a container")?;
         rename(&context.layout, &self.name.name, &self.to)?;
+        tell_left(context, &self.name.name);
         context.done(&self.to, serde_json::json!({ "from": self.name.name }))
     }
 }

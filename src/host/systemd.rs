@@ -14,8 +14,9 @@ use crate::proto::control::{Request, StopStage};
 use crate::store::{self, BootRecord, Layout};
 use crate::sys::process;
 use crate::systemd::bus;
+use crate::systemd::dropin;
 use crate::systemd::properties;
-use crate::systemd::unit::{TIMEOUT, failure_reason, is_installed, manager, required_sources, unit_name, write_order};
+use crate::systemd::unit::{TIMEOUT, failure_reason, is_installed, manager, unit_name};
 use crate::types::ContainerName;
 
 /// What a start may take before init runs; the unit has its own limit, which comes first.
@@ -40,7 +41,7 @@ impl ServiceManager for Systemd {
     /// The unit has a time limit of its own, and no terminal to take the size of.
     fn start(&self, layout: &Layout, name: &ContainerName, _: StartMode) -> Result<()> {
         // The admin may have edited the file by hand.
-        write_order(layout, name, &layout.config(name)?)?;
+        dropin::write(layout, name, &layout.config(name)?)?;
         start(layout, name)
     }
 
@@ -261,7 +262,7 @@ fn transient(layout: &Layout, name: &ContainerName) -> Result<Vec<(String, Owned
     let refused: (Vec<i32>, Vec<i32>) = (vec![2, 3, 4, 5, 6], Vec::new());
     // It writes them down without quotes: one with a space would be two after a `daemon-reload`.
     let is_plain = |path: &String| !path.contains([' ', '%', '"', '\\']);
-    let sources = layout.config(name).map(|config| required_sources(&config)).unwrap_or_default();
+    let sources = layout.config(name).map(|config| dropin::required_sources(&config)).unwrap_or_default();
     let place = layout.container(name).to_string_lossy().into_owned();
     let mounts_for: Vec<String> = [place].into_iter().chain(sources.into_iter().filter(is_plain)).collect();
     let fields: Vec<Vec<u8>> = vec![format!("CONTAINER_NAME={}", layout.name_on_host(name)).into_bytes()];

@@ -16,7 +16,7 @@ use crate::host::StopMode;
 use crate::store::{AliveLock, Layout, OperationLock, replace_file, write_volatile};
 use crate::sys::fork;
 use crate::sys::fs::read_text;
-use crate::systemd::{self, journal_link, unit};
+use crate::systemd::{self, dropin, journal_link, unit};
 use crate::types::ContainerName;
 
 /// How often a start is tried, with a pause between that doubles from a second.
@@ -37,8 +37,7 @@ pub(crate) fn check(layout: &Layout, name: &ContainerName, config: &Config) -> R
 pub(crate) fn changed(layout: &Layout, name: &ContainerName, config: &Config) -> Result<()> {
     let running = AliveLock::is_held(layout, name)?;
     if systemd::is_running() {
-        unit::write_order(layout, name, config)?;
-        return if running { unit::apply_limits(layout, name, config) } else { Ok(()) };
+        return if running { dropin::change(layout, name, config) } else { dropin::write(layout, name, config) };
     }
     if !running {
         return Ok(());
@@ -53,7 +52,7 @@ pub(crate) fn enable(layout: &Layout, name: &ContainerName) -> Result<()> {
     check(layout, name, &config)?;
     let _lock = OperationLock::acquire(layout, name)?;
     if systemd::is_running() {
-        unit::write_order(layout, name, &config)?;
+        dropin::write(layout, name, &config)?;
         return unit::enable(layout, name);
     }
     set(layout, name, true)
@@ -73,7 +72,7 @@ pub(crate) fn forget(layout: &Layout, name: &ContainerName) -> Result<()> {
     }
     journal_link::forget(&layout.container(name));
     unit::disable(layout, name)?;
-    unit::forget_order(layout, name)
+    dropin::forget(layout, name)
 }
 
 fn set(layout: &Layout, name: &ContainerName, autostart: bool) -> Result<()> {

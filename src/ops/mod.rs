@@ -4,6 +4,7 @@
 
 pub(crate) mod adopt;
 pub(crate) mod autostart;
+pub(crate) mod beside_unit;
 pub(crate) mod check;
 pub(crate) mod config;
 pub(crate) mod confined;

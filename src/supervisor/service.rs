@@ -10,6 +10,7 @@ use crate::config::{Init, ReadyCondition};
 use crate::error::{Error, Result};
 use crate::store::Layout;
 use crate::sys::clone::Child;
+use crate::systemd::dropin;
 use crate::systemd::journal_link::JournalLink;
 use crate::systemd::machined::{self, Machine};
 use crate::systemd::notify::{Notifier, passed_on};
@@ -73,8 +74,13 @@ impl Service {
 
     /// Sets the limits of our unit, before there is a guest to be limited.
     pub(super) fn prepare(&self, setup: &Setup) -> Result<()> {
-        // In a child: there must be no runtime in this process when it clones the guest.
-        crate::sys::fork::run(|| unit::apply_limits(&setup.layout, &setup.name, &setup.config))
+        let Setup { layout, name, config, .. } = setup;
+        if dropin::has_limits(layout, name, config)? {
+            return Ok(());
+        }
+        // The configuration was changed without lxm. In a child: there must be no runtime in this process when it
+        // clones the guest.
+        crate::sys::fork::run(|| dropin::write(layout, name, config))
     }
 
     /// Init has been executed.

@@ -3,6 +3,7 @@
 //! It may name `store` and what stands below it. Start reading at `bus`.
 
 pub(crate) mod bus;
+pub(crate) mod dropin;
 pub(crate) mod journal;
 pub(crate) mod journal_link;
 pub(crate) mod machined;

@@ -1,28 +1,23 @@
-//! A container's limits and devices as properties of its unit (systemd.resource-control(5)).
-
-use zbus::{OwnedVariant, Variant};
+//! A container's limits and devices as settings of its unit (systemd.resource-control(5)).
 
 use crate::config::{Config, Limits};
-use crate::error::{Context, Error, Result};
+use crate::error::{Context, Result};
 use crate::types::device::{GUEST_DEVICES, GuestDevice, Node};
-
-/// One property: its D-Bus name, the name of its drop-in file, its value or none.
-#[derive(Debug)]
-pub(crate) struct Property {
-    pub name: &'static str,
-    /// The name in unit files, which `systemctl show` and the runtime drop-ins use.
-    pub key: &'static str,
-    /// As D-Bus wants it.
-    pub value: OwnedVariant,
-    /// Whether the configuration sets it; if not, `value` is the default.
-    pub set: bool,
-}
-
-/// "No limit" and "no weight" are the largest number (org.freedesktop.systemd1(5)).
-const UNSET: u64 = u64::MAX;
 
 /// The processors that the machine has or may get, as a list.
 const POSSIBLE: &str = "/sys/devices/system/cpu/possible";
+
+/// The settings of a unit that limit a guest, and those of the configuration that they are made of.
+pub(crate) const LIMITS: [(&str, &str); 8] = [
+    ("AllowedCPUs", "limits.cpuset"),
+    ("CPUQuota", "limits.cpus"),
+    ("CPUWeight", "limits.cpu-weight"),
+    ("IOWeight", "limits.io-weight"),
+    ("MemoryHigh", "limits.memory-high"),
+    ("MemoryMax", "limits.memory"),
+    ("MemorySwapMax", "limits.swap"),
+    ("TasksMax", "limits.pids"),
+];
 
 /// The devices of every guest as a unit names them, beside those of `DevicePolicy=closed`, which has the
 /// pseudo devices and the terminals' multiplexer.
@@ -36,66 +31,41 @@ pub(crate) fn devices() -> Vec<(String, String)> {
     GUEST_DEVICES.iter().filter_map(named).map(|device| (device, "rwm".to_owned())).collect()
 }
 
-/// All properties that the configuration decides.
-pub(crate) fn of(config: &Config) -> Result<Vec<Property>> {
+/// What the configuration sets, as lines of a unit file. The unit has the default of the rest already.
+pub(crate) fn lines(config: &Config) -> impl Iterator<Item = String> {
     let limits = &config.limits;
-    let bytes = |size: Option<crate::types::Size>| size.map(|size| size.bytes());
-    // Per second of real time, in microseconds.
-    let quota = limits.cpus.map(|cpus| (cpus * 1e6) as u64);
-    // The unit has the default already.
-    let pids = Some(limits.pids).filter(|pids| *pids != Limits::default().pids);
-    let cpus = match &limits.cpuset {
-        Some(list) => cpu_mask(list)?,
-        // Without a list, systemd leaves a running group with the processors that it has.
-        None => cpu_mask(std::fs::read_to_string(POSSIBLE).context(|| format!("read `{POSSIBLE}`"))?.trim())?,
+    let bytes = |size: Option<crate::types::Size>| size.map(|size| size.bytes().to_string());
+    let value = |key: &str| match key {
+        "AllowedCPUs" => limits.cpuset.as_ref().map(|list| list.replace(' ', "")),
+        "CPUQuota" => limits.cpus.map(percent),
+        "CPUWeight" => limits.cpu_weight.map(|weight| weight.to_string()),
+        "IOWeight" => limits.io_weight.map(|weight| weight.to_string()),
+        "MemoryHigh" => bytes(limits.memory_high),
+        "MemoryMax" => bytes(limits.memory),
+        "MemorySwapMax" => bytes(limits.swap),
+        _ => Some(limits.pids).filter(|pids| *pids != Limits::default().pids).map(|pids| pids.to_string()),
     };
-    let mut devices = devices();
-    devices.extend(config.device.iter().map(|device| (device.path.to_string_lossy().into_owned(), "rwm".to_owned())));
-    let number = |name, key, number: Option<u64>, unset: u64| {
-        let value = owned(Variant::from(number.unwrap_or(unset)))?;
-        Ok::<_, Error>(Property { name, key, value, set: number.is_some() })
-    };
-    let given = !config.device.is_empty();
-    // By the names of their drop-ins: in any other order systemd believes that they have changed.
-    Ok(vec![
-        Property { name: "AllowedCPUs", key: "AllowedCPUs", set: limits.cpuset.is_some(), value: owned(cpus.into())? },
-        number("CPUQuotaPerSecUSec", "CPUQuota", quota, UNSET)?,
-        number("CPUWeight", "CPUWeight", limits.cpu_weight, UNSET)?,
-        // A list that is added to: an empty one first.
-        Property {
-            name: "DeviceAllow",
-            key: "DeviceAllow",
-            set: given,
-            value: owned(Vec::<(String, String)>::new().into())?,
-        },
-        Property { name: "DeviceAllow", key: "DeviceAllow", set: given, value: owned(devices.into())? },
-        number("IOWeight", "IOWeight", limits.io_weight, UNSET)?,
-        number("MemoryHigh", "MemoryHigh", bytes(limits.memory_high), UNSET)?,
-        number("MemoryMax", "MemoryMax", bytes(limits.memory), UNSET)?,
-        number("MemorySwapMax", "MemorySwapMax", bytes(limits.swap), UNSET)?,
-        number("TasksMax", "TasksMax", pids, Limits::default().pids)?,
-    ])
+    let set: Vec<String> =
+        LIMITS.iter().filter_map(|(key, _)| value(key).map(|value| format!("{key}={value}"))).collect();
+    let device = |path: &std::path::Path| format!("DeviceAllow={} rwm", quoted(&path.to_string_lossy()));
+    set.into_iter().chain(config.device.iter().map(move |entry| device(&entry.path)))
 }
 
-fn owned(value: Variant<'_>) -> Result<OwnedVariant> {
-    value.try_into_owned().map_err(|e| Error::failed(e.to_string()))
+/// A share of processors, of which systemd takes hundredths of a percent.
+fn percent(cpus: f64) -> String {
+    let hundredths = (cpus * 10_000.0).round().max(1.0) as u64;
+    format!("{}.{:02}%", hundredths / 100, hundredths % 100)
 }
 
-/// The processors as bits, the first in the lowest bit of the first byte.
-fn cpu_mask(list: &str) -> Result<Vec<u8>> {
-    let mut mask = Vec::new();
-    for part in list.split(',') {
-        let (from, to) = part.split_once('-').unwrap_or((part, part));
-        let number = |text: &str| text.trim().parse::<usize>().ok().filter(|cpu| *cpu < 8192);
-        let (Some(from), Some(to)) = (number(from), number(to)) else {
-            return Err(Error::config(format!("`limits.cpuset` has `{part}`, which is not a processor or a range")));
-        };
-        for cpu in from..=to {
-            mask.resize(mask.len().max(cpu / 8 + 1), 0);
-            mask[cpu / 8] |= 1 << (cpu % 8);
-        }
-    }
-    Ok(mask)
+/// All processors.
+pub(crate) fn possible() -> Result<String> {
+    let list = std::fs::read_to_string(POSSIBLE).context(|| format!("read `{POSSIBLE}`"))?;
+    Ok(list.trim().to_owned())
+}
+
+/// A path in the words of a unit file (systemd.syntax(7), "Quoting"; systemd.unit(5), "Specifiers").
+pub(super) fn quoted(path: &str) -> String {
+    format!("\"{}\"", path.replace('\\', r"\\").replace('"', "\\\"").replace('%', "%%"))
 }
 
 #[cfg(test)]
@@ -103,21 +73,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn processors_are_bits() {
-        for (list, mask) in [("0", vec![1]), ("0-1,9", vec![3, 2]), ("7-8", vec![0x80, 1])] {
-            assert_eq!(cpu_mask(list).unwrap(), mask, "{list}");
-        }
-        assert!(cpu_mask("a-b").is_err());
-    }
-
-    #[test]
-    fn what_the_configuration_does_not_set_is_known_to_be_unset() {
-        let config: Config = toml::from_str("[limits]\nmemory = \"1GiB\"\ncpus = 1.5").unwrap();
-        let all = of(&config).unwrap();
-        let find = |key: &str| all.iter().find(|property| property.key == key).unwrap();
-        assert_eq!(u64::try_from(find("MemoryMax").value.clone()).unwrap(), 1 << 30);
-        assert_eq!(u64::try_from(find("CPUQuota").value.clone()).unwrap(), 1_500_000);
-        assert!(!find("IOWeight").set);
-        assert_eq!(u64::try_from(find("IOWeight").value.clone()).unwrap(), u64::MAX);
+    fn what_the_configuration_does_not_set_is_not_said() {
+        let lines = |text: &str| lines(&toml::from_str(text).unwrap()).collect::<Vec<_>>();
+        assert!(lines("").is_empty());
+        let text = "[limits]\nmemory = \"1GiB\"\ncpus = 1.5\ncpuset = \"0-3, 8\"\n[[device]]\npath = \"/dev/a b\"\n";
+        let expected =
+            ["AllowedCPUs=0-3,8", "CPUQuota=150.00%", "MemoryMax=1073741824", "DeviceAllow=\"/dev/a b\" rwm"];
+        assert_eq!(lines(text), expected);
+        assert_eq!((percent(0.25), percent(0.00001)), ("25.00%".into(), "0.01%".into()));
     }
 }

@@ -1,27 +1,23 @@
 //! A container's unit: its name, its place in the boot, its limits, its state.
 
 use std::os::unix::process::CommandExt;
-use std::path::{Component, Path, PathBuf};
+use std::path::Path;
 use std::process::Command;
 use std::time::{Duration, SystemTime};
 
 use zbus::Connection;
 use zbus_systemd::systemd1::{ManagerProxy, UnitProxy};
 
-use super::{bus, properties};
-use crate::config::Config;
+use super::bus;
 use crate::error::{Context, Error, Result};
-use crate::store::{self, Layout, replace_file};
+use crate::store::{self, Layout};
 use crate::types::ContainerName;
 
 /// How long a question to systemd may take.
 pub(crate) const TIMEOUT: Duration = Duration::from_secs(30);
 
-/// Where systemd keeps what was set over D-Bus until the next boot.
-const RUNTIME_CONTROL: &str = "/run/systemd/system.control";
-
 /// What the administrator's units and ours beside them are in.
-const UNITS: &str = "/etc/systemd/system";
+pub(super) const UNITS: &str = "/etc/systemd/system";
 
 /// The unit of a container: `lxm@web.service`, the template that the package installs.
 ///
@@ -32,33 +28,13 @@ pub(crate) fn unit_name(layout: &Layout, name: &ContainerName) -> String {
 }
 
 /// What the units begin with that the package's file describes.
-const INSTALLED: &str = "lxm";
+pub(super) const INSTALLED: &str = "lxm";
 
 pub(crate) fn prefix(layout: &Layout) -> String {
     if layout.root() == Path::new("/") && layout.is_home() {
         return INSTALLED.to_owned();
     }
     layout.cgroup_base()
-}
-
-/// Sets the unit's properties from the container's configuration, until the next boot of the host.
-///
-/// What the configuration does not set is the administrator's, unless we had set it before.
-pub(crate) fn apply_limits(layout: &Layout, name: &ContainerName, config: &Config) -> Result<()> {
-    let unit = unit_name(layout, name);
-    let kept = Path::new(RUNTIME_CONTROL).join(format!("{unit}.d"));
-    let ours =
-        |property: &properties::Property| property.set || kept.join(format!("50-{}.conf", property.key)).exists();
-    let all = properties::of(config)?.into_iter().filter(ours);
-    let all: Vec<_> = all.map(|property| (property.name.to_owned(), property.value)).collect();
-    if all.is_empty() {
-        return Ok(());
-    }
-    bus::run(TIMEOUT, async |connection| {
-        let manager = manager(connection).await?;
-        manager.set_unit_properties(unit.clone(), true, all.clone()).await.map_err(bus::error)
-    })
-    .context(|| format!("set the limits of `{unit}`"))
 }
 
 /// Becomes `journalctl` with the entries of a container: its console, supervisor and unit.
@@ -91,79 +67,6 @@ pub(crate) fn stopping_since_boot() -> Result<Option<SystemTime>> {
         let booted = Duration::from_micros(manager.userspace_timestamp().await.map_err(bus::error)?);
         Ok((state == "stopping").then_some(SystemTime::UNIX_EPOCH + booted))
     })
-}
-
-/// Writes the container's place in the order of the boot into its unit; what there is nothing to
-/// say about has no file.
-pub(crate) fn write_order(layout: &Layout, name: &ContainerName, config: &Config) -> Result<()> {
-    put_order(layout, name, &order_lines(layout, name, config))
-}
-
-/// Takes a container that is gone out of the order.
-pub(crate) fn forget_order(layout: &Layout, name: &ContainerName) -> Result<()> {
-    put_order(layout, name, "")
-}
-
-fn put_order(layout: &Layout, name: &ContainerName, text: &str) -> Result<()> {
-    let dir = Path::new(UNITS).join(format!("{}.d", unit_name(layout, name)));
-    let file = dir.join("50-lxm-order.conf");
-    let written = match std::fs::read_to_string(&file) {
-        Ok(text) => text,
-        Err(e) if e.kind() == std::io::ErrorKind::NotFound => String::new(),
-        Err(e) => return Err(e).context(|| format!("read `{}`", file.display())),
-    };
-    if text == written {
-        return Ok(());
-    }
-    if text.is_empty() {
-        std::fs::remove_file(&file).context(|| format!("remove `{}`", file.display()))?;
-        // It stays where the admin has files of their own in it.
-        let _ = std::fs::remove_dir(&dir);
-    } else {
-        replace_file(&file, text.as_bytes(), 0o644)?;
-    }
-    bus::run(TIMEOUT, async |connection| manager(connection).await?.reload().await.map_err(bus::error))
-        .context(|| "make systemd read its units again")
-}
-
-fn order_lines(layout: &Layout, name: &ContainerName, config: &Config) -> String {
-    let units = |names: &[String]| -> Vec<String> {
-        let unit = |name: &String| Some(unit_name(layout, &name.parse().ok()?));
-        names.iter().filter_map(unit).collect()
-    };
-    let (after, requires) = (units(&config.boot.autostart_after), units(&config.boot.requires));
-    let mut lines = Vec::new();
-    lines.extend(after.iter().chain(&requires).map(|unit| format!("After={unit}")));
-    lines.extend(requires.iter().map(|unit| format!("Requires={unit}")));
-    // The unit file itself names the default place.
-    if prefix(layout) == INSTALLED && layout.containers() != Layout::new(layout.root()).containers() {
-        lines.push(requires_mounts_for(&layout.container(name).to_string_lossy()));
-    }
-    // A disk or share that comes late would be mounted over what the guest has got instead of it, the
-    // empty directory below.
-    lines.extend(required_sources(config).iter().map(|source| requires_mounts_for(source)));
-    if lines.is_empty() {
-        return String::new();
-    }
-    format!("# Made by lxm from the container's config.toml.\n[Unit]\n{}\n", lines.join("\n"))
-}
-
-/// The sources of mounts that must be mounted first. An optional one is started without.
-///
-/// systemd refuses what has `..` in it, and no quoting is read the same by all its releases: a source with
-/// that, or with a control character, is not waited for.
-pub(crate) fn required_sources(config: &Config) -> Vec<String> {
-    let sources = config.mount.iter().filter(|mount| !mount.optional).map(|mount| &mount.source);
-    let plain = sources.filter(|source| !source.components().any(|part| part == Component::ParentDir));
-    // `/srv//www/./` is `/srv/www`.
-    let texts = plain.filter_map(|source| source.components().collect::<PathBuf>().to_str().map(str::to_owned));
-    texts.filter(|source| !source.chars().any(|c| c.is_control())).collect()
-}
-
-/// In the words of a unit file (systemd.syntax(7), "Quoting"; systemd.unit(5), "Specifiers").
-fn requires_mounts_for(path: &str) -> String {
-    let path = path.replace('\\', r"\\").replace('"', "\\\"").replace('%', "%%");
-    format!("RequiresMountsFor=\"{path}\"")
 }
 
 /// Makes the host start the container at boot.
@@ -275,18 +178,4 @@ pub(crate) fn failure_reason(layout: &Layout, name: &ContainerName, result: &str
             .step(format!("start `{name}`"))
             .hint(format!("see `journalctl -u {unit}`"))
     })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn sources_of_mounts_are_named_as_every_systemd_reads_them() {
-        let text = "[[mount]]\nsource = '/srv//a b/./'\ntarget = '/a'\n[[mount]]\nsource = '/srv/../x'\ntarget = '/b'\n\
-                    [[mount]]\nsource = '/opt'\ntarget = '/c'\noptional = true\n[[mount]]\nsource = \"/x\\ny\"\ntarget = '/d'\n";
-        let config: Config = toml::from_str(&format!("version = 1\nuuid = ''\n{text}")).unwrap();
-        assert_eq!(required_sources(&config), ["/srv/a b"]);
-        assert_eq!(requires_mounts_for("/100%\"b\\c"), r#"RequiresMountsFor="/100%%\"b\\c""#);
-    }
 }

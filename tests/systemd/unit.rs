@@ -10,6 +10,7 @@ pub fn trials() -> Vec<Trial> {
     let trial = |name, body| Trial::new(name, &[Guest::Bookworm], body);
     vec![
         trial("unit::limits_and_devices_are_its_properties", limits_are_properties),
+        Trial::new("unit::what_the_admin_sets_for_it_holds", &[Guest::Busybox], what_the_admin_sets_holds),
         trial("unit::it_is_active_when_the_guest_is_ready", active_when_ready),
         trial("unit::a_guest_that_never_speaks_is_active_when_it_runs", a_silent_guest),
         trial("unit::a_supervisor_that_hangs_is_replaced", the_watchdog_bites),
@@ -39,9 +40,51 @@ fn limits_are_properties(host: &mut SystemdHost) {
     host.shell("lxm start web --wait booted");
     assert_eq!(host.property("web", "TasksMax"), "16384");
     assert!(!host.property("web", "DeviceAllow").contains("/dev/lxmtest"));
-    // What lxm does not set is the admin's.
-    host.shell("lxm stop web; systemctl set-property lxm@web CPUWeight=200; lxm start web");
-    assert_eq!(host.property("web", "CPUWeight"), "200");
+}
+
+fn what_the_admin_sets_holds(host: &mut SystemdHost) {
+    host.create("web", Guest::Busybox, "");
+    // In a drop-in and with set-property, for what lxm sets too and for what it does not set.
+    host.shell(
+        "mkdir -p /etc/systemd/system/lxm@web.service.d; cd /etc/systemd/system/lxm@web.service.d
+         printf '[Service]\nTasksMax=150\n' >mine.conf; systemctl daemon-reload
+         lxm config set web limits.pids 300; lxm start web
+         systemctl set-property lxm@web CPUWeight=200; systemctl set-property --runtime lxm@web MemoryMax=64M",
+    );
+    let all = |host: &SystemdHost| ["TasksMax", "CPUWeight", "MemoryMax"].map(|key| host.property("web", key));
+    let his = ["150", "200", "67108864"].map(String::from);
+    assert_eq!(all(host), his);
+    // No change, start or reboot of the guest undoes it.
+    for command in ["config set web limits.pids 400", "config unset web limits.pids", "restart web", "stop -k web"] {
+        host.shell(&format!("lxm {command}"));
+        assert_eq!(all(host), his, "{command}");
+    }
+    host.shell("lxm start web");
+    assert_eq!(all(host), his);
+    assert_eq!(host.property("web", "NeedDaemonReload"), "no");
+    // It is said, where it is changed and where it is looked for.
+    let told = host.try_shell("lxm config set web limits.pids 500", Duration::from_secs(20)).ok();
+    let line = "`TasksMax=150` of `/etc/systemd/system/lxm@web.service.d/mine.conf` holds instead of `limits.pids`";
+    let told = told.complains(line);
+    assert!(!host.shell("lxm config set web description x 2>&1").contains("TasksMax"), "{told}");
+    let info = host.shell("lxm info web");
+    for line in
+        [line, "`MemoryMax=64M` of `/run/systemd/system.control/", "`CPUWeight=200` of `/etc/systemd/system.control/"]
+    {
+        assert!(info.replace("67108864", "64M").contains(line), "{info}");
+    }
+    // Ours goes with the container, his does not, and is named.
+    let told = host.try_shell("lxm destroy -f web", Duration::from_secs(20)).ok();
+    told.complains("mine.conf").complains("50-CPUWeight.conf");
+    assert_eq!(host.shell("find /etc/systemd/system /run/systemd -name '*lxm-limits*'"), "");
+    host.create("web", Guest::Busybox, "");
+    host.shell("lxm start web");
+    assert_eq!(all(host), his);
+    // Ours holds where he has set nothing, and goes when it is unset.
+    host.shell("rm /etc/systemd/system/lxm@web.service.d/mine.conf; lxm config set web limits.pids 300");
+    assert_eq!(all(host), ["300", "200", "67108864"]);
+    host.shell("lxm config unset web limits.pids");
+    assert_eq!(all(host), ["16384", "200", "67108864"]);
 }
 
 /// runc#3551, runc#4568: systemd writes the devices of its units anew.
