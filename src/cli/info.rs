@@ -105,7 +105,7 @@ impl Lines {
         let value = terminal::line(&value);
         self.text += &match self.raw {
             true => format!("{value}\n"),
-            false => format!("{:15} {value}\n", format!("{label}:")),
+            false => format!("{:15} {value}\n", if label.is_empty() { String::new() } else { format!("{label}:") }),
         };
     }
 
@@ -148,6 +148,13 @@ impl Lines {
             self.add("Init", &record.init);
         }
         self.boot(seen);
+        if let Some(run) = seen.last_run() {
+            self.add("Last end", format!("{}: {run}", run.ended));
+            run.console.iter().for_each(|line| self.add("", line));
+        }
+        if let Some(failure) = seen.failure() {
+            self.add("Last start", format!("failed: {failure}"));
+        }
         if let Ok(origin) = seen.origin() {
             self.add("Template", &origin.template);
             if !origin.release.is_empty() {

@@ -7,7 +7,8 @@ use serde::Serialize;
 use crate::container::boot_report::BootState;
 use crate::container::status::{Observation, SeenLink};
 use crate::ops::confined::Confined;
-use crate::store::StageTime;
+use crate::store::{LastRun, RunEnd, StageTime};
+use crate::types::Signal;
 
 /// Unknown facts are `null`: the container does not run, or the host does not account for it.
 #[derive(Debug, Serialize)]
@@ -50,12 +51,60 @@ pub(super) struct ContainerFacts {
     /// RFC 3339, UTC.
     pub started: Option<String>,
     pub init: Option<String>,
+    /// How its last boot ended, and that of which time.
+    pub last_end: Option<EndFacts>,
+    /// Why its last start failed, of one that does not run.
+    pub failure: Option<String>,
     /// Below each hierarchy's mount point.
     pub cgroup: Option<String>,
     /// What it is confined by.
     pub confinement: Option<ConfinementFacts>,
     /// Where the time of the start went.
     pub stages: Vec<StageTime>,
+}
+
+/// How a boot ended.
+#[derive(Debug, Serialize)]
+pub(super) struct EndFacts {
+    /// RFC 3339, UTC.
+    pub ended: String,
+    /// `exited`, `signalled`, `powered-off`, `rebooted`, `shut-down`, `killed`, `timed-out` or `lost`.
+    pub end: &'static str,
+    /// Of its init, where that exited by itself.
+    pub status: Option<i32>,
+    /// That its init was killed by.
+    pub signal: Option<String>,
+    /// How long it was given to shut down, where that was not enough.
+    pub timeout_s: Option<f64>,
+    pub ran_s: f64,
+    pub oom_kills: u64,
+    /// The same in words.
+    pub text: String,
+    pub console: Vec<String>,
+}
+
+impl From<LastRun> for EndFacts {
+    fn from(run: LastRun) -> Self {
+        let seconds = |ms: u64| ms as f64 / 1e3;
+        let (mut status, mut signal, mut timeout_s) = (None, None, None);
+        match run.end {
+            RunEnd::Exited(number) => status = Some(number),
+            RunEnd::Signalled(number) => signal = Signal::from_number(number).map(|signal| signal.to_string()),
+            RunEnd::TimedOut(ms) => timeout_s = Some(seconds(ms)),
+            _ => {}
+        }
+        EndFacts {
+            end: run.end.name(),
+            status,
+            signal,
+            timeout_s,
+            ran_s: seconds(run.lived_ms),
+            oom_kills: run.oom_kills,
+            text: run.to_string(),
+            ended: run.ended,
+            console: run.console,
+        }
+    }
 }
 
 /// What a guest is confined by; of one that does not run the settings alone are known.
@@ -172,6 +221,8 @@ impl ContainerFacts {
             created: origin.map(|origin| origin.created.clone()),
             started: record.map(|record| record.started.clone()),
             init: record.map(|record| record.init.clone()),
+            last_end: seen.last_run().map(EndFacts::from),
+            failure: seen.failure().map(|failure| failure.to_string()),
             cgroup: record.map(|record| record.cgroup.clone()),
             confinement: Confined::of(seen).map(ConfinementFacts::from),
             stages: record.map(|record| record.stages.clone()).unwrap_or_default(),

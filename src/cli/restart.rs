@@ -5,8 +5,9 @@ use super::stop::{HowArgs, tell};
 use super::{Context, NamesOrAllArg, for_each, require_root};
 use crate::container::status::ContainerState;
 use crate::error::Result;
-use crate::ops::start::wait_for;
+use crate::ops::start::wait_for_guest;
 use crate::ops::stop::restart;
+use crate::store::LastRun;
 
 /// How long a restarted guest may take to get as far as is waited for.
 const READY: Duration = Duration::from_secs(60);
@@ -34,7 +35,10 @@ impl Restart {
             context.layout.config(name)?;
             let how = self.how.get(context, name)?;
             restart(&context.layout, name, how, |stop_stage| tell(context, name, stop_stage))?;
-            self.wait.map_or(Ok(()), |wait| wait_for(&context.layout, name, wait.into(), READY))
+            let Some(wait) = self.wait else { return Ok(()) };
+            // How the guest that was shut down ended.
+            let before = LastRun::read(&context.layout, name);
+            wait_for_guest(&context.layout, name, wait.into(), READY, before.as_ref())
         })
     }
 }

@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::config::{self, Config, StartOrder};
 use crate::error::{Context, Result};
-use crate::store::Layout;
+use crate::store::{AliveLock, LastRun, Layout, RunEnd};
 use crate::sys::fs::read_text;
 use crate::systemd::{self, unit};
 use crate::types::ContainerName;
@@ -66,10 +66,28 @@ pub(crate) fn report(layout: &Layout) -> Result<Vec<BootEntry>> {
     }
     let file = report_file(layout);
     match read_text(&file) {
-        Ok(text) => config::parse::<Report>(&text, &file).map(|report| report.container),
+        Ok(text) => {
+            let entries = config::parse::<Report>(&text, &file)?.container;
+            Ok(entries.into_iter().map(|entry| as_it_is_now(layout, entry)).collect())
+        }
         Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(Vec::new()),
         Err(e) => Err(e).context(|| format!("read `{}`", file.display())),
     }
+}
+
+/// What has started may have ended since.
+fn as_it_is_now(layout: &Layout, mut entry: BootEntry) -> BootEntry {
+    if entry.state == BootState::Started && !AliveLock::is_held(layout, &entry.name).unwrap_or(true) {
+        entry.state = BootState::Stopped;
+        entry.error = how_it_ended(layout, &entry.name);
+    }
+    entry
+}
+
+/// How a guest that was started at boot ended, unless that was asked for.
+fn how_it_ended(layout: &Layout, name: &ContainerName) -> Option<String> {
+    let run = LastRun::read(layout, name)?;
+    (!matches!(run.end, RunEnd::ShutDown | RunEnd::Killed)).then(|| run.to_string())
 }
 
 pub(crate) fn report_file(layout: &Layout) -> std::path::PathBuf {
@@ -100,7 +118,10 @@ fn report_of_units(layout: &Layout) -> Result<Vec<BootEntry>> {
             attempts: if unit.began_us == 0 { 0 } else { unit.restarts + 1 },
             began_us: unit.began_us.saturating_sub(first),
             took_us: unit.took_us,
-            error: failed.then(|| unit::reason(layout, &name).unwrap_or(unit.result)),
+            error: match state {
+                BootState::Stopped => how_it_ended(layout, &name),
+                _ => failed.then(|| unit::reason(layout, &name).unwrap_or(unit.result)),
+            },
             name,
             state,
         }

@@ -18,7 +18,7 @@ use crate::error::{Error, Result};
 use crate::net::{self, GuestAddresses, GuestRecord, Traffic};
 use crate::proto::control::SupervisorStatus;
 use crate::storage::{self, Usage};
-use crate::store::{AliveLock, BootRecord, Layout, Origin};
+use crate::store::{self, AliveLock, BootRecord, LastRun, Layout, Origin};
 use crate::sys::process;
 use crate::types::{ContainerName, IdRange, Mac};
 
@@ -256,12 +256,17 @@ impl Observation<'_> {
 
     /// How long the guest has run, by a clock that cannot be set.
     pub(crate) fn uptime(&self) -> Option<Duration> {
-        let record = self.record.as_ref()?;
-        let ticks = nix::unistd::sysconf(nix::unistd::SysconfVar::CLK_TCK).ok()??;
-        let started = Duration::from_secs_f64(record.leader.start_time as f64 / ticks as f64);
-        let since_boot = std::fs::read_to_string("/proc/uptime").ok()?;
-        let now = Duration::from_secs_f64(since_boot.split(' ').next()?.parse().ok()?);
-        Some(now.saturating_sub(started))
+        process::age(&self.record.as_ref()?.leader)
+    }
+
+    /// How its last boot ended, if one has.
+    pub(crate) fn last_run(&self) -> Option<LastRun> {
+        LastRun::read(self.observer.layout, &self.name)
+    }
+
+    /// Why its last start failed, of one that does not run.
+    pub(crate) fn failure(&self) -> Option<Error> {
+        (self.state == ContainerState::Stopped).then(|| store::read_failure(self.observer.layout, &self.name))?
     }
 
     /// As it runs, else as it would be started; `None` where its configuration cannot be read.

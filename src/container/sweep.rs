@@ -7,7 +7,7 @@ use crate::error::{Context, Error, Result};
 use crate::host::force::Stray;
 use crate::net::{self, GuestRecord};
 use crate::storage;
-use crate::store::{self, AliveLock, BootRecord, Layout, OperationLock, Origin};
+use crate::store::{self, AliveLock, BootRecord, LastRun, Layout, OperationLock, Origin};
 use crate::types::ContainerName;
 
 /// A leftover that was removed.
@@ -53,6 +53,9 @@ pub(crate) fn sweep_run(
     let run = layout.run_dir(name);
     if record.is_some() || layout.control_socket(name).exists() {
         removed.push(Removed { what: "records", which: run.display().to_string() });
+    }
+    if record.is_some() {
+        LastRun::lost().write(layout, name);
     }
     store::remove_tree(&run)?;
     Ok(removed)

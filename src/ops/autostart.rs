@@ -242,7 +242,7 @@ impl Task {
     fn start(layout: &Layout, name: &ContainerName) -> Result<Self> {
         let start = || {
             let booted = layout.config(name)?.boot.ready == ReadyCondition::Booted;
-            let wait = booted.then_some(WaitFor::Booted);
+            let wait = booted.then_some(WaitFor::Ready);
             let request = StartRequest { window: (24, 80), limit: READY, changes: GuestChanges::Stay, wait };
             start_and_wait(layout, name, request)
         };

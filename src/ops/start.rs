@@ -4,19 +4,23 @@ use std::time::{Duration, Instant};
 
 use super::ssh;
 use crate::client::{ask, status, unexpected};
-use crate::error::{Context, Error, Result};
+use crate::error::{Context, Error, Kind, Result};
 use crate::host::{self, StartMode};
 use crate::net::reach;
-use crate::proto::control::{Reply, Request};
+use crate::proto::control::{Reply, Request, SupervisorStatus};
 use crate::storage;
-use crate::store::{self, AliveLock, Layout, OperationLock};
+use crate::store::{self, AliveLock, LastRun, Layout, OperationLock};
+use crate::sys;
+use crate::sys::socket::Packets;
 use crate::types::ContainerName;
 
 /// What a start waits for beyond the execution of init.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum WaitFor {
-    /// The guest's init says that it has booted
+    /// The guest's init says that it has booted; one that cannot say it has run for a moment
     Booted,
+    /// The same, and an init that cannot say it is believed at once
+    Ready,
     /// The guest has an address that others can reach
     Network,
     /// The guest's ssh server answers
@@ -45,6 +49,7 @@ pub(crate) struct StartRequest {
 /// where something is waited for: it is what is wanted that counts.
 pub(crate) fn start_and_wait(layout: &Layout, name: &ContainerName, request: StartRequest) -> Result<()> {
     let StartRequest { window, limit, changes, wait } = request;
+    let before = wait.and_then(|_| LastRun::read(layout, name));
     match (start(layout, name, StartMode { window, limit }, changes)?, wait) {
         (Begun::Before, None) => return Err(Error::conflict(format!("container `{name}` is already running"))),
         (Begun::Before, Some(_)) if changes == GuestChanges::Vanish && !layout.ephemeral_mark(name).exists() => {
@@ -54,13 +59,34 @@ pub(crate) fn start_and_wait(layout: &Layout, name: &ContainerName, request: Sta
         (Begun::Now, _) => drop(ssh::note_host_keys(layout, name)),
         (Begun::Before, Some(_)) => {}
     }
-    wait.map_or(Ok(()), |wait| wait_for(layout, name, wait, limit))
+    wait.map_or(Ok(()), |wait| wait_for_guest(layout, name, wait, limit, before.as_ref()))
+}
+
+/// As [`wait_for`]; of a guest that ends instead it is said how. `before` is how the boot before it ended.
+pub(crate) fn wait_for_guest(
+    layout: &Layout,
+    name: &ContainerName,
+    wait: WaitFor,
+    limit: Duration,
+    before: Option<&LastRun>,
+) -> Result<()> {
+    wait_for(layout, name, wait, limit).map_err(|e| {
+        // It is written before the lock is given up.
+        if e.kind() == Kind::TimedOut || !AliveLock::wait_released(layout, name, ENDING).unwrap_or(false) {
+            return e;
+        }
+        match LastRun::read(layout, name).filter(|run| Some(run) != before) {
+            Some(run) => run.error(layout, name),
+            None => e,
+        }
+    })
 }
 
 /// Waits until a running container has come as far as `wait` says; fails with `Kind::TimedOut` after `limit`.
 pub(crate) fn wait_for(layout: &Layout, name: &ContainerName, wait: WaitFor, limit: Duration) -> Result<()> {
     match wait {
-        WaitFor::Booted => wait_booted(layout, name, limit),
+        WaitFor::Booted => wait_booted(layout, name, limit, SETTLED),
+        WaitFor::Ready => wait_booted(layout, name, limit, Duration::ZERO),
         WaitFor::Network => reach::wait_address(layout, name, limit).map(drop),
         WaitFor::Ssh => {
             reach::wait_ssh(layout, name, limit)?;
@@ -117,7 +143,7 @@ const ENDING: Duration = Duration::from_secs(5);
 /// Waits until the guest has booted: its init said so, or cannot say it.
 ///
 /// Fails with `Kind::TimedOut` after `limit`, saying what the guest said last.
-pub(crate) fn wait_booted(layout: &Layout, name: &ContainerName, limit: Duration) -> Result<()> {
+fn wait_booted(layout: &Layout, name: &ContainerName, limit: Duration, settled: Duration) -> Result<()> {
     let deadline = Instant::now() + limit;
     let packets = ask(layout, name, &Request::Watch)?;
     let mut said = String::new();
@@ -125,16 +151,15 @@ pub(crate) fn wait_booted(layout: &Layout, name: &ContainerName, limit: Duration
         let left = deadline.saturating_duration_since(Instant::now());
         match packets.recv_within::<Reply>(left) {
             Ok(Some((Reply::Status(status), _))) => {
-                if status.ready != Some(false) {
-                    return Ok(());
+                match status.ready {
+                    Some(false) => {}
+                    Some(true) => return Ok(()),
+                    None => return wait_settled(layout, name, &packets, &status, settled),
                 }
                 said = status.text;
             }
             Ok(Some((other, _))) => return Err(unexpected(&other)),
-            Ok(None) => {
-                return Err(Error::failed(format!("container `{name}` ended before it had booted"))
-                    .hint(format!("`{}` shows its console", layout.command(format_args!("logs {name}")))));
-            }
+            Ok(None) => return Err(ended(layout, name)),
             Err(_) => {
                 let last = if said.is_empty() { String::new() } else { format!("; it said last: {said}") };
                 return Err(Error::timed_out(format!(
@@ -148,4 +173,37 @@ pub(crate) fn wait_booted(layout: &Layout, name: &ContainerName, limit: Duration
             }
         }
     }
+}
+
+/// How long an init that cannot say that it has booted has to have run to be believed: most that cannot work
+/// end sooner.
+const SETTLED: Duration = Duration::from_millis(200);
+
+/// Waits until the guest of `status` is as old as `settled`; fails if it ends before.
+fn wait_settled(
+    layout: &Layout,
+    name: &ContainerName,
+    packets: &Packets,
+    status: &SupervisorStatus,
+    settled: Duration,
+) -> Result<()> {
+    let leader = sys::process::generation(nix::unistd::Pid::from_raw(status.leader));
+    let age = leader.ok().and_then(|leader| sys::process::age(&leader)).unwrap_or_default();
+    let deadline = Instant::now() + settled.saturating_sub(age);
+    loop {
+        let left = deadline.saturating_duration_since(Instant::now());
+        if left.is_zero() {
+            return Ok(());
+        }
+        match packets.recv_within::<Reply>(left) {
+            Ok(None) => return Err(ended(layout, name)),
+            Ok(Some(_)) => {}
+            Err(_) => return Ok(()),
+        }
+    }
+}
+
+fn ended(layout: &Layout, name: &ContainerName) -> Error {
+    Error::failed(format!("container `{name}` ended before it had booted"))
+        .hint(format!("`{}` shows its console", layout.command(format_args!("logs {name}"))))
 }

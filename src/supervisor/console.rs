@@ -4,15 +4,23 @@ use std::collections::VecDeque;
 use std::fs::File;
 use std::io::{ErrorKind, Read, Write};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::fs::FileExt;
 use std::path::PathBuf;
 
 use super::answer::answers;
 use crate::error::{Context, Result};
 use crate::sys;
 use crate::systemd::journal::ConsoleJournal;
+use crate::terminal::{Colours, Filter};
 
 /// How far behind a client may fall before output is skipped for it: the guest never waits for one.
 const MAX_BACKLOG: usize = 1 << 20;
+
+/// How much of the end of a boot is looked at for its last lines, how many of these are kept, and how much of
+/// each.
+const TAIL: u64 = 4096;
+const LINES: usize = 5;
+const LINE: usize = 200;
 
 /// What it sees in place of that.
 const SKIPPED: &[u8] = b"\r\n[lxm: output skipped, the log has it]\r\n";
@@ -57,6 +65,15 @@ impl Console {
     pub(super) fn disconnect(&mut self) {
         self.take_output();
         self.terminal = None;
+    }
+
+    /// The last lines of this boot, without what only a terminal understands.
+    pub(super) fn last_lines(&self) -> Vec<String> {
+        let text = Filter::new(Colours::Dropped).text(&self.log.tail(TAIL));
+        let lines = text.lines().map(str::trim_end).filter(|line| !line.is_empty());
+        let mut last: Vec<String> = lines.map(|line| line.chars().take(LINE).collect()).collect();
+        last.drain(..last.len().saturating_sub(LINES));
+        last
     }
 
     /// Adds a client; returns which part of the log came before it.
@@ -189,6 +206,15 @@ impl Log {
 
     fn scrollback(&self) -> Scrollback {
         Scrollback { from: self.boot_start, to: self.length, rotated: self.rotated }
+    }
+
+    /// At most `length` of what this boot wrote last to the current file.
+    fn tail(&self, length: u64) -> Vec<u8> {
+        let begin = if self.rotated { 0 } else { self.boot_start };
+        let from = self.length.saturating_sub(length).max(begin);
+        let mut tail = vec![0; (self.length - from) as usize];
+        let read = File::open(&self.path).and_then(|file| file.read_exact_at(&mut tail, from));
+        if read.is_ok() { tail } else { Vec::new() }
     }
 
     fn append(&mut self, data: &[u8]) {

@@ -19,6 +19,7 @@ use super::{Manager, attach, notify, stop};
 use crate::config::Init;
 use crate::error::{Error, Result};
 use crate::proto::control::{AttachRequest, GuestState, Reply, Request, StopRequest, StopStage, SupervisorStatus};
+use crate::store::RunEnd;
 use crate::sys::clone::Child;
 use crate::sys::pidfd;
 use crate::sys::socket::PacketListener;
@@ -50,6 +51,8 @@ pub(super) struct RunningGuest<'a> {
     /// Init has just said that it is ready: there will be little to do from now on.
     just_booted: bool,
     flow: notify::RateLimit,
+    /// What the kernel said of its init's end, once it has ended.
+    ended: Option<WaitStatus>,
     /// Connections are not accepted until then: there were no descriptors or no memory for one.
     deaf_until: Option<Instant>,
 }
@@ -85,6 +88,7 @@ impl<'a> RunningGuest<'a> {
             signals_installed: false,
             just_booted: false,
             flow: notify::RateLimit::new(),
+            ended: None,
             deaf_until: None,
         }
     }
@@ -97,6 +101,18 @@ impl<'a> RunningGuest<'a> {
     /// Whether its end was requested from outside.
     pub(super) fn was_asked(&self) -> bool {
         self.escalation.is_some()
+    }
+
+    /// What ended it (reboot(2) in a pid namespace: pid_namespaces(7)).
+    pub(super) fn end(&self) -> RunEnd {
+        match (&self.escalation, self.ended) {
+            (Some(escalation), _) => escalation.end(),
+            (None, Some(WaitStatus::Exited(_, status))) => RunEnd::Exited(status),
+            (None, Some(WaitStatus::Signaled(_, Sig::SIGINT, _))) => RunEnd::PoweredOff,
+            (None, Some(WaitStatus::Signaled(_, Sig::SIGHUP, _))) => RunEnd::Rebooted,
+            (None, Some(WaitStatus::Signaled(_, signal, _))) => RunEnd::Signalled(signal as i32),
+            (None, _) => RunEnd::Lost,
+        }
     }
 
     /// How long ago it was booted.
@@ -374,8 +390,8 @@ impl<'a> RunningGuest<'a> {
     /// What the leader's end means (reboot(2) in a pid namespace: pid_namespaces(7)), unless its end was
     /// requested from outside.
     fn reap_leader(&mut self) -> Ending {
-        let status = pidfd::try_reap(&self.booted.leader.pidfd).unwrap_or(None);
-        let asked_inside = match status {
+        self.ended = pidfd::try_reap(&self.booted.leader.pidfd).unwrap_or(None);
+        let asked_inside = match self.ended {
             Some(WaitStatus::Signaled(_, Sig::SIGHUP, _)) => Ending::Reboot,
             _ => Ending::Off,
         };

@@ -18,7 +18,7 @@ use crate::identity::ClaimLocks;
 use crate::net;
 use crate::proto::control::StopStage;
 use crate::storage;
-use crate::store::{self, AliveLock, BootRecord, Layout};
+use crate::store::{self, AliveLock, BootRecord, LastRun, Layout, RunEnd};
 use crate::supervisor::clients::Clients;
 use crate::supervisor::console::Console;
 use crate::supervisor::event_loop::{Ending, RunningGuest, Surroundings};
@@ -195,8 +195,11 @@ impl<'a> Supervisor<'a> {
         });
         self.stop_stage = guest.stop_stage();
         let lived = (!guest.was_asked()).then(|| guest.lived());
-        self.manager.ended(setup);
+        let (end, ran) = (guest.end(), guest.lived());
         self.console.disconnect();
+        // Before anybody hears that it has ended.
+        keep_end(setup, &self.console, end, ran);
+        self.manager.ended(setup);
         timeline.reached(Stage::Ended);
         let killed = setup.cgroup.kill_and_wait();
         self.clients.reap_commands();
@@ -276,6 +279,17 @@ impl<'a> Supervisor<'a> {
     }
 }
 
+/// Writes down how a boot ended, for `lxm info`, the log, and who waits for it.
+fn keep_end(setup: &Setup, console: &Console, end: RunEnd, lived: Duration) {
+    let (oom_kills, console) = match end.is_failure() {
+        true => (setup.cgroup.oom_kills_of_guest(), console.last_lines()),
+        false => (0, Vec::new()),
+    };
+    let run = LastRun { ended: store::now(), lived_ms: lived.as_millis() as u64, oom_kills, console, end };
+    run.write(&setup.layout, &setup.name);
+    sys::log::line(&format!("`{}` has ended: {run}", setup.name));
+}
+
 /// Takes the alive lock. The command that started us has seen that it was free; if it is held now, its holder
 /// is a supervisor whose own command was killed, which ends as soon as it notices.
 fn take_alive(layout: &Layout, name: &ContainerName) -> Result<AliveLock> {
@@ -297,7 +311,10 @@ fn sweep(layout: &Layout, name: &ContainerName, cgroup: &ContainerCgroup) -> Res
         sys::fork::run(|| net::sweep(layout, name)).context(|| "remove an earlier network")?;
     }
     policy::remove_namespace(cgroup.group())?;
-    remove_records(layout, name)
+    if remove_records(layout, name)? {
+        LastRun::lost().write(layout, name);
+    }
+    Ok(())
 }
 
 /// Leaves the host's mount namespace: what storage mounts for the guest is seen by no other process and goes
@@ -352,7 +369,7 @@ fn remove_traces(setup: &Setup, alive: &AliveLock, wires: &Wires) -> Result<()> 
         setup.cgroup.leave(),
         setup.cgroup.remove(),
         // Where our run directory was removed, what is there is another's.
-        if alive.is_in_place() { remove_records(&setup.layout, &setup.name) } else { Ok(()) },
+        if alive.is_in_place() { remove_records(&setup.layout, &setup.name).map(drop) } else { Ok(()) },
     ];
     steps.into_iter().find(Result::is_err).unwrap_or(Ok(()))
 }
@@ -367,16 +384,16 @@ fn forget_ephemeral(layout: &Layout, name: &ContainerName) -> Result<()> {
     storage::ephemeral::remove(layout, name)
 }
 
-fn remove_records(layout: &Layout, name: &ContainerName) -> Result<()> {
-    for file in [layout.control_socket(name), layout.boot_record(name), layout.ssh_known_hosts(name)] {
-        match std::fs::remove_file(&file) {
-            Err(e) if e.kind() != std::io::ErrorKind::NotFound => {
-                return Err(e).context(|| format!("remove `{}`", file.display()));
-            }
-            _ => {}
-        }
-    }
-    Ok(())
+/// Removes what only a running guest has; returns whether there was the record of a boot.
+fn remove_records(layout: &Layout, name: &ContainerName) -> Result<bool> {
+    let remove = |file: std::path::PathBuf| match std::fs::remove_file(&file) {
+        Ok(()) => Ok(true),
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(false),
+        Err(e) => Err(e).context(|| format!("remove `{}`", file.display())),
+    };
+    remove(layout.control_socket(name))?;
+    remove(layout.ssh_known_hosts(name))?;
+    remove(layout.boot_record(name))
 }
 
 /// How long a supervisor whose command was killed may take to end.

@@ -7,6 +7,7 @@ use nix::unistd::Pid;
 
 use crate::config::Init;
 use crate::proto::control::StopStage;
+use crate::store::RunEnd;
 use crate::sys;
 use crate::sys::clone::Child;
 use crate::sys::fork::ChildWork;
@@ -69,6 +70,9 @@ pub(super) struct Escalation {
     deadline: Instant,
     /// When to look whether init has taken the signal; `None` when it has.
     look_at: Option<Instant>,
+    limit: Duration,
+    /// Whether it was killed for the time that it took.
+    overdue: bool,
     /// What has been done so far.
     reached: Option<StopStage>,
 }
@@ -95,7 +99,8 @@ impl Escalation {
     /// `limit` zero kills at once.
     pub(super) fn new(init: Init, goal: StopGoal, limit: Duration) -> Self {
         let message = if limit.is_zero() { ShutdownRequest::Kill } else { message(init, goal) };
-        Escalation { goal, message, deadline: Instant::now() + limit, look_at: None, reached: None }
+        let deadline = Instant::now() + limit;
+        Escalation { goal, message, deadline, look_at: None, limit, overdue: false, reached: None }
     }
 
     /// How long the orderly shutdown may still take.
@@ -105,7 +110,9 @@ impl Escalation {
 
     /// A second request: the sooner deadline counts, and power off over reboot.
     pub(super) fn join(&mut self, other: Escalation) {
-        self.deadline = self.deadline.min(other.deadline);
+        if other.deadline < self.deadline {
+            (self.deadline, self.limit) = (other.deadline, other.limit);
+        }
         if other.goal == StopGoal::PowerOff {
             self.goal = StopGoal::PowerOff;
         }
@@ -120,6 +127,15 @@ impl Escalation {
         self.reached.unwrap_or(StopStage::Exited)
     }
 
+    /// What it made of the guest's end.
+    pub(super) fn end(&self) -> RunEnd {
+        match self.stop_stage() {
+            StopStage::Killed if self.overdue => RunEnd::TimedOut(self.limit.as_millis() as u64),
+            StopStage::Killed => RunEnd::Killed,
+            _ => RunEnd::ShutDown,
+        }
+    }
+
     /// The next step; `handlers_installed` says whether `leader` is known to listen already.
     pub(super) fn step(&mut self, leader: Pid, handlers_installed: bool) -> EscalationStep {
         let left = self.left();
@@ -127,6 +143,7 @@ impl Escalation {
             if self.reached == Some(StopStage::Killed) {
                 return EscalationStep::Wait(KILL_POLL);
             }
+            self.overdue = self.message != ShutdownRequest::Kill && !self.limit.is_zero();
             self.reached = Some(StopStage::Killed);
             return EscalationStep::Kill;
         }

@@ -2,6 +2,7 @@
 
 use std::os::unix::process::CommandExt;
 use std::process::Command;
+use std::time::Duration;
 
 use nix::sys::signal::Signal;
 use nix::unistd::Pid;
@@ -19,6 +20,15 @@ pub(crate) fn generation(pid: Pid) -> Result<Generation> {
     let start_time =
         start_time.ok_or_else(|| Error::failed(format!("/proc/{pid}/stat is not as proc_pid_stat(5) says")))?;
     Ok(Generation { pid: pid.as_raw(), start_time })
+}
+
+/// How long ago a process started, by a clock that cannot be set.
+pub(crate) fn age(process: &Generation) -> Option<Duration> {
+    let ticks = nix::unistd::sysconf(nix::unistd::SysconfVar::CLK_TCK).ok()??;
+    let started = Duration::from_secs_f64(process.start_time as f64 / ticks as f64);
+    let since_boot = std::fs::read_to_string("/proc/uptime").ok()?;
+    let now = Duration::from_secs_f64(since_boot.split(' ').next()?.parse().ok()?);
+    Some(now.saturating_sub(started))
 }
 
 /// Whether the process that a record speaks of is still that process.

@@ -25,6 +25,7 @@ pub fn trials() -> Vec<Trial> {
         Trial::new("verbs::a_changed_configuration_is_in_force_after_a_restart", changed_configuration)
             .guest(Guest::Busybox),
         probe("verbs::a_restart_looks_before_it_stops_the_guest", restart_looks_first).limit(120),
+        Trial::new("verbs::how_a_guest_ended_is_told_and_kept", ends).guest(Guest::Busybox).limit(120),
         probe("verbs::a_broken_configuration_keeps_no_guest_running", broken_configuration),
         probe("verbs::a_supervisor_that_cannot_be_reached_can_be_ended", lost_socket),
         probe("verbs::several_containers_are_worked_on_at_once", several_at_once),
@@ -388,4 +389,71 @@ fn restart_looks_first(sandbox: &Sandbox) {
         .unwrap();
     sandbox.lxm(&["restart", "-k", "p"]).ok();
     assert_ne!(sandbox.leader("p"), leader);
+}
+
+/// Puts a program in place of the init of `web`.
+fn init_is(sandbox: &Sandbox, script: &str) {
+    use std::os::unix::fs::PermissionsExt;
+    let file = sandbox.path("script");
+    fs::write(&file, format!("#!/bin/sh\n{script}\n")).unwrap();
+    fs::set_permissions(&file, fs::Permissions::from_mode(0o755)).unwrap();
+    sandbox.lxm(&["push", file.to_str().unwrap(), "web:/sbin/script"]).ok();
+    sandbox.lxm(&["config", "set", "web", "boot.init", "/sbin/script", "boot.init-type", "other"]).ok();
+    fs::remove_file(file).unwrap();
+}
+
+fn ends(sandbox: &Sandbox) {
+    sandbox.create("web", Guest::Busybox, &[]);
+    let end = || sandbox.info("web", "last_end");
+    let is_stopped = || sandbox.info("web", "state") == "stopped";
+    let has_stopped = || eventually("it has stopped", Duration::from_secs(20), is_stopped);
+    assert!(end().is_null());
+    init_is(sandbox, "printf 'one\\n\\033[31mtwo\\033]0;x\\007\\n'\nexit 3");
+    for state in ["booted", "network", "ssh"] {
+        let failed = sandbox.lxm(&["start", "web", "--wait", state]).fails(1);
+        let failed = failed.complains("its init exited with status 3").complains("\n  | one\n  | two\n");
+        failed.complains("`lxm logs web` shows");
+        assert!(is_stopped());
+    }
+    sandbox.lxm(&["info", "web"]).ok().says("its init exited with status 3").says("two");
+    let (kept, console) = (end(), serde_json::json!(["one", "two"]));
+    assert_eq!((&kept["end"], &kept["status"], &kept["console"]), (&"exited".into(), &3.into(), &console), "{kept}");
+    // A start alone waits for its execution; how it ended is known all the same.
+    init_is(sandbox, "exit 4");
+    sandbox.lxm(&["start", "web"]).ok();
+    has_stopped();
+    assert_eq!(end()["status"], 4);
+
+    init_is(sandbox, "trap '' TERM; while :; do sleep 1; done");
+    sandbox.lxm(&["start", "web", "--wait", "booted"]).ok();
+    sandbox.lxm(&["stop", "web", "-t", "1"]).ok().complains("did not shut down within 1s");
+    assert_eq!((&end()["end"], &end()["timeout_s"]), (&"timed-out".into(), &1.0.into()));
+    let log = fs::read_to_string(sandbox.layout().log_dir(&"web".parse().unwrap()).join("supervisor.log")).unwrap();
+    assert!(log.contains("`web` has ended: it did not shut down within 1s and was killed"), "{log}");
+    sandbox.lxm(&["start", "web"]).ok();
+    sandbox.lxm(&["stop", "-k", "web"]).ok();
+    assert_eq!(end()["end"], "killed");
+
+    sandbox.lxm(&["config", "set", "web", "limits.memory", "24MiB", "limits.swap", "0"]).ok();
+    init_is(sandbox, "exec tail /dev/zero");
+    sandbox.lxm(&["start", "web"]).ok();
+    has_stopped();
+    assert_eq!((&end()["end"], &end()["signal"]), (&"signalled".into(), &"SIGKILL".into()), "{}", end());
+    assert!(end()["oom_kills"].as_u64() >= Some(1), "{}", end());
+    sandbox.lxm(&["info", "web"]).ok().says("for want of memory");
+    sandbox.lxm(&["config", "unset", "web", "limits.memory", "limits.swap", "boot.init", "boot.init-type"]).ok();
+
+    sandbox.lxm(&["start", "web", "--wait", "booted"]).ok();
+    sandbox.lxm(&["stop", "web"]).ok();
+    assert_eq!(end()["end"], "shut-down");
+    sandbox.lxm(&["start", "web", "--wait", "booted"]).ok();
+    sandbox.lxm(&["attach", "web", "--", "poweroff"]).ok();
+    has_stopped();
+    assert_eq!(end()["end"], "powered-off");
+    sandbox.lxm(&["start", "web"]).ok();
+    let supervisor = sandbox.supervisor("web");
+    command::run("kill", &["-9", &supervisor.to_string()]).ok();
+    has_stopped();
+    sandbox.lxm(&["start", "web"]).ok();
+    assert_eq!(end()["end"], "lost");
 }
