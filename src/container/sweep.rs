@@ -75,6 +75,17 @@ pub(crate) fn trash_path(layout: &Layout, name: &ContainerName) -> PathBuf {
     layout.trash().join(name)
 }
 
+/// The same where that is taken by one that could not be removed; under a name that a sweep finds.
+pub(crate) fn free_trash_path(layout: &Layout, name: &ContainerName) -> Result<PathBuf> {
+    let names = (2..100).filter_map(|number| format!("{name}-{number}").parse::<ContainerName>().ok());
+    let mut places = names.map(|name| trash_path(layout, &name));
+    let free = places.find(|place| place.symlink_metadata().is_err());
+    free.ok_or_else(|| {
+        Error::conflict(format!("earlier containers `{name}` are still in `{}`", layout.trash().display()))
+            .hint("`lxm gc` says why they cannot be removed")
+    })
+}
+
 /// Removes a container that is in the trash already, with its snapshots.
 pub(crate) fn empty(layout: &Layout, place: &Path) -> Result<()> {
     let snapshots = place.join("snapshots");

@@ -35,14 +35,14 @@ pub(crate) fn destroy(layout: &Layout, name: &ContainerName, in_use: InUse) -> R
         layout.require(name)?;
     }
     let lock = OperationLock::acquire(layout, name)?;
-    if left_over {
-        sweep::empty(layout, &trash_path)?;
-    }
+    let emptied = if left_over { sweep::empty(layout, &trash_path) } else { Ok(()) };
     match layout.require(name) {
         // The one in the trash was what remained of it.
-        Err(e) if left_over && e.kind() == Kind::NotFound => return Ok(()),
+        Err(e) if left_over && e.kind() == Kind::NotFound => return emptied,
         other => other?,
     }
+    // What cannot be removed of an earlier one is no obstacle to this one.
+    let trash_path = if emptied.is_ok() { trash_path } else { sweep::free_trash_path(layout, name)? };
     let step = || format!("destroy `{name}`");
     release(layout, name, in_use, &lock).context(step)?;
     sweep::sweep_run(layout, name, &Hierarchies::detect()?, &lock).context(step)?;

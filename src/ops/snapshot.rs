@@ -54,7 +54,7 @@ fn bring_back(layout: &Layout, name: &ContainerName, snapshot: &SnapshotName, tr
     let snapshot = Snapshot::read(layout, name, snapshot)?;
     require_stopped(layout, name)?;
     identity::require_own(layout, name)?;
-    let place = layout.snapshots(name).join(".restored");
+    let place = work.free_place(".restored");
     work.make_place(&place)?;
     let progress = shown(work.backend.as_ref(), format!("copy `{}`", snapshot.name));
     let container = layout.container(name);
@@ -84,8 +84,8 @@ fn bring_back(layout: &Layout, name: &ContainerName, snapshot: &SnapshotName, tr
         let _ = work.discard(&place);
         return Err(e);
     }
-    work.discard(&place)?;
     progress.finish();
+    work.discard(&place).context(|| "it is restored, but what it replaced could not be removed")?;
     Ok(left_out)
 }
 
@@ -202,10 +202,20 @@ impl<'a> SnapshotWork<'a> {
             let is_place_of_ours = entry.file_name().as_encoded_bytes().starts_with(b".");
             let is_kept = storage::ephemeral::is_kept(&entry.path());
             if is_place_of_ours && !is_kept && !view::is_read(layout, name, &entry.path())? {
-                work.discard(&entry.path())?;
+                // What cannot be removed was named when it was to be, and is tried again at the next time: it
+                // must not keep other snapshots from being made, restored and removed.
+                let _ = work.discard(&entry.path());
             }
         }
         Ok(work)
+    }
+
+    /// A place of ours beside the snapshots, `name` or like it: one that could not be removed may be there.
+    fn free_place(&self, name: &str) -> PathBuf {
+        let dir = self.layout.snapshots(self.name);
+        let names = std::iter::once(name.to_owned()).chain((1..).map(|n| format!("{name}.{n}")));
+        let mut places = names.map(|name| dir.join(name));
+        places.find(|place| place.symlink_metadata().is_err()).expect("a number is free")
     }
 
     fn free_name(&self) -> Result<SnapshotName> {
@@ -222,7 +232,7 @@ impl<'a> SnapshotWork<'a> {
         if target.symlink_metadata().is_ok() {
             return Err(Error::conflict(format!("`{}` has a snapshot `{snapshot}` already", self.name)));
         }
-        let place = self.layout.snapshots(self.name).join(".new");
+        let place = self.free_place(".new");
         self.make_place(&place)?;
         let record = self.fill(&place, comment, scheduled).context(step);
         let record = match record {
@@ -261,7 +271,7 @@ impl<'a> SnapshotWork<'a> {
 
     fn delete(&self, snapshot: &Snapshot) -> Result<()> {
         // Out of sight first, so that no half of it is ever listed or restored.
-        let trash_path: PathBuf = self.layout.snapshots(self.name).join(format!(".{}", snapshot.name));
+        let trash_path = self.free_place(&format!(".{}", snapshot.name));
         put(&snapshot.place, &trash_path, &snapshot.name)?;
         self.discard(&trash_path).context(|| format!("remove snapshot `{}` of `{}`", snapshot.name, self.name))
     }

@@ -174,8 +174,10 @@ pub(crate) fn delete_subvolume(path: &Path) -> Result<()> {
         // Nothing can be removed from a read-only one.
         set_read_only(path, false)?;
     }
-    for child in children {
-        delete_subvolume(&path.join(child))?;
+    // One that is busy (a swap file, a send) keeps no other from going.
+    let failed = children.iter().filter_map(|child| delete_subvolume(&path.join(child)).err());
+    if let Some(error) = failed.collect::<Vec<_>>().into_iter().next() {
+        return Err(error);
     }
     let (dir, name) = split(path)?;
     let args = VolArgs::new(None, name)?;

@@ -185,13 +185,15 @@ impl Walk {
     /// The error of a tree that is not empty; `last` is what its own removal failed with.
     fn error(&self, last: Errno) -> Error {
         let Some((_, first)) = self.failed.first() else { return last.into() };
-        let named: Vec<String> = self.failed.iter().map(|(path, errno)| format!("`{path}` ({errno})")).collect();
+        let named: Vec<String> = self.failed.iter().map(|(path, _)| format!("`{path}`")).collect();
         let more = self.failures.saturating_sub(self.failed.len() as u64);
         let more = if more > 0 { format!(" and {more} more") } else { String::new() };
-        let error = Error::from(*first).step(format!("what is left: {}{more}", named.join(", ")));
+        let left = format!("what is left: {}{more}", named.join(", "));
         match *first {
-            Errno::XDEV | Errno::BUSY => error.hint("something is mounted there: unmount it, and try again"),
-            _ => error,
+            Errno::XDEV | Errno::BUSY => Error::from(Errno::BUSY)
+                .step(format!("{left}: something is mounted there"))
+                .hint("unmount it, and try again; `findmnt` shows where"),
+            first => Error::from(first).step(left),
         }
     }
 }

@@ -7,13 +7,14 @@ use std::time::Duration;
 
 use nix::sys::stat::Mode;
 
-use crate::support::{Guest, Sandbox, Trial};
+use crate::support::{Guest, Sandbox, Trial, command};
 
 pub fn trials() -> Vec<Trial> {
     let probe = |name, body| Trial::new(name, body).guest(Guest::Probe).limit(240);
     vec![
         probe("neighbours::what_lies_beside_containers_disturbs_none", strays),
         probe("neighbours::a_broken_container_disturbs_no_other", broken_files),
+        probe("neighbours::what_cannot_be_removed_is_named_and_stops_nothing", removal),
         probe("neighbours::a_mistake_in_the_hosts_defaults_stops_nothing", host_defaults),
     ]
 }
@@ -176,4 +177,61 @@ fn host_defaults(sandbox: &Sandbox) {
     fs::remove_file(&file).unwrap();
     fs::remove_dir(&elsewhere).unwrap();
     fs::remove_file(sandbox.path("run/lxm/.autostart.toml")).unwrap();
+}
+
+/// Mounts, flags and depth in the way of removing.
+fn removal(sandbox: &Sandbox) {
+    let mounted = |at: &Path| {
+        fs::create_dir_all(at).unwrap();
+        nix::mount::mount(Some("t"), at, Some("tmpfs"), nix::mount::MsFlags::empty(), None::<&str>).unwrap();
+    };
+    let containers = sandbox.path("var/lib/lxm");
+    for backend in ["dir", "overlay"] {
+        for name in ["a", "bad", "c"] {
+            sandbox.create(name, Guest::Probe, &["--storage", backend]);
+        }
+        sandbox.lxm(&["snapshot", "create", "bad", "s"]).ok();
+        let tree = match backend {
+            "dir" => containers.join("bad/rootfs"),
+            _ => {
+                let record = fs::read_to_string(containers.join("bad/overlay.toml")).unwrap();
+                let upper = record.lines().find_map(|line| line.strip_prefix("upper = ")).unwrap();
+                containers.join(".layers").join(upper.trim_matches('"')).join("fs")
+            }
+        };
+        mounted(&tree.join("mnt/below"));
+        fs::write(tree.join("fixed"), "").unwrap();
+        command::run("chattr", &["+i", tree.join("fixed").to_str().unwrap()]).ok();
+        let deep = "import os,sys\nos.chdir(sys.argv[1])\nfor n in range(4000): os.mkdir('d'); os.chdir('d')";
+        command::run("python3", &["-c", deep, tree.to_str().unwrap()]).ok();
+        // It is out of the way, and what is left is named by who removes it or by `gc`.
+        let told = sandbox.lxm(&["destroy", "a", "bad", "c"]);
+        assert_eq!(told.status, if backend == "dir" { 1 } else { 0 }, "{}", told.stderr);
+        assert_eq!(sandbox.lxm(&["list"]).ok().stdout, "");
+        sandbox.lxm(&["gc"]).fails(1).complains("mnt/below").complains("something is mounted there");
+        // Another of its name is no worse off.
+        sandbox.create("bad", Guest::Probe, &["--storage", backend]);
+        sandbox.lxm(&["snapshot", "create", "bad", "s"]).ok();
+        sandbox.lxm(&["snapshot", "restore", "bad", "s"]).ok();
+        sandbox.lxm(&["destroy", "bad"]).ok();
+        assert_eq!(sandbox.lxm(&["list"]).ok().stdout, "");
+        let table = fs::read_to_string("/proc/self/mounts").unwrap();
+        let at = table.lines().filter_map(|line| line.split(' ').nth(1)).find(|at| at.ends_with("mnt/below")).unwrap();
+        assert!(Path::new(at).starts_with(&containers), "{at}");
+        nix::mount::umount(at).unwrap();
+        sandbox.lxm(&["gc"]).ok();
+    }
+    // A restore that leaves something has been done, and the next one works.
+    sandbox.create("a", Guest::Probe, &["--storage", "dir"]);
+    sandbox.lxm(&["snapshot", "create", "a", "s"]).ok();
+    mounted(&containers.join("a/rootfs/mnt/below"));
+    fs::write(containers.join("a/rootfs/later"), "").unwrap();
+    sandbox.lxm(&["snapshot", "restore", "a", "s"]).fails(1).complains("it is restored, but").complains("mnt/below");
+    assert!(!containers.join("a/rootfs/later").exists());
+    sandbox.lxm(&["snapshot", "restore", "a", "s"]).ok();
+    sandbox.lxm(&["snapshot", "create", "a", "t"]).ok();
+    sandbox.lxm(&["snapshot", "delete", "a", "s"]).ok();
+    nix::mount::umount(&containers.join("a/snapshots/.restored/rootfs/mnt/below")).unwrap();
+    sandbox.lxm(&["snapshot", "delete", "a", "t"]).ok();
+    assert!(!containers.join("a/snapshots/.restored").exists());
 }
