@@ -4,6 +4,7 @@ use std::time::{Duration, Instant};
 
 use super::ssh;
 use crate::client::{ask, status, unexpected};
+use crate::container::status::{ContainerState, Observer};
 use crate::error::{Context, Error, Kind, Result};
 use crate::host::{self, StartMode};
 use crate::net::reach;
@@ -57,9 +58,18 @@ pub(crate) fn start_and_wait(layout: &Layout, name: &ContainerName, request: Sta
         }
         // For users who may not read the guest's files; a command that lacks the keys reports it.
         (Begun::Now, _) => drop(ssh::note_host_keys(layout, name)),
-        (Begun::Before, Some(_)) => {}
+        (Begun::Before, Some(_)) => refuse_frozen(layout, name)?,
     }
     wait.map_or(Ok(()), |wait| wait_for_guest(layout, name, wait, limit, before.as_ref()))
+}
+
+/// A frozen guest does not come further by being waited for.
+fn refuse_frozen(layout: &Layout, name: &ContainerName) -> Result<()> {
+    match Observer::new(layout)?.state(name)? {
+        (ContainerState::Frozen, _) => Err(Error::conflict(format!("container `{name}` is frozen"))
+            .hint(format!("`{}` lets it run on", layout.command(format_args!("unfreeze {name}"))))),
+        _ => Ok(()),
+    }
 }
 
 /// As [`wait_for`]; of a guest that ends instead it is said how. `before` is how the boot before it ended.

@@ -94,7 +94,9 @@ fn wait_state(layout: &Layout, name: &ContainerName, goals: &[Goal], limit: Opti
         match record {
             Some(record) => {
                 let events = observer.guest(record).cgroup().payload()?.join("cgroup.events");
-                if watch(layout, name, goals.contains(&Goal::Booted), &events, left)? {
+                // A frozen guest answers nobody: what it was before does not count until it is thawed.
+                let booted = goals.contains(&Goal::Booted) && state == ContainerState::Running;
+                if watch(layout, name, booted, &events, left)? {
                     return Ok(());
                 }
             }

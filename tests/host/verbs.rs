@@ -14,6 +14,7 @@ pub fn trials() -> Vec<Trial> {
         probe("verbs::a_limit_that_the_kernel_refuses_changes_nothing", refused_limit),
         probe("verbs::a_limit_that_was_too_low_is_forgotten", low_limit),
         probe("verbs::wait_sees_the_freezer_and_the_boot", wait_sees),
+        probe("verbs::a_frozen_guest_is_not_ready_for_anybody", frozen_is_not_ready),
         probe("verbs::start_and_restart_wait_for_what_may_be_already", idempotent),
         probe("verbs::all_and_patterns_are_those_in_a_state_for_it", all_of_them),
         probe("verbs::logs_are_followed_until_the_guest_stops", logs_follow),
@@ -225,7 +226,8 @@ fn changed_configuration(sandbox: &Sandbox) {
     // A guest that reboots by itself boots as it did: there is no command to report to.
     let leader = sandbox.leader("web");
     let mend = break_configuration(sandbox);
-    inside("reboot").ok();
+    // It may be ended by the reboot before it has said that all is well.
+    drop(inside("reboot"));
     eventually("it has rebooted", Duration::from_secs(20), || {
         sandbox.info("web", "pid").as_i64().is_some_and(|pid| pid != i64::from(leader))
     });
@@ -238,7 +240,7 @@ fn changed_configuration(sandbox: &Sandbox) {
     // Nor does what the host lacks keep it down after a reboot of its own.
     set("network.eth7.bridge", "nobr");
     let leader = sandbox.leader("web");
-    inside("reboot").ok();
+    drop(inside("reboot"));
     eventually("it has rebooted", Duration::from_secs(20), || {
         sandbox.info("web", "pid").as_i64().is_some_and(|pid| pid != i64::from(leader))
     });
@@ -275,6 +277,18 @@ fn lost_socket(sandbox: &Sandbox) {
     command::run("kill", &[&supervisor.to_string()]).ok();
     eventually("it has stopped", Duration::from_secs(20), || sandbox.info("p", "state") == "stopped");
     sandbox.lxm(&["start", "p"]).ok();
+}
+
+fn frozen_is_not_ready(sandbox: &Sandbox) {
+    sandbox.boot("p", Guest::Probe, &[]);
+    sandbox.lxm(&["freeze", "p"]).ok();
+    for state in ["booted", "network", "ssh"] {
+        sandbox.lxm(&["start", "p", "--wait", state]).fails(4).complains("is frozen").complains("lxm unfreeze p");
+        sandbox.lxm(&["wait", "p", "--for", state, "-t", "100ms"]).fails(7).complains("still frozen");
+    }
+    sandbox.lxm(&["unfreeze", "p"]).ok();
+    sandbox.lxm(&["start", "p", "--wait", "booted"]).ok();
+    sandbox.lxm(&["wait", "p", "--for", "booted", "-t", "10s"]).ok();
 }
 
 fn idempotent(sandbox: &Sandbox) {
