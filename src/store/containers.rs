@@ -28,12 +28,12 @@ impl Layout {
         })
     }
 
-    /// Whether `lxm.toml` has a line that says where the containers are, right or wrong.
+    /// Whether `lxm.toml` has a line that says where the containers are, or was to say it: right, wrong or
+    /// misspelt.
     pub(crate) fn names_directory(&self) -> bool {
         let text = read_text(&self.etc().join("lxm.toml")).unwrap_or_default();
-        let is_path =
-            |line: &str| line.trim().strip_prefix("path").is_some_and(|rest| rest.trim_start().starts_with('='));
-        text.lines().any(is_path)
+        let mut keys = text.lines().filter_map(|line| Some(line.split_once('=')?.0.trim()));
+        keys.any(|key| strsim::damerau_levenshtein(key, "path") <= 2)
     }
 
     /// Reads a container's configuration; fails with `Kind::NotFound` where there is no container.

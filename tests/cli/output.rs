@@ -73,6 +73,8 @@ fn json_has_the_documented_fields_and_no_others() {
         "created",
         "started",
         "init",
+        "last_end",
+        "failure",
         "cgroup",
         "confinement",
         "stages",
