@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use crate::Trial;
 use crate::host::SystemdHost;
-use crate::support::eventually;
+use crate::support::{Guest, eventually};
 
 const UNIT: &str = "lxm-net@lxmbr0.service";
 
@@ -12,6 +12,7 @@ pub fn trials() -> Vec<Trial> {
     vec![
         Trial::new("netserve::a_killed_server_is_back_without_losing_a_lease", &[], killed),
         Trial::new("netserve::who_has_port_53_is_seen_from_within_the_unit", &[], taken_port),
+        Trial::new("netserve::it_ends_after_the_guests_of_a_host_that_shuts_down", &[Guest::Busybox], ends_last),
     ]
 }
 
@@ -67,4 +68,20 @@ fn taken_port(host: &mut SystemdHost) {
         said.contains("is taken by `busybox` (process ") && said.contains("leases are given all the same"),
         "{said}"
     );
+}
+
+/// A guest that needs its bridge's server while it shuts down with the host.
+fn ends_last(host: &mut SystemdHost) {
+    host.shell("systemd-sysusers");
+    host.shell("lxm create -q web -t busybox --storage dir --network lxmbr0; lxm start web --wait network");
+    host.shell(
+        "lxm attach web -- sh -c 'grep -q nameserver /etc/resolv.conf
+         echo \"::shutdown:/bin/sh -c \\\"sleep 2; nslookup web >/said 2>&1\\\"\" >>/etc/inittab; kill -HUP 1; sync'",
+    );
+    host.reboot();
+    let said = host.shell("cat /var/lib/lxm/web/rootfs/said");
+    assert!(said.contains("Name:") && !said.contains("timed out"), "its name was not found: {said}");
+    let journal = host.shell("journalctl --no-pager -o cat -t systemd");
+    let place = |text: &str| journal.find(text).unwrap_or_else(|| panic!("`{text}` is not in the journal\n{journal}"));
+    assert!(place("Stopped lxm@web.service") < place("Stopping lxm-net@lxmbr0.service"), "{journal}");
 }
