@@ -1,4 +1,6 @@
+use super::stop::{HowArgs, stop_one};
 use super::{Context, NamesArg, for_each, require_root};
+use crate::container::boot_report::order;
 use crate::error::Result;
 use crate::ops::beside_unit;
 use crate::ops::dependants::requiring;
@@ -21,6 +23,16 @@ impl Destroy {
         require_root("destroy a container")?;
         let in_use = if self.force { InUse::Force } else { InUse::Refuse };
         let names = self.names.get(context, |_| true)?;
+        if self.force {
+            let order = order(&context.layout)?;
+            let mut others = super::stop::requiring(context, &order, &names)?;
+            others.retain(|name| !names.contains(name));
+            let how = HowArgs::default();
+            let stopped = for_each::in_order(context, order.stop(others), |name| stop_one(context, name, &how))?;
+            if stopped.status != 0 {
+                return stopped.finish(context);
+            }
+        }
         for_each::for_each(context, &names, |name| {
             destroy(&context.layout, name, in_use)?;
             context.say(&format!("destroyed `{name}`"));

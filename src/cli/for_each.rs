@@ -8,6 +8,7 @@ use serde::Serialize;
 use super::context::{Context, Format, with_rights};
 use super::done::{Done, summary};
 use super::render;
+use crate::config::{Plan, Turn};
 use crate::error::{Error, Result};
 use crate::progress;
 use crate::sys::fork::{self, ChildWork};
@@ -29,15 +30,32 @@ pub(super) fn for_each<T: Serialize>(
     if let ([name], Format::Text) = (names, context.format) {
         return work(name).map(|_| 0);
     }
-    let done = |name: &ContainerName| Done::of(name, work(name).map_err(with_rights));
-    let outcomes = match names {
-        // Nothing is gained by a child.
-        [name] => Outcomes { done: vec![done(name)?], status: 0 },
-        _ => at_once(context, names, done)?,
-    };
-    match context.format {
-        Format::Text => Ok(outcomes.status),
-        Format::Json => list(context, outcomes.done),
+    at_once(context, names, |name| Done::of(name, work(name).map_err(with_rights)))?.finish(context)
+}
+
+/// Does `work` in the order of `plan`: at the same time where there is no order, and not at all for what cannot
+/// do without one that failed.
+pub(super) fn in_order<T: Serialize>(
+    context: &Context,
+    mut plan: Plan,
+    work: impl Fn(&ContainerName) -> Result<T>,
+) -> Result<Outcomes> {
+    let mut all = Outcomes { done: Vec::new(), status: 0 };
+    loop {
+        let Turn { begin, skip } = plan.take_turn();
+        if begin.is_empty() && skip.is_empty() {
+            return Ok(all);
+        }
+        for (name, failed) in skip {
+            let error = Error::conflict(format!("`{name}` requires `{failed}`, which did not start"));
+            all.add(context, Done::of(&name, Err::<(), Error>(error))?);
+        }
+        let turn = at_once(context, &begin, |name| Done::of(name, work(name).map_err(with_rights)))?;
+        for (name, done) in begin.iter().zip(&turn.done) {
+            plan.ended(name, done.error.is_none());
+        }
+        all.status = if all.status == 0 { turn.status } else { all.status };
+        all.done.extend(turn.done);
     }
 }
 
@@ -49,11 +67,34 @@ pub(super) fn list(context: &Context, done: Vec<Done>) -> Result<u8> {
     summary(failed, of).map_or(Ok(0), Err)
 }
 
-struct Outcomes {
+/// What came of several.
+pub(super) struct Outcomes {
     /// In the order of the names.
     done: Vec<Done>,
     /// The exit status of the first that failed, in the order of time.
-    status: u8,
+    pub status: u8,
+}
+
+impl Outcomes {
+    /// Adds what came of one. In text a failure is reported when it comes.
+    fn add(&mut self, context: &Context, done: Done) {
+        if let Some(e) = &done.error {
+            let its = e.kind().exit_status();
+            self.status = if self.status == 0 { its } else { self.status };
+            if context.format == Format::Text {
+                context.report(e, its);
+            }
+        }
+        self.done.push(done);
+    }
+
+    /// Shows it in the machine's form; returns the exit status.
+    pub(super) fn finish(self, context: &Context) -> Result<u8> {
+        match context.format {
+            Format::Text => Ok(self.status),
+            Format::Json => list(context, self.done),
+        }
+    }
 }
 
 /// Works on all of them at a time. In text a failure is reported when it comes.
@@ -62,7 +103,13 @@ fn at_once(
     names: &[ContainerName],
     done: impl Fn(&ContainerName) -> Result<Done>,
 ) -> Result<Outcomes> {
-    let (mut all, mut status) = (BTreeMap::new(), 0);
+    let mut outcomes = Outcomes { done: Vec::new(), status: 0 };
+    if let [name] = names {
+        // Nothing is gained by a child.
+        outcomes.add(context, done(name)?);
+        return Ok(outcomes);
+    }
+    let mut places = Vec::new();
     let mut waiting = names.iter().enumerate();
     let mut working: Vec<(usize, ChildWork<Done>)> = Vec::new();
     loop {
@@ -75,19 +122,14 @@ fn at_once(
             working.push((at, ChildWork::begin(work)?));
         }
         if working.is_empty() {
-            return Ok(Outcomes { done: all.into_values().collect(), status });
+            let sorted: BTreeMap<usize, Done> = places.into_iter().zip(outcomes.done).collect();
+            return Ok(Outcomes { done: sorted.into_values().collect(), ..outcomes });
         }
         let mut is_done = fork::wait_any(working.iter().map(|(_, work)| work), Duration::MAX)?.into_iter();
         for (at, work) in working.extract_if(.., |_| is_done.next() == Some(true)) {
             let done = work.finish().or_else(|e| Done::of(&names[at], Err::<(), Error>(e)))?;
-            if let Some(e) = &done.error {
-                let its = e.kind().exit_status();
-                status = if status == 0 { its } else { status };
-                if context.format == Format::Text {
-                    context.report(e, its);
-                }
-            }
-            all.insert(at, done);
+            outcomes.add(context, done);
+            places.push(at);
         }
     }
 }

@@ -5,10 +5,12 @@ use std::os::fd::AsFd;
 use clap::ValueEnum;
 
 use super::{Context, NamesOrAllArg, for_each, require_root};
+use crate::container::boot_report::order_of;
 use crate::container::status::ContainerState;
 use crate::error::{Error, Result};
 use crate::ops::start::{GuestChanges, StartRequest, WaitFor, start_and_wait};
-use crate::types::Timeout;
+use crate::store::AliveLock;
+use crate::types::{ContainerName, Timeout};
 use crate::{attach, sys};
 
 /// Start containers
@@ -73,7 +75,22 @@ impl Start {
             wait: self.wait.map(WaitFor::from),
         };
         if !self.foreground {
-            return for_each::for_each(context, &names, |name| start_and_wait(&context.layout, name, request));
+            let order = order_of(&context.layout, &names);
+            let plan = order.start(names.iter().cloned());
+            if plan.waiting().all(|name| names.contains(name)) && names.len() == 1 {
+                return for_each::for_each(context, &names, |name| start_and_wait(&context.layout, name, request));
+            }
+            let others: Vec<_> = plan.waiting().cloned().collect();
+            let is_required = |name: &ContainerName| others.iter().any(|other| order.of(other).1.contains(name));
+            let start = |name: &ContainerName| {
+                // What others require is to be up, not just to run.
+                let wait = request.wait.or_else(|| is_required(name).then_some(WaitFor::Booted));
+                if !names.contains(name) {
+                    return start_required(context, name, StartRequest { wait, ..request });
+                }
+                start_and_wait(&context.layout, name, StartRequest { wait, ..request })
+            };
+            return for_each::in_order(context, plan, start)?.finish(context);
         }
         let [name] = &names[..] else {
             return Err(Error::usage("`--foreground` takes one container only"));
@@ -81,4 +98,14 @@ impl Start {
         start_and_wait(&context.layout, name, StartRequest { wait: None, ..request })?;
         attach::console(&context.layout, name, attach::Until::Stopped, || ()).map(|()| 0)
     }
+}
+
+/// Starts one that a named one requires, unless it runs.
+fn start_required(context: &Context, name: &ContainerName, request: StartRequest) -> Result<()> {
+    context.layout.require(name)?;
+    if AliveLock::is_held(&context.layout, name)? {
+        return Ok(());
+    }
+    context.say(&format!("`{name}` is required and is started first"));
+    start_and_wait(&context.layout, name, StartRequest { changes: GuestChanges::Stay, ..request })
 }

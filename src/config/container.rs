@@ -86,7 +86,7 @@ pub struct Boot {
     pub autostart: bool,
     /// Containers to be ready before this one starts at boot.
     pub autostart_after: Vec<String>,
-    /// As `autostart-after`, and they must have started.
+    /// As `autostart-after`, and it runs with them alone: they are started first, and it is stopped before one of them.
     pub requires: Vec<String>,
     pub ready: ReadyCondition,
     /// How long a graceful stop may take before it is forced.

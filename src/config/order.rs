@@ -83,12 +83,35 @@ impl StartOrder {
             queue.extend(self.of(&name).1.into_iter().filter(|required| !members.contains(required)));
             members.insert(name);
         }
+        self.plan(&members)
+    }
+
+    fn plan(&self, members: &BTreeSet<ContainerName>) -> Plan {
         let dependencies = |name: &ContainerName| {
             let (mut after, requires) = self.of(name);
             after.retain(|other| members.contains(other));
             (name.clone(), Dependencies { after, requires })
         };
         Plan { waiting: members.iter().map(dependencies).collect(), ended: BTreeMap::new() }
+    }
+
+    /// Those that cannot do without one of `names`, directly or through others.
+    pub(crate) fn requiring(&self, names: &[ContainerName]) -> BTreeSet<ContainerName> {
+        let mut found = BTreeSet::new();
+        let mut queue = names.to_vec();
+        while let Some(name) = queue.pop() {
+            let direct = self.0.iter().filter(|(_, dependencies)| dependencies.requires.contains(&name));
+            let new: Vec<_> =
+                direct.map(|(other, _)| other.clone()).filter(|other| found.insert(other.clone())).collect();
+            queue.extend(new);
+        }
+        found
+    }
+
+    /// The plan to start `wanted` alone.
+    pub(crate) fn start_only(&self, wanted: impl IntoIterator<Item = ContainerName>) -> Plan {
+        let members: BTreeSet<ContainerName> = wanted.into_iter().collect();
+        self.plan(&members)
     }
 
     /// The plan to stop `running`: each before what it was started after.
@@ -127,6 +150,14 @@ pub(crate) enum NextStep {
     Wait,
 }
 
+/// What is done at the same time.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(crate) struct Turn {
+    pub begin: Vec<ContainerName>,
+    /// With what it cannot be done without.
+    pub skip: Vec<(ContainerName, ContainerName)>,
+}
+
 impl Plan {
     /// The next container whose turn it is; each is given once.
     pub(crate) fn take_next(&mut self) -> NextStep {
@@ -143,6 +174,22 @@ impl Plan {
             }
             None => NextStep::Begin(name),
         }
+    }
+
+    /// All whose turn it is, and those that cannot be done; where the rest wait for each other, the rest.
+    pub(crate) fn take_turn(&mut self) -> Turn {
+        let mut turn = Turn::default();
+        loop {
+            match self.take_next() {
+                NextStep::Begin(name) => turn.begin.push(name),
+                NextStep::Skip(name, failed) => turn.skip.push((name, failed)),
+                NextStep::Wait => break,
+            }
+        }
+        if turn.begin.is_empty() && turn.skip.is_empty() {
+            turn.begin.extend(std::mem::take(&mut self.waiting).into_keys());
+        }
+        turn
     }
 
     /// Notes that what was begun has ended.
@@ -227,6 +274,19 @@ mod tests {
         let mut plan = order.start([name("web")]);
         assert_eq!(begun(&mut plan), ["disk"]);
         assert_eq!(plan.waiting().map(ToString::to_string).collect::<Vec<_>>(), ["db", "web"]);
+    }
+
+    #[test]
+    fn who_requires_it_is_found_through_others_and_in_circles() {
+        let order = order(&["web: db!", "mail: web!", "log: db", "a: b!", "b: a!"]);
+        let all = |name_of: &str| order.requiring(&[name(name_of)]).iter().map(ToString::to_string).collect::<Vec<_>>();
+        assert_eq!(
+            (all("db"), all("web"), all("log")),
+            (vec!["mail".into(), "web".into()], vec!["mail".into()], vec![])
+        );
+        assert_eq!(all("a"), ["a", "b"]);
+        let mut plan = order.start_only([name("a"), name("b")]);
+        assert_eq!(plan.take_turn().begin, [name("a"), name("b")], "what waits for each other is done at once");
     }
 
     #[test]

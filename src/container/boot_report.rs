@@ -1,5 +1,7 @@
 //! How the starts at the host's boot went, and their order.
 
+use std::collections::BTreeSet;
+
 use serde::{Deserialize, Serialize};
 
 use crate::config::{self, Config, StartOrder};
@@ -139,11 +141,25 @@ pub(crate) fn is_enabled(layout: &Layout, name: &ContainerName, config: &Config)
 /// The order of all containers; what has an unreadable configuration, or names what is no container's
 /// name, is not in it: no container keeps others from starting.
 pub(crate) fn order(layout: &Layout) -> Result<StartOrder> {
-    let names = layout.names()?;
-    let configs: Vec<_> = names.iter().filter_map(|name| Some((name, layout.config(name).ok()?))).collect();
     let mut order = StartOrder::default();
-    for (name, config) in &configs {
-        let _ = order.insert(name, config);
+    for name in layout.names()? {
+        if let Ok(config) = layout.config(&name) {
+            let _ = order.insert(&name, &config);
+        }
     }
     Ok(order)
+}
+
+/// The order of `names` and what they require; no other container is looked at.
+pub(crate) fn order_of(layout: &Layout, names: &[ContainerName]) -> StartOrder {
+    let mut order = StartOrder::default();
+    let mut seen = BTreeSet::new();
+    let mut queue = names.to_vec();
+    while let Some(name) = queue.pop() {
+        if let Some(config) = seen.insert(name.clone()).then(|| layout.config(&name).ok()).flatten() {
+            let _ = order.insert(&name, &config);
+            queue.extend(order.of(&name).1);
+        }
+    }
+    order
 }

@@ -1,14 +1,35 @@
 //! Containers that name another one in their place in the order of the boot.
 
 use super::config::{self, SettingChange};
-use crate::config::Config;
+use crate::config::{Config, StartOrder};
 use crate::error::{Error, Result};
-use crate::store::Layout;
+use crate::store::{AliveLock, Layout};
 use crate::types::ContainerName;
 
 /// Containers that do not start at boot without `name` (`boot.requires`).
 pub(crate) fn requiring(layout: &Layout, name: &ContainerName) -> Result<Vec<ContainerName>> {
     naming(layout, name, |config| vec![&config.boot.requires])
+}
+
+/// Running containers that require one of `names` (`boot.requires`), directly or through others.
+pub(crate) fn running(layout: &Layout, order: &StartOrder, names: &[ContainerName]) -> Result<Vec<ContainerName>> {
+    let mut running = Vec::new();
+    for name in order.requiring(names) {
+        if AliveLock::is_held(layout, &name)? {
+            running.push(name);
+        }
+    }
+    Ok(running)
+}
+
+/// Fails with `Kind::Conflict` where `name` requires a container that does not run.
+pub(crate) fn require_running(layout: &Layout, order: &StartOrder, name: &ContainerName) -> Result<()> {
+    for required in order.of(name).1 {
+        if !AliveLock::is_held(layout, &required)? {
+            return Err(Error::conflict(format!("`{name}` requires `{required}`, which does not run")));
+        }
+    }
+    Ok(())
 }
 
 /// Has all that name `from` name `to` from now on: a rename changes what is meant nowhere.

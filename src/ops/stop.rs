@@ -44,6 +44,11 @@ pub(crate) fn end(
     Ok(stop_stage)
 }
 
+/// Refuses what [`restart`] would refuse of one of `names`.
+pub(crate) fn require_restartable(layout: &Layout, names: &[ContainerName]) -> Result<()> {
+    names.iter().try_for_each(|name| layout.require(name).and_then(|()| supervisor::require_startable(layout, name)))
+}
+
 /// Reboots a guest in its own way, as `reboot` inside would.
 pub(crate) fn restart(
     layout: &Layout,

@@ -13,6 +13,7 @@ pub fn trials() -> Vec<Trial> {
         probe("autostart::a_failure_is_retried_and_reported", failures),
         probe("autostart::a_missing_or_circular_dependency_stops_no_other", independent),
         probe("autostart::a_rename_is_followed_and_a_destroy_is_said", dependants),
+        probe("autostart::who_requires_it_is_stopped_first_and_started_again", requiring),
         probe("autostart::circles_are_refused_when_set", circles),
     ]
 }
@@ -114,6 +115,51 @@ fn dependants(sandbox: &Sandbox) {
     sandbox.lxm(&["enable", "web"]).ok();
     sandbox.lxm(&["autostart"]).fails(1).complains("`sql`");
     forget_report(sandbox);
+}
+
+/// By hand as with the host: nothing runs without what it requires.
+fn requiring(sandbox: &Sandbox) {
+    for name in ["db", "web", "mail", "free"] {
+        sandbox.create(name, Guest::Probe, &[]);
+    }
+    sandbox.lxm(&["config", "set", "web", "boot.requires", "db"]).ok();
+    sandbox.lxm(&["config", "set", "mail", "boot.requires", "web"]).ok();
+    let states = || ["db", "web", "mail", "free"].map(|name| sandbox.info(name, "state").as_str() == Some("running"));
+    let all = [true, true, true, false];
+    sandbox.lxm(&["start", "mail"]).ok().complains("`db` is required and is started first");
+    assert_eq!(states(), all);
+    // Others are left alone.
+    sandbox.lxm(&["stop", "mail"]).ok();
+    assert_eq!(states(), [true, true, false, false]);
+    sandbox.lxm(&["start", "mail", "free"]).ok();
+    let leaders = ["db", "web", "mail", "free"].map(|name| sandbox.leader(name));
+    let told = sandbox.lxm(&["restart", "db"]).ok();
+    told.complains("`web` requires `db` and is stopped first").complains("`mail` requires `web`");
+    assert_eq!(states(), [true; 4]);
+    let now = ["db", "web", "mail", "free"].map(|name| sandbox.leader(name));
+    let same: Vec<_> = leaders.iter().zip(&now).map(|(before, now)| before == now).collect();
+    assert_eq!(same, [false, false, false, true]);
+    // What is refused stops nothing.
+    let config = sandbox.layout().config_file(&"db".parse().unwrap());
+    let text = std::fs::read_to_string(&config).unwrap();
+    std::fs::write(&config, format!("{text}\nnonsense = 1\n")).unwrap();
+    sandbox.lxm(&["restart", "db"]).fails(6);
+    assert_eq!(["db", "web", "mail", "free"].map(|name| sandbox.leader(name)), now);
+    std::fs::write(&config, text).unwrap();
+    let listed = sandbox.lxm(&["stop", "db", "--format", "json"]).ok().json();
+    let names: Vec<_> = listed.as_array().unwrap().iter().map(|entry| entry["name"].as_str().unwrap()).collect();
+    assert_eq!(names, ["mail", "web", "db"]);
+    assert_eq!(states(), [false, false, false, true]);
+    // The guest's own end is no request.
+    sandbox.lxm(&["start", "web"]).ok();
+    sandbox.lxm(&["kill", "db", "-s", "KILL"]).ok();
+    sandbox.lxm(&["wait", "db", "--for", "stopped"]).ok();
+    assert_eq!(states(), [false, true, false, true]);
+    sandbox.lxm(&["start", "web", "db", "--wait", "booted"]).ok();
+    sandbox.lxm(&["destroy", "-f", "db"]).ok().complains("`web` requires `db` and is stopped first");
+    assert_eq!(sandbox.info("web", "state"), "stopped");
+    sandbox.lxm(&["start", "mail"]).fails(3).complains("`db` does not exist").complains("`web` requires `db`");
+    sandbox.lxm(&["stop", "--all"]).ok();
 }
 
 fn failures(sandbox: &Sandbox) {

@@ -14,6 +14,7 @@ pub fn trials() -> Vec<Trial> {
         trial("autostart::circles_are_refused", circles_are_refused),
         trial("autostart::what_is_mounted_late_is_waited_for", mounts_come_first),
         trial("autostart::the_host_boots_and_stops_them_in_order", in_order_with_the_host),
+        trial("autostart::who_requires_it_is_stopped_first_and_started_again", requiring),
         trial("autostart::a_failure_is_retried_and_seen", a_failure_is_seen),
         trial("autostart::the_shutdown_of_a_host_has_a_budget", shutdown_has_a_budget),
     ]
@@ -103,6 +104,43 @@ fn in_order_with_the_host(host: &mut SystemdHost) {
     let place = |text: &str| journal.find(text).unwrap_or_else(|| panic!("`{text}` is not in the journal\n{journal}"));
     assert!(place("Stopped lxm@web.service") < place("Stopping lxm@db.service"), "{journal}");
     assert!(place("Stopped lxm@mail.service") < place("Stopping lxm@db.service"), "{journal}");
+}
+
+/// `lxm` and `systemctl` mean the same.
+fn requiring(host: &mut SystemdHost) {
+    for name in ["db", "web", "mail", "free"] {
+        host.create(name, Guest::Busybox, "");
+    }
+    host.shell("lxm config set web boot.requires db; lxm config set mail boot.requires web; lxm start free");
+    let leaders = |host: &SystemdHost| ["db", "web", "mail", "free"].map(|name| host.leader(name));
+    let run = |host: &SystemdHost| leaders(host).map(|leader| leader != "null");
+    for (start, restart, stop) in [
+        ("lxm start mail", "lxm restart db", "lxm stop db"),
+        ("systemctl start lxm@mail", "systemctl restart lxm@db", "systemctl stop lxm@db"),
+        ("lxm start mail db web", "lxm restart db mail", "lxm stop web db"),
+    ] {
+        host.shell(start);
+        assert_eq!(run(host), [true; 4], "{start}");
+        let before = leaders(host);
+        let told = host.try_shell(restart, Duration::from_secs(60)).ok();
+        if restart.starts_with("lxm") {
+            let _ = told.complains("`web` requires `db` and is stopped first");
+        }
+        host.wait_for("they are started again", |host| run(host) == [true; 4]);
+        let same: Vec<_> = leaders(host).iter().zip(&before).map(|(now, before)| now == before).collect();
+        assert_eq!(same, [false, false, false, true], "{restart}");
+        for name in ["web", "mail", "db"] {
+            host.wait_active(name);
+        }
+        host.shell(stop);
+        assert_eq!(run(host), [false, false, false, true], "{stop}");
+    }
+    let journal = host.shell("journalctl --no-pager -o cat -t systemd");
+    let last = |text: &str| journal.rfind(text).unwrap_or_else(|| panic!("`{text}` is not in the journal\n{journal}"));
+    assert!(last("Stopped lxm@mail.service") < last("Stopping lxm@web.service"), "{journal}");
+    assert!(last("Stopped lxm@web.service") < last("Stopping lxm@db.service"), "{journal}");
+    host.shell("lxm start mail; lxm stop --all");
+    assert_eq!(run(host), [false; 4]);
 }
 
 fn a_failure_is_seen(host: &mut SystemdHost) {
