@@ -136,6 +136,12 @@ impl Lines {
 
     /// What `lxc-info` does not show.
     fn more(&mut self, seen: &Observation) {
+        let dropped = seen.dropped();
+        if dropped.packets > 0 {
+            let from: Vec<String> = dropped.addresses.iter().map(ToString::to_string).collect();
+            let from = if from.is_empty() { "addresses that are not its own".to_owned() } else { from.join(", ") };
+            self.add("Blocked", format!("{} packets from {from}; see `lxm check`", dropped.packets));
+        }
         seen.links().iter().flat_map(|link| &link.publish).for_each(|port| self.add("Published", port));
         if let Some(pids) = seen.stats().pids {
             self.add("Processes", pids);

@@ -1,6 +1,6 @@
 //! A container's facts in the machine's form: `info` prints one, `list` a list of them.
 
-use std::net::{Ipv4Addr, Ipv6Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use serde::Serialize;
 
@@ -22,6 +22,10 @@ pub(super) struct ContainerFacts {
     pub uptime_s: Option<f64>,
     pub ipv4: Vec<Ipv4Addr>,
     pub ipv6: Vec<Ipv6Addr>,
+    /// Packets from addresses that are not its own, which were dropped within the last hour.
+    pub blocked_packets: u64,
+    /// Such addresses of the last minutes.
+    pub blocked_addresses: Vec<IpAddr>,
     pub links: Vec<LinkFacts>,
     pub memory_bytes: Option<u64>,
     pub kmem_bytes: Option<u64>,
@@ -191,7 +195,10 @@ impl ContainerFacts {
         let (record, stats) = (seen.record.as_ref(), seen.stats());
         let (origin, config) = (seen.origin().ok(), seen.config().ok());
         let addresses = seen.addresses();
+        let dropped = seen.dropped();
         ContainerFacts {
+            blocked_packets: dropped.packets,
+            blocked_addresses: dropped.addresses,
             name: seen.name.to_string(),
             state: seen.state.name(),
             pid: record.map(|record| record.leader.pid),

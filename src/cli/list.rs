@@ -1,6 +1,7 @@
 //! `lxm list`: the table of containers, or what scripts ask of it.
 
 use std::cmp::Ordering;
+use std::net::IpAddr;
 
 use clap::ValueEnum;
 
@@ -236,8 +237,8 @@ impl Column {
             Column::State => Some(seen.state.to_string()),
             Column::Pid => record.map(|record| record.leader.pid.to_string()),
             Column::Supervisor => record.map(|record| record.supervisor.pid.to_string()),
-            Column::Ipv4 => Some(join(&seen.addresses().ipv4)),
-            Column::Ipv6 => Some(join(&seen.addresses().all_ipv6())),
+            Column::Ipv4 => Some(join(&seen.addresses().ipv4, seen)),
+            Column::Ipv6 => Some(join(&seen.addresses().all_ipv6(), seen)),
             Column::Memory => seen.memory_bytes().map(json::bytes),
             Column::Kmem => seen.stats().kmem_bytes.map(json::bytes),
             Column::Io => seen.stats().io_bytes.map(json::bytes),
@@ -288,6 +289,15 @@ impl Column {
     }
 }
 
-fn join<T: ToString>(addresses: &[T]) -> String {
-    addresses.iter().map(T::to_string).collect::<Vec<_>>().join(", ")
+/// The addresses, with a mark on those that are not the guest's own.
+fn join<T: Copy + Into<IpAddr>>(addresses: &[T], seen: &Observation) -> String {
+    if addresses.is_empty() {
+        return String::new();
+    }
+    let blocked = seen.dropped().addresses;
+    let text = |address: &T| {
+        let address: IpAddr = (*address).into();
+        if blocked.contains(&address) { format!("{address} (blocked)") } else { address.to_string() }
+    };
+    addresses.iter().map(text).collect::<Vec<_>>().join(", ")
 }

@@ -28,7 +28,9 @@ pub(crate) use id_map::IdMap;
 pub(crate) use key_path::KeyPath;
 pub(crate) use mount::{Mount, MountIds, MountTarget};
 pub use network::NetworkType;
-pub(crate) use network::{Address, Network, PublishProtocol, PublishedPort, is_interface_name, is_link_name};
+pub(crate) use network::{
+    Address, AllowedAddress, AllowedMac, Network, PublishProtocol, PublishedPort, is_interface_name, is_link_name,
+};
 pub(crate) use order::{NextStep, Plan, StartOrder, Turn};
 pub(crate) use parse::parse;
 pub(crate) use security::{AppArmor, CallGroup, Security, Syscalls};

@@ -8,6 +8,7 @@ use ipnetwork::IpNetwork;
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
+use crate::types::Mac;
 
 /// `[network.NAME]`: one interface of the guest, called NAME in it.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -29,6 +30,14 @@ pub struct Network {
     /// Next hop of the default route where the address is static.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub gateway: Vec<IpAddr>,
+    /// Further addresses that the guest may use on a bridge of lxm's: those that are set in it, and those of
+    /// machines behind it. `any` turns the check of its addresses off.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub allow_addresses: Vec<AllowedAddress>,
+    /// Further MAC addresses that the guest may send from. `any` turns the check of its MAC addresses off, and
+    /// with it that of its addresses, which goes by them.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub allow_macs: Vec<AllowedMac>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub mtu: Option<u32>,
     /// The VLAN that it is in. Of a `physical` link the guest then has that VLAN, and the host keeps
@@ -59,6 +68,8 @@ impl Default for Network {
             ipv4: Address::Dhcp,
             ipv6: Address::Auto,
             gateway: Vec::new(),
+            allow_addresses: Vec::new(),
+            allow_macs: Vec::new(),
             mtu: None,
             vlan: None,
             publish: Vec::new(),
@@ -127,6 +138,75 @@ impl fmt::Display for Address {
 }
 
 crate::types::serde_as_text!(Address);
+
+/// An item of `allow-addresses`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum AllowedAddress {
+    Any,
+    /// A network, or one address.
+    Of(IpNetwork),
+}
+
+impl FromStr for AllowedAddress {
+    type Err = Error;
+
+    fn from_str(s: &str) -> Result<Self> {
+        if s == "any" {
+            return Ok(AllowedAddress::Any);
+        }
+        let bad = |_| {
+            Error::config(format!("`{s}` is neither an address nor a network"))
+                .hint("write `10.0.3.50`, `10.0.4.0/24`, `fd00:1::/64` or `any`")
+        };
+        let net: IpNetwork = s.parse().map_err(bad)?;
+        // As the kernel compares it: without the bits of a host.
+        Ok(AllowedAddress::Of(IpNetwork::new(net.network(), net.prefix()).unwrap_or(net)))
+    }
+}
+
+impl fmt::Display for AllowedAddress {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            AllowedAddress::Any => f.write_str("any"),
+            AllowedAddress::Of(net) if net.prefix() == if net.is_ipv4() { 32 } else { 128 } => net.ip().fmt(f),
+            AllowedAddress::Of(net) => net.fmt(f),
+        }
+    }
+}
+
+crate::types::serde_as_text!(AllowedAddress);
+
+/// An item of `allow-macs`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum AllowedMac {
+    Any,
+    Of(Mac),
+}
+
+impl FromStr for AllowedMac {
+    type Err = Error;
+
+    fn from_str(s: &str) -> Result<Self> {
+        if s == "any" {
+            return Ok(AllowedMac::Any);
+        }
+        s.parse::<Mac>().ok().filter(|mac| mac.is_unicast()).map(AllowedMac::Of).ok_or_else(|| {
+            Error::config(format!("`{s}` is not a unicast MAC address"))
+                .hint("write for example `02:6c:78:00:00:01`, or `any`")
+        })
+    }
+}
+
+impl fmt::Display for AllowedMac {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            AllowedMac::Any => f.write_str("any"),
+            AllowedMac::Of(mac) => mac.fmt(f),
+        }
+    }
+}
+
+crate::types::serde_as_text!(AllowedMac);
 
 /// A published port: `[HOST_ADDRESS:]HOST_PORT:GUEST_PORT[/tcp|/udp]`, IPv6 addresses in brackets.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -236,6 +316,22 @@ mod tests {
         assert_eq!("10.0.0.5".parse::<Address>().unwrap(), Address::Reserved("10.0.0.5".parse().unwrap()));
         assert_eq!("10.0.0.5/24".parse::<Address>().unwrap(), Address::Static("10.0.0.5/24".parse().unwrap()));
         assert!("10.0.0.500".parse::<Address>().is_err());
+    }
+
+    #[test]
+    fn what_is_allowed_reads_back_without_bits_of_hosts() {
+        for (text, canonical) in [
+            ("any", "any"),
+            ("10.0.3.50", "10.0.3.50"),
+            ("10.0.4.7/24", "10.0.4.0/24"),
+            ("fd00::5", "fd00::5"),
+            ("fd00::5/64", "fd00::/64"),
+        ] {
+            assert_eq!(text.parse::<AllowedAddress>().unwrap().to_string(), canonical);
+        }
+        assert!("10.0.3".parse::<AllowedAddress>().is_err() && "all".parse::<AllowedAddress>().is_err());
+        assert_eq!("00:00:5E:00:01:0a".parse::<AllowedMac>().unwrap().to_string(), "00:00:5e:00:01:0a");
+        assert!("ff:ff:ff:ff:ff:ff".parse::<AllowedMac>().is_err());
     }
 
     #[test]

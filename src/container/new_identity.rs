@@ -36,6 +36,14 @@ pub(crate) fn renew(text: &str, file: &std::path::Path) -> Result<(String, Vec<S
         if fixed(network.ipv4) || fixed(network.ipv6) {
             table.remove("gateway");
         }
+        for (key, is_set) in
+            [("allow-addresses", !network.allow_addresses.is_empty()), ("allow-macs", !network.allow_macs.is_empty())]
+        {
+            if is_set {
+                table.remove(key);
+                left_out.push(format!("`network.{name}.{key}`"));
+            }
+        }
         if !network.publish.is_empty() {
             table.remove("publish");
             left_out.push(format!("`network.{name}.publish`"));

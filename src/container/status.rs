@@ -15,7 +15,7 @@ use crate::cgroup::{ContainerCgroup, Hierarchies};
 use crate::client;
 use crate::config::{Config, IdMap, PublishedPort};
 use crate::error::{Error, Result};
-use crate::net::{self, GuestAddresses, GuestRecord, Traffic};
+use crate::net::{self, Dropped, Drops, GuestAddresses, GuestRecord, Traffic};
 use crate::proto::control::SupervisorStatus;
 use crate::storage::{self, Usage};
 use crate::store::{self, AliveLock, BootRecord, LastRun, Layout, Origin};
@@ -76,11 +76,12 @@ pub(crate) struct Observer<'a> {
     layout: &'a Layout,
     hierarchies: Hierarchies,
     boot: OnceCell<BTreeMap<ContainerName, boot_report::BootState>>,
+    drops: OnceCell<Drops>,
 }
 
 impl<'a> Observer<'a> {
     pub(crate) fn new(layout: &'a Layout) -> Result<Self> {
-        Ok(Observer { layout, hierarchies: Hierarchies::detect()?, boot: OnceCell::new() })
+        Ok(Observer { layout, hierarchies: Hierarchies::detect()?, boot: OnceCell::new(), drops: OnceCell::new() })
     }
 
     /// Looks at one; fails with `Kind::NotFound` where there is none.
@@ -216,6 +217,16 @@ impl Observation<'_> {
     /// The guest's addresses; none while it shares the host's, or does not run.
     pub(crate) fn addresses(&self) -> &GuestAddresses {
         self.addresses.get_or_init(|| self.leader().map(net::addresses).unwrap_or_default())
+    }
+
+    /// What of the guest's the rules of the firewall have dropped, because it was sent from an address that is not
+    /// its own. Nothing where the firewall cannot be asked.
+    pub(crate) fn dropped(&self) -> Dropped {
+        if self.record.is_none() {
+            return Dropped::default();
+        }
+        let drops = self.observer.drops.get_or_init(|| net::drops(self.observer.layout).unwrap_or_default());
+        net::dropped(self.observer.layout, &self.name, drops)
     }
 
     pub(crate) fn links(&self) -> &[SeenLink] {

@@ -5,7 +5,9 @@ use std::fmt;
 use std::net::IpAddr;
 use std::path::PathBuf;
 
-use crate::config::{Address, Config, IdMap, Network, NetworkType, PublishedPort};
+use ipnetwork::IpNetwork;
+
+use crate::config::{Address, AllowedAddress, AllowedMac, Config, IdMap, Network, NetworkType, PublishedPort};
 use crate::error::Result;
 use crate::net::{self, bridge};
 use crate::storage;
@@ -23,6 +25,11 @@ pub(crate) enum Claim {
         link: String,
         address: IpAddr,
     },
+    /// Addresses that it may use without a lease. Several may: one that moves between them.
+    Allowed {
+        link: String,
+        net: IpNetwork,
+    },
     Port(PublishedPort),
     /// The directory that an overlay writes to.
     Upper(PathBuf),
@@ -34,6 +41,11 @@ impl Claim {
         match (self, other) {
             (Claim::Ids(a), Claim::Ids(b)) => a.overlaps(b),
             (Claim::Port(a), Claim::Port(b)) => ports_clash(a, b),
+            (Claim::Allowed { .. }, Claim::Allowed { .. }) => false,
+            (Claim::Allowed { link: a, net }, Claim::Address { link: b, address })
+            | (Claim::Address { link: b, address }, Claim::Allowed { link: a, net }) => {
+                a == b && net.contains(*address)
+            }
             (a, b) => a == b,
         }
     }
@@ -43,6 +55,8 @@ impl Claim {
         match self {
             Claim::Ids(_) => "ids".into(),
             Claim::Port(port) => format!("port {}", port.host_port),
+            // A network may have any of them.
+            Claim::Address { link, .. } | Claim::Allowed { link, .. } => format!("addresses on {link}"),
             other => other.to_string(),
         }
     }
@@ -65,7 +79,9 @@ impl Claim {
                 format!("if `{name}` is a copy of it, `{adopt}` makes it another container")
             }
             Claim::Mac(_) => "without `mac` an interface has one that is made of the container's uuid".into(),
-            Claim::Address { .. } | Claim::Port(_) => format!("choose another, or change `{holder}` first"),
+            Claim::Address { .. } | Claim::Allowed { .. } | Claim::Port(_) => {
+                format!("choose another, or change `{holder}` first")
+            }
         }
     }
 }
@@ -77,6 +93,7 @@ impl fmt::Display for Claim {
             Claim::Uuid(uuid) => write!(f, "the uuid {uuid}"),
             Claim::Mac(mac) => write!(f, "the MAC address {mac}"),
             Claim::Address { link, address } => write!(f, "the address {address} on `{link}`"),
+            Claim::Allowed { link, net } => write!(f, "addresses of {net} on `{link}`"),
             Claim::Port(PublishedPort { listen: None, host_port, protocol, .. }) => {
                 write!(f, "the published port {host_port}/{}", protocol.name())
             }
@@ -125,6 +142,10 @@ fn of_network(layout: &Layout, name: &ContainerName, config: &Config) -> Result<
         if has_mac && let Ok(mac) = net::mac_of(name, config, guest, network) {
             claims.push(Claim::Mac(mac));
         }
+        claims.extend(network.allow_macs.iter().filter_map(|allowed| match allowed {
+            AllowedMac::Of(mac) => Some(Claim::Mac(*mac)),
+            AllowedMac::Any => None,
+        }));
         if network.kind == NetworkType::Veth && network.bridge.is_none() && default.is_none() {
             default = Some(bridge::default_name(&layout.host_settings()).to_owned());
         }
@@ -145,7 +166,16 @@ fn of_addresses(network: &Network, default: Option<&str>) -> Vec<Claim> {
         Address::Reserved(ip) => Some(ip),
         Address::None | Address::Dhcp | Address::Auto => None,
     });
-    given.map(|address| Claim::Address { link: link.to_owned(), address }).collect()
+    let own: Vec<IpAddr> = given.collect();
+    let own_claims = own.iter().map(|address| Claim::Address { link: link.to_owned(), address: *address });
+    let allowed = network.allow_addresses.iter().filter_map(|allowed| match allowed {
+        // Its own address is within what it is allowed, or it would have to be taken out of a network.
+        AllowedAddress::Of(net) if !own.iter().any(|address| net.contains(*address)) => {
+            Some(Claim::Allowed { link: link.to_owned(), net: *net })
+        }
+        AllowedAddress::Of(_) | AllowedAddress::Any => None,
+    });
+    own_claims.chain(allowed).collect()
 }
 
 /// The first thing that a container claims twice for itself: a port published twice, an address on

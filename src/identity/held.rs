@@ -145,7 +145,7 @@ fn number(claim: &Claim) -> Option<(u64, u64)> {
             Some((kind(2, u64::from_be_bytes(first) >> 4), 1))
         }
         // Addresses are the bridge's server's to give, ports are bound, layers are locked themselves.
-        Claim::Address { .. } | Claim::Port(_) | Claim::Upper(_) => None,
+        Claim::Address { .. } | Claim::Allowed { .. } | Claim::Port(_) | Claim::Upper(_) => None,
     }
 }
 

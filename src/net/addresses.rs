@@ -4,6 +4,7 @@ use std::net::IpAddr;
 
 use ipnetwork::IpNetwork;
 
+use super::allow::Allowance;
 use super::plan::{self, LinkKind, PlannedInterface};
 use super::{bridge, owner};
 use crate::config::bridge::{BridgeSettings, NetworkFile};
@@ -20,7 +21,8 @@ pub(crate) fn check_addresses(layout: &Layout, name: &ContainerName, config: &Co
     let is_set = config
         .network
         .values()
-        .any(|network| network.kind == NetworkType::Veth && (sets(network.ipv4) || sets(network.ipv6)));
+        .filter(|network| network.kind == NetworkType::Veth)
+        .any(|network| sets(network.ipv4) || sets(network.ipv6) || !network.allow_addresses.is_empty());
     if !is_set {
         return Ok(());
     }
@@ -51,10 +53,11 @@ pub(super) fn check(
         _ => None,
     };
     let all: Vec<IpAddr> = interface.addresses.iter().map(IpNetwork::ip).chain(reserved).collect();
-    if all.is_empty() {
+    if all.is_empty() && interface.allowance.is_none() {
         return Ok(());
     }
     let leases = netserver::status(layout, bridge)?.unwrap_or_default().guests;
+    check_allowance(interface, &own, bridge, &leases)?;
     for address in all {
         if own.iter().any(|net| net.ip() == address) {
             return Err(Error::config(format!("{address} is the address of the bridge `{bridge}` itself"))
@@ -69,6 +72,34 @@ pub(super) fn check(
         if let Some(other) = leases.iter().find(has_it) {
             return Err(Error::conflict(format!("{address} is leased to container `{}`", other.name))
                 .hint(format!("choose another, or stop `{}` until its lease has ended", other.name)));
+        }
+    }
+    Ok(())
+}
+
+/// Refuses to allow what is the bridge's own, or leased to another guest.
+fn check_allowance(
+    interface: &PlannedInterface,
+    own: &[IpNetwork],
+    bridge: &str,
+    leases: &[netserver::GuestStatus],
+) -> Result<()> {
+    let Allowance { addresses, macs, .. } = &interface.allowance;
+    for allowed in addresses {
+        let is_single = |net: &&IpNetwork| net.ip() == allowed.ip() && net.ip() == allowed.broadcast();
+        if own.iter().any(|net| is_single(&net)) {
+            return Err(Error::config(format!("{} is the address of the bridge `{bridge}` itself", allowed.ip()))
+                .hint("guests have the others of its network"));
+        }
+        let leased = |guest: &&netserver::GuestStatus| {
+            let is_its_own = guest.mac == interface.mac || macs.contains(&guest.mac);
+            !is_its_own && guest.leased.is_some_and(|address| allowed.contains(address.into()))
+        };
+        if let Some(other) = leases.iter().find(leased) {
+            let address = other.leased.map(|address| address.to_string()).unwrap_or_default();
+            let what = format!("`allow-addresses`: {address} is leased to container `{}`", other.name);
+            return Err(Error::conflict(what)
+                .hint(format!("choose another, or keep leases off it: `lxm network set {bridge} range FIRST-LAST`")));
         }
     }
     Ok(())

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use super::record::{GuestRecord, LinkRecord};
-use super::rules;
+use super::rules::{self, Permit};
 use crate::config::bridge::NetworkFile;
 use crate::config::{Address, Config};
 use crate::error::{Error, Result};
@@ -57,39 +57,63 @@ pub(super) fn check_reservation(
 pub(super) fn announce(
     layout: &Layout,
     name: &ContainerName,
-    config: &Config,
     record: &GuestRecord,
     bridges: &BTreeMap<String, Bridge>,
 ) -> Result<()> {
-    let mut holdings = Vec::new();
+    let (mut holdings, mut permits) = (Vec::new(), Vec::new());
     for link in &record.links {
         let Some((bridge, made)) = link.bridge.as_ref().and_then(|bridge| bridges.get_key_value(bridge)) else {
             continue;
         };
         let Some(settings) = &made.settings else { continue };
-        let reserved = match config.network[&link.guest].ipv4 {
-            Address::Reserved(IpAddr::V4(address)) => Some(address),
-            _ => None,
-        };
-        let addresses = link.addresses.clone();
-        let entry = GuestEntry { name: layout.name_on_bridge(name), mac: link.mac, reserved, addresses };
+        let entry = link.entry(layout.name_on_bridge(name));
         crate::netserver::announce(layout, bridge, &entry)?;
         holdings.extend(rules::holdings(settings, &entry));
+        permits.extend(rules::permits(&entry));
     }
-    if holdings.is_empty() { Ok(()) } else { rules::give(layout, &holdings) }
+    if holdings.is_empty() { Ok(()) } else { rules::give(layout, &holdings, &permits) }
 }
 
 /// Ends what [`announce`] began.
 pub(super) fn retract(layout: &Layout, name: &ContainerName, links: &[LinkRecord]) -> Result<()> {
     let file = NetworkFile::load(layout)?;
-    let mut holdings = Vec::new();
+    let (mut holdings, mut permits, mut shared) = (Vec::new(), Vec::new(), Vec::new());
     for link in links {
         let Some(bridge) = &link.bridge else { continue };
         crate::netserver::retract(layout, bridge, link.mac)?;
         let Some(settings) = file.bridge.get(bridge) else { continue };
-        let addresses = link.addresses.clone();
-        let entry = GuestEntry { name: layout.name_on_bridge(name), mac: link.mac, reserved: None, addresses };
+        let entry = link.entry(layout.name_on_bridge(name));
         holdings.extend(rules::holdings(settings, &entry));
+        shared.extend(permits_of_others(layout, bridge, &entry)?);
+        permits.extend(rules::permits(&entry));
     }
-    if holdings.is_empty() { Ok(()) } else { rules::take_back(layout, &holdings) }
+    if holdings.is_empty() {
+        return Ok(());
+    }
+    rules::take_back(layout, &holdings, &permits)?;
+    if shared.is_empty() { Ok(()) } else { rules::give(layout, &[], &shared) }
+}
+
+/// What other guests on the bridge may use that this one may too.
+fn permits_of_others(layout: &Layout, bridge: &str, guest: &GuestEntry) -> Result<Vec<Permit>> {
+    if guest.allowed.is_empty() {
+        return Ok(Vec::new());
+    }
+    let others = crate::netserver::guests_of(layout, bridge)?.into_values().filter(|other| other.mac != guest.mac);
+    Ok(others.flat_map(|other| rules::permits(&other)).filter(|permit| guest.allowed.contains(&permit.net)).collect())
+}
+
+/// Tells servers and rules what a guest may use from now on, where it was `before` until now.
+pub(super) fn change(layout: &Layout, name: &ContainerName, before: &LinkRecord, now: &LinkRecord) -> Result<()> {
+    let Some(bridge) = &now.bridge else { return Ok(()) };
+    if !NetworkFile::load(layout)?.bridge.contains_key(bridge) {
+        return Ok(());
+    }
+    let [before, now] = [before, now].map(|link| link.entry(layout.name_on_bridge(name)));
+    crate::netserver::announce(layout, bridge, &now)?;
+    rules::take_back(layout, &[], &rules::permits(&before))?;
+    let mut permits = rules::permits(&now);
+    permits.extend(permits_of_others(layout, bridge, &before)?);
+    rules::give(layout, &[], &permits)?;
+    rules::forget_drops(layout, &[&[now.mac], &now.allowed_macs[..], &before.allowed_macs[..]].concat())
 }

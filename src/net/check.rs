@@ -4,8 +4,9 @@ use ipnetwork::{Ipv4Network, Ipv6Network};
 
 use super::firewall::Gate;
 use super::netlink::{Netlink, link_by_name};
+use super::record::GuestRecord;
 use super::rules::{Chain, Listing};
-use super::{bridge, firewall, owner, repair, rules};
+use super::{bridge, firewall, foreign, owner, repair, rules};
 use crate::config::bridge::{BridgeSettings, NetworkFile};
 use crate::error::Result;
 use crate::netserver;
@@ -15,7 +16,7 @@ use crate::types::subnet;
 /// Something that is wrong, and the command that helps.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Finding {
-    /// `route`, `links`, `server`, `names`, `leases`, `forwarding`, `rules`, `firewall`; scripts may rely on it.
+    /// `route`, `links`, `server`, `names`, `leases`, `forwarding`, `rules`, `firewall`, `blocked`; scripts may rely on it.
     pub id: &'static str,
     pub what: String,
     pub remedy: String,
@@ -55,6 +56,7 @@ pub fn check(layout: &Layout) -> Result<Vec<Finding>> {
         check_kernel(&name, &settings, &mut found);
         check_firewalls(layout, &name, &ruleset, &mut found)?;
     }
+    check_guests(layout, &mut found)?;
     Ok(found)
 }
 
@@ -69,6 +71,26 @@ fn crosses4(own: Ipv4Network, other: Ipv4Network) -> bool {
 fn crosses6(own: Ipv6Network, other: Ipv6Network) -> bool {
     let ours = other.network() == own.network() && other.prefix() == own.prefix();
     !ours && other.prefix() < 128 && subnet::overlap6(own, other)
+}
+
+/// Guests with addresses that are not theirs.
+fn check_guests(layout: &Layout, found: &mut Vec<Finding>) -> Result<()> {
+    let drops = rules::drops(layout)?;
+    for (name, record) in GuestRecord::all(layout) {
+        let dropped = foreign::dropped_of(&drops, &record.links);
+        if dropped.addresses.is_empty() {
+            continue;
+        }
+        let addresses: Vec<String> = dropped.addresses.iter().map(ToString::to_string).collect();
+        let what = format!(
+            "container `{name}` uses {}, which is not its own: {} packets were dropped",
+            addresses.join(", "),
+            dropped.packets
+        );
+        let allow = foreign::allowing(&record.links, &dropped.addresses);
+        found.push(Finding::new("blocked", what, layout.command(format_args!("config set {name} {allow}"))));
+    }
+    Ok(())
 }
 
 fn check_links(layout: &Layout, name: &str, settings: &BridgeSettings, found: &mut Vec<Finding>) -> Result<()> {

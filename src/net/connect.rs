@@ -1,6 +1,7 @@
 //! A guest's links, made between the clone of its leader and the execution of its init.
 
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 
 use nix::unistd::Pid;
@@ -10,7 +11,7 @@ use super::disconnect::disconnect;
 use super::netlink::open_netns;
 use super::record::{GuestRecord, LinkRecord};
 use super::{addresses, bridge, limit, link, names, netlink, owner, plan, publish, sysctl};
-use crate::config::{Config, NetworkType};
+use crate::config::{Address, Config, NetworkType};
 use crate::error::{Context, Result};
 use crate::net::bridge::Bridge;
 use crate::net::link::Namespaces;
@@ -63,9 +64,9 @@ pub fn connect(layout: &Layout, name: &ContainerName, config: &Config, leader: P
             addresses::check(layout, interface, ipv4, bridge, settings).context(step)?;
         }
     }
-    let record = record_of(layout, name, leader, &interfaces, &bridges);
+    let record = record_of(layout, name, config, leader, &interfaces, &bridges);
     record.write(layout, name)?;
-    announce(layout, name, config, &record, &bridges)?;
+    announce(layout, name, &record, &bridges)?;
     let netns = open_netns(leader)?;
     let wired = wire_up(layout, name, &interfaces, &bridges, netns.as_fd()).and_then(|()| {
         let publishes = interfaces.iter().any(|interface| !interface.publish.is_empty());
@@ -83,6 +84,7 @@ pub fn connect(layout: &Layout, name: &ContainerName, config: &Config, leader: P
 fn record_of(
     layout: &Layout,
     name: &ContainerName,
+    config: &Config,
     leader: Pid,
     interfaces: &[PlannedInterface],
     bridges: &BTreeMap<String, Bridge>,
@@ -97,6 +99,11 @@ fn record_of(
             bridge: None,
             group: None,
             vlan: None,
+            reserved: match config.network[&interface.guest].ipv4 {
+                Address::Reserved(IpAddr::V4(address)) => Some(address),
+                _ => None,
+            },
+            allowance: interface.allowance.clone(),
             moved: None,
             addresses: interface.addresses.iter().map(|network| network.ip()).collect(),
             publish: interface.publish.clone(),

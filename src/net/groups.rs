@@ -11,6 +11,16 @@ pub(super) const GROUP_CHECKED: u32 = 1;
 /// The port may talk to the host alone.
 pub(super) const GROUP_ISOLATED: u32 = 2;
 
+/// The group of a port whose addresses are checked, or are not.
+pub(super) fn checked(group: u32, is_checked: bool) -> u32 {
+    group & !GROUP_CHECKED | if is_checked { GROUP_CHECKED } else { 0 }
+}
+
+/// Whether the addresses of a port of this group are checked.
+pub(super) fn is_checked(group: u32) -> bool {
+    group & GROUP_CHECKED != 0
+}
+
 /// The group of the host's ends of the guests' links, for an owner of these names. Its low two bits are
 /// free for what the rules do with a port.
 pub(super) fn of_owner(tag: &str) -> u32 {

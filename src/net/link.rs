@@ -16,6 +16,7 @@ use rtnetlink::{
     RouteMessageBuilder,
 };
 
+use super::allow::Allowance;
 use super::bridge::port::Bridge;
 use super::neighbours;
 use super::netlink::{delete_link, index_of, link_by_name, name_of};
@@ -69,7 +70,8 @@ pub(super) async fn make_veth(
     // Not in the message above: a veth refuses to come up before it has a peer (ENOTCONN).
     bring_up(namespaces.guest, &interface.guest).await?;
     let index = index_of(namespaces.host, host_link).await?;
-    set_up_port(namespaces.host, index, bridge.index, interface.mac, interface.vlan).await?;
+    let macs = PortMacs { own: interface.mac, allowance: &interface.allowance };
+    set_up_port(namespaces.host, index, bridge.index, macs, interface.vlan).await?;
     match namespaces.host.link().property_add(index).alt_ifname(&[full_name]).execute().await.map_err(Error::from) {
         // A container of this name elsewhere (`--path`) has it; only the short name must be unique.
         Err(e) if e.errno() == Some(libc::EEXIST) => {}
@@ -79,21 +81,52 @@ pub(super) async fn make_veth(
 }
 
 /// Puts a port that is on its bridge into its VLAN, ties it to its guest and brings it up.
-pub(super) async fn set_up_port(host: &Handle, port: u32, bridge: u32, mac: Mac, vlan: Option<u16>) -> Result<()> {
+pub(super) async fn set_up_port(
+    host: &Handle,
+    port: u32,
+    bridge: u32,
+    macs: PortMacs<'_>,
+    vlan: Option<u16>,
+) -> Result<()> {
     // Before the MAC address is added: the kernel adds it in the VLANs that the port is in then, and a locked
     // port carries frames of known addresses alone.
     if let Some(vlan) = vlan {
         set_access_vlan(host, port, bridge, vlan).await?;
     }
-    guard_port(host, port, mac).await
+    guard_port(host, port, macs).await
 }
 
-/// Lets the port carry frames of this MAC address alone: others are dropped before they are learned.
-async fn guard_port(host: &Handle, port: u32, mac: Mac) -> Result<()> {
-    let neighbour =
-        host.neighbours().add_bridge(port, &mac.0).state(NeighbourState::Noarp).flags(NeighbourFlags::Controller);
-    neighbour.replace().execute().await.context(|| format!("tie `{mac}` to its bridge port"))?;
-    let locked = LinkBridgePort::new(port).locked(true);
+/// Tells the rules what the port may do.
+pub(super) async fn set_group(host: &Handle, port: u32, group: u32) -> Result<()> {
+    let change = LinkUnspec::new_with_index(port).link_group(group).build();
+    host.link().change(change).execute().await.context(|| "set the group of the bridge port")
+}
+
+/// Takes MAC addresses from a port that were allowed to its guest.
+pub(super) async fn untie(host: &Handle, port: u32, macs: &[Mac]) {
+    for mac in macs {
+        let mut neighbour = host.neighbours().add_bridge(port, &mac.0).flags(NeighbourFlags::Controller);
+        let message = std::mem::take(neighbour.message_mut());
+        // It went with its port, or is another's by now.
+        let _ = host.neighbours().del(message).execute().await;
+    }
+}
+
+/// Whose frames a port carries.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct PortMacs<'a> {
+    pub own: Mac,
+    pub allowance: &'a Allowance,
+}
+
+/// Lets the port carry frames of these MAC addresses alone: others are dropped before they are learned.
+async fn guard_port(host: &Handle, port: u32, macs: PortMacs<'_>) -> Result<()> {
+    for mac in std::iter::once(&macs.own).chain(&macs.allowance.macs) {
+        let neighbour =
+            host.neighbours().add_bridge(port, &mac.0).state(NeighbourState::Noarp).flags(NeighbourFlags::Controller);
+        neighbour.replace().execute().await.context(|| format!("tie `{mac}` to its bridge port"))?;
+    }
+    let locked = LinkBridgePort::new(port).locked(!macs.allowance.any_mac);
     // A port has no use for an address of its own, nor for the packets that would find it free. The
     // kernel takes this neither in the message that makes the link nor once it is up.
     let mode = AfSpecUnspec::Inet6(vec![AfSpecInet6::AddrGenMode(In6AddrGenMode::None)]);

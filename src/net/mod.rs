@@ -7,12 +7,14 @@
 //! It may name `netserver`, `systemd` and what stands below them. Start reading at `connect`.
 
 mod addresses;
+mod allow;
 mod announce;
 pub(crate) mod bridge;
 mod check;
 mod connect;
 mod disconnect;
 mod firewall;
+mod foreign;
 mod groups;
 mod limit;
 mod link;
@@ -26,6 +28,7 @@ pub(crate) mod preview;
 pub(crate) mod publish;
 mod rate;
 pub(crate) mod reach;
+mod reallow;
 mod record;
 mod repair;
 mod resolved;
@@ -38,7 +41,10 @@ pub(crate) use check::Finding;
 pub use check::check;
 pub use connect::{GuestLink, connect};
 pub use disconnect::{disconnect, hold, is_wired, sweep};
+pub(crate) use foreign::dropped;
 pub(crate) use observe::{GuestAddresses, Traffic, addresses, traffic};
 pub(crate) use plan::mac_of;
+pub(crate) use reallow::reallow;
 pub(crate) use record::GuestRecord;
 pub(crate) use repair::link_faults;
+pub(crate) use rules::{Dropped, Drops, drops};

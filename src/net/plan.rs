@@ -4,6 +4,7 @@ use std::net::IpAddr;
 
 use ipnetwork::IpNetwork;
 
+use super::allow::Allowance;
 use super::names;
 use super::rate::Rate;
 use crate::config::{Address, Config, Network, NetworkType, PublishedPort, is_interface_name, is_link_name};
@@ -26,6 +27,7 @@ pub(super) struct PlannedInterface {
     pub without_ipv6: bool,
     pub publish: Vec<PublishedPort>,
     pub isolated: bool,
+    pub allowance: Allowance,
     pub ingress: Option<Rate>,
     pub egress: Option<Rate>,
 }
@@ -98,15 +100,8 @@ fn interface(
         },
         NetworkType::None | NetworkType::Host => unreachable!("the caller makes no interface of these"),
     };
-    let only_on_veth = [
-        ("publish", !network.publish.is_empty()),
-        ("isolated", network.isolated),
-        ("ingress", network.ingress.is_some()),
-        ("egress", network.egress.is_some()),
-    ];
-    if let (false, Some((key, _))) = (matches!(kind, LinkKind::Veth { .. }), only_on_veth.iter().find(|(_, set)| *set))
-    {
-        return Err(Error::config(format!("`{key}` needs `type = \"veth\"`")));
+    if !matches!(kind, LinkKind::Veth { .. }) {
+        refuse_keys_of_veth(network)?;
     }
     if let Some(vlan) = network.vlan
         && !(1..=4094).contains(&vlan)
@@ -130,9 +125,26 @@ fn interface(
         without_ipv6: network.ipv6 == Address::None,
         publish: network.publish.clone(),
         isolated: network.isolated,
+        allowance: Allowance::of(network),
         ingress: network.ingress.as_deref().map(str::parse).transpose()?,
         egress: network.egress.as_deref().map(str::parse).transpose()?,
     })
+}
+
+/// What is done at the host's end needs one.
+fn refuse_keys_of_veth(network: &Network) -> Result<()> {
+    let only_on_veth = [
+        ("publish", !network.publish.is_empty()),
+        ("isolated", network.isolated),
+        ("allow-addresses", !network.allow_addresses.is_empty()),
+        ("allow-macs", !network.allow_macs.is_empty()),
+        ("ingress", network.ingress.is_some()),
+        ("egress", network.egress.is_some()),
+    ];
+    match only_on_veth.iter().find(|(_, set)| *set) {
+        Some((key, _)) => Err(Error::config(format!("`{key}` needs `type = \"veth\"`"))),
+        None => Ok(()),
+    }
 }
 
 /// The MAC address of an interface: the one that is set, else one made of the container's uuid.
@@ -216,6 +228,7 @@ mod tests {
             ("type = \"macvlan\"", "`parent` is not set"),
             ("type = \"macvlan\"\nparent = \"eth0\"\npublish = [\"80:80\"]", "`publish`"),
             ("type = \"physical\"\nparent = \"eth0\"\negress = \"1Mbit\"", "`egress`"),
+            ("type = \"macvlan\"\nparent = \"eth0\"\nallow-macs = [\"any\"]", "`allow-macs`"),
             ("bridge = \"a/b\"", "not the name of a link"),
             ("vlan = 4095", "`vlan` 4095"),
             ("mtu = 20", "`mtu` 20"),

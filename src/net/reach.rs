@@ -13,6 +13,7 @@ use super::netlink::in_netns;
 use super::netlink::open_netns;
 use super::observe::{GuestAddresses, addresses};
 use super::record::{GuestRecord, LinkRecord};
+use super::{foreign, rules};
 use crate::error::{Context, Error, Result};
 use crate::netserver;
 use crate::store::{BootRecord, Layout};
@@ -36,7 +37,8 @@ pub(crate) fn wait_address(layout: &Layout, name: &ContainerName, limit: Duratio
     let deadline = Instant::now() + limit;
     let mut ipv6_is_enough = None;
     loop {
-        let found = addresses(Pid::from_raw(leader.pid));
+        let mut found = addresses(Pid::from_raw(leader.pid));
+        let foreign = take_foreign(layout, name, &mut found);
         if !found.ipv4.is_empty() {
             return Ok(found);
         }
@@ -47,6 +49,9 @@ pub(crate) fn wait_address(layout: &Layout, name: &ContainerName, limit: Duratio
             }
         }
         still_there(name, &leader)?;
+        if Instant::now() >= deadline && !foreign.is_empty() {
+            return Err(uses_foreign(layout, name, &foreign));
+        }
         if Instant::now() >= deadline {
             let error =
                 Error::timed_out(format!("container `{name}` has no address within {} s", limit.as_secs_f64().round()));
@@ -54,6 +59,32 @@ pub(crate) fn wait_address(layout: &Layout, name: &ContainerName, limit: Duratio
         }
         std::thread::sleep(PAUSE);
     }
+}
+
+/// Takes from the addresses those that the guest has set and may not use: nobody reaches it by them.
+fn take_foreign(layout: &Layout, name: &ContainerName, found: &mut GuestAddresses) -> Vec<IpAddr> {
+    let four = found.ipv4.iter().copied().map(IpAddr::V4);
+    let all: Vec<IpAddr> = four.chain(found.ipv6.iter().copied().map(IpAddr::V6)).collect();
+    if all.is_empty() {
+        return all;
+    }
+    // Others than root cannot ask the firewall.
+    let foreign = foreign::foreign(layout, &links(layout, name), &all).unwrap_or_default();
+    found.ipv4.retain(|address| !foreign.contains(&IpAddr::V4(*address)));
+    found.ipv6.retain(|address| !foreign.contains(&IpAddr::V6(*address)));
+    foreign
+}
+
+fn uses_foreign(layout: &Layout, name: &ContainerName, foreign: &[IpAddr]) -> Error {
+    let links = links(layout, name);
+    // A bridge in the guest has an address that no packet leaves it with.
+    let mut sent = foreign::dropped_of(&rules::drops(layout).unwrap_or_default(), &links).addresses;
+    sent.retain(|address| foreign.contains(address));
+    let used = if sent.is_empty() { foreign } else { &sent };
+    let named: Vec<String> = used.iter().map(ToString::to_string).collect();
+    let allow = layout.command(format_args!("config set {name} {}", foreign::allowing(&links, used)));
+    let what = format!("container `{name}` uses {}, which is not its own: what it sends is dropped", named.join(", "));
+    Error::timed_out(what).hint(format!("`{allow}` allows it; else remove the address in the container"))
 }
 
 /// Waits a moment for the address of a guest that is leased one. That none comes is no failure: what

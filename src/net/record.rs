@@ -3,13 +3,15 @@
 //! Written before the first link is made and removed after the last is gone, so that a killed
 //! supervisor's links can be found.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr};
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
+use super::allow::Allowance;
 use crate::config::{self, PublishedPort};
 use crate::error::{Context, Error, Result};
+use crate::netserver::GuestEntry;
 use crate::store::Layout;
 use crate::sys::fs::read_text;
 use crate::types::{ContainerName, Mac};
@@ -47,6 +49,11 @@ pub(crate) struct LinkRecord {
     /// The VLAN that the host's end is in on its bridge.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub vlan: Option<u16>,
+    /// The address that is to be leased to it alone.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reserved: Option<Ipv4Addr>,
+    #[serde(default, skip_serializing_if = "Allowance::is_none")]
+    pub allowance: Allowance,
     /// What a link moved to the guest is called on the host.
     #[serde(rename = "lent", default, skip_serializing_if = "Option::is_none")]
     pub moved: Option<String>,
@@ -55,6 +62,15 @@ pub(crate) struct LinkRecord {
     pub addresses: Vec<IpAddr>,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub publish: Vec<PublishedPort>,
+}
+
+impl LinkRecord {
+    /// What the bridge's server and rules are to know of it.
+    pub(super) fn entry(&self, name: ContainerName) -> GuestEntry {
+        let (reserved, addresses) = (self.reserved, self.addresses.clone());
+        let (allowed, allowed_macs) = (self.allowance.addresses.clone(), self.allowance.macs.clone());
+        GuestEntry { name, mac: self.mac, reserved, addresses, allowed, allowed_macs }
+    }
 }
 
 impl GuestRecord {

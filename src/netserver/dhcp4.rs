@@ -7,7 +7,7 @@ use std::collections::HashMap;
 use std::net::{IpAddr, Ipv4Addr};
 
 use dhcproto::v4::MessageType;
-use ipnetwork::Ipv4Network;
+use ipnetwork::{IpNetwork, Ipv4Network};
 
 use super::guests::Guests;
 use super::holders::Holders;
@@ -55,6 +55,8 @@ pub(super) struct Dhcp4 {
     guests: Guests,
     /// Addresses that belong to one guest by configuration.
     reserved: HashMap<Ipv4Addr, Mac>,
+    /// Networks that guests use by themselves.
+    allowed: Vec<IpNetwork>,
     blocked: HashMap<Ipv4Addr, Block>,
     /// Addresses that a probe found free, and until when that counts.
     probed: HashMap<Ipv4Addr, Time>,
@@ -79,6 +81,7 @@ impl Dhcp4 {
             policy,
             guests: Guests::new(),
             reserved: HashMap::new(),
+            allowed: Vec::new(),
             blocked: HashMap::new(),
             probed: HashMap::new(),
             holders: Holders::new(&leases),
@@ -122,6 +125,7 @@ impl Dhcp4 {
             });
             self.reserved.extend(fixed.chain(guest.reserved).map(|address| (address, guest.mac)));
         }
+        self.allowed = guests.values().flat_map(|guest| &guest.allowed).copied().collect();
         // A client that had a lease of it must not use it any more, even if this guest gets no lease of it.
         self.reserved.iter().for_each(|(address, mac)| self.holders.pass_on(*address, *mac));
         self.guests = guests;
@@ -290,8 +294,13 @@ impl Dhcp4 {
         let own = self.reserved.get(&address);
         let in_pool = (self.first..=self.last).contains(&address.into());
         subnet::is_for_guests(self.subnet, address)
-            && own.map_or(in_pool, |owner| *owner == mac)
+            && own.map_or(in_pool && !self.is_allowed(address), |owner| *owner == mac)
             && self.blocked.get(&address).is_none_or(|block| block.until <= now)
+    }
+
+    /// Whether a guest may use `address` without a lease.
+    fn is_allowed(&self, address: Ipv4Addr) -> bool {
+        self.allowed.iter().any(|net| net.contains(address.into()))
     }
 
     /// Whether no other client has `address` or may still ask for it.
@@ -335,61 +344,10 @@ impl Dhcp4 {
         };
         guest.reserved.or_else(|| guest.addresses.iter().find_map(of_subnet))
     }
-
-    /// Picks the address to offer: the reserved one, the one it has or had, the one it asks for, else one
-    /// that was never leased, else the one whose lease ended longest ago.
-    fn choose(&mut self, mac: Mac, requested: Option<Ipv4Addr>, now: Time) -> Option<Ipv4Addr> {
-        let reserved = self.reserved_for(mac);
-        if let Some(address) = reserved.filter(|address| !self.is_usable(mac, *address, now)) {
-            self.notes.push(format!("{address}, reserved for {}, is in use by another machine", self.who(mac)));
-        }
-        let leased = self.leases.get(mac).map(|lease| lease.address);
-        let asked = requested.filter(|address| self.leases.holder(*address).is_none());
-        let known = [reserved, leased, asked].into_iter().flatten().find(|a| self.is_usable(mac, *a, now));
-        let chosen = known.or_else(|| self.unused(mac, now)).or_else(|| self.reclaimed(mac, now));
-        if chosen.is_none() {
-            self.note_exhaustion(mac);
-        } else if known.is_none() {
-            self.exhausted = None;
-        }
-        chosen
-    }
-
-    /// An address that was never leased; the first try follows from the MAC, so that even a server that lost
-    /// its leases gives the same one again.
-    fn unused(&self, mac: Mac, now: Time) -> Option<Ipv4Addr> {
-        let size = u64::from(self.pool_size());
-        // FNV-1a, which stays the same whatever the program is built with.
-        let hash =
-            mac.0.iter().fold(0xcbf2_9ce4_8422_2325u64, |h, b| (h ^ u64::from(*b)).wrapping_mul(0x100_0000_01b3));
-        let start = (hash ^ (hash >> 32)) % size;
-        let nth = |n: u64| Ipv4Addr::from(self.first + ((start + n) % size) as u32);
-        let full = self.leases.len() as u64 > 2 * size;
-        let mut candidates = (0..if full { 0 } else { size }).map(nth);
-        candidates.find(|address| self.leases.holder(*address).is_none() && self.is_possible(mac, *address, now))
-    }
-
-    fn reclaimed(&self, mac: Mac, now: Time) -> Option<Ipv4Addr> {
-        let is_unknown = |lease: &&Lease| !self.guests.contains_key(&lease.mac);
-        let possible = |lease: &&Lease| self.is_possible(mac, lease.address, now);
-        let ended = self.leases.ended(now).filter(is_unknown).find(possible);
-        // A running guest comes before unknown clients that have not taken their offer.
-        let ours = self.guests.contains_key(&mac);
-        let offered = || self.leases.offers().filter(|_| ours).filter(is_unknown).find(possible);
-        ended.or_else(offered).map(|lease| lease.address)
-    }
-
-    fn note_exhaustion(&mut self, mac: Mac) {
-        let (first, last) = (Ipv4Addr::from(self.first), Ipv4Addr::from(self.last));
-        let text = format!(
-            "no free address on `{}` for {}: all from {first} to {last} are taken; stop a container or give the bridge a larger range",
-            self.bridge,
-            self.who(mac)
-        );
-        self.exhausted = Some(text.clone());
-        self.notes.push(text);
-    }
 }
+
+#[path = "dhcp4_choose.rs"]
+mod choose;
 
 #[cfg(test)]
 #[path = "dhcp4_tests.rs"]

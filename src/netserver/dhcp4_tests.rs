@@ -28,7 +28,8 @@ fn server(first: u8, last: u8) -> Dhcp4 {
 
 fn guest(last: u8, reserved: Option<Ipv4Addr>) -> (Mac, GuestEntry) {
     let name = format!("guest-{last}").parse().unwrap();
-    (mac(last), GuestEntry { name, mac: mac(last), reserved, addresses: Vec::new() })
+    let (allowed, allowed_macs) = (Vec::new(), Vec::new());
+    (mac(last), GuestEntry { name, mac: mac(last), reserved, addresses: Vec::new(), allowed, allowed_macs })
 }
 
 #[test]

@@ -223,7 +223,17 @@ mod tests {
         let guest = |name: &str, last, addresses: &[&str]| {
             let mac = Mac([2, 0, 0, 0, 0, last]);
             let addresses = addresses.iter().map(|a| a.parse().unwrap()).collect();
-            (mac, GuestEntry { name: name.parse().unwrap(), mac, reserved: None, addresses })
+            (
+                mac,
+                GuestEntry {
+                    name: name.parse().unwrap(),
+                    mac,
+                    reserved: None,
+                    addresses,
+                    allowed: Vec::new(),
+                    allowed_macs: Vec::new(),
+                },
+            )
         };
         let guests = Guests::from([guest("web", 1, &["10.0.3.9", "fd00:1::9"]), guest("v4", 2, &["10.0.3.8"])]);
         Names::new(&guests, None, &Neighbours::default())

@@ -12,6 +12,7 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 
+use ipnetwork::IpNetwork;
 use rustix::fs::{Mode, OFlags, openat};
 use serde::{Deserialize, Serialize};
 
@@ -32,6 +33,12 @@ pub struct GuestEntry {
     /// Addresses that lxm itself set before init ran: known by name without a lease.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub addresses: Vec<IpAddr>,
+    /// Networks that it may use addresses of without a lease, which none is leased from.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub allowed: Vec<IpNetwork>,
+    /// Further MAC addresses that it may send from.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub allowed_macs: Vec<Mac>,
 }
 
 /// The running guests of one bridge, by MAC.
@@ -105,6 +112,8 @@ mod tests {
             mac: "10:66:6a:00:00:01".parse().unwrap(),
             reserved: Some(Ipv4Addr::new(10, 0, 3, 9)),
             addresses: vec!["fd00::9".parse().unwrap()],
+            allowed: vec!["10.0.4.0/24".parse().unwrap()],
+            allowed_macs: vec!["00:00:5e:00:01:0a".parse().unwrap()],
         };
         assert!(read(&layout, "lxmbr0").unwrap().is_empty());
         announce(&layout, "lxmbr0", &entry).unwrap();

@@ -123,7 +123,17 @@ mod tests {
 
     fn entry(name: &str, mac: Mac, addresses: &[&str]) -> (Mac, GuestEntry) {
         let addresses = addresses.iter().map(|a| a.parse().unwrap()).collect();
-        (mac, GuestEntry { name: name.parse().unwrap(), mac, reserved: None, addresses })
+        (
+            mac,
+            GuestEntry {
+                name: name.parse().unwrap(),
+                mac,
+                reserved: None,
+                addresses,
+                allowed: Vec::new(),
+                allowed_macs: Vec::new(),
+            },
+        )
     }
 
     fn of(names: &Names, name: &str, now: Time) -> Option<Vec<String>> {

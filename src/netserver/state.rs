@@ -30,7 +30,9 @@ impl ServerState {
     /// The MAC address behind an address of the bridge's network: by lease or configuration, or as it was
     /// seen on the link.
     pub(super) fn mac_of(&self, address: IpAddr) -> Option<Mac> {
-        let set = |guest: &&super::GuestEntry| guest.addresses.contains(&address);
+        let set = |guest: &&super::GuestEntry| {
+            guest.addresses.contains(&address) || guest.allowed.iter().any(|net| net.contains(address))
+        };
         let has = match address {
             IpAddr::V4(leased) => self.dhcp.as_ref().and_then(|dhcp| dhcp.leases.holder(leased)).map(|lease| lease.mac),
             // The rules of the bridge keep an address that is made of a guest's MAC for that guest.

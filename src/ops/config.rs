@@ -139,6 +139,15 @@ fn write(layout: &Layout, name: &ContainerName, old: &Document, new: &Document) 
     as_it_runs.description = old.config().description.clone();
     as_it_runs.storage = old.config().storage.clone();
     as_it_runs.snapshots = old.config().snapshots.clone();
+    for (interface, network) in &mut as_it_runs.network {
+        if let Some(old) = old.config().network.get(interface) {
+            network.allow_addresses = old.allow_addresses.clone();
+            network.allow_macs = old.allow_macs.clone();
+        }
+    }
+    if old.config().network != new.config().network {
+        net::reallow(layout, name, new.config()).context(|| "change what the running container may use")?;
+    }
     as_it_runs.boot = crate::config::Boot { init: new.config().boot.init.clone(), ..old.config().boot.clone() };
     Ok(if as_it_runs == *old.config() { Effect::Now } else { Effect::NextStart })
 }

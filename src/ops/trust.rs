@@ -5,8 +5,11 @@
 //! `lxm create` does, or than it has now, takes an admin's word. Every setting is named here, so that a new
 //! one does not compile until it is decided about.
 
-use std::fmt::Display;
+mod excess;
+
 use std::path::Path;
+
+use excess::{Excess, beyond};
 
 use crate::config::{
     Address, AppArmor, Boot, Config, Device, Document, IdMap, KeyPath, Limits, Mount, Network, NetworkType, Security,
@@ -203,6 +206,8 @@ fn network_excess(found: &mut Excess, name: &str, network: &Network, base: &Base
         // Used with an address of its own alone.
         gateway: _,
         mtu,
+        allow_addresses,
+        allow_macs,
         publish,
         isolated,
         ingress,
@@ -233,51 +238,14 @@ fn network_excess(found: &mut Excess, name: &str, network: &Network, base: &Base
     }
     // A bridge is as wide as its narrowest port.
     found.when(mtu.is_some() && *mtu != present.mtu, &["network", name, "mtu"], mtu.unwrap_or_default());
-    let ports = publish.iter().filter(|port| !present.publish.contains(port));
-    found.list(&["network", name, "publish"], ports.map(ToString::to_string));
+    found.list(&["network", name, "allow-addresses"], beyond(allow_addresses, &present.allow_addresses));
+    found.list(&["network", name, "allow-macs"], beyond(allow_macs, &present.allow_macs));
+    found.list(&["network", name, "publish"], beyond(publish, &present.publish));
     found.when(present.isolated && !isolated, &["network", name, "isolated"], isolated);
     for (key, rate, base) in [("ingress", ingress, &present.ingress), ("egress", egress, &present.egress)] {
         let rate_is = rate.as_deref().unwrap_or("unlimited");
         found.when(base.is_some() && rate != base, &["network", name, key], rate_is);
     }
-}
-
-struct Excess(Vec<(KeyPath, String)>);
-
-impl Excess {
-    fn when(&mut self, more: bool, key: &[&str], value: impl Display) {
-        if more {
-            self.0.push((KeyPath::of(key.iter().copied()), value.to_string()));
-        }
-    }
-
-    fn flag(&mut self, key: &[&str], value: bool, base: bool) {
-        self.when(value && !base, key, value);
-    }
-
-    /// A limit that is higher, or missing where there is one.
-    fn limit<T: PartialOrd + Copy + Display>(&mut self, key: &[&str], value: &Option<T>, base: &Option<T>) {
-        let more = match (value, base) {
-            (_, None) => false,
-            (None, Some(_)) => true,
-            (Some(value), Some(base)) => value > base,
-        };
-        self.when(more, key, value.map_or("unlimited".to_owned(), |value| value.to_string()));
-    }
-
-    /// The items of a list that are not in the base's: some of them are named.
-    fn list(&mut self, key: &[&str], items: impl Iterator<Item = String>) {
-        const NAMED: usize = 10;
-        let items: Vec<String> = items.collect();
-        let more = items.len().saturating_sub(NAMED);
-        let named = items.iter().take(NAMED).cloned().collect::<Vec<_>>().join(", ");
-        let more = if more > 0 { format!(" and {more} more") } else { String::new() };
-        self.when(!items.is_empty(), key, format!("{named}{more}"));
-    }
-}
-
-fn beyond<'a>(items: &'a [String], base: &'a [String]) -> impl Iterator<Item = String> + 'a {
-    items.iter().filter(|item| !base.contains(item)).cloned()
 }
 
 #[cfg(test)]
@@ -326,6 +294,8 @@ schedule = "hourly"
 ipv4 = "10.0.3.7"
 ipv6 = "fd00::7/64"
 mtu = 68
+allow-addresses = ["any"]
+allow-macs = ["00:00:5e:00:01:0a"]
 publish = ["22:22"]
 [network.eth1]
 type = "host"
@@ -368,7 +338,7 @@ path = "/dev/sda"
         ] {
             assert!(all.contains(what), "{what} in {all}");
         }
-        assert_eq!(told.len(), 27, "{all}");
+        assert_eq!(told.len(), 29, "{all}");
     }
 
     #[test]

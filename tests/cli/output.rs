@@ -51,6 +51,8 @@ fn json_has_the_documented_fields_and_no_others() {
         "uptime_s",
         "ipv4",
         "ipv6",
+        "blocked_packets",
+        "blocked_addresses",
         "links",
         "memory_bytes",
         "kmem_bytes",

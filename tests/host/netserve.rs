@@ -131,7 +131,14 @@ impl<'a> Lab<'a> {
 
     fn announce(&self, n: u8, reserved: Option<Ipv4Addr>) {
         let name = format!("guest-{n}").parse().unwrap();
-        let entry = GuestEntry { name, mac: mac(n), reserved, addresses: Vec::new() };
+        let entry = GuestEntry {
+            name,
+            mac: mac(n),
+            reserved,
+            addresses: Vec::new(),
+            allowed: Vec::new(),
+            allowed_macs: Vec::new(),
+        };
         netserver::announce(&self.sandbox.layout(), BRIDGE, &entry).unwrap();
     }
 

@@ -3,7 +3,7 @@
 use ipnetwork::IpNetwork;
 
 use crate::config::bridge::BridgeSettings;
-use crate::net::groups::{GROUP_CHECKED, GROUP_ISOLATED};
+use crate::net::groups::{self, GROUP_ISOLATED};
 use crate::net::plan::PlannedInterface;
 
 /// A bridge that is ready for a guest's port.
@@ -20,9 +20,8 @@ pub(crate) struct Bridge {
 impl Bridge {
     /// The group that tells the bridge's rules what this guest's port may do.
     pub(in crate::net) fn group(&self, interface: &PlannedInterface) -> u32 {
-        let checked = if self.settings.is_some() { GROUP_CHECKED } else { 0 };
         let isolated = if interface.isolated { GROUP_ISOLATED } else { 0 };
-        self.group | checked | isolated
+        groups::checked(self.group | isolated, self.settings.is_some() && !interface.allowance.any_address)
     }
 
     /// A static address in the bridge's own network has the bridge as gateway, unless another one is set.
@@ -43,7 +42,6 @@ impl Bridge {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::net::groups;
     use crate::net::owner::DEFAULT_BRIDGE;
 
     #[test]

@@ -69,6 +69,9 @@ pub(super) fn is_given(
     if is_the_hosts(address)? {
         return Ok(false);
     }
+    if link.allowance.addresses.iter().any(|net| net.contains(address)) {
+        return Ok(true);
+    }
     let Some(settings) = NetworkFile::load(layout)?.bridge.remove(bridge) else {
         let is_its_own = match holders.get(&address).copied().flatten() {
             Some(holder) => holder == link.mac,

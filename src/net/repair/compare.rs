@@ -10,6 +10,7 @@ use rtnetlink::packet_route::link::{InfoBridgePort, InfoPortData, LinkAttribute,
 
 use crate::config::bridge::{BridgeSettings, NetworkFile};
 use crate::error::{Context, Result};
+use crate::net::allow::Allowance;
 use crate::net::bridge::link::{addresses, is_bridge, is_up, mac, mtu, mtu_of, networks, usable};
 use crate::net::netlink::{Netlink, link_by_name, name_of};
 use crate::net::record::{GuestRecord, LinkRecord};
@@ -43,6 +44,7 @@ pub(crate) struct Port {
     pub mac: Mac,
     pub vlan: Option<u16>,
     pub group: Option<u32>,
+    pub allowance: Allowance,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -102,7 +104,7 @@ pub(super) fn ports(layout: &Layout, bridge: &str) -> Vec<Port> {
         let links = record.links.into_iter().filter(on_it);
         let port = |link: LinkRecord| {
             let (guest, mac, vlan, group) = (link.guest, link.mac, link.vlan, link.group);
-            Some(Port { name: name.clone(), guest, link: link.host?, mac, vlan, group })
+            Some(Port { name: name.clone(), guest, link: link.host?, mac, vlan, group, allowance: link.allowance })
         };
         links.filter_map(port).collect()
     };
@@ -185,7 +187,7 @@ pub(super) fn port_fault(link: Option<&LinkMessage>, bridge: &LinkMessage, port:
     if !link.attributes.contains(&LinkAttribute::Controller(bridge.header.index)) {
         return Some(PortFault::NotOnTheBridge);
     }
-    if is_locked(link) == Some(false) {
+    if !port.allowance.any_mac && is_locked(link) == Some(false) {
         return Some(PortFault::Unlocked);
     }
     if port.group.is_some_and(|group| !link.attributes.contains(&LinkAttribute::Group(group))) {

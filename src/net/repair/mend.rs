@@ -133,7 +133,8 @@ async fn mend_port(host: &Handle, bridge: &LinkMessage, port: &Port, kind: PortF
             right = right.link_group(group);
         }
         host.link().change(right.build()).execute().await.context(|| "set its group and MTU")?;
-        link::set_up_port(host, index, bridge.header.index, port.mac, port.vlan).await
+        let macs = link::PortMacs { own: port.mac, allowance: &port.allowance };
+        link::set_up_port(host, index, bridge.header.index, macs, port.vlan).await
     };
     match repaired.await {
         // A guest that stops takes its link with it.

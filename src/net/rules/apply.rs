@@ -2,7 +2,7 @@
 
 use super::command::{list, lock, run};
 use super::guard;
-use super::holding::{Holding, holdings};
+use super::holding::{Holding, holdings, permits};
 use super::learnt::leased;
 use super::shape::Shape;
 use super::tables::{self, RuleInputs};
@@ -40,6 +40,7 @@ fn facts(layout: &Layout) -> Result<RuleInputs> {
     for (name, settings) in bridges(layout)? {
         for guest in guests::read(layout, &name)?.into_values() {
             facts.fixed.extend(holdings(&settings, &guest));
+            facts.permits.extend(permits(&guest));
         }
         let leases = netserver::status(layout, &name).ok().flatten().map(|status| status.guests).unwrap_or_default();
         facts.leased.extend(
@@ -50,6 +51,8 @@ fn facts(layout: &Layout) -> Result<RuleInputs> {
     // What passed since the servers last wrote their status.
     facts.leased.extend(leased(&facts.tag)?);
     facts.fixed.sort();
+    facts.permits.sort();
+    facts.permits.dedup();
     facts.leased.sort();
     facts.leased.dedup();
     Ok(facts)

@@ -7,10 +7,11 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::time::Duration;
 
+use ipnetwork::IpNetwork;
 use rtnetlink::sys::{Socket, SocketAddr};
 use rustix::net::sockopt::{Timeout, set_socket_timeout};
 
-use super::holding::Holding;
+use super::holding::{Holding, Permit};
 use crate::error::{Context, Error, Result};
 use crate::types::Mac;
 
@@ -26,8 +27,10 @@ const NEWSETELEM: u16 = 12;
 const GETSETELEM: u16 = 13;
 const DELSETELEM: u16 = 14;
 const NLMSG_ERROR: u16 = 2;
+const NLMSG_DONE: u16 = 3;
 const NLM_F_REQUEST: u16 = 1;
 const NLM_F_ACK: u16 = 4;
+const NLM_F_DUMP: u16 = 0x300;
 const NLM_F_CREATE: u16 = 0x400;
 const NLA_F_NESTED: u16 = 0x8000;
 
@@ -36,6 +39,33 @@ const NLA_F_NESTED: u16 = 0x8000;
 pub(super) struct Element {
     set: &'static str,
     key: Vec<u8>,
+    /// The last key, of a set of intervals.
+    end: Option<Vec<u8>>,
+}
+
+impl Element {
+    fn new(set: &'static str, key: Vec<u8>) -> Self {
+        Element { set, key, end: None }
+    }
+}
+
+/// The element that lets a MAC address use a network.
+pub(super) fn of_permit(permit: &Permit) -> Element {
+    match permit.net {
+        IpNetwork::V4(net) => {
+            let end = pair4("allowed4", permit.mac, net.broadcast()).key;
+            Element { end: Some(end), ..pair4("allowed4", permit.mac, net.network()) }
+        }
+        IpNetwork::V6(net) => {
+            let end = pair6("allowed6", net.broadcast(), permit.mac).key;
+            Element { end: Some(end), ..pair6("allowed6", net.network(), permit.mac) }
+        }
+    }
+}
+
+/// The element that keeps an address from others than those that may use it.
+pub(super) fn kept(address: Ipv6Addr) -> Element {
+    Element::new("held6", address.octets().to_vec())
 }
 
 /// The elements that reserve `holding` for its MAC address.
@@ -43,7 +73,7 @@ pub(super) fn of(holding: &Holding) -> Vec<Element> {
     match holding.address {
         IpAddr::V4(address) => vec![pair4("fixed", holding.mac, address)],
         IpAddr::V6(address) => {
-            vec![pair6("fixed6", address, holding.mac), Element { set: "held6", key: address.octets().to_vec() }]
+            vec![pair6("fixed6", address, holding.mac), kept(address)]
         }
     }
 }
@@ -58,21 +88,34 @@ pub(super) fn proofs(holding: &Holding) -> [Element; 2] {
 
 /// The element for an address that a MAC address has claimed by itself.
 pub(super) fn claimed(address: Ipv6Addr) -> Element {
-    Element { set: "owned6", key: address.octets().to_vec() }
+    Element::new("owned6", address.octets().to_vec())
 }
 
 /// The count of the addresses that a MAC address has claimed by itself.
 pub(super) fn count(mac: Mac) -> Element {
-    Element { set: "claims6", key: mac.0.to_vec() }
+    Element::new("claims6", mac.0.to_vec())
+}
+
+/// The count of what was dropped of a MAC address.
+pub(super) fn drop_count(mac: Mac) -> Element {
+    Element::new("dropped", mac.0.to_vec())
+}
+
+/// The element that remembers an address which a MAC address was not to use.
+pub(super) fn dropped(mac: Mac, address: IpAddr) -> Element {
+    match address {
+        IpAddr::V4(address) => pair4("dropped4", mac, address),
+        IpAddr::V6(address) => pair6("dropped6", address, mac),
+    }
 }
 
 /// Parts of a key begin at multiples of four bytes.
 fn pair4(set: &'static str, mac: Mac, address: Ipv4Addr) -> Element {
-    Element { set, key: [&mac.0[..], &[0; 2], &address.octets()].concat() }
+    Element::new(set, [&mac.0[..], &[0; 2], &address.octets()].concat())
 }
 
 fn pair6(set: &'static str, address: Ipv6Addr, mac: Mac) -> Element {
-    Element { set, key: [&address.octets()[..], &mac.0, &[0; 2]].concat() }
+    Element::new(set, [&address.octets()[..], &mac.0, &[0; 2]].concat())
 }
 
 /// A hardware address as nft writes raw payload.
@@ -136,6 +179,29 @@ impl Kernel {
         let message = message(GETSETELEM, NLM_F_ACK, self.sequence, &self.table, element);
         self.socket.send(&message, 0).context(|| "ask the kernel's firewall")?;
         self.outcome(1)
+    }
+
+    /// The keys of a set's elements, with the packets of their counters; none where there is no such set.
+    pub(super) fn dump(&mut self, set: &str) -> Result<Vec<(Vec<u8>, Option<u64>)>> {
+        self.sequence += 1;
+        let table = attribute(1, &[self.table.as_bytes(), b"\0"].concat()); // NFTA_SET_ELEM_LIST_TABLE
+        let set = attribute(2, &[set.as_bytes(), b"\0"].concat()); // NFTA_SET_ELEM_LIST_SET
+        let kind = (NFNL_SUBSYS_NFTABLES << 8) | GETSETELEM;
+        let question = header(kind, NLM_F_DUMP, self.sequence, NFPROTO_BRIDGE, 0, &[table, set].concat());
+        self.socket.send(&question, 0).context(|| "ask the kernel's firewall")?;
+        let mut found = Vec::new();
+        loop {
+            let mut buffer = Vec::with_capacity(64 << 10);
+            self.socket.recv(&mut buffer, 0).context(|| "receive from the kernel's firewall")?;
+            for (kind, sequence, body) in Messages(&buffer) {
+                match kind {
+                    _ if sequence != self.sequence => {}
+                    NLMSG_DONE | NLMSG_ERROR => return Ok(found),
+                    // `struct nfgenmsg` is before the attributes.
+                    _ => found.extend(super::attributes::elements(body.get(4..).unwrap_or_default())),
+                }
+            }
+        }
     }
 
     fn change(&mut self, kind: u16, flags: u16, elements: &[Element]) -> Result<bool> {
@@ -209,8 +275,11 @@ fn header(kind: u16, flags: u16, sequence: u32, family: u8, resource: u16, attri
 }
 
 fn message(kind: u16, flags: u16, sequence: u32, table: &str, element: &Element) -> Vec<u8> {
-    let value = attribute(1, &element.key); // NFTA_DATA_VALUE
-    let key = attribute(NLA_F_NESTED | 1, &value); // NFTA_SET_ELEM_KEY
+    let value = |key: &[u8]| attribute(1, key); // NFTA_DATA_VALUE
+    let mut key = attribute(NLA_F_NESTED | 1, &value(&element.key)); // NFTA_SET_ELEM_KEY
+    if let Some(end) = &element.end {
+        key.extend(attribute(NLA_F_NESTED | 10, &value(end))); // NFTA_SET_ELEM_KEY_END
+    }
     let item = attribute(NLA_F_NESTED | 1, &key); // NFTA_LIST_ELEM
     let table = attribute(1, &[table.as_bytes(), b"\0"].concat()); // NFTA_SET_ELEM_LIST_TABLE
     let set = attribute(2, &[element.set.as_bytes(), b"\0"].concat()); // NFTA_SET_ELEM_LIST_SET

@@ -12,8 +12,10 @@
 use std::fmt::Write as _;
 use std::net::IpAddr;
 
+use ipnetwork::IpNetwork;
+
 use super::elements::{number_of, number4, number6};
-use super::holding::{Holding, prefix_of};
+use super::holding::{Holding, Permit, prefix_of};
 use super::tables::{RuleInputs, set};
 use crate::net::bridge;
 use crate::net::groups::{self, GROUP_CHECKED, GROUP_ISOLATED};
@@ -69,6 +71,15 @@ fn sets4(text: &mut String, facts: &RuleInputs) {
     set(text, "fixed", PAIR, &pairs(&facts.fixed));
     let leased = format!("{PAIR} size 65535; flags dynamic,timeout; timeout {keep}s;");
     set(text, "leased", &leased, &pairs(&facts.leased));
+    let allowed = |permit: &Permit| match permit.net {
+        IpNetwork::V4(net) => {
+            let mac = number_of(permit.mac);
+            Some(format!("{mac} . {}-{}", number4(net.network()), number4(net.broadcast())))
+        }
+        IpNetwork::V6(_) => None,
+    };
+    let allowed: Vec<String> = facts.permits.iter().filter_map(allowed).collect();
+    set(text, "allowed4", &format!("{PAIR} flags interval;"), &allowed);
     let networks = facts.bridges.iter().filter_map(|(_, bridge)| bridge.ipv4);
     let own: Vec<String> = networks.clone().map(|net| format!("{}/{}", net.network(), net.prefix())).collect();
     set(text, "own4", "type ipv4_addr; flags interval; auto-merge;", &own);
@@ -99,13 +110,23 @@ fn sets6(text: &mut String, facts: &RuleInputs) {
     let held: Vec<(String, String)> = facts.fixed.iter().filter_map(held).collect();
     let pairs: Vec<String> = held.iter().map(|(address, mac)| format!("{address} . {mac}")).collect();
     set(text, "fixed6", "typeof @nh,64,128 . @ll,48,48;", &pairs);
+    let allowed = |permit: &Permit| match permit.net {
+        IpNetwork::V6(net) => {
+            let mac = number_of(permit.mac);
+            Some(format!("{}-{} . {mac}", number6(net.network()), number6(net.broadcast())))
+        }
+        IpNetwork::V4(_) => None,
+    };
+    let allowed: Vec<String> = facts.permits.iter().filter_map(allowed).collect();
+    set(text, "allowed6", "typeof @nh,64,128 . @ll,48,48; flags interval;", &allowed);
     let gateways = facts.bridges.iter().flat_map(|(name, bridge)| {
         let own = bridge.ipv6.map(|net| net.ip());
         own.into_iter().chain([bridge::mac(name, bridge).link_local()])
     });
     let gateways: Vec<String> = gateways.map(number6).collect();
     set(text, "gateways6", "typeof @nh,64,128;", &gateways);
-    let mut all: Vec<String> = held.into_iter().map(|(address, _)| address).chain(gateways).collect();
+    let singles = facts.permits.iter().filter_map(Permit::single6).map(number6);
+    let mut all: Vec<String> = held.into_iter().map(|(address, _)| address).chain(gateways).chain(singles).collect();
     all.sort();
     all.dedup();
     set(text, "held6", "typeof @nh,64,128;", &all);
@@ -118,6 +139,9 @@ fn sets6(text: &mut String, facts: &RuleInputs) {
     text.push_str(
         "  set owned6 { typeof @nh,64,128; size 65535; flags dynamic,timeout; timeout 1h; }\n  \
            set bound6 { typeof @nh,64,128 . @ll,48,48; size 65535; flags dynamic,timeout; timeout 1h; }\n  \
+           set dropped { typeof @ll,48,48; size 65535; flags dynamic,timeout; timeout 1h; }\n  \
+           set dropped4 { typeof @ll,48,48 . @nh,96,32; size 4096; flags dynamic,timeout; timeout 10m; }\n  \
+           set dropped6 { typeof @nh,64,128 . @ll,48,48; size 4096; flags dynamic,timeout; timeout 10m; }\n  \
            set claims6 { typeof @ll,48,48; size 65535; flags dynamic,timeout; timeout 1h; }\n",
     );
 }
@@ -132,6 +156,10 @@ fn sets6(text: &mut String, facts: &RuleInputs) {
 ///
 /// `l4proto != 255` matches every packet whose headers the kernel could follow to their end, and none
 /// else: programs that listen on the link itself, as DHCP clients do, read those too.
+///
+/// `allowed4` and `allowed6` are what guests may use by their settings; a gateway's address is nobody's. What a guest
+/// sends from an address that is not its own is counted in `dropped`, and its addresses are in `dropped4` and
+/// `dropped6`; where those are full it is dropped all the same.
 ///
 /// `owned6` are the IPv6 addresses in use that lxm has not given, `bound6` by whom; `claims6` counts them: a
 /// MAC address has 32 at once, and 32 more in an hour.
@@ -168,6 +196,14 @@ const CHAINS: &str = "  \
     meta l4proto != 255 @ll,48,48 . @nh,96,32 @fixed accept
     ip saddr 0.0.0.0 udp sport 68 udp dport 67 accept
     meta l4proto != 255 ip saddr @routed4 @ll,48,48 @routers4 accept
+    ip saddr @gateways4 drop
+    meta l4proto != 255 @ll,48,48 . @nh,96,32 @allowed4 accept
+    @nh,96,32 0 drop
+    goto dropped4
+  }
+  chain dropped4 {
+    update @dropped { @ll,48,48 counter }
+    update @dropped4 { @ll,48,48 . @nh,96,32 } drop
     drop
   }
   chain check_arp {
@@ -175,6 +211,12 @@ const CHAINS: &str = "  \
     @nh,64,48 . @nh,112,32 @fixed accept
     arp operation request arp saddr ip 0.0.0.0 @ll,48,48 . @nh,192,32 @leased accept
     arp operation request arp saddr ip 0.0.0.0 @ll,48,48 . @nh,192,32 @fixed accept
+    arp saddr ip @gateways4 drop
+    @nh,64,48 . @nh,112,32 @allowed4 accept
+    arp operation request arp saddr ip 0.0.0.0 @ll,48,48 . @nh,192,32 @allowed4 accept
+    @nh,112,32 0 drop
+    update @dropped { @ll,48,48 counter }
+    update @dropped4 { @ll,48,48 . @nh,112,32 } drop
     drop
   }
   chain check6 {
@@ -185,11 +227,18 @@ const CHAINS: &str = "  \
     meta l4proto != 255 @nh,64,128 . @ll,48,48 @fixed6 accept
     meta l4proto != 255 @nh,64,128 . @ll,48,48 @bound6 update @bound6 { @nh,64,128 . @ll,48,48 } update @owned6 { @nh,64,128 } accept
     ip6 saddr :: meta l4proto ipv6-icmp accept
-    @nh,64,64 != @prefixes6 drop
-    @nh,64,128 @held6 drop
-    @nh,64,128 @owned6 drop
+    @nh,64,128 @gateways6 drop
+    meta l4proto != 255 @nh,64,128 . @ll,48,48 @allowed6 accept
+    @nh,64,64 != @prefixes6 goto dropped6
+    @nh,64,128 @held6 goto dropped6
+    @nh,64,128 @owned6 goto dropped6
     update @claims6 { @ll,48,48 limit rate over 32/hour burst 32 packets } drop
     meta l4proto != 255 add @owned6 { @nh,64,128 } add @bound6 { @nh,64,128 . @ll,48,48 } accept
+    drop
+  }
+  chain dropped6 {
+    update @dropped { @ll,48,48 counter }
+    update @dropped6 { @nh,64,128 . @ll,48,48 } drop
     drop
   }
   chain extended6 {
@@ -209,6 +258,8 @@ const CHAINS: &str = "  \
   chain target6 {
     @th,64,128 . @ll,48,48 @fixed6 return
     @th,64,128 . @ll,48,48 @bound6 return
+    @th,64,128 @gateways6 drop
+    @th,64,128 . @ll,48,48 @allowed6 return
     @th,64,64 != @prefixes6 drop
     @th,64,128 @held6 drop
     @th,64,128 @owned6 drop

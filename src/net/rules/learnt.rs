@@ -1,11 +1,11 @@
 //! Addresses given, taken back and learnt: elements of the sets of the running tables.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use super::command::{list, lock};
-use super::elements::{self, Kernel};
-use super::holding::Holding;
+use super::elements::{self, Element, Kernel};
+use super::holding::{Holding, Permit};
 use crate::error::{Context, Result};
 use crate::net::owner;
 use crate::store::Layout;
@@ -33,19 +33,22 @@ pub(super) fn leased(tag: &str) -> Result<Vec<Holding>> {
 
 /// Reserves addresses for their MAC address, before its first packet; the guest's file exists already, so
 /// that tables that are written later have them too.
-pub(crate) fn give(layout: &Layout, holdings: &[Holding]) -> Result<()> {
+pub(crate) fn give(layout: &Layout, holdings: &[Holding], permits: &[Permit]) -> Result<()> {
     let _lock = lock(layout)?;
     let tag = owner::tag(layout)?;
     let mut kernel = Kernel::new(&tag)?;
-    let all: Vec<_> = holdings.iter().flat_map(elements::of).collect();
+    let all: Vec<_> = holdings.iter().flat_map(elements::of).chain(of_permits(permits)).collect();
     if !kernel.add(&all)? {
         // The tables were flushed; they are written again from the guest's file.
         return Ok(());
     }
     let mut taken = Vec::new();
+    let macs: BTreeSet<Mac> = holdings.iter().map(|holding| holding.mac).collect();
+    for mac in macs {
+        // What the guest has claimed beyond that in an earlier run does not count, nor what was dropped then.
+        kernel.take(&[elements::count(mac), elements::drop_count(mac)])?;
+    }
     for holding in holdings {
-        // What the guest has claimed beyond that in an earlier run does not count.
-        kernel.take(&[elements::count(holding.mac)])?;
         if let IpAddr::V6(address) = holding.address
             && kernel.take(&[elements::claimed(address)])?
         {
@@ -68,11 +71,18 @@ fn evict(tag: &str, taken: &[Ipv6Addr]) -> Result<()> {
     Ok(())
 }
 
+fn of_permits(permits: &[Permit]) -> impl Iterator<Item = Element> {
+    permits
+        .iter()
+        .flat_map(|permit| std::iter::once(elements::of_permit(permit)).chain(permit.single6().map(elements::kept)))
+}
+
 /// Ends what [`give`] began; what is gone already is fine.
-pub(crate) fn take_back(layout: &Layout, holdings: &[Holding]) -> Result<()> {
+pub(crate) fn take_back(layout: &Layout, holdings: &[Holding], permits: &[Permit]) -> Result<()> {
     let _lock = lock(layout)?;
     let mut kernel = Kernel::new(&owner::tag(layout)?)?;
-    kernel.take(&holdings.iter().flat_map(elements::of).collect::<Vec<_>>()).map(drop)
+    let all = holdings.iter().flat_map(elements::of).chain(of_permits(permits));
+    kernel.take(&all.collect::<Vec<_>>()).map(drop)
 }
 
 /// Whether the rules let a MAC address use an address: lxm gave it, or no other has claimed it.

@@ -6,7 +6,7 @@
 use std::fmt::Write as _;
 use std::net::IpAddr;
 
-use super::holding::Holding;
+use super::holding::{Holding, Permit};
 use crate::config::bridge::BridgeSettings;
 use crate::net::publish::Published;
 
@@ -18,6 +18,8 @@ pub(super) struct RuleInputs {
     pub bridges: Vec<(String, BridgeSettings)>,
     /// Addresses that are not leased: reserved for a MAC address for as long as its guest runs.
     pub fixed: Vec<Holding>,
+    /// What guests may use by their settings.
+    pub permits: Vec<Permit>,
     /// Addresses under lease. New leases add themselves, see the chain `learn`.
     pub leased: Vec<Holding>,
     pub published: Vec<Published>,
@@ -122,6 +124,7 @@ mod tests {
                 ("lab".into(), settings("ipv4 = \"10.98.0.1/24\"\nnat = false")),
             ],
             fixed: Vec::new(),
+            permits: Vec::new(),
             leased: Vec::new(),
             published: vec![
                 Published { publish: "8080:80".parse().unwrap(), guest: "10.99.0.5".parse().unwrap() },
