@@ -232,7 +232,7 @@ fn wrong_arguments_are_refused_with_status_and_reason() {
         (&["config", "set", "web", "limits.memory", "5"], 6, "has no unit"),
         (&["config", "set", "web", "limits.memory", "1GiB", "boot.ready", "soon"], 6, "`boot.ready` cannot be `soon`"),
         (&["config", "set", "web", "boot.requires", "web"], 6, "cycle"),
-        (&["config", "set", "web", "network.eth0.type", "magic"], 6, "unknown variant `magic`"),
+        (&["config", "set", "web", "network.eth0.type", "magic"], 6, "it takes one of `none`, `host`"),
         (&["config", "unset", "web"], 2, "<KEY>"),
         (&["config", "unset", "web", "limits.nothing"], 6, "there is no setting `limits.nothing`"),
         (&["config", "show", "nobody"], 3, "`nobody`"),

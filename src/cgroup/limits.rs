@@ -5,6 +5,7 @@ use std::path::Path;
 use super::Hierarchies;
 use crate::config::Limits;
 use crate::error::{Context, Error, Result};
+use crate::types::Size;
 
 /// The group of a privileged guest below the v1 group that its limits are set on.
 pub(super) const V1_GUEST: &str = "payload";
@@ -116,13 +117,64 @@ fn write_limit(file: &Path, value: &str) -> Result<()> {
     match super::write_control(file, value) {
         Err(e) if super::is_gone(&e) => Ok(()),
         other => other.context(|| format!("set `{}` to {value}", file.display())).map_err(|e| {
-            if matches!(e.errno(), Some(libc::EINVAL | libc::ERANGE)) {
+            // What it holds could not be taken back (mem_cgroup_resize_max, mm/memcontrol-v1.c).
+            let used = file.parent().and_then(|dir| super::stats::number(&dir.join("memory.usage_in_bytes")));
+            if let (Some(libc::EBUSY), Some(used), Ok(limit)) = (e.errno(), used, value.parse()) {
+                below_use(used, limit)
+            } else if matches!(e.errno(), Some(libc::EINVAL | libc::ERANGE)) {
                 e.with_kind(crate::error::Kind::Config)
             } else {
                 e
             }
         }),
     }
+}
+
+/// What this host has to hold limits with.
+#[derive(Debug)]
+pub(crate) struct Controllers {
+    hierarchies: Hierarchies,
+    /// Those of the v2 tree.
+    unified: String,
+}
+
+impl Controllers {
+    /// `None` where no control groups are seen.
+    pub(crate) fn of_host() -> Option<Self> {
+        let hierarchies = Hierarchies::detect().ok()?;
+        let unified = std::fs::read_to_string(hierarchies.unified.as_ref()?.join("cgroup.controllers")).ok()?;
+        Some(Controllers { hierarchies, unified })
+    }
+
+    /// Whether the controller is in a v1 hierarchy.
+    pub(crate) fn is_v1(&self, controller: &str) -> bool {
+        self.hierarchies.v1.contains_key(controller)
+    }
+
+    pub(crate) fn has(&self, controller: &str) -> bool {
+        self.is_v1(controller) || self.unified.split_whitespace().any(|name| name == controller)
+    }
+
+    /// Fails as a start would.
+    pub(crate) fn require(&self, limits: &Limits) -> Result<()> {
+        require_controllers(&self.hierarchies, &self.unified, limits)
+    }
+}
+
+/// Refuses a limit of memory below what a running container holds and the kernel could not take back:
+/// it would kill for it (v2), or refuse with EBUSY (v1).
+pub(crate) fn require_unused_memory(hierarchies: &Hierarchies, group: &str, limits: &Limits) -> Result<()> {
+    let Some(limit) = limits.memory else { return Ok(()) };
+    match super::stats::held_memory(hierarchies, group) {
+        Some(held) if held > limit.bytes() => Err(below_use(held, limit.bytes())),
+        _ => Ok(()),
+    }
+}
+
+fn below_use(used: u64, limit: u64) -> Error {
+    let [used, limit] = [used.next_multiple_of(1 << 20), limit].map(Size::from_bytes);
+    Error::conflict(format!("`limits.memory` cannot be {limit}: the container uses {used} now"))
+        .hint("stop some of its programs first, or set it while the container is stopped")
 }
 
 /// Fails with `Kind::HostLacks` where a limit is set that no controller of this host can hold.

@@ -30,6 +30,7 @@ pub(crate) use container::ContainerCgroup;
 pub(crate) use devices::{DeviceKind, DeviceRule};
 pub(crate) use hierarchies::CgroupLayout;
 pub use hierarchies::Hierarchies;
+pub(crate) use limits::{Controllers, require_unused_memory};
 
 /// Whether a group is gone. A file of it that was open by then says ENODEV (kernfs_get_active in fs/kernfs),
 /// one that is opened later ENOENT.

@@ -53,6 +53,22 @@ pub(crate) fn memory(hierarchies: &Hierarchies, group: &str) -> Option<u64> {
     }
 }
 
+/// What of its memory is in no file, so that only swap could take it back; less what there is room for in swap.
+pub(crate) fn held_memory(hierarchies: &Hierarchies, group: &str) -> Option<u64> {
+    let held: u64 = match hierarchies.v1_dir("memory", group) {
+        Some(dir) => ["total_rss", "total_shmem"].iter().filter_map(|key| keyed(&dir.join("memory.stat"), key)).sum(),
+        None => {
+            let file = payload(hierarchies, group)?.join("memory.stat");
+            ["anon", "shmem", "slab_unreclaimable"].iter().filter_map(|key| keyed(&file, key)).sum()
+        }
+    };
+    let swap = fs::read_to_string("/proc/meminfo").ok().and_then(|text| {
+        let line = text.lines().find_map(|line| line.strip_prefix("SwapFree:"))?;
+        line.split_whitespace().next()?.parse::<u64>().ok()
+    });
+    Some(held.saturating_sub(swap.unwrap_or_default() * 1024))
+}
+
 /// How many processes of the container the kernel has killed for want of memory, the supervisor included.
 pub(crate) fn oom_kills(hierarchies: &Hierarchies, group: &str) -> u64 {
     let v2 = || Some(hierarchies.unified.as_ref()?.join(group).join("memory.events"));
@@ -64,7 +80,7 @@ fn payload(hierarchies: &Hierarchies, group: &str) -> Option<PathBuf> {
     Some(hierarchies.unified.as_ref()?.join(group).join("payload"))
 }
 
-fn number(file: &Path) -> Option<u64> {
+pub(super) fn number(file: &Path) -> Option<u64> {
     fs::read_to_string(file).ok()?.trim().parse().ok()
 }
 

@@ -10,7 +10,7 @@ use super::{Context, Format, NameArg, render};
 use crate::config::{Document, KeyPath};
 use crate::error::{Context as _, Error, Kind, Result};
 use crate::ops::beside_unit;
-use crate::ops::config::{self, Effect, SettingChange};
+use crate::ops::config::{self, Changed, Effect, SettingChange};
 use crate::sys::program::find_program;
 use crate::terminal;
 use crate::types::ContainerName;
@@ -18,7 +18,8 @@ use crate::types::ContainerName;
 /// Show and change the settings of a container
 ///
 /// A setting is its section and key with dots between, as in `limits.memory` or `network.eth0.type`.
-/// Sizes and durations need a unit: 512MiB (or 512M), 60s. New limits apply to a running container at once,
+/// Sizes need a unit: 512MiB or 512M; 512MB is a power of ten. Durations have one, 60s or 2m30s, or are in
+/// seconds. New limits apply to a running container at once,
 /// other changes at its next start.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
@@ -95,7 +96,7 @@ impl Config {
 }
 
 fn get(context: &Context, name: &ContainerName, key: &KeyPath) -> Result<()> {
-    let value = config::document(&context.layout, name)?.get(key)?;
+    let value = config::value(&context.layout, name, key)?;
     match (context.format, value) {
         (Format::Json, value) => render::json(&value),
         (Format::Text, None) => Ok(()),
@@ -111,8 +112,11 @@ fn set(context: &Context, name: &ContainerName, settings: &[String]) -> Result<u
     let mut changes = Vec::new();
     let mut words = settings.iter().map(String::as_str);
     while let Some(word) = words.next() {
-        // No key has a `=`.
-        let pair = word.split_once('=').or_else(|| Some((word, words.next()?)));
+        // No key has a `=`. With blanks around it, it is a word of its own, or begins one.
+        let pair = word.split_once('=').or_else(|| match words.next()? {
+            "=" => Some((word, words.next()?)),
+            value => Some((word, value.strip_prefix('=').unwrap_or(value))),
+        });
         let (key, value) = pair.ok_or_else(|| {
             Error::usage(format!("`{word}` has no value"))
                 .hint("give each setting its value: `lxm config set NAME KEY VALUE`")
@@ -123,7 +127,7 @@ fn set(context: &Context, name: &ContainerName, settings: &[String]) -> Result<u
 }
 
 fn change(context: &Context, name: &ContainerName, changes: &[SettingChange]) -> Result<u8> {
-    let effect = config::change(&context.layout, name, changes)?;
+    let changed = config::change(&context.layout, name, changes)?;
     let is_below = |section: &str| {
         changes.iter().any(|change| match change {
             SettingChange::Set { key, .. } | SettingChange::Unset { key } => key.is_below(section),
@@ -137,7 +141,7 @@ fn change(context: &Context, name: &ContainerName, changes: &[SettingChange]) ->
     if is_below("mount") {
         warn(context, name)?;
     }
-    tell(context, name, effect)
+    tell(context, name, &changed)
 }
 
 fn warn(context: &Context, name: &ContainerName) -> Result<()> {
@@ -146,7 +150,10 @@ fn warn(context: &Context, name: &ContainerName) -> Result<()> {
     Ok(())
 }
 
-fn tell(context: &Context, name: &ContainerName, effect: Effect) -> Result<u8> {
+fn tell(context: &Context, name: &ContainerName, changed: &Changed) -> Result<u8> {
+    let Changed { effect, warnings } = changed;
+    let effect = *effect;
+    warnings.iter().for_each(|warning| context.say(&format!("warning: {warning}")));
     if effect == Effect::NextStart {
         context.say(&format!("`{name}` is running: the change applies when it is started again"));
     }
@@ -157,7 +164,7 @@ fn show(context: &Context, name: &ContainerName, defaults: bool) -> Result<()> {
     if context.format == Format::Text && !defaults {
         return render::exactly(&config::text(&context.layout, name)?);
     }
-    let all = config::document(&context.layout, name)?.config().with_defaults()?;
+    let all = config::all(&context.layout, name)?;
     match context.format {
         Format::Json => render::json(&all),
         Format::Text => render::exactly(&toml::to_string(&all).map_err(|e| Error::failed(e.to_string()))?),
@@ -180,9 +187,9 @@ fn edit(context: &Context, name: &ContainerName) -> Result<u8> {
         // The admin edits the copy: errors name its lines.
         let taken = Document::parse(&after, copy.path()).and_then(|_| config::replace(layout, name, &before, &after));
         match taken {
-            Ok(effect) => {
+            Ok(changed) => {
                 warn(context, name)?;
-                return tell(context, name, effect);
+                return tell(context, name, &changed);
             }
             Err(e) if e.kind() == Kind::Config && again(&e)? => {}
             Err(e) => {

@@ -56,7 +56,7 @@ impl Document {
         if let Some((key, value)) = last {
             let new = accept(text).map_err(|refusal| refusal.explain(key, Some(value)))?;
             if let Some(unfit) = new.config.newly_unfit(&self.config) {
-                return Err(unfit.error());
+                return Err(unfit.refusal());
             }
             *self = new;
         }
@@ -143,13 +143,17 @@ fn put_meaning(text: &DocumentMut, key: &KeyPath, value: &str) -> Result<Documen
     let mut refusals = Vec::new();
     for candidate in meanings(value) {
         let is_text = matches!(candidate, Value::String(_));
+        if !candidate.is_inline_table() && super::words::is_section(key) {
+            refusals.push((is_text, Refusal("invalid type: sequence, expected a map".to_owned())));
+            continue;
+        }
         match put_at(text, key, candidate).and_then(accept_half) {
             Ok(changed) => return Ok(changed),
             Err(e) => refusals.push((is_text, e)),
         }
     }
     // A text that a setting of texts refuses is the case worth explaining; else the first.
-    let wrong_type = |e: &Refusal| e.0.starts_with("invalid type");
+    let wrong_type = |e: &Refusal| super::words::is_of_serde(&e.0);
     let told = refusals.iter().find(|(is_text, e)| *is_text && !wrong_type(e));
     // What a list refuses of its elements says more than that it is a list.
     let told = told.or(refusals.iter().find(|(_, e)| !wrong_type(e))).or(refusals.first());
@@ -292,9 +296,9 @@ target = \"/srv\"
             ("limit.memory", "1GiB", "there is no setting `limit.memory`", Some("did you mean `limits.memory`?")),
             ("limits.memory.x", "1", "there is no setting `limits.memory.x`", None),
             ("limits.memory", "5", "`limits.memory` cannot be `5`: `5` is not a size: it has no unit", None),
-            ("limits.pids", "many", "`limits.pids` cannot be `many`: invalid type", None),
+            ("limits.pids", "many", "`limits.pids` cannot be `many`: it takes a number of processes", None),
             ("security.address-families", "UNIX,FOO", "`security.address-families` cannot be `UNIX,FOO`: `FOO`", None),
-            ("boot.ready", "soon", "`boot.ready` cannot be `soon`: unknown variant `soon`", None),
+            ("boot.ready", "soon", "`boot.ready` cannot be `soon`: it takes `started`", None),
             ("credential.a/b", "1", "`credential.a/b` cannot be `1`: `a/b` is not the name of a credential", None),
             (
                 "network.publish",
@@ -332,7 +336,7 @@ target = \"/srv\"
         let mut document = document();
         let keys = ["mount.1.source", "mount.1.target", "limits.pids"].map(|key| key.parse::<KeyPath>().unwrap());
         let error = document.set([(&keys[0], "/opt")]).unwrap_err();
-        assert!(error.to_string().contains("missing field `target`"), "{error}");
+        assert!(error.to_string().contains("`mount.1` also needs `mount.1.target`"), "{error}");
         document.set([(&keys[0], "/opt"), (&keys[1], "/mnt"), (&keys[2], "9")]).unwrap();
         assert!(document.to_string().contains("[[mount]]\nsource = \"/opt\"\ntarget = \"/mnt\"\n"), "{document}");
         let before = document.to_string();

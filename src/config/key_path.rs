@@ -30,6 +30,10 @@ impl FromStr for KeyPath {
 }
 
 impl KeyPath {
+    pub(crate) fn parts(&self) -> Vec<&str> {
+        self.0.iter().map(String::as_str).collect()
+    }
+
     /// Whether it is the setting `first` or within it.
     pub fn is_below(&self, first: &str) -> bool {
         self.0.first().is_some_and(|key| key == first)

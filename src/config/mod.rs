@@ -19,6 +19,7 @@ mod parse;
 pub(crate) mod range;
 mod security;
 mod unfit;
+mod words;
 
 pub use container::Config;
 pub(crate) use container::{Boot, Device, Init, Limits, ReadyCondition, Schedule, Snapshots, Storage};

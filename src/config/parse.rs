@@ -19,7 +19,7 @@ fn explain(e: &toml::de::Error, text: &str, file: &Path) -> Error {
         None => file.display().to_string(),
     };
     // The parser's message is one line of what, then what was expected; both matter to the admin.
-    let message = e.message().replace('\n', ", ");
+    let message = super::words::plain(&e.message().replace('\n', ", "));
     let error = Error::config(format!("{place}: {message}"));
     match nearest(e.message()) {
         Some(key) => error.hint(format!("did you mean `{key}`?")),

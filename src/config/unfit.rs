@@ -3,8 +3,9 @@
 //! An earlier lxm or another program wrote them. They are read, so that they can be shown, changed and unset;
 //! to write one anew is refused, and so is a start with one.
 
-use super::{Config, KeyPath, is_interface_name, is_link_name};
+use super::{Address, Config, KeyPath, Network, is_interface_name, is_link_name, words};
 use crate::error::Error;
+use crate::types::{Mac, Rate};
 
 /// One below PID_MAX_LIMIT: the kernel refuses a limit above, and one more is set for what attaches.
 const MOST_PIDS: u64 = (4 << 20) - 1;
@@ -24,6 +25,14 @@ impl Unfit {
 
     pub fn error(&self) -> Error {
         Error::config(format!("`{}`: {}", self.key, self.why))
+    }
+
+    /// As [`Self::error`], for who has just written it.
+    pub fn refusal(&self) -> Error {
+        match words::takes(&self.key) {
+            Some(takes) => self.error().hint(format!("`{}` takes {takes}", self.key)),
+            None => self.error(),
+        }
     }
 }
 
@@ -57,16 +66,19 @@ impl Config {
         );
         let memory = limits.memory.filter(|memory| memory.bytes() < LEAST_MEMORY);
         add(&["limits", "memory"], memory.map(|memory| format!("`{memory}` is too small to start the container")));
+        add(&["version"], (self.version != 1).then(|| format!("this lxm does not know version {}", self.version)));
         for (name, network) in &self.network {
             let why = || format!("`{}` cannot be the name of an interface", name.escape_default());
             add(&["network", name], (!is_interface_name(name)).then(why));
-            for (key, link) in [("bridge", &network.bridge), ("parent", &network.parent)] {
-                let link = link.as_deref().filter(|link| !is_link_name(link));
-                let why = link.map(|link| format!("`{}` is not the name of a link", link.escape_default()));
-                add(&["network", name, key], why);
-            }
-            let mac = network.mac.as_deref().and_then(|mac| mac.parse::<crate::types::Mac>().err());
-            add(&["network", name, "mac"], mac.map(|e| e.to_string()));
+            interface(network).into_iter().for_each(|(key, why)| add(&["network", name, key], Some(why)));
+        }
+        for (at, device) in self.device.iter().enumerate() {
+            let path = Some(&device.path).filter(|path| !path.is_absolute());
+            let path = path.map(|path| format!("`{}` does not begin with `/`", path.display()));
+            add(&["device", &at.to_string(), "path"], path);
+            let is_mode = |mode: &str| u32::from_str_radix(mode, 8).is_ok_and(|mode| mode <= 0o777);
+            let mode = device.mode.as_deref().filter(|mode| !is_mode(mode));
+            add(&["device", &at.to_string(), "mode"], mode.map(|mode| format!("`{mode}` is not an octal mode")));
         }
         for (at, mount) in self.mount.iter().enumerate() {
             add(&["mount", &at.to_string(), "target"], mount.target.refusal());
@@ -83,6 +95,37 @@ impl Config {
         // By what is wrong: an element's place changes with those before it.
         self.unfit().into_iter().find(|unfit| before.iter().all(|before| before.why != unfit.why))
     }
+}
+
+/// The keys of an interface that cannot be as they are, whatever its type.
+fn interface(network: &Network) -> Vec<(&'static str, String)> {
+    let mut found = Vec::new();
+    let mut add = |key, why: Option<String>| found.extend(why.map(|why| (key, why)));
+    for (key, link) in [("bridge", &network.bridge), ("parent", &network.parent)] {
+        let link = link.as_deref().filter(|link| !is_link_name(link));
+        add(key, link.map(|link| format!("`{}` is not the name of a link", link.escape_default())));
+    }
+    let is_mac = |mac: &&str| mac.parse::<Mac>().is_ok_and(|mac| mac.is_unicast());
+    let mac = network.mac.as_deref().filter(|mac| !is_mac(mac));
+    add("mac", mac.map(|mac| format!("`{}` is not a unicast MAC address", mac.escape_default())));
+    for (key, address, six) in [("ipv4", network.ipv4, false), ("ipv6", network.ipv6, true)] {
+        let given = match address {
+            Address::Static(given) => Some(given.ip()),
+            Address::Reserved(given) => Some(given),
+            Address::None | Address::Dhcp | Address::Auto => None,
+        };
+        let other = given.filter(|given| given.is_ipv6() != six);
+        add(key, other.map(|given| format!("`{given}` is an address of the other family")));
+    }
+    let vlan = network.vlan.filter(|vlan| !(1..=4094).contains(vlan));
+    add("vlan", vlan.map(|vlan| format!("{vlan} is out of range: 1 to 4094")));
+    let mtu = network.mtu.filter(|mtu| !(68..=65_535).contains(mtu));
+    add("mtu", mtu.map(|mtu| format!("{mtu} is out of range: 68 to 65535, and at least 1280 for IPv6")));
+    for (key, rate) in [("ingress", &network.ingress), ("egress", &network.egress)] {
+        let rate = rate.as_deref().filter(|rate| rate.parse::<Rate>().is_err());
+        add(key, rate.map(|rate| format!("`{}` is not a rate", rate.escape_default())));
+    }
+    found
 }
 
 /// Well below what a start takes: with 100 KiB its first process is killed before the guest's init runs,
@@ -152,6 +195,16 @@ mod tests {
             ("network.abcdefghijklmnop.type = 'none'", "network.abcdefghijklmnop"),
             ("network.eth0.bridge = 'a b'", "network.eth0.bridge"),
             ("network.eth0.mac = 'x'", "network.eth0.mac"),
+            ("network.eth0.mac = 'ff:ff:ff:ff:ff:ff'", "network.eth0.mac"),
+            ("network.eth0 = {type = 'none', vlan = 9999}", "network.eth0.vlan"),
+            ("network.eth0 = {type = 'none', mtu = 5}", "network.eth0.mtu"),
+            ("network.eth0.ipv4 = '::1'", "network.eth0.ipv4"),
+            ("network.eth0.ipv6 = '10.1.1.1'", "network.eth0.ipv6"),
+            ("network.eth0.ingress = 'foo'", "network.eth0.ingress"),
+            ("network.eth0.egress = '5'", "network.eth0.egress"),
+            ("device = [{path = 'ttyS0'}]", "device.0.path"),
+            ("device = [{path = '/dev/ttyS0', mode = '99'}]", "device.0.mode"),
+            ("version = 2", "version"),
             ("network.eth0.parent = \"a\\nb\"", "network.eth0.parent"),
             ("environment.'' = 'x'", "environment.\"\""),
             ("environment.'A=B' = 'x'", "environment.\"A=B\""),

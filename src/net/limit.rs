@@ -11,8 +11,8 @@ use rtnetlink::{Handle, LinkMessageBuilder, LinkUnspec};
 
 use super::link::add_replacing;
 use super::netlink::index_of;
-use super::rate::Rate;
 use crate::error::{Context, Error, Kind, Result};
+use crate::types::Rate;
 
 // linux/pkt_sched.h
 const TCA_TBF_PARMS: u16 = 1;

@@ -26,7 +26,6 @@ pub(crate) mod owner;
 mod plan;
 pub(crate) mod preview;
 pub(crate) mod publish;
-mod rate;
 pub(crate) mod reach;
 mod reallow;
 mod record;
@@ -36,7 +35,7 @@ pub(crate) mod rules;
 pub(crate) mod server;
 mod sysctl;
 
-pub(crate) use addresses::check_addresses;
+pub(crate) use addresses::{check_addresses, check_plan, is_own_bridge};
 pub(crate) use check::Finding;
 pub use check::check;
 pub use connect::{GuestLink, connect};

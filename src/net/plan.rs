@@ -6,10 +6,9 @@ use ipnetwork::IpNetwork;
 
 use super::allow::Allowance;
 use super::names;
-use super::rate::Rate;
 use crate::config::{Address, Config, Network, NetworkType, PublishedPort, is_interface_name, is_link_name};
 use crate::error::{Context, Error, Result};
-use crate::types::{ContainerName, Mac};
+use crate::types::{ContainerName, Mac, Rate};
 
 /// One interface of the guest, as it will be made.
 #[derive(Debug, Clone, PartialEq)]
@@ -83,11 +82,7 @@ fn interface(
     network: &Network,
     default_bridge: &str,
 ) -> Result<PlannedInterface> {
-    let parent = || -> Result<String> {
-        let parent =
-            network.parent.clone().ok_or_else(|| Error::config("`parent` is not set: which link of the host?"))?;
-        checked_link_name(parent)
-    };
+    let parent = || parent(guest, network);
     let kind = match network.kind {
         NetworkType::Veth => LinkKind::Veth {
             bridge: checked_link_name(network.bridge.clone().unwrap_or_else(|| default_bridge.to_owned()))?,
@@ -145,6 +140,20 @@ fn refuse_keys_of_veth(network: &Network) -> Result<()> {
         Some((key, _)) => Err(Error::config(format!("`{key}` needs `type = \"veth\"`"))),
         None => Ok(()),
     }
+}
+
+/// The link of the host that an interface is made on.
+fn parent(guest: &str, network: &Network) -> Result<String> {
+    let name = network.parent.clone().ok_or_else(|| {
+        let kind = match network.kind {
+            NetworkType::Macvlan => "macvlan",
+            NetworkType::Ipvlan => "ipvlan",
+            _ => "physical",
+        };
+        Error::config("`parent` is not set: which link of the host?")
+            .hint(format!("set both in one command: `network.{guest}.type {kind} network.{guest}.parent eno1`"))
+    })?;
+    checked_link_name(name)
 }
 
 /// The MAC address of an interface: the one that is set, else one made of the container's uuid.

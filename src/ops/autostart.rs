@@ -46,6 +46,16 @@ pub(crate) fn changed(layout: &Layout, name: &ContainerName, config: &Config) ->
     cgroup.change_limits(&config.limits).context(|| format!("change the limits of `{name}`"))
 }
 
+/// Has a systemd host do as `boot.autostart` was set, whose truth is the unit.
+pub(crate) fn follow(layout: &Layout, name: &ContainerName, autostart: bool) -> Result<()> {
+    match (systemd::is_running(), autostart) {
+        (false, _) => Ok(()),
+        (true, is) if unit::is_enabled(layout, name) == is => Ok(()),
+        (true, true) => unit::enable(layout, name),
+        (true, false) => unit::disable(layout, name),
+    }
+}
+
 /// Makes the host start the container when it boots.
 pub(crate) fn enable(layout: &Layout, name: &ContainerName) -> Result<()> {
     let config = layout.config(name)?;
@@ -53,7 +63,9 @@ pub(crate) fn enable(layout: &Layout, name: &ContainerName) -> Result<()> {
     let _lock = OperationLock::acquire(layout, name)?;
     if systemd::is_running() {
         dropin::write(layout, name, &config)?;
-        return unit::enable(layout, name);
+        unit::enable(layout, name)?;
+        // A file that says otherwise would be shown.
+        return if config.boot.autostart { Ok(()) } else { set_if_written(layout, name, true) };
     }
     set(layout, name, true)
 }
@@ -62,7 +74,11 @@ pub(crate) fn enable(layout: &Layout, name: &ContainerName) -> Result<()> {
 pub(crate) fn disable(layout: &Layout, name: &ContainerName) -> Result<()> {
     layout.require(name)?;
     let _lock = OperationLock::acquire(layout, name)?;
-    if systemd::is_running() { unit::disable(layout, name) } else { set(layout, name, false) }
+    if !systemd::is_running() {
+        return set(layout, name, false);
+    }
+    unit::disable(layout, name)?;
+    set_if_written(layout, name, false)
 }
 
 /// Takes a container that is being destroyed out of the host's boot.
@@ -73,6 +89,14 @@ pub(crate) fn forget(layout: &Layout, name: &ContainerName) -> Result<()> {
     journal_link::forget(&layout.container(name));
     unit::disable(layout, name)?;
     dropin::forget(layout, name)
+}
+
+/// Where `boot.autostart` is in the file, has it say what the unit does.
+fn set_if_written(layout: &Layout, name: &ContainerName, autostart: bool) -> Result<()> {
+    let text = std::fs::read_to_string(layout.config_file(name)).unwrap_or_default();
+    let table: toml::Table = text.parse().unwrap_or_default();
+    let is_written = table.get("boot").is_some_and(|boot| boot.get("autostart").is_some());
+    if is_written { set(layout, name, autostart) } else { Ok(()) }
 }
 
 fn set(layout: &Layout, name: &ContainerName, autostart: bool) -> Result<()> {

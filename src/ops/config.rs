@@ -2,15 +2,24 @@
 
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 
-use super::autostart;
-use crate::config::{Config, Document, KeyPath, Mount};
+use rustix::fs::{FileType, Mode, OFlags};
+
+use super::{autostart, meaning};
+use crate::cgroup::{Hierarchies, require_unused_memory};
+use crate::config::{Config, Document, KeyPath, Mount, Network, NetworkType};
+use crate::container::boot_report;
+use crate::container::files::GuestTree;
 use crate::error::{Context, Error, Result};
 use crate::identity;
 use crate::net;
 use crate::storage;
 use crate::store::{AliveLock, Layout, OperationLock, replace_file};
+use crate::sys::fs::open_in_root;
 use crate::sys::fs::read_text;
 use crate::types::ContainerName;
+
+/// The setting that is carried out by a unit on systemd hosts.
+const AUTOSTART: &str = "boot.autostart";
 
 /// One change of a setting.
 #[derive(Debug, Clone)]
@@ -30,6 +39,14 @@ pub(crate) enum Effect {
     NextStart,
 }
 
+/// What came of a change.
+#[derive(Debug)]
+pub(crate) struct Changed {
+    pub effect: Effect,
+    /// What the admin is to know of what is set now.
+    pub warnings: Vec<String>,
+}
+
 /// The text of the configuration file.
 pub(crate) fn text(layout: &Layout, name: &ContainerName) -> Result<String> {
     layout.require(name)?;
@@ -41,13 +58,42 @@ pub(crate) fn document(layout: &Layout, name: &ContainerName) -> Result<Document
     Document::parse(&text(layout, name)?, &layout.config_file(name))
 }
 
+/// The value of a setting that is in force, its default included; `None` where it has none.
+pub(crate) fn value(layout: &Layout, name: &ContainerName, key: &KeyPath) -> Result<Option<toml::Value>> {
+    let document = document(layout, name)?;
+    let value = document.get(key)?;
+    Ok(match (key.to_string().as_str(), &key.parts()[..]) {
+        // On a systemd host its unit says it.
+        (AUTOSTART, _) => Some(toml::Value::Boolean(boot_report::is_enabled(layout, name, document.config()))),
+        (_, ["network", interface, "bridge"]) if value.is_none() => {
+            let is_veth = |network: &&Network| network.kind == NetworkType::Veth;
+            let network = document.config().network.get(*interface).filter(is_veth);
+            network.map(|_| {
+                toml::Value::String(net::bridge::default_name(&layout.host_config().unwrap_or_default()).to_owned())
+            })
+        }
+        _ => value,
+    })
+}
+
+/// All settings with their defaults, as they are in force.
+pub(crate) fn all(layout: &Layout, name: &ContainerName) -> Result<toml::Table> {
+    let document = document(layout, name)?;
+    let mut all = document.config().with_defaults()?;
+    if let Some(boot) = all.get_mut("boot").and_then(toml::Value::as_table_mut) {
+        let enabled = boot_report::is_enabled(layout, name, document.config());
+        boot.insert("autostart".to_owned(), toml::Value::Boolean(enabled));
+    }
+    Ok(all)
+}
+
 /// Makes all of `changes` or none.
-pub(crate) fn change(layout: &Layout, name: &ContainerName, changes: &[SettingChange]) -> Result<Effect> {
+pub(crate) fn change(layout: &Layout, name: &ContainerName, changes: &[SettingChange]) -> Result<Changed> {
     layout.require(name)?;
     make(layout, name, changes).context(|| format!("configure `{name}`"))
 }
 
-fn make(layout: &Layout, name: &ContainerName, changes: &[SettingChange]) -> Result<Effect> {
+fn make(layout: &Layout, name: &ContainerName, changes: &[SettingChange]) -> Result<Changed> {
     let _lock = OperationLock::acquire(layout, name)?;
     let old = document(layout, name)?;
     let mut new = old.clone();
@@ -60,18 +106,25 @@ fn make(layout: &Layout, name: &ContainerName, changes: &[SettingChange]) -> Res
         SettingChange::Set { key, value } => Some((key, value.as_str())),
         SettingChange::Unset { .. } => None,
     }))?;
-    write(layout, name, &old, &new)
+    let changed = write(layout, name, &old, &new)?;
+    let is_of_autostart = |change: &SettingChange| match change {
+        SettingChange::Set { key, .. } | SettingChange::Unset { key } => key.to_string() == AUTOSTART,
+    };
+    if changes.iter().any(is_of_autostart) {
+        autostart::follow(layout, name, new.config().boot.autostart)?;
+    }
+    Ok(changed)
 }
 
 /// Replaces the text `before`, which the admin has edited, by `after`.
 ///
 /// Fails with `Kind::Conflict` if another command has changed it meanwhile.
-pub(crate) fn replace(layout: &Layout, name: &ContainerName, before: &str, after: &str) -> Result<Effect> {
+pub(crate) fn replace(layout: &Layout, name: &ContainerName, before: &str, after: &str) -> Result<Changed> {
     layout.require(name)?;
     put(layout, name, before, after).context(|| format!("configure `{name}`"))
 }
 
-fn put(layout: &Layout, name: &ContainerName, before: &str, after: &str) -> Result<Effect> {
+fn put(layout: &Layout, name: &ContainerName, before: &str, after: &str) -> Result<Changed> {
     let _lock = OperationLock::acquire(layout, name)?;
     if text(layout, name)? != before {
         return Err(Error::conflict("another command has changed the configuration meanwhile"));
@@ -81,13 +134,18 @@ fn put(layout: &Layout, name: &ContainerName, before: &str, after: &str) -> Resu
     // What is there may be broken: that may be why it is edited.
     match Document::parse(before, &file) {
         Ok(old) => {
-            new.config().newly_unfit(old.config()).map_or(Ok(()), |unfit| Err(unfit.error()))?;
-            write(layout, name, &old, &new)
+            new.config().newly_unfit(old.config()).map_or(Ok(()), |unfit| Err(unfit.refusal()))?;
+            let changed = write(layout, name, &old, &new)?;
+            if old.config().boot.autostart != new.config().boot.autostart {
+                autostart::follow(layout, name, new.config().boot.autostart)?;
+            }
+            Ok(changed)
         }
         Err(_) => {
-            new.config().newly_unfit(&Config::default()).map_or(Ok(()), |unfit| Err(unfit.error()))?;
+            new.config().newly_unfit(&Config::default()).map_or(Ok(()), |unfit| Err(unfit.refusal()))?;
             identity::require_free(layout, name, new.config(), None)?;
-            store(layout, name, &new).map(|()| Effect::Now)
+            let warnings = meaning::of_change(layout, name, &Config::default(), new.config())?;
+            store(layout, name, &new).map(|()| Changed { effect: Effect::Now, warnings })
         }
     }
 }
@@ -106,12 +164,40 @@ pub(crate) fn warnings(layout: &Layout, name: &ContainerName) -> Result<Vec<Stri
             mount.source.display()
         )
     };
-    Ok(config.mount.iter().filter(acts).map(text).collect())
+    let mut warnings: Vec<String> = config.mount.iter().filter(acts).map(text).collect();
+    if !config.mount.is_empty()
+        && let Ok(guest) = GuestTree::open(layout, name)
+    {
+        warnings.extend(config.mount.iter().filter_map(|mount| unlike_target(&guest, mount)));
+    }
+    Ok(warnings)
 }
 
-fn write(layout: &Layout, name: &ContainerName, old: &Document, new: &Document) -> Result<Effect> {
+/// What to say of a file that is to be mounted on a directory, or the other way round (mount(2), ENOTDIR).
+fn unlike_target(guest: &GuestTree, mount: &Mount) -> Option<String> {
+    let target = open_in_root(guest.root(), mount.target.as_path(), OFlags::PATH, Mode::empty()).ok()?;
+    let target_is_dir = FileType::from_raw_mode(rustix::fs::fstat(target).ok()?.st_mode).is_dir();
+    let source_is_dir = std::fs::metadata(&mount.source).ok()?.is_dir();
+    let kind = |is_dir| if is_dir { "a directory" } else { "a file" };
+    (target_is_dir != source_is_dir).then(|| {
+        format!(
+            "the source `{}` is {}, and `{}` is {} in the container: it does not start with this mount",
+            mount.source.display(),
+            kind(source_is_dir),
+            mount.target,
+            kind(target_is_dir)
+        )
+    })
+}
+
+fn write(layout: &Layout, name: &ContainerName, old: &Document, new: &Document) -> Result<Changed> {
     if old.to_string() == new.to_string() {
-        return Ok(Effect::None);
+        return Ok(Changed { effect: Effect::None, warnings: Vec::new() });
+    }
+    let warnings = meaning::of_change(layout, name, old.config(), new.config())?;
+    let running = AliveLock::is_held(layout, name)?;
+    if running && old.config().limits.memory != new.config().limits.memory {
+        require_unused_memory(&Hierarchies::detect()?, &layout.cgroup(name), &new.config().limits)?;
     }
     identity::require_free(layout, name, new.config(), Some(old.config()))?;
     if old.config().network != new.config().network {
@@ -130,8 +216,8 @@ fn write(layout: &Layout, name: &ContainerName, old: &Document, new: &Document) 
         let _ = limit_size(layout, name, old.config());
         return Err(e);
     }
-    if !AliveLock::is_held(layout, name)? {
-        return Ok(Effect::Now);
+    if !running {
+        return Ok(Changed { effect: Effect::Now, warnings });
     }
     // Of what a running guest was given, limits alone can be changed, that of its files too.
     let mut as_it_runs = new.config().clone();
@@ -149,7 +235,8 @@ fn write(layout: &Layout, name: &ContainerName, old: &Document, new: &Document) 
         net::reallow(layout, name, new.config()).context(|| "change what the running container may use")?;
     }
     as_it_runs.boot = crate::config::Boot { init: new.config().boot.init.clone(), ..old.config().boot.clone() };
-    Ok(if as_it_runs == *old.config() { Effect::Now } else { Effect::NextStart })
+    let effect = if as_it_runs == *old.config() { Effect::Now } else { Effect::NextStart };
+    Ok(Changed { effect, warnings })
 }
 
 /// Has the file system hold `storage.size`, whether the container runs or not.

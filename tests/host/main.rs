@@ -21,6 +21,7 @@ mod import;
 mod json;
 mod lifecycle;
 mod many;
+mod meaning;
 mod neighbours;
 mod netserve;
 mod network;
@@ -55,6 +56,7 @@ const MAY_NOT_BE_SKIPPED: &[&str] = &[
     "lifecycle::",
     "many::",
     "neighbours::",
+    "meaning::",
     "netserve::",
     "network::",
     "peers::",
@@ -78,6 +80,7 @@ fn trials() -> Vec<Trial> {
         lifecycle::trials(),
         many::trials(),
         neighbours::trials(),
+        meaning::trials(),
         verbs::trials(),
         crash::trials(),
         distributions::trials(),

@@ -1,13 +1,15 @@
+//! Rates of traffic like `100Mbit`.
+
 use std::str::FromStr;
 
 use crate::error::{Error, Result};
 
 /// Traffic in bits a second, written with its unit: `100Mbit`, `1.5Gbit`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) struct Rate(u64);
+pub(crate) struct Rate(u64);
 
 impl Rate {
-    pub(super) fn bytes_per_second(self) -> u64 {
+    pub(crate) fn bytes_per_second(self) -> u64 {
         self.0 / 8
     }
 }
