@@ -11,7 +11,7 @@ use crate::types::{ContainerName, Size};
 ///
 /// SOURCE is one of: an archive that `lxm export` wrote; the directory of an LXC container; a
 /// directory in /var/lib/machines, with its .nspawn file; an archive of a docker or OCI image.
-/// Settings that lxm does not have are listed.
+/// Settings that lxm does not have are listed, with the reason.
 ///
 /// Settings that grant more rights than a new container has are dropped and listed, unless --trust
 /// is given. An export keeps its identity (uuid, MAC addresses), unless a container on this host has

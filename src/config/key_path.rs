@@ -45,6 +45,16 @@ impl KeyPath {
         KeyPath(self.0.iter().take(if in_list { 2 } else { self.0.len() }).cloned().collect())
     }
 
+    /// The interface whose link it names: `network.eth0` of `network.eth0.bridge`.
+    pub fn interface_of_link(&self) -> Option<KeyPath> {
+        match self.0.as_slice() {
+            [first, name, link] if first == "network" && (link == "bridge" || link == "parent") => {
+                Some(KeyPath(vec![first.clone(), name.clone()]))
+            }
+            _ => None,
+        }
+    }
+
     /// A name by its parts, which may have dots of their own.
     pub fn of<Part: Into<String>>(parts: impl IntoIterator<Item = Part>) -> Self {
         KeyPath(parts.into_iter().map(Into::into).collect())

@@ -49,6 +49,11 @@ const DEFAULT: [Capability; 27] = [
     Capability::CAP_SYS_TTY_CONFIG,
 ];
 
+/// Whether a guest has it unless its configuration takes it away.
+pub(crate) fn is_kept_by_default(capability: Capability) -> bool {
+    DEFAULT.contains(&capability)
+}
+
 impl CapabilitySet {
     /// The default set with the names in `add` added and those in `drop` taken away.
     ///

@@ -32,7 +32,7 @@ mod plan;
 mod run_host;
 pub(crate) mod seccomp;
 
-pub(crate) use capabilities::CapabilitySet;
+pub(crate) use capabilities::{CapabilitySet, is_kept_by_default};
 pub(crate) use confine::{Confinement, confine};
 pub(crate) use init::{boot, refuse};
 pub(crate) use lock::lock_mounts;

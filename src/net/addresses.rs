@@ -14,6 +14,20 @@ use crate::netserver;
 use crate::store::Layout;
 use crate::types::ContainerName;
 
+/// Refuses interfaces that no start could make, whatever the host has.
+pub(crate) fn check_plan(layout: &Layout, name: &ContainerName, config: &Config) -> Result<()> {
+    let host = layout.host_config().unwrap_or_default();
+    plan::interfaces(name, config, bridge::default_name(&host)).map(drop)
+}
+
+/// Whether lxm makes a bridge of this name when a container needs it.
+pub(crate) fn is_own_bridge(layout: &Layout, name: &str) -> bool {
+    let of_file = || NetworkFile::load(layout).is_ok_and(|file| file.bridge.contains_key(name));
+    owner::bridge_name(layout, owner::DEFAULT_BRIDGE).is_ok_and(|own| own == name)
+        || name == owner::DEFAULT_BRIDGE
+        || of_file()
+}
+
 /// Refuses a configuration whose addresses are the bridge's own, outside its network, or leased to
 /// another guest. Of a bridge that is not made yet nothing is known.
 pub(crate) fn check_addresses(layout: &Layout, name: &ContainerName, config: &Config) -> Result<()> {
@@ -36,20 +50,6 @@ pub(crate) fn check_addresses(layout: &Layout, name: &ContainerName, config: &Co
             .context(|| format!("network.{}", interface.guest))?;
     }
     Ok(())
-}
-
-/// Refuses interfaces that no start could make, whatever the host has.
-pub(crate) fn check_plan(layout: &Layout, name: &ContainerName, config: &Config) -> Result<()> {
-    let host = layout.host_config().unwrap_or_default();
-    plan::interfaces(name, config, bridge::default_name(&host)).map(drop)
-}
-
-/// Whether lxm makes a bridge of this name when a container needs it.
-pub(crate) fn is_own_bridge(layout: &Layout, name: &str) -> bool {
-    let of_file = || NetworkFile::load(layout).is_ok_and(|file| file.bridge.contains_key(name));
-    owner::bridge_name(layout, owner::DEFAULT_BRIDGE).is_ok_and(|own| own == name)
-        || name == owner::DEFAULT_BRIDGE
-        || of_file()
 }
 
 /// The same for one interface on a bridge with these settings.

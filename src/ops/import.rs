@@ -1,13 +1,20 @@
 //! `lxm import`: containers made of what `lxm export` or other programs wrote.
 
+mod accept;
+mod device_nodes;
+#[cfg(test)]
+mod document;
 mod exported;
 mod foreign;
 #[cfg(any(test, fuzzing))]
 pub(crate) mod fuzz;
+#[cfg(any(test, fuzzing))]
+mod isolation;
 mod lxc;
 mod make;
 mod nspawn;
 mod oci;
+mod table;
 
 use std::io::{ErrorKind, Read};
 use std::path::Path;

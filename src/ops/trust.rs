@@ -92,8 +92,9 @@ fn excess(config: &Config, base: &Base) -> Vec<(KeyPath, String)> {
     limits_excess(&mut found, limits, &base.config.limits);
     storage_excess(&mut found, storage, &base.config.storage);
     snapshots_excess(&mut found, snapshots, &base.config.snapshots);
+    let mut fresh = base.fresh;
     for (name, network) in network {
-        network_excess(&mut found, name, network, base);
+        network_excess(&mut found, name, network, base, &mut fresh);
     }
     let mounts = mount.iter().filter(|mount| !base.config.mount.contains(mount));
     found.list(
@@ -193,7 +194,7 @@ fn snapshots_excess(found: &mut Excess, snapshots: &Snapshots, base: &Snapshots)
     found.when(keeps_more, &["snapshots", "keep"], keep.map_or("all".to_owned(), |keep| keep.to_string()));
 }
 
-fn network_excess(found: &mut Excess, name: &str, network: &Network, base: &Base) {
+fn network_excess(found: &mut Excess, name: &str, network: &Network, base: &Base, fresh: &mut Option<&Network>) {
     let Network {
         kind,
         bridge,
@@ -218,8 +219,8 @@ fn network_excess(found: &mut Excess, name: &str, network: &Network, base: &Base
         let bridge = network.bridge.clone().or_else(|| base.fresh?.bridge.clone());
         (network.kind, bridge.filter(|_| network.kind == NetworkType::Veth), network.parent.clone(), network.vlan)
     };
-    // A fresh container has eth0 alone: each further one would take an address of the bridge's.
-    let as_fresh = name == "eth0" && base.fresh.map(wired) == Some(wired(network));
+    // A fresh container has one, by whatever name: each further one would take an address of the bridge's.
+    let as_fresh = fresh.take_if(|fresh| wired(fresh) == wired(network)).is_some();
     if *kind != NetworkType::None && !as_fresh && present.map(wired) != Some(wired(network)) {
         // Left out and not put on another bridge: it may have been kept from what is there.
         let at = [bridge, parent].into_iter().flatten().next();

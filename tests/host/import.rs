@@ -11,6 +11,8 @@ use super::support::{Guest, Need, Outcome, Sandbox, Trial, run};
 pub fn trials() -> Vec<Trial> {
     vec![
         Trial::new("import::a_container_of_lxc", lxc).guest(Guest::Probe),
+        Trial::new("import::what_lxc_includes_is_read", included).guest(Guest::Probe),
+        Trial::new("import::what_this_host_lacks_keeps_no_guest_from_starting", lacking).guest(Guest::Probe),
         Trial::new("import::a_tree_of_nspawn", nspawn).guest(Guest::Probe),
         Trial::new("import::archives_of_images_that_skopeo_made", skopeo)
             .guest(Guest::Probe)
@@ -63,6 +65,72 @@ fn lxc(sandbox: &Sandbox) {
     boots(sandbox, "old");
     // What it was made of is as it was.
     assert_eq!(rootfs.metadata().unwrap().uid(), 100_000);
+}
+
+fn included(sandbox: &Sandbox) {
+    let rootfs = rootfs(sandbox, "lxc/old/rootfs");
+    run("chown", &["-R", "100000:100000", rootfs.to_str().unwrap()]).ok();
+    let (dir, outside) = (sandbox.path("lxc/old"), sandbox.path("outside.conf"));
+    let own = "lxc.idmap = u 0 100000 65536\nlxc.idmap = g 0 100000 65536\nlxc.cgroup2.memory.max = 300M\n\
+               lxc.environment = \"COLOUR=deep blue\"\nlxc.net.0.type = empty\n";
+    fs::write(dir.join("own.conf"), own).unwrap();
+    fs::write(&outside, "lxc.environment = WHERE=outside\nnot shown\n").unwrap();
+    let config = "lxc.uts.name = old\nlxc.include = /usr/share/lxc/config/debian.common.conf\nlxc.include = own.conf\n";
+    let config = format!("{config}lxc.include = {}\n", outside.display());
+    let import = |more: &str, name: &str| {
+        fs::write(dir.join("config"), format!("{config}{more}")).unwrap();
+        sandbox.lxm(&["import", dir.to_str().unwrap(), "-n", name])
+    };
+    let said = import("", "old").ok();
+    assert!(!["privileged", "include", "not shown"].iter().any(|word| said.stderr.contains(word)), "{}", said.stderr);
+    let get = |key: &str| sandbox.lxm(&["config", "get", "old", key]).ok().line().to_owned();
+    assert_eq!((get("limits.memory"), get("environment.COLOUR")), ("300MiB".to_owned(), "deep blue".to_owned()));
+    assert_eq!((get("environment.WHERE"), get("network.eth0.type")), ("outside".to_owned(), "none".to_owned()));
+    boots(sandbox, "old");
+    // What is not known is not taken for granted.
+    import("lxc.include = /no/such.conf\n", "two").ok().complains("/no/such.conf").complains("not known");
+    // Of what others can write the admin may know nothing.
+    std::os::unix::fs::chown(&outside, Some(1000), None).unwrap();
+    import("", "three").fails(1).complains("not only root can write it");
+    std::os::unix::fs::chown(&outside, Some(0), None).unwrap();
+    fs::write(dir.join("circle"), "lxc.include = circle\n").unwrap();
+    import("lxc.include = circle\n", "three").fails(6).complains("circle");
+    assert!(!sandbox.path("var/lib/lxm/three").exists());
+}
+
+fn lacking(sandbox: &Sandbox) {
+    let rootfs = rootfs(sandbox, "lxc/old/rootfs");
+    let (dir, source) = (sandbox.path("lxc/old"), sandbox.path("later"));
+    let config = format!(
+        "lxc.uts.name = old\nlxc.net.0.type = veth\nlxc.net.0.link = no-such-br\nlxc.mount.entry = {} srv none bind,ro 0 0\n\
+         lxc.mount.entry = /dev/net/tun dev/net/tun none bind,create=file\nlxc.mount.entry = /dev/no-such dev/no-such none bind\n\
+         lxc.mount.entry = /sys/kernel/debug sys/kernel/debug none bind\nlxc.cap.drop = flying mknod\n",
+        source.display()
+    );
+    fs::write(dir.join("config"), config).unwrap();
+    let said = sandbox.lxm(&["import", "--trust", dir.to_str().unwrap()]).ok();
+    said.complains("no link `no-such-br`")
+        .complains("starts without the mount")
+        .complains("/dev/no-such")
+        .complains("/sys/kernel/debug")
+        .complains("flying");
+    let has = |key: &str| sandbox.lxm(&["config", "get", "old", key]).ok().line().to_owned();
+    assert_eq!(
+        (has("mount.0.optional"), has("security.capabilities-drop")),
+        ("true".to_owned(), "[\"mknod\"]".to_owned())
+    );
+    boots(sandbox, "old");
+    fs::create_dir(&source).unwrap();
+    fs::write(source.join("mark"), "there").unwrap();
+    sandbox.lxm(&["start", "old", "--wait", "booted"]).ok();
+    assert_eq!(sandbox.lxm(&["pull", "old:/srv/mark", "-"]).ok().stdout, "there");
+    sandbox.lxm(&["stop", "-k", "old"]).ok();
+    // Files that no start could boot.
+    fs::remove_file(rootfs.join("sbin/init")).unwrap();
+    for source in [dir.as_path(), rootfs.as_path()] {
+        sandbox.lxm(&["import", "--trust", source.to_str().unwrap(), "-n", "two"]).fails(6).complains("/sbin/init");
+        assert!(!sandbox.path("var/lib/lxm/two").exists());
+    }
 }
 
 fn nspawn(sandbox: &Sandbox) {
@@ -132,7 +200,7 @@ fn oci_layout(sandbox: &Sandbox) -> PathBuf {
     }
     let config = serde_json::json!({
         "architecture": lxm::testing::types::Arch::host().to_string(), "os": "linux",
-        "config": { "Env": ["PATH=/bin", "COLOUR=red"], "Cmd": ["/bin/probe"], "ExposedPorts": { "80/tcp": {} }, "User": "daemon" },
+        "config": { "Env": ["PATH=/bin", "COLOUR=red"], "Cmd": ["/bin/probe"], "ExposedPorts": { "80/tcp": {}, "53/udp": {} }, "User": "daemon" },
         "rootfs": { "type": "layers", "diff_ids": diffs },
     });
     let config = blob(config.to_string().as_bytes(), "application/vnd.oci.image.config.v1+json");
@@ -147,7 +215,12 @@ fn oci_layout(sandbox: &Sandbox) -> PathBuf {
 }
 
 fn check_image(sandbox: &Sandbox, name: &str, imported: Outcome) {
-    imported.ok().complains("80/tcp").complains("User daemon").complains("not run");
+    let said = imported.ok().complains("80/tcp").complains("User daemon").complains("not run");
+    // One command has all ports: a second one would take away the first one's.
+    let published: Vec<_> = said.stderr.lines().filter(|line| line.contains("network.eth0.publish")).collect();
+    assert!(published.len() == 1 && published[0].contains("53:53/udp,80:80/tcp"), "{published:?}");
+    sandbox.lxm(&["config", "set", name, "network.eth0.publish", "53:53/udp,80:80/tcp"]).ok();
+    sandbox.lxm(&["config", "unset", name, "network.eth0.publish"]).ok();
     assert_eq!(sandbox.lxm(&["config", "get", name, "environment.COLOUR"]).ok().line(), "red");
     sandbox.lxm(&["pull", &format!("{name}:/etc/gone"), "-"]).fails(3);
     without_network(sandbox, name);
@@ -203,7 +276,8 @@ fn lost(sandbox: &Sandbox) {
     fs::remove_dir_all(rootfs.join("n".repeat(200))).unwrap();
     import("moved", "lxc.rootfs.path = /no/such/rootfs").ok().complains("/no/such/rootfs").complains("not there");
     import("own-ids", "lxc.idmap = u 0 0 65536").ok().complains("the host's own").complains("u 0 0 65536");
-    let loose = "lxc.apparmor.profile = unconfined\nlxc.include = /usr/share/lxc/config/nesting.conf\nlxc.arch = sparc";
+    // The profile that is said last is in force.
+    let loose = "lxc.include = /usr/share/lxc/config/nesting.conf\nlxc.apparmor.profile = unconfined\nlxc.arch = sparc";
     import("loose", loose).ok().complains("unconfined").complains("nesting.conf").complains("sparc");
 
     let settings = "[Exec]\nPrivateUsers=no\n[Files]\nVolatile=state\n[Network]\nPrivate=yes\n";

@@ -6,18 +6,22 @@ use std::path::{Path, PathBuf};
 use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
 
-use crate::config::Config;
+use crate::config::{Config, Device, NetworkType, PublishedPort};
 use crate::container::random;
+use crate::distro;
 use crate::error::{Context, Error, Result};
 use crate::ops::create;
 use crate::store::{Layout, Origin};
 use crate::sys::fs::open_beneath;
-use crate::types::IdRange;
+use crate::terminal::quoted;
+use crate::types::{Arch, ContainerName, IdRange};
 
 /// A configuration being made of another program's, and what was not taken over from it.
 pub(super) struct Translated {
     pub config: Config,
     pub notes: Vec<String>,
+    /// What it is without, and a command gives it.
+    pub hints: Vec<Hint>,
     /// It said something of its network: what of that has no counterpart leaves it without, and not
     /// on a bridge that it was kept from.
     pub says_network: bool,
@@ -29,18 +33,23 @@ impl Translated {
         Ok(Translated {
             config: Config { uuid: random::uuid()?, ..Config::default() },
             notes: Vec::new(),
+            hints: Vec::new(),
             says_network: false,
         })
     }
 
-    /// Notes a setting that has no counterpart here.
-    pub(super) fn left_out(&mut self, setting: &str) {
-        self.notes.push(format!("not taken over: `{setting}`"));
+    /// Gives it devices of this host that it does not have yet.
+    pub(super) fn give_devices(&mut self, paths: Vec<PathBuf>) {
+        for path in paths {
+            if self.config.device.iter().all(|device| device.path != path) {
+                self.config.device.push(Device { path, mode: None });
+            }
+        }
     }
 
-    /// Leaves out interfaces at links that this host does not have, and wires eth0 as that of a fresh
+    /// Leaves out interfaces at links that this host does not have, and wires one, `name`, as that of a fresh
     /// container if the other program's configuration says nothing of a network.
-    pub(super) fn with_network(&mut self, layout: &Layout) -> Result<()> {
+    pub(super) fn with_network(&mut self, layout: &Layout, name: &str) -> Result<()> {
         let default = layout.host_config()?.network.default;
         let notes = &mut self.notes;
         self.config.network.retain(|name, network| {
@@ -52,7 +61,7 @@ impl Translated {
             missing.is_none()
         });
         if !self.says_network {
-            self.config.network.insert("eth0".into(), create::network(&default)?);
+            self.config.network.insert(name.into(), create::network(&default)?);
         }
         Ok(())
     }
@@ -61,6 +70,48 @@ impl Translated {
     pub(super) fn text(&self) -> Result<String> {
         toml::to_string(&self.config).map_err(|e| Error::failed(e.to_string()))
     }
+}
+
+/// Something that others gave a container, and that lxm gives it when it is told to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Hint {
+    Device(PathBuf),
+    /// A port that it listens on.
+    Publish(PublishedPort),
+}
+
+/// One command that gives the container all of what `hints` name: of two, the second would take away
+/// what the first gave.
+pub(super) fn hint(layout: &Layout, name: &ContainerName, hints: &[Hint]) -> Result<Option<String>> {
+    let config = layout.config(name)?;
+    let mut settings = Vec::new();
+    let mut ports: Vec<String> =
+        config.network.get("eth0").iter().flat_map(|eth0| &eth0.publish).map(ToString::to_string).collect();
+    let had = ports.len();
+    let mut next = config.device.len();
+    for hint in hints {
+        match hint {
+            Hint::Device(path) if config.device.iter().all(|device| device.path != *path) => {
+                settings.push(format!("device.{next}.path {}", quoted(&path.display().to_string())));
+                next += 1;
+            }
+            Hint::Publish(port) if !ports.contains(&port.to_string()) => ports.push(port.to_string()),
+            _ => {}
+        }
+    }
+    let is_wired = config.network.get("eth0").is_some_and(|eth0| eth0.kind == NetworkType::Veth);
+    if is_wired && ports.len() > had {
+        settings.push(format!("network.eth0.publish {}", quoted(&ports.join(","))));
+    }
+    let command = || layout.command(format_args!("config set {name} {}", settings.join(" ")));
+    Ok((!settings.is_empty()).then(|| format!("to give it what others gave it: `{}`", command())))
+}
+
+/// Fails where the files `root` have no init that a start could boot on this host.
+pub(super) fn require_init(root: &Path, config: &Config) -> Result<()> {
+    let root = open(root)?;
+    let guest = distro::inspect(root.as_fd(), config.boot.init.as_deref())?;
+    distro::compat::check(&guest)
 }
 
 /// Where a foreign container came from, as its origin says it. What is kept here is filled in later.
@@ -74,7 +125,6 @@ const LONGEST: u64 = 1 << 20;
 /// Reads a file of another program's settings: itself, and not what a link in its place leads to,
 /// whose lines would then be shown as settings that were not taken over.
 pub(super) fn settings(dir: impl AsFd, file: &Path) -> Result<String> {
-    use std::io::Read;
     let step = || format!("read `{}`", file.display());
     // Non-blocking: a fifo in its place must not hang us.
     let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
@@ -82,14 +132,20 @@ pub(super) fn settings(dir: impl AsFd, file: &Path) -> Result<String> {
         Errno::LOOP => Error::failed("it is a symbolic link, which may lead anywhere"),
         e => e.into(),
     });
-    let opened = std::fs::File::from(opened.context(step)?);
-    let meta = opened.metadata().context(step)?;
+    opened.and_then(text_of).context(step)
+}
+
+/// The text of an open file of settings.
+pub(super) fn text_of(opened: OwnedFd) -> Result<String> {
+    use std::io::Read;
+    let opened = std::fs::File::from(opened);
+    let meta = opened.metadata()?;
     if !meta.is_file() || meta.len() > LONGEST {
-        return Err(Error::failed(format!("it is not a file of at most {LONGEST} bytes")).step(step()));
+        return Err(Error::failed(format!("it is not a file of at most {LONGEST} bytes")));
     }
     let mut text = Vec::new();
-    opened.take(LONGEST).read_to_end(&mut text).context(step)?;
-    String::from_utf8(text).map_err(|_| Error::failed("it is not text").step(step()))
+    opened.take(LONGEST).read_to_end(&mut text)?;
+    String::from_utf8(text).map_err(|_| Error::failed("it is not text"))
 }
 
 /// Opens a directory, not through a link in its last component.
@@ -131,4 +187,15 @@ pub(super) fn base_of(rootfs: &Path) -> Result<u32> {
     let meta = rootfs.metadata().map_err(|e| Error::from(e).step(format!("look at `{}`", rootfs.display())))?;
     // Below are owners of the host's own, to which ids are never shifted.
     Ok(if meta.uid() >= IdRange::LEN { meta.uid() } else { 0 })
+}
+
+/// An architecture as LXC and personality(2) name it: as uname(2) does, or as Debian does.
+pub(super) fn arch(name: &str) -> Option<Arch> {
+    match name {
+        "linux64" => Some(Arch::host()),
+        "x86" | "i486" | "i586" | "i686" | "athlon" | "linux32" => Some(Arch::I386),
+        "arm" | "armel" | "armv7l" | "armv7" | "armhf" => Some(Arch::Armhf),
+        "ppc64le" => Some(Arch::Ppc64el),
+        other => other.parse().ok(),
+    }
 }

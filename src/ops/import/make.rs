@@ -2,17 +2,13 @@
 
 use std::path::Path;
 
-use crate::config::{Config, Document, KeyPath};
-use crate::container::random;
+use super::accept;
 use crate::container::sweep::discard;
 use crate::distro::{self, HostKeys, Identity};
 use crate::error::{Context, Error, Result};
 use crate::image::copy::{copy_tree, into_itself};
 use crate::image::measure::measure;
-use crate::ops::autostart;
-use crate::ops::create;
 use crate::ops::fits;
-use crate::ops::trust::{self, Base};
 use crate::progress::Progress;
 use crate::storage::{self, Tree};
 use crate::store::{self, Layout, OperationLock, Origin, Staging, ids, require_free};
@@ -93,7 +89,7 @@ pub(super) fn make(
         Ok(())
     })?;
     let (parts, measured) = made.ok_or_else(|| Error::failed("there were no files in it"))?;
-    let document = accepted(layout, name, &parts.config_text, options, notes)?;
+    let document = accept::accepted(layout, name, &parts.config_text, options.trust, notes)?;
     fits::ids(&measured.highest, &document.config().security).map_err(|e| {
         e.hint("pack it with other owners (`tar --owner-map`), or import a privileged one with `--trust`")
     })?;
@@ -139,42 +135,4 @@ pub(super) fn is_known(layout: &Layout, uuid: &str) -> Result<bool> {
         }
     }
     Ok(false)
-}
-
-/// The configuration as it is taken: checked as `lxm config set` does, and without what gives more than a
-/// fresh container has, unless `trust` says so.
-fn accepted(
-    layout: &Layout,
-    name: &ContainerName,
-    text: &str,
-    options: &ImportOptions,
-    notes: &mut Vec<String>,
-) -> Result<Document> {
-    let mut document = Document::parse(text, Path::new("config.toml"))?;
-    if document.config().version != 1 {
-        return Err(Error::config("its configuration is of a newer lxm"));
-    }
-    // The last first: each is an element of a list, and what is after it moves up.
-    for unfit in document.config().unfit().iter().rev() {
-        notes.push(format!("not taken over: {}", unfit.error()));
-        document.unset(&unfit.element())?;
-    }
-    if document.config().uuid.is_empty() {
-        document.set([(&KeyPath::of(["uuid"]), random::uuid()?.as_str())])?;
-    }
-    let fresh = create::network(&layout.host_config()?.network.default)?;
-    let base = Base { config: &Config::default(), document: None, fresh: Some(&fresh) };
-    let mut trusted = document.clone();
-    let restricted = if options.trust { &mut trusted } else { &mut document };
-    let excess = trust::restrict(restricted, &base)?;
-    let what = if options.trust { "taken over on trust" } else { "not taken over" };
-    notes.extend(excess.iter().map(|setting| format!("{what}: {setting}")));
-    if !options.trust && !excess.is_empty() {
-        notes.push(
-            "a new container has none of these; `--trust` keeps them: use it only for sources that you trust"
-                .to_owned(),
-        );
-    }
-    autostart::check(layout, name, document.config())?;
-    Ok(document)
 }

@@ -1,17 +1,24 @@
 //! A tree of /var/lib/machines with the settings of `systemd-nspawn` (systemd.nspawn(5)).
 
+mod files;
+mod lines;
+mod model;
+mod network;
+mod rows;
+
 use std::path::{Path, PathBuf};
 
 use rustix::fs::CWD;
 
+use self::model::Nspawn;
+use self::rows::ROWS;
 use super::foreign::{self, Translated};
 use super::make::{ContainerParts, ImportOptions, Imported, fill_from_tree, make};
-use crate::config::{Mount, MountIds, Network, NetworkType, PublishedPort};
-use crate::container::random;
+use super::table;
 use crate::distro::HostKeys;
 use crate::error::{Context, Error, Result};
 use crate::store::Layout;
-use crate::types::{ContainerName, IdRange};
+use crate::types::ContainerName;
 
 pub(super) fn is_tree(dir: &Path) -> bool {
     dir.join("usr").is_dir() && dir.join("etc").is_dir()
@@ -25,11 +32,11 @@ pub(super) fn import(layout: &Layout, dir: &Path, options: &ImportOptions) -> Re
         Some(file) => {
             let text = foreign::settings(CWD, &file)?;
             made.notes.push(format!("its settings are those of `{}`", file.display()));
-            translate(&mut made, &called, &text)?;
+            made = translate(made, &called, &text)?;
         }
         None => made.notes.push(format!("there are no settings `{called}.nspawn`")),
     }
-    made.with_network(layout)?;
+    made.with_network(layout, "host0")?;
     let name: ContainerName = match &options.name {
         Some(name) => name.clone(),
         None => called.parse().map_err(|e: Error| e.hint("`-n NAME` gives it another name"))?,
@@ -38,13 +45,15 @@ pub(super) fn import(layout: &Layout, dir: &Path, options: &ImportOptions) -> Re
     let tree = foreign::path_of(&open);
     let base = foreign::base_of(&tree)?;
     let text = made.text()?;
-    let mut notes = made.notes;
+    let mut notes = std::mem::take(&mut made.notes);
     let storage = make(layout, &name, options, &mut notes, &mut |root, place| {
         fill_from_tree(&tree, dir, root, place, base)?;
+        foreign::require_init(root, &made.config)?;
         let config_text = text.clone();
         Ok(ContainerParts { config_text, origin: foreign::origin("nspawn"), keys: HostKeys::Keep })
     });
     let storage = storage.context(|| format!("import `{}`", dir.display()))?;
+    notes.extend(foreign::hint(layout, &name, &made.hints)?);
     Ok(Imported { name, storage, notes })
 }
 
@@ -57,278 +66,156 @@ fn settings_file(dir: &Path, called: &str) -> Option<PathBuf> {
 }
 
 /// Takes over the settings `text` of the machine `called`.
-pub(super) fn translate(made: &mut Translated, called: &str, text: &str) -> Result<()> {
-    let mut settings = Settings { made, called, network: Network::default(), wired_by: None, ports: Vec::new() };
-    let mut section = String::new();
-    for line in text.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with(['#', ';'])) {
-        if let Some(name) = line.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')) {
-            section = name.to_owned();
-            continue;
-        }
-        let Some((key, value)) = line.split_once('=').map(|(key, value)| (key.trim(), value.trim())) else {
-            settings.made.left_out(line);
-            continue;
-        };
-        let known = match section.as_str() {
-            "Exec" => settings.exec(key, value),
-            "Files" => settings.files(key, value),
-            "Network" => settings.network(key, value),
-            _ => false,
-        };
-        if !known {
-            settings.made.left_out(&format!("{key}={value}"));
-        }
+pub(super) fn translate(made: Translated, called: &str, text: &str) -> Result<Translated> {
+    let mut machine = Nspawn::new(made, called);
+    let (settings, others) = lines::parse(text);
+    machine.made.notes.extend(others.iter().map(|line| format!("not taken over: `{line}`")));
+    for setting in lines::in_force(settings) {
+        // Whatever is said of a network: without what it says, the guest has none.
+        machine.made.says_network |= setting.key.starts_with("Network.") && setting.key != "Network.Port";
+        let note = table::take(ROWS, &mut machine, &setting);
+        machine.made.notes.extend(note);
     }
-    settings.finish()
+    network::finish(&mut machine)?;
+    Ok(machine.made)
 }
 
-/// A machine's settings while they are read, section by section. Each says whether it knows a key.
-struct Settings<'a> {
-    made: &'a mut Translated,
-    called: &'a str,
-    network: Network,
-    /// The setting that its one interface comes from; `None` while it is kept from any network.
-    wired_by: Option<String>,
-    ports: Vec<PublishedPort>,
+/// Every `Section.Key` and its value, in force or not.
+#[cfg(any(test, fuzzing))]
+pub(super) fn assignments(text: &str) -> impl Iterator<Item = (String, String)> {
+    lines::parse(text).0.into_iter().map(|setting| (setting.key, setting.value))
 }
 
-impl Settings<'_> {
-    fn exec(&mut self, key: &str, value: &str) -> bool {
-        let config = &mut self.made.config;
-        match key {
-            // What lxm does anyway, or does its own way.
-            "NotifyReady" | "LinkJournal" | "Timezone" | "ResolvConf" => true,
-            // It boots its init, and keeps what is written to its files.
-            "Boot" => is_yes(value),
-            "Ephemeral" => is_no(value),
-            "Hostname" => value == self.called,
-            "PrivateUsers" if is_no(value) || value == "identity" => {
-                let note = format!("under nspawn its ids were the host's own (`{key}={value}`), and are not here");
-                self.made.notes.push(note);
-                true
-            }
-            "PrivateUsers" => is_own_range(value),
-            "Environment" => {
-                let variable = value.split_once('=').map(|(name, value)| (name.to_owned(), value.to_owned()));
-                let known = variable.is_some();
-                config.environment.extend(variable);
-                known
-            }
-            "Capability" => {
-                config.security.capabilities_add.extend(value.split_whitespace().map(str::to_owned));
-                true
-            }
-            "DropCapability" => {
-                config.security.capabilities_drop.extend(value.split_whitespace().map(str::to_owned));
-                true
-            }
-            _ => false,
-        }
-    }
-
-    fn files(&mut self, key: &str, value: &str) -> bool {
-        match key {
-            "PrivateUsersOwnership" => true,
-            "Volatile" | "ReadOnly" => is_no(value),
-            "Bind" | "BindReadOnly" => {
-                bind(value, key == "BindReadOnly").map(|mount| self.made.config.mount.push(mount)).is_some()
-            }
-            _ => false,
-        }
-    }
-
-    fn network(&mut self, key: &str, value: &str) -> bool {
-        match key {
-            // nspawn's default without further settings is the host's own network.
-            "Private" => {
-                self.made.says_network = true;
-                if !is_yes(value) {
-                    self.network.kind = NetworkType::Host;
-                    self.wired_by = Some("Private".to_owned());
-                }
-                true
-            }
-            "VirtualEthernet" => {
-                self.made.says_network = true;
-                if is_yes(value) {
-                    self.wired_by.get_or_insert_with(|| key.to_owned());
-                }
-                true
-            }
-            // One interface is taken over, the first; a bridge is what a veth is wired to.
-            "Bridge" | "MACVLAN" | "IPVLAN" | "Interface"
-                if self.wired_by.as_deref().is_none_or(|by| by == "VirtualEthernet") =>
-            {
-                self.made.says_network = true;
-                self.wired_by = Some(key.to_owned());
-                let link = Some(value.to_owned());
-                let network = &mut self.network;
-                (network.kind, network.bridge, network.parent) = match key {
-                    "Bridge" => (NetworkType::Veth, link, None),
-                    "MACVLAN" => (NetworkType::Macvlan, None, link),
-                    "IPVLAN" => (NetworkType::Ipvlan, None, link),
-                    _ => (NetworkType::Physical, None, link),
-                };
-                true
-            }
-            "Port" => port(value).map(|port| self.ports.push(port)).is_some(),
-            _ => false,
-        }
-    }
-
-    /// Gives it the interface that its settings say it has.
-    fn finish(self) -> Result<()> {
-        let Settings { made, mut network, wired_by, ports, .. } = self;
-        if wired_by.is_some() || (!ports.is_empty() && !made.says_network) {
-            made.says_network = true;
-            match network.kind {
-                NetworkType::Veth => network.publish = ports,
-                _ => ports.iter().for_each(|port| made.left_out(&format!("Port={port}"))),
-            }
-            let has_mac = !matches!(network.kind, NetworkType::Physical | NetworkType::Host);
-            network.mac = has_mac.then(random::mac).transpose()?;
-            made.config.network.insert("eth0".into(), network);
-        }
-        Ok(())
-    }
+/// The table as docs/IMPORT.md has it.
+#[cfg(test)]
+pub(super) fn document() -> String {
+    table::document(ROWS, "")
 }
 
-fn is_yes(value: &str) -> bool {
-    matches!(value, "yes" | "true" | "on" | "1")
-}
-
-fn is_no(value: &str) -> bool {
-    matches!(value, "no" | "false" | "off" | "0")
-}
-
-/// Whether `PrivateUsers=` means what is had here: a range of ids of its own, of the usual length.
-fn is_own_range(value: &str) -> bool {
-    let is_base = |base: &str| base.parse::<u32>().is_ok_and(|base| base >= IdRange::LEN);
-    match value.split_once(':') {
-        Some((base, len)) => is_base(base) && len == IdRange::LEN.to_string(),
-        None => is_yes(value) || matches!(value, "pick" | "managed") || is_base(value),
-    }
-}
-
-/// `SOURCE[:TARGET[:OPTIONS]]`, where `\:` is a colon; a leading `+` (below the tree itself), an empty
-/// source and an unknown option have no counterpart.
-fn bind(value: &str, read_only: bool) -> Option<Mount> {
-    let fields = split(value);
-    let (source, target, options) = match fields.as_slice() {
-        [source] => (source, source, ""),
-        [source, target] => (source, target, ""),
-        [source, target, options] => (source, target, options.as_str()),
-        _ => return None,
-    };
-    let source_path = source.strip_prefix('-').unwrap_or(source);
-    let target = if target == source { source_path } else { target };
-    let mut mount = Mount::new(source_path, target.parse().ok()?);
-    (mount.read_only, mount.optional) = (read_only, source_path.len() < source.len());
-    for option in options.split(',').filter(|option| !option.is_empty()) {
-        match option {
-            "rbind" => mount.recursive = true,
-            "norbind" => mount.recursive = false,
-            "noidmap" => mount.idmap = MountIds::None,
-            "idmap" => mount.idmap = MountIds::Guest,
-            "rootidmap" => mount.idmap = MountIds::Root,
-            "owneridmap" => mount.idmap = MountIds::Owner,
-            _ => return None,
-        }
-    }
-    source_path.starts_with('/').then_some(mount)
-}
-
-/// The fields between colons, without the backslashes that escape.
-fn split(value: &str) -> Vec<String> {
-    let mut fields = vec![String::new()];
-    let mut chars = value.chars();
-    while let Some(c) = chars.next() {
-        match c {
-            ':' => fields.push(String::new()),
-            '\\' => fields.last_mut().into_iter().for_each(|field| field.extend(chars.next())),
-            _ => fields.last_mut().into_iter().for_each(|field| field.push(c)),
-        }
-    }
-    fields
-}
-
-/// `[PROTOCOL:]HOST[:GUEST]`
-fn port(value: &str) -> Option<PublishedPort> {
-    let (protocol, ports) = match value.split_once(':') {
-        Some((protocol @ ("tcp" | "udp"), ports)) => (protocol, ports),
-        _ => ("tcp", value),
-    };
-    let (host, guest) = ports.split_once(':').unwrap_or((ports, ports));
-    format!("{host}:{guest}/{protocol}").parse().ok()
+/// Whether the table has a row for `Section.Key`.
+#[cfg(test)]
+pub(super) fn knows(key: &str) -> bool {
+    table::find(ROWS, key).is_some()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::MountIds;
 
-    #[test]
-    fn binds_keep_their_options_and_escapes() {
-        let mount = bind(r"/a\:b:/mnt:norbind,rootidmap", false).unwrap();
-        assert_eq!((mount.source.to_str(), mount.recursive, mount.idmap), (Some("/a:b"), false, MountIds::Root));
-        assert_eq!(bind("/a:/b:owneridmap", false).unwrap().idmap, MountIds::Owner);
-        assert_eq!(bind("/a:/b:idmap", true).unwrap().idmap, MountIds::Guest);
-        assert_eq!(bind("/a", true).unwrap().idmap, MountIds::None);
-        for none in ["+/a:/b", "a:/b", ":/b", "/a:/b:shiny", "/a:/b:rbind:x", "/a:/proc"] {
-            assert!(bind(none, false).is_none(), "{none}");
-        }
+    fn translated(text: &str) -> Translated {
+        translate(Translated::new().unwrap(), "web", text).unwrap()
     }
 
     #[test]
     fn settings_are_taken_over_and_the_rest_is_reported() {
-        let mut made = Translated::new().unwrap();
-        let text = "[Exec]\nBoot=yes\nEnvironment=A=b=c\nCapability=CAP_SYS_TIME\nLimitNOFILE=1024\n; no\n[Files]\nBind=/srv\n\
-                    BindReadOnly=-/data:/mnt\nTemporaryFileSystem=/tmp\n[Network]\nVirtualEthernet=yes\nPort=udp:53\nPort=8080:80\nZone=x\n";
-        translate(&mut made, "web", text).unwrap();
+        let text = "[Exec]\nBoot=yes\nEnvironment=X=gone\nEnvironment=\nEnvironment=A=b=c \"B=d e\" 'C=f'\nCapability=CAP_SYS_TIME\n\
+                    LimitNOFILE=1024\nCPUAffinity=0-3 5\n; no\n[Files]\nBind=/srv\n\
+                    BindReadOnly=-/data:/mnt\nTemporaryFileSystem=/tmp\n[Network]\nVirtualEthernet=yes\nPort=udp:53\nPort=8080:80\nPort=8080:81\n";
+        let made = translated(text);
         let config = &made.config;
-        assert_eq!(config.environment["A"], "b=c");
+        let environment: Vec<_> = config.environment.iter().map(|(name, value)| format!("{name}={value}")).collect();
+        assert_eq!(environment, ["A=b=c", "B=d e", "C=f"]);
         assert_eq!(config.security.capabilities_add, ["CAP_SYS_TIME"]);
-        assert_eq!(config.mount.len(), 2);
+        assert_eq!((config.mount.len(), config.limits.cpuset.as_deref()), (2, Some("0-3,5")));
         assert!(config.mount[1].optional && config.mount[1].read_only);
-        let ports: Vec<_> = config.network["eth0"].publish.iter().map(ToString::to_string).collect();
+        let ports: Vec<_> = config.network["host0"].publish.iter().map(ToString::to_string).collect();
         assert_eq!(ports, ["53:53/udp", "8080:80/tcp"]);
         assert_eq!(made.notes.len(), 3, "{:?}", made.notes);
     }
 
     #[test]
     fn what_differs_here_is_reported() {
-        let told = |text: &str| {
-            let mut made = Translated::new().unwrap();
-            translate(&mut made, "web", text).unwrap();
-            made.notes.join("\n")
-        };
+        let told = |text: &str| translated(text).notes.join("\n");
         let usual =
             "[Exec]\nBoot=yes\nHostname=web\nPrivateUsers=pick\n[Files]\nVolatile=no\nPrivateUsersOwnership=map\n";
         assert_eq!(told(usual), "");
-        assert_eq!(told("[Exec]\nPrivateUsers=655360:65536\nPrivateUsers=yes\n"), "");
-        for ids in ["no", "identity", "0"] {
+        assert_eq!(told("[Exec]\nBoot=TRUE\nPrivateUsers=655360:65536\nPrivateUsers=yes\n"), "");
+        for ids in ["no", "identity", "0", "Off"] {
             assert!(told(&format!("[Exec]\nPrivateUsers={ids}\n")).contains("the host's own"), "{ids}");
         }
-        let lost = ["PrivateUsers=655360:1048576", "Boot=no", "Hostname=other", "Ephemeral=yes"].map(|s| ("Exec", s));
-        let files = ["Volatile=yes", "Volatile=state", "Volatile=overlay", "ReadOnly=yes"].map(|s| ("Files", s));
-        for (section, setting) in lost.into_iter().chain(files) {
+        let exec = [
+            "PrivateUsers=655360:1048576",
+            "Boot=no",
+            "Boot=maybe",
+            "Hostname=other",
+            "Ephemeral=yes",
+            "NoNewPrivileges=yes",
+            "Capability=all",
+            "Capability=CAP_FLYING",
+            "User=www-data",
+            "Environment='A=1",
+            "Environment=A",
+            "Parameters=single",
+        ];
+        let files = ["Volatile=yes", "Volatile=state", "ReadOnly=yes", "Inaccessible=/etc", "Overlay=/a:/b:/c"];
+        let exec = exec.map(|setting| ("Exec", setting)).into_iter();
+        for (section, setting) in exec.chain(files.map(|setting| ("Files", setting))) {
             let told = told(&format!("[{section}]\n{setting}\n"));
             assert!(told.contains(setting), "{setting} in {told}");
         }
     }
 
     #[test]
+    fn capabilities_are_dropped_one_by_one_or_all() {
+        let drop = |text: &str| translated(&format!("[Exec]\n{text}")).config.security.capabilities_drop;
+        assert_eq!(
+            drop("DropCapability=CAP_MKNOD cap_kill\nDropCapability=CAP_KILL"),
+            ["CAP_MKNOD", "cap_kill", "CAP_KILL"]
+        );
+        assert!(drop("DropCapability=all").contains(&"CAP_SYS_ADMIN".to_owned()));
+    }
+
+    #[test]
+    fn binds_keep_their_options_and_escapes() {
+        let mounts = |setting: &str| translated(&format!("[Files]\n{setting}\n")).config.mount;
+        let mount = &mounts(r"Bind=/a\:b:/mnt:norbind,rootidmap")[0];
+        assert_eq!((mount.source.to_str(), mount.recursive, mount.idmap), (Some("/a:b"), false, MountIds::Root));
+        assert_eq!(mounts("Bind=/a:/b:owneridmap")[0].idmap, MountIds::Owner);
+        assert_eq!(mounts("BindReadOnly=/a:/b:idmap")[0].idmap, MountIds::Guest);
+        assert_eq!(mounts("BindReadOnly=/a")[0].idmap, MountIds::None);
+        assert_eq!(mounts("Bind=/a\nBind=\nBind=/b").len(), 1);
+        for none in ["+/a:/b", "a:/b", ":/b", "/a:/b:shiny", "/a:/b:rbind:x", "/a:/proc", "/sys:/mnt", "/dev/no-such"] {
+            assert!(mounts(&format!("Bind={none}")).is_empty(), "{none}");
+        }
+        let device = super::super::device_nodes::some_device().unwrap_or("/dev/null".into());
+        let made = translated(&format!("[Files]\nBind={}\nBind=/dev/fuse\n", device.display()));
+        let given = usize::from(device.as_path() != Path::new("/dev/null"));
+        assert_eq!((made.config.device.len(), made.config.mount.len()), (given, 0));
+    }
+
+    #[test]
     fn it_is_as_isolated_as_it_was() {
         let network = |text: &str| {
-            let mut made = Translated::new().unwrap();
-            translate(&mut made, "web", &format!("[Network]\n{text}")).unwrap();
-            assert!(made.says_network);
-            (made.config.network.get("eth0").map(|network| network.kind), made.notes.len())
+            let made = translated(&format!("[Network]\n{text}"));
+            assert!(made.says_network, "{text}");
+            let networks = made.config.network.iter();
+            let seen = networks.map(|(name, network)| {
+                let at = network.bridge.as_ref().or(network.parent.as_ref()).map_or("-", String::as_str);
+                format!("{name} {:?} {at}", network.kind)
+            });
+            (seen.collect::<Vec<_>>().join(", "), made.notes.len())
         };
-        assert_eq!(network("Private=yes\n"), (None, 0));
-        assert_eq!(network("VirtualEthernet=no\n"), (None, 0));
-        assert_eq!(network("Private=no\n"), (Some(NetworkType::Host), 0));
-        assert_eq!(network("VirtualEthernet=yes\n"), (Some(NetworkType::Veth), 0));
-        assert_eq!(network("MACVLAN=eth7\nMACVLAN=eth8\n"), (Some(NetworkType::Macvlan), 1));
-        assert_eq!(network("Interface=eth7\nPort=80\n"), (Some(NetworkType::Physical), 1));
+        for (text, seen, notes) in [
+            ("Private=yes", "eth0 None -", 0),
+            ("VirtualEthernet=no", "eth0 None -", 1),
+            ("Private=no", "eth0 Host -", 0),
+            ("Private=nonsense", "eth0 None -", 2),
+            ("Private=no\nVirtualEthernet=no", "eth0 Host -", 0),
+            ("Private=no\nVirtualEthernet=yes", "host0 Veth -", 0),
+            ("VirtualEthernet=yes\nPrivate=no", "host0 Veth -", 0),
+            ("Private=no\nBridge=br1", "host0 Veth br1", 0),
+            ("VirtualEthernet=no\nZone=x", "host0 Veth vz-x", 0),
+            ("MACVLAN=eth7\nMACVLAN=eth8:lan0", "lan0 Macvlan eth8, mv-eth7 Macvlan eth7", 0),
+            ("IPVLAN=eth7 eth8", "iv-eth7 Ipvlan eth7, iv-eth8 Ipvlan eth8", 0),
+            ("Interface=eth7\nPort=80", "eth7 Physical eth7", 1),
+            ("Interface=eth7:lan0\nVirtualEthernet=yes\nPort=80", "host0 Veth -, lan0 Physical eth7", 0),
+            ("VirtualEthernetExtra=a:b", "eth0 None -", 1),
+            ("Bridge=a/b", "host0 Veth a/b", 0),
+        ] {
+            assert_eq!(network(text), (seen.to_owned(), notes), "{text}");
+        }
+        assert!(!translated("[Exec]\nBoot=yes\n").says_network);
+        assert_eq!(translated("[Network]\nPort=80\n").config.network["host0"].publish.len(), 1);
     }
 }

@@ -1,8 +1,8 @@
 //! Archives of docker and OCI images: layers over one another, and a configuration of an application.
 
 mod manifest;
+mod rows;
 
-use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::Read;
 use std::os::fd::{AsFd, BorrowedFd};
@@ -12,10 +12,11 @@ use rustix::fs::{Mode, OFlags};
 
 #[cfg(any(test, fuzzing))]
 pub(super) use self::manifest::read_each;
-use self::manifest::{OciImage, Process, arch, of_docker, of_oci};
+use self::manifest::{OciImage, arch, of_docker, of_oci};
+use self::rows::ReadImage;
 use super::foreign::{self, Translated};
 use super::make::{ContainerParts, ImportOptions, Imported, make};
-use crate::config::{Init, PublishedPort};
+use crate::config::Init;
 use crate::distro::{self, Extras, HostKeys};
 use crate::error::{Context, Error, Result};
 use crate::image::budget::Budget;
@@ -25,7 +26,6 @@ use crate::store::{self, Layout};
 use crate::sys::digest::sha256;
 use crate::sys::fs::{open_dir, open_file_in_root, open_in_root};
 use crate::terminal::quoted;
-use crate::types::ContainerName;
 
 /// As many as docker can stack.
 const MOST_LAYERS: usize = 127;
@@ -67,6 +67,7 @@ fn import(
     })?;
     let mut notes = Vec::new();
     let mut said = Vec::new();
+    let mut hints = Vec::new();
     let storage = make(layout, &name, options, &mut notes, &mut |root, place| {
         let dir = spread(place)?;
         let archive = open_dir(&dir)?;
@@ -87,9 +88,10 @@ fn import(
             unpack_layer(packed, root, budget, &progress).context(|| format!("unpack layer {}", nth + 1))?;
             progress.finish();
         }
-        let mut made = translate(layout, &name, &image, root)?;
-        made.with_network(layout)?;
+        let mut made = translate(&image, root)?;
+        made.with_network(layout, "eth0")?;
         said.append(&mut made.notes);
+        hints.append(&mut made.hints);
         if dir.starts_with(place) {
             store::remove_tree(&dir)?;
         }
@@ -99,6 +101,7 @@ fn import(
     });
     let storage = storage.context(|| format!("import `{name}`"))?;
     notes.append(&mut said);
+    notes.extend(foreign::hint(layout, &name, &hints)?);
     Ok(Imported { name, storage, notes })
 }
 
@@ -116,18 +119,11 @@ fn check(mut file: &File, digest: &str) -> Result<()> {
 const COMMAND: &str = "/.lxm-command";
 
 /// Makes the command of an image without an init the guest's first process.
-fn run_command_as_init(
-    made: &mut Translated,
-    process: &Process,
-    command_line: &str,
-    root: &Path,
-    tree: BorrowedFd<'_>,
-) -> Result<()> {
-    let path = process.env.iter().flatten().find_map(|variable| variable.strip_prefix("PATH="));
-    let dir = if process.working_dir.is_empty() { "/" } else { &process.working_dir };
+fn run_command_as_init(read: &mut ReadImage, command_line: &str, root: &Path, tree: BorrowedFd<'_>) -> Result<()> {
+    let dir = if read.working_dir.is_empty() { "/" } else { &read.working_dir };
     let script = format!(
         "#!/bin/sh\n# Written by lxm: what the image runs.\n{}cd -- {} && exec {command_line}\n",
-        path.map(|path| format!("export PATH={}\n", quoted(path))).unwrap_or_default(),
+        read.path.as_deref().map(|path| format!("export PATH={}\n", quoted(path))).unwrap_or_default(),
         quoted(dir)
     );
     if open_in_root(tree, "bin/sh", OFlags::PATH, Mode::empty()).is_err() {
@@ -135,58 +131,86 @@ fn run_command_as_init(
     }
     let view = distro::View::open(root)?;
     distro::edit::apply(&view, &[distro::Edit::write(&COMMAND[1..], script).mode(0o755)])?;
-    made.config.boot.init = Some(COMMAND.into());
-    made.config.boot.init_type = Init::Other;
-    made.notes.push(format!("it has no init: its command is PID 1 ({command_line})"));
+    read.made.config.boot.init = Some(COMMAND.into());
+    read.made.config.boot.init_type = Init::Other;
+    read.made.notes.push(format!("it has no init: its command is PID 1 ({command_line})"));
     Ok(())
 }
 
-fn translate(layout: &Layout, name: &ContainerName, image: &OciImage, root: &Path) -> Result<Translated> {
-    let mut made = Translated::new()?;
-    let process = image.config.config.as_ref();
-    let default = Process::default();
-    let process = process.unwrap_or(&default);
-    for variable in process.env.iter().flatten() {
-        if variable.contains('\0') {
-            made.left_out(variable);
-        } else if let Some((name, value)) = variable.split_once('=').filter(|(name, _)| *name != "PATH") {
-            made.config.environment.insert(name.to_owned(), value.to_owned());
-        }
-    }
-    let command: Vec<&String> = process.entrypoint.iter().flatten().chain(process.cmd.iter().flatten()).collect();
+/// Reads the settings of an image whose files are in `root`, and makes of them a guest.
+fn translate(image: &OciImage, root: &Path) -> Result<Translated> {
+    let settings = image.config.config.clone().unwrap_or_default();
+    let mut read = ReadImage::of(&settings)?;
+    let command: Vec<String> = read.entrypoint.iter().chain(&read.cmd).cloned().collect();
     let command_line = command.iter().map(|word| quoted(word)).collect::<Vec<_>>().join(" ");
     let tree = open_dir(root)?;
     match distro::inspect(tree.as_fd(), None) {
-        Ok(_) => {
+        Ok(guest) => {
+            distro::compat::check(&guest)?;
             distro::prepare(root, &Extras::default())?;
             if !command.is_empty() {
-                made.notes.push(format!("it boots its init; the image's command is not run: {command_line}"));
+                read.made.notes.push(format!("it boots its init; the image's command is not run: {command_line}"));
             }
         }
         Err(_) if command.is_empty() => {
             return Err(Error::config("the image has neither an init nor a command")
                 .hint("a container boots an init: take an image of a whole system"));
         }
-        Err(_) => run_command_as_init(&mut made, process, &command_line, root, tree.as_fd())?,
+        Err(_) => run_command_as_init(&mut read, &command_line, root, tree.as_fd())?,
     }
-    if !matches!(process.user.as_str(), "" | "root" | "0" | "0:0") {
-        made.left_out(&format!("User {}", process.user));
+    Ok(read.made)
+}
+
+/// The tables as docs/IMPORT.md has them.
+#[cfg(test)]
+pub(super) fn document() -> [String; 2] {
+    use super::table::document;
+    [document(rows::IMAGE_ROWS, ""), document(rows::ROWS, "config.")]
+}
+
+/// Whether a table has a row for a field of the image's configuration.
+#[cfg(test)]
+pub(super) fn knows(key: &str) -> bool {
+    use super::table::find;
+    match key.strip_prefix("config.") {
+        Some(key) => find(rows::ROWS, key).is_some(),
+        None => find(rows::IMAGE_ROWS, key).is_some(),
     }
-    for port in process.exposed_ports.iter().flat_map(BTreeMap::keys) {
-        let number = port.split('/').next().unwrap_or(port);
-        let published = format!("{number}:{port}");
-        // What is proposed to be typed is a port and nothing else.
-        match published.parse::<PublishedPort>() {
-            Ok(published) => made.notes.push(format!(
-                "it listens on {port}: `{}` leads there",
-                layout
-                    .command(format_args!("config set {name} network.eth0.publish {}", quoted(&published.to_string())))
-            )),
-            Err(_) => made.left_out(&format!("ExposedPorts {port}")),
+}
+
+/// Reads the settings of an image's configuration.
+#[cfg(any(test, fuzzing))]
+pub(super) fn translated(text: &[u8]) -> Option<Translated> {
+    let config: manifest::ImageConfig = serde_json::from_slice(text).ok()?;
+    Some(ReadImage::of(&config.config.unwrap_or_default()).ok()?.made)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_an_image_says_is_taken_over_or_told() {
+        let text = r#"{"config": {"User": "www", "Env": ["PATH=/bin", "A=b=c", "LOST", "=x"], "ExposedPorts": {"80/tcp": {}, "53/udp": {}, "x": {}},
+            "Volumes": {"/data": {}}, "StopSignal": "SIGQUIT", "Healthcheck": {"Test": ["CMD", "x"]}, "Labels": {"a": "b"},
+            "Memory": 1073741824, "CpuShares": 512, "StopTimeout": 10, "OnBuild": null, "Tty": false, "Domainname": "", "Shiny": 1}}"#;
+        let made = translated(text.as_bytes()).unwrap();
+        let config = &made.config;
+        assert_eq!(config.environment.iter().map(|(k, v)| format!("{k}={v}")).collect::<Vec<_>>(), ["A=b=c"]);
+        assert_eq!(config.limits.memory.map(|memory| memory.bytes()), Some(1 << 30));
+        assert_eq!(
+            (config.limits.cpu_weight, config.boot.stop_timeout),
+            (Some(50), crate::types::Timeout::from_secs(10))
+        );
+        assert_eq!(made.hints.len(), 2, "{:?}", made.hints);
+        let told = made.notes.join("\n");
+        for what in ["User", "LOST", "ExposedPorts", "/data", "StopSignal", "Healthcheck", "Shiny"] {
+            assert!(told.contains(what), "{what} in {told}");
         }
+        assert!(!["Labels", "OnBuild", "Tty", "Domainname"].iter().any(|what| told.contains(what)), "{told}");
+        assert!(!made.says_network);
+        let without = translated(br#"{"config": {"NetworkDisabled": true}}"#).unwrap();
+        assert!(without.says_network && without.config.network.is_empty());
+        assert!(translated(br#"{"config": {"Env": 7}}"#).is_none());
     }
-    for volume in process.volumes.iter().flat_map(BTreeMap::keys) {
-        made.notes.push(format!("its volume `{volume}` is part of its files"));
-    }
-    Ok(made)
 }

@@ -2,10 +2,10 @@
 
 use std::path::{Path, PathBuf};
 
-use super::keys::value;
+use super::model::Lxc;
 use crate::error::{Error, Kind, Result};
 use crate::ops::import::foreign::Translated;
-use crate::types::Arch;
+use crate::types::IdRange;
 
 pub(super) enum Rootfs {
     /// Below the container's directory.
@@ -13,32 +13,31 @@ pub(super) enum Rootfs {
     Outside(PathBuf),
 }
 
-/// Its tree: `dir:/path` or a path; other backends have to be mounted first.
+/// Its tree: `dir:/path` or a path; of other backends, what is mounted at its `rootfs`.
 ///
 /// One outside of `dir` is another directory of the host, `/` perhaps: it takes trust in who wrote the
 /// configuration. A container directory that was moved or packed still says where it once was: a
 /// note says so.
-pub(super) fn rootfs(dir: &Path, keys: &[(String, String)], trust: bool, notes: &mut Vec<String>) -> Result<Rootfs> {
-    let said = value(keys, "lxc.rootfs.path").or_else(|| value(keys, "lxc.rootfs")).unwrap_or_default();
-    let backend = value(keys, "lxc.rootfs.backend").filter(|backend| !matches!(*backend, "dir" | "btrfs"));
-    let path = match said.split_once(':') {
-        Some(("dir" | "btrfs", path)) => PathBuf::from(path),
-        Some((backend, _)) => return Err(other_backend(backend)),
-        None if said.is_empty() => dir.join("rootfs"),
-        None => PathBuf::from(said),
-    };
-    match backend {
-        Some(backend) => return Err(other_backend(backend)),
-        // A volume that is not there at the moment is no reason to take a mount point's files for it.
-        None if path.starts_with("/dev") => return Err(other_backend(&path.display().to_string())),
-        None => {}
-    }
+pub(super) fn rootfs(dir: &Path, lxc: &mut Lxc, trust: bool) -> Result<Rootfs> {
     let own = PathBuf::from("rootfs");
+    let (backend, path) = match lxc.rootfs.split_once(':') {
+        Some((backend, path)) => (backend.to_owned(), PathBuf::from(path)),
+        None if lxc.rootfs.is_empty() => (lxc.backend.clone(), dir.join(&own)),
+        None => (lxc.backend.clone(), PathBuf::from(&lxc.rootfs)),
+    };
+    if !matches!(backend.as_str(), "" | "dir" | "btrfs") || path.starts_with("/dev") {
+        // Its volume may have been mounted there; if not, what is below is not its files.
+        if is_mount_point(dir, &own) {
+            return Ok(Rootfs::Inside(own));
+        }
+        let backend = if path.starts_with("/dev") { path.display().to_string() } else { backend };
+        return Err(other_backend(&backend, dir));
+    }
     let Ok(said) = path.canonicalize() else {
         if dir.join(&own).symlink_metadata().is_err() {
             return Err(Error::not_found(format!("its files are not at `{}`", path.display())));
         }
-        notes.push(format!(
+        lxc.made.notes.push(format!(
             "`lxc.rootfs.path = {}` is not there: its files are those of `{}`",
             path.display(),
             dir.join(&own).display()
@@ -48,7 +47,7 @@ pub(super) fn rootfs(dir: &Path, keys: &[(String, String)], trust: bool, notes: 
     match said {
         // A `rootfs` that is a link is opened as such, and refused.
         _ if path == dir.join(&own) => Ok(Rootfs::Inside(own)),
-        said if said.is_file() => Err(other_backend(&said.display().to_string())),
+        said if said.is_file() => Err(other_backend(&said.display().to_string(), dir)),
         said if said != dir && said.starts_with(dir) => {
             Ok(Rootfs::Inside(said.strip_prefix(dir).unwrap_or(&own).to_owned()))
         }
@@ -61,56 +60,54 @@ pub(super) fn rootfs(dir: &Path, keys: &[(String, String)], trust: bool, notes: 
     }
 }
 
-fn other_backend(backend: &str) -> Error {
-    Error::new(Kind::HostLacks, format!("its files are on a backend of LXC's that is not read here, `{backend}`"))
-        .hint("`lxc-copy -B dir` makes a container of it whose files are a directory")
+fn is_mount_point(dir: &Path, name: &Path) -> bool {
+    use std::os::unix::fs::MetadataExt;
+    let device = |path: &Path| path.symlink_metadata().ok().filter(|meta| meta.is_dir()).map(|meta| meta.dev());
+    let (above, there) = (device(dir), device(&dir.join(name)));
+    there.is_some() && above != there
+}
+
+fn other_backend(backend: &str, dir: &Path) -> Error {
+    Error::new(Kind::HostLacks, format!("its files are on a backend of LXC's that is not read here, `{backend}`")).hint(
+        format!(
+            "mount them at `{}`, or have `lxc-copy -B dir` make a container of it whose files are a directory",
+            dir.join("rootfs").display()
+        ),
+    )
 }
 
 /// The host id that its id 0 is stored as: of `lxc.idmap = u 0 100000 65536`.
-pub(super) fn id_base(keys: &[(String, String)]) -> Option<u32> {
-    maps(keys).find_map(|(_, map)| base(map, "u"))
+pub(super) fn id_base(maps: &[String]) -> Option<u32> {
+    maps.iter().find_map(|map| range(map, "u")).map(|(base, _)| base)
 }
 
-fn maps(keys: &[(String, String)]) -> impl Iterator<Item = (&str, &str)> {
-    let maps = keys.iter().filter(|(key, _)| key == "lxc.idmap" || key == "lxc.id_map");
-    maps.map(|(key, map)| (key.as_str(), map.as_str()))
-}
-
-/// What the id 0 of users (`u`) or groups (`g`) is mapped to, if `map` says so.
-fn base(map: &str, of: &str) -> Option<u32> {
+/// What the ids from 0 of users (`u`) or groups (`g`) are mapped to, if `map` says so.
+fn range(map: &str, of: &str) -> Option<(u32, u32)> {
     match map.split_whitespace().collect::<Vec<_>>()[..] {
-        [whose, "0", base, _] if whose == of => base.parse().ok(),
+        [whose, "0", base, len] if whose == of => Some((base.parse().ok()?, len.parse().ok()?)),
         _ => None,
     }
 }
 
 /// Notes where its ids were mapped otherwise than here, which is one range of its own, from 0.
-pub(super) fn id_maps(keys: &[(String, String)], included: bool, made: &mut Translated) {
-    let first = id_base(keys);
+pub(super) fn id_maps(maps: &[String], all_is_known: bool, made: &mut Translated) {
+    let first = id_base(maps);
     match first {
-        None if !included => {
+        None if all_is_known => {
             made.notes.push("it was privileged under LXC and is not here; `security.privileged` makes it so".to_owned())
         }
         Some(0) => made.notes.push("under LXC its ids were the host's own, and are not here".to_owned()),
         _ => {}
     }
-    for (key, map) in maps(keys) {
+    for map in maps {
         // Files are stored as the first says.
-        let is_usual = first.is_some_and(|first| first != 0)
-            && [base(map, "u"), base(map, "g")].into_iter().flatten().next() == first;
+        let range = [range(map, "u"), range(map, "g")].into_iter().flatten().next();
+        let is_usual = first.is_some_and(|first| first != 0 && range == Some((first, IdRange::LEN)));
         if !is_usual {
-            made.left_out(&format!("{key} = {map}"));
+            made.notes.push(format!(
+                "not taken over: `lxc.idmap = {map}`: its ids here are a range of its own, {} from 0 on",
+                IdRange::LEN
+            ));
         }
-    }
-}
-
-/// An architecture as lxc.container.conf(5) names it: as uname(2) does, or as Debian does.
-pub(super) fn arch(name: &str) -> Option<Arch> {
-    match name {
-        "linux64" => Some(Arch::host()),
-        "i486" | "i586" | "i686" | "linux32" => Some(Arch::I386),
-        "armv7l" | "armv7" | "armhf" => Some(Arch::Armhf),
-        "ppc64le" => Some(Arch::Ppc64el),
-        other => other.parse().ok(),
     }
 }

@@ -64,20 +64,9 @@ pub(super) struct ImageConfig {
     pub architecture: String,
     #[serde(default)]
     pub os: String,
+    /// Its settings, by name: `oci/rows.rs` says what becomes of each.
     #[serde(default)]
-    pub config: Option<Process>,
-}
-
-#[derive(Default, Deserialize)]
-#[serde(rename_all = "PascalCase", default)]
-pub(super) struct Process {
-    pub user: String,
-    pub env: Option<Vec<String>>,
-    pub entrypoint: Option<Vec<String>>,
-    pub cmd: Option<Vec<String>>,
-    pub working_dir: String,
-    pub exposed_ports: Option<BTreeMap<String, serde_json::Value>>,
-    pub volumes: Option<BTreeMap<String, serde_json::Value>>,
+    pub config: Option<serde_json::Map<String, serde_json::Value>>,
 }
 
 /// What an archive has for us.
