@@ -184,16 +184,6 @@ impl ContainerCgroup {
         crate::sys::bpf::attach_device_program(payload, &super::devices::program(rules))
     }
 
-    /// How many of the guest's processes the kernel has killed for want of memory.
-    pub(crate) fn oom_kills_of_guest(&self) -> u64 {
-        let group = match self.hierarchies.v1_dir("memory", &self.group) {
-            Some(_) => self.group.clone(),
-            // Made anew for each boot.
-            None => format!("{}/payload", self.group),
-        };
-        super::stats::oom_kills(&self.hierarchies, &group)
-    }
-
     /// Whether there are groups that a killed supervisor has left.
     pub(crate) fn has_leftovers(&self) -> Result<bool> {
         let in_v1 = || self.hierarchies.v1_mounts().into_iter().any(|mount| mount.join(&self.group).exists());

@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use super::Hierarchies;
+use super::{ContainerCgroup, Hierarchies};
 
 /// What a container has used; `None` where this host does not account for it.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -74,6 +74,16 @@ pub(crate) fn oom_kills(hierarchies: &Hierarchies, group: &str) -> u64 {
     let v2 = || Some(hierarchies.unified.as_ref()?.join(group).join("memory.events"));
     let file = hierarchies.v1_dir("memory", group).map(|dir| dir.join("memory.oom_control")).or_else(v2);
     file.and_then(|file| keyed(&file, "oom_kill")).unwrap_or_default()
+}
+
+/// The same, of the guest alone.
+pub(crate) fn oom_kills_of_guest(cgroup: &ContainerCgroup) -> u64 {
+    let (hierarchies, group) = (cgroup.hierarchies(), cgroup.group());
+    match hierarchies.v1_dir("memory", group) {
+        Some(_) => oom_kills(hierarchies, group),
+        // Made anew for each boot.
+        None => oom_kills(hierarchies, &format!("{group}/payload")),
+    }
 }
 
 fn payload(hierarchies: &Hierarchies, group: &str) -> Option<PathBuf> {

@@ -91,6 +91,9 @@ pub struct Boot {
     pub ready: ReadyCondition,
     /// How long a graceful stop may take before it is forced.
     pub stop_timeout: Timeout,
+    /// How long a start with the host waits for what is not there yet: bridges and links, sources of mounts,
+    /// devices. A start by hand does not wait.
+    pub wait_timeout: Timeout,
     /// The guest's init; unset means `/sbin/init`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub init: Option<PathBuf>,
@@ -106,6 +109,7 @@ impl Default for Boot {
             requires: Vec::new(),
             ready: ReadyCondition::Booted,
             stop_timeout: Timeout::from_secs(60),
+            wait_timeout: Timeout::from_secs(60),
             init: None,
             init_type: Init::Auto,
         }
@@ -236,6 +240,7 @@ mod tests {
             requires = []
             ready = "booted"
             stop-timeout = "60s"
+            wait-timeout = "60s"
             init = "/sbin/init"
             [security]
             privileged = false

@@ -12,6 +12,7 @@ use crate::config::Limits;
 use crate::error::{Context, Error, Result};
 use crate::proto::control::{Request, StopStage};
 use crate::store::{self, BootRecord, Layout};
+use crate::supervisor;
 use crate::sys::process;
 use crate::systemd::bus;
 use crate::systemd::dropin;
@@ -41,7 +42,12 @@ impl ServiceManager for Systemd {
     /// The unit has a time limit of its own, and no terminal to take the size of.
     fn start(&self, layout: &Layout, name: &ContainerName, _: StartMode) -> Result<()> {
         // The admin may have edited the file by hand.
-        dropin::write(layout, name, &layout.config(name)?)?;
+        let config = layout.config(name)?;
+        dropin::write(layout, name, &config)?;
+        // The unit would wait for it, as at boot.
+        if let Some(missing) = supervisor::absent(layout, name, &config) {
+            return Err(missing.step(format!("start `{name}`")));
+        }
         start(layout, name)
     }
 

@@ -52,10 +52,10 @@ pub(crate) fn require_links(layout: &Layout, name: &ContainerName, config: &Conf
                     return Err(bridge::missing(&bridge).step(step()));
                 }
             }
-            (NetworkType::Macvlan | NetworkType::Ipvlan | NetworkType::Physical, _, Some(parent)) => {
-                if !bridge::exists(parent) && !moved().contains(parent) {
-                    return Err(Error::not_found(format!("this host has no link `{parent}`")).step(step()));
-                }
+            (NetworkType::Macvlan | NetworkType::Ipvlan | NetworkType::Physical, _, Some(parent))
+                if !bridge::exists(parent) && !moved().contains(parent) =>
+            {
+                return Err(Error::not_found(format!("this host has no link `{parent}`")).step(step()));
             }
             _ => {}
         }

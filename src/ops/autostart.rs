@@ -14,6 +14,7 @@ use crate::container::boot_report::{BootEntry, BootState, Report, order, report_
 use crate::error::{Context, Error, Kind, Result};
 use crate::host::StopMode;
 use crate::store::{AliveLock, Layout, OperationLock, replace_file, write_volatile};
+use crate::supervisor;
 use crate::sys::fork;
 use crate::sys::fs::read_text;
 use crate::systemd::{self, dropin, journal_link, unit};
@@ -265,7 +266,15 @@ impl PendingJob {
 impl Task {
     fn start(layout: &Layout, name: &ContainerName) -> Result<Self> {
         let start = || {
-            let booted = layout.config(name)?.boot.ready == ReadyCondition::Booted;
+            let config = layout.config(name)?;
+            let booted = config.boot.ready == ReadyCondition::Booted;
+            let pause = |_: &Error, left: Duration| {
+                std::thread::sleep(supervisor::PAUSE.min(left));
+                Ok(true)
+            };
+            // Nobody tries again what did not come in that time.
+            supervisor::await_host(layout, name, &config, pause)
+                .map_err(|e| e.step(format!("start `{name}`")).with_kind(Kind::NotFound))?;
             let wait = booted.then_some(WaitFor::Ready);
             let request = StartRequest { window: (24, 80), limit: READY, changes: GuestChanges::Stay, wait };
             start_and_wait(layout, name, request)

@@ -1,9 +1,8 @@
 //! What of a configuration that others wrote gives a guest more than it would have otherwise.
 //!
 //! Archives, directories and snapshots bring configurations with them, and who makes one chooses what is in
-//! it (CVE-2026-34178, CVE-2026-40226, CVE-2026-48751). The rule is one: what gives a guest more than a fresh
-//! `lxm create` does, or than it has now, takes an admin's word. Every setting is named here, so that a new
-//! one does not compile until it is decided about.
+//! it (CVE-2026-34178, CVE-2026-40226, CVE-2026-48751). What gives a guest more than a fresh `lxm create` does, or
+//! than it has now, takes an admin's word. Every setting is named: a new one does not compile before.
 
 mod excess;
 
@@ -119,13 +118,15 @@ fn boot_excess(found: &mut Excess, boot: &Boot, base: &Boot) {
         init: _,
         init_type: _,
         stop_timeout,
+        wait_timeout,
     } = boot;
     found.flag(&["boot", "autostart"], *autostart, base.autostart);
     // They name other containers, which would be started for it.
     found.list(&["boot", "autostart-after"], beyond(autostart_after, &base.autostart_after));
     found.list(&["boot", "requires"], beyond(requires, &base.requires));
-    // A stop, and the host's shutdown, wait so long for it.
+    // The host's shutdown and its boot wait so long for it.
     found.when(*stop_timeout > base.stop_timeout, &["boot", "stop-timeout"], stop_timeout);
+    found.when(*wait_timeout > base.wait_timeout, &["boot", "wait-timeout"], wait_timeout);
 }
 
 fn security_excess(found: &mut Excess, security: &Security, base: &Security) {

@@ -46,6 +46,12 @@ pub trait Backend: Send + Sync {
         progress: &Progress,
     ) -> Result<()>;
 
+    /// A directory beside `place` that its tree needs and that does not exist: another file system may not
+    /// be mounted yet.
+    fn missing(&self, _place: &Path) -> Option<PathBuf> {
+        None
+    }
+
     /// Whether a duplicate shares everything with what it is made from, and so is made at once.
     fn shares(&self) -> bool {
         true

@@ -171,6 +171,11 @@ impl Backend for Overlay {
         self.commit(to, stack, purpose, &lock)
     }
 
+    fn missing(&self, place: &Path) -> Option<PathBuf> {
+        let parts = self.parts(&Layers::read(place).ok()?);
+        parts.lowers.into_iter().chain(parts.upper).find(|dir| !dir.exists())
+    }
+
     fn exchange(&self, a: &Path, b: &Path) -> Result<()> {
         require_unmounted(a)?;
         require_unmounted(b)?;

@@ -18,15 +18,21 @@ use crate::sys::mount::{MountAttributes, copy_tree_at, set_attributes};
 ///
 /// `rootfs` is the guest's root file system, where the target's owner is looked up.
 pub(super) fn open(entry: &Mount, setup: &Setup, rootfs: &OwnedFd) -> Result<Option<(OwnedFd, bool)>> {
-    open_source(entry, setup, rootfs)
-        .context(|| format!("mount `{}`", entry.source.display()))
-        .map_err(|e| e.with_kind(Kind::Config))
+    open_source(entry, setup, rootfs).map_err(|e| refusal(entry, e))
+}
+
+/// The refusal of a mount whose source does not exist.
+pub(super) fn missing(entry: &Mount) -> Error {
+    refusal(entry, nix::errno::Errno::ENOENT.into())
+}
+
+fn refusal(entry: &Mount, cause: Error) -> Error {
+    cause.step(format!("mount `{}`", entry.source.display())).with_kind(Kind::Config)
 }
 
 fn open_source(entry: &Mount, setup: &Setup, rootfs: &OwnedFd) -> Result<Option<(OwnedFd, bool)>> {
     let Some(source) = open_host_path(&entry.source)? else {
-        let missing = || Error::from(nix::errno::Errno::ENOENT);
-        return if entry.optional { Ok(None) } else { Err(missing()) };
+        return if entry.optional { Ok(None) } else { Err(nix::errno::Errno::ENOENT.into()) };
     };
     let (owner, is_directory) = owner_of(&source)?;
     let mount = copy_tree_at(&source, entry.recursive)?;

@@ -49,6 +49,12 @@ impl Client {
         self.closed |= self.packets.send_now(reply).is_err();
     }
 
+    /// Answers its request with an error, the last that it hears.
+    pub(super) fn refuse(&mut self, error: Error) {
+        self.tell(&Reply::Failed(error));
+        self.closed = true;
+    }
+
     /// Reads the report of its command on the way in; returns what is to be reaped of that.
     pub(super) fn look_at_command(&mut self) -> Vec<Child> {
         let WaitsFor::Entering(entering) = &mut self.waits_for else { return Vec::new() };

@@ -15,7 +15,7 @@ use super::poll_set::{AGAIN, EventSource, PollSet};
 use super::setup::Setup;
 use super::stop::{Escalation, EscalationStep, StopGoal};
 use super::unattended::Unattended;
-use super::{Manager, attach, notify, stop};
+use super::{Manager, attach, ending, notify, stop};
 use crate::config::Init;
 use crate::error::{Error, Result};
 use crate::proto::control::{AttachRequest, GuestState, Reply, Request, StopRequest, StopStage, SupervisorStatus};
@@ -103,16 +103,9 @@ impl<'a> RunningGuest<'a> {
         self.escalation.is_some()
     }
 
-    /// What ended it (reboot(2) in a pid namespace: pid_namespaces(7)).
+    /// What ended it.
     pub(super) fn end(&self) -> RunEnd {
-        match (&self.escalation, self.ended) {
-            (Some(escalation), _) => escalation.end(),
-            (None, Some(WaitStatus::Exited(_, status))) => RunEnd::Exited(status),
-            (None, Some(WaitStatus::Signaled(_, Sig::SIGINT, _))) => RunEnd::PoweredOff,
-            (None, Some(WaitStatus::Signaled(_, Sig::SIGHUP, _))) => RunEnd::Rebooted,
-            (None, Some(WaitStatus::Signaled(_, signal, _))) => RunEnd::Signalled(signal as i32),
-            (None, _) => RunEnd::Lost,
-        }
+        ending::of(self.escalation.as_ref(), self.ended)
     }
 
     /// How long ago it was booted.
@@ -313,10 +306,10 @@ impl<'a> RunningGuest<'a> {
         let (request, fds) = match received {
             Ok(Some(received)) => received,
             Ok(None) => return self.client_gone(&mut around.clients.0[index]),
-            Err(e) => return refuse(&mut around.clients.0[index], e),
+            Err(e) => return around.clients.0[index].refuse(e),
         };
         if let Err(e) = self.answer(index, request, fds, around) {
-            refuse(&mut around.clients.0[index], e);
+            around.clients.0[index].refuse(e);
         }
     }
 
@@ -391,25 +384,15 @@ impl<'a> RunningGuest<'a> {
     /// requested from outside.
     fn reap_leader(&mut self) -> Ending {
         self.ended = pidfd::try_reap(&self.booted.leader.pidfd).unwrap_or(None);
-        let asked_inside = match self.ended {
-            Some(WaitStatus::Signaled(_, Sig::SIGHUP, _)) => Ending::Reboot,
-            _ => Ending::Off,
-        };
         self.unattended.reap();
         for orphan in self.orphans.drain(..) {
             // Those in the guest died with its pid namespace.
             let _ = pidfd::wait_exit(&orphan.pidfd, Duration::from_secs(5));
             let _ = pidfd::try_reap(&orphan.pidfd);
         }
-        match self.escalation.as_ref().map(Escalation::goal) {
-            Some(StopGoal::PowerOff) => Ending::Off,
-            Some(StopGoal::Reboot) => Ending::Reboot,
-            None => asked_inside,
+        match (self.escalation.as_ref().map(Escalation::goal), self.ended) {
+            (Some(StopGoal::Reboot), _) | (None, Some(WaitStatus::Signaled(_, Sig::SIGHUP, _))) => Ending::Reboot,
+            _ => Ending::Off,
         }
     }
-}
-
-fn refuse(client: &mut Client, error: Error) {
-    client.tell(&Reply::Failed(error));
-    client.closed = true;
 }

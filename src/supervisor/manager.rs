@@ -53,6 +53,18 @@ impl Manager {
         }
     }
 
+    /// Whether the start is the host's own and may be too early; who starts a container by hand is told at once.
+    pub(super) fn is_patient(&self) -> bool {
+        matches!(self.link, Starter::Systemd(_))
+    }
+
+    /// The start waits for what is missing, for `left` at most.
+    pub(super) fn awaits(&self, missing: &Error, left: Duration) {
+        if let Starter::Systemd(service) = &self.link {
+            service.awaits(missing, left);
+        }
+    }
+
     /// Where the console is written to beside its log.
     pub(super) fn journal(&self, layout: &Layout, name: &ContainerName) -> Result<Option<ConsoleJournal>> {
         match &self.link {

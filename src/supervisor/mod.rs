@@ -9,11 +9,13 @@
 
 pub(crate) mod answer;
 mod attach;
+mod awaited;
 mod bind;
 mod boot;
 mod clients;
 mod console;
 mod dev;
+mod ending;
 mod enter;
 mod event_loop;
 mod execute;
@@ -34,6 +36,7 @@ mod stop;
 mod unattended;
 mod user;
 
+pub(crate) use awaited::{PAUSE, absent, await_host};
 pub(crate) use manager::{Manager, Started};
 pub(crate) use run::run;
 pub use stage::Stage;

@@ -8,6 +8,8 @@ use nix::sched::CloneFlags;
 use nix::sys::signal::Signal;
 use nix::sys::signalfd::SignalFd;
 
+use super::awaited::await_all;
+use super::ending::keep_end;
 use super::manager::Manager;
 use super::pause::RebootDelay;
 use super::stage::Stage;
@@ -18,7 +20,7 @@ use crate::identity::ClaimLocks;
 use crate::net;
 use crate::proto::control::StopStage;
 use crate::storage;
-use crate::store::{self, AliveLock, BootRecord, LastRun, Layout, RunEnd};
+use crate::store::{self, AliveLock, BootRecord, LastRun, Layout};
 use crate::supervisor::clients::Clients;
 use crate::supervisor::console::Console;
 use crate::supervisor::event_loop::{Ending, RunningGuest, Surroundings};
@@ -68,6 +70,9 @@ fn supervise(layout: &Layout, name: &ContainerName, manager: &mut Manager) -> Re
     };
     let (signals, alive) = begin().map_err(kept)?;
     store::forget_failure(layout, name);
+    if manager.is_patient() && !await_all(layout, name, manager, &signals).map_err(kept)? {
+        return Ok(0);
+    }
     // Kept while the lock is held: who waits for the lock reads it then.
     boot_until_off(layout, name, manager, (&signals, &alive), timeline).map_err(kept)
 }
@@ -277,17 +282,6 @@ impl<'a> Supervisor<'a> {
         grouped.inspect_err(|_| drop(remove_traces(&self.setup, self.alive, &Wires::default())))?;
         Ok(mounted)
     }
-}
-
-/// Writes down how a boot ended, for `lxm info`, the log, and who waits for it.
-fn keep_end(setup: &Setup, console: &Console, end: RunEnd, lived: Duration) {
-    let (oom_kills, console) = match end.is_failure() {
-        true => (setup.cgroup.oom_kills_of_guest(), console.last_lines()),
-        false => (0, Vec::new()),
-    };
-    let run = LastRun { ended: store::now(), lived_ms: lived.as_millis() as u64, oom_kills, console, end };
-    run.write(&setup.layout, &setup.name);
-    sys::log::line(&format!("`{}` has ended: {run}", setup.name));
 }
 
 /// Takes the alive lock. The command that started us has seen that it was free; if it is held now, its holder

@@ -21,6 +21,9 @@ use crate::types::ContainerName;
 /// waits for it at boot must not wait forever, and a slow guest is not killed for it.
 const READY_TIMEOUT: Duration = Duration::from_secs(120);
 
+/// What a start takes once all that it needs is there (`TimeoutStartSec=` of the unit).
+const START: Duration = Duration::from_secs(180);
+
 /// What stopping takes beside the guest's own shutdown.
 const CLEANUP: Duration = Duration::from_secs(20);
 
@@ -81,6 +84,13 @@ impl Service {
         // The configuration was changed without lxm. In a child: there must be no runtime in this process when it
         // clones the guest.
         crate::sys::fork::run(|| dropin::write(layout, name, config))
+    }
+
+    /// The start waits for what is missing, for `left` at most.
+    pub(super) fn awaits(&self, missing: &Error, left: Duration) {
+        let more = left.saturating_add(START).as_micros();
+        let missing = missing.to_string().replace('\n', ", ");
+        self.notifier.tell(&format!("EXTEND_TIMEOUT_USEC={more}\nSTATUS=Waits: {missing}"));
     }
 
     /// Init has been executed.

@@ -10,6 +10,7 @@ use std::path::{Component, Path, PathBuf};
 use super::unit::{INSTALLED, TIMEOUT, UNITS, manager, prefix, unit_name};
 use super::{bus, properties};
 use crate::config::Config;
+use crate::config::bridge::NetworkFile;
 use crate::error::{Context, Result};
 use crate::store::{Layout, replace_file};
 use crate::types::ContainerName;
@@ -172,7 +173,18 @@ fn order(layout: &Layout, name: &ContainerName, config: &Config) -> String {
     // A disk or share that comes late would be mounted over what the guest has got instead of it, the
     // empty directory below.
     lines.extend(required_sources(config).iter().map(|source| requires_mounts_for(source)));
+    if needs_the_hosts_links(layout, config) {
+        // Whoever makes them is done by then, where anything of the host waits for that.
+        lines.push("After=network-online.target".to_owned());
+    }
     text("Unit", lines.into_iter())
+}
+
+/// Whether an interface is joined to a link that lxm does not make.
+fn needs_the_hosts_links(layout: &Layout, config: &Config) -> bool {
+    let ours = NetworkFile::load(layout).unwrap_or_default().bridge;
+    let mut links = config.network.values().filter_map(|network| network.parent.as_ref().or(network.bridge.as_ref()));
+    links.any(|link| link != "lxmbr0" && !ours.contains_key(link))
 }
 
 /// The sources of mounts that must be mounted first. An optional one is started without.

@@ -32,6 +32,7 @@ pub fn trials() -> Vec<Trial> {
 const MORE: &str = r#"[boot]
 autostart = true
 stop-timeout = "3h"
+wait-timeout = "3h"
 [security]
 privileged = true
 nesting = true
@@ -75,6 +76,7 @@ fn exported(sandbox: &Sandbox) {
         "security.apparmor",
         "boot.autostart",
         "boot.stop-timeout",
+        "boot.wait-timeout",
         "limits.pids",
         "snapshots.schedule",
         "network.eth0",

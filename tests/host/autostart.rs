@@ -1,10 +1,11 @@
 //! Containers that start and stop with a bare host: what its boot scripts run.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
+use nix::sys::stat::makedev;
 use serde_json::Value;
 
-use crate::support::{Guest, Sandbox, Trial};
+use crate::support::{Guest, Sandbox, Trial, command, eventually};
 
 pub fn trials() -> Vec<Trial> {
     let probe = |name, body| Trial::new(name, body).guest(Guest::Probe);
@@ -14,6 +15,7 @@ pub fn trials() -> Vec<Trial> {
         probe("autostart::a_missing_or_circular_dependency_stops_no_other", independent),
         probe("autostart::a_rename_is_followed_and_a_destroy_is_said", dependants),
         probe("autostart::who_requires_it_is_stopped_first_and_started_again", requiring),
+        probe("autostart::what_is_not_there_yet_is_waited_for", late).limit(120),
         probe("autostart::circles_are_refused_when_set", circles),
     ]
 }
@@ -204,4 +206,57 @@ fn circles(sandbox: &Sandbox) {
     sandbox.lxm(&["config", "set", "a", "boot.autostart-after", "b"]).ok();
     sandbox.lxm(&["config", "set", "b", "boot.requires", "a"]).fails(6).complains("cycle");
     assert!(!sandbox.lxm(&["config", "show", "b"]).ok().stdout.contains("requires"));
+}
+
+/// A bridge, a parent, a source and a device that come after the boot script has begun.
+fn late(sandbox: &Sandbox) {
+    let source = sandbox.path("late");
+    let (source, device) = (source.to_str().unwrap(), sandbox.path("null"));
+    let device = device.to_str().unwrap();
+    for (name, settings) in [
+        ("free", &[][..]),
+        ("port", &["network.eth0.type", "veth", "network.eth0.bridge", "br9"]),
+        ("lan", &["network.eth0.type", "macvlan", "network.eth0.parent", "br9"]),
+        ("disk", &["mount.0.source", source, "mount.0.target", "/mnt"]),
+        ("tty", &["device.0.path", device]),
+        ("never", &["mount.0.source", "/nonexistent", "mount.0.target", "/mnt"]),
+        ("optional", &["mount.0.source", "/nonexistent", "mount.0.target", "/mnt", "mount.0.optional", "true"]),
+    ] {
+        sandbox.create(name, Guest::Probe, &[]);
+        sandbox.lxm(&["enable", name]).ok();
+        let set: Vec<&str> = ["config", "set", name].into_iter().chain(settings.iter().copied()).collect();
+        if !settings.is_empty() {
+            sandbox.lxm(&set).ok();
+        }
+        let limit = if name == "never" { "1s" } else { "1h" };
+        sandbox.lxm(&["config", "set", name, "boot.wait-timeout", limit]).ok();
+    }
+    // Who starts one by hand is told at once.
+    for (name, status, says) in [("port", 3, "no bridge `br9`"), ("lan", 3, "no link `br9`"), ("disk", 6, source)] {
+        sandbox.lxm(&["start", name]).fails(status).complains(says);
+    }
+    let mut boot = sandbox.command();
+    let mut boot = boot.arg("autostart").spawn().unwrap();
+    for name in ["free", "optional"] {
+        eventually("it runs", Duration::from_secs(30), || sandbox.info(name, "state") == "running");
+    }
+    for name in ["port", "lan", "disk", "tty"] {
+        assert_eq!(sandbox.info(name, "state"), "stopped", "{name}");
+    }
+    std::fs::create_dir(source).unwrap();
+    nix::sys::stat::mknod(device, nix::sys::stat::SFlag::S_IFCHR, nix::sys::stat::Mode::S_IRUSR, makedev(1, 3))
+        .unwrap();
+    command::run("ip", &["link", "add", "br9", "type", "bridge"]).ok();
+    let ended = command::wait(&mut boot, Duration::from_secs(60)).expect("it ends");
+    assert_eq!(ended.code(), Some(1), "`never` did not start");
+    for name in ["free", "port", "lan", "disk", "tty", "optional"] {
+        assert_eq!(sandbox.info(name, "state"), "running", "{name}");
+    }
+    let never = row(sandbox, "never");
+    let error = never["error"].as_str().unwrap();
+    assert!(never["state"] == "failed" && error.contains("waited 1s") && error.contains("/nonexistent"), "{never}");
+    sandbox.lxm(&["autostart", "--stop"]).ok();
+    command::run("ip", &["link", "del", "br9"]).ok();
+    std::fs::remove_file(device).unwrap();
+    forget_report(sandbox);
 }

@@ -13,6 +13,7 @@ pub fn trials() -> Vec<Trial> {
         trial("autostart::enable_is_systemctl_enable", enable_is_one_truth),
         trial("autostart::circles_are_refused", circles_are_refused),
         trial("autostart::what_is_mounted_late_is_waited_for", mounts_come_first),
+        trial("autostart::what_is_not_there_yet_is_waited_for", late),
         trial("autostart::the_host_boots_and_stops_them_in_order", in_order_with_the_host),
         trial("autostart::who_requires_it_is_stopped_first_and_started_again", requiring),
         trial("autostart::a_failure_is_retried_and_seen", a_failure_is_seen),
@@ -65,6 +66,48 @@ fn mounts_come_first(host: &mut SystemdHost) {
     host.shell("lxm start web");
     assert_eq!(host.shell("lxm exec web cat /mnt/file"), "kept");
     host.shell("lxm stop -k web");
+}
+
+fn late(host: &mut SystemdHost) {
+    host.create("web", Guest::Busybox, "");
+    host.shell("lxm config set web mount.0.source /srv/late mount.0.target /mnt; lxm enable web");
+    // Who starts it by hand is told at once.
+    assert!(host.fails(6, "lxm start web").contains("/srv/late"));
+    assert_eq!(host.property("web", "ActiveState"), "inactive");
+    let waits = |host: &SystemdHost| host.property("web", "StatusText").contains("Waits: mount `/srv/late`");
+    // The boot's start waits, and can be stopped meanwhile.
+    host.reboot();
+    host.wait_for("it waits", waits);
+    assert_eq!(host.property("web", "ActiveState"), "activating");
+    host.shell("systemctl stop lxm@web");
+    assert_eq!(
+        (host.property("web", "ActiveState"), host.property("web", "Result")),
+        ("inactive".into(), "success".into())
+    );
+    host.shell("systemctl start --no-block lxm@web");
+    host.wait_for("it waits", waits);
+    host.shell("mkdir /srv/late");
+    host.wait_active("web");
+    assert!(host.journal().contains("`web` waits for what is not there yet: mount `/srv/late`"));
+    // After its limit it is tried again.
+    host.shell("lxm stop -k web; rmdir /srv/late; lxm config set web boot.wait-timeout 500ms");
+    host.shell("systemctl start --no-block lxm@web");
+    host.wait_for("it is tried again", |host| {
+        host.property("web", "NRestarts").parse().is_ok_and(|count: u32| count > 1)
+    });
+    host.shell("mkdir /srv/late");
+    host.wait_active("web");
+    // A bridge of the host's own.
+    host.shell(
+        "lxm stop -k web; lxm config set web boot.wait-timeout 1h network.eth0.type veth network.eth0.bridge br9",
+    );
+    assert!(host.shell("systemctl cat lxm@web").contains("After=network-online.target"));
+    assert!(host.fails(3, "lxm start web").contains("no bridge `br9`"));
+    host.shell("systemctl start --no-block lxm@web");
+    host.wait_for("it waits", |host| host.property("web", "StatusText").contains("no bridge `br9`"));
+    host.shell("ip link add br9 type bridge");
+    host.wait_active("web");
+    host.shell("lxm stop -k web; ip link del br9");
 }
 
 fn in_order_with_the_host(host: &mut SystemdHost) {
@@ -147,7 +190,7 @@ fn a_failure_is_seen(host: &mut SystemdHost) {
     for name in ["good", "bad", "needy"] {
         host.create(name, Guest::Busybox, "--storage dir");
     }
-    host.configure("bad", "[[mount]]\nsource = \"/run/missing\"\ntarget = \"/srv\"\n");
+    host.configure("bad", "[boot]\nwait-timeout = \"0s\"\n[[mount]]\nsource = \"/run/missing\"\ntarget = \"/srv\"\n");
     host.configure("needy", "[boot]\nrequires = [\"bad\"]\n");
     host.shell("lxm enable good; lxm enable bad; lxm enable needy");
     host.reboot();

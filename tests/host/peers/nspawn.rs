@@ -36,10 +36,10 @@ fn bind_tmp_path(sandbox: &Sandbox) {
 
 /// Every setting that a container has, of one mount, device and interface.
 #[rustfmt::skip]
-const SETTINGS: [&str; 57] = [
+const SETTINGS: [&str; 58] = [
     "description", "version",
     "boot.autostart", "boot.autostart-after", "boot.requires", "boot.ready", "boot.stop-timeout", "boot.init",
-    "boot.init-type",
+    "boot.init-type", "boot.wait-timeout",
     "security.privileged", "security.nesting", "security.idmap", "security.capabilities-add",
     "security.capabilities-drop", "security.syscalls", "security.syscalls-allow", "security.address-families",
     "security.apparmor", "security.selinux-label",
