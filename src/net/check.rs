@@ -6,7 +6,7 @@ use super::firewall::Gate;
 use super::netlink::{Netlink, link_by_name};
 use super::record::GuestRecord;
 use super::rules::{Chain, Listing};
-use super::{bridge, firewall, foreign, owner, repair, rules};
+use super::{bridge, firewall, foreign, owner, publish, repair, rules};
 use crate::config::bridge::{BridgeSettings, NetworkFile};
 use crate::error::Result;
 use crate::netserver;
@@ -16,7 +16,7 @@ use crate::types::subnet;
 /// Something that is wrong, and the command that helps.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Finding {
-    /// `route`, `links`, `server`, `names`, `leases`, `forwarding`, `rules`, `firewall`, `blocked`; scripts may rely on it.
+    /// `route`, `links`, `server`, `names`, `leases`, `forwarding`, `rules`, `firewall`, `blocked`, `published`; scripts may rely on it.
     pub id: &'static str,
     pub what: String,
     pub remedy: String,
@@ -77,6 +77,11 @@ fn crosses6(own: Ipv6Network, other: Ipv6Network) -> bool {
 fn check_guests(layout: &Layout, found: &mut Vec<Finding>) -> Result<()> {
     let drops = rules::drops(layout)?;
     for (name, record) in GuestRecord::all(layout) {
+        let publishes = record.links.iter().any(|link| !link.publish.is_empty());
+        if publishes && !publish::is_carried(&layout.run_dir(&name))? {
+            let what = format!("no process carries the published ports of container `{name}`");
+            found.push(Finding::new("published", what, layout.command(format_args!("restart {name}"))));
+        }
         let dropped = foreign::dropped_of(&drops, &record.links);
         if dropped.addresses.is_empty() {
             continue;

@@ -63,10 +63,9 @@ fn clear(layout: &Layout, name: &ContainerName) -> Result<()> {
     rules::apply_translation(layout)
 }
 
-/// Is the process: binds the ports, says so on standard output, and carries until the guest ends.
-pub(crate) fn run(layout: &Layout, name: &ContainerName) -> Result<()> {
-    let prepared = sys::birth::as_a_daemon().and_then(|()| prepare(layout, name));
-    let carried = prepared.and_then(|prepared| {
+/// Is the carrier: binds the ports, says so on standard output, and carries until the guest ends.
+pub(super) fn run(layout: &Layout, name: &ContainerName) -> Result<()> {
+    let carried = prepare(layout, name).and_then(|prepared| {
         helper::report(None)?;
         prepared.carry()
     });
@@ -113,8 +112,6 @@ fn prepare<'a>(layout: &'a Layout, name: &'a ContainerName) -> Result<Prepared<'
 
 impl Prepared<'_> {
     fn carry(self) -> Result<()> {
-        // Whoever started the container may end, and its terminal be closed.
-        let _ = nix::unistd::setsid();
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
         let runtime = runtime.context(|| "build the event loop")?;
         let tasks = tokio::task::LocalSet::new();

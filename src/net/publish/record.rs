@@ -67,12 +67,17 @@ pub(super) fn read(run_dir: &Path) -> Result<Option<Record>> {
     }
 }
 
+/// Whether somebody carries the ports of the container with this run directory.
+pub(crate) fn is_carried(run_dir: &Path) -> Result<bool> {
+    FileLock::is_held(&run_dir.join(LOCK))
+}
+
 /// Every published port that leads somewhere, of all containers.
 pub(crate) fn all(layout: &Layout) -> Result<Vec<Published>> {
     let mut all = Vec::new();
     for (run_dir, record) in GuestRecord::of_all_directories(layout) {
         let publishes = record.links.iter().any(|link| !link.publish.is_empty());
-        if !publishes || !FileLock::is_held(&run_dir.join(LOCK))? {
+        if !publishes || !is_carried(&run_dir)? {
             continue;
         }
         for target in read(&run_dir)?.map(|record| record.interfaces).unwrap_or_default() {

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{SOON, create, inside, ip, start};
+use super::{SOON, ask, create, inside, ip, start};
 use crate::support::sandbox::run_checked;
 use crate::support::{Guest, Sandbox, Trial, eventually};
 
@@ -13,6 +13,7 @@ pub(super) fn trials() -> Vec<Trial> {
         busybox("network::a_deleted_bridge_is_back_with_its_guests", deleted_bridge),
         busybox("network::ipv6_that_is_turned_on_later_is_served", late_ipv6),
         busybox("network::flushed_chains_are_filled_again", flushed_chains),
+        busybox("network::a_killed_carrier_of_ports_is_started_again", killed_carrier),
         busybox("network::who_fights_is_told_and_given_up_on", fight).limit(120),
     ]
 }
@@ -148,6 +149,29 @@ fn flushed_chains(sandbox: &Sandbox) {
         run_checked("nft", &[flush]);
         eventually(&format!("`{flush}` is put right"), SOON, || rules(table) == before);
     }
+}
+
+fn killed_carrier(sandbox: &Sandbox) {
+    create(sandbox, "web", r#"publish = ["8080:80"]"#);
+    start(sandbox, "web");
+    inside(sandbox, "web", "mkdir -p /www; echo from-the-guest > /www/index.html; httpd -h /www").ok();
+    let carrier = || -> Option<i32> {
+        let text = std::fs::read_to_string(sandbox.path("run/lxm/web/publish.toml")).ok()?;
+        let pid = text.lines().find_map(|line| line.split("pid = ").nth(1))?;
+        pid.split([',', ' ', '}']).next()?.parse().ok()
+    };
+    for _ in 0..2 {
+        eventually("it answers", SOON, || ask("127.0.0.1:8080").is_some());
+        let killed = carrier().unwrap();
+        nix::sys::signal::kill(nix::unistd::Pid::from_raw(killed), nix::sys::signal::Signal::SIGKILL).unwrap();
+        eventually("another carries", SOON, || carrier() != Some(killed) && ask("127.0.0.1:8080").is_some());
+        let translated = || run_checked("nft", &["list", "chain", "inet", "lxm", "prerouting"]).contains("dnat ip to");
+        eventually("it is reached from outside", SOON, translated);
+    }
+    let found = || lxm::testing::net::check(&sandbox.layout()).unwrap();
+    assert!(!found().iter().any(|finding| finding.id == "published"), "{:?}", found());
+    sandbox.lxm(&["stop", "-k", "web"]).ok();
+    drop(std::net::TcpListener::bind("0.0.0.0:8080").unwrap());
 }
 
 fn fight(sandbox: &Sandbox) {
