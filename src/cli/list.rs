@@ -237,7 +237,7 @@ impl Column {
             Column::State => Some(seen.state.to_string()),
             Column::Pid => record.map(|record| record.leader.pid.to_string()),
             Column::Supervisor => record.map(|record| record.supervisor.pid.to_string()),
-            Column::Ipv4 => Some(join(&seen.addresses().ipv4, seen)),
+            Column::Ipv4 => Some(ipv4(seen)),
             Column::Ipv6 => Some(join(&seen.addresses().all_ipv6(), seen)),
             Column::Memory => seen.memory_bytes().map(json::bytes),
             Column::Kmem => seen.stats().kmem_bytes.map(json::bytes),
@@ -286,6 +286,13 @@ impl Column {
             Column::Shared => b.usage().ok().map(|usage| usage.shared).cmp(&a.usage().ok().map(|usage| usage.shared)),
             _ => self.text(a).cmp(&self.text(b)),
         }
+    }
+}
+
+fn ipv4(seen: &Observation) -> String {
+    match join(&seen.addresses().ipv4, seen) {
+        none if none.is_empty() && seen.without_address().is_some() => "(none free)".to_owned(),
+        addresses => addresses,
     }
 }
 

@@ -182,7 +182,7 @@ struct CreateBridge {
     /// Name of the bridge
     bridge: String,
 
-    /// IPv4 network, or the bridge's address with prefix length [default: a free private /24]
+    /// IPv4 network, or the bridge's address with prefix length [default: a free private /20]
     #[arg(long, visible_alias = "ipv4", value_name = "NETWORK")]
     subnet: Option<Ipv4Network>,
 

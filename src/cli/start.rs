@@ -8,7 +8,7 @@ use super::{Context, NamesOrAllArg, for_each, require_root};
 use crate::container::boot_report::order_of;
 use crate::container::status::ContainerState;
 use crate::error::{Error, Result};
-use crate::ops::start::{GuestChanges, StartRequest, WaitFor, start_and_wait};
+use crate::ops::start::{GuestChanges, StartRequest, WaitFor, note, start_and_wait};
 use crate::store::AliveLock;
 use crate::types::{ContainerName, Timeout};
 use crate::{attach, sys};
@@ -78,7 +78,7 @@ impl Start {
             let order = order_of(&context.layout, &names);
             let plan = order.start(names.iter().cloned());
             if plan.waiting().all(|name| names.contains(name)) && names.len() == 1 {
-                return for_each::for_each(context, &names, |name| start_and_wait(&context.layout, name, request));
+                return for_each::for_each(context, &names, |name| begin(context, name, request));
             }
             let others: Vec<_> = plan.waiting().cloned().collect();
             let is_required = |name: &ContainerName| others.iter().any(|other| order.of(other).1.contains(name));
@@ -88,7 +88,7 @@ impl Start {
                 if !names.contains(name) {
                     return start_required(context, name, StartRequest { wait, ..request });
                 }
-                start_and_wait(&context.layout, name, StartRequest { wait, ..request })
+                begin(context, name, StartRequest { wait, ..request })
             };
             return for_each::in_order(context, plan, start)?.finish(context);
         }
@@ -107,5 +107,12 @@ fn start_required(context: &Context, name: &ContainerName, request: StartRequest
         return Ok(());
     }
     context.say(&format!("`{name}` is required and is started first"));
-    start_and_wait(&context.layout, name, StartRequest { changes: GuestChanges::Stay, ..request })
+    begin(context, name, StartRequest { changes: GuestChanges::Stay, ..request })
+}
+
+/// Starts one, and says what an admin should know of it.
+fn begin(context: &Context, name: &ContainerName, request: StartRequest) -> Result<()> {
+    start_and_wait(&context.layout, name, request)?;
+    note(&context.layout, name).iter().for_each(|note| context.say(&format!("warning: {note}")));
+    Ok(())
 }

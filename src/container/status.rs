@@ -229,6 +229,11 @@ impl Observation<'_> {
         net::dropped(self.observer.layout, &self.name, drops)
     }
 
+    /// Why the guest may get no address of its bridge's.
+    pub(crate) fn without_address(&self) -> Option<String> {
+        self.record.as_ref().and_then(|_| net::without_address(self.observer.layout, &self.name))
+    }
+
     pub(crate) fn links(&self) -> &[SeenLink] {
         self.links.get_or_init(|| self.read_links())
     }

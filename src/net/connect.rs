@@ -10,7 +10,7 @@ use super::announce::{announce, check_reservation};
 use super::disconnect::disconnect;
 use super::netlink::open_netns;
 use super::record::{GuestRecord, LinkRecord};
-use super::{addresses, bridge, limit, link, names, netlink, owner, plan, publish, sysctl};
+use super::{addresses, bridge, exhausted, limit, link, names, netlink, owner, plan, publish, sysctl};
 use crate::config::{Address, Config, NetworkType};
 use crate::error::{Context, Result};
 use crate::net::bridge::Bridge;
@@ -67,6 +67,7 @@ pub fn connect(layout: &Layout, name: &ContainerName, config: &Config, leader: P
     let record = record_of(layout, name, config, leader, &interfaces, &bridges);
     record.write(layout, name)?;
     announce(layout, name, &record, &bridges)?;
+    exhausted::note(layout, name, &record, &bridges)?;
     let netns = open_netns(leader)?;
     let wired = wire_up(layout, name, &interfaces, &bridges, netns.as_fd()).and_then(|()| {
         let publishes = interfaces.iter().any(|interface| !interface.publish.is_empty());

@@ -8,7 +8,7 @@ use nix::unistd::Pid;
 use super::announce::retract;
 use super::netlink::open_netns;
 use super::record::GuestRecord;
-use super::{link, names, netlink, publish};
+use super::{exhausted, link, names, netlink, publish};
 use crate::config::{Config, NetworkType};
 use crate::error::{Context, Result};
 use crate::net::netlink::Netlink;
@@ -63,6 +63,7 @@ pub fn disconnect(layout: &Layout, name: &ContainerName, links: &[String], held:
         })?;
     }
     retract(layout, name, &record.links)?;
+    exhausted::forget(layout, name);
     GuestRecord::remove(layout, name)
 }
 

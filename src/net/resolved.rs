@@ -3,6 +3,7 @@
 use std::net::IpAddr;
 use std::time::Duration;
 
+use ipnetwork::Ipv4Network;
 use zbus::Connection;
 
 use crate::config::bridge::BridgeSettings;
@@ -53,15 +54,7 @@ fn servers(settings: &BridgeSettings) -> Vec<IpAddr> {
 /// The guests' domain, and the reverse domains of their addresses (RFC 1035, RFC 3596).
 fn domains(settings: &BridgeSettings) -> Vec<String> {
     let mut domains = vec![settings.domain.clone()];
-    if let Some(net) = settings.ipv4 {
-        // Whole bytes of the prefix: what is between them cannot be said in a domain.
-        let bytes = net.network().octets();
-        let kept = bytes[..usize::from(net.prefix() / 8)].iter().rev();
-        let labels: Vec<String> = kept.map(ToString::to_string).collect();
-        if labels.len() >= 2 {
-            domains.push(format!("{}.in-addr.arpa", labels.join(".")));
-        }
-    }
+    domains.extend(settings.ipv4.map(reverse4).unwrap_or_default());
     if let Some(net) = settings.ipv6 {
         let digits: Vec<String> = net
             .network()
@@ -76,6 +69,25 @@ fn domains(settings: &BridgeSettings) -> Vec<String> {
     domains
 }
 
+/// The reverse domains of a network: a domain is of whole bytes, so that one that ends within a byte has several.
+/// Of one wider than a /16 there are none: most of them are other machines' addresses.
+fn reverse4(net: Ipv4Network) -> Vec<String> {
+    if net.prefix() < 16 {
+        return Vec::new();
+    }
+    let whole = usize::from(net.prefix() / 8).min(3);
+    let last = usize::from(net.prefix().div_ceil(8)).min(3);
+    let (first_bytes, last_bytes) = (net.network().octets(), net.broadcast().octets());
+    let domain = |bytes: &[u8]| {
+        let labels: Vec<String> = bytes.iter().rev().map(ToString::to_string).collect();
+        format!("{}.in-addr.arpa", labels.join("."))
+    };
+    if whole == last {
+        return vec![domain(&first_bytes[..whole])];
+    }
+    (first_bytes[whole]..=last_bytes[whole]).map(|byte| domain(&[&first_bytes[..whole], &[byte]].concat())).collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -85,5 +97,11 @@ mod tests {
         let settings: BridgeSettings = toml::from_str("ipv4 = \"10.9.8.1/24\"\nipv6 = \"fd00:1::1/64\"").unwrap();
         let expected = ["lxm", "8.9.10.in-addr.arpa", "0.0.0.0.0.0.0.0.1.0.0.0.0.0.d.f.ip6.arpa"];
         assert_eq!(domains(&settings), expected);
+        let of = |net: &str| reverse4(net.parse().unwrap());
+        assert_eq!(of("10.9.16.1/20").len(), 16);
+        assert_eq!(of("10.9.16.1/20")[15], "31.9.10.in-addr.arpa");
+        assert_eq!(of("10.9.0.1/16"), ["9.10.in-addr.arpa"]);
+        assert_eq!(of("10.9.8.129/28"), ["8.9.10.in-addr.arpa"]);
+        assert!(of("10.0.0.1/8").is_empty());
     }
 }

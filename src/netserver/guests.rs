@@ -76,6 +76,14 @@ pub(crate) fn bridges(layout: &Layout) -> Result<Vec<String>> {
     Ok(entries.filter_map(|entry| entry.ok()?.file_name().into_string().ok()).collect())
 }
 
+/// How many interfaces of guests are on a bridge, about: their files are counted and not read.
+pub(crate) fn how_many(layout: &Layout, bridge: &str) -> Result<usize> {
+    match fs::read_dir(directory(layout, bridge)) {
+        Err(e) if e.kind() == ErrorKind::NotFound => Ok(0),
+        entries => Ok(entries.context(|| format!("read the guests of `{bridge}`"))?.count()),
+    }
+}
+
 /// Reads all guests of a bridge.
 pub(crate) fn read(layout: &Layout, bridge: &str) -> Result<Guests> {
     match File::open(directory(layout, bridge)) {

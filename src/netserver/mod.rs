@@ -48,6 +48,7 @@ mod status;
 mod upstream;
 pub(crate) mod watchdog;
 
+pub(crate) use guests::how_many as how_many_guests;
 pub(crate) use guests::read as guests_of;
 pub use guests::{GuestEntry, announce, retract};
 pub(crate) use running::process_file;

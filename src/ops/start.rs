@@ -7,7 +7,7 @@ use crate::client::{ask, status, unexpected};
 use crate::container::status::{ContainerState, Observer};
 use crate::error::{Context, Error, Kind, Result};
 use crate::host::{self, StartMode};
-use crate::net::reach;
+use crate::net::{self, reach};
 use crate::proto::control::{Reply, Request, SupervisorStatus};
 use crate::storage;
 use crate::store::{self, AliveLock, LastRun, Layout, OperationLock};
@@ -90,6 +90,11 @@ pub(crate) fn wait_for_guest(
             None => e,
         }
     })
+}
+
+/// What an admin should know of a container that was just started.
+pub(crate) fn note(layout: &Layout, name: &ContainerName) -> Option<String> {
+    net::without_address(layout, name)
 }
 
 /// Waits until a running container has come as far as `wait` says; fails with `Kind::TimedOut` after `limit`.

@@ -5,7 +5,11 @@ use std::net::{Ipv4Addr, Ipv6Addr};
 use ipnetwork::{Ipv4Network, Ipv6Network};
 use sha2::{Digest, Sha256};
 
-/// Picks the gateway address and /24 of a bridge, none of `taken` overlapping it.
+/// The prefix lengths of a bridge's network, the best first: a bridge has room for a thousand guests, and the leases
+/// of those that are gone are remembered as long as there is room.
+const PREFIXES: [u8; 2] = [20, 24];
+
+/// Picks the gateway address and network of a bridge, none of `taken` overlapping it.
 ///
 /// Where to begin is a hash of `seed`, so that two hosts seldom have the same network, which would
 /// keep a VPN from joining them. `None` when every private /24 is taken.
@@ -13,11 +17,14 @@ pub(crate) fn choose_ipv4(taken: &[Ipv4Network], seed: &[&str]) -> Option<Ipv4Ne
     let start = first_bytes(seed);
     // 10.64.0.0 to 10.254.255.0: the lower part is where other programs (LXC, qemu, docker's
     // pools, clouds) and people put theirs. Then the rest of RFC 1918.
-    let ranges: [(u32, u32); 3] = [(0x0a40_0000, 191 << 8), (0xac10_0000, 16 << 8), (0xc0a8_0000, 1 << 8)];
-    ranges.into_iter().find_map(|(first, count)| {
+    let ranges: [(u32, u32); 3] = [(0x0a40_0000, 191 << 16), (0xac10_0000, 16 << 16), (0xc0a8_0000, 1 << 16)];
+    let of_prefix = |prefix: u8| ranges.map(|(first, addresses)| (prefix, first, addresses));
+    PREFIXES.into_iter().flat_map(of_prefix).find_map(|(prefix, first, addresses)| {
+        let size = 1 << (32 - prefix);
+        let count = addresses / size;
         let candidate = |step: u32| {
-            let network = first + ((start % count + step) % count) * 256;
-            Ipv4Network::new(Ipv4Addr::from(network + 1), 24).expect("24 is a prefix length")
+            let network = first + ((start % count + step) % count) * size;
+            Ipv4Network::new(Ipv4Addr::from(network + 1), prefix).expect("they are prefix lengths")
         };
         (0..count).map(candidate).find(|candidate| taken.iter().all(|other| !overlap4(*candidate, *other)))
     })
@@ -84,7 +91,7 @@ mod tests {
             vec![Ipv4Network::new(Ipv4Addr::from(u32::from(first.network()) + 77), 32).unwrap()],
         ] {
             let chosen = choose_ipv4(&taken, &["seed"]).unwrap();
-            assert_eq!(chosen.prefix(), 24);
+            assert_eq!(chosen.prefix(), 20);
             assert_eq!(chosen.ip().octets()[3], 1);
             assert!(chosen.ip().is_private());
             assert!(taken.iter().all(|other| !overlap4(chosen, *other)), "{chosen} {taken:?}");

@@ -134,7 +134,7 @@ fn first_use(sandbox: &Sandbox) {
     let bridge = &shown[0];
     assert_eq!(bridge["name"], "lxmbr0");
     let net: ipnetwork::Ipv4Network = bridge["ipv4"].as_str().unwrap().parse().unwrap();
-    assert!(net.prefix() == 24 && net.contains(address.parse().unwrap()), "{address} in {net}");
+    assert!(net.prefix() == 20 && net.contains(address.parse().unwrap()), "{address} in {net}");
     inside(sandbox, "web", &format!("ping -c 1 -W 2 {}", net.ip())).ok();
     inside(sandbox, "web", "ip route").ok().says(&format!("default via {}", net.ip()));
     let prefix: ipnetwork::Ipv6Network = bridge["ipv6"].as_str().unwrap().parse().unwrap();

@@ -1,14 +1,15 @@
 //! Bridges and their settings, and what `lxm check` finds about them.
 
-use super::{address, create, inside, ip, links, start, tables};
+use super::{SOON, address, create, inside, ip, links, start, tables};
 use crate::support::sandbox::run_checked;
-use crate::support::{Guest, Sandbox, Trial};
+use crate::support::{Guest, Sandbox, Trial, eventually};
 
 pub(super) fn trials() -> Vec<Trial> {
     let busybox = |name, body| Trial::new(name, body).guest(Guest::Busybox);
     vec![
         busybox("network::what_stands_in_the_way_is_reported_with_a_remedy", findings),
         busybox("network::a_host_without_ipv6_has_a_bridge_and_guests", no_ipv6),
+        busybox("network::a_pool_without_a_free_address_is_told", exhausted),
         busybox("network::a_guest_takes_the_mtu_of_its_bridge", bridge_mtu),
         Trial::new("network::bridges_are_made_changed_and_removed", bridges),
     ]
@@ -26,6 +27,35 @@ fn no_ipv6(sandbox: &Sandbox) {
     sandbox.lxm(&["stop", "-k", "web"]).ok();
     sandbox.lxm(&["network", "down"]).ok();
     start(sandbox, "web");
+}
+
+fn exhausted(sandbox: &Sandbox) {
+    for name in ["a", "b", "c"] {
+        create(sandbox, name, "");
+    }
+    let of_a = start(sandbox, "a");
+    let net = of_a.rsplit_once('.').unwrap().0.to_owned();
+    let last: u8 = of_a.rsplit_once('.').unwrap().1.parse().unwrap();
+    let other = if last > 100 { last - 1 } else { last + 1 };
+    let range = format!("{net}.{}-{net}.{}", last.min(other), last.max(other));
+    sandbox.lxm(&["network", "set", "lxmbr0", "range", &range]).ok();
+    let of_b = start(sandbox, "b");
+    let told = sandbox.lxm(&["start", "c"]).ok();
+    assert!(told.stderr.contains("may get no IPv4 address") && told.stderr.contains("lxmbr0"), "{told}");
+    eventually("it is told", SOON, || {
+        lxm::testing::net::check(&sandbox.layout()).unwrap().iter().any(|finding| finding.id == "leases")
+    });
+    sandbox.lxm(&["network", "show", "lxmbr0"]).ok().says("no free address");
+    sandbox.lxm(&["list", "-f"]).ok().says("(none free)");
+    assert_eq!([address(sandbox, "a"), address(sandbox, "b")], [of_a, of_b.clone()], "nobody's is taken away");
+    // Another guest's end makes room.
+    sandbox.lxm(&["stop", "-k", "b"]).ok();
+    eventually("it has the other's", SOON, || {
+        // Its client is to ask again.
+        inside(sandbox, "c", "kill -USR1 $(cat /run/udhcpc.pid); sleep 1");
+        inside(sandbox, "c", "ip -4 address show dev eth0").stdout.contains(&of_b)
+    });
+    assert!(!sandbox.lxm(&["list", "-f"]).ok().stdout.contains("none free"));
 }
 
 /// A bridge takes the smallest MTU of its links: a guest with another must not cut the host's.
