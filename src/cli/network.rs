@@ -40,7 +40,7 @@ enum NetworkVerb {
     ///
     /// KEY is one of ipv4, ipv6, nat, routed, dhcp, domain, range, lease-time, upstream, private-names,
     /// ntp, route and mtu, as in /etc/lxm/network.toml. Lists are separated by commas. An empty VALUE
-    /// restores the default; `auto` chooses a free network.
+    /// restores the default; `auto` chooses a free network; `ipv6 none` leaves IPv6 out.
     ///
     /// routed: whether other hosts can reach the containers directly, not only their published ports.
     /// The default is true without `nat`, else false.
@@ -176,6 +176,16 @@ fn show_one(context: &Context, bridge: &BridgeView) -> Result<u8> {
     render::text(&format!("{}\n", lines.join("\n"))).map(|()| 0)
 }
 
+#[derive(Debug, Clone, Copy)]
+enum Ipv6Choice {
+    None,
+    Of(Ipv6Network),
+}
+
+fn ipv6_or_none(text: &str) -> std::result::Result<Ipv6Choice, ipnetwork::IpNetworkError> {
+    if text == "none" { Ok(Ipv6Choice::None) } else { text.parse().map(Ipv6Choice::Of) }
+}
+
 /// Create another bridge and bring it up
 #[derive(Debug, clap::Args)]
 struct CreateBridge {
@@ -186,9 +196,9 @@ struct CreateBridge {
     #[arg(long, visible_alias = "ipv4", value_name = "NETWORK")]
     subnet: Option<Ipv4Network>,
 
-    /// IPv6 network, a /64 [default: a random unique local one]
-    #[arg(long, value_name = "NETWORK")]
-    ipv6: Option<Ipv6Network>,
+    /// IPv6 network, a /64, or `none` [default: a random unique local one]
+    #[arg(long, value_name = "NETWORK", value_parser = ipv6_or_none)]
+    ipv6: Option<Ipv6Choice>,
 
     /// No NAT: containers use their own addresses outside, which other routers must know
     #[arg(long)]
@@ -201,7 +211,12 @@ struct CreateBridge {
 
 impl CreateBridge {
     fn run(self, context: &Context) -> Result<String> {
-        let new = New { ipv4: self.subnet, ipv6: self.ipv6, without_nat: self.no_nat, without_dhcp: self.no_dhcp };
+        let (ipv6, without_ipv6) = match self.ipv6 {
+            None => (None, false),
+            Some(Ipv6Choice::None) => (None, true),
+            Some(Ipv6Choice::Of(net)) => (Some(net), false),
+        };
+        let new = New { ipv4: self.subnet, ipv6, without_ipv6, without_nat: self.no_nat, without_dhcp: self.no_dhcp };
         network::create(&context.layout, &self.bridge, &new)?;
         Ok(self.bridge)
     }

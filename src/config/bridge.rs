@@ -37,6 +37,9 @@ pub struct BridgeSettings {
     /// The same for IPv6; guests make their addresses themselves, so the prefix is a /64.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ipv6: Option<Ipv6Network>,
+    /// No IPv6 network is chosen: `ipv6 none`.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub without_ipv6: bool,
     /// Whether guests reach the outside under the host's address.
     #[serde(default = "yes")]
     pub nat: bool,
@@ -90,6 +93,7 @@ impl Default for BridgeSettings {
         BridgeSettings {
             ipv4: None,
             ipv6: None,
+            without_ipv6: false,
             nat: true,
             routed: None,
             dhcp: true,
@@ -125,7 +129,13 @@ impl BridgeSettings {
     pub fn with(&self, key: &str, value: &str) -> Result<Self> {
         let mut table = toml::Table::try_from(self).map_err(|e| Error::failed(e.to_string()))?;
         let bad = |e: toml::de::Error| Error::usage(format!("`{key}`: {}", e.message().replace('\n', ", ")));
-        if value.is_empty() {
+        if key == "ipv6" {
+            table.remove("without-ipv6");
+        }
+        if (key, value) == ("ipv6", "none") {
+            table.remove(key);
+            table.insert("without-ipv6".into(), true.into());
+        } else if value.is_empty() {
             table.remove(key);
         } else {
             let list = || value.split(',').map(|item| toml::Value::from(item.trim())).collect::<Vec<_>>();
@@ -153,6 +163,9 @@ impl BridgeSettings {
             && let Some(why) = unfit6(ipv6)
         {
             return fault("ipv6", format!("({ipv6}) {why}"));
+        }
+        if self.ipv6.is_some() && self.without_ipv6 {
+            return fault("without-ipv6", "contradicts `ipv6`".into());
         }
         if let Some(mtu) = self.mtu
             && mtu < if self.ipv6.is_some() { 1280 } else { 576 }
@@ -302,6 +315,10 @@ mod tests {
         let with = |key: &str, value: &str| settings.with(key, value);
         assert!(!with("nat", "false").unwrap().nat);
         assert_eq!(with("mtu", "1400").unwrap().mtu, Some(1400));
+        let without = with("ipv6", "none").unwrap();
+        assert!(without.without_ipv6 && without.check("b").is_ok());
+        assert!(!without.with("ipv6", "fd00:1::1/64").unwrap().without_ipv6);
+        assert!(!without.with("ipv6", "").unwrap().without_ipv6);
         assert_eq!(with("upstream", "9.9.9.9, 2620:fe::fe").unwrap().upstream.len(), 2);
         assert_eq!(with("ipv4", "10.1.2.1/24").unwrap().ipv4.unwrap().to_string(), "10.1.2.1/24");
         assert!(!with("routed", "false").unwrap().with("nat", "false").unwrap().is_routed());
@@ -341,6 +358,7 @@ mod tests {
             ("ipv6 = \"ff02::1/64\"", "ipv6"),
             ("mtu = 20", "mtu"),
             ("ipv6 = \"fd00::1/64\"\nmtu = 1000", "mtu"),
+            ("ipv6 = \"fd00::1/64\"\nwithout-ipv6 = true", "without-ipv6"),
             ("ipv4 = \"10.9.8.1/24\"\nroute = [\"10.1.0.0/16 via 10.9.9.1\"]", "route"),
             ("lease-time = \"1s\"", "lease-time"),
             ("domain = \"a..b\"", "domain"),

@@ -102,6 +102,7 @@ fn see(layout: &Layout, name: String, settings: BridgeSettings) -> Result<Bridge
 pub(crate) struct New {
     pub ipv4: Option<Ipv4Network>,
     pub ipv6: Option<Ipv6Network>,
+    pub without_ipv6: bool,
     pub without_nat: bool,
     pub without_dhcp: bool,
 }
@@ -118,6 +119,7 @@ pub(crate) fn create(layout: &Layout, name: &str, new: &New) -> Result<()> {
     let settings = BridgeSettings {
         ipv4: new.ipv4.map(bridge::gateway4),
         ipv6: new.ipv6.map(bridge::gateway6),
+        without_ipv6: new.without_ipv6,
         nat: !new.without_nat,
         dhcp: !new.without_dhcp,
         ..BridgeSettings::default()
@@ -139,7 +141,7 @@ pub(crate) fn set(layout: &Layout, name: &str, key: &str, value: &str) -> Result
     let settings = file.get(name)?;
     let changed = match (key, value) {
         ("ipv4", "auto") => BridgeSettings { ipv4: None, ..settings.clone() },
-        ("ipv6", "auto") => BridgeSettings { ipv6: None, ..settings.clone() },
+        ("ipv6", "auto") => BridgeSettings { ipv6: None, without_ipv6: false, ..settings.clone() },
         _ => settings.with(key, value)?,
     };
     let changed = BridgeSettings {

@@ -29,7 +29,9 @@ pub(crate) async fn choose(
     let wanted = layout.host_config()?.network;
     if name == owner::default_bridge_of(tag) {
         settings.ipv4 = settings.ipv4.or(wanted.ipv4.map(gateway4));
-        settings.ipv6 = settings.ipv6.or(wanted.ipv6.map(gateway6));
+        if !settings.without_ipv6 {
+            settings.ipv6 = settings.ipv6.or(wanted.ipv6.map(gateway6));
+        }
     }
     if settings.domain == BridgeSettings::default().domain {
         settings.domain = wanted.domain;
@@ -55,7 +57,7 @@ pub(crate) async fn choose(
                 .hint(format!("name one: `lxm network create {name} --subnet 10.1.2.1/24`"))
         })?);
     }
-    if settings.ipv6.is_none() {
+    if settings.ipv6.is_none() && !settings.without_ipv6 {
         settings.ipv6 = subnet::choose_ipv6(&taken6, &seed);
     }
     settings.check(name)?;

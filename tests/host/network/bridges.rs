@@ -11,6 +11,7 @@ pub(super) fn trials() -> Vec<Trial> {
         busybox("network::a_host_without_ipv6_has_a_bridge_and_guests", no_ipv6),
         busybox("network::a_pool_without_a_free_address_is_told", exhausted),
         busybox("network::a_guest_takes_the_mtu_of_its_bridge", bridge_mtu),
+        busybox("network::a_bridge_may_be_without_ipv6", without_ipv6),
         Trial::new("network::bridges_are_made_changed_and_removed", bridges),
     ]
 }
@@ -27,6 +28,27 @@ fn no_ipv6(sandbox: &Sandbox) {
     sandbox.lxm(&["stop", "-k", "web"]).ok();
     sandbox.lxm(&["network", "down"]).ok();
     start(sandbox, "web");
+}
+
+fn without_ipv6(sandbox: &Sandbox) {
+    let shown =
+        |bridge: &str| sandbox.lxm(&["network", "show", bridge, "--format", "json"]).ok().json()["ipv6"].clone();
+    sandbox.lxm(&["network", "create", "lab", "--ipv6", "none"]).ok();
+    assert!(shown("lab").is_null() && !ip("address show dev lab").contains("inet6 fd"));
+    sandbox.lxm(&["network", "set", "lab", "nat", "false"]).ok();
+    assert!(shown("lab").is_null(), "another setting leaves it");
+    sandbox.lxm(&["network", "delete", "lab"]).ok();
+    create(sandbox, "web", "");
+    start(sandbox, "web");
+    assert!(!shown("lxmbr0").is_null());
+    sandbox.lxm(&["network", "set", "lxmbr0", "ipv6", "none"]).ok();
+    sandbox.lxm(&["restart", "-k", "web", "--wait", "network"]).ok();
+    assert!(shown("lxmbr0").is_null() && !ip("address show dev lxmbr0").contains("inet6 fd"));
+    inside(sandbox, "web", "nslookup web.lxm").ok();
+    let global = inside(sandbox, "web", "ip -6 address show dev eth0 scope global").ok();
+    assert!(!global.stdout.contains("inet6"), "{global}");
+    sandbox.lxm(&["network", "set", "lxmbr0", "ipv6", "auto"]).ok();
+    assert!(!shown("lxmbr0").is_null());
 }
 
 fn exhausted(sandbox: &Sandbox) {
