@@ -37,7 +37,7 @@ install: build
 	done
 	install -D -m 0644 -t $(DESTDIR)$(PREFIX)/lib/systemd/system/lxm@.service.d units/system/lxm@.service.d/*
 	version=$$(systemctl --version 2>/dev/null | sed -n '1s/^systemd \([0-9]*\).*/\1/p'); \
-	if [ "$${version:-0}" -ge 254 ]; then \
+	if [ "$${version:-0}" -ge 255 ]; then \
 	    install -m 0644 -t $(DESTDIR)$(PREFIX)/lib/systemd/system/lxm@.service.d packaging/systemd/*; \
 	fi
 	install -m 0644 units/system-preset/* $(DESTDIR)$(PREFIX)/lib/systemd/system-preset/

@@ -95,6 +95,16 @@ impl StartOrder {
         Plan { waiting: members.iter().map(dependencies).collect(), ended: BTreeMap::new() }
     }
 
+    /// What `name` cannot do without, directly or through others.
+    pub(crate) fn required_by(&self, name: &ContainerName) -> BTreeSet<ContainerName> {
+        let mut found = BTreeSet::new();
+        let mut queue = vec![name.clone()];
+        while let Some(name) = queue.pop() {
+            queue.extend(self.of(&name).1.into_iter().filter(|required| found.insert(required.clone())));
+        }
+        found
+    }
+
     /// Those that cannot do without one of `names`, directly or through others.
     pub(crate) fn requiring(&self, names: &[ContainerName]) -> BTreeSet<ContainerName> {
         let mut found = BTreeSet::new();

@@ -1,6 +1,6 @@
 //! How the starts at the host's boot went, and their order.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
@@ -99,20 +99,23 @@ pub(crate) fn report_file(layout: &Layout) -> std::path::PathBuf {
 /// From systemd's own memory: of the enabled units and those that they require.
 fn report_of_units(layout: &Layout) -> Result<Vec<BootEntry>> {
     let enabled = layout.names()?.into_iter().filter(|name| unit::is_enabled(layout, name));
-    let plan = order(layout)?.start(enabled);
+    let order = order(layout)?;
+    let plan = order.start(enabled);
     let names: Vec<ContainerName> = plan.waiting().cloned().collect();
     if names.is_empty() {
         return Ok(Vec::new());
     }
     let units: Vec<String> = names.iter().map(|name| unit::unit_name(layout, name)).collect();
     let states = unit::states(&units)?;
+    let by_name: BTreeMap<_, _> = names.iter().zip(&states).collect();
+    let skipped: Vec<bool> = names.iter().map(|name| is_skipped(&order, &by_name, name)).collect();
     let first = states.iter().filter(|state| state.began_us > 0).map(|state| state.began_us).min().unwrap_or(0);
-    let entry = |(name, unit): (ContainerName, unit::UnitState)| {
+    let entry = |((name, unit), skipped): ((ContainerName, unit::UnitState), bool)| {
         let state = match (unit.active.as_str(), unit.began_us) {
             ("active" | "deactivating" | "reloading", _) => BootState::Started,
             ("activating", _) => BootState::Starting,
             ("failed", _) => BootState::Failed,
-            (_, 0) => BootState::Skipped,
+            (_, 0) if skipped => BootState::Skipped,
             _ => BootState::Stopped,
         };
         let failed = [BootState::Failed, BootState::Starting].contains(&state) && unit.result != "success";
@@ -128,9 +131,15 @@ fn report_of_units(layout: &Layout) -> Result<Vec<BootEntry>> {
             state,
         }
     };
-    let mut entries: Vec<BootEntry> = names.into_iter().zip(states).map(entry).collect();
+    let mut entries: Vec<BootEntry> = names.into_iter().zip(states).zip(skipped).map(entry).collect();
     entries.sort_by_key(|entry| entry.began_us);
     Ok(entries)
+}
+
+/// Whether a container was not started because one that it requires has failed, or is not there. One that was
+/// enabled after the boot of the host is not.
+fn is_skipped(order: &StartOrder, states: &BTreeMap<&ContainerName, &unit::UnitState>, name: &ContainerName) -> bool {
+    order.required_by(name).iter().any(|required| states.get(required).is_none_or(|state| state.active == "failed"))
 }
 
 /// Whether the host starts the container when it boots.

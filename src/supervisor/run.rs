@@ -62,8 +62,7 @@ fn supervise(layout: &Layout, name: &ContainerName, manager: &mut Manager) -> Re
         sys::creds::close_on_exec_from(3)?;
         sys::birth::many_descriptors();
         sys::oom::be_last();
-        // From the first moment: a request to stop that comes during the boot is served after it. And what is
-        // sent to the whole unit is meant for the guest's init: its supervisor must not die of it.
+        // A request to stop that comes during the boot is served after it; what is meant for init ends nothing.
         use Signal::{SIGHUP, SIGINT, SIGPWR, SIGTERM, SIGUSR1, SIGUSR2};
         let signals = sys::signals::descriptor_with_realtime(&[SIGTERM, SIGINT, SIGPWR, SIGHUP, SIGUSR1, SIGUSR2])?;
         Ok((signals, take_alive(layout, name)?))
@@ -85,7 +84,9 @@ fn boot_until_off(
     (signals, alive): (&SignalFd, &AliveLock),
     mut timeline: Timeline,
 ) -> Result<u8> {
-    let (mut supervisor, rootfs) = Supervisor::prepare(layout, name, manager, (signals, alive), &mut timeline)?;
+    let cgroup = manager.cgroup(layout, name)?;
+    let prepared = Supervisor::prepare(layout, name, manager, &cgroup, (signals, alive), &mut timeline);
+    let (mut supervisor, rootfs) = prepared.inspect_err(|_| drop(cgroup.leave().and_then(|()| cgroup.remove())))?;
     let mut mounted = Some(rootfs);
     loop {
         let boot = supervisor.boot(mounted.take(), timeline)?;
@@ -131,6 +132,7 @@ impl<'a> Supervisor<'a> {
         layout: &Layout,
         name: &ContainerName,
         manager: &'a mut Manager,
+        cgroup: &ContainerCgroup,
         (signals, alive): (&'a SignalFd, &'a AliveLock),
         timeline: &mut Timeline,
     ) -> Result<(Self, OwnedFd)> {
@@ -140,14 +142,12 @@ impl<'a> Supervisor<'a> {
         }
         // Before anything is mounted, even to be examined.
         own_mount_namespace()?;
-        let cgroup = manager.cgroup(layout, name)?;
         timeline.reached(Stage::Locked);
-
-        sweep(layout, name, &cgroup)?;
+        sweep(layout, name, cgroup)?;
         timeline.reached(Stage::Swept);
 
         let mut held = ClaimLocks::new(layout)?;
-        let (setup, rootfs) = Setup::read(layout, name, cgroup, &mut held)?;
+        let (setup, rootfs) = Setup::read(layout, name, cgroup.clone(), &mut held)?;
         timeline.reached(Stage::Read);
 
         let limit = setup.host.console_log_size.map_or(CONSOLE_LOG_SIZE, |size| size.bytes());

@@ -37,6 +37,7 @@ impl JournalLink {
         if kept.is_err() || !Path::new(JOURNALS).is_dir() {
             return Ok(None);
         }
+        sweep();
         let path = Path::new(JOURNALS).join(&id);
         match path.symlink_metadata() {
             // The host's own, or what a guest's journal was copied into.
@@ -52,6 +53,16 @@ impl JournalLink {
     pub(crate) fn leave(self) {
         if self.passing {
             let _ = fs::remove_file(&self.path);
+        }
+    }
+}
+
+/// Removes the links that lead nowhere: a killed supervisor, or a host without power, has left them.
+fn sweep() {
+    for entry in fs::read_dir(JOURNALS).into_iter().flatten().flatten() {
+        let is_of_process = fs::read_link(entry.path()).is_ok_and(|target| target.starts_with("/proc"));
+        if is_of_process && !entry.path().exists() {
+            let _ = fs::remove_file(entry.path());
         }
     }
 }

@@ -182,6 +182,10 @@ fn failures(sandbox: &Sandbox) {
     let told = sandbox.lxm(&["autostart"]).fails(1);
     assert!(begun.elapsed().as_secs_f64() > 6.0, "{told}");
     told.complains("3 containers did not start");
+    let group = sandbox.layout().cgroup(&"bad".parse().unwrap());
+    for root in ["/sys/fs/cgroup", "/sys/fs/cgroup/unified"] {
+        assert!(!std::path::Path::new(root).join(&group).exists(), "a failed start has left its cgroup");
+    }
     for (name, state, attempts) in
         [("good", "started", 1), ("bad", "failed", 4), ("needy", "skipped", 0), ("wrong", "failed", 1)]
     {

@@ -26,6 +26,9 @@ fn enable_is_one_truth(host: &mut SystemdHost) {
     host.shell("lxm enable web");
     assert_eq!(host.shell("systemctl is-enabled lxm@web"), "enabled");
     assert_eq!(host.autostart("web"), "true");
+    // The host has not booted since.
+    assert_eq!(host.shell("lxm list --columns name,autostart | grep web | tr -s ' '"), "web true");
+    assert!(host.shell("lxm boot-report").contains("stopped"));
     host.shell("systemctl disable lxm@web");
     assert_eq!(host.autostart("web"), "false");
     host.shell("systemctl enable lxm@web");

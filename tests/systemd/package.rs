@@ -32,8 +32,9 @@ fn an_upgrade_leaves_guests_running(host: &mut SystemdHost) {
     host.shell("zcat /usr/share/man/man1/lxm.1.gz >/dev/null; bash -n /usr/share/bash-completion/completions/lxm");
     host.boot_guest("web", Guest::Bookworm, "");
     // Where systemd is too old for it, it says nothing of it either.
-    let subgroup = if host.release() == "bookworm" { "" } else { "supervisor" };
+    let (subgroup, receives) = if host.release() == "bookworm" { ("", "") } else { ("supervisor", "yes") };
     assert_eq!(host.property("web", "DelegateSubgroup"), subgroup);
+    assert_eq!(host.property("web", "CoredumpReceive"), receives);
     assert!(!host.shell("systemctl daemon-reload; journalctl -b --no-pager").contains("Unknown key"));
     host.shell("lxm enable web");
     let leader = host.leader("web");
