@@ -51,7 +51,7 @@ pub mod progress {
 }
 
 pub mod storage {
-    pub use crate::storage::{Activity, Backend, Purpose, Tree, backend, choose, of_container};
+    pub use crate::storage::{Activity, Backend, GuestIds, Purpose, Tree, backend, choose, of_container};
 }
 
 pub mod store {

@@ -64,6 +64,10 @@ pub(super) struct Create {
     #[arg(long)]
     privileged: bool,
 
+    /// How many ids the guest has, for files of owners above 65535 [default: 65536]
+    #[arg(long, value_name = "COUNT")]
+    id_range_size: Option<u32>,
+
     /// Destroy the container when it stops
     #[arg(long)]
     ephemeral: bool,
@@ -111,6 +115,7 @@ impl Create {
             ssh_keys,
             password,
             privileged: self.privileged,
+            id_range_size: self.id_range_size,
             ephemeral: self.ephemeral,
             storage: self.storage.or(host.storage).unwrap_or_else(|| "auto".into()),
             network: self.network.unwrap_or(host.network.default),

@@ -43,6 +43,10 @@ pub(super) struct Import {
     #[arg(long)]
     trust: bool,
 
+    /// How many ids the guest has, for files of owners above 65535 [default: 65536]
+    #[arg(long, value_name = "COUNT")]
+    id_range_size: Option<u32>,
+
     /// Maximum unpacked size, such as 20GiB [default: 64 times the packed size, at least 1GiB]
     #[arg(long, value_name = "SIZE")]
     max_size: Option<Size>,
@@ -53,7 +57,13 @@ impl Import {
         require_root("import a container")?;
         let layout = &context.layout;
         let storage = self.storage.or(layout.host_config()?.storage).unwrap_or_else(|| "auto".into());
-        let options = ImportOptions { name: self.name, storage, trust: self.trust, max_size: self.max_size };
+        let options = ImportOptions {
+            name: self.name,
+            storage,
+            trust: self.trust,
+            id_range_size: self.id_range_size,
+            max_size: self.max_size,
+        };
         let imported = if self.source == Path::new("-") {
             import_stream(layout, std::io::stdin(), &options)?
         } else {

@@ -1,10 +1,15 @@
 //! `[security]`: ids, capabilities, system calls, profiles.
 
+use std::ops::RangeInclusive;
+
 use serde::{Deserialize, Serialize};
 
 use super::IdMap;
 use crate::error::{Error, Kind};
 use crate::types::{AddressFamilies, IdRange};
+
+/// What containers in a guest and the users of rootless ones have for ids of their own: each takes [`IdRange::LEN`].
+pub(crate) const NESTING_IDS: u32 = 16 * IdRange::LEN;
 
 /// `[security]`: what a guest may do, and what it is confined by.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -15,6 +20,9 @@ pub struct Security {
     /// Lets container managers run inside.
     pub nesting: bool,
     pub idmap: IdMap,
+    /// How many ids the guest has, from 0 on; unset is [`IdRange::LEN`], with `nesting` up to [`NESTING_IDS`].
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub id_range_size: Option<u32>,
     /// Capabilities by name (`sys_time` or `CAP_SYS_TIME`) beyond the default set.
     pub capabilities_add: Vec<String>,
     pub capabilities_drop: Vec<String>,
@@ -39,6 +47,7 @@ impl Default for Security {
             privileged: false,
             nesting: false,
             idmap: IdMap::Auto,
+            id_range_size: None,
             capabilities_add: Vec::new(),
             capabilities_drop: Vec::new(),
             syscalls: Syscalls::Default,
@@ -57,6 +66,15 @@ impl Security {
             (true, _) => None,
             (false, IdMap::Auto) => Some(own),
             (false, IdMap::Fixed(range)) => Some(range),
+        }
+    }
+
+    /// How many ids the guest has: from the least that it takes to the most that are of use to it.
+    pub(crate) fn id_count(&self) -> RangeInclusive<u32> {
+        match (self.id_range_size, self.nesting) {
+            (Some(size), _) => size..=size,
+            (None, true) => IdRange::LEN..=NESTING_IDS,
+            (None, false) => IdRange::LEN..=IdRange::LEN,
         }
     }
 

@@ -3,9 +3,9 @@
 //! An earlier lxm or another program wrote them. They are read, so that they can be shown, changed and unset;
 //! to write one anew is refused, and so is a start with one.
 
-use super::{Address, Config, KeyPath, Network, is_interface_name, is_link_name, words};
+use super::{Address, Config, IdMap, KeyPath, Network, Security, is_interface_name, is_link_name, words};
 use crate::error::Error;
-use crate::types::{Mac, Rate};
+use crate::types::{IdRange, Mac, Rate};
 
 /// One below PID_MAX_LIMIT: the kernel refuses a limit above, and one more is set for what attaches.
 const MOST_PIDS: u64 = (4 << 20) - 1;
@@ -56,6 +56,7 @@ impl Config {
                 add(&["security", key, &at.to_string()], unknown);
             }
         }
+        add(&["security", "id-range-size"], id_range_size(security));
         let limits = &self.limits;
         let cpuset = limits.cpuset.as_deref().filter(|list| !is_cpu_list(list));
         add(&["limits", "cpuset"], cpuset.map(|list| format!("`{list}` is no list of CPUs such as `0-3,8`")));
@@ -132,6 +133,19 @@ fn interface(network: &Network) -> Vec<(&'static str, String)> {
 /// which a trial holds (`verbs::a_limit_that_was_too_low_is_forgotten`).
 const LEAST_MEMORY: u64 = 64 << 10;
 
+/// Why a container cannot have so many ids, if so.
+fn id_range_size(security: &Security) -> Option<String> {
+    let size = security.id_range_size?;
+    let (least, most) = (IdRange::LEN, IdRange::ALL.len);
+    match security.idmap {
+        _ if !(least..=most).contains(&size) => Some(format!("{size} is not within {least} and {most}")),
+        IdMap::Fixed(range) if range.len != size => {
+            Some(format!("{size} is not the length of `security.idmap`, {range}: unset one of them"))
+        }
+        _ => None,
+    }
+}
+
 /// The form of RFC 9562, which machined and a guest's systemd read.
 fn is_uuid(text: &str) -> bool {
     let lengths = text.split('-').map(str::len);
@@ -182,6 +196,9 @@ mod tests {
             ("boot.init = 'sbin/init'", "boot.init"),
             ("security.capabilities-add = ['sys_time', 'all']", "security.capabilities-add.1"),
             ("security.capabilities-drop = ['']", "security.capabilities-drop.0"),
+            ("security.id-range-size = 65535", "security.id-range-size"),
+            ("security.id-range-size = 4294967295", "security.id-range-size"),
+            ("security = { id-range-size = 131072, idmap = '600000:65536' }", "security.id-range-size"),
             ("limits.cpuset = 'foo'", "limits.cpuset"),
             ("limits.cpuset = '0,,1'", "limits.cpuset"),
             ("limits.pids = 0", "limits.pids"),
@@ -213,7 +230,7 @@ mod tests {
             assert_eq!(unfit(text), [key], "{text}");
         }
         let fit = "boot.init = '/sbin/init'\nlimits.cpuset = '0-3, 8'\nlimits.pids = 1\nlimits.memory = '64KiB'\nenvironment.A = 'b=c'\n\
-                   security.capabilities-add = ['sys_time', 'SYS_TIME', 'CAP_SYS_TIME']";
+                   security.capabilities-add = ['sys_time', 'SYS_TIME', 'CAP_SYS_TIME']\nsecurity.id-range-size = 1000000000";
         assert!(unfit(fit).is_empty());
     }
 

@@ -36,7 +36,7 @@ impl GuestTree {
         let backend = storage::of_container(layout, name)?;
         let tree = Tree::open(backend.as_ref(), &layout.container(name))?;
         // Its files have the ids that the guest gives them.
-        let ids = layout.config(name)?.security.ids(Origin::read(layout, name)?.ids);
+        let ids = layout.config(name)?.security.ids(Origin::read(layout, name)?.range());
         let ids = ids.map(|ids| IdRange { base: 0, ..ids });
         Ok(GuestTree { root: tree.dir()?, place, ids, _idle: Some((tree, lock)) })
     }

@@ -299,7 +299,7 @@ impl Observation<'_> {
             (Some(record), _) => record.ids,
             (None, true) => None,
             (None, false) => match self.config().ok()?.security.idmap {
-                IdMap::Auto => Some(self.origin().ok()?.ids),
+                IdMap::Auto => Some(self.origin().ok()?.range()),
                 IdMap::Fixed(range) => Some(range),
             },
         }

@@ -118,7 +118,7 @@ fn ports_clash(a: &PublishedPort, b: &PublishedPort) -> bool {
 
 /// What a container claims with this configuration.
 pub(crate) fn of(layout: &Layout, name: &ContainerName, config: &Config, origin: &Origin) -> Result<Vec<Claim>> {
-    let mut claims: Vec<Claim> = config.security.ids(origin.ids).map(Claim::Ids).into_iter().collect();
+    let mut claims: Vec<Claim> = config.security.ids(origin.range()).map(Claim::Ids).into_iter().collect();
     if !config.uuid.is_empty() {
         claims.push(Claim::Uuid(config.uuid.to_ascii_lowercase()));
     }

@@ -36,10 +36,9 @@ impl ClaimOwner {
             let origin = Origin::read(&self.layout, &self.name)?;
             let config = self.layout.config(&self.name).unwrap_or_default();
             let mut claims = claims::of(&self.layout, &self.name, &config, &origin)?;
-            let set_aside = Claim::Ids(origin.ids);
-            if !claims.contains(&set_aside) {
-                claims.push(set_aside);
-            }
+            let set_aside: Vec<Claim> =
+                origin.set_aside().map(Claim::Ids).filter(|claim| !claims.contains(claim)).collect();
+            claims.extend(set_aside);
             Ok(claims)
         };
         read().unwrap_or_default()
@@ -160,7 +159,7 @@ pub(crate) fn all_clashes(layout: &Layout) -> Result<Vec<Pair>> {
 pub(crate) fn ids_of_all(layout: &Layout) -> Result<Vec<(ClaimOwner, IdRange)>> {
     let used = |owner: ClaimOwner| {
         let origin = Origin::read(&owner.layout, &owner.name).ok()?;
-        let range = owner.layout.config(&owner.name).ok()?.security.ids(origin.ids)?;
+        let range = owner.layout.config(&owner.name).ok()?.security.ids(origin.range())?;
         Some((owner, range))
     };
     Ok(owners(layout.known())?.into_iter().filter_map(used).collect())

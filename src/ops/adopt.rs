@@ -89,7 +89,7 @@ fn as_another(layout: &Layout, name: &ContainerName) -> Result<Vec<String>> {
     Home { adopting: true, ..Home::of(layout, name) }.write(&place)?;
 
     let reserved = ids::reserve(layout)?;
-    Origin { ids: reserved.range, ..origin }.write_file(&layout.origin_file(name))?;
+    Origin { ids: reserved.range, wide_ids: None, ..origin }.write_file(&layout.origin_file(name))?;
     drop(reserved);
 
     let file = layout.config_file(name);

@@ -77,6 +77,7 @@ fn make(layout: &Layout, request: &CopyRequest) -> Result<Vec<String>> {
         lxm: env!("CARGO_PKG_VERSION").to_owned(),
         ephemeral: false,
         ids: reserved.range,
+        wide_ids: None,
         ..Origin::read_file(&source.place.join("origin.toml"))?
     };
     origin.write_file(&place.join("origin.toml"))?;

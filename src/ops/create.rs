@@ -29,6 +29,8 @@ pub(crate) struct CreateRequest {
     /// The default user's password, as [`super::login::hash_password`] makes it.
     pub password: Option<String>,
     pub privileged: bool,
+    /// `security.id-range-size`.
+    pub id_range_size: Option<u32>,
     /// To be removed when it stops.
     pub ephemeral: bool,
     /// A backend's name, or `auto`.
@@ -133,8 +135,9 @@ fn root_keys(keys: &[String]) -> Option<(String, String)> {
 fn config(request: &CreateRequest) -> Result<Config> {
     let mut config = Config { uuid: crate::container::random::uuid()?, ..Config::default() };
     config.security.privileged = request.privileged;
+    config.security.id_range_size = request.id_range_size;
     config.network.insert("eth0".into(), network(&request.network)?);
-    Ok(config)
+    config.unfit().first().map_or(Ok(config), |unfit| Err(unfit.error()))
 }
 
 /// What `--network` and `network.default` mean: `none`, `host` or a bridge.
@@ -172,6 +175,7 @@ fn origin(recipe: &Recipe, image: &Image, storage: &str, ids: IdRange, ephemeral
         lxm: env!("CARGO_PKG_VERSION").to_owned(),
         ephemeral,
         ids,
+        wide_ids: None,
     }
 }
 
@@ -188,7 +192,7 @@ fn image(layout: &Layout, recipe: &Recipe, build: &BuildRequest, config: &Config
 fn require_ids(highest: &HighestOwner, config: &Config) -> Result<()> {
     super::fits::ids(highest, &config.security).map_err(|e| {
         e.hint(
-            "make the archive or the template with other owners (`tar --owner-map`), or the container `--privileged`",
+            "give it more with `--id-range-size`, or make the archive or the template with other owners (`tar --owner-map`)",
         )
     })
 }

@@ -7,8 +7,8 @@ use crate::types::{IdRange, Size};
 
 /// Fails where a file belongs to an id that the guest does not have: it could neither use nor remove it.
 pub(crate) fn ids(highest: &HighestOwner, security: &Security) -> Result<()> {
-    // Wherever its own range begins, it is as long.
-    let ids = security.ids(IdRange::new(IdRange::FIRST_BASE));
+    // Wherever its own range begins, it is no shorter.
+    let ids = security.ids(IdRange { base: IdRange::FIRST_BASE, len: *security.id_count().start() });
     let most = ids.map_or(u32::MAX, |ids| ids.len.saturating_sub(1));
     if highest.id <= most {
         return Ok(());

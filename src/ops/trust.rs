@@ -38,9 +38,7 @@ pub(super) fn restrict(document: &mut Document, base: &Base) -> Result<Vec<Strin
 }
 
 /// The text of a configuration that the container had once, of `file`, with no more than it has now;
-/// says what is left out.
-///
-/// Where the present one cannot be read, nothing is known to be allowed but what a fresh one has.
+/// says what is left out. Where the present one cannot be read, nothing is known to be allowed but what a fresh one has.
 pub(super) fn no_more_than_now(
     text: &str,
     file: &Path,
@@ -134,6 +132,7 @@ fn security_excess(found: &mut Excess, security: &Security, base: &Security) {
         privileged,
         nesting,
         idmap,
+        id_range_size,
         capabilities_add,
         capabilities_drop,
         syscalls,
@@ -146,6 +145,11 @@ fn security_excess(found: &mut Excess, security: &Security, base: &Security) {
     found.flag(&["security", "nesting"], *nesting, base.nesting);
     // Ids of its choice may be those of another container, of a user of the host, or all there are.
     found.when(*idmap != IdMap::Auto && *idmap != base.idmap, &["security", "idmap"], idmap);
+    found.when(
+        *id_range_size > Some(*base.id_count().end()),
+        &["security", "id-range-size"],
+        security.id_count().end(),
+    );
     found.list(&["security", "capabilities-add"], beyond(capabilities_add, &base.capabilities_add));
     let kept: Vec<String> = beyond(&base.capabilities_drop, capabilities_drop).collect();
     found.when(!kept.is_empty(), &["security", "capabilities-drop"], format!("without {}", kept.join(", ")));
@@ -271,6 +275,7 @@ mod tests {
 
     const MORE: &str = r#"version = 1
 uuid = "2f1b1c62-5ec6-4a6e-8f5a-0a5f4f6d9f11"
+snapshots.schedule = "hourly"
 [boot]
 autostart = true
 autostart-after = ["db"]
@@ -280,6 +285,7 @@ stop-timeout = "2h"
 privileged = true
 nesting = true
 idmap = "1:2147483000"
+id-range-size = 2147483000
 capabilities-add = ["sys_admin"]
 seccomp = "off"
 syscalls-allow = ["io-uring"]
@@ -290,8 +296,6 @@ selinux-label = "unconfined_t"
 pids = 1000000
 cpu-weight = 10000
 io-weight = 10000
-[snapshots]
-schedule = "hourly"
 [network.eth0]
 ipv4 = "10.0.3.7"
 ipv6 = "fd00::7/64"
@@ -324,23 +328,12 @@ path = "/dev/sda"
         };
         assert_eq!(config, fresh);
         let all = told.join("\n");
-        for what in [
-            "syscalls` (off)",
-            "io-uring",
-            "VSOCK",
-            "apparmor",
-            "unconfined_t",
-            "1:2147483000",
-            "hourly",
-            "host)",
-            "physical on eth0",
-            "/etc at /mnt",
-            "22:22/tcp",
-            "`network.eth4`",
-        ] {
+        let expected = "syscalls` (off)|io-uring|VSOCK|apparmor|unconfined_t|1:2147483000|id-range-size|hourly|host)|\
+                        physical on eth0|/etc at /mnt|22:22/tcp|`network.eth4`";
+        for what in expected.split('|') {
             assert!(all.contains(what), "{what} in {all}");
         }
-        assert_eq!(told.len(), 29, "{all}");
+        assert_eq!(told.len(), 30, "{all}");
     }
 
     #[test]

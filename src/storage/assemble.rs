@@ -1,11 +1,11 @@
 //! Layers merged into one tree by overlayfs, each with its ids mapped.
 
-use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsRawFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
 
-use super::idmap;
+use super::idmap::{self, GuestIds};
 use crate::error::{Context, Error, Result};
 use crate::store;
 use crate::sys;
@@ -35,12 +35,12 @@ pub(super) const MOST_LAYERS: usize = 180;
 /// the caller's mount namespace: each is for a moment, on the directory `scratch`.
 pub(super) fn merge(
     parts: &OverlayParts,
-    userns: Option<BorrowedFd<'_>>,
+    ids: Option<GuestIds<'_>>,
     durability: Durability,
     scratch: &Path,
 ) -> Result<OwnedFd> {
-    let lowers = parts.lowers.iter().map(|path| layer(path, userns)).collect::<Result<Vec<_>>>()?;
-    let upper = parts.upper.as_deref().map(|path| layer(path, userns)).transpose()?;
+    let lowers = parts.lowers.iter().map(|path| layer(path, ids)).collect::<Result<Vec<_>>>()?;
+    let upper = parts.upper.as_deref().map(|path| layer(path, ids)).transpose()?;
     // overlayfs takes no single layer without an upper one, and there is nothing to merge either.
     if let (None, [_]) = (&upper, lowers.as_slice()) {
         let only = lowers.into_iter().next().expect("there is one");
@@ -77,7 +77,7 @@ pub(super) fn merge(
     mounted.map_err(|e| explain(e, parts))?;
     attached.count += 1;
     let merged = sys::mount::copy_tree(scratch, false)?;
-    idmap::prepare_merged(&merged, userns)?;
+    idmap::prepare_merged(&merged, ids)?;
     if upper.is_none() { read_only(merged) } else { Ok(merged) }
 }
 
@@ -93,9 +93,9 @@ fn explain(e: nix::errno::Errno, parts: &OverlayParts) -> Error {
     }
 }
 
-fn layer(path: &Path, userns: Option<BorrowedFd<'_>>) -> Result<OwnedFd> {
+fn layer(path: &Path, ids: Option<GuestIds<'_>>) -> Result<OwnedFd> {
     let mount = sys::mount::copy_tree(path, false)?;
-    if !idmap::prepare_mount(&mount, userns.into()).context(|| format!("mount layer `{}`", path.display()))? {
+    if !idmap::prepare_mount(&mount, ids.into()).context(|| format!("mount layer `{}`", path.display()))? {
         return Err(Error::host_lacks(format!("the file system of `{}` cannot map ids", path.display()))
             .hint("with `--storage dir` they are shifted in the files themselves"));
     }

@@ -1,8 +1,9 @@
 //! What a way to keep root file systems has to do.
 
-use std::os::fd::{BorrowedFd, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 
+use super::idmap::GuestIds;
 use super::usage::Usage;
 use crate::error::{Context, Result};
 use crate::progress::Progress;
@@ -65,11 +66,11 @@ pub trait Backend: Send + Sync {
         rootfs(place)
     }
 
-    /// Makes a detached mount of a place's tree, with ids mapped as `userns` maps them.
+    /// Makes a detached mount of a place's tree, with the ids that the guest of `ids` has.
     ///
     /// Called in a mount namespace of the caller's own, so nothing it mounts outlives it; from elsewhere use
     /// [`super::Tree::open`]. The mount is private and has no submounts; a snapshot's must not be written to.
-    fn mount(&self, place: &Path, userns: Option<BorrowedFd<'_>>) -> Result<OwnedFd>;
+    fn mount(&self, place: &Path, ids: Option<GuestIds<'_>>) -> Result<OwnedFd>;
 
     /// Makes a detached mount of the tree of a container in the making, ids from 0. A power cut may take
     /// what is written to it: the container is not there before its making is done.

@@ -1,11 +1,12 @@
 //! `btrfs`: the root file system is a subvolume, its image, snapshots and clones share its blocks.
 
-use std::os::fd::{BorrowedFd, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 
 use super::backend::exchange_paths;
 use super::backend::rootfs;
 use super::dir::mount_rootfs;
+use super::idmap::GuestIds;
 use super::{Activity, Backend, Purpose, Usage, usage};
 use crate::error::{Context, Error, Result};
 use crate::image::copy::copy_tree;
@@ -49,8 +50,8 @@ impl Backend for Btrfs {
         exchange_paths(&rootfs(a), &rootfs(b))
     }
 
-    fn mount(&self, place: &Path, userns: Option<BorrowedFd<'_>>) -> Result<OwnedFd> {
-        mount_rootfs(place, userns)
+    fn mount(&self, place: &Path, ids: Option<GuestIds<'_>>) -> Result<OwnedFd> {
+        mount_rootfs(place, ids)
     }
 
     fn tree(&self, place: &Path) -> Result<Option<PathBuf>> {

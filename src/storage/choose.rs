@@ -1,13 +1,16 @@
 //! Which backend a new container gets.
 
+use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 
 use super::assemble::Durability;
+use super::idmap::{GuestIds, maps_ids};
 use super::layers::Layers;
 use super::{assemble, backend, btrfs, dir, overlay};
 use crate::error::{Context, Error, Result};
 use crate::store::{FileLock, Layout, remove_tree};
 use crate::sys;
+use crate::types::IdRange;
 
 /// A backend and why it was taken, to be shown to the admin.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -67,15 +70,22 @@ fn reflinks(from: &Path, to: &Path) -> Result<bool> {
     try_it().context(|| format!("look for reflinks in `{}`", to.display()))
 }
 
-/// Tries to merge two empty layers where the containers are: the kernel alone knows what it can use.
+/// Tries to merge two empty layers where the containers are, with their ids mapped: the kernel alone knows what
+/// it can use. In a container, images may be on another file system than `containers` in this.
 fn overlay_works(layout: &Layout) -> Result<()> {
     let _lock = FileLock::acquire(&trial_lock(layout))?;
     let place = trial_place(layout);
     remove_tree(&place)?;
     let layers = Layers::new(layout);
     let (upper, lower) = (layers.prepare(&place)?, layers.prepare(&place)?);
+    let userns = sys::userns::for_a_try()?;
+    let ids = GuestIds { userns: userns.as_fd(), range: IdRange { base: 0, len: 1 } };
+    if !maps_ids(&layout.images(), ids.userns)? {
+        remove_tree(&place)?;
+        return Err(Error::host_lacks(format!("the file system of `{}` cannot map ids", layout.images().display())));
+    }
     let parts = assemble::OverlayParts { lowers: vec![lower.join("fs")], upper: Some(upper) };
-    let tried = sys::mount::in_private_namespace(|| assemble::merge(&parts, None, Durability::Volatile, &place));
+    let tried = sys::mount::in_private_namespace(|| assemble::merge(&parts, Some(ids), Durability::Volatile, &place));
     remove_tree(&place)?;
     tried.map(drop)
 }

@@ -1,11 +1,11 @@
 //! `dir`: a plain tree of files at `rootfs`. Works everywhere; reflinks where the file system has them.
 
-use std::os::fd::{BorrowedFd, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 
 use super::backend::exchange_paths;
 use super::backend::rootfs;
-use super::idmap::{self, Ids};
+use super::idmap::{self, GuestIds, Ids};
 use super::{Activity, Backend, Purpose, Usage, quota, shift, usage};
 use crate::error::{Context, Result};
 use crate::image::copy::copy_tree;
@@ -27,17 +27,17 @@ fn make_rootfs(place: &Path) -> Result<PathBuf> {
 /// The mount of a place whose tree is at `rootfs`.
 ///
 /// Where the file system cannot map ids, those of the files are shifted, once.
-pub(super) fn mount_rootfs(place: &Path, userns: Option<BorrowedFd<'_>>) -> Result<OwnedFd> {
+pub(super) fn mount_rootfs(place: &Path, ids: Option<GuestIds<'_>>) -> Result<OwnedFd> {
     let rootfs = rootfs(place);
     let mount = sys::mount::copy_tree(&rootfs, false)?;
     let step = || format!("mount `{}`", rootfs.display());
-    let Some(userns) = userns else {
-        shift::ensure(place, &rootfs, 0)?;
+    let Some(ids) = ids else {
+        shift::ensure(place, &rootfs, None)?;
         idmap::prepare_mount(&mount, Ids::Host).context(step)?;
         return Ok(mount);
     };
-    if shift::stored_base(place)? != Some(0) || !idmap::prepare_mount(&mount, Ids::Mapped(userns)).context(step)? {
-        shift::ensure(place, &rootfs, idmap::base(userns)?)?;
+    if !shift::is_stored_plain(place)? || !idmap::prepare_mount(&mount, Ids::Mapped(ids.userns)).context(step)? {
+        shift::ensure(place, &rootfs, Some(ids.range))?;
         idmap::prepare_mount(&mount, Ids::Shifted).context(step)?;
     }
     Ok(mount)
@@ -46,7 +46,7 @@ pub(super) fn mount_rootfs(place: &Path, userns: Option<BorrowedFd<'_>>) -> Resu
 /// The tree of a place that is not mounted, ids from 0.
 pub(super) fn idle_rootfs(place: &Path) -> Result<PathBuf> {
     let rootfs = rootfs(place);
-    shift::ensure(place, &rootfs, 0)?;
+    shift::ensure(place, &rootfs, None)?;
     Ok(rootfs)
 }
 
@@ -93,8 +93,8 @@ impl Backend for Dir {
         exchange_paths(&idle_rootfs(a)?, &idle_rootfs(b)?)
     }
 
-    fn mount(&self, place: &Path, userns: Option<BorrowedFd<'_>>) -> Result<OwnedFd> {
-        mount_rootfs(place, userns)
+    fn mount(&self, place: &Path, ids: Option<GuestIds<'_>>) -> Result<OwnedFd> {
+        mount_rootfs(place, ids)
     }
 
     fn tree(&self, place: &Path) -> Result<Option<PathBuf>> {

@@ -2,9 +2,17 @@
 
 use std::os::fd::{AsFd, BorrowedFd};
 
-use crate::error::{Context, Error, Result};
+use crate::error::{Context, Result};
 use crate::sys;
 use crate::sys::mount::{MountAttributes, set_attributes};
+use crate::types::IdRange;
+
+/// Whose a guest's files are: a user namespace that has its mounts' ids, and what it maps a guest's own to.
+#[derive(Debug, Clone, Copy)]
+pub struct GuestIds<'a> {
+    pub userns: BorrowedFd<'a>,
+    pub range: IdRange,
+}
 
 /// How the ids of a tree become those of who mounts it.
 #[derive(Debug, Clone, Copy)]
@@ -17,9 +25,9 @@ pub(super) enum Ids<'a> {
     Mapped(BorrowedFd<'a>),
 }
 
-impl<'a> From<Option<BorrowedFd<'a>>> for Ids<'a> {
-    fn from(userns: Option<BorrowedFd<'a>>) -> Self {
-        userns.map_or(Ids::Host, Ids::Mapped)
+impl<'a> From<Option<GuestIds<'a>>> for Ids<'a> {
+    fn from(ids: Option<GuestIds<'a>>) -> Self {
+        ids.map_or(Ids::Host, |ids| Ids::Mapped(ids.userns))
     }
 }
 
@@ -39,8 +47,9 @@ pub(super) fn prepare_mount(mount: impl AsFd, ids: Ids<'_>) -> Result<bool> {
     };
     match set_attributes(mount, &change) {
         Ok(()) => Ok(true),
-        // EINVAL: its file system cannot (mount_setattr(2)).
-        Err(e) if change.idmap.is_some() && e.raw_os_error() == Some(libc::EINVAL) => Ok(false),
+        // EINVAL: its file system cannot (mount_setattr(2)). EPERM: its ids are mapped already, or we are in a
+        // container and the file system is the host's (can_idmap_mount() in fs/namespace.c).
+        Err(e) if change.idmap.is_some() && matches!(e.raw_os_error(), Some(libc::EINVAL | libc::EPERM)) => Ok(false),
         Err(e) => Err(e).context(|| "set the attributes of the mount"),
     }
 }
@@ -51,19 +60,11 @@ pub(crate) fn maps_ids(dir: &std::path::Path, userns: BorrowedFd<'_>) -> Result<
 }
 
 /// As [`prepare_mount`] for an overlay, whose layers have their ids mapped already.
-pub(super) fn prepare_merged(mount: impl AsFd, userns: Option<BorrowedFd<'_>>) -> Result<()> {
+pub(super) fn prepare_merged(mount: impl AsFd, ids: Option<GuestIds<'_>>) -> Result<()> {
     let change = MountAttributes {
-        set: if userns.is_some() { libc::MOUNT_ATTR_NODEV } else { 0 },
+        set: if ids.is_some() { libc::MOUNT_ATTR_NODEV } else { 0 },
         propagation: libc::MS_PRIVATE,
         ..MountAttributes::default()
     };
     set_attributes(mount, &change).context(|| "set the attributes of the mount")
-}
-
-/// The host's id of a guest's root: its user namespace is made with that as the effective uid.
-pub(super) fn base(userns: BorrowedFd<'_>) -> Result<u32> {
-    match sys::creds::owner_of_user_namespace(userns)? {
-        0 => Err(Error::failed("the guest's user namespace belongs to the host's root, so its ids cannot be mapped")),
-        base => Ok(base),
-    }
 }

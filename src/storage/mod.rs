@@ -26,6 +26,7 @@ mod xattr_ids;
 pub use backend::{Activity, Backend, Purpose};
 pub(crate) use choose::BackendChoice;
 pub use choose::choose;
+pub use idmap::GuestIds;
 pub(crate) use idmap::maps_ids;
 pub(crate) use registry::{BACKENDS, known_users_of_image, upper_layer, usage_of_image, users_of_image};
 pub use registry::{backend, of_container};

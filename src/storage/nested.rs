@@ -5,11 +5,11 @@
 //! It belongs to the container alone: snapshots, copies and exports do not have it.
 
 use std::fs::{self, DirBuilder};
-use std::os::fd::{BorrowedFd, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
-use super::idmap::prepare_mount;
+use super::idmap::{GuestIds, prepare_mount};
 use crate::error::{Context, Error, Result};
 use crate::sys::mount::copy_tree;
 
@@ -18,7 +18,7 @@ pub(crate) const DIRECTORIES: [&str; 4] =
     ["/var/lib/docker", "/var/lib/containerd", "/var/lib/containers", "/var/lib/lxm"];
 
 /// A detached mount of the directory that the guest sees at `target`, made where it is missing.
-pub(crate) fn open(place: &Path, target: &str, userns: Option<BorrowedFd<'_>>) -> Result<OwnedFd> {
+pub(crate) fn open(place: &Path, target: &str, ids: Option<GuestIds<'_>>) -> Result<OwnedFd> {
     let dir = directory(place, target);
     let step = || format!("make `{}`", dir.display());
     // 0700 like the container's: a guest's root can make set-user-id programs of root's in it.
@@ -26,7 +26,7 @@ pub(crate) fn open(place: &Path, target: &str, userns: Option<BorrowedFd<'_>>) -
     fs::set_permissions(&dir, fs::Permissions::from_mode(0o711)).context(step)?;
     let mount = copy_tree(&dir, false)?;
     // Where the layers beside it have their ids mapped, it can too.
-    if !prepare_mount(&mount, userns.into()).context(step)? {
+    if !prepare_mount(&mount, ids.into()).context(step)? {
         return Err(Error::host_lacks(format!("the file system of `{}` cannot map ids", dir.display())));
     }
     Ok(mount)

@@ -4,11 +4,12 @@
 //! same however much the layer holds; a clone starts from the frozen layers too.
 
 use std::collections::BTreeSet;
-use std::os::fd::{BorrowedFd, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 
 use super::assemble::{self, Durability, OverlayParts};
 use super::backend::exchange_paths;
+use super::idmap::GuestIds;
 use super::layers::{LayerStack, Layers};
 use super::{Activity, Backend, Purpose, Usage, quota, usage};
 use crate::error::{Context, Error, Result};
@@ -58,10 +59,10 @@ impl Overlay {
         Ok(())
     }
 
-    fn merge(&self, place: &Path, userns: Option<BorrowedFd<'_>>, durability: Durability) -> Result<OwnedFd> {
+    fn merge(&self, place: &Path, ids: Option<GuestIds<'_>>, durability: Durability) -> Result<OwnedFd> {
         let stack = Layers::read(place)?;
         require_unmounted(place)?;
-        assemble::merge(&self.parts(&stack), userns, durability, place)
+        assemble::merge(&self.parts(&stack), ids, durability, place)
             .context(|| format!("mount the tree of `{}`", place.display()))
     }
 
@@ -186,8 +187,8 @@ impl Backend for Overlay {
         Layers::record(place)
     }
 
-    fn mount(&self, place: &Path, userns: Option<BorrowedFd<'_>>) -> Result<OwnedFd> {
-        self.merge(place, userns, Durability::Kept)
+    fn mount(&self, place: &Path, ids: Option<GuestIds<'_>>) -> Result<OwnedFd> {
+        self.merge(place, ids, Durability::Kept)
     }
 
     fn mount_in_the_making(&self, place: &Path) -> Result<OwnedFd> {

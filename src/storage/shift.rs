@@ -21,16 +21,29 @@ use crate::sys::fs::read_text;
 use crate::types::IdRange;
 
 /// `ids.toml`; a missing one means that ids are stored from 0.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
 struct Stored {
     /// Host id of the tree's id 0.
     base: u32,
+    /// How many of the tree's ids are shifted; those above stay as they are.
+    #[serde(skip_serializing_if = "is_usual")]
+    len: u32,
     #[serde(skip_serializing_if = "Option::is_none")]
     shifting_to: Option<u32>,
     /// A file in the middle of its change, which a chown robs of its mode and capabilities.
     #[serde(skip_serializing_if = "Option::is_none")]
     pending: Option<Pending>,
+}
+
+impl Default for Stored {
+    fn default() -> Self {
+        Stored { base: 0, len: IdRange::LEN, shifting_to: None, pending: None }
+    }
+}
+
+fn is_usual(len: &u32) -> bool {
+    *len == IdRange::LEN
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -66,10 +79,10 @@ impl Stored {
     }
 }
 
-/// The host id that the id 0 of the tree of `place` is stored as; `None` while it is being changed.
-pub(super) fn stored_base(place: &Path) -> Result<Option<u32>> {
+/// Whether the ids of the tree of `place` are stored from 0.
+pub(super) fn is_stored_plain(place: &Path) -> Result<bool> {
     let stored = Stored::read(place)?;
-    Ok(stored.shifting_to.is_none().then_some(stored.base))
+    Ok(stored.base == 0 && stored.shifting_to.is_none())
 }
 
 /// Says of the copy of a tree in `to` what is said of the one in `from`.
@@ -77,30 +90,82 @@ pub(super) fn copy_record(from: &Path, to: &Path) -> Result<()> {
     Stored::read(from)?.write(to)
 }
 
-/// Changes the stored ids of the tree `rootfs` of `place` so that its id 0 is the host's `base`.
+/// Changes the stored ids of the tree `rootfs` of `place` to those of `range`; `None` is from 0.
 ///
 /// Starts no thread: supervisors call it.
-pub(super) fn ensure(place: &Path, rootfs: &Path, base: u32) -> Result<()> {
+pub(super) fn ensure(place: &Path, rootfs: &Path, range: Option<IdRange>) -> Result<()> {
     let mut stored = Stored::read(place)?;
     // A shift that was cut short ends where it was going, or its ids would be in three ranges.
-    for to in stored.shifting_to.into_iter().chain([base]) {
-        if stored.base == to && stored.shifting_to.is_none() {
-            continue;
+    if let Some(to) = stored.shifting_to {
+        shift(place, rootfs, &mut stored, to)?;
+    }
+    let wanted = range.unwrap_or(IdRange { base: 0, len: stored.len });
+    if stored.base != 0 && wanted.len < stored.len {
+        require_none_above(rootfs, &stored, wanted.len)?;
+    }
+    if stored.base == wanted.base {
+        if stored.base != 0 && stored.len != wanted.len {
+            stored.len = wanted.len;
+            stored.write(place)?;
         }
-        stored.shifting_to = Some(to);
-        stored.write(place)?;
-        let progress = Progress::lines(format!("shift the ids of `{}`", rootfs.display()));
-        let mut shift = Shift { place, stored: &mut stored, to, progress: &progress, files: 0 };
-        shift.finish_pending(rootfs)?;
-        shift.tree(rootfs)?;
-        progress.finish();
-        stored = Stored { base: to, ..Stored::default() };
-        // Nothing says that the new owners are on disk when this record is.
-        let root = File::open(rootfs).context(|| format!("open `{}`", rootfs.display()))?;
-        rustix::fs::syncfs(&root).context(|| format!("sync `{}`", rootfs.display()))?;
+        return Ok(());
+    }
+    if stored.base != 0 && !are_apart(stored.base, wanted.base, stored.len) {
+        shift(place, rootfs, &mut stored, 0)?;
+    }
+    if stored.base == 0 {
+        stored.len = wanted.len;
+    }
+    if !are_apart(stored.base, wanted.base, stored.len) {
+        return Err(Error::host_lacks(format!(
+            "the ids of `{}` cannot be shifted by fewer than they are, {}",
+            rootfs.display(),
+            stored.len
+        ))
+        .hint("set a smaller `security.id-range-size`, or keep the container on a file system that maps ids"));
+    }
+    shift(place, rootfs, &mut stored, wanted.base)?;
+    if stored.base != 0 && stored.len != wanted.len {
+        stored.len = wanted.len;
         stored.write(place)?;
     }
     Ok(())
+}
+
+/// Whether no id says of itself both that it has been shifted and that it has not.
+fn are_apart(from: u32, to: u32, len: u32) -> bool {
+    !IdRange { base: from, len }.overlaps(&IdRange { base: to, len })
+}
+
+/// Fails where a file belongs to an id that a guest with `len` ids does not have: shifted, it would be
+/// another guest's.
+fn require_none_above(rootfs: &Path, stored: &Stored, len: u32) -> Result<()> {
+    let highest = crate::image::measure::measure(rootfs)?.highest;
+    match highest.id.checked_sub(stored.base) {
+        Some(inner) if inner >= len && inner < stored.len => Err(Error::failed(format!(
+            "`{}` belongs to the id {inner}, and the guest would have {len} ids",
+            highest.path.display()
+        ))
+        .hint("give it to another user first, or set `security.id-range-size` as it was")),
+        _ => Ok(()),
+    }
+}
+
+/// Moves the first `stored.len` ids to those from `to` on.
+fn shift(place: &Path, rootfs: &Path, stored: &mut Stored, to: u32) -> Result<()> {
+    stored.shifting_to = Some(to);
+    stored.write(place)?;
+    let progress = Progress::lines(format!("shift the ids of `{}`", rootfs.display()));
+    let mut shift = Shift { place, stored, to, progress: &progress, files: 0 };
+    shift.finish_pending(rootfs)?;
+    shift.tree(rootfs)?;
+    progress.finish();
+    let len = if to == 0 { IdRange::LEN } else { stored.len };
+    *stored = Stored { base: to, len, ..Stored::default() };
+    // Nothing says that the new owners are on disk when this record is.
+    let root = File::open(rootfs).context(|| format!("open `{}`", rootfs.display()))?;
+    rustix::fs::syncfs(&root).context(|| format!("sync `{}`", rootfs.display()))?;
+    stored.write(place)
 }
 
 /// Changes ids that are stored from `base` to those from 0, in the tree `root` that `place` is to have.
@@ -109,7 +174,7 @@ pub(crate) fn unshift(place: &Path, root: &Path, base: u32) -> Result<()> {
         return Ok(());
     }
     Stored { base, ..Stored::default() }.write(place)?;
-    ensure(place, root, 0)
+    ensure(place, root, None)
 }
 
 struct Shift<'a> {
@@ -123,7 +188,7 @@ struct Shift<'a> {
 impl Shift<'_> {
     /// What `id` becomes: unchanged where it is none of the tree's own, or changed already.
     fn id(&self, id: u32) -> u32 {
-        shifted(id, self.stored.base, self.to)
+        shifted(id, self.stored.base, self.to, self.stored.len)
     }
 
     fn tree(&mut self, root: &Path) -> Result<()> {
@@ -177,9 +242,9 @@ impl Shift<'_> {
         // A magic link to the file itself: the calls for modes and attributes take no `*at` form.
         let file = rustix::fs::openat(&dir, name, OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC, Mode::empty())?;
         let link = xattr_ids::magic_link(&file);
-        let (from, to) = (self.stored.base, self.to);
+        let (from, to, len) = (self.stored.base, self.to, self.stored.len);
         // First: once the owner is changed the file counts as done.
-        xattr_ids::shift_acls(&link, |id| shifted(id, from, to))?;
+        xattr_ids::shift_acls(&link, |id| shifted(id, from, to, len))?;
         let capability = xattr_ids::capability(&link)?;
         let special = stat.st_mode & 0o6000 != 0 && kind != FileType::Directory;
         if special || capability.is_some() {
@@ -216,9 +281,9 @@ impl Shift<'_> {
     }
 }
 
-fn shifted(id: u32, from: u32, to: u32) -> u32 {
+fn shifted(id: u32, from: u32, to: u32, len: u32) -> u32 {
     match id.checked_sub(from) {
-        Some(inner) if inner < IdRange::LEN => to + inner,
+        Some(inner) if inner < len => to + inner,
         _ => id,
     }
 }

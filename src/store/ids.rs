@@ -1,13 +1,13 @@
 //! Sets aside host ids for containers, never the same for two.
 
+use std::ops::RangeInclusive;
 use std::path::Path;
 
-use sha2::{Digest, Sha256};
-
+use super::id_pool::IdPool;
 use super::{FileLock, Layout, Origin};
-use crate::config::IdMap;
-use crate::error::{Context, Error, Result};
-use crate::types::{IdRange, account};
+use crate::config::{IdMap, Security};
+use crate::error::{Context, Kind, Result};
+use crate::types::{ContainerName, IdRange, account};
 
 /// A range that no other process takes while this lives: until `origin.toml`, which says that it is taken,
 /// has been written.
@@ -21,16 +21,62 @@ pub(crate) struct ReservedIds {
 ///
 /// Waits for whoever is choosing one.
 pub(crate) fn reserve(layout: &Layout) -> Result<ReservedIds> {
-    let step = || "set aside ids for the container";
-    let lock = FileLock::acquire(&layout.lock_dir().join(".ids")).context(step)?;
-    let mut taken = of_containers(layout).context(step)?;
+    reserve_of(layout, &(IdRange::LEN..=IdRange::LEN)).context(|| "set aside ids for the container")
+}
+
+/// Finds the longest range of such a length.
+fn reserve_of(layout: &Layout, count: &RangeInclusive<u32>) -> Result<ReservedIds> {
+    let lock = FileLock::acquire(&layout.lock_dir().join(".ids"))?;
+    let mut taken = of_containers(layout)?;
     taken.extend(of_users());
     for file in ["/etc/passwd", "/etc/group"] {
         taken.extend(of_accounts(&read(Path::new(file))));
     }
-    let range = first_free(&taken, first_base(layout))
-        .ok_or_else(|| Error::host_lacks("every range of ids for containers is taken").step(step()))?;
-    Ok(ReservedIds { range, _lock: lock })
+    let pool = IdPool::of_this_host(layout.root());
+    let mut len = *count.end();
+    loop {
+        if let Some(range) = pool.first_free(&taken, len) {
+            return Ok(ReservedIds { range, _lock: lock });
+        }
+        if len <= *count.start() {
+            return Err(pool.exhausted(len));
+        }
+        len = (len / 2).max(*count.start());
+    }
+}
+
+/// Whether a container's range is as long as its configuration asks for. One that has become longer than it
+/// need be stays: files may have any of its ids.
+pub(crate) fn suits(origin: &Origin, security: &Security) -> bool {
+    if security.privileged || security.idmap != IdMap::Auto {
+        return true;
+    }
+    match security.id_range_size {
+        Some(size) => origin.range().len == size,
+        None => !security.nesting || origin.wide_ids.is_some(),
+    }
+}
+
+/// Gives a container, which does not run yet, a range as long as its configuration asks for.
+pub(crate) fn suit(layout: &Layout, name: &ContainerName, security: &Security) -> Result<()> {
+    let origin = Origin::read(layout, name)?;
+    if suits(&origin, security) {
+        return Ok(());
+    }
+    let count = security.id_count();
+    let give = |range: Option<IdRange>| {
+        Origin { wide_ids: range, ..origin.clone() }.write_file(&layout.origin_file(name)).map(drop)
+    };
+    if *count.end() <= origin.ids.len {
+        return give(None);
+    }
+    let count = (*count.start()).max(origin.ids.len + 1)..=*count.end();
+    match reserve_of(layout, &count) {
+        Ok(reserved) => give(Some(reserved.range)),
+        // It is run with what it has; its own containers have none then, and say so.
+        Err(e) if e.kind() == Kind::HostLacks && security.id_range_size.is_none() => Ok(()),
+        Err(e) => Err(e).context(|| format!("set aside {} ids for the container", count.end())),
+    }
 }
 
 /// The ranges that the host's users may give to containers of their own.
@@ -53,8 +99,8 @@ fn of_containers(layout: &Layout) -> Result<Vec<IdRange>> {
 /// way round it would be in neither place, and the next one got its range.
 fn of_directory(layout: &Layout) -> Result<Vec<IdRange>> {
     let staged = std::fs::read_dir(layout.staging()).into_iter().flatten().flatten();
-    let staged = staged.filter_map(|entry| Some(Origin::read_file(&entry.path().join("origin.toml")).ok()?.ids));
-    let mut taken: Vec<IdRange> = staged.collect();
+    let staged = staged.filter_map(|entry| Origin::read_file(&entry.path().join("origin.toml")).ok());
+    let mut taken: Vec<IdRange> = staged.flat_map(|origin| origin.set_aside().collect::<Vec<_>>()).collect();
     // Bounded, in case something is listed that never is there: a link that leads nowhere.
     for _ in 0..100 {
         if add_finished(layout, &mut taken)? {
@@ -75,7 +121,7 @@ fn add_finished(layout: &Layout, taken: &mut Vec<IdRange>) -> Result<bool> {
             taken.push(range);
         }
         match Origin::read(layout, &name) {
-            Ok(origin) => taken.push(origin.ids),
+            Ok(origin) => taken.extend(origin.set_aside()),
             // Destroyed, or renamed to a name that may have been passed by already. One that has its
             // directory and no origin is of no use to wait for.
             Err(e) if e.errno() == Some(libc::ENOENT) => all_there &= layout.container(&name).exists(),
@@ -102,25 +148,6 @@ fn of_accounts(text: &str) -> Vec<IdRange> {
     text.lines().filter_map(id).collect()
 }
 
-/// Where the search for a range begins: another state directory (`LXM_ROOT`) of this host cannot be
-/// seen, so each begins at a place of its own.
-fn first_base(layout: &Layout) -> u32 {
-    if layout.root() == Path::new("/") {
-        return IdRange::FIRST_BASE;
-    }
-    let digest = Sha256::digest(layout.root().as_os_str().as_encoded_bytes());
-    let ranges = (IdRange::LAST_BASE - IdRange::FIRST_BASE) / IdRange::LEN + 1;
-    let nth = u32::from_be_bytes([digest[0], digest[1], digest[2], digest[3]]) % ranges;
-    IdRange::FIRST_BASE + nth * IdRange::LEN
-}
-
-/// The first range from `first` on, and then from the lowest, that overlaps none of those.
-fn first_free(taken: &[IdRange], first: u32) -> Option<IdRange> {
-    let step = IdRange::LEN as usize;
-    let bases = (first..=IdRange::LAST_BASE).step_by(step).chain((IdRange::FIRST_BASE..first).step_by(step));
-    bases.map(IdRange::new).find(|range| !taken.iter().any(|other| range.overlaps(other)))
-}
-
 fn read(file: &Path) -> String {
     std::fs::read(file).map(|text| String::from_utf8_lossy(&text).into_owned()).unwrap_or_default()
 }
@@ -130,11 +157,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_first_range_that_nobody_has_is_taken() {
+    fn what_users_and_accounts_have_is_taken() {
         let at = |n: u32| IdRange::new(IdRange::FIRST_BASE + n * IdRange::LEN);
-        let first_free = |taken: &[IdRange]| first_free(taken, IdRange::FIRST_BASE);
-        assert_eq!(first_free(&[]), Some(at(0)));
-        assert_eq!(first_free(&[at(0), at(2)]), Some(at(1)));
+        let first_free = |taken: &[IdRange]| IdPool::of_a_host(Path::new("/")).first_free(taken, IdRange::LEN);
         assert_eq!(first_free(&of_sub_ids("a:100000:65536\nb:524288:65537\n# x\n")), Some(at(2)));
         assert_eq!(first_free(&of_accounts("r:x:0:0::/:\nu:x:524300:1::/:\n")), Some(at(1)));
     }
@@ -145,7 +170,7 @@ mod tests {
         let layout = Layout::new(dir.path());
         // In the order of the search, which begins at a place of the root's own.
         let ranges = (IdRange::LAST_BASE - IdRange::FIRST_BASE) / IdRange::LEN + 1;
-        let first = (first_base(&layout) - IdRange::FIRST_BASE) / IdRange::LEN;
+        let first = (reserve(&layout).unwrap().range.base - IdRange::FIRST_BASE) / IdRange::LEN;
         let at = |n: u32| IdRange::new(IdRange::FIRST_BASE + (first + n) % ranges * IdRange::LEN);
         // So many that looking at all of them takes a while.
         for n in 0..200 {
@@ -170,14 +195,34 @@ mod tests {
     }
 
     #[test]
-    fn the_search_goes_on_from_the_lowest_range() {
-        let last = IdRange::new(IdRange::LAST_BASE);
-        assert_eq!(first_free(&[], last.base), Some(last));
-        assert_eq!(first_free(&[last], last.base), Some(IdRange::new(IdRange::FIRST_BASE)));
-        assert_eq!(first_base(&Layout::new("/")), IdRange::FIRST_BASE);
-        let other = first_base(&Layout::new("/srv/demo"));
-        assert!((IdRange::FIRST_BASE..=IdRange::LAST_BASE).contains(&other));
-        assert_eq!((other - IdRange::FIRST_BASE) % IdRange::LEN, 0);
+    fn a_range_grows_when_it_is_asked_for_and_shrinks_only_by_name() {
+        let dir = tempfile::tempdir().unwrap();
+        let layout = Layout::new(dir.path());
+        let name: ContainerName = "web".parse().unwrap();
+        let first = reserve(&layout).unwrap().range;
+        Origin::of_ids(first).write_file(&layout.origin_file(&name)).unwrap();
+        let given = |change: &dyn Fn(&mut Security)| {
+            let mut security = Security::default();
+            change(&mut security);
+            suit(&layout, &name, &security).unwrap();
+            let origin = Origin::read(&layout, &name).unwrap();
+            assert!(suits(&origin, &security) && origin.ids == first);
+            origin.range()
+        };
+        assert_eq!(given(&|_| ()), first);
+        let wide = given(&|security| security.nesting = true);
+        assert!(wide.len == 1 << 20 && !wide.overlaps(&first), "{wide}");
+        assert_eq!((given(&|security| security.nesting = true), given(&|_| ())), (wide, wide));
+        assert!(!reserve(&layout).unwrap().range.overlaps(&wide));
+        let wider = given(&|security| security.id_range_size = Some(1_000_000_000));
+        assert!(wider.len == 1_000_000_000 && !wider.overlaps(&wide), "{wider}");
+        assert_eq!(given(&|security| security.privileged = true), wider);
+        assert_eq!(given(&|security| security.idmap = IdMap::Fixed(first)), wider);
+        assert_eq!(given(&|security| security.id_range_size = Some(131_072)).len, 131_072);
+        assert_eq!(given(&|security| security.id_range_size = Some(65_536)), first);
+        let all = Security { id_range_size: Some(IdRange::ALL.len), ..Security::default() };
+        let error = suit(&layout, &name, &all).unwrap_err();
+        assert_eq!((error.kind(), Origin::read(&layout, &name).unwrap().wide_ids), (Kind::HostLacks, None));
     }
 
     #[test]

@@ -7,6 +7,7 @@ mod atomic;
 mod commands;
 mod containers;
 mod home;
+mod id_pool;
 pub(crate) mod ids;
 mod last_run;
 mod layout;

@@ -32,9 +32,22 @@ pub struct Origin {
     pub ephemeral: bool,
     /// The host ids set aside for it; no two containers share one.
     pub ids: IdRange,
+    /// A larger range, which it has in place of `ids`; the first of those remains what quotas know it by.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub wide_ids: Option<IdRange>,
 }
 
 impl Origin {
+    /// The host ids that it is given.
+    pub fn range(&self) -> IdRange {
+        self.wide_ids.unwrap_or(self.ids)
+    }
+
+    /// All that is set aside for it, used or not.
+    pub(crate) fn set_aside(&self) -> impl Iterator<Item = IdRange> {
+        std::iter::once(self.ids).chain(self.wide_ids)
+    }
+
     pub fn read(layout: &Layout, name: &ContainerName) -> Result<Self> {
         Self::read_file(&layout.origin_file(name))
     }
@@ -62,6 +75,7 @@ impl Origin {
             lxm: String::new(),
             ephemeral: false,
             ids,
+            wide_ids: None,
         }
     }
 }

@@ -39,7 +39,7 @@ fn open_source(entry: &Mount, setup: &Setup, rootfs: &OwnedFd) -> Result<Option<
     let made;
     let userns = match entry.idmap {
         // A privileged guest's ids are the host's.
-        MountIds::Guest => setup.mount_ids(),
+        MountIds::Guest => setup.mount_ids().map(|ids| ids.userns),
         _ => {
             made = one_id(entry, setup, owner, rootfs)?;
             made.as_ref().map(AsFd::as_fd)

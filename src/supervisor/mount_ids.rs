@@ -1,10 +1,9 @@
 //! The ids of a guest's mounts: the guest's own, and a place for the host's root.
 
-use std::fs::{self, File};
+use std::fs::File;
 
 use crate::error::{Context, Result};
-use crate::sys::clone::{SingleThreaded, clone_holder};
-use crate::sys::creds;
+use crate::sys::userns;
 use crate::types::IdRange;
 
 /// The stored uid and gid of what the host's root makes in a guest's tree, as systemd-nspawn has
@@ -17,24 +16,11 @@ const HOST_ROOT: u32 = i32::MAX as u32 - 1;
 
 /// Makes a user namespace that maps ids as the guest's mounts shall have them.
 pub(super) fn namespace(ids: IdRange) -> Result<File> {
-    make(ids.base, &format!("0 {} {}\n{HOST_ROOT} 0 1\n", ids.base, ids.len))
+    let map = format!("0 {} {}\n{HOST_ROOT} 0 1\n", ids.base, ids.len);
+    userns::make(ids.base, &map).context(|| "map the ids of the guest's mounts")
 }
 
 /// Makes one that maps one stored id, a user's and a group's alike, to the id `seen` of the host.
 pub(super) fn pair(stored: u32, seen: u32) -> Result<File> {
-    make(0, &format!("{stored} {seen} 1\n"))
-}
-
-/// Makes a user namespace of the host's user `owner`.
-fn make(owner: u32, map: &str) -> Result<File> {
-    let witness = SingleThreaded::check()?;
-    // The namespace lives as long as this process or the descriptor does.
-    let holder = creds::with_effective_uid(owner, || clone_holder(witness, libc::CLONE_NEWUSER))??;
-    let make = || {
-        for file in ["uid_map", "gid_map"] {
-            fs::write(format!("/proc/{}/{file}", holder.pid()), map)?;
-        }
-        File::open(format!("/proc/{}/ns/user", holder.pid()))
-    };
-    make().context(|| "map the ids of the guest's mounts")
+    userns::make(0, &format!("{stored} {seen} 1\n")).context(|| "map the ids of the guest's mounts")
 }

@@ -15,8 +15,9 @@ use crate::error::{Context, Error, Kind, Result};
 use crate::identity::{self, ClaimLocks};
 use crate::inside::seccomp::SeccompFilter;
 use crate::inside::{BootPlan, CapabilitySet, Confinement, NetworkView};
-use crate::storage::{self, Backend};
-use crate::store::{self, Layout, Origin};
+use crate::storage::{self, Backend, GuestIds};
+use crate::store::{self, Layout, Origin, ids};
+use crate::sys::fork;
 use crate::types::{ContainerName, IdRange};
 
 /// Of a guest with the host's ids: the most that the kernel takes (GROUP_RANGE_MAX).
@@ -35,7 +36,7 @@ pub(super) struct Setup {
     /// The guest's ids on the host; `None` for a privileged container.
     pub ids: Option<IdRange>,
     /// The user namespace whose ids the guest's mounts have; `None` for a privileged container.
-    mount_ids: Option<File>,
+    mount_ids: Option<(File, IdRange)>,
     pub network: NetworkView,
     pub cgroup: ContainerCgroup,
     pub confinement: Confinement,
@@ -53,17 +54,16 @@ impl Setup {
         held: &mut ClaimLocks,
     ) -> Result<(Self, OwnedFd)> {
         let config = fit_config(layout, name)?;
-        let origin = Origin::read(layout, name)?;
         // Before anything of it is mounted.
-        held.take(layout, name, &config, &origin)?;
+        let origin = take_claims(layout, name, &config, held)?;
         let backend = storage::backend(layout, &origin.storage)?;
-        let ids = config.security.ids(origin.ids);
-        let mount_ids = ids.map(mount_ids::namespace).transpose()?;
+        let ids = config.security.ids(origin.range());
+        let mount_ids = ids.map(|ids| mount_ids::namespace(ids).map(|userns| (userns, ids))).transpose()?;
         let place = layout.container(name);
         if let Some(size) = config.storage.size {
             backend.limit(&place, Some(size.bytes())).context(|| "hold `storage.size`")?;
         }
-        let rootfs = backend.mount(&place, mount_ids.as_ref().map(AsFd::as_fd))?;
+        let rootfs = backend.mount(&place, guest_ids(mount_ids.as_ref()))?;
         store::sweep_aside(&rootfs)?;
         let setup = Self::of(layout, name, cgroup, config, (backend, ids, mount_ids), rootfs.as_fd())?;
         Ok((setup, rootfs))
@@ -80,8 +80,8 @@ impl Setup {
         let origin = Origin::read(layout, name)?;
         identity::require_unheld(layout, name, &config, &origin)?;
         let backend = storage::backend(layout, &origin.storage)?;
-        let ids = config.security.ids(origin.ids);
-        let mount_ids = ids.map(mount_ids::namespace).transpose()?;
+        let ids = config.security.ids(origin.range());
+        let mount_ids = ids.map(|ids| mount_ids::namespace(ids).map(|userns| (userns, ids))).transpose()?;
         Self::of(layout, name, cgroup, config, (backend, ids, mount_ids), rootfs)
     }
 
@@ -90,7 +90,7 @@ impl Setup {
         name: &ContainerName,
         cgroup: ContainerCgroup,
         config: Config,
-        (backend, ids, mount_ids): (Box<dyn Backend>, Option<IdRange>, Option<File>),
+        (backend, ids, mount_ids): (Box<dyn Backend>, Option<IdRange>, Option<(File, IdRange)>),
         rootfs: BorrowedFd<'_>,
     ) -> Result<Self> {
         let guest = distro::inspect(rootfs, config.boot.init.as_deref())?;
@@ -137,8 +137,8 @@ impl Setup {
         Ok((now, rootfs))
     }
 
-    pub(super) fn mount_ids(&self) -> Option<BorrowedFd<'_>> {
-        self.mount_ids.as_ref().map(AsFd::as_fd)
+    pub(super) fn mount_ids(&self) -> Option<GuestIds<'_>> {
+        guest_ids(self.mount_ids.as_ref())
     }
 
     /// Mounts the root file system, attached nowhere.
@@ -207,6 +207,24 @@ fn fit_config(layout: &Layout, name: &ContainerName) -> Result<Config> {
             Err(unfit.error().hint(away))
         }
     }
+}
+
+/// Takes the locks on what no other container may have, on as many ids as it is to have.
+fn take_claims(layout: &Layout, name: &ContainerName, config: &Config, held: &mut ClaimLocks) -> Result<Origin> {
+    let origin = Origin::read(layout, name)?;
+    held.take(layout, name, config, &origin)?;
+    if ids::suits(&origin, &config.security) {
+        return Ok(origin);
+    }
+    // All containers are read: in a child, so that this process does not keep the memory.
+    fork::run(|| ids::suit(layout, name, &config.security))?;
+    let origin = Origin::read(layout, name)?;
+    held.take(layout, name, config, &origin)?;
+    Ok(origin)
+}
+
+fn guest_ids(mount_ids: Option<&(File, IdRange)>) -> Option<GuestIds<'_>> {
+    mount_ids.map(|(userns, range)| GuestIds { userns: userns.as_fd(), range: *range })
 }
 
 fn random_uuid() -> Result<String> {

@@ -55,17 +55,6 @@ pub fn with_fs_ids<T>(uid: u32, gid: u32, f: impl FnOnce() -> T) -> Result<T> {
     result
 }
 
-/// The effective uid of whoever made a user namespace (NS_GET_OWNER_UID, ioctl_ns(2)).
-pub(crate) fn owner_of_user_namespace(userns: std::os::fd::BorrowedFd<'_>) -> Result<u32> {
-    use std::os::fd::AsRawFd;
-    const NS_GET_OWNER_UID: libc::Ioctl = 0xb704;
-    let mut uid: libc::uid_t = 0;
-    // SAFETY: the kernel writes one uid_t, which outlives the call.
-    check(unsafe { libc::ioctl(userns.as_raw_fd(), NS_GET_OWNER_UID, &raw mut uid) }.into())
-        .context(|| "ask for the owner of a user namespace")?;
-    Ok(uid)
-}
-
 /// Makes the kernel send this process `signal` when its parent dies.
 ///
 /// Cleared by a change of ids, so call it after those (pr_set_pdeathsig(2const)).

@@ -39,6 +39,7 @@ pub(crate) mod signals;
 pub(crate) mod socket;
 pub(crate) mod tty;
 pub(crate) mod umask;
+pub(crate) mod userns;
 
 use std::os::fd::{FromRawFd, OwnedFd, RawFd};
 

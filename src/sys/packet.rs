@@ -102,10 +102,15 @@ impl PacketSocket {
         Ok(Mac([a, b, c, d, e, f]))
     }
 
-    /// Asks for room for `bytes` of packets that wait to be received, past the usual limit.
+    /// Asks for room for `bytes` of packets that wait to be received: past the usual limit, but in a container,
+    /// where that takes CAP_NET_ADMIN over the host (socket(7), SO_RCVBUFFORCE), up to it.
     pub fn set_receive_buffer(&self, bytes: usize) -> Result<()> {
-        nix::sys::socket::setsockopt(&self.socket, nix::sys::socket::sockopt::RcvBufForce, &bytes)
-            .context(|| "enlarge the buffer of a packet socket")
+        use nix::sys::socket::{setsockopt, sockopt};
+        match setsockopt(&self.socket, sockopt::RcvBufForce, &bytes) {
+            Err(nix::errno::Errno::EPERM) => setsockopt(&self.socket, sockopt::RcvBuf, &bytes),
+            other => other,
+        }
+        .context(|| "enlarge the buffer of a packet socket")
     }
 }
 

@@ -20,14 +20,20 @@ impl IdRange {
     /// First and last base of the range that systemd's docs/UIDS-GIDS.md sets aside for containers.
     pub const FIRST_BASE: u32 = 524_288;
     pub const LAST_BASE: u32 = 1_879_048_191 - (Self::LEN - 1);
+    /// All that containers of a host may be given.
+    pub const ALL: IdRange = IdRange { base: Self::FIRST_BASE, len: Self::LAST_BASE + Self::LEN - Self::FIRST_BASE };
 
     pub fn new(base: u32) -> Self {
         IdRange { base, len: Self::LEN }
     }
 
+    /// The first id behind it.
+    pub fn end(&self) -> u64 {
+        u64::from(self.base) + u64::from(self.len)
+    }
+
     pub fn overlaps(&self, other: &IdRange) -> bool {
-        let end = |r: &IdRange| u64::from(r.base) + u64::from(r.len);
-        u64::from(self.base) < end(other) && u64::from(other.base) < end(self)
+        u64::from(self.base) < other.end() && u64::from(other.base) < self.end()
     }
 
     /// The host's id of the container's id `inner`, if it is mapped.

@@ -23,6 +23,7 @@ mod lifecycle;
 mod many;
 mod meaning;
 mod neighbours;
+mod nesting;
 mod netserve;
 mod network;
 mod peers;
@@ -58,6 +59,7 @@ const MAY_NOT_BE_SKIPPED: &[&str] = &[
     "neighbours::",
     "meaning::",
     "netserve::",
+    "nesting::",
     "network::",
     "peers::",
     "storage::",
@@ -88,6 +90,7 @@ fn trials() -> Vec<Trial> {
         escape::trials(),
         faults::trials(),
         netserve::trials(),
+        nesting::trials(),
         network::trials(),
         peers::trials(),
         storage::trials(),

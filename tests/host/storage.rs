@@ -10,7 +10,7 @@ mod space;
 mod transfer;
 
 use std::fs;
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
@@ -21,7 +21,7 @@ use lxm::testing::progress::Progress;
 use lxm::testing::storage::{self, Activity, Backend, Purpose, Tree};
 use lxm::testing::store::{Layout, Origin};
 use lxm::testing::sys;
-use lxm::testing::types::ContainerName;
+use lxm::testing::types::{ContainerName, IdRange};
 
 use super::support::{Sandbox, Trial, eventually, run};
 
@@ -148,6 +148,11 @@ struct Bench<'a> {
     containers: PathBuf,
 }
 
+/// The guest of [`Ids`] with its usual range.
+fn guest(userns: &OwnedFd) -> storage::GuestIds<'_> {
+    storage::GuestIds { userns: userns.as_fd(), range: IdRange::new(BASE) }
+}
+
 impl Bench<'_> {
     fn place(&self, name: &str) -> PathBuf {
         let place = self.containers.join(name);
@@ -199,7 +204,8 @@ pub fn handmade(layout: &Layout, name: &str, backend: &str) -> ContainerName {
         created: "2026-01-01T00:00:00Z".into(),
         lxm: "0".into(),
         ephemeral: false,
-        ids: lxm::testing::types::IdRange::new(BASE),
+        ids: IdRange::new(BASE),
+        wide_ids: None,
     };
     origin.write_file(&layout.origin_file(&name)).unwrap();
     fs::write(layout.config_file(&name), "version = 1\ndescription = \"first\"\n").unwrap();

@@ -155,7 +155,8 @@ fn sets6(text: &mut String, facts: &RuleInputs) {
 /// nft's own rules for a protocol match the former, and would all pass such a frame by.
 ///
 /// `l4proto != 255` matches every packet whose headers the kernel could follow to their end, and none
-/// else: programs that listen on the link itself, as DHCP clients do, read those too.
+/// else: programs that listen on the link itself, as DHCP clients do, read those too. Protocols are numbers: nft
+/// looks names up in /etc/protocols, which a small system does not have (58 is ICMPv6, 50 ESP, 132 SCTP).
 ///
 /// `allowed4` and `allowed6` are what guests may use by their settings; a gateway's address is nobody's. What a guest
 /// sends from an address that is not its own is counted in `dropped`, and its addresses are in `dropped4` and
@@ -222,11 +223,11 @@ const CHAINS: &str = "  \
   chain check6 {
     @nh,48,8 { 0, 43, 44, 51, 60 } jump extended6
     udp dport 546 drop
-    meta l4proto ipv6-icmp jump icmp6
+    meta l4proto 58 jump icmp6
     @ll,0,48 @gateway_macs @nh,192,64 @prefixes6 @nh,192,128 != @held6 @nh,192,128 != @owned6 drop
     meta l4proto != 255 @nh,64,128 . @ll,48,48 @fixed6 accept
     meta l4proto != 255 @nh,64,128 . @ll,48,48 @bound6 update @bound6 { @nh,64,128 . @ll,48,48 } update @owned6 { @nh,64,128 } accept
-    ip6 saddr :: meta l4proto ipv6-icmp accept
+    ip6 saddr :: meta l4proto 58 accept
     @nh,64,128 @gateways6 drop
     meta l4proto != 255 @nh,64,128 . @ll,48,48 @allowed6 accept
     @nh,64,64 != @prefixes6 goto dropped6
@@ -244,7 +245,7 @@ const CHAINS: &str = "  \
   chain extended6 {
     frag nexthdr { 0, 43, 44, 51, 60 } drop
     exthdr frag exists icmpv6 type 130-137 drop
-    meta l4proto { tcp, udp, ipv6-icmp, sctp, esp } return
+    meta l4proto { 6, 17, 50, 58, 132 } return
     drop
   }
   chain icmp6 {

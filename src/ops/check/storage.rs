@@ -1,18 +1,14 @@
 //! What the file system of the containers can do.
 
-use std::fs;
 use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 
-use nix::unistd::Pid;
-
 use super::kernel::KernelConfig;
 use super::{CheckResult, CheckVerdict};
-use crate::error::{Context, Result};
+use crate::error::Result;
 use crate::storage;
 use crate::store::Layout;
-use crate::sys::clone::{SingleThreaded, clone};
-use crate::types::IdRange;
+use crate::sys;
 
 /// Less than the root file system of a small guest, its image and what it writes.
 const LITTLE: u64 = 1 << 30;
@@ -57,31 +53,9 @@ fn idmap(dir: &Path) -> CheckResult {
     }
 }
 
-/// Tries it on a detached mount, with a user namespace as a guest would have.
+/// Tries it on a detached mount.
 fn maps_ids(dir: &Path) -> Result<bool> {
-    let (reader, writer) = std::io::pipe().context(|| "make a pipe")?;
-    let writer_in_child = std::os::fd::AsRawFd::as_raw_fd(&writer);
-    let child = clone(SingleThreaded::check()?, libc::CLONE_NEWUSER as u64, None, || {
-        // Else it would keep the pipe open itself.
-        let _ = nix::unistd::close(writer_in_child);
-        let _ = nix::unistd::read(&reader, &mut [0]);
-        0
-    })
-    .context(|| "make a user namespace")?;
-    let result = try_mapping(child.pid, dir);
-    drop(writer);
-    let _ = nix::sys::wait::waitpid(child.pid, None);
-    result
-}
-
-fn try_mapping(pid: Pid, dir: &Path) -> Result<bool> {
-    let range = IdRange::new(IdRange::FIRST_BASE);
-    for file in ["uid_map", "gid_map"] {
-        fs::write(format!("/proc/{pid}/{file}"), format!("0 {} {}", range.base, range.len))
-            .context(|| "map the ids of a user namespace")?;
-    }
-    let userns = fs::File::open(format!("/proc/{pid}/ns/user")).context(|| "open a user namespace")?;
-    storage::maps_ids(dir, userns.as_fd())
+    storage::maps_ids(dir, sys::userns::for_a_try()?.as_fd())
 }
 
 fn free(dir: &Path) -> CheckResult {

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
+use super::ImportOptions;
 use crate::config::{Config, Document, KeyPath};
 use crate::container::random;
 use crate::error::{Error, Result};
@@ -19,7 +20,7 @@ pub(super) fn accepted(
     layout: &Layout,
     name: &ContainerName,
     text: &str,
-    trust: bool,
+    options: &ImportOptions,
     notes: &mut Vec<String>,
 ) -> Result<Document> {
     let mut document = Document::parse(text, Path::new("config.toml"))?;
@@ -33,15 +34,18 @@ pub(super) fn accepted(
     let fresh = create::network(&layout.host_config()?.network.default)?;
     let base = Base { config: &Config::default(), document: None, fresh: Some(&fresh) };
     let mut unrestricted = document.clone();
-    let restricted = if trust { &mut unrestricted } else { &mut document };
+    let restricted = if options.trust { &mut unrestricted } else { &mut document };
     let excess = restrict(restricted, &base)?;
-    let what = if trust { "taken over on trust" } else { "not taken over" };
+    let what = if options.trust { "taken over on trust" } else { "not taken over" };
     notes.extend(excess.iter().map(|setting| format!("{what}: {setting}")));
-    if !trust && !excess.is_empty() {
+    if !options.trust && !excess.is_empty() {
         notes.push(
             "a new container has none of these; `--trust` keeps them: use it only for sources that you trust"
                 .to_owned(),
         );
+    }
+    if let Some(size) = options.id_range_size {
+        document.set([(&KeyPath::of(["security", "id-range-size"]), size.to_string().as_str())])?;
     }
     interfaces(layout, name, &mut document, notes)?;
     sources(&mut document, notes)?;

@@ -25,6 +25,8 @@ pub(crate) struct ImportOptions {
     /// Takes over also what gives it more than a fresh container has, and files that its
     /// configuration says are elsewhere.
     pub trust: bool,
+    /// `security.id-range-size`, whatever its own configuration says.
+    pub id_range_size: Option<u32>,
     /// The most that its archives may become unpacked.
     pub max_size: Option<Size>,
 }
@@ -89,14 +91,13 @@ pub(super) fn make(
         Ok(())
     })?;
     let (parts, measured) = made.ok_or_else(|| Error::failed("there were no files in it"))?;
-    let document = accept::accepted(layout, name, &parts.config_text, options.trust, notes)?;
-    fits::ids(&measured.highest, &document.config().security).map_err(|e| {
-        e.hint("pack it with other owners (`tar --owner-map`), or import a privileged one with `--trust`")
-    })?;
+    let document = accept::accepted(layout, name, &parts.config_text, options, notes)?;
+    fits::ids(&measured.highest, &document.config().security)
+        .map_err(|e| e.hint("give it more with `--id-range-size`, or pack it with other owners (`tar --owner-map`)"))?;
     if backend.counts_first_files() {
         fits::size(measured.bytes, &document.config().storage)?;
     }
-    let origin = Origin { storage: choice.backend.to_owned(), ids, ephemeral: false, ..parts.origin };
+    let origin = Origin { storage: choice.backend.to_owned(), ids, wide_ids: None, ephemeral: false, ..parts.origin };
     origin.write_file(&origin_file)?;
     store::replace_file(&place.join("config.toml"), document.to_string().as_bytes(), 0o644)?;
     let tree = Tree::open(backend.as_ref(), place)?;
@@ -121,6 +122,7 @@ pub(super) fn unknown_origin(storage: &str, ids: IdRange) -> Origin {
         lxm: env!("CARGO_PKG_VERSION").to_owned(),
         ephemeral: false,
         ids,
+        wide_ids: None,
     }
 }
 

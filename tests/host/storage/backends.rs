@@ -1,7 +1,6 @@
 //! What every backend does, on each file system that it runs on.
 
 use std::fs;
-use std::os::fd::AsFd;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
@@ -10,7 +9,7 @@ use lxm::testing::storage::{self, Activity, Purpose, Tree};
 use lxm::testing::store::Layout;
 use lxm::testing::sys;
 
-use super::{BASE, Bench, Ids, as_guest, btrfs, left_over, make_image, path_of, xfs};
+use super::{BASE, Bench, Ids, as_guest, btrfs, guest, left_over, make_image, path_of, xfs};
 use crate::support::{Need, Sandbox, Trial, run};
 
 pub(super) fn trials() -> Vec<Trial> {
@@ -55,7 +54,7 @@ pub(super) fn suite(layout: &Layout, name: &str) {
 
 fn a_guest_sees_and_leaves_its_own_ids(bench: &Bench) {
     let ids = Ids::new();
-    let mount = bench.backend.mount(&bench.place("web"), Some(ids.open().as_fd())).unwrap();
+    let mount = bench.backend.mount(&bench.place("web"), Some(guest(&ids.open()))).unwrap();
     let root = path_of(&mount);
     let owner = |file: &str| root.join(file).symlink_metadata().map(|m| (m.uid(), m.gid())).unwrap();
     assert_eq!(owner("etc/motd"), (BASE, BASE));
@@ -105,7 +104,7 @@ fn a_clone_goes_its_own_way(bench: &Bench) {
 
 fn a_running_container_is_snapshotted(bench: &Bench) {
     let ids = Ids::new();
-    let mount = bench.backend.mount(&bench.place("web"), Some(ids.open().as_fd())).unwrap();
+    let mount = bench.backend.mount(&bench.place("web"), Some(guest(&ids.open()))).unwrap();
     let root = path_of(&mount);
     as_guest(|| fs::write(root.join("etc/live"), "1").unwrap());
     bench.duplicate("web", Activity::Running, "web/snapshots/live", Purpose::Snapshot);

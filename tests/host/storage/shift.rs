@@ -1,7 +1,6 @@
 //! Ids that are written to the files, where they cannot be mapped.
 
 use std::fs;
-use std::os::fd::AsFd;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::Path;
 use std::time::Duration;
@@ -9,9 +8,10 @@ use std::time::Duration;
 use lxm::testing::progress::Progress;
 use lxm::testing::storage::{self, Tree};
 use lxm::testing::sys;
+use lxm::testing::types::IdRange;
 
 use super::backends::suite;
-use super::{BASE, Bench, Ids, Mounted};
+use super::{BASE, Bench, Ids, Mounted, guest};
 use crate::support::{Sandbox, Trial, run};
 
 pub(super) fn trials() -> Vec<Trial> {
@@ -60,7 +60,7 @@ fn shifted(sandbox: &Sandbox) {
     let place = bench.place("web");
     backend.create(&image, &place, &Progress::hidden()).unwrap();
     let ids = Ids::new();
-    drop(backend.mount(&place, Some(ids.open().as_fd())).unwrap());
+    drop(backend.mount(&place, Some(guest(&ids.open()))).unwrap());
     let file = |name: &str| place.join("rootfs").join(name);
     let owner = |name: &str| file(name).symlink_metadata().map(|m| (m.uid(), m.gid(), m.mode() & 0o7777)).unwrap();
     assert_eq!(owner("etc/su"), (BASE, BASE, 0o4755));
@@ -69,6 +69,24 @@ fn shifted(sandbox: &Sandbox) {
     let acl = || run("getfacl", &["-n", "--absolute-names", file("etc/motd").to_str().unwrap()]).ok();
     acl().says(&format!("user:{}:rw-", BASE + 1000));
 
+    // A longer range, one that begins within the last, and a shorter one, which files stand in the way of.
+    let with = |base: u32, len: u32| {
+        let userns = ids.open();
+        let range = IdRange { base, len };
+        backend.mount(&place, Some(storage::GuestIds { range, ..guest(&userns) })).map(drop)
+    };
+    with(2_000_000, 1 << 20).unwrap();
+    std::os::unix::fs::chown(file("etc/deep"), Some(2_000_000 + 70_000), None).unwrap();
+    with(2_065_536, 1 << 20).unwrap();
+    assert_eq!(owner("etc/deep"), (2_065_536 + 70_000, 2_065_536 + 1000, 0o755));
+    let error = with(BASE, IdRange::LEN).unwrap_err().to_string();
+    assert!(error.contains("etc/deep") && error.contains("70000"), "{error}");
+    assert_eq!(owner("etc/deep").0, 2_065_536 + 70_000);
+    with(2_000_000, 1 << 20).unwrap();
+    std::os::unix::fs::chown(file("etc/deep"), Some(2_001_000), None).unwrap();
+    with(BASE, IdRange::LEN).unwrap();
+    assert_eq!(owner("etc/su"), (BASE, BASE, 0o4755));
+
     // And back, for whoever works on it as the host's root.
     let tree = Tree::open(backend.as_ref(), &place).unwrap();
     assert_eq!(tree.path(), place.join("rootfs"));
@@ -76,6 +94,9 @@ fn shifted(sandbox: &Sandbox) {
     assert_eq!(capability(&file("etc/capable")), CAPABILITY);
     acl().says("user:1000:rw-");
     assert!(!place.join("ids.toml").exists());
+    let error = with(65_536, 1 << 20).unwrap_err();
+    assert!(error.to_string().contains("shifted") && error.kind().exit_status() == 5, "{error}");
+    assert_eq!(owner("etc/su"), (0, 0, 0o4755));
     fs::remove_dir_all(mounted.layout().containers()).unwrap();
 }
 
@@ -106,7 +127,7 @@ fn shift_killed(sandbox: &Sandbox) {
     let mut killed = 0;
     for delay_ms in 0.. {
         let witness = sys::clone::SingleThreaded::check().unwrap();
-        let mount = || u8::from(backend.mount(&place, Some(userns.as_fd())).is_err());
+        let mount = || u8::from(backend.mount(&place, Some(guest(&userns))).is_err());
         let child = sys::clone::clone(witness, 0, None, mount).unwrap();
         std::thread::sleep(Duration::from_millis(delay_ms));
         nix::sys::signal::kill(child.pid, nix::sys::signal::Signal::SIGKILL).unwrap();
