@@ -20,6 +20,7 @@ use crate::supervisor::{self, Manager, Started};
 use crate::sys;
 use crate::sys::clone::{SingleThreaded, clone};
 use crate::sys::socket::Packets;
+use crate::terminal;
 use crate::types::ContainerName;
 
 /// How long a supervisor may take to clean up after its guest.
@@ -73,6 +74,9 @@ impl ServiceManager for Bare {
 }
 
 fn start(layout: &Layout, name: &ContainerName, StartMode { window, limit }: StartMode) -> Result<()> {
+    if let Some(what) = sys::birth::for_good() {
+        terminal::say(format_args!("warning: `{name}` has what this shell runs with, {what} in it"));
+    }
     Stray::refuse(layout, name)?;
     let cgroup = ContainerCgroup::new(Hierarchies::detect()?, layout.cgroup(name));
     let group = cgroup.make_supervisor()?;

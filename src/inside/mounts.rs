@@ -4,12 +4,12 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
-use rustix::fs::{Mode, OFlags, mkdirat, openat};
+use rustix::fs::{FileType, Mode, OFlags, mkdirat, openat};
 use rustix::mount::MountAttrFlags;
 
 use super::places::{self, attach_in_root};
 use super::plan::{BootPlan, NetworkView};
-use crate::error::{Context, Result};
+use crate::error::{Context, Error, Result};
 use crate::sys::fs::{open_dir, open_in_root_no_links};
 use crate::sys::mount::{self as sys_mount, MountAttributes, attach, copy_tree, new_filesystem};
 
@@ -172,7 +172,21 @@ pub(super) fn bind(mount: BorrowedFd<'_>, place: &Path, directory: bool) -> Resu
     }
     make(place, directory).context(step)?;
     let there = open(place, OFlags::empty()).context(|| format!("open `{target}` in the guest"))?;
-    sys_mount::attach_at(mount, there).context(|| format!("mount on `{target}` in the guest"))
+    sys_mount::attach_at(mount, &there)
+        .map_err(|e| of_another_kind(e, &there, directory))
+        .context(|| format!("mount on `{target}` in the guest"))
+}
+
+/// The kernel's errors for a file on a directory and the other way round (mount(2), ENOTDIR; graft_tree() in
+/// fs/namespace.c) say neither.
+fn of_another_kind(e: Error, there: &OwnedFd, directory: bool) -> Error {
+    let is_directory =
+        rustix::fs::fstat(there).map(|stat| FileType::from_raw_mode(stat.st_mode) == FileType::Directory);
+    match (is_directory, directory) {
+        (Ok(true), false) => Error::config("it is a directory, and the source is none"),
+        (Ok(false), true) => Error::config("it is no directory, and the source is one"),
+        _ => e,
+    }
 }
 
 /// Makes the whole tree shared, as the container interface asks: services in the guest that unshare

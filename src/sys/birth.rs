@@ -13,7 +13,7 @@ const OPEN_FILES: (u64, u64) = (1024, 524_288);
 
 /// The rest as the kernel gives it to the first process (INIT_RLIMITS), with the sizes of today:
 /// soft and hard.
-const LIMITS: [(Resource, u64, u64); 12] = [
+const LIMITS: [(Resource, u64, u64); 13] = [
     (Resource::RLIMIT_CPU, RLIM_INFINITY, RLIM_INFINITY),
     (Resource::RLIMIT_FSIZE, RLIM_INFINITY, RLIM_INFINITY),
     (Resource::RLIMIT_DATA, RLIM_INFINITY, RLIM_INFINITY),
@@ -26,6 +26,7 @@ const LIMITS: [(Resource, u64, u64); 12] = [
     (Resource::RLIMIT_MSGQUEUE, 819_200, 819_200),
     (Resource::RLIMIT_NICE, 0, 0),
     (Resource::RLIMIT_RTPRIO, 0, 0),
+    (Resource::RLIMIT_RTTIME, RLIM_INFINITY, RLIM_INFINITY),
 ];
 
 /// Lets children be waited for whoever started us: what ignores SIGCHLD has none to wait for (waitpid(2)).
@@ -102,6 +103,23 @@ fn neutral_scheduling() {
     }
 }
 
+/// Pages shared with those of others, and what only a disk's own daemon wants: libc has neither.
+const PR_SET_MEMORY_MERGE: i32 = 67;
+const PR_SET_IO_FLUSHER: i32 = 57;
+
+/// What our caller has that no process can give up again, and what a guest would miss.
+pub(crate) fn for_good() -> Option<&'static str> {
+    const PR_GET_MDWE: i32 = 66;
+    // SAFETY: take integers only, and change nothing.
+    let (no_new_privs, no_new_code) =
+        unsafe { (libc::prctl(libc::PR_GET_NO_NEW_PRIVS, 0, 0, 0, 0), libc::prctl(PR_GET_MDWE, 0, 0, 0, 0)) };
+    match () {
+        () if no_new_privs == 1 => Some("no_new_privs: sudo, su and ping of users do not work"),
+        () if no_new_code > 0 => Some("memory-deny-write-execute: programs that compile while they run do not work"),
+        () => None,
+    }
+}
+
 /// No personality, no special treatment by the kernel. What we may not change stays as it is.
 fn neutral_attributes() {
     // SAFETY: take integers only.
@@ -110,6 +128,9 @@ fn neutral_attributes() {
         libc::prctl(libc::PR_SET_SECUREBITS, 0, 0, 0, 0);
         libc::prctl(libc::PR_CAP_AMBIENT, libc::PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0);
         libc::prctl(libc::PR_SET_THP_DISABLE, 0, 0, 0, 0);
+        libc::prctl(PR_SET_MEMORY_MERGE, 0, 0, 0, 0);
+        libc::prctl(libc::PR_MCE_KILL, libc::PR_MCE_KILL_CLEAR, 0, 0, 0);
+        libc::prctl(PR_SET_IO_FLUSHER, 0, 0, 0, 0);
     }
     // A login's audit id is the admin's: what the guest does is not his doing (audit(7)).
     for (file, value) in [("oom_score_adj", "0"), ("coredump_filter", "0x33"), ("loginuid", "4294967295")] {

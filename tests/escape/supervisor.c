@@ -163,30 +163,33 @@ static int bpf_main(void) {
 
 /* What a process has from who started it. */
 static int born_main(void) {
-  struct rlimit files, core;
+  struct rlimit files, core, busy;
   struct sigaction child;
   cpu_set_t all;
   getrlimit(RLIMIT_NOFILE, &files);
-  getrlimit(RLIMIT_FSIZE, &core);
+  getrlimit(RLIMIT_FSIZE, &core), getrlimit(RLIMIT_RTTIME, &busy);
   sigaction(SIGCHLD, NULL, &child);
   sched_getaffinity(0, sizeof all, &all);
   mode_t mask = umask(0);
-  return printf("umask %03o nofile %llu fsize %lld nice %d cpus %d policy %d slack %d child %s\n", mask,
-                (unsigned long long)files.rlim_cur, (long long)core.rlim_cur, getpriority(PRIO_PROCESS, 0),
-                CPU_COUNT(&all), sched_getscheduler(0), prctl(PR_GET_TIMERSLACK),
+  return printf("umask %03o nofile %llu fsize %lld rttime %lld merge %d nice %d cpus %d policy %d slack %d child %s\n", mask,
+                (unsigned long long)files.rlim_cur, (long long)core.rlim_cur, (long long)busy.rlim_cur,
+                prctl(68 /* PR_GET_MEMORY_MERGE */, 0, 0, 0, 0), getpriority(PRIO_PROCESS, 0), CPU_COUNT(&all), sched_getscheduler(0), prctl(PR_GET_TIMERSLACK),
                 child.sa_handler == SIG_IGN ? "ignored" : "default");
 }
 
 /* Runs what follows with everything set that a caller can set. */
 static int odd_main(char **words) {
-  struct rlimit files, size;
+  struct rlimit files, size, busy;
   cpu_set_t first;
   CPU_ZERO(&first);
   CPU_SET(0, &first);
   umask(077);
   /* The soft ones: not every root may raise a hard one again. */
   getrlimit(RLIMIT_NOFILE, &files), getrlimit(RLIMIT_FSIZE, &size);
-  files.rlim_cur = 128, size.rlim_cur = 1 << 26;
+  getrlimit(RLIMIT_RTTIME, &busy);
+  files.rlim_cur = 128, size.rlim_cur = 1 << 26, busy.rlim_cur = 1000000;
+  setrlimit(RLIMIT_RTTIME, &busy);
+  prctl(67 /* PR_SET_MEMORY_MERGE */, 1, 0, 0, 0);
   setrlimit(RLIMIT_NOFILE, &files), setrlimit(RLIMIT_FSIZE, &size);
   setpriority(PRIO_PROCESS, 0, 7);
   sched_setaffinity(0, sizeof first, &first);

@@ -206,13 +206,13 @@ fn known_values(sandbox: &Sandbox) {
     };
     // The means: another program has all of it.
     let told = odd(&[program.to_str().unwrap(), "born"]).ok();
-    told.says("umask 077 nofile 128").says("nice 7 cpus 1").says("slack 1000000 child ignored");
+    told.says("umask 077 nofile 128").says("rttime 1000000").says("nice 7 cpus 1").says("slack 1000000 child ignored");
     let lxm = sandbox.command().get_program().to_str().unwrap().to_owned();
     odd(&[&lxm, "start", "g", "--wait", "booted"]).ok();
     let (leader, supervisor) = (sandbox.leader("g"), sandbox.supervisor("g"));
     inside(sandbox, &["chmod", "755", "/means"]).ok();
     let told = inside(sandbox, &["/means", "born"]).ok();
-    told.says("umask 022 nofile 1024 fsize -1 nice 0").says("policy 0 slack 50000 child default");
+    told.says("umask 022 nofile 1024 fsize -1 rttime -1 merge 0 nice 0").says("policy 0 slack 50000 child default");
     for pid in [leader, supervisor] {
         let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
         let field = |name: &str| status.lines().find_map(|line| line.strip_prefix(name)).unwrap().trim().to_owned();
