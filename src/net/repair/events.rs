@@ -9,8 +9,8 @@ use crate::error::{Context, Error, Result};
 use crate::net::names::PREFIX;
 
 const NETLINK_ROUTE: isize = 0;
-/// RTNLGRP_LINK, RTNLGRP_IPV4_IFADDR and RTNLGRP_IPV6_IFADDR, as bits.
-const GROUPS: u32 = 1 << (1 - 1) | 1 << (5 - 1) | 1 << (9 - 1);
+/// RTNLGRP_LINK (1), RTNLGRP_IPV4_IFADDR (5) and RTNLGRP_IPV6_IFADDR (9), as bits from the first.
+const GROUPS: u32 = 1 | 1 << 4 | 1 << 8;
 
 const RTM_NEWLINK: u16 = 16;
 const RTM_DELLINK: u16 = 17;
