@@ -12,6 +12,7 @@ const SETTINGS: &[(&str, &str)] = &[
     ("boot.requires", "names of containers with commas between, such as `db,cache`"),
     ("boot.ready", "`started` or `booted`"),
     ("boot.stop-timeout", "a duration, such as `60s` or `2m30s`; without a unit it is in seconds"),
+    ("boot.wait-timeout", "a duration, such as `60s` or `2m30s`; without a unit it is in seconds"),
     ("boot.init", "an absolute path in the container, such as `/sbin/init`"),
     ("boot.init-type", "one of `auto`, `systemd`, `sysvinit`, `busybox`, `openrc`, `runit` and `other`"),
     ("security.privileged", "`true` or `false`"),

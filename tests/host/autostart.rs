@@ -2,7 +2,6 @@
 
 use std::time::{Duration, Instant};
 
-use nix::sys::stat::makedev;
 use serde_json::Value;
 
 use crate::support::{Guest, Sandbox, Trial, command, eventually};
@@ -182,10 +181,6 @@ fn failures(sandbox: &Sandbox) {
     let told = sandbox.lxm(&["autostart"]).fails(1);
     assert!(begun.elapsed().as_secs_f64() > 6.0, "{told}");
     told.complains("3 containers did not start");
-    let group = sandbox.layout().cgroup(&"bad".parse().unwrap());
-    for root in ["/sys/fs/cgroup", "/sys/fs/cgroup/unified"] {
-        assert!(!std::path::Path::new(root).join(&group).exists(), "a failed start has left its cgroup");
-    }
     for (name, state, attempts) in
         [("good", "started", 1), ("bad", "failed", 4), ("needy", "skipped", 0), ("wrong", "failed", 1)]
     {
@@ -212,17 +207,15 @@ fn circles(sandbox: &Sandbox) {
     assert!(!sandbox.lxm(&["config", "show", "b"]).ok().stdout.contains("requires"));
 }
 
-/// A bridge, a parent, a source and a device that come after the boot script has begun.
+/// A bridge, a parent and a source that come after the boot script has begun.
 fn late(sandbox: &Sandbox) {
     let source = sandbox.path("late");
-    let (source, device) = (source.to_str().unwrap(), sandbox.path("null"));
-    let device = device.to_str().unwrap();
+    let source = source.to_str().unwrap();
     for (name, settings) in [
         ("free", &[][..]),
         ("port", &["network.eth0.type", "veth", "network.eth0.bridge", "br9"]),
         ("lan", &["network.eth0.type", "macvlan", "network.eth0.parent", "br9"]),
         ("disk", &["mount.0.source", source, "mount.0.target", "/mnt"]),
-        ("tty", &["device.0.path", device]),
         ("never", &["mount.0.source", "/nonexistent", "mount.0.target", "/mnt"]),
         ("optional", &["mount.0.source", "/nonexistent", "mount.0.target", "/mnt", "mount.0.optional", "true"]),
     ] {
@@ -244,16 +237,14 @@ fn late(sandbox: &Sandbox) {
     for name in ["free", "optional"] {
         eventually("it runs", Duration::from_secs(30), || sandbox.info(name, "state") == "running");
     }
-    for name in ["port", "lan", "disk", "tty"] {
+    for name in ["port", "lan", "disk"] {
         assert_eq!(sandbox.info(name, "state"), "stopped", "{name}");
     }
     std::fs::create_dir(source).unwrap();
-    nix::sys::stat::mknod(device, nix::sys::stat::SFlag::S_IFCHR, nix::sys::stat::Mode::S_IRUSR, makedev(1, 3))
-        .unwrap();
     command::run("ip", &["link", "add", "br9", "type", "bridge"]).ok();
     let ended = command::wait(&mut boot, Duration::from_secs(60)).expect("it ends");
     assert_eq!(ended.code(), Some(1), "`never` did not start");
-    for name in ["free", "port", "lan", "disk", "tty", "optional"] {
+    for name in ["free", "port", "lan", "disk", "optional"] {
         assert_eq!(sandbox.info(name, "state"), "running", "{name}");
     }
     let never = row(sandbox, "never");
@@ -261,6 +252,5 @@ fn late(sandbox: &Sandbox) {
     assert!(never["state"] == "failed" && error.contains("waited 1s") && error.contains("/nonexistent"), "{never}");
     sandbox.lxm(&["autostart", "--stop"]).ok();
     command::run("ip", &["link", "del", "br9"]).ok();
-    std::fs::remove_file(device).unwrap();
     forget_report(sandbox);
 }
