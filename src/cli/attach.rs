@@ -42,6 +42,10 @@ pub(super) struct Attach {
     #[arg(short = 't', long, overrides_with = "no_tty")]
     tty: bool,
 
+    /// As in docker: what lxm does anyway
+    #[arg(short, long, hide = true)]
+    interactive: bool,
+
     #[arg(short = 'T', long, overrides_with = "tty", hide = true)]
     no_tty: bool,
 

@@ -5,6 +5,7 @@ use std::path::Path;
 use std::process::Command;
 
 use clap::Subcommand;
+use clap_complete::engine::{ArgValueCompleter, CompletionCandidate};
 
 use super::{Context, Format, NameArg, render};
 use crate::config::{Document, KeyPath};
@@ -27,7 +28,8 @@ Examples:
   lxm config set web limits.memory 200MiB
   lxm config set web boot.autostart-after db,cache
   lxm config set web network.eth0.type none limits.cpus 1.5
-  lxm config set web mount.0.source /srv/www mount.0.target /var/www mount.0.idmap root
+  lxm config set web mount.www.source /srv/www mount.www.target /var/www mount.www.idmap root
+  lxm config unset web mount.www
   lxm config unset web limits.memory
   lxm config get web limits.memory")]
 pub(super) struct Config {
@@ -43,6 +45,7 @@ enum ConfigVerb {
         name: NameArg,
 
         /// Setting, such as `limits.memory`
+        #[arg(add = ArgValueCompleter::new(complete))]
         key: KeyPath,
     },
     /// Change settings; if one is invalid, none is changed
@@ -51,7 +54,7 @@ enum ConfigVerb {
         name: NameArg,
 
         /// Settings, each as KEY VALUE or KEY=VALUE
-        #[arg(value_name = "KEY VALUE", required = true)]
+        #[arg(value_name = "KEY VALUE", required = true, add = ArgValueCompleter::new(complete))]
         settings: Vec<String>,
     },
     /// Remove settings, so that their defaults apply
@@ -60,7 +63,7 @@ enum ConfigVerb {
         name: NameArg,
 
         /// Settings
-        #[arg(value_name = "KEY", required = true)]
+        #[arg(value_name = "KEY", required = true, add = ArgValueCompleter::new(complete))]
         keys: Vec<KeyPath>,
     },
     /// Print the configuration file
@@ -109,21 +112,27 @@ fn get(context: &Context, name: &ContainerName, key: &KeyPath) -> Result<()> {
 }
 
 fn set(context: &Context, name: &ContainerName, settings: &[String]) -> Result<u8> {
-    let mut changes = Vec::new();
-    let mut words = settings.iter().map(String::as_str);
+    let settings = pairs(settings)?;
+    let change_of = |(key, value): (&str, &str)| Ok(SettingChange::Set { key: key.parse()?, value: value.to_owned() });
+    change(context, name, &settings.into_iter().map(change_of).collect::<Result<Vec<_>>>()?)
+}
+
+/// The settings of a command line: KEY VALUE or KEY=VALUE, also with blanks around the `=`.
+pub(super) fn pairs<'w>(words: &'w [String]) -> Result<Vec<(&'w str, &'w str)>> {
+    let mut pairs = Vec::new();
+    let mut words = words.iter().map(String::as_str);
     while let Some(word) = words.next() {
         // No key has a `=`. With blanks around it, it is a word of its own, or begins one.
         let pair = word.split_once('=').or_else(|| match words.next()? {
             "=" => Some((word, words.next()?)),
             value => Some((word, value.strip_prefix('=').unwrap_or(value))),
         });
-        let (key, value) = pair.ok_or_else(|| {
-            Error::usage(format!("`{word}` has no value"))
-                .hint("give each setting its value: `lxm config set NAME KEY VALUE`")
+        let pair = pair.ok_or_else(|| {
+            Error::usage(format!("`{word}` has no value")).hint("give each setting its value: KEY VALUE or KEY=VALUE")
         })?;
-        changes.push(SettingChange::Set { key: key.parse()?, value: value.to_owned() });
+        pairs.push(pair);
     }
-    change(context, name, &changes)
+    Ok(pairs)
 }
 
 fn change(context: &Context, name: &ContainerName, changes: &[SettingChange]) -> Result<u8> {
@@ -230,4 +239,31 @@ fn again(e: &Error) -> Result<bool> {
     let mut answer = String::new();
     stdin.read_line(&mut answer).context(|| "read the answer")?;
     Ok(!answer.trim().to_lowercase().starts_with('n'))
+}
+
+/// Names of settings for a shell; interfaces, mounts and devices by the names that they have in the container
+/// that stands before on the command line.
+fn complete(current: &std::ffi::OsStr) -> Vec<CompletionCandidate> {
+    let Some(current) = current.to_str() else { return Vec::new() };
+    let words = std::env::args().skip_while(|word| word != "config");
+    let config = super::context::layout(None).ok().and_then(|layout| {
+        words.filter_map(|word| word.parse().ok()).find_map(|name: ContainerName| layout.config(&name).ok())
+    });
+    let config = config.unwrap_or_default();
+    let called = |at: usize, name: &Option<String>| name.clone().unwrap_or_else(|| at.to_string());
+    let names = |section: &str| -> Vec<String> {
+        match section {
+            "network" => config.network.keys().cloned().collect(),
+            "mount" => config.mount.iter().enumerate().map(|(at, mount)| called(at, &mount.name)).collect(),
+            "device" => config.device.iter().enumerate().map(|(at, device)| called(at, &device.name)).collect(),
+            "environment" => config.environment.keys().cloned().collect(),
+            _ => config.credential.keys().cloned().collect(),
+        }
+    };
+    let of = |setting: &'static str| match setting.split_once(".*") {
+        None => vec![setting.to_owned()],
+        Some((section, rest)) => names(section).iter().map(|name| format!("{section}.{name}{rest}")).collect(),
+    };
+    let all = crate::config::setting_names().flat_map(of);
+    all.filter(|name| name.starts_with(current)).map(CompletionCandidate::new).collect()
 }

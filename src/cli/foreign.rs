@@ -61,11 +61,6 @@ pub(super) const VERBS: &[(&str, Ours)] = &[
 
 /// Options of another program's verb that lxm does not have, and what to type.
 const OPTIONS: &[(&str, &[&str], &str)] = &[
-    (
-        "attach",
-        &["-i", "--interactive"],
-        "not needed: standard input is connected, and with a terminal here there is one there",
-    ),
     ("attach", &["-w", "--workdir"], "`lxm exec --cwd DIR NAME COMMAND`"),
     ("destroy", &["-r", "-rf"], "`lxm destroy NAME`, and `-f` for one that is running"),
     ("list", &["-a", "--all", "-l", "--long"], "all containers are listed; `lxm list -f` prints a table"),

@@ -6,6 +6,7 @@ use serde::Serialize;
 use serde_json::{Value, json};
 
 use super::done::Done;
+use super::json::bytes;
 use super::{Context, Format, for_each, render, require_root};
 use crate::error::{Error, Result};
 use crate::ops::image::{self, Overview};
@@ -14,8 +15,8 @@ use crate::types::Arch;
 /// List, rebuild and remove the images that `lxm create` copies
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
-An image is the root file system that a template built or downloaded. ID may be abbreviated to its
-first characters.")]
+An image is the root file system that a template built or downloaded. It goes by its name (debian/trixie;
+debian, where there is one of that template), its ID, or the first characters of the ID.")]
 pub(super) struct Image {
     #[command(subcommand)]
     what: ImageVerb,
@@ -43,16 +44,18 @@ enum ImageVerb {
         insecure: bool,
     },
     /// Remove images; fails for one that a container still uses
+    ///
+    /// With a published image its template goes.
     #[command(visible_alias = "delete")]
     Rm {
         /// Images
-        #[arg(value_name = "ID", required = true, add = ArgValueCompleter::new(complete))]
+        #[arg(value_name = "IMAGE", required = true, add = ArgValueCompleter::new(complete))]
         ids: Vec<String>,
     },
     /// Rebuild images; existing containers keep the old ones
     Refresh {
         /// Images
-        #[arg(value_name = "ID", required_unless_present = "all", add = ArgValueCompleter::new(complete))]
+        #[arg(value_name = "IMAGE", required_unless_present = "all", add = ArgValueCompleter::new(complete))]
         ids: Vec<String>,
 
         /// All images
@@ -100,7 +103,7 @@ fn available(context: &Context, template: Option<&str>, all: bool, insecure: boo
         Format::Text => render::table(
             &["TEMPLATE", "RELEASE", "ARCH", "VARIANT", "VERSION", "SIZE"],
             rows.into_iter().map(|row| {
-                let size = bytesize::ByteSize(row.size_bytes).to_string();
+                let size = bytes(row.size_bytes);
                 [row.template, row.release, row.arch, row.variant, row.version, size]
             }),
         )?,
@@ -116,6 +119,8 @@ fn runs_here(arch: &str) -> bool {
 /// An image in the machine's form.
 #[derive(Debug, Serialize)]
 struct ImageFacts<'a> {
+    /// As `image rm` takes it: the template, and the release where there is one.
+    name: String,
     id: &'a str,
     template: &'a str,
     release: &'a str,
@@ -137,6 +142,7 @@ impl<'a> ImageFacts<'a> {
     fn of(image: &'a Overview) -> Result<Self> {
         let (record, usage) = (&image.record, image.usage()?);
         Ok(ImageFacts {
+            name: image.name(),
             id: &image.id,
             template: &record.template,
             release: &record.release,
@@ -178,27 +184,27 @@ fn list(context: &Context) -> Result<()> {
     if context.format == Format::Json {
         return render::json(&images.iter().map(ImageFacts::of).collect::<Result<Vec<_>>>()?);
     }
-    let row = |image: &Overview| -> Result<[String; 8]> {
+    let row = |image: &Overview| -> Result<[String; 9]> {
         let (record, usage) = (&image.record, image.usage()?);
         let users = match (image.used_by.len(), image.superseded) {
             (0, false) => String::new(),
             (0, true) => "superseded".to_owned(),
             (1.., _) => image.used_by.iter().map(|user| user.display().to_string()).collect::<Vec<_>>().join(","),
         };
-        let size = |bytes| bytesize::ByteSize(bytes).display().si().to_string();
         Ok([
+            image.name(),
             image.id.clone(),
             record.template.clone(),
             record.release.clone(),
             record.arch.to_string(),
-            size(usage.total()),
-            size(usage.shared),
-            local(&record.created),
+            bytes(usage.total()),
+            bytes(usage.shared),
+            render::time(&record.created),
             users,
         ])
     };
     let rows = images.iter().map(row).collect::<Result<Vec<_>>>()?;
-    render::table(&["ID", "TEMPLATE", "RELEASE", "ARCH", "SIZE", "SHARED", "CREATED", "USED BY"], rows)
+    render::table(&["NAME", "ID", "TEMPLATE", "RELEASE", "ARCH", "SIZE", "SHARED", "CREATED", "USED BY"], rows)
 }
 
 fn refresh(context: &Context, id: &str, insecure: bool) -> Result<Value> {
@@ -232,24 +238,13 @@ fn each(context: &Context, ids: &[String], what: impl Fn(&str) -> Result<Value>)
     }
 }
 
-/// The time as the admin's clock shows it.
-fn local(time: &str) -> String {
-    match time.parse::<jiff::Timestamp>() {
-        Ok(time) => time.to_zoned(jiff::tz::TimeZone::system()).strftime("%Y-%m-%d %H:%M:%S").to_string(),
-        Err(_) => time.to_owned(),
-    }
-}
-
-/// The ids of the images that exist, for a shell.
+/// The names and ids of the images that exist, for a shell.
 fn complete(current: &std::ffi::OsStr) -> Vec<CompletionCandidate> {
     let Some(current) = current.to_str() else { return Vec::new() };
     let layout = super::context::layout(None);
     let images = layout.and_then(|layout| image::list(&layout)).unwrap_or_default();
-    let matching = images.iter().filter(|image| image.id.starts_with(current));
-    matching
-        .map(|image| {
-            let kind = format!("{} {}", image.record.template, image.record.release);
-            CompletionCandidate::new(&image.id).help(Some(kind.into()))
-        })
-        .collect()
+    let by_id = images.iter().map(|image| (image.id.clone(), image.name()));
+    let by_name = images.iter().filter(|image| !image.superseded).map(|image| (image.name(), image.id.clone()));
+    let matching = by_name.chain(by_id).filter(|(word, _)| word.starts_with(current));
+    matching.map(|(word, other)| CompletionCandidate::new(word).help(Some(other.into()))).collect()
 }

@@ -16,7 +16,8 @@ use crate::types::{ContainerName, NamePattern};
 /// List containers
 ///
 /// Prints names, in columns on a terminal and one per line otherwise; with -f a table. Of --running,
-/// --frozen, --stopped and --active several may be given: any of these states then matches.
+/// --frozen, --stopped and --active several may be given: any of these states then matches. A name that no
+/// container has is an error; a pattern that matches none is not, as an empty list is an answer.
 #[derive(Debug, clap::Args)]
 pub(super) struct List {
     /// List only containers whose name matches a pattern with `*` and `?`
@@ -238,14 +239,15 @@ impl Column {
             Column::Pid => record.map(|record| record.leader.pid.to_string()),
             Column::Supervisor => record.map(|record| record.supervisor.pid.to_string()),
             Column::Ipv4 => Some(ipv4(seen)),
-            Column::Ipv6 => Some(join(&seen.addresses().all_ipv6(), seen)),
+            // A link-local address is no way to it without naming a link; `info` shows it.
+            Column::Ipv6 => Some(join(&seen.addresses().ipv6, seen)),
             Column::Memory => seen.memory_bytes().map(json::bytes),
             Column::Kmem => seen.stats().kmem_bytes.map(json::bytes),
             Column::Io => seen.stats().io_bytes.map(json::bytes),
             Column::Cpu => seen.stats().cpu_ns.map(|ns| format!("{:.2} s", ns as f64 / 1e9)),
             Column::Processes => seen.stats().pids.map(|pids| pids.to_string()),
             Column::Uptime => seen.uptime().map(json::duration),
-            Column::Started => record.map(|record| record.started.clone()),
+            Column::Started => record.map(|record| render::time(&record.started)),
             Column::Init => record.map(|record| record.init.clone()),
             Column::Autostart => match seen.boot() {
                 Some(state @ (Boot::Failed | Boot::Skipped)) if record.is_none() => Some(state.name().to_owned()),
@@ -261,7 +263,7 @@ impl Column {
             Column::Size => seen.usage().ok().map(|usage| json::bytes(usage.own)),
             Column::Shared => seen.usage().ok().map(|usage| json::bytes(usage.shared)),
             Column::Image => origin().map(|origin| origin.image.clone()),
-            Column::Created => origin().map(|origin| origin.created.clone()),
+            Column::Created => origin().map(|origin| render::time(&origin.created)),
         };
         text.filter(|text| !text.is_empty()).unwrap_or_else(|| "-".to_owned())
     }
@@ -275,7 +277,7 @@ impl Column {
                 a.leader().map(|pid| pid.as_raw()).cmp(&b.leader().map(|pid| pid.as_raw()))
             }
             Column::Ipv4 => a.addresses().ipv4.cmp(&b.addresses().ipv4),
-            Column::Ipv6 => a.addresses().all_ipv6().cmp(&b.addresses().all_ipv6()),
+            Column::Ipv6 => a.addresses().ipv6.cmp(&b.addresses().ipv6),
             Column::Memory => b.memory_bytes().cmp(&a.memory_bytes()),
             Column::Kmem => b.stats().kmem_bytes.cmp(&a.stats().kmem_bytes),
             Column::Io => b.stats().io_bytes.cmp(&a.stats().io_bytes),

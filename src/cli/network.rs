@@ -3,8 +3,9 @@
 use clap::Subcommand;
 use ipnetwork::{Ipv4Network, Ipv6Network};
 
+use super::config::pairs;
 use super::{Context, Format, render, require_root};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::ops::network::{self, BridgeView, DEFAULT_BRIDGE, New, Readiness};
 use crate::types::ContainerName;
 
@@ -20,6 +21,7 @@ pub(super) struct Network {
 #[derive(Debug, Subcommand)]
 enum NetworkVerb {
     /// Show all bridges, or one with its containers
+    #[command(visible_aliases = ["list", "ls"])]
     Show {
         /// Bridge
         bridge: Option<String>,
@@ -52,10 +54,9 @@ enum NetworkVerb {
     Set {
         /// Bridge
         bridge: String,
-        /// Setting
-        key: String,
-        /// Value
-        value: String,
+        /// Setting, as KEY VALUE or KEY=VALUE
+        #[arg(value_name = "KEY VALUE", required = true, num_args = 1..=3)]
+        setting: Vec<String>,
     },
     Create(CreateBridge),
     /// Delete a bridge with its settings
@@ -93,8 +94,12 @@ impl Network {
             NetworkVerb::Up { bridge } => on(known(&bridge)?, |bridge| network::up(layout, bridge))?,
             NetworkVerb::Down { bridge } => on(known(&bridge)?, |bridge| network::down(layout, bridge))?,
             NetworkVerb::Delete { bridge } => on(known(&bridge)?, |bridge| network::delete(layout, bridge))?,
-            NetworkVerb::Set { bridge, key, value } => {
-                on(known(&bridge)?, |bridge| set(context, bridge, &key, &value))?
+            NetworkVerb::Set { bridge, setting } => {
+                let settings = pairs(&setting)?;
+                let [(key, value)] = settings[..] else {
+                    return Err(Error::usage("one setting of a bridge is changed at a time"));
+                };
+                on(known(&bridge)?, |bridge| set(context, bridge, key, value))?
             }
             NetworkVerb::Show { .. } | NetworkVerb::Serve(_) | NetworkVerb::Publish { .. } => return Ok(0),
         };

@@ -62,6 +62,14 @@ pub(crate) fn json<T: Serialize + ?Sized>(value: &T) -> Result<()> {
     bytes(format!("{}\n", terminal::json(&text)).as_bytes()).map(drop)
 }
 
+/// A time as the admin's clock shows it, with its zone; a text that is none as it is.
+pub(crate) fn time(text: &str) -> String {
+    match text.parse::<jiff::Timestamp>() {
+        Ok(time) => time.to_zoned(jiff::tz::TimeZone::system()).strftime("%Y-%m-%d %H:%M:%S %Z").to_string(),
+        Err(_) => text.to_owned(),
+    }
+}
+
 /// Writes a table without borders, one space between the columns, as `lxc-ls -f` does.
 pub(crate) fn table<Row: IntoIterator<Item = String>>(
     header: &[&str],

@@ -160,7 +160,12 @@ fn list(context: &Context, snapshots: &[Record]) -> Result<()> {
     }
     let rows = snapshots.iter().map(|snapshot| {
         let Record { name, record, .. } = snapshot;
-        [name.to_string(), local(record.created), made_by(record.scheduled).into(), record.comment.clone()]
+        [
+            name.to_string(),
+            render::time(&record.created.to_string()),
+            made_by(record.scheduled).into(),
+            record.comment.clone(),
+        ]
     });
     render::table(&["NAME", "CREATED", "BY", "COMMENT"], rows)
 }
@@ -171,7 +176,7 @@ fn show(context: &Context, snapshot: &Record) -> Result<()> {
     }
     let record = &snapshot.record;
     render::line(format_args!("Name:     {}", snapshot.name))?;
-    render::line(format_args!("Created:  {}", local(record.created)))?;
+    render::line(format_args!("Created:  {}", render::time(&record.created.to_string())))?;
     render::line(format_args!("By:       {}", made_by(record.scheduled)))?;
     render::line(format_args!("Guest:    {}", if record.running { "running" } else { "stopped" }))?;
     render::line(format_args!("Comment:  {}", record.comment))
@@ -179,11 +184,6 @@ fn show(context: &Context, snapshot: &Record) -> Result<()> {
 
 fn made_by(scheduled: bool) -> &'static str {
     if scheduled { "schedule" } else { "admin" }
-}
-
-/// The time as the admin's clock shows it.
-fn local(time: jiff::Timestamp) -> String {
-    time.to_zoned(jiff::tz::TimeZone::system()).strftime("%Y-%m-%d %H:%M:%S").to_string()
 }
 
 fn tick(context: &Context) -> Result<()> {

@@ -88,6 +88,10 @@ fn as_ours(words: &[OsString]) -> clap::error::Result<Vec<OsString>> {
     match word.as_str() {
         "help" => {
             words.remove(at);
+            // They are no verbs of the tree, and the general help has both.
+            if words.get(at).is_some_and(|word| word == "version" || word == "help") {
+                words.truncate(at);
+            }
             let mut words = as_ours(&words)?;
             let end = end_of_verb(&words);
             // What follows may be a command for a guest.
@@ -104,6 +108,12 @@ fn as_ours(words: &[OsString]) -> clap::error::Result<Vec<OsString>> {
             }
             None => {}
         },
+    }
+    // `lxm network help`, as `lxm help network`.
+    let has_verbs = || find(&word).is_some_and(|verb| verb.command().has_subcommands());
+    if words.get(at + 1).is_some_and(|word| word == "help") && has_verbs() {
+        words.truncate(at + 1);
+        words.push("--help".into());
     }
     Ok(words)
 }

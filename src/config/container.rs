@@ -217,6 +217,9 @@ pub enum Schedule {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub struct Device {
+    /// What it is called in the names of its settings: `device.serial.path`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
     pub path: PathBuf,
     /// Octal permissions in the guest; unset keeps the host's.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -9,7 +9,7 @@ use toml_edit::{Array, DocumentMut, Item, Value};
 
 use self::refusal::Refusal;
 use self::slot::{Slot, find, put};
-use super::key_path::KeyPath;
+use super::key_path::{KeyPath, NAMES};
 use super::{Config, Limits};
 use crate::error::{Error, Result};
 
@@ -107,7 +107,11 @@ impl Document {
             let next = match &mut value {
                 toml::Value::Table(table) => table.remove(part),
                 toml::Value::Array(array) => {
-                    part.parse().ok().filter(|at| *at < array.len()).map(|at| array.remove(at))
+                    let is_called = |element: &toml::Value| {
+                        NAMES.iter().any(|key| element.get(key).and_then(toml::Value::as_str) == Some(part))
+                    };
+                    let at = part.parse().ok().or_else(|| array.iter().position(is_called));
+                    at.filter(|at| *at < array.len()).map(|at| array.remove(at))
                 }
                 _ => None,
             };

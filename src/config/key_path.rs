@@ -20,6 +20,9 @@ impl FromStr for KeyPath {
         if let Some(name) = s.strip_prefix("credential.").filter(|name| !name.starts_with(['"', '\''])) {
             return Ok(KeyPath(vec!["credential".to_owned(), name.to_owned()]));
         }
+        if let Some(path) = by_path(s) {
+            return Ok(path);
+        }
         let s = if s == "security.seccomp" { "security.syscalls" } else { s };
         let keys = toml_edit::Key::parse(s).map_err(|_| {
             Error::usage(format!("`{}` is not the name of a setting", s.escape_default()))
@@ -27,6 +30,30 @@ impl FromStr for KeyPath {
         })?;
         Ok(KeyPath(keys.iter().map(|key| key.get().to_owned()).collect()))
     }
+}
+
+/// The settings of elements of lists.
+const OF_ELEMENTS: [&str; 11] =
+    ["dev", "idmap", "mode", "name", "optional", "path", "read-only", "recursive", "source", "suid", "target"];
+
+/// Where an element of a list goes by its path: `mount./srv/www.source`, whose dots are the path's own but
+/// for the one before a setting.
+fn by_path(s: &str) -> Option<KeyPath> {
+    let (list, path) = s.split_once('.').filter(|(list, path)| ARRAYS.contains(list) && path.starts_with('/'))?;
+    Some(match path.rsplit_once('.').filter(|(_, name)| OF_ELEMENTS.contains(name)) {
+        Some((path, name)) => KeyPath::of([list, path, name]),
+        None => KeyPath::of([list, path]),
+    })
+}
+
+/// What an element of a list is called in the names of settings, beside its place.
+pub(super) const NAMES: [&str; 3] = ["name", "target", "path"];
+
+/// Whether an element can be called so: a number is a place.
+pub(super) fn is_element_name(name: &str) -> bool {
+    name.starts_with(|c: char| c.is_ascii_alphabetic())
+        && name.len() <= 64
+        && name.chars().all(|c| c.is_ascii_alphanumeric() || c == '-' || c == '_')
 }
 
 impl KeyPath {

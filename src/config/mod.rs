@@ -36,3 +36,4 @@ pub(crate) use order::{NextStep, Plan, StartOrder, Turn};
 pub(crate) use parse::parse;
 pub(crate) use security::{AppArmor, CallGroup, Security, Syscalls};
 pub(crate) use unfit::capability;
+pub(crate) use words::names as setting_names;

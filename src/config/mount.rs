@@ -15,6 +15,9 @@ use crate::types::{parse_id, serde_as_text};
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub struct Mount {
+    /// What it is called in the names of its settings: `mount.srv.source`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
     #[serde(deserialize_with = "absolute")]
     pub source: PathBuf,
     pub target: MountTarget,
@@ -39,6 +42,7 @@ pub struct Mount {
 impl Mount {
     pub fn new(source: impl Into<PathBuf>, target: MountTarget) -> Self {
         Mount {
+            name: None,
             source: source.into(),
             target,
             read_only: false,

@@ -3,6 +3,7 @@
 //! An earlier lxm or another program wrote them. They are read, so that they can be shown, changed and unset;
 //! to write one anew is refused, and so is a start with one.
 
+use super::key_path::is_element_name;
 use super::{Address, Config, IdMap, KeyPath, Network, Security, is_interface_name, is_link_name, words};
 use crate::error::Error;
 use crate::types::{IdRange, Mac, Rate};
@@ -81,11 +82,29 @@ impl Config {
             let mode = device.mode.as_deref().filter(|mode| !is_mode(mode));
             add(&["device", &at.to_string(), "mode"], mode.map(|mode| format!("`{mode}` is not an octal mode")));
         }
+        self.names().into_iter().for_each(|(list, at, why)| add(&[list, &at.to_string(), "name"], Some(why)));
         for (at, mount) in self.mount.iter().enumerate() {
             add(&["mount", &at.to_string(), "target"], mount.target.refusal());
         }
         for (name, value) in &self.environment {
             add(&["environment", name], variable(name, value).map(str::to_owned));
+        }
+        found
+    }
+
+    /// The names of mounts and devices that cannot be: the list, the place in it, and why.
+    fn names(&self) -> Vec<(&'static str, usize, String)> {
+        let mounts: Vec<_> = self.mount.iter().map(|mount| mount.name.as_deref()).collect();
+        let devices: Vec<_> = self.device.iter().map(|device| device.name.as_deref()).collect();
+        let mut found = Vec::new();
+        for (list, names) in [("mount", mounts), ("device", devices)] {
+            for (at, name) in names.iter().enumerate().filter_map(|(at, name)| Some((at, (*name)?))) {
+                if !is_element_name(name) {
+                    found.push((list, at, format!("`{}` is no such name", name.escape_default())));
+                } else if names[..at].contains(&Some(name)) {
+                    found.push((list, at, format!("another is called `{name}`")));
+                }
+            }
         }
         found
     }

@@ -54,6 +54,7 @@ const SETTINGS: &[(&str, &str)] = &[
     ("network.*.allow-macs", "MAC addresses with commas between, such as `02:6c:78:00:00:01`, or `any`"),
     ("network.*.ingress", "a rate with its unit, from `8kbit` to `10000Gbit`, such as `100Mbit`"),
     ("network.*.egress", "a rate with its unit, from `8kbit` to `10000Gbit`, such as `100Mbit`"),
+    ("mount.*.name", "a name for its settings, such as `srv`: a letter, then letters, digits, `-` and `_`"),
     ("mount.*.source", "an absolute path on the host, such as `/srv/www`"),
     ("mount.*.target", "an absolute path in the container, such as `/var/www`"),
     ("mount.*.read-only", "`true` or `false`"),
@@ -62,6 +63,7 @@ const SETTINGS: &[(&str, &str)] = &[
     ("mount.*.suid", "`true` or `false`"),
     ("mount.*.dev", "`true` or `false`"),
     ("mount.*.idmap", "`none`, `owner`, `root`, `guest` or UID:GUEST-UID, such as `1000:0`"),
+    ("device.*.name", "a name for its settings, such as `serial`: a letter, then letters, digits, `-` and `_`"),
     ("device.*.path", "the absolute path of a device on the host, such as `/dev/ttyUSB0`"),
     ("device.*.mode", "an octal mode, such as `0660`"),
     ("environment.*", "a text, such as `C.UTF-8`"),
@@ -84,6 +86,11 @@ const SECTIONS: &[(&str, &str)] = &[
     ("environment", "environment.LANG"),
     ("credential", "credential.ssh.authorized_keys.root"),
 ];
+
+/// The names of all settings, `*` standing for what has a name or a place of its own.
+pub(crate) fn names() -> impl Iterator<Item = &'static str> {
+    SETTINGS.iter().map(|(name, _)| *name)
+}
 
 /// What a setting takes, in words; of an element of a list, what the list takes.
 pub(super) fn takes(key: &KeyPath) -> Option<String> {

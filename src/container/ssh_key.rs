@@ -10,7 +10,8 @@ use std::process::{Command, Stdio};
 use crate::error::{Context, Error, Kind, Result};
 use crate::store::{self, FileLock, Layout};
 
-fn file(layout: &Layout) -> PathBuf {
+/// The private half of the host's own key.
+pub(crate) fn file(layout: &Layout) -> PathBuf {
     layout.etc().join("ssh_key")
 }
 

@@ -133,18 +133,31 @@ impl ImageStore {
         self.layout.images().join(&image.id).join(ROOTFS)
     }
 
-    /// Finds an image by its id or the beginning of it, when that is of one alone.
+    /// Finds an image by its id or the beginning of it, or by its name, when that is of one alone.
     pub(crate) fn find(&self, id: &str) -> Result<Listed> {
         let mut images = self.list()?;
         if let Some(exact) = images.iter().position(|image| image.id == id) {
             return Ok(images.swap_remove(exact));
         }
-        images.retain(|image| !id.is_empty() && image.id.starts_with(id));
+        // A superseded one goes by its id.
+        let is_named = |image: &Listed| {
+            !image.superseded && [&image.record.name(), &image.record.template].contains(&&id.to_owned())
+        };
+        let named: Vec<usize> = (0..images.len()).filter(|at| is_named(&images[*at])).collect();
+        match named[..] {
+            [one] => return Ok(images.swap_remove(one)),
+            [] => images.retain(|image| !id.is_empty() && image.id.starts_with(id)),
+            [..] => images.retain(is_named),
+        }
         let hint = "`lxm image list` shows the images there are";
         match images.len() {
             0 => Err(Error::not_found(format!("image `{}` does not exist", id.escape_default())).hint(hint)),
             1 => Ok(images.swap_remove(0)),
-            n => Err(Error::usage(format!("`{id}` is the beginning of {n} images' ids")).hint(hint)),
+            n => {
+                let ids = images.iter().map(|image| format!("`{}` ({})", image.id, image.record.name()));
+                let ids = ids.collect::<Vec<_>>().join(", ");
+                Err(Error::usage(format!("`{id}` stands for {n} images: {ids}")).hint(hint))
+            }
         }
     }
 

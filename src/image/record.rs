@@ -86,6 +86,11 @@ pub(crate) struct ImageRecord {
 }
 
 impl ImageRecord {
+    /// What it is called: its template, and the release where there is one.
+    pub(crate) fn name(&self) -> String {
+        if self.release.is_empty() { self.template.clone() } else { format!("{}/{}", self.template, self.release) }
+    }
+
     pub(super) fn new(spec: &ImageSpec, measured: Measured) -> Self {
         let Measured { bytes, highest, .. } = measured;
         let highest = Some(highest).filter(|highest| highest.id >= IdRange::LEN);

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use crate::error::{Context, Result};
 use crate::image::{ImageRecord, ImageStore, Listed};
-use crate::ops::create;
+use crate::ops::{create, publish};
 use crate::storage::{self, Usage};
 use crate::store::Layout;
 use crate::template::{self, BuildRequest, Recipe};
@@ -24,6 +24,11 @@ pub(crate) struct Overview {
 }
 
 impl Overview {
+    /// What it is called: its template, and the release where there is one.
+    pub(crate) fn name(&self) -> String {
+        self.record.name()
+    }
+
     /// What removing it would free, and what it has in common with containers; measured now.
     pub(crate) fn usage(&self) -> Result<Usage> {
         storage::usage_of_image(&self.rootfs, self.record.bytes, !self.used_by.is_empty())
@@ -49,11 +54,15 @@ pub(crate) fn list(layout: &Layout) -> Result<Vec<Overview>> {
     store.list()?.into_iter().map(overview).collect()
 }
 
-/// Removes an image, named by its id or the beginning of it; returns the id.
+/// Removes an image, by its name, its id or the beginning of that, and the template of a published one; returns
+/// the id.
 pub(crate) fn remove(layout: &Layout, id: &str) -> Result<String> {
     let store = ImageStore::new(layout);
     let image = store.find(id)?;
     store.remove(&image.id, &storage::users_of_image).context(|| format!("remove image `{}`", image.id))?;
+    if !image.superseded {
+        publish::forget(layout, &image.record.template, &image.id)?;
+    }
     Ok(image.id)
 }
 

@@ -45,6 +45,20 @@ pub(crate) fn publish(
     Ok(image.id)
 }
 
+/// Removes the template of a published image that is gone.
+pub(super) fn forget(layout: &Layout, template: &str, image: &str) -> Result<()> {
+    let Ok(as_name) = template.parse::<ContainerName>() else { return Ok(()) };
+    let base = image.split('.').next().unwrap_or(image);
+    let own = layout.etc().join("templates").join(format!("{as_name}.toml"));
+    match published_before(layout, &as_name) {
+        Ok(Some(id)) if id == base && own.exists() => {
+            std::fs::remove_file(&own).context(|| format!("remove `{}`", own.display()))
+        }
+        // A template that makes it again stays.
+        _ => Ok(()),
+    }
+}
+
 /// The image that was published under this name; fails with `Kind::Conflict` where the name is a
 /// template's that something else made.
 fn published_before(layout: &Layout, as_name: &ContainerName) -> Result<Option<String>> {

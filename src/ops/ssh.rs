@@ -129,6 +129,17 @@ pub(crate) fn config(layout: &Layout) -> Result<String> {
     let domain = layout.host_settings().network.domain;
     let program = std::env::current_exe().context(|| "find the running program")?;
     let program = program.display();
+    let key = ssh_key::file(layout);
+    let key = key.display();
+    // Naming a key turns the usual ones off (ssh_config(5), IdentityFile), so they are named too.
+    let keys = format!(
+        "Match host *.{domain} exec \"test -r '{key}'\"\n    \
+         IdentityFile ~/.ssh/id_ed25519\n    \
+         IdentityFile ~/.ssh/id_ecdsa\n    \
+         IdentityFile ~/.ssh/id_rsa\n    \
+         IdentityFile {key}\n\
+         Match all\n"
+    );
     Ok(format!(
         "# Written by `lxm ssh-config`: containers by name, with the host keys of their own files.\n\
          Host *.{domain}\n    \
@@ -137,7 +148,8 @@ pub(crate) fn config(layout: &Layout) -> Result<String> {
          UserKnownHostsFile /dev/null\n    \
          GlobalKnownHostsFile /dev/null\n    \
          StrictHostKeyChecking yes\n    \
-         CheckHostIP no\n"
+         CheckHostIP no\n\
+         {keys}"
     ))
 }
 

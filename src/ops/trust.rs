@@ -94,15 +94,15 @@ fn excess(config: &Config, base: &Base) -> Vec<(KeyPath, String)> {
         network_excess(&mut found, name, network, base, &mut fresh);
     }
     let mounts = mount.iter().filter(|mount| !base.config.mount.contains(mount));
-    found.list(
-        &["mount"],
-        // Any mount is more than none, however it is mounted.
-        mounts.map(|Mount { source, target, read_only: _, optional: _, recursive: _, suid: _, dev: _, idmap: _ }| {
-            format!("{} at {target}", source.display())
-        }),
-    );
+    // Any mount is more than none, however it is mounted.
+    let shown = |mount: &Mount| {
+        let Mount { name: _, source, target, read_only: _, optional: _, recursive: _, suid: _, dev: _, idmap: _ } =
+            mount;
+        format!("{} at {target}", source.display())
+    };
+    found.list(&["mount"], mounts.map(shown));
     let devices = device.iter().filter(|device| !base.config.device.contains(device));
-    found.list(&["device"], devices.map(|Device { path, mode: _ }| path.display().to_string()));
+    found.list(&["device"], devices.map(|Device { name: _, path, mode: _ }| path.display().to_string()));
     found.0
 }
 

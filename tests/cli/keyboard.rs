@@ -13,6 +13,9 @@ fn help_and_version_are_also_verbs() {
         (&["help", "exec", "web", "id"], &["exec", "--help"]),
         (&["help", "exec", "web", "--", "reboot"], &["exec", "--help"]),
         (&["help", "config", "set", "web"], &["config", "set", "--help"]),
+        (&["help", "version"], &["--help"]),
+        (&["network", "help"], &["network", "--help"]),
+        (&["network", "list"], &["network", "show"]),
         (&["-h", "start"], &["--help"]),
         (&["version"], &["--version"]),
     ] {
@@ -55,6 +58,9 @@ fn words_of_other_programs_work_or_are_answered() {
             place.lxm(&[verb, "nobody"]).fails(125).complains("`nobody`");
         }
         place.lxm(&["start", "-d", "nobody"]).fails(3);
+        place.lxm(&["exec", "-it", "nobody", "sh"]).fails(125).complains("`nobody`");
+        place.lxm(&["network", "set", "nobr", "mtu=8000"]).fails(3).complains("`nobr`");
+        place.lxm(&["network", "set", "nobr", "mtu"]).fails(2).complains("`mtu` has no value");
         place.lxm(&["copy", "-n", "nobody", "-N", "other"]).fails(3).complains("copy `nobody` to `other`");
     }
 }

@@ -50,6 +50,19 @@ fn in_use(s: &Sandbox) {
     s.lxm(&["image", "rm", "none-such"]).fails(3);
     s.lxm(&["image", "rm"]).fails(2);
     s.lxm(&["destroy", "-f", "plain"]).ok();
+
+    // By name; a published one takes its template along.
+    s.create("plain", Guest::Busybox, &["--storage", "dir"]);
+    s.lxm(&["publish", "plain", "mine"]).ok();
+    let template = s.path("etc/lxm/templates/mine.toml");
+    assert!(template.exists());
+    assert_eq!(images().as_array().unwrap().iter().filter(|image| image["name"] == "mine").count(), 1);
+    s.lxm(&["image", "rm", "mine"]).ok();
+    assert!(!template.exists());
+    s.lxm(&["create", "x", "-t", "mine"]).fails(3);
+    s.lxm(&["image", "rm", "busybox"]).ok();
+    assert_eq!(images(), serde_json::json!([]));
+    s.lxm(&["destroy", "-f", "plain"]).ok();
 }
 
 fn killed_build(s: &Sandbox) {

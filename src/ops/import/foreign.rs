@@ -42,7 +42,7 @@ impl Translated {
     pub(super) fn give_devices(&mut self, paths: Vec<PathBuf>) {
         for path in paths {
             if self.config.device.iter().all(|device| device.path != path) {
-                self.config.device.push(Device { path, mode: None });
+                self.config.device.push(Device { path, mode: None, name: None });
             }
         }
     }

@@ -129,7 +129,7 @@ mod tests {
         let path = device.display();
         let bound = format!("lxc.mount.entry = {path} {} none bind,create=file,optional", &path.to_string()[1..]);
         let (devices, notes) = given(&bound);
-        assert_eq!((devices, notes), (vec![Device { path: device.clone(), mode: None }], Vec::new()));
+        assert_eq!((devices, notes), (vec![Device { path: device.clone(), mode: None, name: None }], Vec::new()));
         // What is given may be used, and nothing need be said of that.
         let number = device.metadata().unwrap().rdev();
         let rule =
