@@ -20,6 +20,10 @@ pub mod error {
     pub use crate::error::{Error, Kind, Result};
 }
 
+pub mod image {
+    pub use crate::image::Remarks;
+}
+
 pub mod net {
     pub use crate::net::{GuestLink, check, connect, disconnect, hold, is_wired, sweep};
 

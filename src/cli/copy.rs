@@ -45,7 +45,9 @@ impl Copy {
         for_each::for_each(context, &to, |to| {
             let (snapshot, storage) = (self.snapshot.clone(), self.storage.clone());
             let request = CopyRequest { from: from.clone(), snapshot, to: to.clone(), trust: self.trust, storage };
-            for setting in copy(&context.layout, &request)? {
+            let not_copied = copy(&context.layout, &request)?;
+            not_copied.remarks.iter().for_each(|remark| context.say(remark));
+            for setting in not_copied.settings {
                 context.say(&format!(
                     "not copied, because only the original can have it, or it grants more rights: {setting}"
                 ));

@@ -122,6 +122,7 @@ impl Create {
         };
         let created = create(&ctx.layout, &request)?;
         let name = &request.name;
+        created.remarks.iter().for_each(|remark| ctx.say(remark));
         ctx.say(&format!("created `{name}` (storage {}: {})", created.storage.backend, created.storage.why));
         match created.login {
             Some((user, Access::OwnKey)) => {

@@ -47,6 +47,10 @@ pub(super) struct Import {
     #[arg(long, value_name = "COUNT")]
     id_range_size: Option<u32>,
 
+    /// Which image, of an archive with several: its name and tag, such as debian:trixie
+    #[arg(long, value_name = "IMAGE")]
+    image: Option<String>,
+
     /// Maximum unpacked size, such as 20GiB [default: 64 times the packed size, at least 1GiB]
     #[arg(long, value_name = "SIZE")]
     max_size: Option<Size>,
@@ -62,6 +66,7 @@ impl Import {
             storage,
             trust: self.trust,
             id_range_size: self.id_range_size,
+            image: self.image,
             max_size: self.max_size,
         };
         let imported = if self.source == Path::new("-") {

@@ -28,6 +28,14 @@ pub(crate) struct NameArg {
     pub name: ContainerName,
 }
 
+/// One container, for verbs that do something else without one.
+#[derive(Debug, Clone, clap::Args)]
+pub(crate) struct MaybeNameArg {
+    /// Container
+    #[arg(id = POSITION, value_name = "NAME", add = completer())]
+    pub name: Option<ContainerName>,
+}
+
 /// One container or more, for verbs that do the same to each.
 #[derive(Debug, Clone, clap::Args)]
 pub(crate) struct NamesArg {

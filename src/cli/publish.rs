@@ -24,7 +24,8 @@ impl Publish {
     pub(super) fn run(self, context: &Context) -> Result<u8> {
         require_root("publish a container")?;
         let image = &self.image;
-        let id = publish(&context.layout, &self.name.name, self.snapshot.as_ref(), image)?;
+        let (id, remarks) = publish(&context.layout, &self.name.name, self.snapshot.as_ref(), image)?;
+        remarks.iter().for_each(|remark| context.say(remark));
         if context.format == Format::Text {
             render::line(&id)?;
         }

@@ -101,7 +101,7 @@ impl TemporaryCopy {
             true => Progress::hidden(),
             false => Progress::bytes(format!("copy `{name}`"), 0),
         };
-        copy.backend.duplicate(from, activity, &copy.place, Purpose::Snapshot, &progress)?;
+        copy.backend.duplicate(from, activity, &copy.place, Purpose::Snapshot, &progress)?.require_none()?;
         progress.finish();
         Ok(copy)
     }

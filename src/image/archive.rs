@@ -12,12 +12,13 @@ use rustix::fs::Timespec;
 use tar_core::parse::{Limits, ParseError, ParseEvent, ParsedEntry, Parser};
 use tar_core::{EntryType, HEADER_SIZE};
 
-use self::pax::{check_global, read_pax};
+use self::pax::{check_global, id, read_pax};
 use self::source::ArchiveStream;
 use super::acl::AclKind;
 use super::attributes::FileAttributes;
 use super::budget::Budget;
-use super::shown;
+use super::inode_flags::FileFlags;
+use super::{LARGEST_SPARSE, MOST_METADATA, MOST_PARTS, shown};
 use crate::error::{Context, Error, Result};
 
 /// One entry of an archive.
@@ -43,6 +44,8 @@ pub(super) enum EntryKind {
     Symlink(Vec<u8>),
     HardLink(Vec<u8>),
     Fifo,
+    /// How overlayfs marks a file of a lower layer as removed: a character device 0:0, which is none.
+    Whiteout,
     /// A block or character device.
     Device,
     /// A volume label.
@@ -51,7 +54,7 @@ pub(super) enum EntryKind {
 
 /// More than the parser's own limits let an entry's headers be, in case it miscounts: what it asks
 /// for is held in memory.
-const MOST_METADATA: usize = 128 << 20;
+const MOST_BUFFERED: usize = 128 << 20;
 
 /// An archive being read; made by [`read`].
 pub(super) struct Archive<'b> {
@@ -60,6 +63,8 @@ pub(super) struct Archive<'b> {
     /// Bytes of the present entry's contents that have not been taken.
     content_left: u64,
     padding_left: u64,
+    /// Records for all entries that follow, which their own override (POSIX.1, pax, typeflag `g`).
+    globals: Vec<u8>,
     /// For messages: where in the archive something is wrong.
     last_path: Option<Vec<u8>>,
 }
@@ -68,28 +73,36 @@ pub(super) struct Archive<'b> {
 ///
 /// All of the stream is read, also what follows the archive: its checksum comes last. `read_bytes` is called
 /// with how much of `reader` has been read. What comes out of it is spent of `budget`.
-pub(super) fn read<T>(
+///
+/// Returns whether there is more than zeros behind the archive's end: another one, which GNU tar reads with
+/// `--ignore-zeros` alone.
+pub(super) fn read(
     reader: impl Read + Send,
     budget: &Budget,
     read_bytes: impl Fn(u64) + Send,
-    consume: impl FnOnce(&mut Archive<'_>) -> Result<T>,
-) -> Result<T> {
+    consume: impl FnOnce(&mut Archive<'_>) -> Result<()>,
+) -> Result<bool> {
     std::thread::scope(|scope| {
         let (source, read_ahead) = ArchiveStream::new(reader, budget, read_bytes);
         scope.spawn(read_ahead);
         // Dropped at the end of this closure, failed or not, which ends the thread.
-        let mut archive = Archive { source, parser: parser(), content_left: 0, padding_left: 0, last_path: None };
-        let result = consume(&mut archive)?;
-        archive.source.drain()?;
-        Ok(result)
+        let mut archive = Archive {
+            source,
+            parser: parser(),
+            content_left: 0,
+            padding_left: 0,
+            globals: Vec::new(),
+            last_path: None,
+        };
+        consume(&mut archive)?;
+        archive.source.drain()
     })
 }
 
 fn parser() -> Parser {
-    // The kernel's own limits, with room: 64 KiB for a value and for all names.
     let most_path = Some(super::MOST_PATH as u32);
-    let limits = Limits { max_metadata_size: 8 << 20, max_path_len: most_path, ..Limits::default() };
-    let mut parser = Parser::new(Limits { max_sparse_entries: 1_000_000, ..limits });
+    let limits = Limits { max_metadata_size: MOST_METADATA as u32, max_path_len: most_path, ..Limits::default() };
+    let mut parser = Parser::new(Limits { max_sparse_entries: MOST_PARTS, ..limits });
     // It would refuse times before 1970; `check_numbers` is as strict on the rest.
     parser.set_ignore_pax_errors(true);
     parser
@@ -111,17 +124,21 @@ impl Archive<'_> {
                 }
                 Ok(ParseEvent::GlobalExtensions { consumed, pax_data }) => {
                     check_global(pax_data)?;
+                    if self.globals.len() + pax_data.len() > MOST_METADATA {
+                        return Err(Error::failed("the archive's global headers are larger than 8 MiB"));
+                    }
+                    self.globals.extend_from_slice(pax_data);
                     self.source.advance(consumed);
                     continue;
                 }
                 Ok(ParseEvent::Entry { consumed, entry }) => {
                     let size = entry.size;
-                    let made = make_entry(&entry, None);
+                    let made = make_entry(&entry, None, &self.globals);
                     return self.begin(consumed, size, made);
                 }
                 Ok(ParseEvent::SparseEntry { consumed, entry, sparse_map, real_size }) => {
                     let map: Vec<_> = sparse_map.iter().map(|part| (part.offset, part.length)).collect();
-                    let made = make_entry(&entry, Some((real_size, map)));
+                    let made = make_entry(&entry, Some((real_size, map)), &self.globals);
                     // Not `entry.size`, from which tar-core does not take off the map where the
                     // size stands in a PAX record.
                     let size = sparse_map.iter().try_fold(0u64, |sum, part| sum.checked_add(part.length));
@@ -129,7 +146,7 @@ impl Archive<'_> {
                 }
                 Err(e) => return Err(self.damaged(&e)),
             };
-            if wanted > MOST_METADATA {
+            if wanted > MOST_BUFFERED {
                 return Err(self.damaged(&ParseError::InvalidSize(wanted as u64)));
             }
             if !self.source.fill(wanted)? {
@@ -185,7 +202,7 @@ impl Archive<'_> {
         match &self.last_path {
             None if matches!(cause, ParseError::Header(_)) => {
                 Error::failed(format!("this is not a tar archive ({cause})"))
-                    .hint("tar archives are understood plain and compressed with gzip, xz or zstd")
+                    .hint("tar archives are understood plain and compressed with gzip, bzip2, xz, lzma, lzip or zstd")
             }
             None => Error::failed(format!("the archive's first entry is damaged ({cause})")),
             Some(path) => {
@@ -206,7 +223,7 @@ impl Archive<'_> {
     }
 }
 
-fn make_entry(parsed: &ParsedEntry, sparse: Option<(u64, Vec<(u64, u64)>)>) -> Result<ArchiveEntry> {
+fn make_entry(parsed: &ParsedEntry, sparse: Option<(u64, Vec<(u64, u64)>)>, globals: &[u8]) -> Result<ArchiveEntry> {
     let path = parsed.path.to_vec();
     let target = || {
         let target = parsed.link_target.as_ref().map(|target| target.to_vec());
@@ -220,8 +237,10 @@ fn make_entry(parsed: &ParsedEntry, sparse: Option<(u64, Vec<(u64, u64)>)>) -> R
             // Two's complement: before 1970 in GNU tar's base-256 form.
             mtime: Timespec { tv_sec: parsed.mtime as i64, tv_nsec: 0 },
             xattrs: Vec::new(),
+            flags: FileFlags::default(),
         };
         let mut acls = Vec::new();
+        read_pax(globals, &mut attributes, &mut acls)?;
         if let Some(pax) = parsed.pax {
             read_pax(pax, &mut attributes, &mut acls)?;
         }
@@ -235,6 +254,9 @@ fn make_entry(parsed: &ParsedEntry, sparse: Option<(u64, Vec<(u64, u64)>)>) -> R
             (EntryType::Symlink, None) => EntryKind::Symlink(target()?),
             (EntryType::Link, None) => EntryKind::HardLink(target()?),
             (EntryType::Fifo, None) => EntryKind::Fifo,
+            (EntryType::Char, None) if (parsed.dev_major, parsed.dev_minor) == (Some(0), Some(0)) => {
+                EntryKind::Whiteout
+            }
             (EntryType::Char | EntryType::Block, None) => EntryKind::Device,
             (EntryType::Other(b'V'), None) => EntryKind::Label,
             (other, None) => {
@@ -247,9 +269,6 @@ fn make_entry(parsed: &ParsedEntry, sparse: Option<(u64, Vec<(u64, u64)>)>) -> R
     build().context(|| format!("read `{}`", shown(&path)))
 }
 
-/// What ext4 can hold; holes take no room, but a copy that cannot keep them would.
-const LARGEST_SPARSE: u64 = 16 << 40;
-
 fn sparse_kind(size: u64, data: Vec<(u64, u64)>) -> Result<EntryKind> {
     if size > LARGEST_SPARSE {
         return Err(Error::failed("it claims to be larger than 16 TiB"));
@@ -260,10 +279,4 @@ fn sparse_kind(size: u64, data: Vec<(u64, u64)>) -> Result<EntryKind> {
         end = next.ok_or_else(|| Error::failed("the map of a sparse file contradicts itself"))?;
     }
     Ok(EntryKind::Sparse { size, data })
-}
-
-fn id(id: u64) -> Result<u32> {
-    // chown(2) takes the highest one for "leave it".
-    let id = u32::try_from(id).ok().filter(|&id| id != u32::MAX);
-    id.ok_or_else(|| Error::failed("its owner is not a user or group id"))
 }

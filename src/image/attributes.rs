@@ -4,6 +4,10 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 
 use rustix::fs::{AtFlags, Gid, Mode, Timespec, Timestamps, UTIME_OMIT, Uid, XattrFlags};
 
+use rustix::io::Errno;
+
+use super::Remarks;
+use super::inode_flags::FileFlags;
 use crate::error::{Context, Result};
 
 /// Owner, permissions, time and extended attributes of a file; access control lists are two of
@@ -16,6 +20,27 @@ pub(super) struct FileAttributes {
     pub gid: u32,
     pub mtime: Timespec,
     pub xattrs: Vec<(Vec<u8>, Vec<u8>)>,
+    /// Not set by an [`Attributor`]: what has them cannot be changed any more.
+    pub flags: FileFlags,
+}
+
+/// Extended attributes that a file system would not take, and why.
+#[derive(Debug, Default)]
+#[must_use]
+pub(super) struct Refused(Vec<(Vec<u8>, Errno)>);
+
+impl Refused {
+    pub(super) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// Says of the file `path` what it has lost.
+    pub(super) fn tell(self, path: &[u8], remarks: &mut Remarks) {
+        for (name, why) in self.0 {
+            let why = std::io::Error::from(why);
+            remarks.add(&format!("left out, the extended attribute `{}` ({why}) of", super::shown(&name)), path);
+        }
+    }
 }
 
 /// Gives new files their attributes, without the calls that would change nothing: most files of
@@ -59,7 +84,7 @@ impl Attributor {
     }
 
     /// Completes a file made with [`Self::creation_mode`] in a neutral directory.
-    pub(super) fn complete_file(&self, file: BorrowedFd, attributes: &FileAttributes) -> Result<()> {
+    pub(super) fn complete_file(&self, file: BorrowedFd, attributes: &FileAttributes) -> Result<Refused> {
         let of_others = self.is_of_others(attributes);
         if of_others {
             rustix::fs::fchown(file, Some(uid(attributes)), Some(gid(attributes))).context(|| "set the owner")?;
@@ -73,12 +98,14 @@ impl Attributor {
         }
         // After chown(2), which removes capabilities; and after chmod(2), because an access
         // control list has the last word on the group's permissions.
-        set_xattrs(file, &attributes.xattrs)?;
-        rustix::fs::futimens(file, &times(attributes)).context(|| "set the time")
+        let refused =
+            set_xattrs(attributes, |name, value| rustix::fs::fsetxattr(file, name, value, XattrFlags::empty()))?;
+        rustix::fs::futimens(file, &times(attributes)).context(|| "set the time")?;
+        Ok(refused)
     }
 
     /// Completes a directory, once nothing will be made in it any more.
-    pub(super) fn complete_directory(&self, dir: BorrowedFd, attributes: &FileAttributes) -> Result<()> {
+    pub(super) fn complete_directory(&self, dir: BorrowedFd, attributes: &FileAttributes) -> Result<Refused> {
         if self.is_of_others(attributes) {
             rustix::fs::fchown(dir, Some(uid(attributes)), Some(gid(attributes))).context(|| "set the owner")?;
         }
@@ -86,21 +113,34 @@ impl Attributor {
             remove_lists(|list| rustix::fs::fremovexattr(dir, list))?;
         }
         rustix::fs::fchmod(dir, Mode::from_raw_mode(attributes.mode)).context(|| "set the permissions")?;
-        set_xattrs(dir, &attributes.xattrs)?;
-        rustix::fs::futimens(dir, &times(attributes)).context(|| "set the time")
+        let refused =
+            set_xattrs(attributes, |name, value| rustix::fs::fsetxattr(dir, name, value, XattrFlags::empty()))?;
+        rustix::fs::futimens(dir, &times(attributes)).context(|| "set the time")?;
+        Ok(refused)
     }
 
     /// Completes the symbolic link `name` just made in `dir`.
-    pub(super) fn complete_symlink(&self, dir: BorrowedFd, name: &[u8], attributes: &FileAttributes) -> Result<()> {
+    pub(super) fn complete_symlink(
+        &self,
+        dir: BorrowedFd,
+        name: &[u8],
+        attributes: &FileAttributes,
+    ) -> Result<Refused> {
         self.complete_named(dir, name, attributes, false)
     }
 
     /// Completes the fifo, socket or device node `name` just made in `dir`.
-    pub(super) fn complete_node(&self, dir: BorrowedFd, name: &[u8], attributes: &FileAttributes) -> Result<()> {
+    pub(super) fn complete_node(&self, dir: BorrowedFd, name: &[u8], attributes: &FileAttributes) -> Result<Refused> {
         self.complete_named(dir, name, attributes, true)
     }
 
-    fn complete_named(&self, dir: BorrowedFd, name: &[u8], attributes: &FileAttributes, has_mode: bool) -> Result<()> {
+    fn complete_named(
+        &self,
+        dir: BorrowedFd,
+        name: &[u8],
+        attributes: &FileAttributes,
+        has_mode: bool,
+    ) -> Result<Refused> {
         let nofollow = AtFlags::SYMLINK_NOFOLLOW;
         if self.is_of_others(attributes) {
             rustix::fs::chownat(dir, name, Some(uid(attributes)), Some(gid(attributes)), nofollow)
@@ -114,11 +154,11 @@ impl Attributor {
             rustix::fs::chmodat(dir, name, Mode::from_raw_mode(attributes.mode), AtFlags::empty())
                 .context(|| "set the permissions")?;
         }
-        for (xattr, value) in &attributes.xattrs {
-            rustix::fs::lsetxattr(in_dir(dir, name), &**xattr, value, XattrFlags::empty())
-                .context(|| format!("set the extended attribute `{}`", super::shown(xattr)))?;
-        }
-        rustix::fs::utimensat(dir, name, &times(attributes), nofollow).context(|| "set the time")
+        let refused = set_xattrs(attributes, |xattr, value| {
+            rustix::fs::lsetxattr(in_dir(dir, name), xattr, value, XattrFlags::empty())
+        })?;
+        rustix::fs::utimensat(dir, name, &times(attributes), nofollow).context(|| "set the time")?;
+        Ok(refused)
     }
 
     fn is_of_others(&self, attributes: &FileAttributes) -> bool {
@@ -127,7 +167,6 @@ impl Attributor {
 }
 
 fn remove_lists(remove: impl Fn(&str) -> rustix::io::Result<()>) -> Result<()> {
-    use rustix::io::Errno;
     for list in ["system.posix_acl_access", "system.posix_acl_default"] {
         match remove(list) {
             Ok(()) | Err(Errno::NODATA | Errno::OPNOTSUPP) => {}
@@ -137,12 +176,26 @@ fn remove_lists(remove: impl Fn(&str) -> rustix::io::Result<()>) -> Result<()> {
     Ok(())
 }
 
-fn set_xattrs(file: BorrowedFd, xattrs: &[(Vec<u8>, Vec<u8>)]) -> Result<()> {
-    for (name, value) in xattrs {
-        rustix::fs::fsetxattr(file, &**name, value, XattrFlags::empty())
-            .context(|| format!("set the extended attribute `{}`", super::shown(name)))?;
+fn set_xattrs(attributes: &FileAttributes, set: impl Fn(&[u8], &[u8]) -> rustix::io::Result<()>) -> Result<Refused> {
+    let mut refused = Refused::default();
+    for (name, value) in &attributes.xattrs {
+        match set(name, value) {
+            Ok(()) => {}
+            // What a file system, or the kernel, has no room or no meaning for: `btrfs.compression` on ext4,
+            // more than a block of ext4 holds (ENOSPC), `security.evm`. A tree is not given up for it.
+            Err(
+                e @ (Errno::OPNOTSUPP
+                | Errno::PERM
+                | Errno::ACCESS
+                | Errno::INVAL
+                | Errno::TOOBIG
+                | Errno::RANGE
+                | Errno::NOSPC),
+            ) => refused.0.push((name.clone(), e)),
+            Err(e) => return Err(e).context(|| format!("set the extended attribute `{}`", super::shown(name))),
+        }
     }
-    Ok(())
+    Ok(refused)
 }
 
 /// The extended attributes of an open file.
@@ -165,7 +218,7 @@ fn read_xattrs(
         match growing(|value| get(&name, value)) {
             Ok(value) => xattrs.push((name, value)),
             // Removed since it was listed.
-            Err(rustix::io::Errno::NODATA) => {}
+            Err(Errno::NODATA) => {}
             Err(e) => return Err(e).context(|| format!("read the extended attribute `{}`", super::shown(&name))),
         }
     }
@@ -177,9 +230,9 @@ pub(super) fn xattr_names(list: impl Fn(&mut [u8]) -> rustix::io::Result<usize>)
     // Nearly every file has none, and this is called for each: no allocation for those.
     let mut few = [0; 512];
     let names = match list(&mut few) {
-        Ok(0) | Err(rustix::io::Errno::OPNOTSUPP) => return Ok(Vec::new()),
+        Ok(0) | Err(Errno::OPNOTSUPP) => return Ok(Vec::new()),
         Ok(length) => few[..length].to_vec(),
-        Err(rustix::io::Errno::RANGE) => growing(&list)?,
+        Err(Errno::RANGE) => growing(&list)?,
         Err(e) => return Err(e),
     };
     Ok(names.split(|&byte| byte == 0).filter(|name| !name.is_empty()).map(<[u8]>::to_vec).collect())
@@ -194,7 +247,7 @@ fn growing(fill: impl Fn(&mut [u8]) -> rustix::io::Result<usize>) -> rustix::io:
                 buffer.truncate(length);
                 return Ok(buffer);
             }
-            Err(rustix::io::Errno::RANGE) if buffer.len() < 1 << 20 => buffer.resize(buffer.len() * 4, 0),
+            Err(Errno::RANGE) if buffer.len() < 1 << 20 => buffer.resize(buffer.len() * 4, 0),
             Err(e) => return Err(e),
         }
     }

@@ -21,6 +21,7 @@ use rustix::io::FdFlags;
 use sha2::{Digest, Sha256};
 
 use self::place::{ROOTFS, remove_image, sync_file_system};
+use super::Remarks;
 use super::marks::remove_overlay_marks;
 use super::measure::measure;
 use super::record::{ImageRecord, ImageSpec};
@@ -34,6 +35,8 @@ use crate::sys::btrfs;
 pub(crate) struct Image {
     pub id: String,
     pub record: ImageRecord,
+    /// What was left out or changed when it was made, where it has just been made.
+    pub remarks: Remarks,
     place: PathBuf,
     #[expect(dead_code, reason = "held, not read")]
     lock: Option<FileLock>,
@@ -77,7 +80,7 @@ impl ImageStore {
     ///
     /// `build` fills the empty directory that it is given. Of two who want the same image one
     /// builds and the other waits for it.
-    pub(crate) fn get_or_build(&self, spec: &ImageSpec, build: impl FnOnce(&Path) -> Result<()>) -> Result<Image> {
+    pub(crate) fn get_or_build(&self, spec: &ImageSpec, build: impl FnOnce(&Path) -> Result<Remarks>) -> Result<Image> {
         let id = spec.id();
         if let Some(image) = self.newest(&id)? {
             return Ok(image);
@@ -91,7 +94,7 @@ impl ImageStore {
     }
 
     /// Makes the image of `spec` anew; who uses the old one keeps it.
-    pub(crate) fn replace(&self, spec: &ImageSpec, build: impl FnOnce(&Path) -> Result<()>) -> Result<Image> {
+    pub(crate) fn replace(&self, spec: &ImageSpec, build: impl FnOnce(&Path) -> Result<Remarks>) -> Result<Image> {
         let lock = self.lock_build(&spec.id())?;
         self.build(spec, &lock, build)
     }
@@ -125,7 +128,13 @@ impl ImageStore {
         let Some((base, _)) = parse(id) else { return Ok(None) };
         let lock = FileLock::acquire_shared(&self.lock_file(base, "use"))?;
         let place = self.layout.images().join(id);
-        Ok(ImageRecord::read(&place)?.map(|record| Image { id: id.to_owned(), record, place, lock }))
+        Ok(ImageRecord::read(&place)?.map(|record| Image {
+            id: id.to_owned(),
+            record,
+            remarks: Remarks::default(),
+            place,
+            lock,
+        }))
     }
 
     /// The tree of an image.
@@ -208,7 +217,7 @@ impl ImageStore {
         let place = self.layout.images().join(&id);
         let Some(record) = ImageRecord::read(&place)? else { return Ok(None) };
         self.note_taken(&place)?;
-        Ok(Some(Image { id, record, place, lock }))
+        Ok(Some(Image { id, record, remarks: Remarks::default(), place, lock }))
     }
 
     fn note_taken(&self, place: &Path) -> Result<()> {
@@ -256,7 +265,7 @@ impl ImageStore {
         Ok(lock)
     }
 
-    fn build(&self, spec: &ImageSpec, lock: &FileLock, build: impl FnOnce(&Path) -> Result<()>) -> Result<Image> {
+    fn build(&self, spec: &ImageSpec, lock: &FileLock, build: impl FnOnce(&Path) -> Result<Remarks>) -> Result<Image> {
         let id = spec.id();
         let staging = self.layout.image_staging().join(&id);
         let step = || format!("make image `{id}`");
@@ -270,12 +279,12 @@ impl ImageStore {
             // The failure is what is reported; what cannot be removed now is swept later.
             let _ = remove_image(&staging);
         }
-        made.context(step)?;
+        let remarks = made.context(step)?;
         let newest = self.newest(&id)?.ok_or_else(|| Error::failed("it was removed at once").step(step()))?;
-        Ok(newest)
+        Ok(Image { remarks, ..newest })
     }
 
-    fn fill(&self, spec: &ImageSpec, staging: &Path, build: impl FnOnce(&Path) -> Result<()>) -> Result<()> {
+    fn fill(&self, spec: &ImageSpec, staging: &Path, build: impl FnOnce(&Path) -> Result<Remarks>) -> Result<Remarks> {
         // 0700: images hold set-user-id programs, which users of the host must not reach.
         let made = fs::DirBuilder::new().recursive(true).mode(0o700).create(staging);
         made.context(|| format!("make `{}`", staging.display()))?;
@@ -287,9 +296,9 @@ impl ImageStore {
         } else {
             fs::create_dir(&rootfs).context(|| format!("make `{}`", rootfs.display()))?;
         }
-        build(&rootfs)?;
+        let mut remarks = build(&rootfs)?;
         // Overlays may be layered on it.
-        remove_overlay_marks(&rootfs)?;
+        remarks.append(remove_overlay_marks(&rootfs)?);
         ImageRecord::new(spec, measure(&rootfs)?).write(staging)?;
         // Once for all containers that are made of it: a power cut must not leave files of zeros
         // in what is taken for whole from now on.
@@ -301,7 +310,8 @@ impl ImageStore {
         let last = self.generations()?.remove(&id).and_then(|generations| generations.last().copied());
         let place = self.layout.images().join(directory(&id, last.map_or(1, |last| last + 1)));
         fs::rename(staging, &place).context(|| format!("put `{}` in place", place.display()))?;
-        sync_dir(&self.layout.images())
+        sync_dir(&self.layout.images())?;
+        Ok(remarks)
     }
 
     /// Takes an image away at once, then removes it.

@@ -5,6 +5,7 @@ use std::io::{self, BufRead, BufReader, Read, Write};
 use std::path::Path;
 use std::str::FromStr;
 
+use bzip2::bufread::MultiBzDecoder;
 use flate2::bufread::MultiGzDecoder;
 use liblzma::stream::{CONCATENATED, MtStreamBuilder, Stream};
 
@@ -22,6 +23,10 @@ pub(crate) enum Compression {
 
 /// Memory that an xz stream may ask for: `xz -9` needs 65 MiB, a hostile header claims 4 GiB.
 const XZ_MEMORY: u64 = 1 << 30;
+
+/// The longest window that a zstd stream may ask for, as a power of two: of `zstd --ultra --long=31`. The
+/// library's own limit is 27, of `--long`.
+const ZSTD_WINDOW: u32 = if cfg!(target_pointer_width = "64") { 31 } else { 30 };
 
 impl Compression {
     /// What a file of this name should be compressed with; `None` where its ending says nothing.
@@ -44,17 +49,35 @@ impl Compression {
             Compression::Zstd => "tar.zst",
         }
     }
+}
 
+/// What is read: more than is written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Packed {
+    Plain,
+    Gzip,
+    Bzip2,
+    Xz,
+    Lzma,
+    Lzip,
+    Zstd,
+}
+
+impl Packed {
     fn of_magic(head: &[u8]) -> Self {
         // gzip: RFC 1952 2.3.1; xz: its format description 2.1.1.1; zstd: RFC 8878 3.1.1, and
-        // 3.1.2 for the skippable frame that pzstd writes first.
+        // 3.1.2 for the skippable frame that pzstd writes first. lzma has no magic number: its first byte
+        // (properties) and its dictionary, of 64 KiB at least, are as its programs write them.
         const SKIPPABLE: std::ops::RangeInclusive<u8> = 0x50..=0x5f;
         match head {
-            [0x1f, 0x8b, ..] => Compression::Gzip,
-            [0xfd, b'7', b'z', b'X', b'Z', 0, ..] => Compression::Xz,
-            [0x28, 0xb5, 0x2f, 0xfd, ..] => Compression::Zstd,
-            [first, 0x2a, 0x4d, 0x18, ..] if SKIPPABLE.contains(first) => Compression::Zstd,
-            _ => Compression::None,
+            [0x1f, 0x8b, ..] => Packed::Gzip,
+            [b'B', b'Z', b'h', b'1'..=b'9', ..] => Packed::Bzip2,
+            [0xfd, b'7', b'z', b'X', b'Z', 0, ..] => Packed::Xz,
+            [b'L', b'Z', b'I', b'P', 0 | 1, ..] => Packed::Lzip,
+            [0x5d, 0, 0, low, high, ..] if (*low, *high) != (0, 0) => Packed::Lzma,
+            [0x28, 0xb5, 0x2f, 0xfd, ..] => Packed::Zstd,
+            [first, 0x2a, 0x4d, 0x18, ..] if SKIPPABLE.contains(first) => Packed::Zstd,
+            _ => Packed::Plain,
         }
     }
 }
@@ -93,15 +116,24 @@ impl fmt::Display for Compression {
 pub(crate) fn decoder<'a>(reader: impl Read + Send + 'a) -> Result<Box<dyn Read + Send + 'a>> {
     let mut reader = BufReader::with_capacity(128 * 1024, Primed::new(reader));
     let head = reader.fill_buf().context(|| "read the first bytes")?;
-    Ok(match Compression::of_magic(head) {
-        Compression::None => Box::new(reader),
-        Compression::Gzip => Box::new(MultiGzDecoder::new(reader)),
-        Compression::Xz => {
-            let stream = Stream::new_stream_decoder(XZ_MEMORY, CONCATENATED).map_err(io::Error::from);
-            Box::new(liblzma::bufread::XzDecoder::new_stream(reader, stream.context(|| "start to read xz")?))
+    let stream = match Packed::of_magic(head) {
+        Packed::Plain => return Ok(Box::new(reader)),
+        Packed::Gzip => return Ok(Box::new(MultiGzDecoder::new(reader))),
+        Packed::Bzip2 => return Ok(Box::new(MultiBzDecoder::new(reader))),
+        Packed::Zstd => {
+            let start = || {
+                let mut decoder = zstd::Decoder::with_buffer(reader)?;
+                decoder.window_log_max(ZSTD_WINDOW)?;
+                io::Result::Ok(decoder)
+            };
+            return Ok(Box::new(start().context(|| "start to read zstd")?));
         }
-        Compression::Zstd => Box::new(zstd::Decoder::with_buffer(reader).context(|| "start to read zstd")?),
-    })
+        Packed::Xz => Stream::new_stream_decoder(XZ_MEMORY, CONCATENATED),
+        Packed::Lzma => Stream::new_lzma_decoder(XZ_MEMORY),
+        Packed::Lzip => Stream::new_lzip_decoder(XZ_MEMORY, CONCATENATED),
+    };
+    let stream = stream.map_err(io::Error::from).context(|| "start to read xz, lzma or lzip")?;
+    Ok(Box::new(liblzma::bufread::XzDecoder::new_stream(reader, stream)))
 }
 
 /// Makes the first `read` return enough for a magic number, whatever pieces a pipe hands out.
@@ -246,6 +278,32 @@ mod tests {
         for compression in ALL {
             let both = [compressed(b"first ", compression), compressed(b"second", compression)].concat();
             assert_eq!(decompressed(&*both).unwrap(), b"first second", "{compression}");
+        }
+    }
+
+    #[test]
+    fn what_other_programs_pack_is_read_and_checked() {
+        for program in ["bzip2", "xz --format=lzma", "lzip", "zstd --long=31 --ultra -22 -q"] {
+            let words: Vec<_> = program.split(' ').collect();
+            let mut child = match std::process::Command::new(words[0])
+                .args(&words[1..])
+                .arg("-c")
+                .stdin(std::process::Stdio::piped())
+                .stdout(std::process::Stdio::piped())
+                .spawn()
+            {
+                Ok(child) => child,
+                Err(e) => {
+                    println!("{program}: {e}");
+                    continue;
+                }
+            };
+            let mut stdin = child.stdin.take().unwrap();
+            let writer = std::thread::spawn(move || stdin.write_all(&sample()).unwrap());
+            let packed = child.wait_with_output().unwrap().stdout;
+            writer.join().unwrap();
+            assert_eq!(decompressed(&*packed).unwrap(), sample(), "{program}");
+            assert!(decompressed(&packed[..packed.len() - 5]).is_err(), "cut {program}");
         }
     }
 

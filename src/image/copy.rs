@@ -6,6 +6,7 @@
 
 mod job;
 mod queue;
+mod seen;
 
 use std::collections::HashMap;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -13,14 +14,16 @@ use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 
-use rustix::fs::{AtFlags, FileType, Mode, OFlags, RawDir, ResolveFlags, SeekFrom, Stat, Timespec};
+use rustix::fs::{AtFlags, FileType, Mode, OFlags, RawDir, ResolveFlags, SeekFrom};
 use rustix::io::Errno;
 
 use self::job::{CopyJob, Directory};
 use self::queue::{Queue, lock};
-use super::attributes::{Attributor, FileAttributes, xattrs_of_file, xattrs_of_named};
-use super::shown;
+use self::seen::Seen;
+use super::attributes::{Attributor, Refused, xattrs_of_file, xattrs_of_named};
+use super::inode_flags::PendingFlags;
 use super::walk::open_deep;
+use super::{Remarks, shown};
 use crate::error::{Context, Error, Result};
 use crate::progress::Progress;
 use crate::sys;
@@ -29,7 +32,9 @@ use crate::sys;
 ///
 /// All of a file's metadata, hard links and holes are kept, and blocks are shared where the file
 /// system can. What is mounted in the tree is left out. `progress` counts bytes of contents.
-pub(crate) fn copy_tree(source: &Path, target: &Path, progress: &Progress) -> Result<()> {
+///
+/// Says what the file system of the target would not take.
+pub(crate) fn copy_tree(source: &Path, target: &Path, progress: &Progress) -> Result<Remarks> {
     let step = || format!("copy `{}` to `{}`", source.display(), target.display());
     if let Err(e) = std::fs::create_dir(target)
         && e.kind() != std::io::ErrorKind::AlreadyExists
@@ -40,6 +45,8 @@ pub(crate) fn copy_tree(source: &Path, target: &Path, progress: &Progress) -> Re
         attributor: Attributor::new(),
         reflinks: AtomicBool::new(true),
         links: Mutex::new(HashMap::new()),
+        flags: Mutex::default(),
+        remarks: Mutex::default(),
         queue: Queue::default(),
         target: open_directory(rustix::fs::CWD, target).context(step)?,
         progress,
@@ -58,7 +65,14 @@ pub(crate) fn copy_tree(source: &Path, target: &Path, progress: &Progress) -> Re
         }
         copy.work();
     });
-    copy.queue.outcome().context(step)
+    copy.queue.outcome().context(step)?;
+    let (flags, mut remarks) = (lock(&copy.flags), lock(&copy.remarks));
+    let open = |path: &[u8], flags| {
+        let open = |at: BorrowedFd<'_>, stretch: &Path| sys::fs::open_beneath(at, stretch, flags, Mode::empty());
+        open_deep(copy.target.as_fd(), path, open)
+    };
+    flags.set(&mut remarks, open).context(step)?;
+    Ok(std::mem::take(&mut remarks))
 }
 
 /// Such a copy would be part of what is copied, and never end.
@@ -74,6 +88,8 @@ struct TreeCopy<'a> {
     reflinks: AtomicBool,
     /// Files with several names, by device and inode, and the first path of theirs in the target.
     links: Mutex<HashMap<(u64, u64), Vec<u8>>>,
+    flags: Mutex<PendingFlags>,
+    remarks: Mutex<Remarks>,
     queue: Queue,
     target: OwnedFd,
     progress: &'a Progress,
@@ -116,12 +132,15 @@ impl TreeCopy<'_> {
                 .context(|| format!("copy `{}`", shown(&dir.path_of(name))))?;
         }
         let complete = || {
-            let stat = rustix::fs::fstat(&dir.source)?;
-            let attributes = attributes(&stat, xattrs_of_file(dir.source.as_fd())?);
+            let seen = Seen::of(&dir.source)?;
+            let attributes = seen.attributes(xattrs_of_file(dir.source.as_fd())?);
             // Nothing is made in it any more, only in the directories that are in it.
-            self.attributor.complete_directory(dir.target.as_fd(), &attributes)
+            let refused = self.attributor.complete_directory(dir.target.as_fd(), &attributes)?;
+            self.note(&seen, &dir.path, refused);
+            Ok(())
         };
-        complete().context(|| format!("copy `{}`", shown(&dir.path)))?;
+        let completed: Result<()> = complete();
+        completed.context(|| format!("copy `{}`", shown(&dir.path)))?;
         self.queue.push_all(below.into_iter().map(|name| CopyJob::Below { parent: dir.clone(), name }));
         Ok(())
     }
@@ -134,10 +153,10 @@ impl TreeCopy<'_> {
         below: &mut Vec<Vec<u8>>,
         buffer: &mut [u8],
     ) -> Result<()> {
-        let stat = || rustix::fs::statat(&dir.source, name, AtFlags::SYMLINK_NOFOLLOW);
+        let look = || Seen::named(&dir.source, name);
         let kind = match kind {
             // Some file systems do not say it in the directory.
-            FileType::Unknown => FileType::from_raw_mode(stat()?.st_mode),
+            FileType::Unknown => look()?.kind(),
             known => known,
         };
         match kind {
@@ -148,24 +167,34 @@ impl TreeCopy<'_> {
             }
             FileType::RegularFile => {
                 let source = open_source(dir.source.as_fd(), name, OFlags::NONBLOCK)?;
-                let stat = rustix::fs::fstat(&source)?;
-                self.once(dir, name, &stat, || self.copy_file(dir, name, &source, &stat, buffer))
+                let seen = Seen::of(&source)?;
+                self.once(dir, name, &seen, || self.copy_file(dir, name, &source, &seen, buffer))
             }
             _ => {
-                let stat = stat()?;
-                self.once(dir, name, &stat, || self.copy_special(dir, name, &stat))
+                let seen = look()?;
+                self.once(dir, name, &seen, || self.copy_special(dir, name, &seen))
             }
         }
     }
 
+    /// Notes what of the file `path` is still to be set, and what cannot be.
+    fn note(&self, seen: &Seen, path: &[u8], refused: Refused) {
+        if !seen.flags().is_empty() {
+            lock(&self.flags).add(path.to_vec(), seen.flags());
+        }
+        if !refused.is_empty() {
+            refused.tell(path, &mut lock(&self.remarks));
+        }
+    }
+
     /// Copies a file, or makes a hard link to its copy where another name of it came first.
-    fn once(&self, dir: &Directory, name: &[u8], stat: &Stat, copy: impl FnOnce() -> Result<()>) -> Result<()> {
-        if stat.st_nlink < 2 {
+    fn once(&self, dir: &Directory, name: &[u8], seen: &Seen, copy: impl FnOnce() -> Result<()>) -> Result<()> {
+        if seen.links() < 2 {
             return copy();
         }
         // Held over the copy, so that no other thread links to what is not there yet.
         let mut links = lock(&self.links);
-        let id = (stat.st_dev, stat.st_ino);
+        let id = seen.id();
         if let Some(first) = links.get(&id) {
             let slash = first.iter().rposition(|&byte| byte == b'/');
             let link = || match slash.filter(|_| first.len() >= libc::PATH_MAX as usize) {
@@ -183,16 +212,18 @@ impl TreeCopy<'_> {
         Ok(())
     }
 
-    fn copy_file(&self, dir: &Directory, name: &[u8], source: &OwnedFd, stat: &Stat, buffer: &mut [u8]) -> Result<()> {
-        let attributes = attributes(stat, xattrs_of_file(source.as_fd())?);
+    fn copy_file(&self, dir: &Directory, name: &[u8], source: &OwnedFd, seen: &Seen, buffer: &mut [u8]) -> Result<()> {
+        let attributes = seen.attributes(xattrs_of_file(source.as_fd())?);
         let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let mode = self.attributor.creation_mode(&attributes);
         let target = rustix::fs::openat(&dir.target, name, flags, mode).context(|| "make the file")?;
-        if stat.st_size > 0 && !self.reflink(source, &target)? {
-            copy_contents(source, &target, stat, buffer)?;
+        if seen.size() > 0 && !self.reflink(source, &target)? {
+            copy_contents(source, &target, seen, buffer)?;
         }
-        self.progress.inc(stat.st_size as u64);
-        self.attributor.complete_file(target.as_fd(), &attributes)
+        self.progress.inc(seen.size());
+        let refused = self.attributor.complete_file(target.as_fd(), &attributes)?;
+        self.note(seen, &dir.path_of(name), refused);
+        Ok(())
     }
 
     fn reflink(&self, source: &OwnedFd, target: &OwnedFd) -> Result<bool> {
@@ -211,34 +242,27 @@ impl TreeCopy<'_> {
         }
     }
 
-    fn copy_special(&self, dir: &Directory, name: &[u8], stat: &Stat) -> Result<()> {
-        let attributes = attributes(stat, xattrs_of_named(dir.source.as_fd(), name)?);
-        let kind = FileType::from_raw_mode(stat.st_mode);
-        if kind == FileType::Symlink {
+    fn copy_special(&self, dir: &Directory, name: &[u8], seen: &Seen) -> Result<()> {
+        let attributes = seen.attributes(xattrs_of_named(dir.source.as_fd(), name)?);
+        let refused = if seen.kind() == FileType::Symlink {
             let link = rustix::fs::readlinkat(&dir.source, name, Vec::new()).context(|| "read the link")?;
             rustix::fs::symlinkat(&link, &dir.target, name).context(|| "make the link")?;
-            return self.attributor.complete_symlink(dir.target.as_fd(), name, &attributes);
+            self.attributor.complete_symlink(dir.target.as_fd(), name, &attributes)?
+        } else {
+            let mode = self.attributor.creation_mode(&attributes);
+            rustix::fs::mknodat(&dir.target, name, seen.kind(), mode, seen.device()).context(|| "make the node")?;
+            self.attributor.complete_node(dir.target.as_fd(), name, &attributes)?
+        };
+        if !refused.is_empty() {
+            refused.tell(&dir.path_of(name), &mut lock(&self.remarks));
         }
-        let mode = self.attributor.creation_mode(&attributes);
-        rustix::fs::mknodat(&dir.target, name, kind, mode, stat.st_rdev).context(|| "make the node")?;
-        self.attributor.complete_node(dir.target.as_fd(), name, &attributes)
+        Ok(())
     }
 }
 
-fn attributes(stat: &Stat, xattrs: Vec<(Vec<u8>, Vec<u8>)>) -> FileAttributes {
-    FileAttributes {
-        mode: stat.st_mode & 0o7777,
-        uid: stat.st_uid,
-        gid: stat.st_gid,
-        mtime: Timespec { tv_sec: stat.st_mtime, tv_nsec: stat.st_mtime_nsec as _ },
-        xattrs,
-    }
-}
-
-fn copy_contents(source: &OwnedFd, target: &OwnedFd, stat: &Stat, buffer: &mut [u8]) -> Result<()> {
-    let size = stat.st_size as u64;
-    // Without a hole it takes up at least as many blocks as its size needs.
-    if stat.st_blocks as u64 * 512 >= size {
+fn copy_contents(source: impl AsFd + Copy, target: impl AsFd + Copy, seen: &Seen, buffer: &mut [u8]) -> Result<()> {
+    let size = seen.size();
+    if !seen.may_have_holes() {
         return copy_range(source, target, 0, size, buffer);
     }
     rustix::fs::ftruncate(target, size).context(|| "set the length")?;
@@ -259,7 +283,25 @@ fn copy_contents(source: &OwnedFd, target: &OwnedFd, stat: &Stat, buffer: &mut [
     Ok(())
 }
 
-fn copy_range(source: &OwnedFd, target: &OwnedFd, start: u64, end: u64, buffer: &mut [u8]) -> Result<()> {
+/// Copies a file with holes to an empty one; returns how much, nothing where it has none, or the target is a pipe
+/// or a device.
+pub(crate) fn copy_sparse(source: impl AsFd, target: impl AsFd) -> Result<u64> {
+    let seen = Seen::of(&source)?;
+    let is_file = |seen: &Seen| seen.kind() == FileType::RegularFile;
+    if !seen.may_have_holes() || !is_file(&seen) || !is_file(&Seen::of(&target)?) {
+        return Ok(0);
+    }
+    copy_contents(source.as_fd(), target.as_fd(), &seen, &mut vec![0; 64 * 1024])?;
+    Ok(seen.size())
+}
+
+fn copy_range(
+    source: impl AsFd + Copy,
+    target: impl AsFd + Copy,
+    start: u64,
+    end: u64,
+    buffer: &mut [u8],
+) -> Result<()> {
     let (mut from, mut to) = (start, start);
     // Below this size the setup of a copy within the kernel costs more than the detour.
     while end - start > buffer.len() as u64 && from < end {

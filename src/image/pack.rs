@@ -18,8 +18,9 @@ use tar::EntryType;
 
 use self::entry::{BLOCK, NewEntry};
 use super::attributes::{xattrs_of_file, xattrs_of_named};
+use super::inode_flags::FileFlags;
 use super::walk::open_deep;
-use super::{MOST_PATH, shown};
+use super::{LARGEST_SPARSE, MOST_METADATA, MOST_PARTS, MOST_PATH, Remarks, shown};
 use crate::error::{Context, Error, Result};
 use crate::progress::Progress;
 use crate::sys;
@@ -27,18 +28,29 @@ use crate::sys;
 /// An archive being written. Dropped before [`Packer::finish`], it has no end and is not taken
 /// for whole. The same tree gives the same archive.
 ///
-/// What is mounted in a tree is left out, and so are sockets, which are of no use without the program
-/// that listens.
+/// What is mounted in a tree is left out, and so are sockets, for which tar has no entry and which are of no
+/// use without the program that listens.
 pub(crate) struct Packer<'a, W: Write> {
     /// Most of what is written is headers of 512 bytes.
     writer: BufWriter<W>,
     progress: &'a Progress,
     buffer: Vec<u8>,
+    remarks: Remarks,
 }
 
 impl<'a, W: Write> Packer<'a, W> {
     pub(crate) fn new(writer: W, progress: &'a Progress) -> Self {
-        Packer { writer: BufWriter::with_capacity(128 * 1024, writer), progress, buffer: vec![0; 256 * 1024] }
+        Packer {
+            writer: BufWriter::with_capacity(128 * 1024, writer),
+            progress,
+            buffer: vec![0; 256 * 1024],
+            remarks: Remarks::default(),
+        }
+    }
+
+    /// What of the trees so far is not in the archive.
+    pub(crate) fn remarks(&self) -> &Remarks {
+        &self.remarks
     }
 
     /// Adds a file of root's with the given contents.
@@ -47,10 +59,10 @@ impl<'a, W: Write> Packer<'a, W> {
         entry.owner(0, 0, mode);
         entry.time(mtime, 0);
         entry.size(contents.len() as u64);
-        let add = |packer: &mut Self| -> std::io::Result<()> {
+        let add = |packer: &mut Self| -> Result<()> {
             packer.header(&entry)?;
             packer.writer.write_all(contents)?;
-            packer.pad(contents.len() as u64)
+            Ok(packer.pad(contents.len() as u64)?)
         };
         add(self).context(|| format!("archive `{path}`"))
     }
@@ -65,7 +77,9 @@ impl<'a, W: Write> Packer<'a, W> {
         let stat = rustix::fs::fstat(&tree.root).context(step)?;
         let xattrs = xattrs_of_file(tree.root.as_fd()).context(step)?;
         let mut top = NewEntry::of(EntryType::Directory, &tree.name(b""), &stat);
-        top.xattrs(&xattrs).and_then(|()| Ok(self.header(&top)?)).context(step)?;
+        top.xattrs(&xattrs);
+        top.flags(FileFlags::of(&tree.root).context(step)?);
+        self.header(&top).context(step)?;
         // Depth first, as GNU tar wants it: it completes a directory when it comes out of it. Not
         // by recursion: a guest can nest directories deeper than a stack.
         let mut path = Vec::new();
@@ -118,6 +132,11 @@ impl<'a, W: Write> Packer<'a, W> {
             return Err(Error::failed(format!("its path is longer than the {MOST_PATH} bytes that are read back"))
                 .hint("move it up in the guest, or remove it"));
         }
+        // By all of its names: a second one would be a link to what is not there.
+        if kind == FileType::Socket {
+            self.remarks.add("left out, because a tar archive has no sockets", path);
+            return Ok(false);
+        }
         if kind != FileType::Directory && stat.st_nlink > 1 {
             let id = (stat.st_dev, stat.st_ino);
             if let Some(first) = tree.first_names.get(&id) {
@@ -133,17 +152,17 @@ impl<'a, W: Write> Packer<'a, W> {
                 self.regular(dir, name, &in_archive)?;
                 return Ok(false);
             }
-            FileType::Socket => return Ok(false),
             FileType::Directory => EntryType::Directory,
             FileType::Symlink => EntryType::Symlink,
             FileType::Fifo => EntryType::Fifo,
             FileType::CharacterDevice => EntryType::Char,
             FileType::BlockDevice => EntryType::Block,
-            FileType::Unknown => return Err(Error::failed("its file type is not known")),
+            FileType::Socket | FileType::Unknown => return Err(Error::failed("its file type is not known")),
         };
         let mut entry = NewEntry::of(entry_type, &in_archive, &stat);
-        entry.xattrs(&xattrs_of_named(dir.as_fd(), name)?)?;
+        entry.xattrs(&xattrs_of_named(dir.as_fd(), name)?);
         match entry_type {
+            EntryType::Directory => entry.flags(FileFlags::named(dir, name)?),
             EntryType::Symlink => {
                 entry.target(rustix::fs::readlinkat(dir, name, Vec::new()).context(|| "read the link")?.as_bytes());
             }
@@ -166,8 +185,13 @@ impl<'a, W: Write> Packer<'a, W> {
         let stat = rustix::fs::fstat(&file)?;
         let size = stat.st_size as u64;
         let mut entry = NewEntry::of(EntryType::Regular, in_archive, &stat);
-        entry.xattrs(&xattrs_of_file(file.as_fd())?)?;
-        let data = data_of(&file, &stat)?;
+        entry.xattrs(&xattrs_of_file(file.as_fd())?);
+        entry.flags(FileFlags::of(&file)?);
+        if size > LARGEST_SPARSE {
+            return Err(Error::failed("it is larger than the 16 TiB that are read back")
+                .hint("truncate it in the guest, or remove it"));
+        }
+        let data = merge_close(data_of(&file, &stat)?);
         if data == [(0, size)] {
             entry.size(size);
             self.header(&entry)?;
@@ -185,13 +209,18 @@ impl<'a, W: Write> Packer<'a, W> {
         Ok(self.pad(written)?)
     }
 
-    fn header(&mut self, entry: &NewEntry) -> std::io::Result<()> {
+    fn header(&mut self, entry: &NewEntry) -> Result<()> {
+        let metadata: usize = entry.pax.iter().map(|(key, value)| key.len() + value.len() + 16).sum();
+        if metadata > MOST_METADATA {
+            return Err(Error::failed("its extended attributes are larger than the 8 MiB that are read back")
+                .hint("remove some of them in the guest (`setfattr -x`)"));
+        }
         // Not dropped: that would write the archive's end.
         let mut builder = ManuallyDrop::new(tar::Builder::new(&mut self.writer));
         builder.append_pax_extensions(entry.pax.iter().map(|(key, value)| (key.as_str(), value.as_slice())))?;
         let mut header = entry.header.clone();
         header.set_cksum();
-        builder.append(&header, std::io::empty())
+        Ok(builder.append(&header, std::io::empty())?)
     }
 
     /// Writes exactly `length` bytes; zeros for those that the file has lost since it was measured.
@@ -317,6 +346,24 @@ fn data_of(file: &OwnedFd, stat: &Stat) -> Result<Vec<(u64, u64)>> {
         data.push((start, at - start));
     }
     Ok(data)
+}
+
+/// Makes one part of those with the smallest holes between them until there are no more than are read back: of a
+/// file with data in every other block, for one. Its contents are the same.
+fn merge_close(mut data: Vec<(u64, u64)>) -> Vec<(u64, u64)> {
+    let mut smallest = 4096;
+    while data.len() > MOST_PARTS {
+        data.dedup_by(|next, last| {
+            let end = last.0 + last.1;
+            let close = next.0 - end <= smallest;
+            if close {
+                last.1 = next.0 + next.1 - last.0;
+            }
+            close
+        });
+        smallest *= 2;
+    }
+    data
 }
 
 #[cfg(test)]

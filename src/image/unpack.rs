@@ -2,14 +2,17 @@
 //! --xattrs-include='*' --acls --numeric-owner`, and refusing what would leave that directory.
 
 mod layer;
+mod top;
 mod tree;
 
 use std::fs::File;
 use std::io::Read;
 use std::path::Path;
 
+pub(crate) use self::top::raise_top;
+pub(super) use self::tree::Inside;
 pub(crate) use self::tree::Summary;
-use self::tree::{Inside, WrittenTree};
+use self::tree::WrittenTree;
 use super::archive::{self, Archive, EntryKind};
 use super::budget::Budget;
 use super::shown;
@@ -44,7 +47,7 @@ pub(crate) fn unpack(reader: impl Read + Send, root: &Path, budget: &Budget, pro
         return Err(e).context(|| format!("make `{}`", root.display()));
     }
     let mut tree = WrittenTree::new(root)?;
-    archive::read(
+    let more = archive::read(
         reader,
         budget,
         |n| progress.inc(n),
@@ -55,7 +58,7 @@ pub(crate) fn unpack(reader: impl Read + Send, root: &Path, budget: &Budget, pro
             Ok(())
         },
     )?;
-    tree.complete()
+    tree.complete(more)
 }
 
 /// The most that is kept in memory of a file that is not unpacked.
@@ -79,7 +82,7 @@ pub(crate) fn unpack_below(
         let rest = path.strip_prefix(prefix.as_bytes());
         Ok(rest.filter(|rest| rest.is_empty() || rest.starts_with(b"/")).map(|rest| [b".", rest].concat()))
     };
-    archive::read(
+    let more = archive::read(
         reader,
         budget,
         |n| progress.inc(n),
@@ -107,7 +110,7 @@ pub(crate) fn unpack_below(
             Ok(())
         },
     )?;
-    tree.complete()
+    tree.complete(more)
 }
 
 fn contents(archive: &mut Archive) -> Result<Vec<u8>> {
@@ -136,7 +139,7 @@ pub(crate) fn unpack_layer(
 ) -> Result<Summary> {
     let mut tree = WrittenTree::new(root)?;
     tree.begin_layer();
-    archive::read(
+    let more = archive::read(
         reader,
         budget,
         |n| progress.inc(n),
@@ -147,7 +150,7 @@ pub(crate) fn unpack_layer(
             Ok(())
         },
     )?;
-    tree.complete()
+    tree.complete(more)
 }
 
 #[cfg(test)]

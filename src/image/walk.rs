@@ -30,6 +30,12 @@ impl Visited<'_> {
     pub(super) fn is_dir(&self) -> bool {
         FileType::from_raw_mode(self.stat.st_mode) == FileType::Directory
     }
+
+    /// Opens it, be it a FIFO; not a link.
+    pub(super) fn open(&self) -> rustix::io::Result<OwnedFd> {
+        let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
+        rustix::fs::openat(self.dir, self.name, flags, Mode::empty())
+    }
 }
 
 /// Shows `visit` the directory `root` and all that is below it, following no link.
@@ -37,9 +43,13 @@ pub(super) fn walk(root: &Path, visit: &mut dyn FnMut(&Visited<'_>) -> Result<()
     let root = rustix::fs::openat(CWD, root, DIRECTORY, Mode::empty())?;
     visit(&Visited { dir: root.as_fd(), name: c".", path: Path::new("."), stat: rustix::fs::fstat(&root)? })?;
     let mut dirs = vec![PathBuf::new()];
+    // The directory before: down a tree a step costs the same at any depth.
+    let mut last: Option<(PathBuf, OwnedFd)> = None;
     while let Some(path) = dirs.pop() {
         let open = |at: BorrowedFd<'_>, stretch: &Path| open_beneath(at, stretch, DIRECTORY, Mode::empty());
-        let dir = open_deep(root.as_fd(), path.as_os_str().as_bytes(), open)
+        let near = last.as_ref().and_then(|(above, dir)| Some((dir.as_fd(), path.strip_prefix(above).ok()?)));
+        let (at, below) = near.unwrap_or((root.as_fd(), &path));
+        let dir = open_deep(at, below.as_os_str().as_bytes(), open)
             .context(|| format!("open `{}`", shown(path.as_os_str().as_bytes())))?;
         for entry in Dir::read_from(&dir)? {
             let entry = entry?;
@@ -55,13 +65,14 @@ pub(super) fn walk(root: &Path, visit: &mut dyn FnMut(&Visited<'_>) -> Result<()
                 dirs.push(path);
             }
         }
+        last = Some((path, dir));
     }
     Ok(())
 }
 
 /// Opens the directory `path` below `root` (empty for `root` itself) with `open`, which is given a directory
 /// and a path below it: `path` whole, or one stretch after the other where it is too long for that.
-pub(super) fn open_deep<E>(
+pub(crate) fn open_deep<E>(
     root: BorrowedFd<'_>,
     path: &[u8],
     mut open: impl FnMut(BorrowedFd<'_>, &Path) -> Result<OwnedFd, E>,

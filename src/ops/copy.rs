@@ -9,6 +9,7 @@ use crate::container::quiesce::Still;
 use crate::container::sweep::discard;
 use crate::distro::{self, HostKeys, Identity};
 use crate::error::{Context, Error, Result};
+use crate::image::Remarks;
 use crate::image::copy::copy_tree;
 use crate::progress::Progress;
 use crate::storage::{self, Activity, Backend, Purpose, Tree};
@@ -29,11 +30,19 @@ pub(crate) struct CopyRequest {
     pub storage: Option<String>,
 }
 
-/// Makes the copy: its files, with an identity of its own. Returns the settings that were left out because
-/// only one container can have them.
+/// What a copy does not have of the original.
+#[derive(Debug)]
+pub(crate) struct NotCopied {
+    /// Because only one container can have it, or because it is more than the original has now.
+    pub settings: Vec<String>,
+    /// What of its files the copy's file system would not take.
+    pub remarks: Vec<String>,
+}
+
+/// Makes the copy: its files, with an identity of its own. Returns what it does not have.
 ///
 /// A running container is frozen for the moment. A failure, or a kill at any point, leaves none.
-pub(crate) fn copy(layout: &Layout, request: &CopyRequest) -> Result<Vec<String>> {
+pub(crate) fn copy(layout: &Layout, request: &CopyRequest) -> Result<NotCopied> {
     let CopyRequest { from, to, .. } = request;
     make(layout, request).context(|| format!("copy `{from}` to `{to}`"))
 }
@@ -44,7 +53,7 @@ pub(crate) fn not_copied(layout: &Layout, name: &ContainerName) -> Vec<&'static 
     storage::nested::in_use(&layout.container(name))
 }
 
-fn make(layout: &Layout, request: &CopyRequest) -> Result<Vec<String>> {
+fn make(layout: &Layout, request: &CopyRequest) -> Result<NotCopied> {
     let CopyRequest { from, to, .. } = request;
     if from == to {
         return Err(Error::usage("a container cannot be copied onto itself"));
@@ -93,7 +102,7 @@ fn make(layout: &Layout, request: &CopyRequest) -> Result<Vec<String>> {
     store::replace_file(&place.join("config.toml"), text.as_bytes(), 0o644)?;
 
     let backend = storage::backend(layout, &backend)?;
-    source.copy_to(layout, from, backend.as_ref(), place)?;
+    let remarks = source.copy_to(layout, from, backend.as_ref(), place)?.notes();
     // What is copied is ours; the original may be copied again meanwhile.
     drop(lock_of_from);
     let tree = Tree::open_in_the_making(backend.as_ref(), place)?;
@@ -101,7 +110,7 @@ fn make(layout: &Layout, request: &CopyRequest) -> Result<Vec<String>> {
     distro::customize(tree.path(), place, &identity)?;
     drop(tree);
     staging.commit()?;
-    Ok(left_out)
+    Ok(NotCopied { settings: left_out, remarks })
 }
 
 /// What is copied.
@@ -121,7 +130,7 @@ impl CopySource {
         Ok(CopySource { place, backend, is_snapshot: request.snapshot.is_some() })
     }
 
-    fn copy_to(&self, layout: &Layout, name: &ContainerName, target: &dyn Backend, to: &Path) -> Result<()> {
+    fn copy_to(&self, layout: &Layout, name: &ContainerName, target: &dyn Backend, to: &Path) -> Result<Remarks> {
         // Snapshots never change; a container does, and is kept still.
         let still = if self.is_snapshot { None } else { Some(Still::begin(layout, name)?) };
         let activity = still.as_ref().map_or(Activity::Idle, Still::activity);
@@ -129,18 +138,18 @@ impl CopySource {
             true => Progress::hidden(),
             false => Progress::bytes(format!("copy `{name}`"), 0),
         };
-        if self.backend.name() == target.name() {
-            self.backend.duplicate(&self.place, activity, to, Purpose::Container, &progress)?;
+        let remarks = if self.backend.name() == target.name() {
+            self.backend.duplicate(&self.place, activity, to, Purpose::Container, &progress)?
         } else {
-            self.copy_across(activity, target, to, &progress)?;
-        }
+            self.copy_across(activity, target, to, &progress)?
+        };
         still.map_or(Ok(()), Still::end)?;
         progress.finish();
-        Ok(())
+        Ok(remarks)
     }
 
     /// From one backend to another: file by file.
-    fn copy_across(&self, activity: Activity, target: &dyn Backend, to: &Path, progress: &Progress) -> Result<()> {
+    fn copy_across(&self, activity: Activity, target: &dyn Backend, to: &Path, progress: &Progress) -> Result<Remarks> {
         // A running container's tree cannot be opened a second time: what it was a moment ago can.
         // Among the snapshots, where the sweep of layers looks for those that are needed.
         let snapshots = to.join("snapshots");
@@ -149,17 +158,22 @@ impl CopySource {
             Activity::Idle => &self.place,
             Activity::Running => {
                 fs::create_dir_all(&between).context(|| format!("make `{}`", between.display()))?;
-                self.backend.duplicate(&self.place, activity, &between, Purpose::Snapshot, progress)?;
+                self.backend.duplicate(&self.place, activity, &between, Purpose::Snapshot, progress)?.require_none()?;
                 &between
             }
         };
         let tree = Tree::open(self.backend.as_ref(), place)?;
-        target.fill(to, &mut |root| copy_tree(tree.path(), root, progress))?;
+        let mut remarks = Remarks::default();
+        let kept = target.fill(to, &mut |root| {
+            remarks.append(copy_tree(tree.path(), root, progress)?);
+            Ok(())
+        })?;
+        remarks.append(kept);
         drop(tree);
         if activity == Activity::Running {
             self.backend.destroy(&between)?;
             store::remove_tree(&snapshots)?;
         }
-        Ok(())
+        Ok(remarks)
     }
 }

@@ -8,7 +8,7 @@ use crate::container::ssh_key;
 use crate::distro::{self, HostKeys, Identity, Login};
 use crate::error::{Context, Error, Result};
 use crate::image::measure::{HighestOwner, measure};
-use crate::image::{BuildInputs, Image, ImageSpec, ImageStore};
+use crate::image::{BuildInputs, Image, ImageSpec, ImageStore, Remarks};
 use crate::progress::Progress;
 use crate::storage;
 use crate::store::{Layout, OperationLock, Origin, Staging, ids, require_free};
@@ -45,6 +45,8 @@ pub(crate) struct Created {
     pub storage: storage::BackendChoice,
     /// The default user and how it is logged in as; `None` where that is as the template has it.
     pub login: Option<(String, Access)>,
+    /// What of an archive or an image was left out or changed.
+    pub remarks: Vec<String>,
 }
 
 /// How a new container's default user is logged in as.
@@ -73,7 +75,7 @@ fn make(layout: &Layout, request: &CreateRequest) -> Result<Created> {
     let choice = storage::choose(layout, &request.storage)?;
     let backend = storage::backend(layout, choice.backend)?;
     // Before the lock: a build takes minutes, and others may work with this name meanwhile.
-    let image = image(layout, &recipe, &request.build, &config)?;
+    let mut image = image(layout, &recipe, &request.build, &config)?;
 
     require_ids(&image.record.highest(), &config)?;
 
@@ -96,7 +98,7 @@ fn make(layout: &Layout, request: &CreateRequest) -> Result<Created> {
     drop(reserved);
 
     let progress = Progress::bytes(format!("copy `{name}`"), image.record.bytes);
-    backend.create(&image.rootfs(), place, &progress)?;
+    image.remarks.append(backend.create(&image.rootfs(), place, &progress)?);
     // Root's password is as the template made it.
     let access = login.as_ref().filter(|login| login.name != "root").map(|login| login.name.clone()).zip(access);
     let identity = Identity { hostname: name.to_string(), login, keys: HostKeys::Fresh };
@@ -105,7 +107,7 @@ fn make(layout: &Layout, request: &CreateRequest) -> Result<Created> {
     drop(tree);
     progress.finish();
     staging.commit()?;
-    Ok(Created { storage: choice, login: access })
+    Ok(Created { storage: choice, login: access, remarks: image.remarks.notes() })
 }
 
 /// The default user, who is never left without a way in if that can be helped.
@@ -183,9 +185,10 @@ fn origin(recipe: &Recipe, image: &Image, storage: &str, ids: IdRange, ephemeral
 fn image(layout: &Layout, recipe: &Recipe, build: &BuildRequest, config: &Config) -> Result<Image> {
     let spec = spec(recipe, build)?;
     ImageStore::new(layout).get_or_build(&spec, |target| {
-        self::build(layout, recipe, target)?;
+        let remarks = self::build(layout, recipe, target)?;
         // One that this container cannot be made of is not kept.
-        require_ids(&measure(target)?.highest, config)
+        require_ids(&measure(target)?.highest, config)?;
+        Ok(remarks)
     })
 }
 
@@ -215,7 +218,7 @@ pub(crate) fn spec(recipe: &Recipe, build: &BuildRequest) -> Result<ImageSpec> {
 }
 
 /// Fills `target` with the recipe's system; the builder's words go to its log.
-pub(crate) fn build(layout: &Layout, recipe: &Recipe, target: &Path) -> Result<()> {
+pub(crate) fn build(layout: &Layout, recipe: &Recipe, target: &Path) -> Result<Remarks> {
     let log = layout.build_log(&recipe.found.name, &recipe.release, recipe.arch);
     template::build(recipe, target, &log, &layout.downloads())
 }

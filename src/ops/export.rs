@@ -44,7 +44,16 @@ pub(super) const TREE: &str = "rootfs";
 /// blocks of zeros).
 pub(super) const TAIL: usize = 4 * 512;
 
-/// Writes a container, or a snapshot of it, to `output`. Returns the digest.
+/// What was written.
+#[derive(Debug, Default)]
+pub(crate) struct Exported {
+    /// Of all of the archive before the entry that has it.
+    pub digest: String,
+    /// What of the container is not in it.
+    pub remarks: Vec<String>,
+}
+
+/// Writes a container, or a snapshot of it, to `output`.
 ///
 /// A running guest is frozen only while its tree is copied or snapshotted.
 pub(crate) fn export<W: Write>(
@@ -53,13 +62,13 @@ pub(crate) fn export<W: Write>(
     snapshot: Option<&SnapshotName>,
     compression: Compression,
     output: W,
-) -> Result<String> {
+) -> Result<Exported> {
     let step = || format!("export `{name}`");
     let reading = Reading::begin(layout, name, snapshot).context(step)?;
     let progress = Progress::bytes(step(), 0);
-    let digest = write(&reading, name, compression, output, &progress).context(step)?;
+    let exported = write(&reading, name, compression, output, &progress).context(step)?;
     progress.finish();
-    Ok(digest)
+    Ok(exported)
 }
 
 fn write<W: Write>(
@@ -68,7 +77,7 @@ fn write<W: Write>(
     compression: Compression,
     output: W,
     progress: &Progress,
-) -> Result<String> {
+) -> Result<Exported> {
     let record = ExportRecord {
         version: 1,
         name: name.clone(),
@@ -86,9 +95,10 @@ fn write<W: Write>(
     packer.flush()?;
     let digest = hex::encode(hasher.borrow().clone().finalize());
     packer.file(DIGEST, format!("{digest}\n").as_bytes(), 0o644, now)?;
+    let remarks = packer.remarks().notes();
     let mut output = packer.finish()?.writer.finish().context(|| "compress")?;
     output.flush().context(|| "write")?;
-    Ok(digest)
+    Ok(Exported { digest, remarks })
 }
 
 fn to_toml<T: Serialize>(value: &T) -> Result<String> {

@@ -1,6 +1,7 @@
 //! `lxm import`: containers made of what `lxm export` or other programs wrote.
 
 mod accept;
+mod check;
 mod device_nodes;
 #[cfg(test)]
 mod document;
@@ -19,6 +20,7 @@ mod table;
 use std::io::{ErrorKind, Read};
 use std::path::Path;
 
+pub(crate) use check::{Checked, check_path, check_stream};
 pub(crate) use make::{ImportOptions, Imported};
 
 use crate::error::{Context, Error, Result};

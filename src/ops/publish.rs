@@ -13,7 +13,7 @@ use crate::template::{self, BuildRequest, Builder, FoundTemplate, Recipe};
 use crate::types::{ContainerName, SnapshotName};
 
 /// Makes an image of a container, or of a snapshot of it, that `lxm create -t NAME` makes containers
-/// of. Returns its id.
+/// of. Returns its id, and what of the container is not in it.
 ///
 /// The image has no identity: host keys, machine-id and leases are the container's. One that was
 /// published under this name before is replaced; those made of it keep it.
@@ -22,7 +22,7 @@ pub(crate) fn publish(
     name: &ContainerName,
     snapshot: Option<&SnapshotName>,
     as_name: &ContainerName,
-) -> Result<String> {
+) -> Result<(String, Vec<String>)> {
     let step = || format!("publish `{name}` as `{as_name}`");
     let before = published_before(layout, as_name).context(step)?;
     let reading = Reading::begin(layout, name, snapshot).context(step)?;
@@ -32,8 +32,9 @@ pub(crate) fn publish(
     let progress = Progress::bytes(format!("copy `{name}`"), 0);
     let images = ImageStore::new(layout);
     let image = images.replace(&create::spec(&recipe, &build)?, |root| {
-        copy_tree(reading.tree(), root, &progress)?;
-        distro::prepare(root, &Extras::default())
+        let remarks = copy_tree(reading.tree(), root, &progress)?;
+        distro::prepare(root, &Extras::default())?;
+        Ok(remarks)
     });
     let image = image.context(step)?;
     store::replace_file(&found.file, found.text.as_bytes(), 0o644)?;
@@ -42,7 +43,7 @@ pub(crate) fn publish(
         // The new one is published. One that is needed, or cannot be removed, is left to `lxm gc`, which says why.
         let _ = images.remove(&old, &storage::users_of_image);
     }
-    Ok(image.id)
+    Ok((image.id, image.remarks.notes()))
 }
 
 /// Removes the template of a published image that is gone.

@@ -8,10 +8,12 @@ use crate::store::Snapshot;
 
 /// Whether a snapshot is due at `now`: none was made yet in this hour, day, week or month.
 ///
-/// The admin's clock decides where a day begins.
+/// The admin's clock decides where a day begins. One of the future, when a clock was wrong once, does not
+/// count: it would end the schedule until then.
 pub(super) fn is_due(schedule: Schedule, snapshots: &[Snapshot], now: Timestamp, zone: &TimeZone) -> bool {
-    let last = snapshots.iter().filter(|s| s.record.scheduled).map(|s| s.record.created).max();
-    last.is_none_or(|last| last < now && period(schedule, last, zone) != period(schedule, now, zone))
+    let past = snapshots.iter().filter(|s| s.record.scheduled && s.record.created <= now);
+    let last = past.map(|s| s.record.created).max();
+    last.is_none_or(|last| period(schedule, last, zone) != period(schedule, now, zone))
 }
 
 /// What all moments of one hour, day, week or month have in common.
@@ -28,10 +30,11 @@ fn period(schedule: Schedule, time: Timestamp, zone: &TimeZone) -> (i16, i16, i8
     }
 }
 
-/// The scheduled snapshots beyond the newest `keep`; those that an admin made stay.
-pub(super) fn expired(snapshots: &[Snapshot], keep: u32) -> Vec<&Snapshot> {
+/// The scheduled snapshots beyond the newest `keep`; those that an admin made stay. One of the future was made
+/// before all that were made since the clock is right.
+pub(super) fn expired(snapshots: &[Snapshot], keep: u32, now: Timestamp) -> Vec<&Snapshot> {
     let mut scheduled: Vec<&Snapshot> = snapshots.iter().filter(|s| s.record.scheduled).collect();
-    scheduled.sort_by_key(|s| s.record.created);
+    scheduled.sort_by_key(|s| (s.record.created <= now, s.record.created));
     scheduled.truncate(scheduled.len().saturating_sub(keep as usize));
     scheduled
 }
@@ -67,8 +70,9 @@ mod tests {
             (Schedule::Monthly, "2026-11-30T23:00:00Z", false),
             (Schedule::Monthly, "2026-12-01T00:00:00Z", true),
             (Schedule::Monthly, "2027-11-24T10:30:00Z", true),
-            // A clock that was set back makes no flood of them.
-            (Schedule::Hourly, "2026-11-24T09:00:00Z", false),
+            // A clock that was wrong once does not end the schedule.
+            (Schedule::Hourly, "2026-11-24T09:00:00Z", true),
+            (Schedule::Weekly, "2026-11-01T12:00:00Z", false),
         ] {
             let snapshots = [snapshot("a", last, true), snapshot("b", "2026-11-01T00:00:00Z", true)];
             assert_eq!(is_due(schedule, &snapshots, now.parse().unwrap(), &TimeZone::UTC), due, "{schedule:?} {now}");
@@ -82,9 +86,12 @@ mod tests {
         assert!(is_due(Schedule::Daily, std::slice::from_ref(&own), now, &TimeZone::UTC));
         let made = |n: u8| snapshot(&format!("s{n}"), &format!("2026-11-0{n}T00:00:00Z"), true);
         let snapshots = [made(3), made(1), own, made(2)];
-        let names = |keep| expired(&snapshots, keep).iter().map(|s| s.name.to_string()).collect::<Vec<_>>();
+        let names = |keep| expired(&snapshots, keep, now).iter().map(|s| s.name.to_string()).collect::<Vec<_>>();
         assert_eq!(names(2), ["s1"]);
         assert_eq!(names(0), ["s1", "s2", "s3"]);
         assert_eq!(names(3), Vec::<String>::new());
+        let now = "2026-11-02T12:00:00Z".parse().unwrap();
+        let names = |keep| expired(&snapshots, keep, now).iter().map(|s| s.name.to_string()).collect::<Vec<_>>();
+        assert_eq!(names(2), ["s3"], "of the future");
     }
 }

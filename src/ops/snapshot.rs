@@ -60,7 +60,9 @@ fn bring_back(layout: &Layout, name: &ContainerName, snapshot: &SnapshotName, tr
     let container = layout.container(name);
     let mut left_out = Vec::new();
     let mut put_back = || -> Result<()> {
-        work.backend.duplicate(&snapshot.place, Activity::Idle, &place, Purpose::Container, &progress)?;
+        work.backend
+            .duplicate(&snapshot.place, Activity::Idle, &place, Purpose::Container, &progress)?
+            .require_none()?;
         let (from, config) = (snapshot.place.join("config.toml"), place.join("config.toml"));
         let mut text = read_text(&from).context(|| format!("read `{}`", from.display()))?;
         if !trust {
@@ -149,7 +151,7 @@ fn tick_one(layout: &Layout, name: &ContainerName, now: Timestamp, ticked: &mut 
         ticked.made.push((name.clone(), made.name));
     }
     if let Some(keep) = config.keep {
-        for old in schedule::expired(&Snapshot::list(layout, name)?, keep) {
+        for old in schedule::expired(&Snapshot::list(layout, name)?, keep, now) {
             SnapshotWork::begin(layout, name)?.delete(old)?;
             ticked.removed.push((name.clone(), old.name.clone()));
         }
@@ -252,7 +254,7 @@ impl<'a> SnapshotWork<'a> {
         let still = Still::begin(self.layout, self.name)?;
         let running = still.activity() == Activity::Running;
         let progress = shown(self.backend.as_ref(), format!("copy `{}`", self.name));
-        self.backend.duplicate(&container, still.activity(), place, Purpose::Snapshot, &progress)?;
+        self.backend.duplicate(&container, still.activity(), place, Purpose::Snapshot, &progress)?.require_none()?;
         still.end()?;
         progress.finish();
         for file in ["config.toml", "origin.toml"] {

@@ -60,11 +60,7 @@ pub(crate) fn push(
                 true => (make_directories(guest.root(), target).context(step)?, name.clone()),
                 false => {
                     let (dir, name) = split(target).context(step)?;
-                    (
-                        open_in_root(guest.root(), dir, OFlags::RDONLY | OFlags::DIRECTORY, Mode::empty())
-                            .context(step)?,
-                        name,
-                    )
+                    (directory_of(guest, dir).context(step)?, name)
                 }
             };
             let at = if into { target.join(&as_name) } else { target.to_owned() };
@@ -83,6 +79,16 @@ pub(crate) fn push(
     Ok(left_out)
 }
 
+/// The directory of the guest that something is to be put into.
+fn directory_of(guest: &GuestTree, dir: &Path) -> Result<OwnedFd> {
+    let opened = open_in_root(guest.root(), dir, OFlags::RDONLY | OFlags::DIRECTORY, Mode::empty());
+    opened.map_err(|e| match e.errno() {
+        Some(libc::ENOENT) => Error::not_found(format!("the guest has no directory `{}`", dir.display()))
+            .hint("a target that ends with `/` is made"),
+        _ => e,
+    })
+}
+
 /// The file that a link at `path` leads to in the guest; `None` where no link is.
 fn linked_in_guest(guest: &GuestTree, path: &Path) -> Result<Option<File>> {
     match open_in_root(guest.root(), path, OFlags::PATH | OFlags::NOFOLLOW, Mode::empty()) {
@@ -92,7 +98,13 @@ fn linked_in_guest(guest: &GuestTree, path: &Path) -> Result<Option<File>> {
     }
     // Non-blocking: what it leads to is the guest's choice, for example a pipe without a reader.
     let flags = OFlags::WRONLY | OFlags::NONBLOCK | OFlags::NOCTTY;
-    let file = File::from(open_in_root(guest.root(), path, flags, Mode::empty())?);
+    let file = File::from(open_in_root(guest.root(), path, flags, Mode::empty()).map_err(|e| {
+        match e.errno() {
+            Some(libc::ENOENT) => Error::not_found(format!("`{}` is a link to what is not there", path.display()))
+                .hint("remove the link in the guest, or name what it leads to"),
+            _ => e,
+        }
+    })?);
     if !file.metadata()?.is_file() {
         return Err(Error::conflict(format!("`{}` is a link to something other than a regular file", path.display())));
     }
@@ -189,7 +201,7 @@ pub(crate) fn push_stream(
                 std::io::copy(&mut *input, &mut &file)?;
                 return Ok(());
             }
-            let dir = open_in_root(guest.root(), dir, OFlags::RDONLY | OFlags::DIRECTORY, Mode::empty())?;
+            let dir = directory_of(guest, dir)?;
             place_file(dir.as_fd(), Some(guest.root()), &name, &attributes, &mut |file| {
                 std::io::copy(&mut *input, &mut &*file)?;
                 Ok(())
@@ -273,7 +285,12 @@ fn make_directories(root: BorrowedFd<'_>, path: &Path) -> Result<OwnedFd> {
         dir = match open(&so_far) {
             Err(e) if e.errno() == Some(libc::ENOENT) => {
                 let made = rustix::fs::mkdirat(&dir, name, Mode::from_raw_mode(0o755));
-                made.context(|| format!("make `{}`", so_far.display()))?;
+                match made {
+                    Err(rustix::io::Errno::EXIST) => {
+                        return Err(Error::not_found(format!("`{}` is a link to what is not there", so_far.display())));
+                    }
+                    other => other.context(|| format!("make `{}`", so_far.display()))?,
+                }
                 open(&so_far)?
             }
             other => other?,

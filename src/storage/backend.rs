@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use super::idmap::GuestIds;
 use super::usage::Usage;
 use crate::error::{Context, Result};
+use crate::image::Remarks;
 use crate::progress::Progress;
 
 /// Whether a tree may be written to while it is duplicated.
@@ -31,13 +32,16 @@ pub trait Backend: Send + Sync {
     /// As recorded in `origin.toml`: `dir`, `overlay`, `btrfs`.
     fn name(&self) -> &'static str;
 
-    /// Makes the root file system of `container` from the read-only tree `image`.
-    fn create(&self, image: &Path, container: &Path, progress: &Progress) -> Result<()>;
+    /// Makes the root file system of `container` from the read-only tree `image`. Says what of it could not be
+    /// had here.
+    fn create(&self, image: &Path, container: &Path, progress: &Progress) -> Result<Remarks>;
 
     /// Makes the root file system of `container` from what `fill` puts into the empty directory it is given.
-    fn fill(&self, container: &Path, fill: &mut dyn FnMut(&Path) -> Result<()>) -> Result<()>;
+    /// Says what of it could not be kept.
+    fn fill(&self, container: &Path, fill: &mut dyn FnMut(&Path) -> Result<()>) -> Result<Remarks>;
 
-    /// Makes in the place `to` a duplicate of the tree of `from`, sharing what can be shared.
+    /// Makes in the place `to` a duplicate of the tree of `from`, sharing what can be shared. Says what of it
+    /// could not be had there; within one file system, nothing.
     fn duplicate(
         &self,
         from: &Path,
@@ -45,7 +49,7 @@ pub trait Backend: Send + Sync {
         to: &Path,
         purpose: Purpose,
         progress: &Progress,
-    ) -> Result<()>;
+    ) -> Result<Remarks>;
 
     /// A directory beside `place` that its tree needs and that does not exist: another file system may not
     /// be mounted yet.

@@ -9,6 +9,7 @@ use super::dir::mount_rootfs;
 use super::idmap::GuestIds;
 use super::{Activity, Backend, Purpose, Usage, usage};
 use crate::error::{Context, Error, Result};
+use crate::image::Remarks;
 use crate::image::copy::copy_tree;
 use crate::progress::Progress;
 use crate::store;
@@ -24,26 +25,30 @@ impl Backend for Btrfs {
         NAME
     }
 
-    fn create(&self, image: &Path, container: &Path, progress: &Progress) -> Result<()> {
+    fn create(&self, image: &Path, container: &Path, progress: &Progress) -> Result<Remarks> {
         if can_snapshot(image, container)? {
-            return snapshot_all(image, &rootfs(container));
+            snapshot_all(image, &rootfs(container))?;
+            return Ok(Remarks::default());
         }
-        self.fill(container, &mut |rootfs| copy_tree(image, rootfs, progress))
-    }
-
-    fn fill(&self, container: &Path, fill: &mut dyn FnMut(&Path) -> Result<()>) -> Result<()> {
         let rootfs = rootfs(container);
         btrfs::create_subvolume(&rootfs)?;
-        fill(&rootfs)
+        copy_tree(image, &rootfs, progress)
     }
 
-    fn duplicate(&self, from: &Path, _: Activity, to: &Path, purpose: Purpose, _: &Progress) -> Result<()> {
+    fn fill(&self, container: &Path, fill: &mut dyn FnMut(&Path) -> Result<()>) -> Result<Remarks> {
+        let rootfs = rootfs(container);
+        btrfs::create_subvolume(&rootfs)?;
+        fill(&rootfs)?;
+        Ok(Remarks::default())
+    }
+
+    fn duplicate(&self, from: &Path, _: Activity, to: &Path, purpose: Purpose, _: &Progress) -> Result<Remarks> {
         let target = rootfs(to);
         snapshot_all(&rootfs(from), &target)?;
-        match purpose {
-            Purpose::Container => Ok(()),
-            Purpose::Snapshot => btrfs::set_read_only(&target, true),
+        if purpose == Purpose::Snapshot {
+            btrfs::set_read_only(&target, true)?;
         }
+        Ok(Remarks::default())
     }
 
     fn exchange(&self, a: &Path, b: &Path) -> Result<()> {

@@ -8,6 +8,7 @@ use super::backend::rootfs;
 use super::idmap::{self, GuestIds, Ids};
 use super::{Activity, Backend, Purpose, Usage, quota, shift, usage};
 use crate::error::{Context, Result};
+use crate::image::Remarks;
 use crate::image::copy::copy_tree;
 use crate::progress::Progress;
 use crate::store;
@@ -21,6 +22,13 @@ pub(super) struct Dir;
 fn make_rootfs(place: &Path) -> Result<PathBuf> {
     let rootfs = rootfs(place);
     std::fs::create_dir(&rootfs).context(|| format!("make `{}`", rootfs.display()))?;
+    Ok(rootfs)
+}
+
+/// One that counts as what `container` takes up.
+fn make_own_rootfs(container: &Path) -> Result<PathBuf> {
+    let rootfs = make_rootfs(container)?;
+    quota::mark(&rootfs, container)?;
     Ok(rootfs)
 }
 
@@ -55,14 +63,13 @@ impl Backend for Dir {
         NAME
     }
 
-    fn create(&self, image: &Path, container: &Path, progress: &Progress) -> Result<()> {
-        self.fill(container, &mut |rootfs| copy_tree(image, rootfs, progress))
+    fn create(&self, image: &Path, container: &Path, progress: &Progress) -> Result<Remarks> {
+        copy_tree(image, &make_own_rootfs(container)?, progress)
     }
 
-    fn fill(&self, container: &Path, fill: &mut dyn FnMut(&Path) -> Result<()>) -> Result<()> {
-        let rootfs = make_rootfs(container)?;
-        quota::mark(&rootfs, container)?;
-        fill(&rootfs)
+    fn fill(&self, container: &Path, fill: &mut dyn FnMut(&Path) -> Result<()>) -> Result<Remarks> {
+        fill(&make_own_rootfs(container)?)?;
+        Ok(Remarks::default())
     }
 
     fn duplicate(
@@ -72,7 +79,7 @@ impl Backend for Dir {
         to: &Path,
         purpose: Purpose,
         progress: &Progress,
-    ) -> Result<()> {
+    ) -> Result<Remarks> {
         let source = match activity {
             Activity::Idle => idle_rootfs(from)?,
             Activity::Running => rootfs(from),

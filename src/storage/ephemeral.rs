@@ -39,7 +39,10 @@ pub(crate) fn begin(layout: &Layout, name: &ContainerName) -> Result<()> {
     fs::create_dir_all(&making).context(step)?;
     let progress = if backend.shares() { Progress::hidden() } else { Progress::bytes(format!("copy `{name}`"), 0) };
     // To be the container again it must be fit to be written to.
-    backend.duplicate(&layout.container(name), Activity::Idle, &making, Purpose::Container, &progress).context(step)?;
+    backend
+        .duplicate(&layout.container(name), Activity::Idle, &making, Purpose::Container, &progress)
+        .and_then(|remarks| remarks.require_none())
+        .context(step)?;
     progress.finish();
     let kept = inode(&backend.holder(&making))?;
     store::replace_file(&making.join(KEPT), kept.to_string().as_bytes(), 0o600)?;

@@ -14,7 +14,7 @@ use super::layers::{LayerStack, Layers};
 use super::{Activity, Backend, Purpose, Usage, quota, usage};
 use crate::error::{Context, Error, Result};
 use crate::image::copy::copy_tree;
-use crate::image::{ImageRecord, remove_overlay_marks};
+use crate::image::{ImageRecord, Remarks, remove_overlay_marks};
 use crate::progress::Progress;
 use crate::store::{self, Layout};
 
@@ -42,7 +42,7 @@ impl Overlay {
         let _writes = store::DirectoryLock::acquire(&self.layers.dir().join(id))?;
         let prepared = self.layers.prepare(place)?;
         let copied = copy_tree(&self.layers.tree(id), &prepared.join("fs"), &Progress::hidden());
-        if let Err(e) = copied {
+        if let Err(e) = copied.and_then(|remarks| remarks.require_none()) {
             let _ = store::remove_tree(&prepared);
             return Err(e.step(format!("copy the layer `{id}`")));
         }
@@ -104,7 +104,7 @@ impl Overlay {
             // The upper layer of a mounted overlay cannot be changed for another.
             Activity::Running => {
                 let prepared = self.layers.prepare(target)?;
-                copy_tree(&tree, &prepared.join("fs"), progress)?;
+                copy_tree(&tree, &prepared.join("fs"), progress)?.require_none()?;
                 let lock = self.layers.lock()?;
                 stack.layers.push(self.layers.adopt(&prepared, &lock)?);
                 // Named before the lock goes, so that no sweep takes it.
@@ -143,20 +143,23 @@ impl Backend for Overlay {
         NAME
     }
 
-    fn create(&self, image: &Path, container: &Path, _progress: &Progress) -> Result<()> {
+    fn create(&self, image: &Path, container: &Path, _progress: &Progress) -> Result<Remarks> {
         let stack = LayerStack { image: Some(self.layers.image_name(image)?), layers: Vec::new(), upper: None };
         let lock = self.layers.lock()?;
-        self.commit(container, stack, Purpose::Container, &lock)
+        self.commit(container, stack, Purpose::Container, &lock)?;
+        Ok(Remarks::default())
     }
 
-    fn fill(&self, container: &Path, fill: &mut dyn FnMut(&Path) -> Result<()>) -> Result<()> {
+    fn fill(&self, container: &Path, fill: &mut dyn FnMut(&Path) -> Result<()>) -> Result<Remarks> {
         let prepared = self.layers.prepare(container)?;
         let tree = prepared.join("fs");
         fill(&tree)?;
-        remove_overlay_marks(&tree)?;
+        let remarks = remove_overlay_marks(&tree)?;
         let lock = self.layers.lock()?;
         let layer = self.layers.adopt(&prepared, &lock)?;
-        self.commit(container, LayerStack { image: None, layers: vec![layer], upper: None }, Purpose::Container, &lock)
+        let stack = LayerStack { image: None, layers: vec![layer], upper: None };
+        self.commit(container, stack, Purpose::Container, &lock)?;
+        Ok(remarks)
     }
 
     fn duplicate(
@@ -166,10 +169,11 @@ impl Backend for Overlay {
         to: &Path,
         purpose: Purpose,
         progress: &Progress,
-    ) -> Result<()> {
+    ) -> Result<Remarks> {
         let stack = self.freeze(from, activity, to, progress)?;
         let lock = self.layers.lock()?;
-        self.commit(to, stack, purpose, &lock)
+        self.commit(to, stack, purpose, &lock)?;
+        Ok(Remarks::default())
     }
 
     fn missing(&self, place: &Path) -> Option<PathBuf> {

@@ -19,13 +19,14 @@ use super::find;
 use super::model::{Builder, Template};
 use super::recipe::Recipe;
 use crate::error::{Context, Error, Result};
+use crate::image::Remarks;
 use crate::image::budget::Budget;
 use crate::image::unpack::unpack_file;
 use crate::store::Layout;
 
 /// Fills `target` with the newest root file system that the server has for the recipe. `downloads`
 /// keeps what was cut short, for the next attempt.
-pub(crate) fn build(recipe: &Recipe, target: &Path, downloads: &Path) -> Result<()> {
+pub(crate) fn build(recipe: &Recipe, target: &Path, downloads: &Path) -> Result<Remarks> {
     let template = &recipe.found.template;
     let server = recipe.mirror.as_deref().or(template.download.server.as_deref());
     let server = server.ok_or_else(|| Error::config("builder `download` needs `download.server`"))?;
@@ -42,12 +43,13 @@ pub(crate) fn build(recipe: &Recipe, target: &Path, downloads: &Path) -> Result<
     let name = chosen.path.rsplit('/').next().unwrap_or_default();
     let url = streams.url(&chosen.path)?;
     let file = fetcher.download(&url, name, &chosen.sha256, chosen.size, downloads)?;
-    match chosen.kind {
-        FileKind::Tar => unpack_file(file.path(), target, &Budget::default()).map(drop),
+    let remarks = match chosen.kind {
+        FileKind::Tar => unpack_file(file.path(), target, &Budget::default()).map(|summary| summary.remarks),
         FileKind::Squashfs => squashfs::unpack(file.path(), target, &Budget::default()),
     }
     .context(|| format!("unpack `{url}`"))?;
-    file.remove()
+    file.remove()?;
+    Ok(remarks)
 }
 
 /// What can be had from the servers that templates name, by template.

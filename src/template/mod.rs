@@ -23,30 +23,35 @@ pub(crate) use recipe::{BuildRequest, Recipe};
 
 use crate::distro;
 use crate::error::{Context, Error, Result};
+use crate::image::Remarks;
 use crate::progress::Progress;
 
 /// Fills the empty directory `target` with the system that `recipe` describes, fit to be a guest.
 ///
 /// `downloads` keeps what was cut short between one attempt and the next.
 ///
-/// What the builder says goes to `log`, whose last lines are in the error when it fails. On
+/// Returns what of an archive was left out or changed. What the builder says goes to `log`, whose last lines are in the error when it fails. On
 /// failure `target` holds whatever was made so far; the caller removes it.
-pub(crate) fn build(recipe: &Recipe, target: &Path, log: &Path, downloads: &Path) -> Result<()> {
+pub(crate) fn build(recipe: &Recipe, target: &Path, log: &Path, downloads: &Path) -> Result<Remarks> {
     let step = || match recipe.release.as_str() {
         "" => format!("build `{}`", recipe.found.name),
         release => format!("build `{}` {release} ({})", recipe.found.name, recipe.arch),
     };
     let progress = Progress::spinner(step());
     let made = match recipe.found.template.builder {
-        Builder::Bootstrap => bootstrap::build(recipe, target, log, &progress),
+        Builder::Bootstrap => bootstrap::build(recipe, target, log, &progress).map(|()| Remarks::default()),
         Builder::Archive => archive::build(recipe, target),
-        Builder::Busybox => busybox::build(target),
+        Builder::Busybox => busybox::build(target).map(|()| Remarks::default()),
         Builder::Download => download::build(recipe, target, downloads),
-        Builder::Script => script::build(recipe, target, log, &progress),
+        Builder::Script => script::build(recipe, target, log, &progress).map(|()| Remarks::default()),
         Builder::Published => Err(Error::not_found("the image that was published was removed")
             .hint("`lxm publish` makes it again of a container")),
     };
-    made.and_then(|()| distro::prepare(target, &recipe.extras()?)).context(step)?;
+    let prepared = made.and_then(|remarks| {
+        distro::prepare(target, &recipe.extras()?)?;
+        Ok(remarks)
+    });
+    let remarks = prepared.context(step)?;
     progress.finish();
-    Ok(())
+    Ok(remarks)
 }

@@ -126,7 +126,7 @@ fn hostile(s: &Sandbox) {
         \x20   a.addfile(e, io.BytesIO(data))\n\
         add('sbin/init', data=b'#!')\n\
         if kind == 'dotdot': add('../../outside/evil', data=b'x')\n\
-        if kind == 'absolute': add('/tmp/lxm-trial-evil', data=b'x')\n\
+        if kind == 'absolute': add('l', tarfile.SYMTYPE, '/tmp'); add('/l/lxm-trial-evil', data=b'x')\n\
         if kind == 'symlink': add('l', tarfile.SYMTYPE, '../../../../../../../..'); add('l/tmp/lxm-trial-evil', data=b'x')\n\
         if kind == 'hardlink': add('h', tarfile.LNKTYPE, '../../outside/secret')\n\
         if kind == 'truncated': add('big', data=b'x' * 100000)\n\
@@ -134,7 +134,7 @@ fn hostile(s: &Sandbox) {
         if kind == 'truncated': open(file, 'r+b').truncate(50000)\n";
     for (kind, entry) in [
         ("dotdot", "`../../outside/evil`"),
-        ("absolute", "`/tmp/lxm-trial-evil`"),
+        ("absolute", "`/l/lxm-trial-evil`"),
         ("symlink", "`l/tmp/lxm-trial-evil`"),
         ("hardlink", "`h`"),
         ("truncated", "`big`"),

@@ -20,6 +20,8 @@ pub fn trials() -> Vec<Trial> {
         Trial::new("import::what_lxm_lacks_is_reported_or_refused", lost).guest(Guest::Probe),
         Trial::new("import::what_holds_the_store_is_refused", holds_the_store).guest(Guest::Probe),
         Trial::new("import::a_damaged_image_leaves_nothing", damaged).guest(Guest::Probe),
+        Trial::new("import::archives_of_root_file_systems", archives).guest(Guest::Probe),
+        Trial::new("import::an_archive_is_checked_before_it_is_needed", checked).guest(Guest::Probe),
     ]
 }
 
@@ -315,6 +317,78 @@ fn damaged(sandbox: &Sandbox) {
         fs::write(blob.path(), whole).unwrap();
     }
     sandbox.lxm(&["import", layout.to_str().unwrap(), "-n", "x"]).ok();
+}
+
+/// As `tar` makes them: with absolute names, below a directory, packed by what is old.
+fn archives(sandbox: &Sandbox) {
+    let rootfs = rootfs(sandbox, "web/rootfs");
+    let path = |name: &str| sandbox.path(name).to_str().unwrap().to_owned();
+    let tar = |words: &[&str]| drop(run("tar", words).ok());
+    tar(&["-cPf", &path("absolute.tar"), rootfs.to_str().unwrap()]);
+    tar(&["-C", &path("web"), "-cjf", &path("top.tar.bz2"), "rootfs"]);
+    fs::write(sandbox.path("web/metadata.yaml"), "architecture: x86_64\n").unwrap();
+    tar(&["-C", &path("web"), "-cJf", &path("incus.tar.xz"), "metadata.yaml", "rootfs"]);
+    for (file, says) in [("absolute.tar", "absolute"), ("top.tar.bz2", "`rootfs`"), ("incus.tar.xz", "`metadata.yaml`")]
+    {
+        sandbox.lxm(&["export", "--check", &path(file)]).ok().says("an archive of files");
+        sandbox.lxm(&["import", &path(file), "-n", "one"]).ok().complains(says).complains("taken as the root");
+        without_network(sandbox, "one");
+        boots(sandbox, "one");
+        let made =
+            sandbox.lxm(&["create", "-t", "archive", "two", "--network", "none", "--", "--file", &path(file)]).ok();
+        made.complains(says);
+        boots(sandbox, "two");
+        sandbox.lxm(&["destroy", "one", "two"]).ok();
+    }
+    fs::create_dir_all(sandbox.path("none/a/b")).unwrap();
+    tar(&["-C", &path("none"), "-cf", &path("none.tar"), "."]);
+    sandbox.lxm(&["import", &path("none.tar"), "-n", "x"]).fails(6).complains("/sbin/init");
+    nothing_left(sandbox);
+}
+
+fn checked(sandbox: &Sandbox) {
+    sandbox.create("web", Guest::Probe, &["--storage", "dir"]);
+    let path = |name: &str| sandbox.path(name).to_str().unwrap().to_owned();
+    let rootfs = sandbox.path("var/lib/lxm/web/rootfs");
+    run("mknod", &[rootfs.join("odd").to_str().unwrap(), "c", "1", "3"]).ok();
+    sandbox.lxm(&["export", "web", "-o", &path("web.tar"), "--check"]).ok().says("an export of `web`").says("`odd`");
+    let whole = fs::read(sandbox.path("web.tar")).unwrap();
+    let seconds = std::time::Duration::from_secs(60);
+    sandbox.lxm_with(&["export", "--check", "-"], &whole, seconds).ok().says("an export of `web`");
+    let json = sandbox.lxm(&["--format", "json", "export", "--check", &path("web.tar")]).ok().json();
+    assert_eq!((&json["format"], &json["name"], &json["restorable"]), (&"export".into(), &"web".into(), &true.into()));
+    let mut changed = whole.clone();
+    changed[whole.len() / 2] ^= 1;
+    for (contents, says) in
+        [(&whole[..whole.len() / 2], "truncated"), (&changed, "digest"), (&b"no archive"[..], "tar")]
+    {
+        fs::write(sandbox.path("bad.tar"), contents).unwrap();
+        let told = sandbox.lxm(&["export", "--check", &path("bad.tar")]).fails(1).complains("cannot be imported");
+        assert!(told.stdout.contains(says) || told.stdout.contains("ends in the middle"), "{says}: {told}");
+        let json = sandbox.lxm(&["--format", "json", "export", "--check", &path("bad.tar")]).fails(1).json();
+        assert_eq!(json["restorable"], false);
+    }
+    // As root of the host made it: the guest has no such id.
+    std::os::unix::fs::chown(rootfs.join("odd"), Some(70_000), None).unwrap();
+    sandbox.lxm(&["export", "web", "-o", &path("ids.tar")]).ok();
+    sandbox.lxm(&["export", "--check", &path("ids.tar")]).fails(1).says("`odd` belongs to the id 70000");
+    sandbox.lxm(&["export", "--check", &path("missing")]).fails(3);
+    sandbox.lxm(&["export", "web", "--check", &path("web.tar")]).fails(2);
+    sandbox.lxm(&["export", "--check"]).fails(2);
+    sandbox.lxm(&["export"]).fails(2);
+    // Nothing was made.
+    assert_eq!(sandbox.lxm(&["list", "-q"]).ok().line(), "web");
+    let layout = oci_layout(sandbox);
+    sandbox.lxm(&["export", "--check", layout.to_str().unwrap()]).ok().says("an image of docker or OCI");
+    run("tar", &["-C", layout.to_str().unwrap(), "-cf", &path("oci.tar"), "."]).ok();
+    sandbox.lxm(&["export", "--check", &path("oci.tar")]).ok().says("an image of docker or OCI");
+    let blob = fs::read_dir(layout.join("blobs/sha256")).unwrap().flatten().max_by_key(|e| e.metadata().unwrap().len());
+    let blob = blob.unwrap().path();
+    let mut contents = fs::read(&blob).unwrap();
+    let middle = contents.len() / 2;
+    contents[middle] ^= 1;
+    fs::write(&blob, contents).unwrap();
+    sandbox.lxm(&["export", "--check", layout.to_str().unwrap()]).fails(1).says("digest");
 }
 
 fn is_empty(dir: &Path) -> bool {

@@ -4,6 +4,7 @@ mod backends;
 mod copies;
 mod diff;
 mod nested;
+mod round_trips;
 mod shift;
 mod snapshots;
 mod space;
@@ -31,6 +32,7 @@ pub fn trials() -> Vec<Trial> {
         copies::trials(),
         diff::trials(),
         nested::trials(),
+        round_trips::trials(),
         shift::trials(),
         snapshots::trials(),
         space::trials(),

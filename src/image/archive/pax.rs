@@ -1,41 +1,81 @@
 //! The records of PAX headers that say more than `tar-core` makes of them.
 
+use base64::Engine;
 use rustix::fs::Timespec;
 use tar_core::PaxExtensions;
 
 use crate::error::{Error, Result};
 use crate::image::acl::AclKind;
 use crate::image::attributes::FileAttributes;
-use crate::image::shown;
+use crate::image::inode_flags::FileFlags;
+use crate::image::{BASE64, shown};
 
+/// What records say of a file, those of one entry or of the entries that follow (`g`).
 pub(super) fn read_pax(pax: &[u8], attributes: &mut FileAttributes, acls: &mut Vec<(AclKind, Vec<u8>)>) -> Result<()> {
     for record in PaxExtensions::new(pax) {
         let record = record.map_err(|e| Error::failed(e.to_string()))?;
         let (key, value) = (record.key_bytes(), record.value_bytes());
         match key {
             b"mtime" => attributes.mtime = time(value).ok_or_else(|| Error::failed("its time is not a number"))?,
+            b"uid" => attributes.uid = id(number(key, value)?)?,
+            b"gid" => attributes.gid = id(number(key, value)?)?,
             b"size"
-            | b"uid"
-            | b"gid"
             | b"GNU.sparse.realsize"
             | b"GNU.sparse.size"
             | b"GNU.sparse.offset"
             | b"GNU.sparse.numbytes"
             | b"GNU.sparse.major"
             | b"GNU.sparse.minor" => {
-                let number = str::from_utf8(value).ok().and_then(|value| value.parse::<u64>().ok());
-                number.ok_or_else(|| Error::failed(format!("its `{}` is not a number", shown(key))))?;
+                number(key, value)?;
             }
             b"SCHILY.acl.access" => acls.push((AclKind::Access, value.to_vec())),
             b"SCHILY.acl.default" => acls.push((AclKind::Default, value.to_vec())),
+            b"SCHILY.fflags" => attributes.flags = FileFlags::parse(value),
             _ => {
                 if let Some(name) = key.strip_prefix(b"SCHILY.xattr.") {
                     attributes.xattrs.push((unescape(name), value.to_vec()));
+                } else if let Some(name) = key.strip_prefix(b"LIBARCHIVE.xattr.") {
+                    let value = BASE64.decode(value).map_err(|_| damaged_value(name))?;
+                    // It writes those that are text twice.
+                    attributes.xattrs.retain(|(other, _)| *other != by_percent(name));
+                    attributes.xattrs.push((by_percent(name), value));
                 }
             }
         }
     }
     Ok(())
+}
+
+fn number(key: &[u8], value: &[u8]) -> Result<u64> {
+    let number = str::from_utf8(value).ok().and_then(|value| value.parse::<u64>().ok());
+    number.ok_or_else(|| Error::failed(format!("its `{}` is not a number", shown(key))))
+}
+
+fn damaged_value(name: &[u8]) -> Error {
+    Error::failed(format!("its extended attribute `{}` is not base64", shown(name)))
+}
+
+pub(super) fn id(id: u64) -> Result<u32> {
+    // chown(2) takes the highest one for "leave it".
+    let id = u32::try_from(id).ok().filter(|&id| id != u32::MAX);
+    id.ok_or_else(|| Error::failed("its owner is not a user or group id"))
+}
+
+/// A name as libarchive writes it, bytes as in a URL.
+fn by_percent(name: &[u8]) -> Vec<u8> {
+    let mut plain = Vec::with_capacity(name.len());
+    let mut rest = name;
+    while let [first, after @ ..] = rest {
+        let escaped = match after {
+            [high, low, ..] if *first == b'%' => hex::decode([*high, *low]).ok(),
+            _ => None,
+        };
+        match escaped {
+            Some(byte) => (plain.extend(byte), rest = &after[2..]).1,
+            None => (plain.push(*first), rest = after).1,
+        }
+    }
+    plain
 }
 
 /// GNU tar writes `=` and `%` of an attribute's name as `%3D` and `%25` (its `xattr_encode_keyword`).
@@ -80,12 +120,13 @@ fn time(value: &[u8]) -> Option<Timespec> {
     })
 }
 
-/// Global records would apply to all entries that follow; only those that change nothing are taken.
+/// Refuses global records that would be of one file: all that follow would be that file.
 pub(super) fn check_global(pax: &[u8]) -> Result<()> {
     for record in PaxExtensions::new(pax) {
         let record = record.map_err(|e| Error::failed(format!("the archive's global header is damaged: {e}")))?;
-        if !matches!(record.key_bytes(), b"comment" | b"charset" | b"hdrcharset" | b"atime" | b"ctime") {
-            let key = shown(record.key_bytes());
+        let key = record.key_bytes();
+        if matches!(key, b"path" | b"linkpath" | b"size") || key.starts_with(b"GNU.sparse.") {
+            let key = shown(key);
             return Err(Error::failed(format!("the archive sets `{key}` for all entries, which is not supported")));
         }
     }
@@ -114,6 +155,21 @@ mod tests {
         ] {
             assert_eq!(time(text.as_bytes()).map(|t| (t.tv_sec, t.tv_nsec)), expected, "{text}");
         }
+    }
+
+    #[test]
+    fn attributes_of_libarchive_are_read_once() {
+        let of = |records: &[u8]| {
+            let mtime = Timespec { tv_sec: 0, tv_nsec: 0 };
+            let flags = FileFlags::default();
+            let mut attributes = FileAttributes { mode: 0, uid: 0, gid: 0, mtime, xattrs: Vec::new(), flags };
+            read_pax(records, &mut attributes, &mut Vec::new()).map(|()| attributes)
+        };
+        let found = of(b"26 SCHILY.xattr.user.a=xy\n31 LIBARCHIVE.xattr.user.a=eHk\n").unwrap();
+        assert_eq!(found.xattrs, [(b"user.a".to_vec(), b"xy".to_vec())]);
+        let found = of(b"37 LIBARCHIVE.xattr.user.%E9%3d=eA==\n").unwrap();
+        assert_eq!(found.xattrs, [(b"user.\xe9=".to_vec(), b"x".to_vec())]);
+        assert!(of(b"30 LIBARCHIVE.xattr.user.a=e!\n").is_err());
     }
 
     #[test]

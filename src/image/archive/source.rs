@@ -80,13 +80,16 @@ impl<'b> ArchiveStream<'b> {
         Ok(self.buffered().len() >= wanted)
     }
 
-    pub(super) fn drain(&mut self) -> Result<()> {
+    /// Reads the stream to its end; returns whether there was more than zeros.
+    pub(super) fn drain(&mut self) -> Result<bool> {
+        let mut found = self.buffered().iter().any(|&byte| byte != 0);
         while let Ok(next) = self.chunks.recv() {
             let next = next.context(|| "decompress the archive")?;
             self.budget.spend(next.len() as u64)?;
+            found |= next.iter().any(|&byte| byte != 0);
             let _ = self.spare.send(next);
         }
-        Ok(())
+        Ok(found)
     }
 }
 

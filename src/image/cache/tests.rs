@@ -27,8 +27,11 @@ pub(super) fn spec(template: &str) -> ImageSpec {
     }
 }
 
-fn write(text: &'static str) -> impl Fn(&Path) -> Result<()> {
-    move |rootfs| Ok(fs::write(rootfs.join("file"), text)?)
+fn write(text: &'static str) -> impl Fn(&Path) -> Result<Remarks> {
+    move |rootfs| {
+        fs::write(rootfs.join("file"), text)?;
+        Ok(Remarks::default())
+    }
 }
 
 pub(super) fn nobody(_: &Layout, _: &Path) -> Result<Vec<PathBuf>> {
@@ -74,7 +77,8 @@ fn an_image_wanted_by_many_at_once_is_built_once_and_whole() {
                     built.fetch_add(1, Ordering::Relaxed);
                     fs::write(rootfs.join("file"), "ha")?;
                     std::thread::sleep(std::time::Duration::from_millis(30));
-                    Ok(fs::write(rootfs.join("file"), "whole")?)
+                    fs::write(rootfs.join("file"), "whole")?;
+                    Ok(Remarks::default())
                 });
                 assert_eq!(contents(&image.unwrap()), "whole");
             });
@@ -86,7 +90,7 @@ fn an_image_wanted_by_many_at_once_is_built_once_and_whole() {
 #[test]
 fn a_failed_build_leaves_nothing_and_the_next_one_works() {
     let host = host();
-    let failing = |rootfs: &Path| -> Result<()> {
+    let failing = |rootfs: &Path| -> Result<Remarks> {
         fs::write(rootfs.join("half"), "")?;
         Err(Error::failed("no mirror"))
     };

@@ -5,7 +5,7 @@ use crate::image::fingerprint::{assert_same, fingerprint};
 use crate::image::testing::{Bench, TORTURE, make_deep};
 
 fn copy(bench: &Bench) {
-    copy_tree(&bench.path("src"), &bench.path("copy"), &Progress::hidden()).unwrap();
+    copy_tree(&bench.path("src"), &bench.path("copy"), &Progress::hidden()).unwrap().require_none().unwrap();
 }
 
 #[test]

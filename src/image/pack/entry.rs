@@ -1,10 +1,11 @@
 //! One entry of an archive as tar stores it.
 
+use base64::Engine;
 use rustix::fs::Stat;
 use tar::{EntryType, Header};
 
-use crate::error::{Error, Result};
-use crate::image::shown;
+use crate::image::BASE64;
+use crate::image::inode_flags::FileFlags;
 
 pub(super) const BLOCK: u64 = 512;
 
@@ -92,17 +93,23 @@ impl NewEntry {
         }
     }
 
-    pub(super) fn xattrs(&mut self, xattrs: &[(Vec<u8>, Vec<u8>)]) -> Result<()> {
+    pub(super) fn xattrs(&mut self, xattrs: &[(Vec<u8>, Vec<u8>)]) {
         let mut xattrs: Vec<_> = xattrs.iter().collect();
         xattrs.sort();
         for (name, value) in xattrs {
-            let name = str::from_utf8(name)
-                .map_err(|_| Error::failed(format!("its extended attribute `{}` is not text", shown(name))))?;
-            // As GNU tar escapes them (its `xattr_encode_keyword`): a record's key ends at a `=`.
-            let name = name.replace('%', "%25").replace('=', "%3D");
-            self.pax.push((format!("SCHILY.xattr.{name}"), value.clone()));
+            self.pax.push(match str::from_utf8(name) {
+                // As GNU tar escapes them (its `xattr_encode_keyword`): a record's key ends at a `=`.
+                Ok(name) => (format!("SCHILY.xattr.{}", name.replace('%', "%25").replace('=', "%3D")), value.clone()),
+                // A key is text (POSIX.1, pax, extended header). libarchive's record is for all names.
+                Err(_) => (format!("LIBARCHIVE.xattr.{}", by_percent(name)), BASE64.encode(value).into_bytes()),
+            });
         }
-        Ok(())
+    }
+
+    pub(super) fn flags(&mut self, flags: FileFlags) {
+        if !flags.is_empty() {
+            self.pax.push(("SCHILY.fflags".to_owned(), flags.text().into_bytes()));
+        }
     }
 
     /// Makes it a file with holes; returns the map that goes before its data.
@@ -125,4 +132,13 @@ impl NewEntry {
         self.size(map.len() as u64 + data.iter().map(|(_, length)| length).sum::<u64>());
         map
     }
+}
+
+/// As in a URL, which libarchive writes names in.
+fn by_percent(name: &[u8]) -> String {
+    let byte = |&byte: &u8| match byte {
+        b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'.' | b'_' | b'-' => char::from(byte).to_string(),
+        other => format!("%{other:02X}"),
+    };
+    name.iter().map(byte).collect()
 }

@@ -93,6 +93,53 @@ fn devices_are_kept_for_others_and_sockets_left_out() {
 }
 
 #[test]
+fn a_socket_is_left_out_and_named_by_all_of_its_names() {
+    let bench = Bench::new();
+    bench.sh("mkdir src; cd src; python3 -c 'import socket; socket.socket(socket.AF_UNIX).bind(\"a\")'; ln a b; ln a c
+         mkfifo f; ln f g; touch -d @5 f .");
+    let progress = Progress::hidden();
+    let mut packer = Packer::new(Vec::new(), &progress);
+    packer.tree("", &bench.path("src")).unwrap();
+    assert_eq!(packer.remarks().notes(), ["left out, because a tar archive has no sockets: `a`, `b`, `c`"]);
+    unpack(&*packer.finish().unwrap(), &bench.path("root"), &Budget::default(), &progress).unwrap();
+    bench.sh("rm src/a src/b src/c; touch -d @5 src");
+    assert_same(&bench.path("root"), &bench.path("src"));
+}
+
+#[test]
+fn names_of_attributes_that_are_no_text_and_flags_come_back() {
+    let bench = Bench::new();
+    bench.sh("mkdir -p src/d; cd src; echo x > f; ln f g; setfattr -n $'user.caf\\xe9=%' -v x f; touch -d @5 f d .
+         chattr +i f; chattr +a d");
+    unpack(&*packed(&bench), &bench.path("root"), &Budget::default(), &Progress::hidden()).unwrap();
+    let same = std::panic::catch_unwind(|| assert_same(&bench.path("root"), &bench.path("src")));
+    let flags =
+        std::process::Command::new("lsattr").args(["-d", "root/f", "root/d"]).current_dir(bench.path("")).output();
+    bench.sh("chattr -i -a src/f src/d root/f root/d");
+    same.unwrap();
+    let flags = String::from_utf8(flags.unwrap().stdout).unwrap();
+    let has = |line: Option<&str>, flag| line.is_some_and(|line| line.split(' ').next().unwrap().contains(flag));
+    assert!(has(flags.lines().next(), 'i') && has(flags.lines().nth(1), 'a'), "{flags}");
+    let big = vec![0; 60_000];
+    let mut entry = NewEntry::new(EntryType::Regular, b"f");
+    entry.xattrs(&(0..200).map(|n| (format!("user.{n}").into_bytes(), big.clone())).collect::<Vec<_>>());
+    let progress = Progress::hidden();
+    let error = Packer::new(Vec::new(), &progress).header(&entry).unwrap_err().to_string();
+    assert!(error.contains("extended attributes are larger"), "{error}");
+}
+
+#[test]
+fn no_more_parts_of_a_file_are_written_than_are_read_back() {
+    let part = |n: usize| (n as u64 * 8192, 4096);
+    let few: Vec<_> = (0..1000).map(part).collect();
+    assert_eq!(merge_close(few.clone()), few);
+    let mut many: Vec<_> = (0..=MOST_PARTS).map(part).collect();
+    many.push((1 << 40, 512));
+    let merged = merge_close(many);
+    assert_eq!(merged, [(0, MOST_PARTS as u64 * 8192 + 4096), (1 << 40, 512)]);
+}
+
+#[test]
 fn files_and_trees_can_be_put_beside_each_other() {
     let bench = Bench::new();
     bench.sh("mkdir -p src/etc; echo x > src/etc/f; ln src/etc/f src/g; touch -d @5 src/etc/f src/etc src");

@@ -11,21 +11,21 @@ use rustix::io::Errno;
 
 use crate::error::{Context, Error, Result};
 use crate::image::archive::{Archive, ArchiveEntry, EntryKind};
-use crate::image::attributes::{Attributor, FileAttributes, xattrs_of_file};
+use crate::image::attributes::{Attributor, FileAttributes, Refused, xattrs_of_file};
 use crate::image::budget::Room;
+use crate::image::inode_flags::{FileFlags, PendingFlags};
 use crate::image::walk::open_deep;
-use crate::image::{acl, shown};
+use crate::image::{Remarks, acl, shown};
 use crate::sys::fs::{open_beneath, open_in_root};
 
 /// A path in the archive: below the root, without `.` and `..`, empty for the root itself.
+///
+/// An absolute one is taken from the root as GNU tar takes it, which removes a leading `/`.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub(super) struct Inside(pub Vec<u8>);
+pub(crate) struct Inside(pub Vec<u8>);
 
 impl Inside {
-    pub(super) fn new(path: &[u8]) -> Result<Self> {
-        if path.starts_with(b"/") {
-            return Err(Error::failed("its path is absolute and would leave the tree"));
-        }
+    pub(crate) fn new(path: &[u8]) -> Result<Self> {
         let mut inside = Vec::with_capacity(path.len());
         for component in path.split(|&byte| byte == b'/') {
             match component {
@@ -63,6 +63,7 @@ pub(super) struct WrittenTree {
     skipped: HashSet<Inside>,
     /// Of a layer over others: what it has made itself, the directories on the way too.
     pub layer: Option<HashSet<Vec<u8>>>,
+    flags: PendingFlags,
     room: Room,
     summary: Summary,
 }
@@ -80,6 +81,7 @@ impl WrittenTree {
             gid: stat.st_gid,
             mtime: rustix::fs::Timespec { tv_sec: stat.st_mtime, tv_nsec: stat.st_mtime_nsec as _ },
             xattrs: xattrs_of_file(root.as_fd()).context(step)?,
+            flags: FileFlags::default(),
         };
         let attributor = Attributor::new();
         attributor.neutralise(&root).context(step)?;
@@ -93,6 +95,7 @@ impl WrittenTree {
             directories,
             skipped: HashSet::new(),
             layer: None,
+            flags: PendingFlags::default(),
             room,
             summary,
         })
@@ -102,6 +105,9 @@ impl WrittenTree {
         let ArchiveEntry { path, kind, mut attributes, acls } = entry;
         let place = || -> Result<()> {
             let inside = Inside::new(&path)?;
+            if path.starts_with(b"/") {
+                self.summary.remarks.add("their names are absolute and were taken from the root of the archive", &path);
+            }
             self.room.take_entry(&self.root)?;
             for (list, text) in &acls {
                 if let Some(value) = acl::parse(text, *list, &self.root)? {
@@ -117,10 +123,10 @@ impl WrittenTree {
                 EntryKind::Directory => self.directory(inside, attributes),
                 EntryKind::Symlink(target) => self.symlink(&inside, &target, &attributes),
                 EntryKind::HardLink(target) => self.hard_link(inside, &target),
-                EntryKind::Fifo => self.fifo(&inside, &attributes),
+                EntryKind::Fifo => self.node(&inside, FileType::Fifo, &attributes),
+                EntryKind::Whiteout => self.node(&inside, FileType::CharacterDevice, &attributes),
                 EntryKind::Device => {
-                    self.summary.devices_skipped += 1;
-                    self.skipped.insert(inside);
+                    self.skip(&inside);
                     Ok(())
                 }
                 EntryKind::Label => Ok(()),
@@ -142,7 +148,9 @@ impl WrittenTree {
             std::io::Write::write_all(&mut &file, bytes).context(|| "write")?;
             self.summary.bytes += bytes.len() as u64;
         }
-        self.attributor.complete_file(file.as_fd(), attributes)
+        let refused = self.attributor.complete_file(file.as_fd(), attributes)?;
+        self.note(inside, attributes, refused);
+        Ok(())
     }
 
     fn sparse(
@@ -168,7 +176,9 @@ impl WrittenTree {
                 self.summary.bytes += bytes.len() as u64;
             }
         }
-        self.attributor.complete_file(file.as_fd(), attributes)
+        let refused = self.attributor.complete_file(file.as_fd(), attributes)?;
+        self.note(inside, attributes, refused);
+        Ok(())
     }
 
     fn create(&mut self, inside: &Inside, attributes: &FileAttributes) -> Result<File> {
@@ -197,23 +207,42 @@ impl WrittenTree {
         self.make(inside, |parent, name| rustix::fs::symlinkat(target, parent, name))?;
         let attributor = self.attributor;
         let (parent, name) = self.parent_of(inside)?;
-        attributor.complete_symlink(parent.as_fd(), name, attributes)
+        let refused = attributor.complete_symlink(parent.as_fd(), name, attributes)?;
+        refused.tell(&inside.0, &mut self.summary.remarks);
+        Ok(())
     }
 
-    fn fifo(&mut self, inside: &Inside, attributes: &FileAttributes) -> Result<()> {
+    /// A FIFO or a whiteout.
+    fn node(&mut self, inside: &Inside, kind: FileType, attributes: &FileAttributes) -> Result<()> {
         let mode = self.attributor.creation_mode(attributes);
-        self.make(inside, |parent, name| rustix::fs::mknodat(parent, name, FileType::Fifo, mode, 0))?;
+        self.make(inside, |parent, name| rustix::fs::mknodat(parent, name, kind, mode, 0))?;
         let attributor = self.attributor;
         let (parent, name) = self.parent_of(inside)?;
-        attributor.complete_node(parent.as_fd(), name, attributes)
+        let refused = attributor.complete_node(parent.as_fd(), name, attributes)?;
+        refused.tell(&inside.0, &mut self.summary.remarks);
+        Ok(())
+    }
+
+    /// A device node is left out, by all of its names.
+    fn skip(&mut self, inside: &Inside) {
+        // Over `dev` a file system of its own is mounted.
+        if !inside.0.starts_with(b"dev/") {
+            self.summary.remarks.add("left out, because a container's devices are made at its start", &inside.0);
+        }
+        self.skipped.insert(inside.clone());
+    }
+
+    /// Notes what of a file is still to be set, and what it has lost.
+    fn note(&mut self, inside: &Inside, attributes: &FileAttributes, refused: Refused) {
+        self.flags.add(inside.0.clone(), attributes.flags);
+        refused.tell(&inside.0, &mut self.summary.remarks);
     }
 
     fn hard_link(&mut self, inside: Inside, target: &[u8]) -> Result<()> {
         let step = || format!("link it to `{}`", shown(target));
         let target = Inside::new(target).context(step)?;
         if self.skipped.contains(&target) {
-            self.summary.devices_skipped += 1;
-            self.skipped.insert(inside);
+            self.skip(&inside);
             return Ok(());
         }
         if target == inside {
@@ -250,7 +279,15 @@ impl WrittenTree {
     fn parent_of<'a>(&mut self, inside: &'a Inside) -> Result<(&OwnedFd, &'a [u8])> {
         let (dir, name) = inside.split();
         if self.parent.as_ref().is_none_or(|(path, _)| path != dir) {
-            let fd = match self.open_directory(dir) {
+            // Down a tree a step costs the same at any depth; of layers, links lead about.
+            let near = self.parent.as_ref().filter(|_| self.layer.is_none()).and_then(|(path, fd)| {
+                let below =
+                    if path.is_empty() { dir } else { dir.strip_prefix(path.as_slice())?.strip_prefix(b"/")? };
+                let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW;
+                (!below.contains(&b'/')).then(|| open_beneath(fd, below, flags, Mode::empty()).ok())?
+            });
+            let opened = near.map_or_else(|| self.open_directory(dir), Ok);
+            let fd = match opened {
                 Err(e) if e.errno() == Some(libc::ENOENT) => {
                     self.make_directories(dir)?;
                     self.open_directory(dir)?
@@ -303,10 +340,15 @@ impl WrittenTree {
         Ok(())
     }
 
-    /// Gives the directories their attributes, those of the last entry where there are several.
-    pub(super) fn complete(self) -> Result<Summary> {
+    /// Gives the directories their attributes, those of the last entry where there are several. `more` says that
+    /// something follows the archive.
+    pub(super) fn complete(mut self, more: bool) -> Result<Summary> {
+        if more {
+            self.summary.remarks.add("not read, because GNU tar reads no further either", b"what is behind its end");
+        }
         let mut seen = HashSet::new();
-        for (inside, attributes) in self.directories.iter().rev().filter(|(inside, _)| seen.insert(inside)) {
+        let directories = std::mem::take(&mut self.directories);
+        for (inside, attributes) in directories.iter().rev().filter(|(inside, _)| seen.insert(inside)) {
             let path = &inside.0;
             let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW;
             let dir = match self.open(path, flags) {
@@ -315,9 +357,12 @@ impl WrittenTree {
                 other => other.context(|| format!("complete `{}`", shown(path)))?,
             };
             let completed = self.attributor.complete_directory(dir.as_fd(), attributes);
-            completed.context(|| format!("complete `{}`", shown(path)))?;
+            let refused = completed.context(|| format!("complete `{}`", shown(path)))?;
+            self.note(inside, attributes, refused);
         }
-        Ok(self.summary)
+        let (flags, mut summary) = (std::mem::take(&mut self.flags), std::mem::take(&mut self.summary));
+        flags.set(&mut summary.remarks, |path, flags| self.open(path, flags))?;
+        Ok(summary)
     }
 }
 
@@ -327,13 +372,13 @@ fn is_directory(parent: &OwnedFd, name: &[u8]) -> Result<bool> {
 }
 
 /// What came out of an archive.
-#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Default, Clone, PartialEq, Eq)]
 pub(crate) struct Summary {
     pub entries: u64,
     /// Contents of files, as stored in the archive.
     pub bytes: u64,
-    /// Device nodes, which are left out: a container's `/dev` is made at its start.
-    pub devices_skipped: u64,
+    /// What was left out or changed.
+    pub remarks: Remarks,
 }
 
 /// Removes a file or a tree, following no symbolic link.

@@ -19,7 +19,7 @@ use crate::progress::Progress;
 use crate::store::{Layout, Origin};
 use crate::types::Arch;
 
-const KNOWN: [&str; 4] = [RECORD, CONFIG, ORIGIN, DIGEST];
+pub(super) const KNOWN: [&str; 4] = [RECORD, CONFIG, ORIGIN, DIGEST];
 
 /// The most of `lxm/export.toml` that is read before anything else is.
 pub(super) const HEAD: usize = 8 * 512;
@@ -86,7 +86,7 @@ fn unpack(
     let mut aside = BTreeMap::new();
     let digest = Arc::new(Mutex::new(HeldTail::default()));
     let reader = HashedReader { reader: archive, held: Arc::clone(&digest) };
-    unpack_below(reader, TREE, root, budget, progress, &mut |path, contents| {
+    let summary = unpack_below(reader, TREE, root, budget, progress, &mut |path, contents| {
         // Kept in memory: these alone, and each once.
         if !KNOWN.contains(&path) {
             return Err(Error::failed(format!("`{path}` is not what `lxm export` writes")));
@@ -96,6 +96,7 @@ fn unpack(
             Some(_) => Err(Error::failed(format!("`{path}` is there twice"))),
         }
     })?;
+    let remarks = summary.remarks;
     let text = |name: &str| -> Result<String> {
         let contents = aside.get(name).ok_or_else(|| Error::failed(format!("there is no `{name}` in it")))?;
         String::from_utf8(contents.clone()).map_err(|_| Error::failed(format!("`{name}` is not text")))
@@ -115,19 +116,19 @@ fn unpack(
         return Err(Error::host_lacks(format!("it is of {}, and this host runs {}", origin.arch, Arch::host())));
     }
     if !is_known(layout, &config.uuid)? {
-        return Ok(ContainerParts { config_text, origin, keys: HostKeys::Keep });
+        return Ok(ContainerParts { config_text, origin, keys: HostKeys::Keep, remarks });
     }
     notes.push("a container of this host has its identity: it got one of its own".to_owned());
     let (config_text, left_out) = renew(&config_text, Path::new(CONFIG))?;
     notes.extend(
         left_out.iter().map(|setting| format!("not taken over, because only the original can have it: {setting}")),
     );
-    Ok(ContainerParts { config_text, origin, keys: HostKeys::Fresh })
+    Ok(ContainerParts { config_text, origin, keys: HostKeys::Fresh, remarks })
 }
 
 /// A digest of all but the last [`TAIL`] bytes.
 #[derive(Default)]
-struct HeldTail {
+pub(super) struct HeldTail {
     hasher: Sha256,
     /// At most [`TAIL`] bytes, which may yet turn out to be the last.
     tail: Vec<u8>,
@@ -144,14 +145,14 @@ impl HeldTail {
         self.tail.extend_from_slice(back);
     }
 
-    fn digest(&self) -> String {
+    pub(super) fn digest(&self) -> String {
         hex::encode(self.hasher.clone().finalize())
     }
 }
 
-struct HashedReader<R> {
-    reader: R,
-    held: Arc<Mutex<HeldTail>>,
+pub(super) struct HashedReader<R> {
+    pub(super) reader: R,
+    pub(super) held: Arc<Mutex<HeldTail>>,
 }
 
 impl<R: Read> Read for HashedReader<R> {

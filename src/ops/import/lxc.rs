@@ -65,9 +65,10 @@ pub(super) fn import(layout: &Layout, dir: &Path, options: &ImportOptions) -> Re
     let config_text = lxc.made.text()?;
     let mut notes = std::mem::take(&mut lxc.made.notes);
     let storage = make(layout, &name, options, &mut notes, &mut |root, place| {
-        fill_from_tree(&rootfs, dir, root, place, base)?;
+        let remarks = fill_from_tree(&rootfs, dir, root, place, base)?;
         foreign::require_init(root, &lxc.made.config)?;
-        Ok(ContainerParts { config_text: config_text.clone(), origin: foreign::origin("lxc"), keys: HostKeys::Keep })
+        let config_text = config_text.clone();
+        Ok(ContainerParts { config_text, origin: foreign::origin("lxc"), keys: HostKeys::Keep, remarks })
     });
     let storage = storage.context(step)?;
     notes.extend(foreign::hint(layout, &name, &lxc.made.hints)?);

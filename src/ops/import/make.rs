@@ -6,6 +6,7 @@ use super::accept;
 use crate::container::sweep::discard;
 use crate::distro::{self, HostKeys, Identity};
 use crate::error::{Context, Error, Result};
+use crate::image::Remarks;
 use crate::image::copy::{copy_tree, into_itself};
 use crate::image::measure::measure;
 use crate::ops::fits;
@@ -16,7 +17,7 @@ use crate::sys;
 use crate::types::{ContainerName, IdRange, Size};
 
 /// How it is to be kept here.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Default)]
 pub(crate) struct ImportOptions {
     /// Unset means the name it had.
     pub name: Option<ContainerName>,
@@ -27,6 +28,8 @@ pub(crate) struct ImportOptions {
     pub trust: bool,
     /// `security.id-range-size`, whatever its own configuration says.
     pub id_range_size: Option<u32>,
+    /// Of several images in one archive, which: its name, or the end of it.
+    pub image: Option<String>,
     /// The most that its archives may become unpacked.
     pub max_size: Option<Size>,
 }
@@ -45,18 +48,21 @@ pub(super) struct ContainerParts {
     pub(super) config_text: String,
     pub(super) origin: Origin,
     pub(super) keys: HostKeys,
+    /// What of its files was left out or changed.
+    pub(super) remarks: Remarks,
 }
 
 /// Copies the tree `from`, called `name`, to `root`, with ids from 0: they are stored from `base`.
-pub(super) fn fill_from_tree(from: &Path, name: &Path, root: &Path, place: &Path, base: u32) -> Result<()> {
+pub(super) fn fill_from_tree(from: &Path, name: &Path, root: &Path, place: &Path, base: u32) -> Result<Remarks> {
     // Where the files of some backends are has no way up to it.
     if sys::fs::holds(sys::fs::open_dir(from)?, sys::fs::open_dir(place)?)? {
         return Err(into_itself());
     }
     let progress = Progress::bytes(format!("copy `{}`", name.display()), 0);
-    copy_tree(from, root, &progress)?;
+    let remarks = copy_tree(from, root, &progress)?;
     progress.finish();
-    storage::unshift(place, root, base)
+    storage::unshift(place, root, base)?;
+    Ok(remarks)
 }
 
 /// Makes the container `name`: `fill` fills its tree, the first directory, then gives the rest. The
@@ -86,11 +92,13 @@ pub(super) fn make(
     drop(reserved);
 
     let mut made = None;
-    backend.fill(place, &mut |root| {
+    let mut kept = backend.fill(place, &mut |root| {
         made = Some((fill(root, place)?, measure(root)?));
         Ok(())
     })?;
     let (parts, measured) = made.ok_or_else(|| Error::failed("there were no files in it"))?;
+    kept.append(parts.remarks.clone());
+    notes.extend(kept.notes());
     let document = accept::accepted(layout, name, &parts.config_text, options, notes)?;
     fits::ids(&measured.highest, &document.config().security)
         .map_err(|e| e.hint("give it more with `--id-range-size`, or pack it with other owners (`tar --owner-map`)"))?;

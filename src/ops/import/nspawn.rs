@@ -47,10 +47,10 @@ pub(super) fn import(layout: &Layout, dir: &Path, options: &ImportOptions) -> Re
     let text = made.text()?;
     let mut notes = std::mem::take(&mut made.notes);
     let storage = make(layout, &name, options, &mut notes, &mut |root, place| {
-        fill_from_tree(&tree, dir, root, place, base)?;
+        let remarks = fill_from_tree(&tree, dir, root, place, base)?;
         foreign::require_init(root, &made.config)?;
         let config_text = text.clone();
-        Ok(ContainerParts { config_text, origin: foreign::origin("nspawn"), keys: HostKeys::Keep })
+        Ok(ContainerParts { config_text, origin: foreign::origin("nspawn"), keys: HostKeys::Keep, remarks })
     });
     let storage = storage.context(|| format!("import `{}`", dir.display()))?;
     notes.extend(foreign::hint(layout, &name, &made.hints)?);

@@ -19,8 +19,11 @@ use super::make::{ContainerParts, ImportOptions, Imported, make};
 use crate::config::Init;
 use crate::distro::{self, Extras, HostKeys};
 use crate::error::{Context, Error, Result};
+use crate::image::Remarks;
 use crate::image::budget::Budget;
-use crate::image::unpack::{unpack, unpack_layer};
+use crate::image::copy::copy_tree;
+use crate::image::survey::{Survey, survey};
+use crate::image::unpack::{raise_top, unpack, unpack_layer};
 use crate::progress::Progress;
 use crate::store::{self, Layout};
 use crate::sys::digest::sha256;
@@ -41,15 +44,15 @@ pub(super) fn import_archive(
     import(layout, budget, options, &mut |place| {
         let dir = place.join("archive");
         let progress = Progress::bytes("read the archive", 0);
-        unpack(archive.take().expect("read once"), &dir, budget, &progress)?;
+        let summary = unpack(archive.take().expect("read once"), &dir, budget, &progress)?;
         progress.finish();
-        Ok(dir)
+        Ok((dir, summary.remarks))
     })
 }
 
 pub(super) fn import_dir(layout: &Layout, dir: &Path, options: &ImportOptions) -> Result<Imported> {
     let budget = Budget::new(options.max_size);
-    import(layout, &budget, options, &mut |_| Ok(dir.to_owned()))
+    import(layout, &budget, options, &mut |_| Ok((dir.to_owned(), Remarks::default())))
 }
 
 pub(super) fn is_layout(dir: &Path) -> bool {
@@ -60,7 +63,7 @@ fn import(
     layout: &Layout,
     budget: &Budget,
     options: &ImportOptions,
-    spread: &mut dyn FnMut(&Path) -> Result<PathBuf>,
+    spread: &mut dyn FnMut(&Path) -> Result<(PathBuf, Remarks)>,
 ) -> Result<Imported> {
     let name = options.name.clone().ok_or_else(|| {
         Error::usage("an image has no name that a container could have").hint("give it one with `-n NAME`")
@@ -69,13 +72,19 @@ fn import(
     let mut said = Vec::new();
     let mut hints = Vec::new();
     let storage = make(layout, &name, options, &mut notes, &mut |root, place| {
-        let dir = spread(place)?;
+        let (dir, read) = spread(place)?;
+        if !is_layout(&dir) && dir.starts_with(place) {
+            return plain_tree(layout, &dir, root, read);
+        }
         let archive = open_dir(&dir)?;
-        let image = if dir.join("oci-layout").is_file() { of_oci(&archive)? } else { of_docker(&archive)? };
+        let wanted = options.image.as_deref();
+        let image =
+            if dir.join("oci-layout").is_file() { of_oci(&archive, wanted)? } else { of_docker(&archive, wanted)? };
         let arch = arch(&image.config, &mut said)?;
         if image.layers.len() > MOST_LAYERS {
             return Err(Error::failed(format!("it has more than {MOST_LAYERS} layers")));
         }
+        let mut remarks = Remarks::default();
         for (nth, (path, digest)) in image.layers.iter().enumerate() {
             let progress = Progress::bytes(format!("unpack layer {} of {}", nth + 1, image.layers.len()), 0);
             let file = open_file_in_root(&archive, path)?;
@@ -85,7 +94,8 @@ fn import(
             // Of a directory each file is what was packed; of an archive that was the archive.
             let packed: Box<dyn Read + Send> =
                 if dir.starts_with(place) { Box::new(&file) } else { Box::new(budget.counted(&file)) };
-            unpack_layer(packed, root, budget, &progress).context(|| format!("unpack layer {}", nth + 1))?;
+            let summary = unpack_layer(packed, root, budget, &progress);
+            remarks.append(summary.context(|| format!("unpack layer {}", nth + 1))?.remarks);
             progress.finish();
         }
         let mut made = translate(&image, root)?;
@@ -97,12 +107,43 @@ fn import(
         }
         let mut origin = foreign::origin(image.tag.as_deref().unwrap_or("oci"));
         origin.arch = arch;
-        Ok(ContainerParts { config_text: made.text()?, origin, keys: HostKeys::Fresh })
+        Ok(ContainerParts { config_text: made.text()?, origin, keys: HostKeys::Fresh, remarks })
     });
     let storage = storage.context(|| format!("import `{name}`"))?;
     notes.append(&mut said);
     notes.extend(foreign::hint(layout, &name, &hints)?);
     Ok(Imported { name, storage, notes })
+}
+
+/// A container of the archive of a root file system, unpacked in `dir`, as `machinectl import-tar` makes one.
+fn plain_tree(layout: &Layout, dir: &Path, root: &Path, mut remarks: Remarks) -> Result<ContainerParts> {
+    remarks.append(raise_top(dir)?);
+    distro::inspect(open_dir(dir)?.as_fd(), None)?;
+    let progress = Progress::bytes("copy its files", 0);
+    remarks.append(copy_tree(dir, root, &progress)?);
+    progress.finish();
+    store::remove_tree(dir)?;
+    distro::prepare(root, &Extras::default())?;
+    let mut made = Translated::new()?;
+    made.with_network(layout, "eth0")?;
+    Ok(ContainerParts { config_text: made.text()?, origin: foreign::origin("tar"), keys: HostKeys::Fresh, remarks })
+}
+
+/// Surveys the layers of the image in `dir` without unpacking them, and checks their digests.
+pub(super) fn survey_layers(dir: &Path, budget: &Budget, notes: &mut Vec<String>) -> Result<Vec<Survey>> {
+    let archive = open_dir(dir)?;
+    let image = if dir.join("oci-layout").is_file() { of_oci(&archive, None)? } else { of_docker(&archive, None)? };
+    arch(&image.config, notes)?;
+    let mut surveys = Vec::new();
+    for (nth, (path, digest)) in image.layers.iter().enumerate() {
+        let step = || format!("check layer {}", nth + 1);
+        let file = open_file_in_root(&archive, path).context(step)?;
+        if let Some(digest) = digest {
+            check(&file, digest).context(step)?;
+        }
+        surveys.push(survey(budget.counted(&file), None, budget, &mut |_, _| Ok(())).context(step)?);
+    }
+    Ok(surveys)
 }
 
 fn check(mut file: &File, digest: &str) -> Result<()> {

@@ -4,6 +4,7 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 
 use crate::error::{Context, Error, Result};
+use crate::image::Remarks;
 use crate::image::budget::Budget;
 use crate::image::copy::copy_tree;
 use crate::image::measure::measure;
@@ -11,7 +12,7 @@ use crate::progress::Progress;
 use crate::sys;
 
 /// Unpacks the image `file` into the empty directory `target`.
-pub(super) fn unpack(file: &Path, target: &Path, budget: &Budget) -> Result<()> {
+pub(super) fn unpack(file: &Path, target: &Path, budget: &Budget) -> Result<Remarks> {
     let packed = file.metadata().context(|| format!("look at `{}`", file.display()))?.len();
     budget.packed(packed);
     let mounted = sys::mount::in_private_namespace(|| {
@@ -21,25 +22,25 @@ pub(super) fn unpack(file: &Path, target: &Path, budget: &Budget) -> Result<()> 
         let mut mount = Command::new("mount");
         mount.args(["-t", "squashfs", "-o", "loop,ro,nodev"]).arg(file).arg(at.path());
         if !run(&mut mount)? {
-            return Ok(false);
+            return Ok(None);
         }
         let progress = Progress::bytes("unpack", 0);
         // Before it is copied: what it becomes is known by now.
         let fits = measure(at.path()).and_then(|tree| budget.spend_tree(&tree));
         let copied = fits.and_then(|()| copy_tree(at.path(), target, &progress));
         nix::mount::umount(at.path()).context(|| "unmount the image")?;
-        copied.map(|()| {
+        copied.map(|remarks| {
             progress.finish();
-            true
+            Some(remarks)
         })
     })?;
-    if mounted {
-        return Ok(());
+    if let Some(remarks) = mounted {
+        return Ok(remarks);
     }
     let mut unsquashfs = Command::new("unsquashfs");
     unsquashfs.args(["-no-progress", "-force", "-dest"]).arg(target).arg(file);
     match run(&mut unsquashfs)? {
-        true => budget.spend_tree(&measure(target)?),
+        true => budget.spend_tree(&measure(target)?).map(|()| Remarks::default()),
         false => Err(Error::host_lacks("a squashfs image can neither be mounted nor unpacked")
             .hint("load the kernel's `squashfs` and `loop`, or install `squashfs-tools`")),
     }

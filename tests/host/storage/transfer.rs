@@ -14,6 +14,7 @@ use crate::support::{Guest, Sandbox, Trial, eventually};
 pub(super) fn trials() -> Vec<Trial> {
     vec![
         Trial::new("storage::files_go_into_a_stopped_container_and_out_of_it", transfer_stopped),
+        Trial::new("storage::whatever_is_in_a_tree_is_copied_or_named", odd_trees),
         Trial::new("storage::no_copy_goes_into_itself", copies_into_themselves).guest(Guest::Probe),
         Trial::new("storage::files_go_into_a_running_guest_and_out_of_it", transfer_running).guest(Guest::Probe),
         Trial::new("storage::what_a_killed_push_left_is_gone", left_aside).guest(Guest::Probe),
@@ -34,6 +35,58 @@ fn transfer_stopped(sandbox: &Sandbox) {
         drop(tree);
         fs::remove_dir_all(layout.containers()).unwrap();
     }
+}
+
+/// A file 1,500 levels below `top`, which are made if they are to be.
+fn down(top: &Path, make: bool, file: &str) -> std::os::fd::OwnedFd {
+    use rustix::fs::{Mode, OFlags, mkdirat, openat};
+    let mut dir = std::os::fd::OwnedFd::from(fs::File::open(top).unwrap());
+    for _ in 0..1500 {
+        if make {
+            mkdirat(&dir, "d", Mode::RWXU).unwrap();
+        }
+        dir = openat(&dir, "d", OFlags::RDONLY | OFlags::DIRECTORY, Mode::empty()).unwrap();
+    }
+    let flags = if make { OFlags::WRONLY | OFlags::CREATE } else { OFlags::RDONLY };
+    openat(&dir, file, flags, Mode::RUSR).unwrap()
+}
+
+/// Names that are no text, holes, more levels than there are descriptors, and what is no file.
+fn odd_trees(sandbox: &Sandbox) {
+    handmade(&sandbox.layout(), "web", "dir");
+    let source = sandbox.path("source");
+    fs::create_dir(&source).unwrap();
+    let script =
+        "mkdir -p a/b; mkfifo a/b/pipe a/pipe; printf x > $'a/caf\\xe9'; printf last > a/z; truncate -s 64M a/holes
+         printf end >> a/holes";
+    let bash = |dir: &Path, script: &str| {
+        let mut bash = std::process::Command::new("bash");
+        bash.args(["-ec", script]).current_dir(dir);
+        crate::support::command::bounded(bash, b"", Duration::from_secs(60)).ok()
+    };
+    bash(&source, script);
+    rustix::io::write(down(&source, true, "bottom"), b"deep").unwrap();
+    let pulled = sandbox.path("pulled");
+    let words = ["push", source.to_str().unwrap(), "web:/srv"];
+    sandbox.lxm(&words).ok().complains("`a/b/pipe`").complains("`a/pipe`");
+    sandbox.lxm(&["pull", "web:/srv", pulled.to_str().unwrap()]).ok();
+    bash(&pulled, "test $(cat a/z) = last; test $(cat $'a/caf\\xe9') = x; test ! -e a/pipe; test $(du -k a/holes | cut -f1) -lt 1000
+         cmp a/holes ../source/a/holes");
+    let mut contents = [0; 8];
+    assert_eq!(rustix::io::read(down(&pulled, false, "bottom"), &mut contents), Ok(4));
+    use std::os::unix::ffi::OsStrExt;
+    let named = std::ffi::OsStr::from_bytes(b"web:/srv/a/caf\xe9");
+    assert_eq!(sandbox.lxm(&["pull".as_ref(), named, "-".as_ref()]).ok().stdout, "x");
+    let file = source.join("a/z");
+    sandbox.lxm(&["push".as_ref(), file.as_os_str(), std::ffi::OsStr::from_bytes(b"web:/srv/\xff")]).ok();
+    let named = std::ffi::OsStr::from_bytes(b"web:/srv/\xff");
+    assert_eq!(sandbox.lxm(&["pull".as_ref(), named, "-".as_ref()]).ok().stdout, "last");
+    bash(&source, "ln -s nowhere gone");
+    sandbox.lxm(&["push", source.join("gone").to_str().unwrap(), "web:/srv/gone"]).ok();
+    let file = file.to_str().unwrap();
+    sandbox.lxm(&["push", file, "web:/srv/gone"]).fails(3).complains("a link to what is not there");
+    sandbox.lxm(&["push", file, "web:/no/such"]).fails(3).complains("no directory `/no`");
+    fs::remove_dir_all(sandbox.layout().containers()).unwrap();
 }
 
 fn transfer_running(sandbox: &Sandbox) {
@@ -134,12 +187,12 @@ fn transfers(sandbox: &Sandbox) {
     sandbox.lxm(&["push", &path("source/file"), "web:/etc/pushed"]).ok();
     sandbox.lxm(&["push", &path("source/file"), "--owner", "7:8", "web:/new/dir/"]).ok();
     sandbox.lxm(&["push", &path("source"), "web:/"]).ok();
-    sandbox.lxm(&["push", &path("source"), "web:/etc/no/such/dir"]).fails(1);
+    sandbox.lxm(&["push", &path("source"), "web:/etc/no/such/dir"]).fails(3).complains("no directory `/etc/no/such`");
     sandbox.lxm_with(&["push", "-", "web:/etc/stream"], b"streamed", Duration::from_secs(20)).ok();
     assert_eq!(sandbox.lxm(&["pull", "web:/etc/pushed", "-"]).ok().stdout, "contents");
     assert_eq!(sandbox.lxm(&["pull", "web:/etc/stream", "-"]).ok().stdout, "streamed");
     // For the guest the link leads to nothing.
-    sandbox.lxm(&["push", &path("source/file"), "web:/source/escape/"]).fails(1);
+    sandbox.lxm(&["push", &path("source/file"), "web:/source/escape/"]).fails(3);
     assert_eq!(fs::read_dir(sandbox.path("outside")).unwrap().count(), 0);
 
     let pulled = sandbox.path("pulled");

@@ -80,10 +80,12 @@ pub(super) struct OciImage {
 
 const LIMIT: u64 = 16 << 20;
 
-pub(super) fn of_docker(archive: &OwnedFd) -> Result<OciImage> {
-    let manifests: Vec<DockerManifest> = json(archive, Path::new("manifest.json"))?;
-    let [manifest] = <[DockerManifest; 1]>::try_from(manifests)
-        .map_err(|all| Error::failed(format!("there are {} images in it", all.len())).hint("save one at a time"))?;
+/// What is taken of an archive of docker's; `wanted` is the name of one of several images.
+pub(super) fn of_docker(archive: &OwnedFd, wanted: Option<&str>) -> Result<OciImage> {
+    let mut manifests: Vec<DockerManifest> = json(archive, Path::new("manifest.json"))?;
+    let names = |manifest: &DockerManifest| manifest.repo_tags.clone().unwrap_or_default();
+    let chosen = choose(&manifests.iter().map(names).collect::<Vec<_>>(), wanted)?;
+    let manifest = manifests.swap_remove(chosen);
     Ok(OciImage {
         config: json(archive, Path::new(&manifest.config))?,
         layers: manifest.layers.into_iter().map(|layer| (PathBuf::from(layer), None)).collect(),
@@ -91,11 +93,37 @@ pub(super) fn of_docker(archive: &OwnedFd) -> Result<OciImage> {
     })
 }
 
-pub(super) fn of_oci(archive: &OwnedFd) -> Result<OciImage> {
+/// Which of several images with these names is wanted, each of which may have several.
+fn choose(images: &[Vec<String>], wanted: Option<&str>) -> Result<usize> {
+    let known = || {
+        let names: Vec<_> = images.iter().flatten().map(|name| format!("`{}`", name.escape_debug())).collect();
+        if names.is_empty() { "none of them has a name".to_owned() } else { format!("they are {}", names.join(", ")) }
+    };
+    let is = |name: &String, wanted: &str| {
+        // As docker shortens them: docker.io/library/debian:trixie, debian:trixie.
+        name == wanted || name.strip_suffix(wanted).is_some_and(|rest| rest.ends_with('/'))
+    };
+    let found: Vec<usize> = match wanted {
+        None => (0..images.len()).collect(),
+        Some(wanted) => (0..images.len()).filter(|at| images[*at].iter().any(|name| is(name, wanted))).collect(),
+    };
+    match (found.as_slice(), wanted) {
+        ([one], _) => Ok(*one),
+        ([], Some(wanted)) => {
+            Err(Error::not_found(format!("there is no image `{}` in it", wanted.escape_debug())).hint(known()))
+        }
+        ([], None) => Err(Error::failed("there is no image in it")),
+        (several, _) => Err(Error::usage(format!("there are {} images in it", several.len()))
+            .hint(format!("`--image NAME` chooses one: {}", known()))),
+    }
+}
+
+/// As [`of_docker`], of an image as OCI lays it out.
+pub(super) fn of_oci(archive: &OwnedFd, wanted: Option<&str>) -> Result<OciImage> {
     let mut manifest: Manifest = json(archive, Path::new("index.json"))?;
     let mut tag = None;
     // An index may lead to indexes, but no honest one goes deep.
-    for _ in 0..4 {
+    for depth in 0..4 {
         if manifest.config.is_some() {
             break;
         }
@@ -105,13 +133,29 @@ pub(super) fn of_oci(archive: &OwnedFd) -> Result<OciImage> {
         };
         let images: Vec<&Descriptor> =
             manifest.manifests.iter().filter(fits).filter(|d| !d.media_type.contains("attestation")).collect();
-        let chosen = images.first().ok_or_else(|| Error::host_lacks("there is no image in it that this host runs"))?;
-        tag = tag.or_else(|| chosen.annotations.get("org.opencontainers.image.ref.name").cloned());
+        if images.is_empty() {
+            return Err(Error::host_lacks("there is no image in it that this host runs"));
+        }
+        let named: Vec<Vec<String>> = images.iter().map(|image| names(image)).collect();
+        // Below the top, and without names, they are variants of one image: for more and for less of a processor.
+        let are_variants = depth > 0 || (wanted.is_none() && named.iter().all(|names| *names == named[0]));
+        let chosen = if are_variants { images[0] } else { images[choose(&named, wanted)?] };
+        tag = tag.or_else(|| chosen.annotations.get(REF_NAME).cloned());
         manifest = blob_json(archive, &chosen.digest)?;
     }
     let config = manifest.config.ok_or_else(|| Error::failed("there is no manifest of an image in it"))?;
     let layers = manifest.layers.iter().map(|layer| Ok((blob_path(&layer.digest)?, Some(layer.digest.clone()))));
     Ok(OciImage { layers: layers.collect::<Result<_>>()?, config: blob_json(archive, &config.digest)?, tag })
+}
+
+const REF_NAME: &str = "org.opencontainers.image.ref.name";
+
+/// What an image of an index is called: by its tag, and by docker's and containerd's whole name.
+fn names(image: &Descriptor) -> Vec<String> {
+    let keys = ["io.containerd.image.name", REF_NAME];
+    let mut names: Vec<String> = keys.iter().filter_map(|key| image.annotations.get(*key).cloned()).collect();
+    names.dedup();
+    names
 }
 
 /// Whether this host runs programs of the system and the architecture, where they are said.
@@ -214,6 +258,25 @@ mod tests {
             assert_eq!(error.kind(), crate::error::Kind::HostLacks);
             assert!(error.to_string().contains(architecture), "{error}");
         }
+    }
+
+    #[test]
+    fn one_of_several_images_is_chosen_by_name_and_never_silently() {
+        let images = [vec!["docker.io/library/debian:12".to_owned(), "12".into()], vec!["own:1".into()], vec![]];
+        for (wanted, found) in [
+            (Some("docker.io/library/debian:12"), Ok(0)),
+            (Some("debian:12"), Ok(0)),
+            (Some("12"), Ok(0)),
+            (Some("own:1"), Ok(1)),
+            (Some("ebian:12"), Err(3)),
+            (Some("nothing"), Err(3)),
+            (None, Err(2)),
+        ] {
+            let chosen = choose(&images, wanted).map_err(|e| e.kind().exit_status());
+            assert_eq!(chosen, found, "{wanted:?}");
+        }
+        assert_eq!(choose(&images[1..2], None).unwrap(), 0);
+        assert!(choose(&images, None).unwrap_err().hint_text().unwrap_or_default().contains("`own:1`"));
     }
 
     #[test]
