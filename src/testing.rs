@@ -25,7 +25,7 @@ pub mod image {
 }
 
 pub mod net {
-    pub use crate::net::{GuestLink, check, connect, disconnect, hold, is_wired, sweep};
+    pub use crate::net::{GuestLink, GuestSide, check, connect, disconnect, hold, is_wired, sweep};
 
     pub mod rules {
         pub use crate::net::rules::{Holding, is_held};

@@ -4,8 +4,12 @@ use std::fs;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
+use nix::unistd::Pid;
+
 use super::ContainerCgroup;
 use crate::error::{Context, Error, Result};
+use crate::sys::pidfd;
+use crate::types::Signal;
 
 /// Killed processes that still exist after this wait for something, perhaps a FUSE server.
 const STUCK_AFTER: Duration = Duration::from_secs(1);
@@ -21,6 +25,20 @@ impl ContainerCgroup {
         // A privileged guest may have frozen itself where the v2 kill does not reach.
         let groups = self.hierarchies.all_v1_mounts().into_iter().map(|mount| mount.join(&self.group));
         groups.map(|group| super::tree::thaw_v1(&group)).fold(Ok(()), Result::and)
+    }
+
+    /// Sends a signal to every process of the guest but `first`; fails where there is none.
+    pub(crate) fn signal_others(&self, first: Pid, signal: Signal) -> Result<()> {
+        let payload = self.payload()?;
+        let others = super::tree::processes(&payload)?.into_iter().filter(|pid| *pid != first.as_raw());
+        let opened: Vec<_> = others.filter_map(|pid| Some((pid, pidfd::open(Pid::from_raw(pid)).ok()?))).collect();
+        // A number may have become another process's before it was opened.
+        let still = super::tree::processes(&payload)?;
+        let meant: Vec<_> = opened.iter().filter(|(pid, _)| still.contains(pid)).collect();
+        if meant.is_empty() {
+            return Err(Error::failed("the guest has one process, which takes no signal"));
+        }
+        meant.into_iter().map(|(_, process)| pidfd::send_signal(process, signal)).fold(Ok(()), Result::and)
     }
 
     /// Kills everything of the container, its supervisor too; this process may not be in it.

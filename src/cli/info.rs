@@ -143,6 +143,9 @@ impl Lines {
             self.add("Blocked", format!("{} packets from {from}; see `lxm check`", dropped.packets));
         }
         seen.links().iter().flat_map(|link| &link.publish).for_each(|port| self.add("Published", port));
+        for link in seen.links().iter().filter(|link| !link.manager.is_empty()) {
+            self.add("Network", format!("{}, configured by {}", link.guest, link.manager));
+        }
         if let Some(pids) = seen.stats().pids {
             self.add("Processes", pids);
         }
@@ -152,6 +155,9 @@ impl Lines {
         if let Some(record) = &seen.record {
             self.add("Started", &record.started);
             self.add("Init", &record.init);
+            if !record.init_type.is_empty() {
+                self.add(" Type", &record.init_type);
+            }
         }
         self.boot(seen);
         if let Some(run) = seen.last_run() {

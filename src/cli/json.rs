@@ -59,6 +59,8 @@ pub(super) struct ContainerFacts {
     pub last_end: Option<EndFacts>,
     /// Why its last start failed, of one that does not run.
     pub failure: Option<String>,
+    /// What kind of init it is, as `boot.init-type` writes it.
+    pub init_type: Option<String>,
     /// Below each hierarchy's mount point.
     pub cgroup: Option<String>,
     /// What it is confined by.
@@ -175,6 +177,8 @@ pub(super) struct LinkFacts {
     pub rx_bytes: Option<u64>,
     /// Ports of the host that lead to it, as `publish` has them.
     pub publish: Vec<String>,
+    /// Who configures it: `host`, or the program in the guest that does.
+    pub managed_by: Option<String>,
 }
 
 impl LinkFacts {
@@ -186,6 +190,7 @@ impl LinkFacts {
             tx_bytes: link.traffic.map(|traffic| traffic.sent),
             rx_bytes: link.traffic.map(|traffic| traffic.received),
             publish: link.publish.iter().map(ToString::to_string).collect(),
+            managed_by: Some(link.manager.clone()).filter(|manager| !manager.is_empty()),
         }
     }
 }
@@ -230,6 +235,7 @@ impl ContainerFacts {
             init: record.map(|record| record.init.clone()),
             last_end: seen.last_run().map(EndFacts::from),
             failure: seen.failure().map(|failure| failure.to_string()),
+            init_type: record.map(|record| record.init_type.clone()).filter(|kind| !kind.is_empty()),
             cgroup: record.map(|record| record.cgroup.clone()),
             confinement: Confined::of(seen).map(ConfinementFacts::from),
             stages: record.map(|record| record.stages.clone()).unwrap_or_default(),

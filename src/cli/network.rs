@@ -71,6 +71,11 @@ enum NetworkVerb {
     Publish {
         name: ContainerName,
     },
+    /// Keep the leases of a running container that asks for none
+    #[command(hide = true)]
+    Lease {
+        name: ContainerName,
+    },
 }
 
 impl Network {
@@ -87,6 +92,10 @@ impl Network {
                 require_root("publish ports")?;
                 return network::publish(layout, &name).map(|()| 0);
             }
+            NetworkVerb::Lease { name } => {
+                require_root("keep leases")?;
+                return network::lease(layout, &name).map(|()| 0);
+            }
             _ => require_root("change the network")?,
         }
         let bridge = match self.verb {
@@ -101,7 +110,8 @@ impl Network {
                 };
                 on(known(&bridge)?, |bridge| set(context, bridge, key, value))?
             }
-            NetworkVerb::Show { .. } | NetworkVerb::Serve(_) | NetworkVerb::Publish { .. } => return Ok(0),
+            NetworkVerb::Show { .. } | NetworkVerb::Serve(_) => return Ok(0),
+            NetworkVerb::Publish { .. } | NetworkVerb::Lease { .. } => return Ok(0),
         };
         context.done(bridge, ())
     }

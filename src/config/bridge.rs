@@ -115,6 +115,12 @@ impl BridgeSettings {
         self.routed.unwrap_or(!self.nat)
     }
 
+    /// Who answers for names on it, if lxm does, and the domain of the guests' names.
+    pub fn resolver(&self) -> (Option<IpAddr>, &str) {
+        let own = self.ipv4.map(|net| net.ip().into()).or(self.ipv6.map(|net| net.ip().into()));
+        (own.filter(|_| self.dhcp), &self.domain)
+    }
+
     /// First and last address that a lease may have: the configured range, or every host address
     /// of the subnet. The gateway may lie within.
     pub fn pool(&self) -> Option<(Ipv4Addr, Ipv4Addr)> {

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::defaults::is_default;
 use super::{Mount, Network, Security, range};
-use crate::types::{Size, Timeout};
+use crate::types::{Signal, Size, Timeout};
 
 /// A container's `config.toml`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -94,6 +94,9 @@ pub struct Boot {
     /// How long a start with the host waits for what is not there yet: bridges and links, sources of mounts,
     /// devices. A start by hand does not wait.
     pub wait_timeout: Timeout,
+    /// The signal that asks its init to power off; unset means the one that this kind of init understands.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub stop_signal: Option<Signal>,
     /// The guest's init; unset means `/sbin/init`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub init: Option<PathBuf>,
@@ -110,6 +113,7 @@ impl Default for Boot {
             ready: ReadyCondition::Booted,
             stop_timeout: Timeout::from_secs(60),
             wait_timeout: Timeout::from_secs(60),
+            stop_signal: None,
             init: None,
             init_type: Init::Auto,
         }
@@ -136,6 +140,11 @@ pub enum Init {
     Busybox,
     Openrc,
     Runit,
+    Procd,
+    S6,
+    Dinit,
+    Finit,
+    /// A program that ends on SIGTERM.
     Other,
 }
 

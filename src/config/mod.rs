@@ -30,7 +30,8 @@ pub(crate) use key_path::KeyPath;
 pub(crate) use mount::{Mount, MountIds, MountTarget};
 pub use network::NetworkType;
 pub(crate) use network::{
-    Address, AllowedAddress, AllowedMac, Network, PublishProtocol, PublishedPort, is_interface_name, is_link_name,
+    Address, AllowedAddress, AllowedMac, Managed, Network, PublishProtocol, PublishedPort, is_interface_name,
+    is_link_name,
 };
 pub(crate) use order::{NextStep, Plan, StartOrder, Turn};
 pub(crate) use parse::parse;

@@ -7,6 +7,7 @@ use std::str::FromStr;
 use ipnetwork::IpNetwork;
 use serde::{Deserialize, Serialize};
 
+use super::defaults::is_default;
 use crate::error::{Error, Result};
 use crate::types::Mac;
 
@@ -27,6 +28,9 @@ pub struct Network {
     pub mac: Option<String>,
     pub ipv4: Address,
     pub ipv6: Address,
+    /// Who asks for the lease and sets the addresses.
+    #[serde(skip_serializing_if = "is_default")]
+    pub managed: Managed,
     /// Next hop of the default route where the address is static.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub gateway: Vec<IpAddr>,
@@ -67,6 +71,7 @@ impl Default for Network {
             mac: None,
             ipv4: Address::Dhcp,
             ipv6: Address::Auto,
+            managed: Managed::Auto,
             gateway: Vec::new(),
             allow_addresses: Vec::new(),
             allow_macs: Vec::new(),
@@ -76,6 +81,16 @@ impl Default for Network {
             isolated: false,
             ingress: None,
             egress: None,
+        }
+    }
+}
+
+impl Network {
+    /// Whether the host configures it, for a guest of which it is known whether something in it would.
+    pub(crate) fn is_managed_by_host(&self, guest_does: bool) -> bool {
+        match self.managed {
+            Managed::Auto => !guest_does,
+            managed => managed == Managed::Host,
         }
     }
 }
@@ -92,6 +107,18 @@ pub enum NetworkType {
     Ipvlan,
     /// A link of the host moved into the guest.
     Physical,
+}
+
+/// Who configures an interface of the guest.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Managed {
+    /// The guest, if something in its root file system does that, else the host.
+    #[default]
+    Auto,
+    /// The host: lease, routes and resolv.conf are there before init runs, and are kept.
+    Host,
+    Guest,
 }
 
 /// Where an interface's address comes from.

@@ -177,6 +177,8 @@ pub(crate) struct SeenLink {
     pub traffic: Option<Traffic>,
     /// Ports of the host that lead to it.
     pub publish: Vec<PublishedPort>,
+    /// Who configures it: `host`, or what in the guest does; empty where it was wired by an earlier lxm.
+    pub manager: String,
 }
 
 impl Observation<'_> {
@@ -247,6 +249,7 @@ impl Observation<'_> {
             host: link.host,
             mac: link.mac,
             publish: link.publish,
+            manager: link.manager,
         });
         seen.collect()
     }
@@ -357,6 +360,7 @@ mod tests {
             started: String::new(),
             privileged: false,
             init: "/sbin/init".into(),
+            init_type: String::new(),
             ids: None,
             cgroup: "lxm-no-such/web".into(),
             links: Vec::new(),

@@ -30,7 +30,8 @@ pub(super) fn edits(view: &View) -> Result<Vec<Edit>> {
         let removed = REMOVED_FROM_BOOT.iter().filter(|service| view.is_taken(&format!("{dir}/{service}")));
         edits.extend(removed.map(|service| Edit::remove(format!("{dir}/{service}"))));
     }
-    if !has_network_configuration(view) {
+    // The minirootfs has the table of OpenRC's package and no OpenRC: nobody would read the file.
+    if view.exists("sbin/openrc") && !has_network_configuration(view) {
         edits.push(Edit::write("etc/network/interfaces", INTERFACES));
         edits.push(Edit::link("etc/runlevels/boot/networking", "/etc/init.d/networking"));
     }

@@ -25,6 +25,11 @@ pub(crate) struct GuestSystem {
 }
 
 impl GuestSystem {
+    /// What its kind of init is called, as `boot.init-type` writes it.
+    pub(crate) fn kind_name(&self) -> &'static str {
+        super::init::rule(self.init).name
+    }
+
     /// Whether its systemd takes the hostname from the credential `system.hostname`
     /// (systemd.system-credentials(7)).
     pub(crate) fn reads_hostname(&self) -> bool {
@@ -37,8 +42,18 @@ impl GuestSystem {
     }
 }
 
-/// Where an init is looked for. systemd installed without its `systemd-sysv` has no `/sbin/init`.
-const INITS: [&str; 3] = ["/sbin/init", "/usr/lib/systemd/systemd", "/lib/systemd/systemd"];
+/// Where an init is looked for. One installed without the package that makes it the system's own (`systemd-sysv`,
+/// `runit-init`, `finit-sysv`) has no `/sbin/init`.
+const INITS: [&str; 8] = [
+    "/sbin/init",
+    "/usr/lib/systemd/systemd",
+    "/lib/systemd/systemd",
+    "/sbin/openrc-init",
+    "/sbin/runit-init",
+    "/sbin/finit",
+    "/sbin/dinit",
+    "/usr/sbin/dinit",
+];
 
 /// Where systemd keeps its shared library, whose name has the version: merged, split and 64-bit
 /// `/usr`, and Debian's multiarch directories.
@@ -101,28 +116,11 @@ fn require_executable(path: &Path, file: &OwnedFd) -> Result<()> {
 
 fn kind_of(rootfs: BorrowedFd<'_>, path: &Path, file: &OwnedFd) -> Result<Init> {
     let target = resolved_name(file)?;
-    let by_name = match target.as_str() {
-        "systemd" => Some(Init::Systemd),
-        "busybox" | "busybox.static" => Some(Init::Busybox),
-        "openrc-init" => Some(Init::Openrc),
-        "runit-init" | "runit" => Some(Init::Runit),
-        _ => None,
-    };
-    if let Some(kind) = by_name {
-        return Ok(kind);
+    match super::init::by_name(&target) {
+        Some(kind) => Ok(kind),
+        // A copy or a hard link named `init` is recognised by its contents.
+        None => Ok(super::init::by_contents(&read_in_root(rootfs, path, INIT_LIMIT)?)),
     }
-    // A copy or a hard link named `init` is recognised by its contents.
-    let contents = read_in_root(rootfs, path, INIT_LIMIT)?;
-    let marks: [(&[u8], Init); 5] = [
-        (b"INIT_VERSION=sysvinit", Init::Sysvinit),
-        (b"BusyBox v", Init::Busybox),
-        (b"libsystemd-shared", Init::Systemd),
-        (b"/etc/runit/1", Init::Runit),
-        (b"openrc-init", Init::Openrc),
-    ];
-    let is_elf = contents.starts_with(b"\x7fELF");
-    let found = marks.iter().find(|(mark, _)| is_elf && contains(&contents, mark));
-    Ok(found.map_or(Init::Other, |(_, kind)| *kind))
 }
 
 /// The last component of the path of an open file.
@@ -239,13 +237,21 @@ mod tests {
 
     #[test]
     fn inits_are_recognised_by_name_or_contents() {
-        let cases: [(&str, &str, Init); 8] = [
+        let cases = [
             ("bin/busybox", "\x7fELF", Init::Busybox),
             ("sbin/openrc-init", "\x7fELF", Init::Openrc),
             ("sbin/runit-init", "\x7fELF", Init::Runit),
             ("sbin/renamed", "\x7fELF..INIT_VERSION=sysvinit-3.06", Init::Sysvinit),
             ("sbin/renamed", "\x7fELF..BusyBox v1.35.0", Init::Busybox),
             ("sbin/renamed", "\x7fELF..libsystemd-shared-252.so", Init::Systemd),
+            ("sbin/procd", "\x7fELF", Init::Procd),
+            ("sbin/renamed", "\x7fELF..\0/sbin/procd\0", Init::Procd),
+            ("sbin/finit", "\x7fELF", Init::Finit),
+            ("sbin/renamed", "\x7fELF..\0/etc/finit.d\0", Init::Finit),
+            ("usr/bin/dinit", "\x7fELF", Init::Dinit),
+            ("sbin/renamed", "\x7fELF..\0/etc/dinit.d\0", Init::Dinit),
+            ("sbin/script", "#!/bin/execlineb -S0\n/bin/s6-linux-init -c /etc/s6 -- \"$@\"", Init::S6),
+            ("usr/bin/tini", "\x7fELF..BusyBox v", Init::Other),
             ("sbin/renamed", "\x7fELF..", Init::Other),
             ("sbin/renamed", "#!/bin/sh\n# not INIT_VERSION=sysvinit", Init::Other),
         ];

@@ -8,8 +8,10 @@
 mod accounts;
 mod alpine;
 pub(crate) mod compat;
+mod configurator;
 pub(crate) mod edit;
 mod identity;
+pub(crate) mod init;
 mod inspect;
 mod network;
 pub(crate) mod packages;
@@ -20,6 +22,7 @@ mod units;
 mod view;
 
 pub use accounts::Login;
+pub(crate) use configurator::configurator;
 pub(crate) use edit::Edit;
 pub use identity::{HostKeys, Identity};
 pub(crate) use inspect::{GuestSystem, inspect};

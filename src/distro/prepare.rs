@@ -12,7 +12,7 @@ use crate::error::{Context, Result};
 
 /// Version of the edits that go into images. Raised with every change of what `tests/golden` shows
 /// (`tests/golden.rs` sees to that): images made with older edits are then made anew.
-pub const REVISION: u32 = 3;
+pub const REVISION: u32 = 4;
 
 /// What a template adds to the fix-ups of its family.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -43,7 +43,7 @@ pub(super) fn family_edits(view: &View, init: Init) -> Result<Vec<Edit>> {
         Init::Sysvinit | Init::Openrc | Init::Runit => sysv::edits(view, init)?,
         Init::Busybox if alpine::is_alpine(view) => alpine::edits(view)?,
         // Busybox systems are as many as there are makers of them: the template's own files say all.
-        Init::Busybox | Init::Auto | Init::Other => Vec::new(),
+        Init::Busybox | Init::Procd | Init::S6 | Init::Dinit | Init::Finit | Init::Auto | Init::Other => Vec::new(),
     };
     edits.extend(identity::no_machine_id(view));
     edits.extend(identity::no_secrets(view));

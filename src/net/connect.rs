@@ -9,8 +9,9 @@ use nix::unistd::Pid;
 use super::announce::{announce, check_reservation};
 use super::disconnect::disconnect;
 use super::netlink::open_netns;
-use super::record::{GuestRecord, LinkRecord};
-use super::{addresses, bridge, exhausted, limit, link, names, netlink, owner, plan, publish, sysctl};
+use super::record::{GuestRecord, LinkRecord, MANAGED_BY_HOST};
+use super::{addresses, bridge, exhausted, lease, limit, link, names, netlink, owner, plan, publish, sysctl};
+use crate::config::bridge::BridgeSettings;
 use crate::config::{Address, Config, NetworkType};
 use crate::error::{Context, Result};
 use crate::net::bridge::Bridge;
@@ -19,7 +20,7 @@ use crate::net::names::Role;
 use crate::net::netlink::Netlink;
 use crate::net::plan::{LinkKind, PlannedInterface};
 use crate::store::Layout;
-use crate::types::{ContainerName, Mac};
+use crate::types::{ContainerName, IdRange, Mac};
 
 /// One link of a guest that is wired up.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -31,12 +32,30 @@ pub struct GuestLink {
     pub mac: Mac,
 }
 
+/// What a start knows of the guest that is wired.
+#[derive(Debug, Clone, Copy)]
+pub struct GuestSide<'a> {
+    pub leader: Pid,
+    /// What in its root file system would configure its network; `None` where nothing would.
+    pub configurator: Option<&'static str>,
+    /// Its root file system, as the host has it mounted with its `ids`, where the host configures a network.
+    pub root: Option<BorrowedFd<'a>>,
+    pub ids: Option<IdRange>,
+}
+
+impl GuestSide<'_> {
+    /// Of a guest that configures its network itself.
+    pub fn of(leader: Pid) -> Self {
+        GuestSide { leader, configurator: Some("guest"), root: None, ids: None }
+    }
+}
+
 /// Wires a guest up as its configuration asks. The bridge is made if this is
 /// its first use; addresses that are static are set when this returns.
 ///
 /// Run it in a short-lived process, after the leader's clone and before its init is executed.
 /// On failure nothing of it stays.
-pub fn connect(layout: &Layout, name: &ContainerName, config: &Config, leader: Pid) -> Result<Vec<GuestLink>> {
+pub fn connect(layout: &Layout, name: &ContainerName, config: &Config, guest: GuestSide<'_>) -> Result<Vec<GuestLink>> {
     if config.network.values().any(|network| network.kind == NetworkType::Host) {
         return Ok(Vec::new());
     }
@@ -64,15 +83,17 @@ pub fn connect(layout: &Layout, name: &ContainerName, config: &Config, leader: P
             addresses::check(layout, interface, ipv4, bridge, settings).context(step)?;
         }
     }
-    let record = record_of(layout, name, config, leader, &interfaces, &bridges);
+    let record = record_of(layout, name, config, guest, &interfaces, &bridges);
     record.write(layout, name)?;
     announce(layout, name, &record, &bridges)?;
     exhausted::note(layout, name, &record, &bridges)?;
-    let netns = open_netns(leader)?;
-    let wired = wire_up(layout, name, &interfaces, &bridges, netns.as_fd()).and_then(|()| {
-        let publishes = interfaces.iter().any(|interface| !interface.publish.is_empty());
-        if publishes { publish::spawn(layout, name) } else { Ok(()) }
-    });
+    let netns = open_netns(guest.leader)?;
+    let wired = wire_up(layout, name, &interfaces, &bridges, netns.as_fd())
+        .and_then(|()| configure(layout, name, &record, &bridges, guest))
+        .and_then(|()| {
+            let publishes = interfaces.iter().any(|interface| !interface.publish.is_empty());
+            if publishes { publish::spawn(layout, name) } else { Ok(()) }
+        });
     if let Err(e) = wired {
         // The first failure is the one worth reporting.
         let _ = disconnect(layout, name, &[], Some(netns.as_fd()));
@@ -82,18 +103,47 @@ pub fn connect(layout: &Layout, name: &ContainerName, config: &Config, leader: P
     Ok(links.map(|link| GuestLink { guest: link.guest, host: link.host, mac: link.mac }).collect())
 }
 
+/// Does for the guest what nothing in it does.
+fn configure(
+    layout: &Layout,
+    name: &ContainerName,
+    record: &GuestRecord,
+    bridges: &BTreeMap<String, Bridge>,
+    guest: GuestSide<'_>,
+) -> Result<()> {
+    let Some(root) = guest.root else { return Ok(()) };
+    let managed = record.links.iter().filter(|link| link.manager == MANAGED_BY_HOST);
+    let settings = managed.filter_map(|link| bridges.get(link.bridge.as_ref()?)?.settings.as_ref());
+    let (resolvers, domains): (Vec<_>, Vec<_>) = settings.map(BridgeSettings::resolver).unzip();
+    let resolvers: Vec<IpAddr> = resolvers.into_iter().flatten().collect();
+    let text = lease::resolv::text(&resolvers, domains.first().copied());
+    if let Err(e) = lease::resolv::make(root, guest.ids, &text) {
+        // A full or read-only file system: it runs without names.
+        crate::sys::log::line(&format!("warning: {e}"));
+    }
+    if record.links.iter().any(|link| link.lease) { lease::spawn(layout, name, root) } else { Ok(()) }
+}
+
 fn record_of(
     layout: &Layout,
     name: &ContainerName,
     config: &Config,
-    leader: Pid,
+    guest: GuestSide<'_>,
     interfaces: &[PlannedInterface],
     bridges: &BTreeMap<String, Bridge>,
 ) -> GuestRecord {
     let link_of = |interface: &PlannedInterface| {
         let on_host = |role| names::host_link(layout, name, &interface.guest, role);
+        let network = &config.network[&interface.guest];
+        let by_host = network.is_managed_by_host(guest.configurator.is_some());
+        let manager = if by_host { MANAGED_BY_HOST } else { guest.configurator.unwrap_or("guest") };
+        let is_leased = matches!(network.ipv4, Address::Dhcp | Address::Auto | Address::Reserved(_));
+        // A bridge of lxm's without IPv4 has nobody who would answer.
+        let has_ipv4 = |bridge: &String| bridges[bridge].settings.as_ref().is_none_or(|own| own.ipv4.is_some());
         let mut link = LinkRecord {
             guest: interface.guest.clone(),
+            manager: manager.to_owned(),
+            lease: by_host && is_leased,
             mac: interface.mac,
             host: None,
             helpers: Vec::new(),
@@ -111,6 +161,7 @@ fn record_of(
         };
         match &interface.kind {
             LinkKind::Veth { bridge } => {
+                link.lease &= has_ipv4(bridge);
                 link.host = Some(on_host(Role::Veth));
                 link.bridge = Some(bridge.clone());
                 link.group = Some(bridges[bridge].group(interface));
@@ -128,7 +179,7 @@ fn record_of(
         }
         link
     };
-    GuestRecord { leader: leader.as_raw(), links: interfaces.iter().map(link_of).collect() }
+    GuestRecord { leader: guest.leader.as_raw(), links: interfaces.iter().map(link_of).collect() }
 }
 
 /// The name that a link goes back to, where `name` may be an alternative one.

@@ -8,7 +8,7 @@ use nix::unistd::Pid;
 use super::announce::retract;
 use super::netlink::open_netns;
 use super::record::GuestRecord;
-use super::{exhausted, link, names, netlink, publish};
+use super::{exhausted, lease, link, names, netlink, publish};
 use crate::config::{Config, NetworkType};
 use crate::error::{Context, Result};
 use crate::net::netlink::Netlink;
@@ -36,6 +36,10 @@ pub fn disconnect(layout: &Layout, name: &ContainerName, links: &[String], held:
     if record.links.iter().any(|link| !link.publish.is_empty()) {
         // First, so that the translation ends before the address can be another's.
         publish::stop(layout, name)?;
+    }
+    if record.links.iter().any(|link| link.lease) {
+        // While the link is there to give the lease back by.
+        lease::stop(layout, name)?;
     }
     let mut ours: Vec<&String> = links.iter().collect();
     ours.extend(record.links.iter().flat_map(|link| link.host.iter().chain(&link.helpers)));

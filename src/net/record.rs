@@ -19,6 +19,9 @@ use crate::types::{ContainerName, Mac};
 /// Its name in a container's run directory.
 const FILE: &str = "network.toml";
 
+/// The manager of links whose guest does nothing for them.
+pub(crate) const MANAGED_BY_HOST: &str = "host";
+
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub(crate) struct GuestRecord {
@@ -57,6 +60,12 @@ pub(crate) struct LinkRecord {
     /// What a link moved to the guest is called on the host.
     #[serde(rename = "lent", default, skip_serializing_if = "Option::is_none")]
     pub moved: Option<String>,
+    /// Who configures it: `host`, or what in the guest does that.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub manager: String,
+    /// Its lease is kept from outside.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub lease: bool,
     /// Addresses that lxm has set.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub addresses: Vec<IpAddr>,

@@ -4,7 +4,7 @@ use std::fs::{self, File};
 use std::io::ErrorKind;
 use std::os::unix::process::CommandExt;
 use std::path::Path;
-use std::process::Command;
+use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use super::rules;
@@ -113,7 +113,7 @@ fn start(layout: &Layout, bridge: &str) -> Result<()> {
         File::options().create(true).append(true).open(&log).context(|| format!("open `{}`", log.display()))?;
     let mut command = Command::new("/proc/self/exe");
     command.arg0("lxm").args(["network", "serve", bridge, "--spawned"]).env("LXM_ROOT", layout.root());
-    helper::start(command.stderr(log_file)).map_err(|e| match e.hint_text() {
+    helper::start(command.stdin(Stdio::null()).stderr(log_file)).map_err(|e| match e.hint_text() {
         None => e.hint(format!("see `{}`", log.display())),
         Some(_) => e,
     })

@@ -27,7 +27,7 @@ const RETURN: u16 = 0x06;
 const WHOLE: u32 = 0x4_0000;
 
 /// Passes unfragmented UDP over IPv4 to `port`.
-pub(super) fn udp_filter(port: u16) -> [SockFilter; 9] {
+pub(crate) fn udp_filter(port: u16) -> [SockFilter; 9] {
     [
         SockFilter::new(LOAD_BYTE, 0, 0, 9),
         SockFilter::new(JUMP_EQUAL, 0, 5, 17),
@@ -66,7 +66,7 @@ fn checksum(parts: &[&[u8]]) -> u16 {
 
 /// A UDP datagram over IPv4.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct Datagram<'a> {
+pub(crate) struct Datagram<'a> {
     pub from: SocketAddrV4,
     pub to: SocketAddrV4,
     pub payload: &'a [u8],
@@ -75,7 +75,7 @@ pub(super) struct Datagram<'a> {
 /// Parses an IPv4 packet that holds a whole UDP datagram.
 ///
 /// The UDP checksum is not checked: a sender on a veth leaves it to hardware that does not exist.
-pub(super) fn parse_udp(packet: &[u8]) -> Option<Datagram<'_>> {
+pub(crate) fn parse_udp(packet: &[u8]) -> Option<Datagram<'_>> {
     let header = usize::from(packet.first()? & 0xf) * 4;
     if packet[0] >> 4 != 4 || header < 20 || packet.len() < header + 8 || packet[9] != 17 {
         return None;
@@ -96,7 +96,7 @@ pub(super) fn parse_udp(packet: &[u8]) -> Option<Datagram<'_>> {
 }
 
 /// Builds the IPv4 packet of a UDP datagram, both checksums filled in.
-pub(super) fn udp(from: SocketAddrV4, to: SocketAddrV4, payload: &[u8]) -> Vec<u8> {
+pub(crate) fn udp(from: SocketAddrV4, to: SocketAddrV4, payload: &[u8]) -> Vec<u8> {
     let length = 8 + payload.len();
     let mut packet = Vec::with_capacity(20 + length);
     packet.extend([0x45, 0x10]);

@@ -24,7 +24,7 @@ mod corpus;
 mod dhcp4;
 mod dns;
 mod forward;
-mod frame;
+pub(crate) mod frame;
 #[cfg(any(test, fuzzing))]
 pub(crate) mod fuzz;
 pub(crate) mod guests;

@@ -13,6 +13,7 @@ use crate::store::Layout;
 use crate::types::{ContainerName, Mac};
 
 pub(crate) use crate::net::bridge::down;
+pub(crate) use crate::net::lease::run as lease;
 pub(crate) use crate::net::owner::{DEFAULT_BRIDGE, bridge_name};
 pub(crate) use crate::net::publish::run as publish;
 pub(crate) use crate::net::server::{Readiness, run as serve};

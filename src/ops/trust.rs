@@ -115,6 +115,7 @@ fn boot_excess(found: &mut Excess, boot: &Boot, base: &Boot) {
         ready: _,
         init: _,
         init_type: _,
+        stop_signal: _,
         stop_timeout,
         wait_timeout,
     } = boot;
@@ -209,8 +210,9 @@ fn network_excess(found: &mut Excess, name: &str, network: &Network, base: &Base
         mac: _,
         ipv4,
         ipv6,
-        // Used with an address of its own alone.
+        // Used with an address of its own alone, and who asks for that.
         gateway: _,
+        managed: _,
         mtu,
         allow_addresses,
         allow_macs,

@@ -26,6 +26,9 @@ pub(crate) struct BootRecord {
     pub started: String,
     pub privileged: bool,
     pub init: String,
+    /// What kind of init it is, as `boot.init-type` writes it; empty in records of an earlier lxm.
+    #[serde(default)]
+    pub init_type: String,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ids: Option<IdRange>,
     /// Its cgroup below each hierarchy's mount point, without a leading slash: `lxm/web`.

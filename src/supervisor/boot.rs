@@ -112,6 +112,8 @@ fn bring_up(
     }
     timeline.reached(Stage::Mapped);
 
+    let root =
+        setup.configures_network().then(|| rootfs.try_clone().context(|| "duplicate a descriptor")).transpose()?;
     match give_mounts(setup, boot, rootfs, dev) {
         // It has failed before it took all of them, and says why.
         Err(e) if e.errno() == Some(libc::EPIPE) => return Err(await_mounts(boot).err().unwrap_or(e)),
@@ -120,7 +122,7 @@ fn bring_up(
     timeline.reached(Stage::Rooted);
 
     let locking = locker.map(|locker| lock(locker, leader)).transpose()?;
-    let up = wire_and_release(setup, timeline, leader, boot);
+    let up = wire_and_release(setup, timeline, leader, boot, root);
     if up.is_err() {
         // The helper that locks the mounts ends with that work, or with the guest's first process.
         pidfd::send_signal(&leader.pidfd, Signal::KILL)?;
@@ -141,9 +143,10 @@ fn wire_and_release(
     timeline: &mut Timeline,
     leader: &Child,
     boot: &Packets,
+    root: Option<OwnedFd>,
 ) -> Result<(ChildFds, Vec<String>)> {
     // While the child mounts.
-    let links = connect(setup, leader.pid)?;
+    let links = connect(setup, leader.pid, root)?;
     timeline.reached(Stage::Wired);
     let fds = await_mounts(boot)?;
     timeline.reached(Stage::Mounted);
@@ -215,7 +218,7 @@ fn write_id_maps(leader: Pid, ids: IdRange) -> Result<()> {
 
 /// Wires the network in a child of its own: the runtime that netlink needs stays out of the
 /// supervisor, which must remain one thread and small.
-fn connect(setup: &Setup, leader: Pid) -> Result<Vec<String>> {
+fn connect(setup: &Setup, leader: Pid, root: Option<OwnedFd>) -> Result<Vec<String>> {
     let needs_wiring = |kind: NetworkType| !matches!(kind, NetworkType::None | NetworkType::Host);
     if !setup.config.network.values().any(|network| needs_wiring(network.kind)) {
         return Ok(Vec::new());
@@ -223,7 +226,9 @@ fn connect(setup: &Setup, leader: Pid) -> Result<Vec<String>> {
     let connect = || {
         // What it starts runs on by itself.
         sys::oom::make_ordinary(nix::unistd::getpid())?;
-        let links = net::connect(&setup.layout, &setup.name, &setup.config, leader)?;
+        let Setup { configurator, ids, .. } = *setup;
+        let guest = net::GuestSide { leader, configurator, root: root.as_ref().map(AsFd::as_fd), ids };
+        let links = net::connect(&setup.layout, &setup.name, &setup.config, guest)?;
         Ok(links.into_iter().filter_map(|link| link.host).collect())
     };
     fork::run(connect).context(|| "connect the network")

@@ -208,16 +208,19 @@ impl<'a> RunningGuest<'a> {
     fn escalate(&mut self, clients: &mut Clients) -> Duration {
         loop {
             let Some(escalation) = &mut self.escalation else { return Duration::MAX };
-            let step = escalation.step(self.booted.leader.pid, self.signals_installed);
+            let lived = self.booted.at.elapsed();
+            let step = escalation.step(self.booted.leader.pid, self.signals_installed, lived);
             // A frozen guest handles no signal; cgroup.kill needs no thaw.
-            if matches!(step, EscalationStep::Signal(_) | EscalationStep::Command(_)) {
+            if !matches!(step, EscalationStep::Wait(_) | EscalationStep::Kill | EscalationStep::HangUp) {
                 let _ = self.setup.cgroup.set_frozen(false, Duration::from_secs(1));
             }
             let done = match step {
                 EscalationStep::Wait(duration) => return duration,
                 EscalationStep::Signal(signal) => pidfd::send_signal(&self.booted.leader.pidfd, signal),
                 EscalationStep::Kill => self.setup.cgroup.kill(),
-                EscalationStep::Command(command) => self.run_command(command),
+                // With nobody to wait for it is killed.
+                EscalationStep::SignalOthers(signal) => self.setup.cgroup.signal_others(self.booted.leader.pid, signal),
+                EscalationStep::Itself(argument) => self.run_init(argument),
                 EscalationStep::HangUp => {
                     self.orphans.extend(stop::hang_up(&self.booted.leader));
                     continue;
@@ -233,18 +236,17 @@ impl<'a> RunningGuest<'a> {
         }
     }
 
-    fn run_command(&mut self, command: &[&str]) -> Result<()> {
-        let request = AttachRequest {
-            command: command.iter().map(|arg| (*arg).to_owned()).collect(),
-            ..AttachRequest::default()
-        };
+    fn run_init(&mut self, argument: &str) -> Result<()> {
+        let command = [&*self.setup.guest.init_path.to_string_lossy(), argument].map(str::to_owned);
+        let request = AttachRequest { command: command.into(), ..AttachRequest::default() };
         let entering = attach::spawn(self.setup, &self.booted.leader.pidfd, &request, None, Vec::new())?;
         self.unattended.add([entering]);
         Ok(())
     }
 
     fn begin_stop(&mut self, goal: StopGoal, limit: Duration, clients: &mut Clients) {
-        let escalation = Escalation::new(self.setup.guest.init, goal, limit);
+        let request = stop::request(self.setup, self.booted.leader.pid, goal);
+        let escalation = Escalation::new(request, goal, limit);
         match &mut self.escalation {
             Some(current) => current.join(escalation),
             None => self.escalation = Some(escalation),

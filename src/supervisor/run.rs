@@ -12,7 +12,7 @@ use super::awaited::await_all;
 use super::ending::keep_end;
 use super::manager::Manager;
 use super::pause::RebootDelay;
-use super::stage::Stage;
+use super::stage::{Stage, Timeline};
 use super::{boot, dev, policy, rights};
 use crate::cgroup::ContainerCgroup;
 use crate::error::{Context, Error, Result};
@@ -25,7 +25,6 @@ use crate::supervisor::clients::Clients;
 use crate::supervisor::console::Console;
 use crate::supervisor::event_loop::{Ending, RunningGuest, Surroundings};
 use crate::supervisor::setup::Setup;
-use crate::supervisor::stage::Timeline;
 use crate::sys;
 use crate::sys::socket::PacketListener;
 use crate::types::ContainerName;
@@ -327,6 +326,7 @@ fn write_record(setup: &Setup, booted: &boot::Booted, links: &[String], timeline
         started: crate::store::now(),
         privileged: setup.ids.is_none(),
         init: setup.guest.init_path.to_string_lossy().into_owned(),
+        init_type: setup.guest.kind_name().to_owned(),
         ids: setup.ids,
         cgroup: setup.cgroup.group().to_owned(),
         links: links.to_vec(),

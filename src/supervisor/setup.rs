@@ -9,8 +9,8 @@ use caps::Capability;
 
 use super::{mount_ids, policy};
 use crate::cgroup::ContainerCgroup;
-use crate::config::{Config, HostConfig, Init, NetworkType};
-use crate::distro::{self, GuestSystem};
+use crate::config::{Config, HostConfig, Init, Managed, NetworkType};
+use crate::distro::{self, GuestSystem, View};
 use crate::error::{Context, Error, Kind, Result};
 use crate::identity::{self, ClaimLocks};
 use crate::inside::seccomp::SeccompFilter;
@@ -33,6 +33,8 @@ pub(super) struct Setup {
     pub host: HostConfig,
     pub backend: Box<dyn Backend>,
     pub guest: GuestSystem,
+    /// What in it would configure its network; `None` where nothing would, or where that is not asked.
+    pub configurator: Option<&'static str>,
     /// The guest's ids on the host; `None` for a privileged container.
     pub ids: Option<IdRange>,
     /// The user namespace whose ids the guest's mounts have; `None` for a privileged container.
@@ -100,6 +102,7 @@ impl Setup {
             init => GuestSystem { init, ..guest },
         };
         let network = network_view(&config)?;
+        let configurator = configurator(&config, &guest, rootfs.as_fd())?;
         let security = &config.security;
         let labels = policy::labels(security, cgroup.group(), &|key| layout.unset_command(name, key))?;
         let mut capabilities =
@@ -116,6 +119,7 @@ impl Setup {
             host: layout.host_settings(),
             backend,
             guest,
+            configurator,
             ids,
             mount_ids,
             network,
@@ -139,6 +143,12 @@ impl Setup {
 
     pub(super) fn mount_ids(&self) -> Option<GuestIds<'_>> {
         guest_ids(self.mount_ids.as_ref())
+    }
+
+    /// Whether the host configures an interface of the guest.
+    pub(super) fn configures_network(&self) -> bool {
+        let does = self.configurator.is_some();
+        self.config.network.values().any(|network| network.is_managed_by_host(does))
     }
 
     /// Mounts the root file system, attached nowhere.
@@ -238,6 +248,14 @@ fn host_os_release() -> String {
         .iter()
         .find_map(|file| std::fs::read_to_string(file).ok())
         .unwrap_or_default()
+}
+
+/// What in the guest would configure its network, where its settings leave that open.
+fn configurator(config: &Config, guest: &GuestSystem, root: BorrowedFd<'_>) -> Result<Option<&'static str>> {
+    if config.network.values().all(|network| network.managed != Managed::Auto) {
+        return Ok(None);
+    }
+    Ok(distro::configurator(&View::of(root)?, guest.init, &guest.init_path.to_string_lossy()))
 }
 
 /// Whose network the guest is in.

@@ -5,7 +5,9 @@ use std::time::{Duration, Instant};
 
 use nix::unistd::Pid;
 
+use super::setup::Setup;
 use crate::config::Init;
+use crate::distro::init::{ShutdownRequest, by_name, rule};
 use crate::proto::control::StopStage;
 use crate::store::RunEnd;
 use crate::sys;
@@ -20,32 +22,30 @@ pub(super) enum StopGoal {
     Reboot,
 }
 
-/// How an init is asked to shut down.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum ShutdownRequest {
-    Signal(Signal),
-    /// A command run in the guest: sysvinit and runit listen to their own `init` program.
-    Command(&'static [&'static str]),
-    /// It understands no request and is killed.
-    Kill,
+/// How the guest is asked for `goal`.
+pub(super) fn request(setup: &Setup, leader: Pid, goal: StopGoal) -> ShutdownRequest {
+    let kind = match setup.guest.init {
+        // What began as a script may have become an init by execve(2).
+        Init::Other => executed_kind(leader).unwrap_or(Init::Other),
+        kind => kind,
+    };
+    let rule = rule(kind);
+    match (goal, setup.config.boot.stop_signal, rule.reboot) {
+        (_, Some(signal), ShutdownRequest::Ends(_)) => ShutdownRequest::Ends(signal),
+        (StopGoal::PowerOff, Some(signal), _) => ShutdownRequest::Signal(signal),
+        (StopGoal::PowerOff, None, _) => rule.power_off,
+        (StopGoal::Reboot, _, reboot) => reboot,
+    }
 }
 
-/// The message for each init: systemd(1), init(8), busybox's init/init.c, openrc-init(8), runit-init(8).
-fn message(init: Init, goal: StopGoal) -> ShutdownRequest {
-    use nix::sys::signal::Signal::{SIGINT, SIGTERM, SIGUSR2};
-    match (init, goal) {
-        (Init::Systemd, StopGoal::PowerOff) => ShutdownRequest::Signal(Signal::realtime(4)),
-        (Init::Systemd, StopGoal::Reboot) => ShutdownRequest::Signal(Signal::realtime(5)),
-        (Init::Busybox, StopGoal::PowerOff) => ShutdownRequest::Signal(Signal::plain(SIGUSR2)),
-        (Init::Busybox, StopGoal::Reboot) => ShutdownRequest::Signal(Signal::plain(SIGTERM)),
-        (Init::Openrc, StopGoal::PowerOff) => ShutdownRequest::Signal(Signal::plain(SIGTERM)),
-        (Init::Openrc, StopGoal::Reboot) => ShutdownRequest::Signal(Signal::plain(SIGINT)),
-        (Init::Sysvinit | Init::Runit, StopGoal::PowerOff) => ShutdownRequest::Command(&["/sbin/init", "0"]),
-        (Init::Sysvinit | Init::Runit, StopGoal::Reboot) => ShutdownRequest::Command(&["/sbin/init", "6"]),
-        // What most programs take as a request to end.
-        (Init::Other, StopGoal::PowerOff) => ShutdownRequest::Signal(Signal::plain(SIGTERM)),
-        (Init::Other, StopGoal::Reboot) | (Init::Auto, _) => ShutdownRequest::Kill,
-    }
+/// The kind of init whose program a process executes, of those that take a signal.
+fn executed_kind(leader: Pid) -> Option<Init> {
+    let program = std::fs::read_link(format!("/proc/{leader}/exe")).ok()?;
+    let kind = by_name(program.file_name()?.to_str()?)?;
+    // busybox is a shell as well.
+    let is_init = || std::fs::read_to_string(format!("/proc/{leader}/comm")).is_ok_and(|name| name.trim() == "init");
+    let takes_signal = matches!(rule(kind).power_off, ShutdownRequest::Signal(_));
+    (takes_signal && (kind != Init::Busybox || is_init())).then_some(kind)
 }
 
 /// What a signal to the supervisor itself asks of it; `None` where it asks nothing.
@@ -66,7 +66,8 @@ pub(super) fn asked_by(signal: i32) -> Option<StopGoal> {
 #[derive(Debug)]
 pub(super) struct Escalation {
     goal: StopGoal,
-    message: ShutdownRequest,
+    /// `None` kills.
+    request: Option<ShutdownRequest>,
     deadline: Instant,
     /// When to look whether init has taken the signal; `None` when it has.
     look_at: Option<Instant>,
@@ -82,7 +83,10 @@ pub(super) struct Escalation {
 pub(super) enum EscalationStep {
     Wait(Duration),
     Signal(Signal),
-    Command(&'static [&'static str]),
+    /// To all processes but the first.
+    SignalOthers(Signal),
+    /// The init's own program with this argument, run in the guest.
+    Itself(&'static str),
     /// Ends what init is connected to: it waits for an answer, and takes no signal meanwhile.
     HangUp,
     Kill,
@@ -92,15 +96,19 @@ pub(super) enum EscalationStep {
 const TAKES_SIGNAL: Duration = Duration::from_secs(1);
 /// How often to look whether a young init has installed its handlers.
 const HANDLER_POLL: Duration = Duration::from_millis(10);
+/// After so long a program that is no init has installed the handlers that it will have.
+const GROWN: Duration = Duration::from_secs(3);
+/// How long a first process that takes no signal has once the others were asked to end: as docker gives it.
+const LAST_WORDS: Duration = Duration::from_secs(10);
 /// How long a kill may take to be noticed before it is repeated.
 const KILL_POLL: Duration = Duration::from_millis(100);
 
 impl Escalation {
     /// `limit` zero kills at once.
-    pub(super) fn new(init: Init, goal: StopGoal, limit: Duration) -> Self {
-        let message = if limit.is_zero() { ShutdownRequest::Kill } else { message(init, goal) };
+    pub(super) fn new(request: ShutdownRequest, goal: StopGoal, limit: Duration) -> Self {
+        let request = (!limit.is_zero()).then_some(request);
         let deadline = Instant::now() + limit;
-        Escalation { goal, message, deadline, look_at: None, limit, overdue: false, reached: None }
+        Escalation { goal, request, deadline, look_at: None, limit, overdue: false, reached: None }
     }
 
     /// How long the orderly shutdown may still take.
@@ -136,35 +144,42 @@ impl Escalation {
         }
     }
 
-    /// The next step; `handlers_installed` says whether `leader` is known to listen already.
-    pub(super) fn step(&mut self, leader: Pid, handlers_installed: bool) -> EscalationStep {
+    /// The next step for a guest that booted `lived` ago; `handlers_installed` says whether `leader` is known to
+    /// listen already.
+    pub(super) fn step(&mut self, leader: Pid, handlers_installed: bool, lived: Duration) -> EscalationStep {
         let left = self.left();
-        if self.message == ShutdownRequest::Kill || left.is_zero() {
+        let Some(request) = self.request.filter(|_| !left.is_zero()) else {
             if self.reached == Some(StopStage::Killed) {
                 return EscalationStep::Wait(KILL_POLL);
             }
-            self.overdue = self.message != ShutdownRequest::Kill && !self.limit.is_zero();
+            self.overdue = self.request.is_some() && !self.limit.is_zero();
             self.reached = Some(StopStage::Killed);
             return EscalationStep::Kill;
-        }
+        };
         if let Some(reached) = self.reached {
             return self.look_again(leader, reached, left);
         }
-        match self.message {
-            ShutdownRequest::Signal(signal) => {
-                // A signal to the init of a pid namespace is dropped unless it is handled (pid_namespaces(7)).
-                if !handlers_installed && !handles(leader, signal) {
-                    return EscalationStep::Wait(left.min(HANDLER_POLL));
-                }
+        match request {
+            ShutdownRequest::Signal(signal) | ShutdownRequest::Ends(signal)
+                if handlers_installed || handles(leader, signal) =>
+            {
                 self.reached = Some(StopStage::Signalled(signal));
                 self.look_at = Some(Instant::now() + TAKES_SIGNAL);
                 EscalationStep::Signal(signal)
             }
-            ShutdownRequest::Command(command) => {
-                self.reached = Some(StopStage::Commanded);
-                EscalationStep::Command(command)
+            // To the first process it would be lost (pid_namespaces(7)); what it has started may end, and it after.
+            ShutdownRequest::Ends(signal) if lived >= GROWN => {
+                self.reached = Some(StopStage::Signalled(signal));
+                if left > LAST_WORDS {
+                    (self.deadline, self.limit) = (Instant::now() + LAST_WORDS, LAST_WORDS);
+                }
+                EscalationStep::SignalOthers(signal)
             }
-            ShutdownRequest::Kill => EscalationStep::Kill,
+            ShutdownRequest::Signal(_) | ShutdownRequest::Ends(_) => EscalationStep::Wait(left.min(HANDLER_POLL)),
+            ShutdownRequest::Itself(argument) => {
+                self.reached = Some(StopStage::Commanded);
+                EscalationStep::Itself(argument)
+            }
         }
     }
 
@@ -188,7 +203,7 @@ impl Escalation {
 
     /// A step could not be taken: nothing is left but to kill.
     pub(super) fn step_failed(&mut self) {
-        self.message = ShutdownRequest::Kill;
+        self.request = None;
     }
 }
 
@@ -210,19 +225,6 @@ mod tests {
     use super::*;
 
     #[test]
-    fn each_init_is_asked_in_its_own_way() {
-        for (init, goal, expected) in [
-            (Init::Systemd, StopGoal::PowerOff, ShutdownRequest::Signal(Signal::realtime(4))),
-            (Init::Systemd, StopGoal::Reboot, ShutdownRequest::Signal(Signal::realtime(5))),
-            (Init::Busybox, StopGoal::PowerOff, ShutdownRequest::Signal("USR2".parse().unwrap())),
-            (Init::Busybox, StopGoal::Reboot, ShutdownRequest::Signal("TERM".parse().unwrap())),
-            (Init::Runit, StopGoal::PowerOff, ShutdownRequest::Command(&["/sbin/init", "0"])),
-        ] {
-            assert_eq!(message(init, goal), expected, "{init:?} {goal:?}");
-        }
-    }
-
-    #[test]
     fn a_signal_to_the_supervisor_means_what_it_means_to_init() {
         let goal = |signal: &str| asked_by(signal.parse::<Signal>().unwrap().number());
         for signal in ["TERM", "INT", "PWR", "RTMIN+3", "RTMIN+4", "RTMIN+13", "RTMIN+14"] {
@@ -237,17 +239,44 @@ mod tests {
         // Not this process: glibc blocks all signals for the moment in which it makes a thread.
         let mut init = std::process::Command::new("sleep").arg("60").spawn().unwrap();
         let me = Pid::from_raw(init.id() as i32);
-        let mut escalation = Escalation::new(Init::Systemd, StopGoal::PowerOff, Duration::from_secs(60));
-        assert!(matches!(escalation.step(me, false), EscalationStep::Wait(_)), "the signal is not handled yet");
-        assert_eq!(escalation.step(me, true), EscalationStep::Signal(Signal::realtime(4)));
-        assert!(matches!(escalation.step(me, true), EscalationStep::Wait(_)));
+        let mut escalation =
+            Escalation::new(rule(Init::Systemd).power_off, StopGoal::PowerOff, Duration::from_secs(60));
+        assert!(
+            matches!(escalation.step(me, false, Duration::ZERO), EscalationStep::Wait(_)),
+            "the signal is not handled yet"
+        );
+        assert_eq!(escalation.step(me, true, Duration::ZERO), EscalationStep::Signal(Signal::realtime(4)));
+        assert!(matches!(escalation.step(me, true, Duration::ZERO), EscalationStep::Wait(_)));
         escalation.deadline = Instant::now();
-        assert_eq!(escalation.step(me, true), EscalationStep::Kill);
+        assert_eq!(escalation.step(me, true, Duration::ZERO), EscalationStep::Kill);
         assert_eq!(escalation.stop_stage(), StopStage::Killed);
         assert_eq!(
-            Escalation::new(Init::Systemd, StopGoal::PowerOff, Duration::ZERO).step(me, true),
+            Escalation::new(rule(Init::Systemd).power_off, StopGoal::PowerOff, Duration::ZERO).step(
+                me,
+                true,
+                Duration::ZERO
+            ),
             EscalationStep::Kill
         );
+        init.kill().unwrap();
+        init.wait().unwrap();
+    }
+
+    #[test]
+    fn a_program_that_takes_no_signal_is_not_waited_for_long() {
+        let mut init = std::process::Command::new("sleep").arg("60").spawn().unwrap();
+        let me = Pid::from_raw(init.id() as i32);
+        let other = rule(Init::Other);
+        let mut escalation = Escalation::new(other.power_off, StopGoal::PowerOff, Duration::from_secs(60));
+        let young = escalation.step(me, false, Duration::ZERO);
+        assert!(matches!(young, EscalationStep::Wait(_)), "it may install a handler yet");
+        let grown = escalation.step(me, false, GROWN);
+        assert_eq!(grown, EscalationStep::SignalOthers("TERM".parse().unwrap()));
+        assert!(escalation.left() <= LAST_WORDS);
+        // A shorter limit stays.
+        let mut escalation = Escalation::new(other.reboot, StopGoal::Reboot, Duration::from_secs(2));
+        escalation.step(me, false, GROWN);
+        assert!(escalation.left() <= Duration::from_secs(2));
         init.kill().unwrap();
         init.wait().unwrap();
     }

@@ -38,6 +38,9 @@ pub(crate) fn open_beneath(
     Ok(resolved(root, path, flags, mode, ResolveFlags::BENEATH | ResolveFlags::NO_MAGICLINKS)?)
 }
 
+/// More than any host has renames and mounts during look-ups in a row.
+const MOST_TRIES: u32 = 10_000;
+
 /// Opens `path` below the directory `root`, resolved as openat2(2) says.
 pub(crate) fn resolved(
     root: impl AsFd,
@@ -46,10 +49,12 @@ pub(crate) fn resolved(
     mode: Mode,
     resolve: ResolveFlags,
 ) -> rustix::io::Result<OwnedFd> {
+    let mut tries = 0;
     loop {
         match openat2(root.as_fd(), path, flags | OFlags::CLOEXEC, mode, resolve) {
-            // A rename somewhere in the tree raced with the look-up (openat2(2), EAGAIN).
-            Err(rustix::io::Errno::AGAIN | rustix::io::Errno::INTR) => {}
+            // A rename or mount somewhere raced with the look-up (openat2(2), EAGAIN). It is the answer to every
+            // try where the root's mount has been unmounted and the path goes by `..`.
+            Err(rustix::io::Errno::AGAIN | rustix::io::Errno::INTR) if tries < MOST_TRIES => tries += 1,
             other => return other,
         }
     }

@@ -5,6 +5,7 @@
 
 use std::fs::File;
 use std::io::{Read, Write};
+use std::os::fd::{AsFd, OwnedFd};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -23,11 +24,12 @@ const STOP_TIMEOUT: Duration = Duration::from_secs(2);
 const POLL_INTERVAL: Duration = Duration::from_millis(1);
 const READY: &str = "ready\n";
 
-/// Runs `command`, this program as a helper, and waits until [`report`] says that it is ready.
+/// Runs `command`, this program as a helper, and waits until [`report`] says that it is ready. Its standard
+/// input is null, or a descriptor that it [takes](take_stdin).
 ///
 /// Fails with the helper's own error; `Kind::TimedOut` after ten seconds, and then it is killed.
 pub(crate) fn start(command: &mut Command) -> Result<()> {
-    let mut child = command.current_dir("/").stdin(Stdio::null()).stdout(Stdio::piped()).spawn()?;
+    let mut child = command.current_dir("/").stdout(Stdio::piped()).spawn()?;
     let mut pipe = child.stdout.take().expect("it is piped");
     let mut answer = String::new();
     let answered = read_answer(&mut pipe, &mut answer);
@@ -46,6 +48,16 @@ fn read_answer(pipe: &mut std::process::ChildStdout, answer: &mut String) -> Res
     }
     pipe.read_to_string(answer)?;
     Ok(())
+}
+
+/// In the helper: takes what it was given as standard input.
+pub(crate) fn take_stdin() -> Result<OwnedFd> {
+    let take = || -> Result<OwnedFd> {
+        let given = std::io::stdin().as_fd().try_clone_to_owned()?;
+        nix::unistd::dup2_stdin(File::open("/dev/null")?)?;
+        Ok(given)
+    };
+    take().context(|| "take the descriptor at standard input")
 }
 
 /// In the helper: says to who started it that it is ready, or why it is not, and closes standard output.

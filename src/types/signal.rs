@@ -10,7 +10,7 @@ use crate::error::{Error, Result};
 /// Real-time signals are counted from glibc's `SIGRTMIN` (34), because that is what a guest's
 /// glibc-built systemd expects whatever libc this program was built with.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Signal(i32);
+pub struct Signal(i32);
 
 const RTMIN: i32 = 34;
 const RTMAX: i32 = 64;

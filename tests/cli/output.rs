@@ -77,6 +77,7 @@ fn json_has_the_documented_fields_and_no_others() {
         "init",
         "last_end",
         "failure",
+        "init_type",
         "cgroup",
         "confinement",
         "stages",

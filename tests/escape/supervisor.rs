@@ -348,6 +348,7 @@ fn few_rights(sandbox: &Sandbox) {
     const SYS_RAWIO: u64 = 1 << 17;
     const SYS_ADMIN: u64 = 1 << 21;
     const NET_ADMIN: u64 = 1 << 12;
+    const DAC_OVERRIDE: u64 = 1 << 1;
     // The means: who starts them has more.
     let all = capabilities("self", "CapBnd:");
     assert_ne!(all & SYS_MODULE, 0);
@@ -373,6 +374,8 @@ fn few_rights(sandbox: &Sandbox) {
     // It answers before it has bound itself.
     let carrier = || named("network publish g").iter().all(|pid| confined(pid, NET_ADMIN));
     eventually("the carrier is confined", Duration::from_secs(20), carrier);
+    let keeper = || named("network lease g").iter().all(|pid| confined(pid, NET_ADMIN | DAC_OVERRIDE));
+    eventually("the keeper of the lease is confined", Duration::from_secs(20), keeper);
     // The server has no filter; the watchdog beside it has one, and administers no more than the network.
     let watchdog =
         || named("network serve lxmbr0").iter().any(|pid| confined(pid, all & !(SYS_MODULE | SYS_RAWIO | SYS_ADMIN)));

@@ -15,6 +15,7 @@ mod download;
 mod escape;
 mod faults;
 mod firewalls;
+mod guests;
 mod harness;
 mod image;
 mod import;
@@ -50,6 +51,7 @@ const MAY_NOT_BE_SKIPPED: &[&str] = &[
     "distributions::",
     "escape::",
     "firewalls::",
+    "guests::",
     "harness::",
     "image::",
     "import::",
@@ -89,6 +91,7 @@ fn trials() -> Vec<Trial> {
         download::trials(),
         escape::trials(),
         faults::trials(),
+        guests::trials(),
         netserve::trials(),
         nesting::trials(),
         network::trials(),

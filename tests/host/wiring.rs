@@ -67,7 +67,7 @@ impl<'a> WiredGuest<'a> {
 
     fn try_connect(&self, config: &str) -> Result<Vec<GuestLink>> {
         let config: Config = toml::from_str(config).unwrap();
-        net::connect(&self.sandbox.layout(), &self.name, &config, self.pid())
+        net::connect(&self.sandbox.layout(), &self.name, &config, net::GuestSide::of(self.pid()))
     }
 
     #[track_caller]

@@ -36,7 +36,7 @@ const RETRY_ON_HOST_BRIDGES: Duration = Duration::from_secs(5);
 pub(crate) fn spawn(layout: &Layout, name: &ContainerName) -> Result<()> {
     let mut command = Command::new("/proc/self/exe");
     command.arg0("lxm").arg("--path").arg(layout.containers()).args(["network", "publish", name.as_str()]);
-    helper::start(command.env("LXM_ROOT", layout.root()).stderr(Stdio::null()))
+    helper::start(command.env("LXM_ROOT", layout.root()).stdin(Stdio::null()).stderr(Stdio::null()))
         .context(|| format!("publish the ports of `{name}`"))
 }
 

@@ -174,6 +174,7 @@ fn run_command_as_init(read: &mut ReadImage, command_line: &str, root: &Path, tr
     distro::edit::apply(&view, &[distro::Edit::write(&COMMAND[1..], script).mode(0o755)])?;
     read.made.config.boot.init = Some(COMMAND.into());
     read.made.config.boot.init_type = Init::Other;
+    read.made.config.boot.stop_signal = read.stop_signal;
     read.made.notes.push(format!("it has no init: its command is PID 1 ({command_line})"));
     Ok(())
 }
@@ -245,7 +246,7 @@ mod tests {
         );
         assert_eq!(made.hints.len(), 2, "{:?}", made.hints);
         let told = made.notes.join("\n");
-        for what in ["User", "LOST", "ExposedPorts", "/data", "StopSignal", "Healthcheck", "Shiny"] {
+        for what in ["User", "LOST", "ExposedPorts", "/data", "Healthcheck", "Shiny"] {
             assert!(told.contains(what), "{what} in {told}");
         }
         assert!(!["Labels", "OnBuild", "Tty", "Domainname"].iter().any(|what| told.contains(what)), "{told}");

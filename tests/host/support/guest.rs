@@ -40,6 +40,8 @@ pub enum Guest {
     NobleArchive,
     /// No guest: a Debian with the firewalls that hosts have, at [`firewalls`].
     Firewalls,
+    /// No guest yet: Debian's packages of inits, at [`inits_archive`].
+    Inits,
 }
 
 impl Guest {
@@ -67,7 +69,7 @@ impl Guest {
             Guest::Sysvinit => &["-t", "debian", "-r", "bookworm", "--", "--init", "sysvinit"],
             Guest::Podman => &["-t", "debian", "-r", "bookworm", "--packages", "podman,crun"],
             Guest::Docker => &["-t", "debian", "-r", "bookworm", "--packages", "docker.io,iptables"],
-            Guest::NobleArchive | Guest::Firewalls => panic!("it is no guest"),
+            Guest::NobleArchive | Guest::Firewalls | Guest::Inits => panic!("it is no guest"),
         };
         words.iter().map(|word| word.to_string()).collect()
     }
@@ -95,6 +97,8 @@ impl Guest {
             make_noble_archive()?;
         } else if self == Guest::Firewalls {
             make_firewalls()?;
+        } else if self == Guest::Inits {
+            make_inits()?;
         } else {
             eprintln!("making the guest {self:?}, which later runs find in {}", store.display());
             let mut create = Command::new(program());
@@ -110,7 +114,7 @@ impl Guest {
 
     /// Lets a sandbox see the store of made images as its own.
     pub fn offer(self, root: &Path) {
-        if matches!(self, Guest::NobleArchive | Guest::Firewalls) {
+        if matches!(self, Guest::NobleArchive | Guest::Firewalls | Guest::Inits) {
             // What is made of it is for the trial alone to see.
             return;
         }
@@ -196,6 +200,20 @@ fn make_firewalls() -> Result<(), String> {
     let mut make = Command::new("mmdebstrap");
     make.args(["--quiet", "--variant=minbase", "--include=dbus,firewalld,iptables,procps,ufw", "bookworm"]);
     make.arg(&root);
+    checked(make, BUILD_LIMIT)
+}
+
+/// A root file system of Debian's packages of inits, unpacked and not configured.
+pub fn inits_archive() -> PathBuf {
+    store().join("inits.tar")
+}
+
+fn make_inits() -> Result<(), String> {
+    let archive = inits_archive();
+    eprintln!("fetching packages of inits, which later runs find in {}", archive.display());
+    let packages = "busybox-static,tini,dumb-init,catatonit,finit,runit,runit-init,s6,openrc";
+    let mut make = Command::new("mmdebstrap");
+    make.args(["--quiet", "--variant=extract", &format!("--include={packages}"), "bookworm"]).arg(archive);
     checked(make, BUILD_LIMIT)
 }
 

@@ -132,7 +132,7 @@ pub(super) const ROWS: &[Row<Lxc>] = &[
     Row::takes("lxc.sched.core", "0; 1 is lost: a guest's threads may share a core with others", settings::zero),
     Row::takes(
         "lxc.signal.halt lxc.haltsignal",
-        "nothing where it is LXC's own or systemd's: lxm knows what an init understands (`boot.init-type`). Others are lost",
+        "`boot.stop-signal`; nothing where it is LXC's own or systemd's: lxm knows what an init understands",
         settings::halt,
     ),
     Row::takes(

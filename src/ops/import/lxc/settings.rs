@@ -133,8 +133,12 @@ pub(super) fn seccomp(_: &mut Lxc, setting: &Setting) -> Taken {
     Taken::if_so(Path::new(&setting.value).starts_with("/usr/share/lxc/config"))
 }
 
-pub(super) fn halt(_: &mut Lxc, setting: &Setting) -> Taken {
-    Taken::if_so(["SIGPWR", "PWR", "30", "SIGRTMIN+3", "RTMIN+3", "37"].contains(&setting.value.as_str()))
+pub(super) fn halt(lxc: &mut Lxc, setting: &Setting) -> Taken {
+    if ["SIGPWR", "PWR", "30", "SIGRTMIN+3", "RTMIN+3", "37"].contains(&setting.value.as_str()) {
+        return Taken::Over;
+    }
+    lxc.made.config.boot.stop_signal = setting.value.parse().ok();
+    Taken::if_so(lxc.made.config.boot.stop_signal.is_some())
 }
 
 pub(super) fn signal(_: &mut Lxc, setting: &Setting) -> Taken {

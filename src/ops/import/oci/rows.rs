@@ -10,7 +10,7 @@ use crate::config::{PublishedPort, range};
 use crate::error::{Error, Result};
 use crate::ops::import::foreign::{Hint, Translated};
 use crate::ops::import::table::{self, Row, Setting, Taken};
-use crate::types::{Size, Timeout};
+use crate::types::{Signal, Size, Timeout};
 
 /// An image's settings while they are read.
 pub(super) struct ReadImage {
@@ -20,6 +20,7 @@ pub(super) struct ReadImage {
     pub working_dir: String,
     /// Where its programs are.
     pub path: Option<String>,
+    pub stop_signal: Option<Signal>,
     memory_and_swap: Option<u64>,
 }
 
@@ -32,6 +33,7 @@ impl ReadImage {
             cmd: Vec::new(),
             working_dir: String::new(),
             path: None,
+            stop_signal: None,
             memory_and_swap: None,
         };
         for (key, value) in settings {
@@ -132,14 +134,10 @@ pub(super) const ROWS: &[Row<ReadImage>] = &[
         read.made.config.limits.cpu_weight = weight.filter(|weight| range::WEIGHT.contains(weight));
         Taken::if_so(read.made.config.limits.cpu_weight.is_some())
     }),
-    Row::takes(
-        "StopSignal",
-        "nothing where it is SIGTERM, which lxm sends a command, or what systemd understands; others are lost",
-        |_, setting| {
-            let signal: String = value(setting).unwrap_or_default();
-            Taken::if_so(matches!(signal.trim_start_matches("SIG"), "TERM" | "15" | "RTMIN+3" | "37"))
-        },
-    ),
+    Row::takes("StopSignal", "`boot.stop-signal` where its command is PID 1; an init has its own", |read, setting| {
+        read.stop_signal = value::<String>(setting).and_then(|signal| signal.parse().ok());
+        Taken::if_so(read.stop_signal.is_some())
+    }),
     Row::takes("StopTimeout", "`boot.stop-timeout`", |read, setting| {
         let seconds = value::<u32>(setting);
         read.made.config.boot.stop_timeout = seconds.map_or(Timeout::from_secs(60), |s| Timeout::from_secs(s.into()));
