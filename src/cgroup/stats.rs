@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use super::{ContainerCgroup, Hierarchies};
+use super::Hierarchies;
 
 /// What a container has used; `None` where this host does not account for it.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -77,8 +77,7 @@ pub(crate) fn oom_kills(hierarchies: &Hierarchies, group: &str) -> u64 {
 }
 
 /// The same, of the guest alone.
-pub(crate) fn oom_kills_of_guest(cgroup: &ContainerCgroup) -> u64 {
-    let (hierarchies, group) = (cgroup.hierarchies(), cgroup.group());
+pub(crate) fn oom_kills_of_guest(hierarchies: &Hierarchies, group: &str) -> u64 {
     match hierarchies.v1_dir("memory", group) {
         Some(_) => oom_kills(hierarchies, group),
         // Made anew for each boot.

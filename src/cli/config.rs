@@ -118,7 +118,7 @@ fn set(context: &Context, name: &ContainerName, settings: &[String]) -> Result<u
 }
 
 /// The settings of a command line: KEY VALUE or KEY=VALUE, also with blanks around the `=`.
-pub(super) fn pairs<'w>(words: &'w [String]) -> Result<Vec<(&'w str, &'w str)>> {
+pub(super) fn pairs(words: &[String]) -> Result<Vec<(&str, &str)>> {
     let mut pairs = Vec::new();
     let mut words = words.iter().map(String::as_str);
     while let Some(word) = words.next() {

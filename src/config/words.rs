@@ -22,6 +22,7 @@ const SETTINGS: &[(&str, &str)] = &[
     ("security.privileged", "`true` or `false`"),
     ("security.nesting", "`true` or `false`"),
     ("security.idmap", "`auto`, or the first host id and how many, such as `1000000:65536`"),
+    ("security.id-range-size", "a number of ids from 65536 to 1878523904, such as `1048576`"),
     ("security.capabilities-add", "names of capabilities with commas between, such as `sys_time,net_raw`"),
     ("security.capabilities-drop", "names of capabilities with commas between, such as `sys_time,net_raw`"),
     ("security.syscalls", "`default`, `reduced` or `off`"),

@@ -15,13 +15,15 @@ mod lxc;
 mod make;
 mod nspawn;
 mod oci;
+mod options;
 mod table;
 
 use std::io::{ErrorKind, Read};
 use std::path::Path;
 
 pub(crate) use check::{Checked, check_path, check_stream};
-pub(crate) use make::{ImportOptions, Imported};
+pub(crate) use make::Imported;
+pub(crate) use options::ImportOptions;
 
 use crate::error::{Context, Error, Result};
 use crate::identity;

@@ -45,7 +45,7 @@ impl IdPool {
         let is_whole = ranges == [usual.clone()];
         if !is_whole {
             // A container: below what is for containers are the accounts of its users, and room.
-            ranges.extend(common(known, &[LEN..usual.start]));
+            ranges.extend(common(known, std::slice::from_ref(&(LEN..usual.start))));
         }
         let end = known.iter().map(|range| range.end).max().unwrap_or(0);
         // What has ids of its own shares them with nobody.
@@ -107,7 +107,7 @@ fn container_uuid(environment: &str) -> &str {
 }
 
 fn whole() -> Vec<Range<u64>> {
-    vec![0..u64::from(u32::MAX)]
+    std::iter::once(0..u64::from(u32::MAX)).collect()
 }
 
 /// The ids that a map of user_namespaces(7) has: lines of the first inside, the first outside, and how many. Lines
@@ -188,7 +188,7 @@ mod tests {
         // Of rootless podman's map, and of two maps that differ.
         assert_eq!(in_a_container("0 1000 1\n1 100000 65536\n").first_free(&[], IdRange::LEN), None);
         let uneven = common(&mapped("0 5 200000\n"), &mapped("0 5 150000\n150000 9 50000\n"));
-        assert_eq!(uneven, [0..200_000]);
+        assert_eq!(uneven, std::slice::from_ref(&(0..200_000)));
         let error = in_a_container("0 700000000 65536\n").exhausted(IdRange::LEN);
         assert!(error.to_string().contains("0 to 65535") && error.hint_text().is_some(), "{error}");
     }

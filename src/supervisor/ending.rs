@@ -28,7 +28,7 @@ pub(super) fn of(asked: Option<&Escalation>, init: Option<WaitStatus>) -> RunEnd
 /// Writes down how a boot ended, for `lxm info`, the log, and who waits for it.
 pub(super) fn keep_end(setup: &Setup, console: &Console, end: RunEnd, lived: Duration) {
     let (oom_kills, console) = match end.is_failure() {
-        true => (stats::oom_kills_of_guest(&setup.cgroup), console.last_lines()),
+        true => (stats::oom_kills_of_guest(setup.cgroup.hierarchies(), setup.cgroup.group()), console.last_lines()),
         false => (0, Vec::new()),
     };
     let run = LastRun { ended: store::now(), lived_ms: lived.as_millis() as u64, oom_kills, console, end };

@@ -26,6 +26,9 @@ const LAST_GROUP: u32 = i32::MAX as u32;
 /// Where a guest's programs are, for its init and for attached commands.
 pub(super) const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
+/// What keeps its files, its ids, and a user namespace that has them for mounts.
+type Storage = (Box<dyn Backend>, Option<IdRange>, Option<(File, IdRange)>);
+
 pub(super) struct Setup {
     pub layout: Layout,
     pub name: ContainerName,
@@ -92,7 +95,7 @@ impl Setup {
         name: &ContainerName,
         cgroup: ContainerCgroup,
         config: Config,
-        (backend, ids, mount_ids): (Box<dyn Backend>, Option<IdRange>, Option<(File, IdRange)>),
+        (backend, ids, mount_ids): Storage,
         rootfs: BorrowedFd<'_>,
     ) -> Result<Self> {
         let guest = distro::inspect(rootfs, config.boot.init.as_deref())?;

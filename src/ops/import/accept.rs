@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use super::ImportOptions;
+use super::options::ImportOptions;
 use crate::config::{Config, Document, KeyPath};
 use crate::container::random;
 use crate::error::{Error, Result};

@@ -8,10 +8,10 @@ use std::sync::{Arc, Mutex};
 
 use serde::Serialize;
 
-use super::ImportOptions;
 use super::accept::accepted;
 use super::exported::{self, HashedReader, HeldTail};
 use super::oci;
+use super::options::ImportOptions;
 use crate::config::{self, Security};
 use crate::error::{Context, Error, Kind, Result};
 use crate::image::budget::Budget;

@@ -7,7 +7,8 @@ use std::sync::{Arc, Mutex};
 
 use sha2::{Digest, Sha256};
 
-use super::make::{ContainerParts, ImportOptions, Imported, is_known, make};
+use super::make::{ContainerParts, Imported, is_known, make};
+use super::options::ImportOptions;
 use crate::config::{self, Config};
 use crate::container::new_identity::renew;
 use crate::distro::HostKeys;

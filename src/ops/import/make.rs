@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use super::accept;
+use super::options::ImportOptions;
 use crate::container::sweep::discard;
 use crate::distro::{self, HostKeys, Identity};
 use crate::error::{Context, Error, Result};
@@ -14,25 +15,7 @@ use crate::progress::Progress;
 use crate::storage::{self, Tree};
 use crate::store::{self, Layout, OperationLock, Origin, Staging, ids, require_free};
 use crate::sys;
-use crate::types::{ContainerName, IdRange, Size};
-
-/// How it is to be kept here.
-#[derive(Debug, Clone, Default)]
-pub(crate) struct ImportOptions {
-    /// Unset means the name it had.
-    pub name: Option<ContainerName>,
-    /// A backend's name, or `auto`.
-    pub storage: String,
-    /// Takes over also what gives it more than a fresh container has, and files that its
-    /// configuration says are elsewhere.
-    pub trust: bool,
-    /// `security.id-range-size`, whatever its own configuration says.
-    pub id_range_size: Option<u32>,
-    /// Of several images in one archive, which: its name, or the end of it.
-    pub image: Option<String>,
-    /// The most that its archives may become unpacked.
-    pub max_size: Option<Size>,
-}
+use crate::types::{ContainerName, IdRange};
 
 /// What has been made.
 #[derive(Debug)]
