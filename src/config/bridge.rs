@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::config;
 use crate::error::{Context, Error, Result};
-use crate::types::Timeout;
+use crate::types::{Timeout, closest};
 
 /// All bridges, by name.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
@@ -239,7 +239,11 @@ impl NetworkFile {
     /// The settings of a bridge of ours; fails with `Kind::NotFound` for any other.
     pub fn get(&self, bridge: &str) -> Result<&BridgeSettings> {
         self.bridge.get(bridge).ok_or_else(|| {
-            Error::not_found(format!("bridge `{bridge}` is not one of lxm's")).hint("`lxm network show` lists them")
+            let error = Error::not_found(format!("bridge `{bridge}` is not one of lxm's"));
+            match closest(bridge, self.bridge.keys().map(String::as_str)) {
+                Some(near) => error.hint(format!("did you mean `{near}`?")),
+                None => error.hint("`lxm network show` lists them"),
+            }
         })
     }
 }

@@ -5,6 +5,7 @@ use std::path::Path;
 use serde::de::DeserializeOwned;
 
 use crate::error::{Error, Result};
+use crate::types::closest;
 
 /// Parses a TOML file's text, refusing what its type does not know.
 ///
@@ -35,8 +36,7 @@ fn line_of(text: &str, offset: usize) -> usize {
 pub(super) fn nearest(message: &str) -> Option<String> {
     let names: Vec<&str> = message.split('`').skip(1).step_by(2).collect();
     let (typed, valid) = names.split_first().filter(|_| message.starts_with("unknown "))?;
-    let close = |key: &&&str| strsim::damerau_levenshtein(typed, key) <= 1 + key.len() / 3;
-    valid.iter().filter(close).min_by_key(|key| strsim::damerau_levenshtein(typed, key)).map(|key| key.to_string())
+    closest(typed, valid.iter().copied()).map(str::to_owned)
 }
 
 #[cfg(test)]

@@ -13,6 +13,7 @@ use rtnetlink::Handle;
 use rtnetlink::packet_route::link::{LinkAttribute, LinkMessage};
 
 use crate::error::{Context, Error, Result};
+use crate::types::closest;
 
 /// The runtime that all sockets of one caller share.
 #[derive(Debug)]
@@ -79,8 +80,24 @@ pub(super) async fn link_by_name(handle: &Handle, name: &str) -> Result<Option<L
 pub(super) async fn index_of(handle: &Handle, name: &str) -> Result<u32> {
     match link_by_name(handle, name).await? {
         Some(link) => Ok(link.header.index),
-        None => Err(Error::not_found(format!("this host has no link `{name}`"))),
+        None => Err(missing(name)),
     }
+}
+
+/// The refusal of a link that is not there.
+pub(super) fn missing(name: &str) -> Error {
+    let error = Error::not_found(format!("this host has no link `{name}`"));
+    match similar_link(name) {
+        Some(near) => error.hint(format!("did you mean `{near}`?")),
+        None => error,
+    }
+}
+
+/// The link of this host whose name is most like one that was mistyped.
+pub(super) fn similar_link(name: &str) -> Option<String> {
+    let links = nix::net::if_::if_nameindex().ok()?;
+    let names: Vec<&str> = links.iter().filter_map(|link| link.name().to_str().ok()).collect();
+    closest(name, names).map(str::to_owned)
 }
 
 /// Deletes a link; one that is gone already is fine.

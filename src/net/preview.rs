@@ -1,14 +1,14 @@
 //! What of a container's network can be refused before anything of it is made, or taken from a guest that
 //! still runs.
 
-use super::netlink::{Netlink, link_by_name};
+use super::netlink::{self, Netlink, link_by_name};
 use super::plan::{self, LinkKind};
 use super::publish;
 use super::record::GuestRecord;
 use super::{addresses, bridge, owner};
 use crate::config::bridge::NetworkFile;
 use crate::config::{Config, NetworkType};
-use crate::error::{Context, Error, Result};
+use crate::error::{Context, Result};
 use crate::store::Layout;
 use crate::types::ContainerName;
 
@@ -55,7 +55,7 @@ pub(crate) fn require_links(layout: &Layout, name: &ContainerName, config: &Conf
             (NetworkType::Macvlan | NetworkType::Ipvlan | NetworkType::Physical, _, Some(parent))
                 if !bridge::exists(parent) && !moved().contains(parent) =>
             {
-                return Err(Error::not_found(format!("this host has no link `{parent}`")).step(step()));
+                return Err(netlink::missing(parent).step(step()));
             }
             _ => {}
         }

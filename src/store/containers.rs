@@ -7,7 +7,7 @@ use super::layout::Layout;
 use crate::config::{self, Config, HostConfig};
 use crate::error::{Context, Error, Kind, Result};
 use crate::sys::fs::read_text;
-use crate::types::ContainerName;
+use crate::types::{ContainerName, closest};
 
 impl Layout {
     /// Reads `lxm.toml`; a missing file is the default one.
@@ -33,7 +33,7 @@ impl Layout {
     pub(crate) fn names_directory(&self) -> bool {
         let text = read_text(&self.etc().join("lxm.toml")).unwrap_or_default();
         let mut keys = text.lines().filter_map(|line| Some(line.split_once('=')?.0.trim()));
-        keys.any(|key| strsim::damerau_levenshtein(key, "path") <= 2)
+        keys.any(|key| closest(key, ["path"]).is_some())
     }
 
     /// Reads a container's configuration; fails with `Kind::NotFound` where there is no container.
@@ -63,8 +63,11 @@ impl Layout {
             Ok(_) => Err(Error::not_found(format!("`{}` is not a container: it has no origin.toml", place.display()))
                 .hint(format!("`{}` shows the containers; lxm leaves everything else alone", self.command("list")))),
             Err(e) if e.kind() == std::io::ErrorKind::NotFound => {
+                let names: Vec<String> = self.names().unwrap_or_default().iter().map(ToString::to_string).collect();
+                let near = closest(&name.to_string(), names.iter().map(String::as_str));
+                let meant = near.map(|near| format!("did you mean `{near}`? ")).unwrap_or_default();
                 Err(Error::not_found(format!("container `{name}` does not exist"))
-                    .hint(format!("`{}` shows those that do", self.command("list"))))
+                    .hint(format!("{meant}`{}` shows those that do", self.command("list"))))
             }
             Err(e) => Err(Error::from(e).step(format!("look for container `{name}`"))),
         }

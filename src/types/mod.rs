@@ -4,6 +4,7 @@
 
 pub(crate) mod account;
 mod arch;
+mod closest;
 pub(crate) mod device;
 mod duration;
 mod generation;
@@ -20,6 +21,7 @@ mod sockets;
 pub(crate) mod subnet;
 
 pub use arch::Arch;
+pub(crate) use closest::closest;
 pub(crate) use duration::Timeout;
 pub use generation::Generation;
 pub(crate) use id::parse_id;

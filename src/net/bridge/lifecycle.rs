@@ -7,7 +7,7 @@ use super::subnet::choose;
 use crate::config::bridge::{BridgeSettings, NetworkFile};
 use crate::config::{Config, HostConfig, NetworkType};
 use crate::error::{Context, Error, Result};
-use crate::net::netlink::{Netlink, delete_link, link_by_name};
+use crate::net::netlink::{Netlink, delete_link, link_by_name, similar_link};
 use crate::net::owner::{self, DEFAULT_BRIDGE};
 use crate::net::{firewall, groups, repair, resolved, rules, server};
 use crate::store::{FileLock, Layout};
@@ -34,7 +34,11 @@ pub(crate) fn default_of(layout: &Layout, config: &Config) -> Result<String> {
 
 /// The refusal of a bridge that is not there.
 pub(crate) fn missing(name: &str) -> Error {
-    Error::not_found(format!("this host has no bridge `{name}`")).hint(format!("`lxm network create {name}` makes one"))
+    let error = Error::not_found(format!("this host has no bridge `{name}`"));
+    match similar_link(name) {
+        Some(near) => error.hint(format!("did you mean `{near}`? `lxm network create {name}` makes one")),
+        None => error.hint(format!("`lxm network create {name}` makes one")),
+    }
 }
 
 /// The refusal of a link that is no bridge.
