@@ -1,5 +1,6 @@
 //! Kills all that is in a container's groups, whatever the guest does against it.
 
+use std::collections::HashSet;
 use std::fs;
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -33,7 +34,7 @@ impl ContainerCgroup {
         let others = super::tree::processes(&payload)?.into_iter().filter(|pid| *pid != first.as_raw());
         let opened: Vec<_> = others.filter_map(|pid| Some((pid, pidfd::open(Pid::from_raw(pid)).ok()?))).collect();
         // A number may have become another process's before it was opened.
-        let still = super::tree::processes(&payload)?;
+        let still: HashSet<i32> = super::tree::processes(&payload)?.into_iter().collect();
         let meant: Vec<_> = opened.iter().filter(|(pid, _)| still.contains(pid)).collect();
         if meant.is_empty() {
             return Err(Error::failed("the guest has one process, which takes no signal"));

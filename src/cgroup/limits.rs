@@ -165,7 +165,7 @@ impl Controllers {
 /// it would kill for it (v2), or refuse with EBUSY (v1).
 pub(crate) fn require_unused_memory(hierarchies: &Hierarchies, group: &str, limits: &Limits) -> Result<()> {
     let Some(limit) = limits.memory else { return Ok(()) };
-    match super::stats::held_memory(hierarchies, group) {
+    match super::stats::held_memory(hierarchies, group, limits.swap) {
         Some(held) if held > limit.bytes() => Err(below_use(held, limit.bytes())),
         _ => Ok(()),
     }

@@ -4,6 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use super::Hierarchies;
+use crate::types::Size;
 
 /// What a container has used; `None` where this host does not account for it.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -53,20 +54,21 @@ pub(crate) fn memory(hierarchies: &Hierarchies, group: &str) -> Option<u64> {
     }
 }
 
-/// What of its memory is in no file, so that only swap could take it back; less what there is room for in swap.
-pub(crate) fn held_memory(hierarchies: &Hierarchies, group: &str) -> Option<u64> {
-    let held: u64 = match hierarchies.v1_dir("memory", group) {
-        Some(dir) => ["total_rss", "total_shmem"].iter().filter_map(|key| keyed(&dir.join("memory.stat"), key)).sum(),
-        None => {
-            let file = payload(hierarchies, group)?.join("memory.stat");
-            ["anon", "shmem", "slab_unreclaimable"].iter().filter_map(|key| keyed(&file, key)).sum()
-        }
+/// What of its memory is in no file, so that only swap could take it back; less what there is room for in swap,
+/// of which it may have at most `swap_limit`.
+pub(crate) fn held_memory(hierarchies: &Hierarchies, group: &str, swap_limit: Option<Size>) -> Option<u64> {
+    let (dir, keys): (_, &[&str]) = match hierarchies.v1_dir("memory", group).filter(|dir| dir.is_dir()) {
+        Some(dir) => (dir, &["total_rss", "total_shmem"]),
+        None => (payload(hierarchies, group)?, &["anon", "shmem", "slab_unreclaimable"]),
     };
+    let stat = fs::read_to_string(dir.join("memory.stat")).ok()?;
+    let held: u64 = keys.iter().filter_map(|key| value_of(&stat, key)).sum();
     let swap = fs::read_to_string("/proc/meminfo").ok().and_then(|text| {
         let line = text.lines().find_map(|line| line.strip_prefix("SwapFree:"))?;
         line.split_whitespace().next()?.parse::<u64>().ok()
     });
-    Some(held.saturating_sub(swap.unwrap_or_default() * 1024))
+    let room = (swap.unwrap_or_default() * 1024).min(swap_limit.map_or(u64::MAX, Size::bytes));
+    Some(held.saturating_sub(room))
 }
 
 /// How many processes of the container the kernel has killed for want of memory, the supervisor included.

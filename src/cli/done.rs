@@ -5,6 +5,7 @@ use serde_json::{Map, Value, json};
 
 use crate::error::{Error, Kind, Result};
 use crate::terminal;
+use crate::types::ContainerName;
 
 /// What came of a verb for one object: a container, a bridge, an image.
 #[derive(Debug, Serialize, Deserialize)]
@@ -16,6 +17,10 @@ pub(super) struct Done {
 }
 
 impl Done {
+    pub(super) fn is_of(&self, name: &ContainerName) -> bool {
+        self.name == name.to_string()
+    }
+
     /// With what was said meanwhile. Fails only where `facts` cannot be written as JSON.
     pub(super) fn of(name: impl std::fmt::Display, outcome: Result<impl Serialize>) -> Result<Self> {
         let (facts, error) = match outcome {

@@ -88,6 +88,13 @@ impl Outcomes {
         self.done.push(done);
     }
 
+    /// In the order of these names, after what was done with others for them.
+    pub(super) fn arranged(mut self, names: &[ContainerName]) -> Self {
+        let place = |done: &Done| names.iter().position(|name| done.is_of(name)).map(|place| place + 1);
+        self.done.sort_by_key(place);
+        self
+    }
+
     /// Shows it in the machine's form; returns the exit status.
     pub(super) fn finish(self, context: &Context) -> Result<u8> {
         match context.format {

@@ -12,7 +12,7 @@ use crate::error::Result;
 use crate::ops::dependants::require_running;
 use crate::ops::start::{GuestChanges, StartRequest, start_and_wait, wait_for_guest};
 use crate::ops::stop::{require_restartable, restart};
-use crate::store::LastRun;
+use crate::store::{AliveLock, LastRun};
 use crate::types::ContainerName;
 
 /// How long a restarted guest may take to get as far as is waited for.
@@ -43,9 +43,14 @@ impl Restart {
         }
         // What is refused is refused before anything is stopped.
         require_restartable(&context.layout, &names)?;
+        require_restartable(&context.layout, &dependants)?;
         let stop = |name: &ContainerName| stop_one(context, name, &self.how).map(drop);
         let stopped = for_each::in_order(context, order.stop(dependants.iter().cloned()), stop)?;
         if stopped.status != 0 {
+            // The others run on, and so do those again that were stopped for them.
+            let down = dependants.iter().filter(|name| !AliveLock::is_held(&context.layout, name).unwrap_or(true));
+            let again = |name: &ContainerName| self.start(context, &order, name);
+            for_each::in_order(context, order.start_only(down.cloned()), again)?;
             return stopped.finish(context);
         }
         let plan = order.start_only(names.iter().chain(&dependants).cloned());
@@ -53,7 +58,7 @@ impl Restart {
             true => self.start(context, &order, name),
             false => self.restart(context, name),
         };
-        for_each::in_order(context, plan, again)?.finish(context)
+        for_each::in_order(context, plan, again)?.arranged(&names).finish(context)
     }
 
     fn restart(&self, context: &Context, name: &ContainerName) -> Result<()> {

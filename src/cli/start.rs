@@ -90,7 +90,7 @@ impl Start {
                 }
                 begin(context, name, StartRequest { wait, ..request })
             };
-            return for_each::in_order(context, plan, start)?.finish(context);
+            return for_each::in_order(context, plan, start)?.arranged(&names).finish(context);
         }
         let [name] = &names[..] else {
             return Err(Error::usage("`--foreground` takes one container only"));

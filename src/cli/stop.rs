@@ -86,7 +86,7 @@ impl Stop {
             Err(e) if e.kind() == Kind::Conflict && !names.contains(name) => Ok(json!({ "killed": false })),
             stopped => stopped,
         };
-        for_each::in_order(context, plan, stop)?.finish(context)
+        for_each::in_order(context, plan, stop)?.arranged(&names).finish(context)
     }
 }
 

@@ -280,7 +280,12 @@ impl Observation<'_> {
 
     /// How its last boot ended, if one has.
     pub(crate) fn last_run(&self) -> Option<LastRun> {
-        LastRun::read(self.observer.layout, &self.name)
+        let layout = self.observer.layout;
+        // It was written when the guest had booted, and goes when the end is written.
+        if self.state == ContainerState::Stopped && layout.boot_record(&self.name).exists() {
+            return Some(LastRun::lost());
+        }
+        LastRun::read(layout, &self.name)
     }
 
     /// Why its last start failed, of one that does not run.

@@ -4,12 +4,14 @@ use std::fs::File;
 use std::io::Write;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::MetadataExt;
+use std::path::Path;
 
 use rustix::fs::{AtFlags, Gid, Mode, OFlags, Uid};
 
 use super::View;
 use crate::error::{Context, Error, Result};
 use crate::sys::fs::open_in_root;
+use crate::sys::inode_flags::way_to;
 
 /// One change, stated as what shall be: applying it again changes nothing.
 ///
@@ -95,7 +97,14 @@ impl Edit {
 /// Carries out edits in order, inside the root and nowhere else.
 pub(crate) fn apply(view: &View, edits: &[Edit]) -> Result<()> {
     for edit in edits {
-        apply_one(view.fd(), edit).map_err(|e| e.step(format!("edit `{}` in the root file system", edit.path())))?;
+        let done = match apply_one(view.fd(), edit) {
+            Err(e) if e.errno() == Some(libc::EPERM) => {
+                let _held = way_to(view.fd(), Path::new(edit.path()));
+                apply_one(view.fd(), edit)
+            }
+            done => done,
+        };
+        done.map_err(|e| e.step(format!("edit `{}` in the root file system", edit.path())))?;
     }
     Ok(())
 }
@@ -285,6 +294,31 @@ mod tests {
         let before = fs::metadata(dir.path().join("file")).unwrap();
         apply(&View::open(dir.path()).unwrap(), &edit).unwrap();
         assert_eq!(fs::metadata(dir.path().join("file")).unwrap().ino(), before.ino());
+    }
+
+    #[test]
+    fn what_is_immutable_is_edited_and_its_directory_stays_so() {
+        use rustix::fs::{IFlags, ioctl_getflags, ioctl_setflags};
+        let dir = tempfile::tempdir().unwrap();
+        let etc = dir.path().join("etc");
+        fs::create_dir(&etc).unwrap();
+        fs::write(etc.join("hostname"), "old").unwrap();
+        let fix = |path: &std::path::Path, fixed: bool| {
+            let file = File::open(path).unwrap();
+            let flags = ioctl_getflags(&file)? - IFlags::IMMUTABLE;
+            ioctl_setflags(&file, if fixed { flags | IFlags::IMMUTABLE } else { flags })
+        };
+        // Others than root may not, and not every file system has it.
+        if fix(&etc.join("hostname"), true).and_then(|()| fix(&etc, true)).is_err() {
+            return;
+        }
+        let edits = [Edit::write("etc/hostname", "new"), Edit::write("etc/deep/er", "new"), Edit::remove("etc/none")];
+        let done = apply(&View::open(dir.path()).unwrap(), &edits);
+        let stays = ioctl_getflags(File::open(&etc).unwrap()).unwrap().contains(IFlags::IMMUTABLE);
+        fix(&etc, false).unwrap();
+        done.unwrap();
+        assert!(stays);
+        assert_eq!(fs::read(etc.join("hostname")).unwrap(), b"new");
     }
 
     #[test]

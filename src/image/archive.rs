@@ -108,6 +108,9 @@ fn parser() -> Parser {
     parser
 }
 
+/// They are read again for every entry. Those of git have one record.
+const MOST_GLOBALS: usize = 64 << 10;
+
 impl Archive<'_> {
     /// The next entry, `None` at the archive's end. Contents not taken are skipped.
     pub(super) fn next(&mut self) -> Result<Option<ArchiveEntry>> {
@@ -124,8 +127,8 @@ impl Archive<'_> {
                 }
                 Ok(ParseEvent::GlobalExtensions { consumed, pax_data }) => {
                     check_global(pax_data)?;
-                    if self.globals.len() + pax_data.len() > MOST_METADATA {
-                        return Err(Error::failed("the archive's global headers are larger than 8 MiB"));
+                    if self.globals.len() + pax_data.len() > MOST_GLOBALS {
+                        return Err(Error::failed("the archive's global headers are larger than 64 KiB"));
                     }
                     self.globals.extend_from_slice(pax_data);
                     self.source.advance(consumed);

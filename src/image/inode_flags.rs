@@ -67,19 +67,6 @@ impl FileFlags {
     }
 }
 
-/// Does what an immutable or append-only file or directory does not let be done.
-pub(super) fn changeable<T>(file: impl AsFd, change: impl FnOnce() -> rustix::io::Result<T>) -> rustix::io::Result<T> {
-    let now = rustix::fs::ioctl_getflags(&file).unwrap_or(IFlags::empty());
-    let fixed = now & (IFlags::IMMUTABLE | IFlags::APPEND);
-    if fixed.is_empty() {
-        return change();
-    }
-    rustix::fs::ioctl_setflags(&file, now - fixed)?;
-    let changed = change();
-    rustix::fs::ioctl_setflags(&file, now)?;
-    changed
-}
-
 /// Flags to be set once a tree is whole: nothing is linked to an immutable file, nor made in such a
 /// directory (ioctl_iflags(2)).
 #[derive(Debug, Default)]

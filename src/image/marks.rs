@@ -8,9 +8,10 @@ use rustix::io::Errno;
 
 use super::Remarks;
 use super::attributes::{in_dir, xattr_names};
-use super::inode_flags::changeable;
+
 use super::walk::{Visited, walk};
 use crate::error::{Context, Result};
+use crate::sys::inode_flags::changeable;
 
 const PREFIX: &[u8] = b"trusted.overlay.";
 

@@ -32,11 +32,10 @@ pub(crate) fn is_own_bridge(layout: &Layout, name: &str) -> bool {
 /// another guest. Of a bridge that is not made yet nothing is known.
 pub(crate) fn check_addresses(layout: &Layout, name: &ContainerName, config: &Config) -> Result<()> {
     let sets = |address: Address| matches!(address, Address::Static(_) | Address::Reserved(_));
-    let is_set = config
-        .network
-        .values()
-        .filter(|network| network.kind == NetworkType::Veth)
-        .any(|network| sets(network.ipv4) || sets(network.ipv6) || !network.allow_addresses.is_empty());
+    let is_set = config.network.values().filter(|network| network.kind == NetworkType::Veth).any(|network| {
+        let allows = !network.allow_addresses.is_empty() || !network.allow_macs.is_empty();
+        sets(network.ipv4) || sets(network.ipv6) || network.mac.is_some() || allows
+    });
     if !is_set {
         return Ok(());
     }
@@ -67,6 +66,11 @@ pub(super) fn check(
         _ => None,
     };
     let all: Vec<IpAddr> = interface.addresses.iter().map(IpNetwork::ip).chain(reserved).collect();
+    let mac_of_bridge = bridge::link::mac(bridge, settings);
+    if interface.allowance.macs.contains(&mac_of_bridge) || interface.mac == mac_of_bridge {
+        return Err(Error::config(format!("{mac_of_bridge} is the MAC address of the bridge `{bridge}` itself"))
+            .hint("the host would lose its place on it"));
+    }
     if all.is_empty() && interface.allowance.is_none() {
         return Ok(());
     }

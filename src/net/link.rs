@@ -140,11 +140,16 @@ async fn guard_port(host: &Handle, port: u32, macs: PortMacs<'_>) -> Result<()> 
     host.link().change(up).execute().await.context(|| "bring up the bridge port")
 }
 
+/// The refusal of a VLAN on a bridge that keeps none apart.
+pub(super) fn without_vlans(vlan: u16) -> Error {
+    Error::host_lacks(format!("vlan {vlan}: the bridge does not filter VLANs"))
+        .hint("`ip link set BRIDGE type bridge vlan_filtering 1`, on a kernel with VLAN_8021Q")
+}
+
 /// Makes the port an access port of `vlan`.
 async fn set_access_vlan(host: &Handle, port: u32, bridge: u32, vlan: u16) -> Result<()> {
     if !filters_vlans(host, bridge).await? {
-        return Err(Error::host_lacks(format!("vlan {vlan}: the bridge does not filter VLANs"))
-            .hint("`ip link set BRIDGE type bridge vlan_filtering 1`, on a kernel with VLAN_8021Q"));
+        return Err(without_vlans(vlan));
     }
     let default = LinkBridgeVlan::new(port)
         .append_af_spec(AfSpecBridge::VlanInfo(BridgeVlanInfo { vid: 1, flags: BridgeVlanInfoFlags::empty() }))
@@ -156,7 +161,8 @@ async fn set_access_vlan(host: &Handle, port: u32, bridge: u32, vlan: u16) -> Re
     host.link().set(access).execute().await.context(|| format!("put the bridge port into vlan {vlan}"))
 }
 
-async fn filters_vlans(host: &Handle, bridge: u32) -> Result<bool> {
+/// Whether a bridge keeps VLANs apart.
+pub(super) async fn filters_vlans(host: &Handle, bridge: u32) -> Result<bool> {
     let link = host.link().get().match_index(bridge).execute().try_next().await?;
     let infos = link.iter().flat_map(|link| &link.attributes).filter_map(|attribute| match attribute {
         LinkAttribute::LinkInfo(infos) => Some(infos),

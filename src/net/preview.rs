@@ -5,7 +5,7 @@ use super::netlink::{self, Netlink, link_by_name};
 use super::plan::{self, LinkKind};
 use super::publish;
 use super::record::GuestRecord;
-use super::{addresses, bridge, owner};
+use super::{addresses, bridge, link, owner};
 use crate::config::bridge::NetworkFile;
 use crate::config::{Config, NetworkType};
 use crate::error::{Context, Result};
@@ -45,6 +45,10 @@ pub(crate) fn require_links(layout: &Layout, name: &ContainerName, config: &Conf
     };
     for (guest, network) in &config.network {
         let step = || format!("network.{guest}");
+        if let (NetworkType::Veth, Some(vlan)) = (network.kind, network.vlan) {
+            let bridge = network.bridge.clone().map_or_else(|| bridge::default_of(layout, config), Ok)?;
+            require_vlans(&owner::bridge_name(layout, &bridge)?, vlan).context(step)?;
+        }
         match (network.kind, &network.bridge, &network.parent) {
             (NetworkType::Veth, Some(bridge), _) => {
                 let bridge = owner::bridge_name(layout, bridge)?;
@@ -61,6 +65,18 @@ pub(crate) fn require_links(layout: &Layout, name: &ContainerName, config: &Conf
         }
     }
     Ok(())
+}
+
+/// Refuses a VLAN on a bridge that is there and keeps none apart.
+fn require_vlans(bridge: &str, vlan: u16) -> Result<()> {
+    let netlink = Netlink::new()?;
+    let host = netlink.open()?;
+    netlink.run(async {
+        match link_by_name(&host, bridge).await? {
+            Some(link) if !link::filters_vlans(&host, link.header.index).await? => Err(link::without_vlans(vlan)),
+            _ => Ok(()),
+        }
+    })
 }
 
 fn is_made_by_us(layout: &Layout, bridge: &str) -> Result<bool> {

@@ -21,11 +21,12 @@ pub(crate) fn reallow(layout: &Layout, name: &ContainerName, config: &Config) ->
             continue;
         }
         let before = link.clone();
-        *link = allowed(layout, &before, &interface)?;
-        let now = link.clone();
-        record.write(layout, name)?;
+        let now = allowed(layout, &before, &interface)?;
         announce::change(layout, name, &before, &now)?;
         set_port(&before, &now).context(|| format!("network.{}", interface.guest))?;
+        // Last: what is recorded is not done again.
+        *link = now;
+        record.write(layout, name)?;
     }
     Ok(())
 }

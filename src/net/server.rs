@@ -160,6 +160,7 @@ pub(crate) fn run(layout: &Layout, bridge: &str, readiness: Readiness) -> Result
     let served = made.and_then(|()| match readiness {
         // Not a failure, after which systemd would start it again and again.
         Readiness::Notify if !exists(bridge) => {
+            NetworkFile::load(layout)?.get(bridge)?;
             sys::log::line(&format!("bridge `{bridge}` is gone"));
             ready()
         }

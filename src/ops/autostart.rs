@@ -124,9 +124,9 @@ pub(crate) fn start_all(layout: &Layout, tell: &dyn Fn(&BootEntry)) -> Result<Ve
             .hint("`lxm enable NAME` enables one, `systemctl start lxm.target` starts them all"));
     }
     let order = order(layout)?;
-    let wanted = layout.names()?.into_iter();
-    let wanted = wanted.filter(|name| layout.config(name).is_ok_and(|config| config.boot.autostart));
-    let mut plan = order.start(wanted);
+    let names = layout.names()?;
+    let is_wanted = |name: &&ContainerName| layout.config(name).is_ok_and(|config| config.boot.autostart);
+    let mut plan = order.start(names.iter().filter(is_wanted).cloned());
     let begun = Instant::now();
     let since = |at: Instant| at.saturating_duration_since(begun).as_micros() as u64;
     let mut report = Report::default();
@@ -135,6 +135,7 @@ pub(crate) fn start_all(layout: &Layout, tell: &dyn Fn(&BootEntry)) -> Result<Ve
         report.container.push(entry);
         write_volatile(&report_file(layout), report)
     };
+    unreadable(layout, &names).into_iter().try_for_each(|entry| done(&mut report, entry))?;
     let mut running: Vec<PendingJob> = Vec::new();
     loop {
         match plan.take_next() {
@@ -218,6 +219,15 @@ fn outcome(result: Result<()>, attempt: u32) -> Option<(BootState, Option<String
         Err(e) if e.kind() == Kind::Failed && attempt < ATTEMPTS => None,
         Err(e) => Some((BootState::Failed, Some(e.to_string()))),
     }
+}
+
+/// Those of which cannot be told whether they are to be started: the admin has to know.
+fn unreadable(layout: &Layout, names: &[ContainerName]) -> Vec<BootEntry> {
+    let failed = |name: &ContainerName| {
+        let error = layout.config(name).err()?.to_string();
+        Some(BootEntry { state: BootState::Failed, ..skipped(name.clone(), Some(error), 0) })
+    };
+    names.iter().filter_map(failed).collect()
 }
 
 fn skipped(name: ContainerName, error: Option<String>, began_us: u64) -> BootEntry {

@@ -2,19 +2,15 @@
 
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 
-use rustix::fs::{FileType, Mode, OFlags};
-
 use super::{autostart, meaning};
 use crate::cgroup::{Hierarchies, require_unused_memory};
 use crate::config::{Config, Document, KeyPath, Mount, Network, NetworkType};
 use crate::container::boot_report;
-use crate::container::files::GuestTree;
 use crate::error::{Context, Error, Result};
 use crate::identity;
 use crate::net;
 use crate::storage;
-use crate::store::{AliveLock, Layout, OperationLock, replace_file};
-use crate::sys::fs::open_in_root;
+use crate::store::{AliveLock, BootRecord, Layout, OperationLock, replace_file};
 use crate::sys::fs::read_text;
 use crate::types::ContainerName;
 
@@ -165,29 +161,8 @@ pub(crate) fn warnings(layout: &Layout, name: &ContainerName) -> Result<Vec<Stri
         )
     };
     let mut warnings: Vec<String> = config.mount.iter().filter(acts).map(text).collect();
-    if !config.mount.is_empty()
-        && let Ok(guest) = GuestTree::open(layout, name)
-    {
-        warnings.extend(config.mount.iter().filter_map(|mount| unlike_target(&guest, mount)));
-    }
+    warnings.extend(meaning::unlike_targets(layout, name, config));
     Ok(warnings)
-}
-
-/// What to say of a file that is to be mounted on a directory, or the other way round (mount(2), ENOTDIR).
-fn unlike_target(guest: &GuestTree, mount: &Mount) -> Option<String> {
-    let target = open_in_root(guest.root(), mount.target.as_path(), OFlags::PATH, Mode::empty()).ok()?;
-    let target_is_dir = FileType::from_raw_mode(rustix::fs::fstat(target).ok()?.st_mode).is_dir();
-    let source_is_dir = std::fs::metadata(&mount.source).ok()?.is_dir();
-    let kind = |is_dir| if is_dir { "a directory" } else { "a file" };
-    (target_is_dir != source_is_dir).then(|| {
-        format!(
-            "the source `{}` is {}, and `{}` is {} in the container: it does not start with this mount",
-            mount.source.display(),
-            kind(source_is_dir),
-            mount.target,
-            kind(target_is_dir)
-        )
-    })
 }
 
 fn write(layout: &Layout, name: &ContainerName, old: &Document, new: &Document) -> Result<Changed> {
@@ -197,7 +172,7 @@ fn write(layout: &Layout, name: &ContainerName, old: &Document, new: &Document) 
     let warnings = meaning::of_change(layout, name, old.config(), new.config())?;
     let running = AliveLock::is_held(layout, name)?;
     if running && old.config().limits.memory != new.config().limits.memory {
-        require_unused_memory(&Hierarchies::detect()?, &layout.cgroup(name), &new.config().limits)?;
+        require_unused_memory(&Hierarchies::detect()?, &BootRecord::cgroup_of(layout, name)?, &new.config().limits)?;
     }
     identity::require_free(layout, name, new.config(), Some(old.config()))?;
     if old.config().network != new.config().network {
@@ -209,10 +184,17 @@ fn write(layout: &Layout, name: &ContainerName, old: &Document, new: &Document) 
     if old.config().storage != new.config().storage {
         limit_size(layout, name, new.config())?;
     }
-    let changed = store(layout, name, new).and_then(|()| autostart::changed(layout, name, new.config()));
+    let reallow = |config: &Config| match running && old.config().network != new.config().network {
+        true => net::reallow(layout, name, config).context(|| "change what the running container may use"),
+        false => Ok(()),
+    };
+    let changed = store(layout, name, new)
+        .and_then(|()| autostart::changed(layout, name, new.config()))
+        .and_then(|()| reallow(new.config()));
     if let Err(e) = changed {
         // The kernel or systemd refuses it: back to what was. The first error is the one to report.
         let _ = store(layout, name, old).and_then(|()| autostart::changed(layout, name, old.config()));
+        let _ = reallow(old.config());
         let _ = limit_size(layout, name, old.config());
         return Err(e);
     }
@@ -230,9 +212,6 @@ fn write(layout: &Layout, name: &ContainerName, old: &Document, new: &Document) 
             network.allow_addresses = old.allow_addresses.clone();
             network.allow_macs = old.allow_macs.clone();
         }
-    }
-    if old.config().network != new.config().network {
-        net::reallow(layout, name, new.config()).context(|| "change what the running container may use")?;
     }
     as_it_runs.boot = crate::config::Boot { init: new.config().boot.init.clone(), ..old.config().boot.clone() };
     let effect = if as_it_runs == *old.config() { Effect::Now } else { Effect::NextStart };

@@ -7,12 +7,16 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::os::unix::fs::FileTypeExt;
 use std::path::Path;
 
+use rustix::fs::{FileType, Mode, OFlags};
+
 use super::on_host;
 use crate::cgroup::Controllers;
-use crate::config::{Address, Config, IdMap, Network, NetworkType, PublishProtocol, capability};
+use crate::config::{Address, Config, IdMap, Mount, Network, NetworkType, PublishProtocol, capability};
+use crate::container::files::GuestTree;
 use crate::error::{Error, Result};
 use crate::net;
 use crate::store::Layout;
+use crate::sys::fs::open_in_root;
 use crate::sys::ports::{self, Transport};
 use crate::types::ContainerName;
 
@@ -34,6 +38,39 @@ pub(crate) fn of_change(layout: &Layout, name: &ContainerName, old: &Config, new
         Some(e) => Err(e),
         None => Ok(now.warnings.into_iter().filter(|warning| !before.warnings.contains(warning)).collect()),
     }
+}
+
+/// Fails with what can never work, of all settings: a guest that is shut down with them does not come back.
+pub(crate) fn require(layout: &Layout, name: &ContainerName) -> Result<()> {
+    let config = layout.config(name)?;
+    look(layout, name, &config).wrong.into_iter().next().map_or(Ok(()), Err)?;
+    unlike_targets(layout, name, &config).into_iter().next().map_or(Ok(()), |why| Err(Error::config(why)))
+}
+
+/// What to say of mounts of files on directories, and the other way round.
+pub(super) fn unlike_targets(layout: &Layout, name: &ContainerName, config: &Config) -> Vec<String> {
+    if config.mount.is_empty() {
+        return Vec::new();
+    }
+    let Ok(guest) = GuestTree::open(layout, name) else { return Vec::new() };
+    config.mount.iter().filter_map(|mount| unlike_target(&guest, mount)).collect()
+}
+
+/// What to say of a file that is to be mounted on a directory, or the other way round (mount(2), ENOTDIR).
+fn unlike_target(guest: &GuestTree, mount: &Mount) -> Option<String> {
+    let target = open_in_root(guest.root(), mount.target.as_path(), OFlags::PATH, Mode::empty()).ok()?;
+    let target_is_dir = FileType::from_raw_mode(rustix::fs::fstat(target).ok()?.st_mode).is_dir();
+    let source_is_dir = std::fs::metadata(&mount.source).ok()?.is_dir();
+    let kind = |is_dir| if is_dir { "a directory" } else { "a file" };
+    (target_is_dir != source_is_dir).then(|| {
+        format!(
+            "the source `{}` is {}, and `{}` is {} in the container: it does not start with this mount",
+            mount.source.display(),
+            kind(source_is_dir),
+            mount.target,
+            kind(target_is_dir)
+        )
+    })
 }
 
 fn look(layout: &Layout, name: &ContainerName, config: &Config) -> Findings {

@@ -1,17 +1,21 @@
 //! When a scheduled snapshot is due, and which have expired.
 
-use jiff::Timestamp;
 use jiff::tz::TimeZone;
+use jiff::{SignedDuration, Timestamp};
 
 use crate::config::Schedule;
 use crate::store::Snapshot;
+
+/// By how much a clock is set without having been wrong.
+const SLIGHTLY: SignedDuration = SignedDuration::from_mins(10);
 
 /// Whether a snapshot is due at `now`: none was made yet in this hour, day, week or month.
 ///
 /// The admin's clock decides where a day begins. One of the future, when a clock was wrong once, does not
 /// count: it would end the schedule until then.
 pub(super) fn is_due(schedule: Schedule, snapshots: &[Snapshot], now: Timestamp, zone: &TimeZone) -> bool {
-    let past = snapshots.iter().filter(|s| s.record.scheduled && s.record.created <= now);
+    // A clock that is set back a little does not make a second one.
+    let past = snapshots.iter().filter(|s| s.record.scheduled && s.record.created <= now + SLIGHTLY);
     let last = past.map(|s| s.record.created).max();
     last.is_none_or(|last| period(schedule, last, zone) != period(schedule, now, zone))
 }

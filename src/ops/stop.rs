@@ -4,6 +4,7 @@ use crate::cgroup::{ContainerCgroup, Hierarchies};
 use crate::container::sweep::sweep_run;
 use crate::error::{Error, Result};
 use crate::host;
+use crate::ops::meaning;
 use crate::proto::control::StopStage;
 use crate::store::{self, AliveLock, Layout, OperationLock};
 use crate::supervisor;
@@ -46,7 +47,14 @@ pub(crate) fn end(
 
 /// Refuses what [`restart`] would refuse of one of `names`.
 pub(crate) fn require_restartable(layout: &Layout, names: &[ContainerName]) -> Result<()> {
-    names.iter().try_for_each(|name| layout.require(name).and_then(|()| supervisor::require_startable(layout, name)))
+    names.iter().try_for_each(|name| layout.require(name).and_then(|()| require_bootable(layout, name)))
+}
+
+/// Fails with what a boot would fail with, as far as it can be seen while the guest runs.
+fn require_bootable(layout: &Layout, name: &ContainerName) -> Result<()> {
+    let runs_on = |e: Error| e.step(format!("`{name}` runs on, as it could not be started again"));
+    supervisor::require_startable(layout, name)?;
+    meaning::require(layout, name).map_err(runs_on)
 }
 
 /// Reboots a guest in its own way, as `reboot` inside would.
@@ -58,7 +66,7 @@ pub(crate) fn restart(
 ) -> Result<StopStage> {
     layout.require(name)?;
     let _lock = OperationLock::acquire(layout, name)?;
-    supervisor::require_startable(layout, name)?;
+    require_bootable(layout, name)?;
     store::forget_failure(layout, name);
     let stop_stage = host::detect().reboot(layout, name, how, &tell)?;
     match (AliveLock::is_held(layout, name)?, store::read_failure(layout, name)) {

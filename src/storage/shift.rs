@@ -10,6 +10,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{AtFlags, CWD, Dir, FileType, Gid, Mode, OFlags, Uid};
+use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
 
 use super::xattr_ids;
@@ -18,6 +19,7 @@ use crate::error::{Context, Error, Result};
 use crate::progress::Progress;
 use crate::store;
 use crate::sys::fs::read_text;
+use crate::sys::inode_flags::changeable;
 use crate::types::IdRange;
 
 /// `ids.toml`; a missing one means that ids are stored from 0.
@@ -234,7 +236,15 @@ impl Shift<'_> {
         let kind = FileType::from_raw_mode(stat.st_mode);
         let chown = || {
             let (uid, gid) = (Some(Uid::from_raw(uid)), Some(Gid::from_raw(gid)));
-            rustix::fs::chownat(&dir, name, uid, gid, AtFlags::SYMLINK_NOFOLLOW)
+            let chown = || rustix::fs::chownat(&dir, name, uid, gid, AtFlags::SYMLINK_NOFOLLOW);
+            match chown() {
+                // Immutable or append-only, as a privileged guest or the admin has made it.
+                Err(Errno::PERM) if matches!(kind, FileType::RegularFile | FileType::Directory) => {
+                    let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+                    changeable(rustix::fs::openat(&dir, name, flags, Mode::empty())?, chown)
+                }
+                chowned => chowned,
+            }
         };
         if kind == FileType::Symlink {
             return Ok(chown()?);

@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::path::PathBuf;
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use serde::{Deserialize, Serialize};
 
@@ -29,6 +29,9 @@ pub(crate) struct LastRun {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub console: Vec<String>,
     pub end: RunEnd,
+    /// Tells it from another one that ended in the same second: nanoseconds since 1970.
+    #[serde(default)]
+    pub stamp: u64,
 }
 
 fn is_zero(count: &u64) -> bool {
@@ -85,7 +88,14 @@ impl LastRun {
 
     /// One whose supervisor was killed: no more is known.
     pub(crate) fn lost() -> Self {
-        LastRun { ended: now(), lived_ms: 0, oom_kills: 0, console: Vec::new(), end: RunEnd::Lost }
+        LastRun::of(RunEnd::Lost)
+    }
+
+    /// One that ended now, of which no more is said.
+    pub(crate) fn of(end: RunEnd) -> Self {
+        let since_1970 = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        let stamp = since_1970.as_nanos() as u64;
+        LastRun { ended: now(), lived_ms: 0, oom_kills: 0, console: Vec::new(), end, stamp }
     }
 
     /// Keeps it. What cannot be kept is in the log all the same.

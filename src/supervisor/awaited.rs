@@ -4,10 +4,10 @@
 use std::slice;
 use std::time::{Duration, Instant};
 
-use nix::sys::signal::Signal;
 use nix::sys::signalfd::SignalFd;
 
 use super::manager::Manager;
+use super::stop::{StopGoal, asked_by};
 use super::{bind, dev};
 use crate::config::Config;
 use crate::error::{Error, Kind, Result};
@@ -85,7 +85,7 @@ pub(super) fn await_all(layout: &Layout, name: &ContainerName, manager: &Manager
         if !sys::poll::wait_readable(signals, PAUSE.min(left))? {
             return Ok(true);
         }
-        let asks = |number: u32| [Signal::SIGTERM as u32, Signal::SIGINT as u32].contains(&number);
+        let asks = |number: u32| asked_by(number as i32) == Some(StopGoal::PowerOff);
         Ok(!signals.read_signal().ok().flatten().is_some_and(|signal| asks(signal.ssi_signo)))
     })
 }

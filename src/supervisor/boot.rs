@@ -146,7 +146,13 @@ fn wire_and_release(
     root: Option<OwnedFd>,
 ) -> Result<(ChildFds, Vec<String>)> {
     // While the child mounts.
-    let links = connect(setup, leader.pid, root)?;
+    let links = match connect(setup, leader.pid, root) {
+        // It has ended, its namespaces with it, and has said why.
+        Err(e) if pidfd::wait_exit(&leader.pidfd, Duration::ZERO)? => {
+            return Err(await_mounts(boot).err().unwrap_or(e));
+        }
+        connected => connected?,
+    };
     timeline.reached(Stage::Wired);
     let fds = await_mounts(boot)?;
     timeline.reached(Stage::Mounted);

@@ -9,7 +9,7 @@ use super::console::Console;
 use super::setup::Setup;
 use super::stop::Escalation;
 use crate::cgroup::stats;
-use crate::store::{self, LastRun, RunEnd};
+use crate::store::{LastRun, RunEnd};
 use crate::sys;
 
 /// What ended a boot: who asked for it, or else what the kernel says of its init (reboot(2) in a pid namespace:
@@ -31,7 +31,7 @@ pub(super) fn keep_end(setup: &Setup, console: &Console, end: RunEnd, lived: Dur
         true => (stats::oom_kills_of_guest(setup.cgroup.hierarchies(), setup.cgroup.group()), console.last_lines()),
         false => (0, Vec::new()),
     };
-    let run = LastRun { ended: store::now(), lived_ms: lived.as_millis() as u64, oom_kills, console, end };
+    let run = LastRun { lived_ms: lived.as_millis() as u64, oom_kills, console, ..LastRun::of(end) };
     run.write(&setup.layout, &setup.name);
     sys::log::line(&format!("`{}` has ended: {run}", setup.name));
 }

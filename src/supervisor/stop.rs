@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use nix::unistd::Pid;
 
 use super::setup::Setup;
-use crate::config::Init;
+use crate::config::{Boot, Init};
 use crate::distro::init::{ShutdownRequest, by_name, rule};
 use crate::proto::control::StopStage;
 use crate::store::RunEnd;
@@ -170,7 +170,8 @@ impl Escalation {
             // To the first process it would be lost (pid_namespaces(7)); what it has started may end, and it after.
             ShutdownRequest::Ends(signal) if lived >= GROWN => {
                 self.reached = Some(StopStage::Signalled(signal));
-                if left > LAST_WORDS {
+                // A time that somebody has chosen is kept.
+                if self.limit == Boot::default().stop_timeout.get() && left > LAST_WORDS {
                     (self.deadline, self.limit) = (Instant::now() + LAST_WORDS, LAST_WORDS);
                 }
                 EscalationStep::SignalOthers(signal)

@@ -18,6 +18,7 @@ pub(crate) mod fs;
 pub(crate) mod hang_up;
 pub(crate) mod helper;
 pub(crate) mod host_path;
+pub(crate) mod inode_flags;
 pub(crate) mod log;
 pub(crate) mod memory;
 pub(crate) mod mount;

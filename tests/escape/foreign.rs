@@ -117,7 +117,7 @@ fn too_much(sandbox: &Sandbox) {
     };
     let archive = write(sandbox, "ids.tar", &packed(65536));
     let create = ["create", "-t", "archive", "a", "--", "--file", &archive];
-    sandbox.lxm(&create).fails(1).complains("`srv/theirs` belongs to the id 65536").complains("--privileged");
+    sandbox.lxm(&create).fails(1).complains("`srv/theirs` belongs to the id 65536").complains("--id-range-size");
     nothing_left(sandbox, &sandbox.path("var/lib/lxm"));
     let kept = |name: &str| {
         fs::read_dir(sandbox.path("var/cache/lxm/images")).unwrap().flatten().any(|e| e.file_name() == *name)

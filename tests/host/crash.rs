@@ -185,6 +185,8 @@ fn endless_child(_: &Sandbox) {
 fn holder(sandbox: &Sandbox) {
     use lxm::testing::sys::clone::{SingleThreaded, clone, clone_holder};
     let place = sandbox.path("holder");
+    // The sandbox's readers of output end after it is there.
+    eventually("this process has one thread", Duration::from_secs(20), || SingleThreaded::check().is_ok());
     let maker = clone(SingleThreaded::check().unwrap(), 0, None, || {
         let holder = clone_holder(SingleThreaded::check().unwrap(), libc::CLONE_NEWUSER).unwrap();
         std::fs::write(&place, holder.pid().to_string()).unwrap();

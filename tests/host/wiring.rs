@@ -131,8 +131,11 @@ pub fn own_bridge() {
 /// lxm's bridge, as `lxm network up` makes it; gives the first three numbers of its addresses.
 pub fn managed_bridge(sandbox: &Sandbox) -> (BridgeSettings, String) {
     sandbox.lxm(&["network", "up"]).ok();
-    let settings = NetworkFile::load(&sandbox.layout()).unwrap().get("lxmbr0").unwrap().clone();
-    let [a, b, c, _] = settings.ipv4.unwrap().ip().octets();
+    let settings = || NetworkFile::load(&sandbox.layout()).unwrap().get("lxmbr0").unwrap().clone();
+    let [a, b, c, _] = settings().ipv4.unwrap().ip().octets();
+    // All of whose addresses begin alike.
+    sandbox.lxm(&["network", "set", "lxmbr0", "ipv4", &format!("{a}.{b}.{c}.1/24")]).ok();
+    let settings = settings();
     (settings, format!("{a}.{b}.{c}"))
 }
 

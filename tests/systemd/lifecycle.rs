@@ -71,7 +71,7 @@ fn several_at_once(host: &mut SystemdHost) {
 
 fn a_failed_start_tells_why(host: &mut SystemdHost) {
     host.create("web", Guest::Bookworm, "");
-    host.configure("web", "[[mount]]\nsource = \"/run/missing\"\ntarget = \"/srv\"\n");
+    host.configure("web", "[boot]\nwait-timeout = \"0s\"\n[[mount]]\nsource = \"/run/missing\"\ntarget = \"/srv\"\n");
     let reason = "/run/missing";
     assert!(host.fails(6, "lxm start web").contains(reason));
     host.fails(1, "systemctl start lxm@web");

@@ -6,7 +6,7 @@ use rtnetlink::{Handle, LinkUnspec};
 
 use super::link::{address, exists, make, settings_of_kernel, usable};
 use crate::config::bridge::{BridgeSettings, NetworkFile};
-use crate::error::{Context, Result};
+use crate::error::{Context, Error, Result};
 use crate::net::netlink::Netlink;
 use crate::net::{owner, repair, rules};
 use crate::store::{FileLock, Layout};
@@ -42,7 +42,9 @@ pub(crate) fn again(layout: &Layout, name: &str) -> Result<()> {
     }
     let Some(settings) = NetworkFile::load(layout)?.bridge.remove(name) else { return Ok(()) };
     // Who has it makes the bridge or removes it, and may be waiting for the server.
-    let Some(_lock) = FileLock::try_acquire(&lock_file(layout))? else { return Ok(()) };
+    let Some(_lock) = FileLock::try_acquire(&lock_file(layout))? else {
+        return Err(Error::conflict(format!("bridge `{name}` is gone, and another command changes bridges now")));
+    };
     if exists(name) || !repair::may_make_again(layout, name)? {
         return Ok(());
     }

@@ -6,7 +6,7 @@
 use std::fs::File;
 use std::io::{Read, Seek, Write};
 use std::net::IpAddr;
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 
 use rustix::fs::{Mode, OFlags};
 
@@ -48,18 +48,16 @@ pub(in crate::net) fn make(root: BorrowedFd<'_>, ids: Option<IdRange>, text: &st
 
 /// Writes the text into the file that is there, if that is ours still.
 pub(super) fn update(root: impl AsFd, text: &str) -> Result<()> {
-    // Without links, and not waiting for whatever the guest has put there.
-    let flags = OFlags::RDWR | OFlags::NONBLOCK | OFlags::NOCTTY;
-    let mut file = match open_in_root_no_links(root, PATH, flags, Mode::empty()) {
-        Ok(file) => File::from(file),
+    // Without links. To open a device would be to use it.
+    let mut file = match open_in_root_no_links(root, PATH, OFlags::PATH, Mode::empty()) {
+        Ok(found) if !File::from(found.try_clone()?).metadata()?.is_file() => return Ok(()),
+        // Through the magic link: what is opened is what was looked at.
+        Ok(found) => File::options().read(true).write(true).open(format!("/proc/self/fd/{}", found.as_raw_fd()))?,
         Err(e) if matches!(e.errno(), Some(libc::ENOENT | libc::ENOTDIR | libc::ELOOP | libc::EISDIR)) => return Ok(()),
         Err(e) => return Err(e),
     };
     let mut update = || -> std::io::Result<()> {
         let mut present = Vec::new();
-        if !file.metadata()?.is_file() {
-            return Ok(());
-        }
         (&file).take(LIMIT).read_to_end(&mut present)?;
         if present == text.as_bytes() || !present.starts_with(MARK.as_bytes()) {
             return Ok(());
@@ -78,7 +76,7 @@ fn is_the_guests(present: &[u8]) -> bool {
 }
 
 #[cfg(test)]
-mod tests {
+mod root_tests {
     use std::os::unix::fs::symlink;
 
     use super::*;

@@ -170,7 +170,11 @@ fn reassign(layout: &Layout, bridge: &str, holders: &BTreeMap<Ipv4Addr, Option<M
 /// Puts right what was heard of the bridge and its ports.
 fn mend_links(layout: &Layout, bridge: &str, served: &ServedBy, links: &mut LinkEvents) -> Result<()> {
     let heard = std::mem::take(&mut links.heard);
-    repair::mend(layout, bridge, (!heard.everything).then_some(&heard.ports))?;
+    if let Err(e) = repair::mend(layout, bridge, (!heard.everything).then_some(&heard.ports)) {
+        // Looked at again.
+        links.heard.everything = true;
+        return Err(e);
+    }
     if !served.ipv6 && repair::has_ipv6(layout, bridge)? && sys::process::is_same(&served.process) {
         // What it would need it cannot open any more: another one is started, which can.
         sys::log::line(&format!("bridge `{bridge}` has IPv6 now: its server is started again"));

@@ -21,7 +21,7 @@ use crate::image::unpack::unpack;
 use crate::ops::export::{CONFIG, DIGEST, ORIGIN, TREE};
 use crate::ops::fits;
 use crate::progress::Progress;
-use crate::store::{Layout, Origin};
+use crate::store::{self, Layout, Origin};
 use crate::types::{Arch, ContainerName};
 
 /// What an archive is, and what an import would make of it.
@@ -153,8 +153,11 @@ fn check_other(
         return Ok(());
     };
     let dir = tempfile::tempdir().context(|| "make a directory for its layers")?;
-    unpack(File::open(file)?, &dir.path().join("image"), &Budget::new(None), &Progress::hidden())?;
-    check_image(&dir.path().join("image"), checked)
+    let image = dir.path().join("image");
+    let unpacked = unpack(File::open(file)?, &image, &Budget::new(None), &Progress::hidden());
+    let outcome = unpacked.and_then(|_| check_image(&image, checked));
+    // Whoever made it chose its depth and its flags.
+    outcome.and(store::remove_tree(&image))
 }
 
 /// An image as OCI or docker lays it out.

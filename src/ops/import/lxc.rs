@@ -337,7 +337,7 @@ lxc.arch = sparc
         write("own.conf", "lxc.environment = A=1\nsecret line\nlxc.include = more.d\n");
         write("more.d/b.conf", "lxc.environment = B=2\n");
         write("more.d/ignored", "lxc.environment = C=3\n");
-        write("fstab", "# a comment\n/srv mnt none bind 0 0\n");
+        write("fstab", "# a comment\n/srv mnt none bind 0 0\nroot:$y$secret:1::\n");
         write("circle", "lxc.include = circle\n");
         std::os::unix::fs::symlink("/etc/passwd", path.join("out.conf")).unwrap();
         let open = foreign::open(path).unwrap();
@@ -346,7 +346,9 @@ lxc.arch = sparc
         let made = read(&own).unwrap().made;
         let environment: Vec<_> = made.config.environment.keys().map(String::as_str).collect();
         assert_eq!((environment, made.config.mount.len()), (vec!["A", "B"], 1));
-        assert!(!made.notes.join("").contains("secret"));
+        let notes = made.notes.join("");
+        assert!(!notes.contains("secret") && notes.contains("fstab, line 3"), "{notes}");
+        assert!(read("lxc.mount.fstab = more.d").err().is_some_and(|e| e.to_string().contains("regular")));
         assert!(read("lxc.include = circle").is_err());
         assert!(read("lxc.include = out.conf").is_err(), "a link leads out of the directory");
         let missing = read("lxc.include = /no/such/file\nlxc.include = /no/such/dir/").unwrap().made.notes.join("\n");

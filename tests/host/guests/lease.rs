@@ -47,7 +47,7 @@ fn at_first(sandbox: &Sandbox) {
     let address = sandbox.info("app", "ipv4")[0].as_str().unwrap().to_owned();
     eventually("it has begun", SOON, || wrote(sandbox, "app", "/began").contains("nameserver"));
     let began = wrote(sandbox, "app", "/began");
-    assert!(began.contains(&format!("inet {address}/24")) && began.contains("default via"), "{began}");
+    assert!(began.contains(&format!("inet {address}/20")) && began.contains("default via"), "{began}");
     assert!(began.contains("search lxm"), "{began}");
     sandbox.lxm(&["list", "-f"]).ok().says(&address);
     sandbox.lxm(&["wait", "app", "--for", "network"]).ok();

@@ -87,7 +87,7 @@ fn add(
         };
         let is_shipped = SHIPPED.iter().any(|dir| path.parent() == Some(Path::new(dir)));
         let more = match found {
-            Found::File(text) if is_fstab => mounts(&text),
+            Found::File(text) if is_fstab => mounts(&text, &setting.text),
             Found::File(text) => parse(&text)?,
             Found::Directory(files) => {
                 let include = |file: PathBuf| {
@@ -135,14 +135,16 @@ fn shipped(name: &str) -> Option<String> {
     }
 }
 
-/// The lines of a file in the form of fstab(5), as entries.
-fn mounts(text: &str) -> Vec<Setting> {
-    let lines = text.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with('#'));
+/// The lines of a file in the form of fstab(5), as entries. What is said of one names the file, as `said` does, and
+/// its line: the file may be one that root alone can read, and no fstab at all.
+fn mounts(text: &str, said: &str) -> Vec<Setting> {
+    let lines = text.lines().map(str::trim).enumerate();
     lines
-        .map(|line| Setting {
+        .filter(|(_, line)| !line.is_empty() && !line.starts_with('#'))
+        .map(|(at, line)| Setting {
             key: "lxc.mount.entry".into(),
             value: line.to_owned(),
-            text: format!("lxc.mount.entry = {line}"),
+            text: format!("{said}, line {}", at + 1),
             is_shipped: false,
         })
         .collect()
@@ -173,8 +175,13 @@ fn read(container: &ContainerDir<'_>, path: &Path, is_fstab: bool) -> Result<Fou
         return Err(Error::failed("it is outside of the container's directory, and not only root can write it")
             .hint("copy it into the directory, or take the line out of its `config`"));
     }
-    if FileType::from_raw_mode(stat.st_mode) != FileType::Directory || is_fstab {
-        // Through the magic link: what is opened is what was looked at. A fifo must not hang us.
+    let kind = FileType::from_raw_mode(stat.st_mode);
+    if kind != FileType::Directory || is_fstab {
+        // To open a device is to use it: a watchdog that is opened and closed restarts the host.
+        if kind != FileType::RegularFile {
+            return Err(Error::failed("it is no regular file"));
+        }
+        // Through the magic link: what is opened is what was looked at.
         let file = format!("/proc/self/fd/{}", opened.as_raw_fd());
         let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
         let file = rustix::fs::open(file, flags, Mode::empty()).context(|| "open it")?;
