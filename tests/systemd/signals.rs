@@ -52,9 +52,10 @@ fn kill_is_a_shutdown(host: &mut SystemdHost) {
 fn masked(host: &mut SystemdHost) {
     host.create("web", Guest::Bookworm, "");
     host.shell("lxm start web --wait booted");
-    // What it is stopped with; of a unit that has ended and is masked systemd may know nothing any more.
+    // systemd 252 leaves the drop-in in force; 257 forgets it with the unit, and signals the guest too.
     host.shell("systemctl mask lxm@web");
-    assert_eq!(host.property("web", "KillMode"), "mixed");
+    let kept = if host.release() == "bookworm" { "mixed" } else { "control-group" };
+    assert_eq!(host.property("web", "KillMode"), kept);
     host.shell("systemctl unmask lxm@web");
     ends_in_order(host, "web", "systemctl mask --now lxm@web");
     host.fails(1, "systemctl start lxm@web");
