@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 
 use futures_util::TryStreamExt;
+use ipnetwork::IpNetwork;
 use rtnetlink::packet_route::link::{LinkAttribute, LinkMessage};
 use rtnetlink::{Handle, LinkUnspec};
 
@@ -16,12 +17,14 @@ use crate::net::{groups, link, owner};
 use crate::store::Layout;
 
 /// Puts right what of the bridge and its ports is not as it should be: all of them, or where `suspects` are named
-/// those links alone. A bridge that is gone is for its next server to make.
-pub(crate) fn mend(layout: &Layout, name: &str, suspects: Option<&BTreeSet<u32>>) -> Result<()> {
-    let Some(settings) = NetworkFile::load(layout)?.bridge.remove(name) else { return Ok(()) };
+/// those links alone. A bridge that is gone is for its next server to make. Returns whether the bridge had lost its
+/// IPv6 address, and its server with that perhaps the groups that it had joined.
+pub(crate) fn mend(layout: &Layout, name: &str, suspects: Option<&BTreeSet<u32>>) -> Result<bool> {
+    let Some(settings) = NetworkFile::load(layout)?.bridge.remove(name) else { return Ok(false) };
     if !owner::has(layout, name) {
-        return Ok(());
+        return Ok(false);
     }
+    let mut lost_ipv6 = false;
     let mark = owner::mark(layout)?;
     let group = groups::of_owner(&owner::tag(layout)?);
     let netlink = Netlink::new()?;
@@ -30,6 +33,7 @@ pub(crate) fn mend(layout: &Layout, name: &str, suspects: Option<&BTreeSet<u32>>
         let Some(bridge) = link_by_name(&host, name).await? else { return Ok(()) };
         let found = bridge_faults(&host, &bridge, name, &settings).await?;
         if may(layout, name, &found)? {
+            lost_ipv6 = found.iter().any(|fault| matches!(fault, LinkFault::Address(IpNetwork::V6(_))));
             mend_bridge(&mark, &host, name, &settings).await?;
         }
         let Some(bridge) = link_by_name(&host, name).await? else { return Ok(()) };
@@ -47,7 +51,7 @@ pub(crate) fn mend(layout: &Layout, name: &str, suspects: Option<&BTreeSet<u32>>
         }
         Ok(())
     });
-    mended.context(|| format!("repair bridge `{name}`"))
+    mended.map(|()| lost_ipv6).context(|| format!("repair bridge `{name}`"))
 }
 
 /// Whether a bridge that was deleted under its guests is to be made again.

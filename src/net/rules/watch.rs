@@ -170,13 +170,13 @@ fn reassign(layout: &Layout, bridge: &str, holders: &BTreeMap<Ipv4Addr, Option<M
 /// Puts right what was heard of the bridge and its ports.
 fn mend_links(layout: &Layout, bridge: &str, served: &ServedBy, links: &mut LinkEvents) -> Result<()> {
     let heard = std::mem::take(&mut links.heard);
-    if let Err(e) = repair::mend(layout, bridge, (!heard.everything).then_some(&heard.ports)) {
+    let mended = repair::mend(layout, bridge, (!heard.everything).then_some(&heard.ports)).inspect_err(|_| {
         // Looked at again.
         links.heard.everything = true;
-        return Err(e);
-    }
-    if !served.ipv6 && repair::has_ipv6(layout, bridge)? && sys::process::is_same(&served.process) {
-        // What it would need it cannot open any more: another one is started, which can.
+    });
+    if (mended? || !served.ipv6) && repair::has_ipv6(layout, bridge)? && sys::process::is_same(&served.process) {
+        // What it would need it cannot open any more, and where IPv6 was off the kernel has forgotten the groups
+        // that it had joined: another one is started, which advertises itself at once.
         sys::log::line(&format!("bridge `{bridge}` has IPv6 now: its server is started again"));
         let _ = nix::sys::signal::kill(Pid::from_raw(served.process.pid), nix::sys::signal::Signal::SIGKILL);
     }
